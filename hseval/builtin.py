@@ -1,0 +1,57 @@
+"""What hseval itself brings, through the hooks that any plugin uses. Imports wait until a hook is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hseval.hookspecs import hookimpl
+
+
+@hookimpl
+def hseval_readers() -> Sequence[type[Any]]:
+    """Readers of single files and of folders."""
+    from hseval.readers.folder import FolderReader
+    from hseval.readers.hdf5 import Hdf5Reader
+
+    return [Hdf5Reader, FolderReader]
+
+
+@hookimpl
+def hseval_extractors() -> Sequence[type[Any]]:
+    """What describes cubes."""
+    from hseval.extractors.maps import Maps
+    from hseval.extractors.scattering import Scattering
+    from hseval.extractors.spectra import Spectra
+    from hseval.extractors.torchvision import Torchvision
+    from hseval.extractors.values import Values
+
+    return [Scattering, Torchvision, Spectra, Maps, Values]
+
+
+@hookimpl
+def hseval_metrics() -> Sequence[type[Any]]:
+    """The four scores."""
+    from hseval.metrics.authenticity import Authenticity
+    from hseval.metrics.fid import Fid
+    from hseval.metrics.ms_ssim import MsSsim
+    from hseval.metrics.spectral_kl import SpectralKL
+
+    return [Fid, SpectralKL, MsSsim, Authenticity]
+
+
+@hookimpl
+def hseval_generators() -> Sequence[type[Any]]:
+    """The retina phantom."""
+    from hseval.generators.phantom import Phantom
+
+    return [Phantom]
+
+
+@hookimpl
+def hseval_renderers() -> Sequence[type[Any]]:
+    """Terminal and JSON."""
+    from hseval.renderers.json import Json
+    from hseval.renderers.terminal import Terminal
+
+    return [Terminal, Json]

@@ -1,0 +1,1 @@
+"""Extractors: from cubes to rows."""

@@ -1,0 +1,56 @@
+"""Rows: one row a cube, and in each row the columns that extractors computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Column = NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The description of a set, sorted by content so that file order and names change nothing.
+
+    Attributes:
+        columns: ``"extractor"`` or ``"extractor/field"`` -> array whose first axis is the cube.
+        ids: ``(n,)`` str.
+        hashes: ``(n,)`` str, sha256 of each cube's pixels.
+        groups: ``(n,)`` str; a cube without a group is a group of its own.
+        wavelengths: ``(band,)`` nm (or band indices, where ``wavelengths_known`` is False).
+        structures: names along the structure axis of structure-wise columns; sorted, ``fov`` included.
+        masks_from: who drew the masks: ``"set"`` (they came with the cubes) or a segmenter's name.
+    """
+
+    columns: Mapping[str, Column]
+    ids: Column
+    hashes: Column
+    groups: Column
+    wavelengths: Column
+    wavelengths_known: bool = True
+    structures: tuple[str, ...] = ()
+    masks_from: str = "set"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, column: str) -> Column:
+        return self.columns[column]
+
+    def take(self, index: Column) -> Rows:
+        """Return the rows at ``index`` (integers or a mask)."""
+        return dataclasses.replace(
+            self,
+            columns={name: column[index] for name, column in self.columns.items()},
+            ids=self.ids[index],
+            hashes=self.hashes[index],
+            groups=self.groups[index],
+        )
+
+    def adding(self, columns: Mapping[str, Column]) -> Rows:
+        """Return the same rows with more columns."""
+        return dataclasses.replace(self, columns={**self.columns, **columns})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hseval.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import click
 
 
 @hookimpl
@@ -55,3 +58,17 @@ def hseval_renderers() -> Sequence[type[Any]]:
     from hseval.renderers.terminal import Terminal
 
     return [Terminal, Json]
+
+
+@hookimpl
+def hseval_commands(cli: click.Group) -> None:
+    """One file a command; none imports more than click before it runs."""
+    from hseval.cli.cache import cache
+    from hseval.cli.info import info
+    from hseval.cli.plugins import plugins_command
+    from hseval.cli.sample import sample
+    from hseval.cli.score import score
+    from hseval.cli.train import train
+
+    for command in (score, info, train, sample, plugins_command, cache):
+        cli.add_command(command)

@@ -13,7 +13,7 @@ class HsevalError(Exception):
     """
 
 
-class NotComputable(HsevalError):
+class NotComputable(HsevalError):  # noqa: N818 - a finding, not a fault
     """A metric can't be computed from what was given; the message says why (the report shows it)."""
 
 

@@ -81,7 +81,7 @@ class Needs:
         rows: names of extractors whose columns ``compare`` reads.
         pairs: number of seeded pairs of cubes to stream to ``describe_block`` (0: none). The set of rows is
             then one row a block of cubes, and blocks are what splits draw.
-        cubes: ``compare`` re-reads cubes (``rows.ids`` name them).
+        cubes: the metric re-reads cubes: ``relate`` gets the sets as ``cubes``, and ``rows.ids`` name the cubes.
         train: there is no value without a training set.
         nm: there is no value without wavelengths in nm.
     """

@@ -84,9 +84,9 @@ def convert(value: Any, kind: Any, *, owner: str) -> Any:
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
-        if value is None or (isinstance(value, str) and value.lower() == "none"):
-            if type(None) in arguments:
-                return None
+        nothing = value is None or (isinstance(value, str) and value.lower() == "none")
+        if nothing and type(None) in arguments:
+            return None
         inner = next(argument for argument in arguments if argument is not type(None))
         return convert(value, inner, owner=owner)
     if origin is Literal:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.metadata
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ class Offer:
     kind: str
     name: str
     distribution: str
-    factory: type
+    factory: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Plugins:
         """Return the names that can be used, sorted."""
         return tuple(sorted(name for name, offers in self.offers(kind).items() if len(offers) == 1))
 
-    def find(self, kind: str, name: str) -> type:
+    def find(self, kind: str, name: str) -> Any:
         """Return the class of that name.
 
         Raises:
@@ -157,7 +158,7 @@ class Plugins:
         self._break(name, self.distributions[name], told)
 
     def _break(self, plugin: str, distribution: str, error: str) -> None:
-        entry = Broken(plugin.split(":")[-1], distribution, error)
+        entry = Broken(plugin.rsplit(":", maxsplit=1)[-1], distribution, error)
         if entry not in self.broken:
             self.broken.append(entry)
 
@@ -177,13 +178,14 @@ def _entry_points() -> Iterable[tuple[importlib.metadata.EntryPoint, str]]:
     return sorted(named, key=lambda pair: (pair[1], pair[0].name))
 
 
-def _listed(given: Any) -> list[type]:
+def _listed(given: Any) -> list[Any]:
     return [given] if isinstance(given, type) else list(given)
 
 
 def _explained(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    if "unknown hook" in text:
-        word = text.split("unknown hook ")[1].split()[0].strip("'\"")
+    misspelt = re.search(r"unknown hook '?\"?(\w+)", text)
+    if misspelt:
+        word = misspelt[1]
         return f"unknown hook {word!r}{nearest(word, (*KINDS.values(), 'hseval_commands'))}"
     return text or type(error).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,3 +54,8 @@ class Rows:
     def adding(self, columns: Mapping[str, Column]) -> Rows:
         """Return the same rows with more columns."""
         return dataclasses.replace(self, columns={**self.columns, **columns})
+
+    def only(self, extractors: Collection[str]) -> Rows:
+        """Return the same rows with the columns of some extractors alone, so that splits copy no others."""
+        kept = {name: column for name, column in self.columns.items() if name.split("/", maxsplit=1)[0] in extractors}
+        return dataclasses.replace(self, columns=kept)

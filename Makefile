@@ -1,0 +1,47 @@
+# Everything a newcomer, a developer and CI need. `make demo` and `make test` work on a fresh clone with Python >= 3.11.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := demo
+SIZE := 96
+
+.PHONY: install demo test test-slow lint bench clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml plugins/pca/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python of version 3.11 or newer was found; set PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]' --editable plugins/pca
+	touch $@
+
+# The main job: real eyes (for training and held out), a fitted generator's samples, their score.
+demo: $(INSTALLED)
+	mkdir -p $(DEMO)
+	$(BIN)/hseval sample phantom -n 160 --set size=$(SIZE) --seed 1 --out $(DEMO)/train.h5 --force
+	$(BIN)/hseval sample phantom -n 160 --set size=$(SIZE) --seed 2 --out $(DEMO)/real.h5 --force
+	$(BIN)/hseval train pca $(DEMO)/train.h5 --out $(DEMO)/pca --force
+	$(BIN)/hseval sample pca --checkpoint $(DEMO)/pca -n 160 --seed 3 --out $(DEMO)/samples.h5 --force
+	$(BIN)/hseval score $(DEMO)/samples.h5 --ref $(DEMO)/real.h5 --train $(DEMO)/train.h5 --json $(DEMO)/report.json
+	@echo "the report as a file: $(DEMO)/report.json"
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Side by side with named peers; each script checks that the results agree, and records them in benchmarks/results/.
+bench: $(INSTALLED)
+	for script in frechet ms_ssim neighbors extractor phantom score; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+clean:
+	rm -rf $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,6 @@
+"""``python -m hseval``: the same as the console script; what torchrun starts."""
+
+from hseval.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""``hseval plugins``: what is installed, what it gives, and what is broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hseval.plugins import Offer, Plugins
+
+Listing = dict[str, list[dict[str, Any]]]
+
+
+@click.command("plugins")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins_command(as_json: bool) -> None:
+    """List what every plugin gives, with options and their defaults, and which plugins are broken and why."""
+    import json
+
+    from hseval.plugins import plugins
+    from hseval.report import plain
+
+    listing = listed(plugins())
+    if as_json:
+        click.echo(json.dumps(plain(listing), indent=1))
+    elif sys.stdout.isatty():
+        _print_tables(listing)
+    else:
+        _print_lines(listing)
+
+
+def listed(registry: Plugins) -> Listing:
+    """Return ``{"plugins": [...], "broken": [...]}``; asking for every kind is what finds the broken ones."""
+    from hseval.errors import first_line
+    from hseval.plugins import KINDS, Broken
+
+    entries, broken = [], []
+    for offer in [registry.offers(kind)[name][0] for kind in KINDS for name in registry.names(kind)]:
+        try:
+            entries.append(_entry(offer))
+        except Exception as error:  # noqa: BLE001 - a third party's class may lack anything
+            told = f"{offer.kind} {offer.name!r}: {first_line(error)}"
+            broken.append(Broken(offer.factory.__module__, offer.distribution, told))
+    told_of = [dataclasses.asdict(entry) for entry in [*registry.broken, *broken]]
+    return {"plugins": entries, "broken": [{**entry, "version": _version(entry["distribution"])} for entry in told_of]}
+
+
+def _entry(offer: Offer) -> dict[str, Any]:
+    from hseval.options import describe_options
+
+    return {
+        "kind": offer.kind,
+        "name": offer.name,
+        "summary": str(offer.factory.summary),
+        "distribution": offer.distribution,
+        "version": _version(offer.distribution),
+        "options": [dataclasses.asdict(found) for found in describe_options(offer.factory)],
+    }
+
+
+def _version(distribution: str) -> str | None:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _print_lines(listing: Listing) -> None:
+    for entry in listing["plugins"]:
+        click.echo(f"{entry['kind']} {entry['name']} ({_source(entry)}): {entry['summary']}")
+        for found in entry["options"]:
+            click.echo(f"    {_assignment(found)} ({found['type']}): {found['help']}")
+    for entry in listing["broken"]:
+        click.echo(f"broken: {entry['plugin']} ({_source(entry)}): {entry['error']}")
+
+
+def _print_tables(listing: Listing) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("kind", "name", "what it does, and --set options", "from"):
+        table.add_column(heading, overflow="fold")
+    for entry in listing["plugins"]:
+        lines = [entry["summary"], *(f"  {_assignment(found)}  {found['help']}" for found in entry["options"])]
+        cells = [escape(text) for text in (entry["kind"], entry["name"], "\n".join(lines), _source(entry))]
+        table.add_row(cells[0], f"[bold]{cells[1]}[/]", *cells[2:])
+    console = Console()
+    console.print(table)
+    for entry in listing["broken"]:
+        told = escape(f"{entry['plugin']} ({_source(entry)}): {entry['error']}")
+        console.print(f"[bold red]broken[/] {told}")
+
+
+def _assignment(found: dict[str, Any]) -> str:
+    default = found["default"]
+    text = ",".join(map(str, default)) if isinstance(default, (list, tuple)) else str(default)
+    return f"{found['name']}={'none' if default is None else text}"
+
+
+def _source(entry: dict[str, Any]) -> str:
+    return f"{entry['distribution']} {entry['version'] or ''}".rstrip()

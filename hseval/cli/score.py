@@ -1,0 +1,92 @@
+"""``hseval score``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hseval.hookspecs import Renderer
+    from hseval.report import Report
+
+
+@click.command()
+@click.argument("samples")
+@click.option("--ref", "reference", required=True, metavar="REAL", help="Real cubes that the generator has not seen.")
+@click.option("--train", metavar="TRAIN", help="The real cubes that the generator was fitted on.")
+@click.option("--metrics", metavar="A,B", help="Metrics by name; default: fid, spectral-kl, ms-ssim, authenticity.")
+@click.option("--extractor", metavar="NAME", help="Feature extractor in place of the default one.")
+@click.option("--json", "json_path", metavar="F", help="Write the report as JSON.")
+@click.option("--seed", default=0, show_default=True, help="Seed of splits and pairs.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where there is one.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores once it pays.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Cubes an extractor gets at a time.")
+@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
+@click.option("--resample", is_flag=True, help="Interpolate to the reference's wavelengths.")
+@click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option, as fid.extractor=torchvision.")
+@click.option("--config", metavar="F", help="TOML file of options: a table for each metric or extractor.")
+@click.option("--quick", is_flag=True, help="A first look: 64 cubes of each set, fewer splits.")
+@click.option("--verify", is_flag=True, help="Hash every cube anew instead of trusting file stamps.")
+@click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
+def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
+    """Score the generated cubes SAMPLES against real ones.
+
+    Every score stands beside its floor: what two sets of real cubes of that size score against each other.
+    """
+    from hseval.cli.progress import Progress
+    from hseval.cli.settings import merged_settings
+    from hseval.comm import connect
+    from hseval.evaluate import score as evaluate
+    from hseval.files import check_writable
+
+    json_path = given["json_path"]
+    if json_path is not None:
+        check_writable(json_path)
+    options = merged_settings(given["assignments"], given["config"])
+    first = connect().rank == 0
+    with Progress(shown=first) as progress:
+        report = evaluate(
+            samples,
+            ref=reference,
+            train=train,
+            metrics=_names(given["metrics"]),
+            extractor=given["extractor"],
+            seed=given["seed"],
+            device=given["device"],
+            options=options,
+            layout=given["layout"],
+            wavelengths=given["wavelengths"],
+            resample=given["resample"],
+            workers=given["workers"],
+            batch_size=given["batch_size"],
+            quick=given["quick"],
+            cache=not given["no_cache"],
+            verify=given["verify"],
+            progress=progress.told,
+        )
+    if first:
+        _show(report, json_path)
+    return _status(report, asked=given["metrics"] is not None)
+
+
+def _names(metrics: str | None) -> list[str] | None:
+    return None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+
+
+def _show(report: Report, json_path: str | None) -> None:
+    from hseval.plugins import plugins
+
+    renderer: Renderer = plugins().build("renderer", "terminal")
+    renderer.render(report, sys.stdout)
+    if json_path is not None:
+        report.save(Path(json_path))
+
+
+def _status(report: Report, *, asked: bool) -> int:
+    """Return 1 where a metric asked for by name, or every one, has no value; else 0."""
+    missing = [found.value is None for found in report.scores]
+    return int(any(missing) if asked else all(missing))

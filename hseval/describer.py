@@ -1,0 +1,170 @@
+"""One process's part of describing: cubes read, hashed, prepared, and handed to extractors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.cache import Cache
+from hseval.cubes import FIELD, CubeSet
+from hseval.errors import HsevalError
+from hseval.identity import content_hash, key, masks_hash, stamp
+from hseval.plugins import plugins
+from hseval.prepare import Prepared, prepare
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hseval.hookspecs import Extractor
+
+Columns = Mapping[str, "NDArray[Any]"]
+CORE = "core"  # the rows that this module computes itself
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """An extractor by name and options: small enough to send to a worker process, which builds its own."""
+
+    name: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    device: str = "cpu"
+
+    def build(self) -> Extractor:
+        """Return the extractor."""
+        built: Extractor = plugins().build("extractor", self.name, self.options)
+        if hasattr(built, "device"):
+            built.device = self.device
+        return built
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to compute for every cube of a set, and with which field of view.
+
+    Attributes:
+        extractors: which rows.
+        structures: the structure axis of structure-wise rows, sorted, ``fov`` included.
+        wavelengths: ``(band,)``.
+        field: bool ``(y, x)`` in place of the cubes' own fields, or None.
+    """
+
+    extractors: tuple[Chosen, ...]
+    structures: tuple[str, ...]
+    wavelengths: NDArray[Any]
+    field: NDArray[np.bool_] | None = None
+
+    def row_key(self, chosen: Chosen, extractor: Extractor, content: str, masks: str) -> str:
+        """Return the cache key of one cube's rows by one extractor."""
+        fingerprint = extractor.fingerprint() if hasattr(extractor, "fingerprint") else ""
+        described = (chosen.name, extractor.version, _declared(extractor, chosen), fingerprint)
+        field = "" if self.field is None else masks_hash({FIELD: self.field})
+        return key(content, masks, described, self.structures, self.wavelengths.tolist(), field, "float32")
+
+
+@dataclasses.dataclass
+class Described:
+    """One cube, described: its identity and its columns (None: it has no valid pixel)."""
+
+    index: int
+    content: str
+    masks: str
+    columns: Mapping[str, Columns] | None
+    stamp: str | None = None
+
+
+class Describer:
+    """Reads, hashes and describes cubes of one set; lives in this process or in a worker."""
+
+    def __init__(self, cubes: CubeSet, plan: Plan, cache: Cache, batch_size: int = 1) -> None:
+        self.cubes, self.plan, self.cache, self.batch_size = cubes, plan, cache, batch_size
+        self.extractors = [(chosen, chosen.build()) for chosen in plan.extractors]
+
+    def keys(self, content: str, masks: str) -> dict[str, str]:
+        """Return extractor name -> cache key for one cube; ``core`` is what this module finds out itself."""
+        core = key("core-1", content, masks, "" if self.plan.field is None else masks_hash({FIELD: self.plan.field}))
+        named = {chosen.name: self.plan.row_key(chosen, built, content, masks) for chosen, built in self.extractors}
+        return {CORE: core, **named}
+
+    def known(self, indices: Sequence[int], *, verify: bool) -> list[Described]:
+        """Return the cubes whose content is remembered and whose rows are all in the cache."""
+        stamps = {} if verify else {stamp(self.cubes, index): index for index in indices}
+        hashes = self.cache.hashes([name for name in stamps if name is not None])
+        wanted = {index: (hashes[name], name) for name, index in stamps.items() if name in hashes}
+        keys = {index: self.keys(*found) for index, (found, _) in wanted.items()}
+        rows = self.cache.rows([name for names in keys.values() for name in names.values()])
+        complete = [index for index, names in keys.items() if all(name in rows for name in names.values())]
+        return [
+            Described(index, *wanted[index][0], {name: rows[row] for name, row in keys[index].items()})
+            for index in complete
+        ]
+
+    def chunk(self, indices: Sequence[int]) -> list[Described]:
+        """Read some cubes and describe them, with whatever rows the cache already has."""
+        read = [self._read(index) for index in indices]
+        keys = [self.keys(cube.content, cube.masks) for cube, _ in read]
+        cached = self.cache.rows([name for names in keys for name in names.values()])
+        cached.update({n[CORE]: _core(prepared) for n, (_, prepared) in zip(keys, read, strict=True) if prepared})
+        for chosen, extractor in self.extractors:
+            missing = [i for i, (_, prepared) in enumerate(read) if prepared and keys[i][chosen.name] not in cached]
+            for members in self._batches(missing, [prepared for _, prepared in read]):
+                rows = self._extract(extractor, [prepared for _, prepared in (read[i] for i in members)])  # type: ignore[misc]
+                cached.update({keys[i][chosen.name]: row for i, row in zip(members, rows, strict=True)})
+        for (cube, prepared), names in zip(read, keys, strict=True):
+            cube.columns = {name: cached[row] for name, row in names.items()} if prepared else None
+        return [cube for cube, _ in read]
+
+    def store(self, done: Sequence[Described]) -> None:
+        """Put described cubes into the cache."""
+        self.cache.store_hashes({cube.stamp: (cube.content, cube.masks) for cube in done if cube.stamp})
+        rows: dict[str, Columns] = {}
+        for cube in done:
+            if cube.columns is not None:
+                names = self.keys(cube.content, cube.masks)
+                rows.update({names[name]: columns for name, columns in cube.columns.items()})
+        self.cache.store_rows(rows)
+
+    def _read(self, index: int) -> tuple[Described, Prepared | None]:
+        before = stamp(self.cubes, index)
+        cube = self.cubes[index]
+        unchanged = before is not None and stamp(self.cubes, index) == before
+        identity = Described(index, content_hash(cube), masks_hash(cube.masks), None, before if unchanged else None)
+        return identity, prepare(cube, self.plan.structures, field=self.plan.field)
+
+    def _batches(self, members: Sequence[int], cubes: Sequence[Prepared | None]) -> Iterator[list[int]]:
+        """Yield ``members`` in batches of cubes of one shape."""
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i in members:
+            cube = cubes[i]
+            assert cube is not None
+            by_shape.setdefault(cube.data.shape, []).append(i)
+        for same in by_shape.values():
+            yield from (same[start : start + self.batch_size] for start in range(0, len(same), self.batch_size))
+
+    def _extract(self, extractor: Extractor, cubes: Sequence[Prepared]) -> list[Columns]:
+        data = np.stack([cube.data for cube in cubes])
+        masks = {name: np.stack([cube.masks[name] for cube in cubes]) for name in cubes[0].masks}
+        rows = extractor(data, wavelengths=self.plan.wavelengths, masks=masks)
+        named = rows if isinstance(rows, Mapping) else {"": rows}
+        arrays = {name: np.asarray(column) for name, column in named.items()}
+        for name, column in arrays.items():
+            if len(column) != len(cubes):
+                raise HsevalError(
+                    f"extractor {extractor.name!r}: {len(column)} rows{f' of {name!r}' if name else ''} "
+                    f"for {len(cubes)} cubes"
+                )
+        return [{name: column[i] for name, column in arrays.items()} for i in range(len(cubes))]
+
+
+def _core(cube: Prepared) -> Columns:
+    """Return what notes tell of a cube: its broken pixels (inside the field, not finite) and its constant bands."""
+    pixels = cube.data[:, cube.masks[FIELD]]
+    return {"broken": np.float32(cube.broken), "constant": pixels.min(axis=1) == pixels.max(axis=1)}  # type: ignore[dict-item]
+
+
+def _declared(extractor: Extractor, chosen: Chosen) -> Any:
+    # Resolved options where the class keeps them, so that a default and the same value typed out share rows.
+    options = getattr(extractor, "options", None)
+    return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(chosen.options)  # type: ignore[arg-type]

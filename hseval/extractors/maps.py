@@ -1,0 +1,106 @@
+"""Small maps of a cube, free of its size and gain: what copies are recognised by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.cubes import FIELD
+from hseval.extractors.windows import window_weights
+from hseval.options import option
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+COVERED = 0.25  # a cell counts where at least this share of its area is valid
+
+
+class Maps:
+    """Area averages of a few spectral windows on a square grid over the field of view's bounding box."""
+
+    name = "maps"
+    version = "1"
+    summary = "gain-normalised low-resolution maps of a few spectral windows"
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        """What can be set."""
+
+        size: int = option(32, "cells along each side of a map")
+        windows: int = option(4, "smooth spectral windows")
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+        if min(self.options.size, self.options.windows) < 1:
+            raise ValueError("size and windows have to be at least 1")
+
+    def __call__(
+        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> NDArray[np.float32]:
+        """Describe a batch of cubes ``(n, band, y, x)``.
+
+        Returns:
+            float32 ``(n, C, G, G)``: mean absolute value 1 and then mean 0 in each window, NaN in cells that
+            are mostly outside the field.
+        """
+        windows = window_weights(wavelengths, self.options.windows)
+        shape = (len(cubes), len(windows), self.options.size, self.options.size)
+        maps = np.empty(shape, dtype=np.float32)
+        for i, (cube, field) in enumerate(zip(cubes, masks[FIELD], strict=True)):
+            maps[i] = gain_normalised(area_average(_windowed(cube, windows, field), field, self.options.size))
+        return maps
+
+
+def area_average(images: Floats, field: NDArray[np.bool_], size: int) -> Floats:
+    """Average images over the cells of a ``size x size`` grid laid over the whole frame.
+
+    A pixel that a cell's border cuts counts by its part inside, so the result hardly depends on the frame's
+    size in pixels.
+
+    Args:
+        images: ``(C, y, x)``, 0 outside ``field``.
+        field: bool ``(y, x)``, the valid pixels.
+        size: cells along each side.
+
+    Returns:
+        ``(C, size, size)``, NaN where less than a share ``COVERED`` of a cell is valid.
+    """
+    rows, columns = _overlaps(size, field.shape[0]), _overlaps(size, field.shape[1])
+    covered = rows @ field.astype(np.float64) @ columns.T
+    sums = rows @ images @ columns.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        averages: Floats = np.where(covered >= COVERED, sums / covered, np.nan)
+    return averages
+
+
+def gain_normalised(maps: Floats) -> Floats:
+    """Divide maps ``(C, G, G)`` by their mean absolute value and subtract each window's mean (NaN left out)."""
+    known = np.isfinite(maps)
+    if not known.any():
+        return maps
+    gain = np.abs(maps[known]).mean() or 1.0
+    means = np.where(known, maps, 0.0).sum(axis=(1, 2)) / known.sum(axis=(1, 2))
+    normalised: Floats = (maps - means[:, None, None]) / gain
+    return normalised
+
+
+def _windowed(cube: NDArray[np.float32], windows: Floats, field: NDArray[np.bool_]) -> Floats:
+    """Return the cube seen through the windows, ``(C, y, x)``, with 0 outside the field."""
+    through: Floats = np.zeros((len(windows), *field.shape))
+    through[:, field] = windows @ cube[:, field].astype(np.float64)
+    return through
+
+
+def _overlaps(cells: int, pixels: int) -> Floats:
+    """Return ``(cells, pixels)``: the share of each cell's length that each pixel fills."""
+    edges = np.arange(cells + 1) * (pixels / cells)
+    start, stop = edges[:-1, None], edges[1:, None]
+    place = np.arange(pixels)
+    overlap = np.minimum(stop, place + 1.0) - np.maximum(start, place)
+    shares: Floats = np.clip(overlap, 0.0, None) * (cells / pixels)
+    return shares

@@ -1,0 +1,224 @@
+"""The default features: wavelet scattering of spectral windows, and statistics along the spectrum.
+
+Deterministic, without weights or training, for any bands. docs/extractors.md lists the columns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from hseval.errors import HsevalError
+from hseval.extractors.spectral_shape import ENERGY_FLOOR, correlations, fisher, log_ratio, shape_features
+from hseval.extractors.wavelets import analyse, coverage, filter_bank, modulus
+from hseval.extractors.windows import window_weights
+from hseval.field import by_box, canvas_shape, eroded, fill_outside, pooling_weights
+from hseval.options import option
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from hseval.extractors.wavelets import Scale
+
+BLOCK = 2**19
+
+
+@dataclasses.dataclass(frozen=True)
+class ScatteringOptions:
+    """What decides the features; their number follows from these and the bands alone."""
+
+    scales: int = option(4, "wavelet scales, each twice as coarse as the one before")
+    orientations: int = option(4, "wavelet orientations over half a turn")
+    windows: int = option(5, "spectral windows that are scattered (fewer bands: as many)")
+    nodes: int = option(16, "spectral nodes of the statistics along the spectrum (fewer bands: as many)")
+
+    def __post_init__(self) -> None:
+        """Refuse what no filter bank can be built from."""
+        for name, low, high in (("scales", 1, 5), ("orientations", 1, 16), ("windows", 1, 64), ("nodes", 1, 256)):
+            if not low <= getattr(self, name) <= high:
+                raise HsevalError(f"extractor 'scattering': {name} = {getattr(self, name)}, expected {low} to {high}")
+
+
+class Scattering:
+    """Texture at several scales, its relation across wavelengths, and the shape of the spectra."""
+
+    name: ClassVar[str] = "scattering"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "wavelet scattering of spectral windows, and statistics along the spectrum"
+    Options = ScatteringOptions
+
+    def __init__(self, options: ScatteringOptions | None = None) -> None:
+        self.options = options or ScatteringOptions()
+        self.device = "cpu"  # the core may set another torch device
+
+    def __call__(
+        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> NDArray[np.float32]:
+        """Return the rows, float32 ``(n, features)``; cubes and masks as in :class:`hseval.hookspecs.Extractor`.
+
+        Row i depends on the valid pixels of cube i alone. A cube without a valid pixel gives a row of NaN.
+        """
+        valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
+        rows: NDArray[np.float32] | None = None
+        for (top, bottom, left, right), index in by_box(valid).items():
+            part = self._rows(cubes[index, :, top:bottom, left:right], valid[index, top:bottom, left:right], wavelengths)
+            rows = np.full((len(cubes), part.shape[1]), np.nan, dtype=np.float32) if rows is None else rows
+            rows[index] = part
+        if rows is None:
+            raise HsevalError("extractor 'scattering': no cubes were given")
+        rows[~valid.any(axis=(1, 2))] = np.nan
+        return rows
+
+    def _rows(
+        self, cubes: NDArray[np.float32], valid: NDArray[np.bool_], wavelengths: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        """Describe cubes (n, band, y, x) with one bounding box, a block at a time."""
+        import torch
+
+        margin = 2 ** (self.options.scales + 1)
+        canvas = canvas_shape(*valid.shape[1:], margin=margin)
+        step = max(1, BLOCK // (canvas[0] * canvas[1] * self.options.windows))
+        with torch.inference_mode():
+            return np.concatenate(
+                [
+                    self._block(cubes[i : i + step], eroded(valid[i : i + step]), wavelengths, canvas)
+                    for i in range(0, len(cubes), step)
+                ]
+            )
+
+    def _block(
+        self,
+        cubes: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        wavelengths: NDArray[Any],
+        canvas: tuple[int, int],
+    ) -> NDArray[np.float32]:
+        import torch
+
+        options, count, shape = self.options, len(cubes), cubes.shape[-2:]
+        field = torch.from_numpy(valid).to(self.device)
+        pixels = torch.from_numpy(np.ascontiguousarray(cubes)).to(self.device)
+        pixels = torch.where(field[:, None], pixels, 0).flatten(start_dim=2)
+        hats = window_weights(wavelengths, options.nodes, shape="hat")
+        smooth = window_weights(wavelengths, options.windows)
+        weights = torch.from_numpy(np.concatenate([hats, smooth]).astype(np.float32)).to(self.device)
+        projected = (weights @ pixels).reshape(count, -1, *shape)
+        nodes, windows = projected[:, : len(hats)], projected[:, len(hats) :]
+        size = rms(nodes, field)
+        bank = filter_bank(canvas, options.scales, options.orientations, self.device)
+        groups = [size.clamp_min(1e-30).log(), *shape_features(nodes, field.float(), size.clamp_min(1e-30))]
+        spectra = torch.fft.fft2(fill_outside(windows, field, canvas=canvas))
+        pooling = field_weights(field, canvas, bank)
+        groups += scattering_features(spectra, bank, pooling, size.clamp_min(1e-30))
+        return torch.cat([group.flatten(start_dim=1) for group in groups], dim=1).float().cpu().numpy()
+
+
+def rms(values: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+    """Return the root mean square (n, 1) of ``values`` (n, k, y, x), which are 0 outside ``field`` (n, y, x)."""
+    total = field.sum(dim=(1, 2)).clamp_min(1) * values.shape[1]
+    return (values.square().sum(dim=(1, 2, 3)) / total).sqrt()[:, None]
+
+
+def field_weights(field: torch.Tensor, canvas: tuple[int, int], bank: tuple[Scale, ...]) -> list[torch.Tensor]:
+    """Return each scale's pooling weights (n, y, x) on the canvas."""
+    import torch
+
+    padded = torch.zeros(len(field), *canvas, device=field.device)
+    padded[:, : field.shape[1], : field.shape[2]] = field
+    spectra = torch.fft.fft2(padded)
+    return [pooling_weights(coverage(spectra, scale)) for scale in bank]
+
+
+def scattering_features(
+    spectra: torch.Tensor, bank: tuple[Scale, ...], pooling: list[torch.Tensor], size: torch.Tensor
+) -> list[torch.Tensor]:
+    """Return feature groups of orders 1 and 2, each ``(n, ...)``.
+
+    Args:
+        spectra: complex ``(n, window, y, x)``, spectra of the filled windows on the canvas.
+        bank: the wavelets, finest first.
+        pooling: weights ``(n, y, x)`` of each scale.
+        size: ``(n, 1)``, the cubes' rms value.
+    """
+    import torch
+
+    floor = ENERGY_FLOOR * size[..., None]
+    groups = []
+    for j, (scale, weight) in enumerate(zip(bank, pooling, strict=True)):
+        waves = analyse(spectra, scale)  # (n, window, orientation, y, x)
+        first = modulus(waves)
+        mean = pooled(first, weight)
+        groups += first_order(waves, first, mean, weight, floor)
+        if j + 1 < len(bank):
+            again = torch.fft.fft2(first)
+            groups += list(second_order(again, bank[j + 1 :], pooling[j + 1 :], mean, floor))
+    return groups
+
+
+def pooled(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return means of ``values`` (n, ..., y, x) under weights (n, y, x) that sum to 1: (n, ...)."""
+    flat = values.reshape(len(values), -1, weight.shape[-2] * weight.shape[-1])
+    return (flat @ weight.reshape(len(weight), -1, 1)).reshape(values.shape[:-2])
+
+
+def first_order(
+    waves: torch.Tensor, first: torch.Tensor, mean: torch.Tensor, weight: torch.Tensor, floor: torch.Tensor
+) -> list[torch.Tensor]:
+    """Return log mean amplitude, sparsity, polarity, and correlations across windows, of one scale.
+
+    Args:
+        waves: complex ``(n, window, orientation, y, x)``.
+        first: their modulus.
+        mean: its pooled mean ``(n, window, orientation)``.
+        weight: ``(n, y, x)``.
+        floor: ``(n, 1, 1)``, amplitude below which there is nothing.
+    """
+    import torch
+
+    windows = first.shape[1]
+    centred = first - mean[..., None, None]
+    spread = across_windows(centred, weight)  # (n, orientation, window, window)
+    deviation = spread.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt().transpose(1, 2)
+    energy = pooled(first.square(), weight).mean(dim=2)
+    polarity = pooled((waves.real * first).mean(dim=2), weight) / (energy + floor[..., 0].square())
+    groups = [((mean + floor) / floor).log() , ((deviation + floor) / (mean + floor)).log(), polarity]
+    if windows > 1:
+        upper = torch.triu_indices(windows, windows, offset=1, device=first.device)
+        matrix = correlations(spread, floor.square())
+        groups.append(fisher(matrix[..., upper[0], upper[1]]))
+        groups += coherence(waves, weight, floor)
+    return groups
+
+
+def coherence(waves: torch.Tensor, weight: torch.Tensor, floor: torch.Tensor) -> list[torch.Tensor]:
+    """Return Fisher's z of the real and imaginary coherence of neighbouring windows, (n, window - 1, orientation)."""
+    near, far = waves[:, :-1], waves[:, 1:]
+    power = pooled(waves.real.square() + waves.imag.square(), weight) + floor.square()
+    scale = (power[:, :-1] * power[:, 1:]).rsqrt()
+    real = pooled(near.real * far.real + near.imag * far.imag, weight)
+    imaginary = pooled(near.imag * far.real - near.real * far.imag, weight)
+    return [fisher(real * scale), fisher(imaginary * scale)]
+
+
+def second_order(
+    spectra: torch.Tensor,
+    bank: tuple[Scale, ...],
+    pooling: list[torch.Tensor],
+    mean: torch.Tensor,
+    floor: torch.Tensor,
+) -> Iterator[torch.Tensor]:
+    """Yield log second-order means relative to the first-order mean they come from, at each coarser scale."""
+    for scale, weight in zip(bank, pooling, strict=True):
+        again = pooled(modulus(analyse(spectra, scale)), weight)  # (n, window, orientation, orientation)
+        yield ((again + floor[..., None]) / (mean + floor)[..., None]).log()
+
+
+def across_windows(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return second moments (n, orientation, window, window) of ``values`` (n, window, orientation, y, x)."""
+    rows = values.transpose(1, 2).flatten(start_dim=3)
+    weighted = rows * weight.flatten(start_dim=1)[:, None, None]
+    return weighted @ rows.transpose(-1, -2)

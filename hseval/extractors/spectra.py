@@ -1,0 +1,96 @@
+"""The distribution of pixel values, structure by structure and band by band, in a form that sets can pool."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.options import option
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+
+class Spectra:
+    """Order statistics, mean and covariance of each structure's spectra."""
+
+    name = "spectra"
+    version = "1"
+    summary = "order statistics, mean and covariance of the pixels of each structure"
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        """What can be set."""
+
+        levels: int = option(256, "order statistics kept for each structure and band")
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+        if self.options.levels < 1:
+            raise ValueError(f"levels is {self.options.levels}, expected at least 1")
+
+    def __call__(
+        self, cubes: Floats, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> dict[str, Floats]:
+        """Describe a batch of cubes ``(n, band, y, x)``; structures in the order of their sorted names.
+
+        Returns:
+            ``levels`` ``(n, S, band, K)`` by :func:`order_statistics`, ``pixels`` ``(n, S)`` counts, ``mean``
+            ``(n, S, band)`` and ``cov`` ``(n, S, band (band + 1) / 2)`` by :func:`moments`. A structure that a
+            cube lacks has 0 pixels and NaN elsewhere.
+        """
+        count, bands = cubes.shape[:2]
+        names = sorted(masks)
+        levels = np.full((count, len(names), bands, self.options.levels), np.nan, dtype=np.float32)
+        pixels = np.zeros((count, len(names)), dtype=np.float32)
+        mean = np.full((count, len(names), bands), np.nan, dtype=np.float32)
+        cov = np.full((count, len(names), bands * (bands + 1) // 2), np.nan, dtype=np.float32)
+        for i, cube in enumerate(cubes):
+            for s, name in enumerate(names):
+                inside = cube[:, masks[name][i]]
+                pixels[i, s] = inside.shape[1]
+                if inside.shape[1]:
+                    levels[i, s] = order_statistics(inside, self.options.levels)
+                    mean[i, s], cov[i, s] = moments(inside)
+        return {"levels": levels, "pixels": pixels, "mean": mean, "cov": cov}
+
+
+def order_statistics(pixels: Floats, count: int) -> Floats:
+    """Return ``count`` values that stand for a band's distribution with equal weight.
+
+    They are the quantiles at the mid-ranks ``(j + 1/2) / count``, real pixel values, never interpolated
+    (inverted distribution function), so a strictly monotone change of the pixels changes them alike. Their
+    distribution function is within ``1 / (2 count)`` of the pixels' own wherever values are distinct.
+
+    Args:
+        pixels: ``(band, pixel)``, at least one pixel, finite.
+        count: values to return.
+
+    Returns:
+        float32 ``(band, count)``, ascending.
+    """
+    size = pixels.shape[1]
+    ranks = -(-(2 * np.arange(count) + 1) * size // (2 * count)) - 1  # ceil((j + 1/2) n / K) - 1, in integers
+    levels: Floats = np.sort(pixels, axis=1)[:, ranks]
+    return levels
+
+
+def moments(pixels: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and covariance (divisor n) over pixels, computed in float64.
+
+    Args:
+        pixels: ``(band, pixel)``, at least one pixel.
+
+    Returns:
+        mean ``(band,)`` and the covariance's upper triangle, row by row, ``(band (band + 1) / 2,)``.
+    """
+    wide = pixels.astype(np.float64)
+    mean = wide.mean(axis=1)
+    wide -= mean[:, None]
+    cov = wide @ wide.T / wide.shape[1]
+    return mean, cov[np.triu_indices(len(cov))]

@@ -1,0 +1,65 @@
+"""Spectral windows: smooth weights over wavelength, in nm, for bands that lie anywhere.
+
+The spectrum is taken as piecewise linear between band centres and averaged under each window. So the weights
+follow the spacing of the bands: of two bands that nearly coincide each counts half, a window always has a
+band, and a band that is measured twice changes next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+STEPS = 2048  # quadrature points over the range of the wavelengths
+
+
+def window_weights(
+    wavelengths: NDArray[Any], count: int, *, shape: Literal["hat", "cosine"] = "cosine"
+) -> NDArray[np.float64]:
+    """Return the weights of ``min(count, band)`` windows that share out the wavelengths' range.
+
+    Args:
+        wavelengths: ``(band,)`` nm, ascending.
+        count: number of windows asked for.
+        shape: ``"hat"`` (linear, sharp) or ``"cosine"`` (squared cosine, smooth). Both are partitions of
+            unity over wavelength: neighbours overlap, and all windows add up to 1 everywhere.
+
+    Returns:
+        ``(window, band)``, rows summing to 1, windows in order of wavelength.
+    """
+    centres = np.asarray(wavelengths, dtype=np.float64)
+    count = min(count, centres.size)
+    if count == 1 and centres.size == 1:
+        return np.ones((1, 1))
+    low, high = centres[0], centres[-1]
+    nm = low + (high - low) * (np.arange(STEPS) + 0.5) / STEPS
+    weights = _profiles(nm, low, high, count, shape) @ interpolation_weights(centres, nm)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def interpolation_weights(wavelengths: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+    """Return ``(target, band)`` weights of linear interpolation between bands, constant beyond the ends."""
+    bands = np.asarray(wavelengths, dtype=np.float64)
+    if bands.size == 1:
+        return np.ones((len(targets), 1))
+    upper = np.clip(np.searchsorted(bands, targets), 1, bands.size - 1)
+    gap = np.maximum(bands[upper] - bands[upper - 1], 1e-12)
+    share = np.clip((targets - bands[upper - 1]) / gap, 0.0, 1.0)
+    weights = np.zeros((len(targets), bands.size))
+    rows = np.arange(len(targets))
+    weights[rows, upper - 1] = 1.0 - share
+    weights[rows, upper] += share
+    return weights
+
+
+def _profiles(nm: NDArray[Any], low: float, high: float, count: int, shape: str) -> NDArray[np.float64]:
+    """Return each window's height at ``nm``: (window, len(nm))."""
+    if count == 1:
+        return np.ones((1, nm.size))
+    centres = np.linspace(low, high, count)
+    apart = np.minimum(np.abs(nm - centres[:, None]) / max(centres[1] - centres[0], 1e-12), 1.0)
+    return np.asarray(1.0 - apart if shape == "hat" else np.cos(0.5 * np.pi * apart) ** 2)

@@ -1,0 +1,97 @@
+"""What absorbs light in an eye: blood, melanin, water, macular pigment, lens. Lengths in mm, wavelengths in nm."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import math
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.errors import HsevalError
+
+FloatArray = NDArray[Any]
+Substance = Literal["hbo2", "hb", "melanin", "water"]
+
+HAEMOGLOBIN_GRAMS_PER_MOLE = 64500.0
+MACULAR_PEAK_NM = 460.0
+MM_PER_CM = 10.0
+
+
+@functools.cache
+def table() -> dict[str, FloatArray]:
+    """Return the shipped table by column: ``nm``, ``hbo2`` and ``hb`` in 1/(cm M), ``melanin`` and ``water`` in 1/cm."""
+    text = resources.files("hseval").joinpath("data/absorption.csv").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    header, *rows = csv.reader(lines)
+    return dict(zip(header, np.asarray(rows, dtype=np.float64).T, strict=True))
+
+
+def check_range(wavelengths: FloatArray) -> None:
+    """Raise HsevalError unless every wavelength lies inside the absorption table."""
+    low, high = table()["nm"][[0, -1]]
+    outside = wavelengths[(wavelengths < low) | (wavelengths > high)]
+    if outside.size:
+        raise HsevalError(f"phantom.wavelengths: {outside[0]:g} nm is outside its absorption table, {low:g} to {high:g} nm")
+
+
+def look_up(substance: Substance, wavelengths: FloatArray) -> FloatArray:
+    """Return a column of the table at ``wavelengths``, in the table's own units, linear between its rows."""
+    return np.interp(wavelengths, table()["nm"], table()[substance])
+
+
+def blood(wavelengths: FloatArray, *, saturation: float, grams_per_litre: float = 150.0) -> FloatArray:
+    """Return the absorption of whole blood in 1/mm, base e: a mixture of oxy- and deoxyhaemoglobin.
+
+    ``mu_a = ln(10) c (S eps_HbO2 + (1 - S) eps_Hb) / M``: Prahl's molar extinctions are to base 10.
+
+    Args:
+        wavelengths: nm.
+        saturation: share S of haemoglobin that carries oxygen, 0 to 1.
+        grams_per_litre: haemoglobin c in whole blood.
+    """
+    molar = saturation * look_up("hbo2", wavelengths) + (1.0 - saturation) * look_up("hb", wavelengths)
+    return math.log(10.0) * molar * (grams_per_litre / HAEMOGLOBIN_GRAMS_PER_MOLE) / MM_PER_CM
+
+
+def melanin(wavelengths: FloatArray) -> FloatArray:
+    """Return the absorption of the inside of a melanosome in 1/mm, base e."""
+    return look_up("melanin", wavelengths) / MM_PER_CM
+
+
+def water(wavelengths: FloatArray) -> FloatArray:
+    """Return the absorption of water in 1/mm, base e."""
+    return look_up("water", wavelengths) / MM_PER_CM
+
+
+def macular_pigment(wavelengths: FloatArray) -> FloatArray:
+    """Return the shape of the macular pigment's optical density, 1 at 460 nm.
+
+    The sum of four Gaussians of P. L. Walraven's template (report to CIE TC 1-36, 2003).
+    """
+    return _macular_template(wavelengths) / _macular_template(np.asarray(MACULAR_PEAK_NM))
+
+
+def _macular_template(nm: FloatArray) -> FloatArray:
+    gaussians = (0.32, 0.0012, 436.0), (0.32, 0.0012, 480.0), (-0.123, 0.0012, 458.0), (0.12042, 0.006, 457.0)
+    return np.sum([height * np.exp(-slope * (centre - nm) ** 2) for height, slope, centre in gaussians], axis=0)
+
+
+def lens_density(wavelengths: FloatArray, *, age: float) -> FloatArray:
+    """Return the optical density (base 10, one way) of cornea, lens and vitreous at an age in years.
+
+    J. van de Kraats and D. van Norren, J. Opt. Soc. Am. A 24:1842, 2007, with the constants of CIE 203:2012 (total
+    transmittance: light scattered forwards is not lost).
+    """
+    square = age * age
+    return np.asarray(
+        (0.15 + 0.000031 * square) * (400.0 / wavelengths) ** 4
+        + 14.19 * 10.68 * np.exp(-((0.057 * (wavelengths - 273.0)) ** 2))
+        + (1.05 - 0.000063 * square) * 2.13 * np.exp(-((0.029 * (wavelengths - 370.0)) ** 2))
+        + (0.059 + 0.000186 * square) * 11.95 * np.exp(-((0.021 * (wavelengths - 325.0)) ** 2))
+        + (0.016 + 0.000132 * square) * 1.43 * np.exp(-((0.008 * (wavelengths - 325.0)) ** 2))
+        + 0.06
+    )

@@ -1,0 +1,179 @@
+"""The course of retinal vessels: four trunks leave the disc in arcades, and branches fill what lies between them."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from hseval.generators.phantom.anatomy import Eye
+from hseval.generators.phantom.growth import STEP_MM, Growth, Guide, Tip, ahead, turn_towards
+from hseval.generators.phantom.vessels import branching_angle, sibling_radius
+
+THINNEST_MM = 0.01  # radius below which no branch leaves: what a fundus camera still shows
+STIFFNESS = 0.8  # correlation of a heading's random turns from step to step
+DODGES = (0.0, 0.4, -0.4, 0.8, -0.8, 1.2, -1.2)  # turns tried, in order, when the way is not free
+
+
+class Arcades:
+    """Grows one tree of an eye."""
+
+    def __init__(
+        self, eye: Eye, rng: np.random.Generator, *, field_radius: float, beside: Growth | None = None
+    ) -> None:
+        self.eye, self.field_radius, self.beside = eye, field_radius, beside
+        self.draw = _uniforms(rng)
+        self.waiting: list[tuple[float, int, Tip, Guide]] = []
+
+    def grow(self, radius: float, *, spread: float, shift: float) -> Growth:
+        """Return the tree of a central vessel of ``radius`` mm.
+
+        Args:
+            radius: of the vessel that enters at the disc's centre, mm.
+            spread: widens the temporal arcades.
+            shift: of the entry to temporal, mm.
+        """
+        root = (shift + 0.06 * self._signed(), 0.1 * self._signed())
+        self.growth = Growth(root, radius)
+        upper = radius * (0.5 * (1.0 + 0.08 * self._signed())) ** (1.0 / 3.0)
+        self._papillary(Tip(0, *root, math.radians(90.0 + 12.0 * self._signed()), upper), +1, spread)
+        self._papillary(
+            Tip(0, *root, math.radians(-90.0 + 12.0 * self._signed()), sibling_radius(radius, upper)), -1, spread
+        )
+        while self.waiting:
+            _, _, tip, guide = heapq.heappop(self.waiting)
+            self._walk(tip, guide)
+        return self.growth
+
+    def _papillary(self, tip: Tip, side: int, spread: float) -> None:
+        """Walk a papillary vessel up (+1) or down (-1) and split it into a temporal and a nasal trunk."""
+        for _ in range(3 + int(4 * next(self.draw))):
+            tip = self.growth.extend(tip, tip.heading + 0.1 * self._signed())
+        nasal = tip.radius * (0.36 + 0.1 * self._signed()) ** (1.0 / 3.0)
+        temporal = sibling_radius(tip.radius, nasal)
+        outwards = side * branching_angle(tip.radius, nasal, temporal)
+        inwards = side * branching_angle(tip.radius, temporal, nasal)
+        width = spread * (2.1 + 0.35 * self._signed())
+        trunks = (
+            (temporal, tip.heading - inwards, parabola(side, +1, width)),
+            (nasal, tip.heading + outwards, parabola(side, -1, 1.6 + 0.8 * next(self.draw))),
+        )
+        for radius, heading, guide in trunks:
+            start = self.growth.extend(Tip(tip.node, tip.x, tip.y, heading, radius), heading)
+            self._wait(start, guide)
+
+    def _walk(self, tip: Tip, guide: Guide) -> None:
+        """Grow one vessel to its end; the branches that it gives off wait for their turn, thickest first."""
+        origin, sway = (tip.x, tip.y), 0.0
+        reach, gap = 1.5 + 90.0 * tip.radius, self._gap(tip.radius)
+        wobble = 0.04 + 0.0007 / tip.radius
+        while reach > 0.0 and self._is_inside(tip):
+            sway = STIFFNESS * sway + (1.0 - STIFFNESS) * wobble * 3.0 * self._signed()
+            heading = self._way(tip, tip.heading + sway + turn_towards(tip.heading, guide(tip.x, tip.y)), origin)
+            if heading is None:
+                return
+            tip = self.growth.extend(tip, heading)
+            reach, gap = reach - STEP_MM, gap - STEP_MM
+            if gap <= 0.0:
+                branched = self._branch(tip)
+                tip, origin = (branched, (tip.x, tip.y)) if branched else (tip, origin)
+                gap = self._gap(tip.radius)
+
+    def _branch(self, tip: Tip) -> Tip | None:
+        """Let a side branch leave; None where no daughter would be thick enough or has room to leave."""
+        ratio = 0.3 + 0.6 * next(self.draw) ** (1.0 + 25.0 * tip.radius)
+        child = max(ratio * tip.radius, THINNEST_MM)
+        if child > 0.93 * tip.radius:
+            return None
+        main = sibling_radius(tip.radius, child)
+        if main < child:
+            child, main = main, child
+        side = 1.0 if next(self.draw) < 0.5 else -1.0
+        angle = branching_angle(tip.radius, child, main)
+        for hand in (side, -side):
+            heading = tip.heading + hand * angle
+            sprout = self._sprout(Tip(tip.node, tip.x, tip.y, heading, child))
+            if sprout:
+                self._wait(sprout, self._side_guide(sprout))
+                kept = tip.heading - hand * branching_angle(tip.radius, main, child)
+                return Tip(tip.node, tip.x, tip.y, kept, main)
+        return None
+
+    def _sprout(self, tip: Tip) -> Tip | None:
+        """Grow a branch's first steps at once, or not at all: a daughter that could not leave would break Murray's law."""
+        origin, course = (tip.x, tip.y), tip
+        for _ in range(4):
+            if not self.growth.is_free(course, tip.heading, origin=origin, clearance=self._clearance(tip.radius)):
+                return None
+            course = Tip(-2, *ahead(course, tip.heading), tip.heading, tip.radius)
+        for _ in range(4):
+            tip = self.growth.extend(tip, tip.heading)
+        return tip
+
+    def _way(self, tip: Tip, heading: float, origin: tuple[float, float]) -> float | None:
+        """Return the nearest heading whose step is free, if possible one that runs along no vessel of the other tree."""
+        clearance = self._clearance(tip.radius)
+        ways = (heading + dodge for dodge in DODGES)
+        free = [way for way in ways if self.growth.is_free(tip, way, origin=origin, clearance=clearance)]
+        for way in free:
+            if self.beside is None or self.beside.is_apart(tip, way, clearance=0.08 + tip.radius):
+                return way
+        return free[0] if free else None
+
+    def _side_guide(self, tip: Tip) -> Guide:
+        """Branches inside the arcades head for the fovea, others away from it (temporal) or from the disc (nasal)."""
+        fx, fy = self.eye.fovea
+        if tip.x < 0.8:
+            return radial((0.0, 0.0), 0.25)
+        towards = (fx - tip.x) * math.cos(tip.heading) + (fy - tip.y) * math.sin(tip.heading) > 0.0
+        return radial((fx, fy), -0.5 if towards else 0.3)
+
+    def _is_inside(self, tip: Tip) -> bool:
+        (cx, cy), (fx, fy) = self.eye.centre, self.eye.fovea
+        seen = math.hypot(tip.x - cx, tip.y - cy) < self.field_radius + 0.3
+        return seen and math.hypot(tip.x - fx, tip.y - fy) > self.eye.avascular_radius + 8.0 * tip.radius
+
+    def _wait(self, tip: Tip, guide: Guide) -> None:
+        heapq.heappush(self.waiting, (-tip.radius, tip.node, tip, guide))
+
+    def _gap(self, radius: float) -> float:
+        return (0.32 + 5.0 * radius) * (0.5 + next(self.draw))
+
+    def _clearance(self, radius: float) -> float:
+        return 0.14 + radius
+
+    def _signed(self) -> float:
+        return 2.0 * next(self.draw) - 1.0
+
+
+def parabola(side: int, direction: int, width: float) -> Guide:
+    """Return the guide along ``x = direction y^2 / width``: up (+1) or down (-1), to temporal (+1) or nasal (-1)."""
+
+    def guide(x: float, y: float) -> tuple[float, float]:
+        slope = 2.0 * y / width
+        length = math.hypot(1.0, slope)
+        miss = (direction * x - y * y / width) / length  # distance off the curve, positive on its inner side
+        along = (direction * slope * side / length, side / length)
+        back = (-direction * miss / length, slope * miss / length)
+        return 1.6 * (along[0] + 0.9 * back[0]), 1.6 * (along[1] + 0.9 * back[1])
+
+    return guide
+
+
+def radial(centre: tuple[float, float], gain: float) -> Guide:
+    """Return the guide away from a point (gain above 0, 1/mm) or towards it (below 0)."""
+
+    def guide(x: float, y: float) -> tuple[float, float]:
+        dx, dy = x - centre[0], y - centre[1]
+        scale = gain / (math.hypot(dx, dy) + 1e-9)
+        return scale * dx, scale * dy
+
+    return guide
+
+
+def _uniforms(rng: np.random.Generator) -> Iterator[float]:
+    """Yield uniform numbers one by one, drawn in blocks: a call for each would cost as much as a step."""
+    while True:
+        yield from rng.random(1024).tolist()

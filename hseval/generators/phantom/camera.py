@@ -1,0 +1,73 @@
+"""The camera's geometry: where a pixel looks, what the field's edge and the central stop hide."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.generators.phantom.anatomy import MM_PER_DEGREE, Eye
+
+FloatArray = NDArray[Any]
+
+FIELD_RADIUS = 0.485  # of the round field of view, as a share of the picture's side
+STOP_RADIUS = 0.035  # of the instrument's central stop, the same
+FIELD_MM = 31.0 / 2.0 * MM_PER_DEGREE  # radius of a field of 31 degrees on the retina
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """An eye before the camera, on a grid of ``side`` x ``side`` samples."""
+
+    eye: Eye
+    side: int
+
+    @property
+    def scale(self) -> float:
+        """Samples per mm."""
+        return FIELD_RADIUS * self.side / FIELD_MM
+
+    def to_retina(self) -> tuple[FloatArray, FloatArray]:
+        """Return where the samples' centres look: temporal and superior, mm, float32 ``(side, side)``."""
+        axis = ((np.arange(self.side) + 0.5 - self.side / 2) / self.scale).astype(np.float32)
+        right, up = axis[None, :], -axis[:, None]
+        cosine, sine = math.cos(self.eye.torsion), math.sin(self.eye.torsion)
+        (x, y), hand = self.eye.centre, self._hand
+        return x + hand * (cosine * right - sine * up), y + sine * right + cosine * up
+
+    def to_samples(self, points: FloatArray) -> FloatArray:
+        """Return the (column, row) of points on the retina; a sample's centre lies at a whole number."""
+        x, y = self._hand * (points[:, 0] - self.eye.centre[0]), points[:, 1] - self.eye.centre[1]
+        cosine, sine = math.cos(self.eye.torsion), math.sin(self.eye.torsion)
+        right, up = cosine * x + sine * y, cosine * y - sine * x
+        middle = (self.side - 1) / 2
+        return np.stack([middle + self.scale * right, middle - self.scale * up], axis=1)
+
+    @property
+    def _hand(self) -> float:
+        # A left eye's temporal side is on the picture's right, a right eye's on its left.
+        return -1.0 if self.eye.right else 1.0
+
+
+@functools.lru_cache(maxsize=4)
+def field(size: int, oversampling: int) -> FloatArray:
+    """Return where pixels are valid, bool ``(size, size)``: half inside the round field and outside the stop."""
+    axis = (np.arange(size * oversampling, dtype=np.float32) + 0.5) / (size * oversampling) - 0.5
+    square = axis[:, None] ** 2 + axis[None, :] ** 2
+    return coverage((square < FIELD_RADIUS**2) & (square >= STOP_RADIUS**2), oversampling) >= 0.5
+
+
+def radius_map(size: int) -> tuple[FloatArray, FloatArray]:
+    """Return the pixels' place in units of the field's radius, (right, down), each ``(size, size)`` float32."""
+    axis = (((np.arange(size) + 0.5) / size - 0.5) / FIELD_RADIUS).astype(np.float32)
+    return np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(axis[:, None], (size, size))
+
+
+def coverage(fine: FloatArray, oversampling: int) -> FloatArray:
+    """Return the mean over blocks of ``oversampling`` x ``oversampling`` samples, float32."""
+    side = fine.shape[0] // oversampling
+    return fine.reshape(side, oversampling, side, oversampling).mean(axis=(1, 3), dtype=np.float32)

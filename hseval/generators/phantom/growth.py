@@ -1,0 +1,118 @@
+"""Growing a vessel tree by walking: headings follow a guide, and no step may cross or crowd the tree's own vessels.
+
+Plain floats and a hash of cells: a tree has some thousand steps, each of which depends on all before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from hseval.generators.phantom.vessels import Tree
+
+STEP_MM = 0.07
+CELL_MM = 0.25  # above STEP_MM + clearance, so that the nine cells around a point hold all that can be met
+KIN_MM = 0.35  # around its origin a branch may be near its relatives, though it may never cross them
+SHALLOW = 0.6  # sine of the angle below which one vessel runs along another
+
+Guide = Callable[[float, float], tuple[float, float]]  # position -> direction to head for (length: how firmly, 1/mm)
+Segment = tuple[float, float, float, float, int]  # start, end, start node
+
+
+@dataclasses.dataclass
+class Tip:
+    """Where a vessel is growing: its node, place, heading (radians) and radius (mm)."""
+
+    node: int
+    x: float
+    y: float
+    heading: float
+    radius: float
+
+
+class Growth:
+    """A tree under construction, with a hash of its segments by the cell in which they end."""
+
+    def __init__(self, root: tuple[float, float], radius: float) -> None:
+        self.points = [root]
+        self.parents = [-1]
+        self.radii = [radius]
+        self._cells: dict[tuple[int, int], list[Segment]] = {}
+
+    def tree(self) -> Tree:
+        """Return what has grown so far."""
+        return Tree(np.array(self.points), np.array(self.parents), np.array(self.radii))
+
+    def extend(self, tip: Tip, heading: float) -> Tip:
+        """Add one step and return the new tip."""
+        x, y = tip.x + STEP_MM * math.cos(heading), tip.y + STEP_MM * math.sin(heading)
+        node = len(self.points)
+        self.points.append((x, y))
+        self.parents.append(tip.node)
+        self.radii.append(tip.radius)
+        self._cells.setdefault(_cell(x, y), []).append((tip.x, tip.y, x, y, tip.node))
+        return Tip(node, x, y, heading, tip.radius)
+
+    def is_free(self, tip: Tip, heading: float, *, origin: tuple[float, float], clearance: float) -> bool:
+        """Say whether a step crosses no segment and has no stranger's end ahead of it within ``clearance``."""
+        dx, dy = math.cos(heading), math.sin(heading)
+        x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
+        near = clearance * clearance
+        for ax, ay, bx, by, start in self._around(x, y):
+            ex, ey = bx - x, by - y
+            distance = ex * ex + ey * ey
+            if distance < near and ex * dx + ey * dy > 0.0 and math.hypot(bx - origin[0], by - origin[1]) > KIN_MM:
+                return False
+            related = start == tip.node or (bx == tip.x and by == tip.y)  # they share an end: a touch is no crossing
+            if distance < 4.0 * STEP_MM**2 and not related and crosses(tip.x, tip.y, x, y, ax, ay, bx, by):
+                return False
+        return True
+
+    def is_apart(self, tip: Tip, heading: float, *, clearance: float) -> bool:
+        """Say whether a step of another tree's tip runs along no vessel of this one; to cross it steeply is welcome."""
+        dx, dy = math.cos(heading), math.sin(heading)
+        x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
+        for ax, ay, bx, by, _ in self._around(x, y):
+            ahead = (bx - x) ** 2 + (by - y) ** 2 < clearance * clearance
+            if ahead and abs((bx - ax) * dy - (by - ay) * dx) < SHALLOW * STEP_MM:
+                return False
+        return True
+
+    def _around(self, x: float, y: float) -> list[Segment]:
+        column, row = _cell(x, y)
+        cells = self._cells
+        found: list[Segment] = []
+        for i in (column - 1, column, column + 1):
+            for j in (row - 1, row, row + 1):
+                here = cells.get((i, j))
+                if here:
+                    found += here
+        return found
+
+
+def crosses(ax: float, ay: float, bx: float, by: float, cx: float, cy: float, dx: float, dy: float) -> bool:
+    """Say whether the segments a-b and c-d have a point in common (touching counts)."""
+    ux, uy, vx, vy = bx - ax, by - ay, dx - cx, dy - cy
+    c_side, d_side = ux * (cy - ay) - uy * (cx - ax), ux * (dy - ay) - uy * (dx - ax)
+    a_side, b_side = vx * (ay - cy) - vy * (ax - cx), vx * (by - cy) - vy * (bx - cx)
+    return c_side * d_side <= 0.0 and a_side * b_side <= 0.0
+
+
+def turn_towards(heading: float, wanted: tuple[float, float]) -> float:
+    """Return the turn, in radians per step, from ``heading`` towards ``wanted``, whose length is the gain in 1/mm."""
+    wx, wy = wanted
+    hx, hy = math.cos(heading), math.sin(heading)
+    sine, cosine = hx * wy - hy * wx, hx * wx + hy * wy
+    return STEP_MM * (sine if cosine > 0.0 else math.copysign(math.hypot(wx, wy), sine))
+
+
+def ahead(tip: Tip, heading: float) -> tuple[float, float]:
+    """Return where a step from ``tip`` ends."""
+    return tip.x + STEP_MM * math.cos(heading), tip.y + STEP_MM * math.sin(heading)
+
+
+def _cell(x: float, y: float) -> tuple[int, int]:
+    return math.floor(x / CELL_MM), math.floor(y / CELL_MM)

@@ -1,0 +1,59 @@
+"""A vessel tree, and Murray's laws for its branchings."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """A tree of short straight segments; node 0 is the root, and every other node ends one segment.
+
+    Attributes:
+        points: float64 ``(node, 2)``, mm on the retina.
+        parents: int ``(node,)``, -1 for the root.
+        radii: float64 ``(node,)``, mm: of the segment that ends at the node (root: of the vessel that enters there).
+    """
+
+    points: FloatArray
+    parents: FloatArray
+    radii: FloatArray
+
+    def segments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return starts ``(segment, 2)``, ends ``(segment, 2)`` and radii ``(segment,)``."""
+        return self.points[self.parents[1:]], self.points[1:], self.radii[1:]
+
+    def without(self, *, below: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the segments whose radius is at least ``below`` mm."""
+        keep = self.radii[1:] >= below
+        starts, ends, radii = self.segments()
+        return starts[keep], ends[keep], radii[keep]
+
+    def branchings(self) -> list[tuple[int, list[int]]]:
+        """Return every node with more than one child, with its children."""
+        children: dict[int, list[int]] = {}
+        for node, parent in enumerate(self.parents[1:].tolist(), start=1):
+            children.setdefault(parent, []).append(node)
+        return [(node, found) for node, found in children.items() if len(found) > 1]
+
+
+def sibling_radius(parent: float, child: float) -> float:
+    """Return the other daughter's radius by ``r0^3 = r1^3 + r2^3`` (C. D. Murray, PNAS 12:207, 1926)."""
+    return float(np.cbrt(parent**3 - child**3))
+
+
+def branching_angle(parent: float, child: float, sibling: float) -> float:
+    """Return the angle between the parent's course and ``child``'s, in radians.
+
+    ``cos a = (r0^4 + r1^4 - r2^4) / (2 r0^2 r1^2)`` (C. D. Murray, J. Gen. Physiol. 9:835, 1926): a thin daughter
+    leaves at almost a right angle, and equal ones at 37.5 degrees each.
+    """
+    cosine = (parent**4 + child**4 - sibling**4) / (2.0 * parent**2 * child**2)
+    return math.acos(min(1.0, max(-1.0, cosine)))

@@ -1,0 +1,122 @@
+"""Divergences between distributions of pixel values, from histograms and from Gaussians. All in nats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+
+def quantile_edges(atoms: NDArray[Any], bins: int) -> NDArray[Any]:
+    """Return the ``bins - 1`` interior edges that cut equally weighted atoms into ``bins`` equal parts.
+
+    Edge j is the smallest atom that at least a share ``j / bins`` of the atoms does not exceed. Discrete data
+    give edges that coincide; see :func:`bin_counts` for what becomes of the bins between them.
+
+    Args:
+        atoms: ``(..., m)``, at least one, finite.
+        bins: parts to cut into.
+
+    Returns:
+        ``(..., bins - 1)``, ascending, of the atoms' type: edges are atoms.
+    """
+    count = atoms.shape[-1]
+    ranks = -(-np.arange(1, bins) * count // bins) - 1
+    edges: NDArray[Any] = np.sort(atoms, axis=-1)[..., ranks]
+    return edges
+
+
+def bin_counts(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
+    """Count each row's values in the bins ``(-inf, e_1], (e_1, e_2], ..., (e_last, inf)``.
+
+    The end bins are open, so no value is dropped. A value equal to an edge falls below it: of the bins between
+    edges that coincide all but the first are empty, on both sides alike.
+
+    Args:
+        values: ``(n, m)``, finite.
+        edges: ``(bins - 1,)`` ascending.
+
+    Returns:
+        ``(n, bins)``.
+    """
+    rows, bins = len(values), len(edges) + 1
+    place = np.searchsorted(edges, values, side="left")
+    place += np.arange(rows)[:, None] * bins
+    return np.bincount(place.ravel(), minlength=rows * bins).reshape(rows, bins)
+
+
+def smoothed(frequencies: Floats, total: float) -> Floats:
+    """Return probabilities after half a count was added to each bin of a histogram of ``total`` counts.
+
+    Half a count is the Jeffreys prior of a multinomial; both sides of a comparison get the same ``total``.
+
+    Args:
+        frequencies: relative frequencies ``(..., bins)``.
+        total: counts that the frequencies stand for.
+    """
+    probabilities: Floats = (frequencies * total + 0.5) / (total + 0.5 * frequencies.shape[-1])
+    return probabilities
+
+
+def kl_divergence(p: Floats, q: Floats) -> Floats:
+    """Return ``sum p ln(p / q)`` over the last axis; ``q`` positive, bins with ``p = 0`` add nothing."""
+    # Kullback and Leibler 1951, equation 2.4.
+    ratio = np.divide(p, q, out=np.ones_like(p), where=p > 0)
+    divergence: Floats = np.sum(p * np.log(ratio), axis=-1)
+    return divergence
+
+
+def jensen_shannon(p: Floats, q: Floats) -> Floats:
+    """Return the Jensen-Shannon divergence over the last axis, between 0 and ln 2 (Lin 1991, equation 4.1)."""
+    middle = (p + q) / 2
+    divergence: Floats = (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2
+    return divergence
+
+
+def gaussian_kl(mean_p: Floats, cov_p: Floats, mean_q: Floats, cov_q: Floats) -> float:
+    """Return KL(P || Q) of two Gaussians.
+
+    ``(tr(Q^-1 P) - d + (mq - mp)^T Q^-1 (mq - mp) + ln(det Q / det P)) / 2``
+    (Kullback, Information Theory and Statistics, 1959, chapter 9, equation 1.2).
+
+    Args:
+        mean_p: ``(d,)`` mean of P.
+        cov_p: ``(d, d)`` covariance of P, symmetric.
+        mean_q: ``(d,)`` mean of Q.
+        cov_q: ``(d, d)`` covariance of Q, symmetric.
+
+    Returns:
+        nats; NaN where a covariance is not positive definite.
+    """
+    try:
+        root_p, root_q = np.linalg.cholesky(cov_p), np.linalg.cholesky(cov_q)
+    except np.linalg.LinAlgError:
+        return float("nan")
+    spread = np.linalg.solve(root_q, root_p)
+    shift = np.linalg.solve(root_q, mean_q - mean_p)
+    logdet = 2 * (np.log(np.diag(root_q)).sum() - np.log(np.diag(root_p)).sum())
+    return float((np.sum(spread**2) - len(mean_p) + shift @ shift + logdet) / 2)
+
+
+def pooled_gaussian(means: Floats, covs: Floats) -> tuple[Floats, Floats]:
+    """Return mean and covariance of a mixture of equally weighted cubes (law of total covariance).
+
+    Args:
+        means: ``(n, d)`` each cube's mean.
+        covs: ``(n, d (d + 1) / 2)`` upper triangle of each cube's covariance, row by row.
+
+    Returns:
+        ``(d,)`` and ``(d, d)``: the mean covariance within cubes plus the covariance (divisor n) between them.
+    """
+    width = means.shape[1]
+    within = np.zeros((width, width))
+    within[np.triu_indices(width)] = covs.mean(axis=0, dtype=np.float64)
+    within += np.triu(within, 1).T
+    mean = means.mean(axis=0, dtype=np.float64)
+    away = means - mean
+    return mean, within + away.T @ away / len(means)

@@ -1,0 +1,204 @@
+"""KL divergence of pixel values, structure by structure and band by band."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.cubes import FIELD
+from hseval.errors import NotComputable
+from hseval.hookspecs import Needs, ScoreParts
+from hseval.metrics.divergence import (
+    bin_counts,
+    gaussian_kl,
+    jensen_shannon,
+    kl_divergence,
+    pooled_gaussian,
+    quantile_edges,
+    smoothed,
+)
+from hseval.options import option
+from hseval.report import Better
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hseval.rows import Rows
+
+LEVELS, PIXELS, MEAN, COV = "spectra/levels", "spectra/pixels", "spectra/mean", "spectra/cov"
+HISTOGRAM = "spectral-kl/histogram"
+SHOWN = {
+    "reverse": "KL(samples || real)",
+    "jensen_shannon": "Jensen-Shannon",
+    "gaussian": "KL(real || samples) of Gaussians with full covariance",
+}
+SHRINKAGE = 1e-3  # of the reference's mean variance, added to both covariances' diagonals
+
+
+class SpectralKL:
+    """Mean over structures of KL(real || samples) of per-band histograms, in nats."""
+
+    name = "spectral-kl"
+    summary = "KL divergence of each structure's spectra, per band, in nats"
+    better: Better = "lower"
+    needs = Needs(rows=("spectra",))
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        """What can be set."""
+
+        bins: int = option(64, "histogram bins; their edges are the reference's quantiles")
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+        if self.options.bins < 2:
+            raise ValueError(f"bins is {self.options.bins}, expected at least 2")
+
+    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
+        """Add each cube's histogram on the edges of the full reference: ``(n, S, band, bins)``, relative.
+
+        The structure axis follows each side's own ``structures``; NaN where a cube, or the whole reference,
+        lacks the structure.
+        """
+        edges = shared_edges(real, self.options.bins)
+        related = (
+            rows.adding({HISTOGRAM: relative_histograms(rows, edges, self.options.bins)}) for rows in (real, fake)
+        )
+        return next(related), next(related), train
+
+    def compare(
+        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
+    ) -> ScoreParts:
+        """Return the headline and, for each structure, its curve over wavelength and other divergences.
+
+        Raises:
+            NotComputable: no structure, not even the field of view, has pixels on both sides.
+        """
+        if HISTOGRAM not in real.columns:
+            real, fake, train = self.relate(real=real, fake=fake, train=train)
+        used, left_out = structures_to_score(real, fake)
+        scored = {name: _score(Side.of(real, name), Side.of(fake, name)) for name in used}
+        details: dict[str, Any] = {
+            "structures": scored,
+            "shown": {label: _mean_of(scored, key) for key, label in SHOWN.items()},
+            "masks_from": {"reference": real.masks_from, "samples": fake.masks_from},
+            "left_out": left_out,
+            "shrinkage": SHRINKAGE,
+        }
+        if used == [FIELD]:
+            details["caveat"] = "no structure is on both sides: the whole field of view is scored"
+        return ScoreParts(_mean_of(scored, "value"), details)
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """What one side's cubes say of one structure; cubes that lack it are left out.
+
+    Attributes:
+        frequencies: ``(band, bins)`` mean of the cubes' relative histograms: every cube weighs the same.
+        mean: ``(band,)`` mean of the pooled pixels, every cube of equal weight.
+        cov: ``(band, band)`` their covariance.
+        cubes: number of cubes that have the structure.
+        pixels: their pixels of the structure.
+    """
+
+    frequencies: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    cov: NDArray[np.float64]
+    cubes: int
+    pixels: float
+
+    @classmethod
+    def of(cls, rows: Rows, name: str) -> Side:
+        """Collect the structure ``name`` from rows that have its histograms."""
+        place = rows.structures.index(name)
+        having = rows[PIXELS][:, place] > 0
+        mean, cov = pooled_gaussian(rows[MEAN][having, place], rows[COV][having, place])
+        frequencies = rows[HISTOGRAM][having, place].mean(axis=0, dtype=np.float64)
+        return cls(frequencies, mean, cov, int(having.sum()), float(rows[PIXELS][having, place].sum(dtype=np.float64)))
+
+
+def shared_edges(real: Rows, bins: int) -> dict[str, NDArray[Any]]:
+    """Return the interior edges ``(band, bins - 1)`` of each structure that some reference cube has.
+
+    They are the quantiles of the mixture of all cubes at equal weight: each cube brings as many atoms
+    (``spectra/levels``), however many pixels it has.
+    """
+    edges = {}
+    for place, name in enumerate(real.structures):
+        having = real[PIXELS][:, place] > 0
+        if having.any():
+            atoms = np.moveaxis(real[LEVELS][having, place], 0, 1)  # band, cube, level
+            edges[name] = quantile_edges(atoms.reshape(atoms.shape[0], -1), bins)
+    return edges
+
+
+def relative_histograms(rows: Rows, edges: dict[str, NDArray[Any]], bins: int) -> NDArray[np.float32]:
+    """Return each cube's relative histograms, float32 ``(n, S, band, bins)``; see :meth:`SpectralKL.relate`."""
+    levels, pixels = rows[LEVELS], rows[PIXELS]
+    found = np.full((*levels.shape[:3], bins), np.nan, dtype=np.float32)
+    for place, name in enumerate(rows.structures):
+        having = np.flatnonzero(pixels[:, place] > 0)
+        if name not in edges:
+            continue
+        for band, cuts in enumerate(edges[name]):
+            found[having, place, band] = bin_counts(levels[having, place, band], cuts) / levels.shape[3]
+    return found
+
+
+def structures_to_score(real: Rows, fake: Rows) -> tuple[list[str], dict[str, str]]:
+    """Return the structures that both sides have, and why each other one is left out.
+
+    The field of view is scored only where no other structure is left.
+
+    Raises:
+        NotComputable: the sides share no structure with pixels.
+    """
+    left_out, used = {}, []
+    for name in sorted({*real.structures, *fake.structures} - {FIELD}):
+        reason = _lack(real, name, "reference") or _lack(fake, name, "samples")
+        if reason:
+            left_out[name] = reason
+        else:
+            used.append(name)
+    if used:
+        return used, left_out
+    reason = _lack(real, FIELD, "reference") or _lack(fake, FIELD, "samples")
+    if reason:
+        raise NotComputable(f"reference and samples share no structure ({FIELD}: {reason})")
+    return [FIELD], left_out
+
+
+def _lack(rows: Rows, name: str, side: str) -> str:
+    if name not in rows.structures:
+        return f"no mask in the {side}"
+    present = (rows[PIXELS][:, rows.structures.index(name)] > 0).any()
+    return "" if present else f"no pixel in any cube of the {side}"
+
+
+def _mean_of(scored: dict[str, dict[str, Any]], key: str) -> float:
+    """Return the unweighted mean over structures."""
+    return float(np.mean([entry[key] for entry in scored.values()]))
+
+
+def _score(real: Side, fake: Side) -> dict[str, Any]:
+    """Return one structure's divergences; the histograms' come as means over bands."""
+    total = min(real.pixels, fake.pixels)  # the smaller side's counts decide how far both are smoothed
+    p, q = smoothed(real.frequencies, total), smoothed(fake.frequencies, total)
+    curve = kl_divergence(p, q)
+    return {
+        "value": float(curve.mean()),
+        "by_wavelength": curve.tolist(),
+        "reverse": float(kl_divergence(q, p).mean()),
+        "jensen_shannon": float(jensen_shannon(p, q).mean()),
+        "gaussian": _gaussian(real, fake),
+        "cubes": {"reference": real.cubes, "samples": fake.cubes},
+        "counts": total,
+    }
+
+
+def _gaussian(real: Side, fake: Side) -> float:
+    ridge = SHRINKAGE * np.trace(real.cov) / len(real.cov) * np.eye(len(real.cov))
+    return gaussian_kl(real.mean, real.cov + ridge, fake.mean, fake.cov + ridge)

@@ -1,0 +1,94 @@
+"""Notes: what a reader of a report has to know before the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hseval.cubes import FIELD
+
+if TYPE_CHECKING:
+    from hseval.describe import Description
+    from hseval.sets import Sets
+
+FEW = 32  # cubes below which a score says little
+NAMED = 3  # ids listed before "and n more"
+
+
+def set_notes(sets: Sets, found: Mapping[str, Description], *, quick: int | None) -> list[str]:
+    """Return the report's first line and what is to be known of each set."""
+    notes = [_first_line(found)]
+    if quick is not None:
+        notes.append(f"quick look: at most {quick} cubes of each set, drawn by content; not for a table")
+    for role, cubes in sets.named():
+        notes.extend(f"{role}: {note}" for note in cubes.info.notes)
+        notes.extend(f"{role}: {note}" for note in _about_rows(found[role]))
+    if not sets.reference.info.wavelengths_known:
+        notes.append("no wavelengths are known: the band index stands in")
+    return notes
+
+
+def shared_notes(found: Mapping[str, Description]) -> list[str]:
+    """Return the counts of cubes that sets share, pixel for pixel, and of duplicates within the samples."""
+    return [note for note in _shared(found) if note]
+
+
+def _first_line(found: Mapping[str, Description]) -> str:
+    fake, real = found["samples"], found["reference"]
+    line = f"{len(fake.rows)} samples against {len(real.rows)} reference cubes"
+    if "train" in found:
+        line += f", {len(found['train'].rows)} training cubes"
+    if fake.invalid:
+        line += (
+            f"; {len(fake.invalid)} samples have no valid pixel, a failure of the generator, and are left out: "
+            f"{_listed(fake.invalid)}"
+        )
+    return line
+
+
+def _listed(ids: tuple[str, ...]) -> str:
+    more = len(ids) - NAMED
+    return ", ".join(ids[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _about_rows(described: Description) -> Iterator[str]:
+    rows = described.rows
+    if len(rows) < FEW:
+        yield f"only {len(rows)} cubes: expect wide spreads (a few hundred are better)"
+    constant = rows["core/constant"].all(axis=0)
+    if constant.any():
+        bands = ", ".join(f"{wavelength:g}" for wavelength in rows.wavelengths[constant])
+        yield f"{int(constant.sum())} bands are constant in every cube ({bands}): scored as they are"
+    broken = int((rows["core/broken"] > 0).sum())
+    if broken:
+        yield f"{broken} cubes have NaN or infinite pixels in their field of view: left out of every statistic"
+
+
+def _shared(found: Mapping[str, Description]) -> Iterator[str]:
+    fake, real, train = found["samples"], found["reference"], found.get("train")
+    distinct = len(np.unique(fake.rows.hashes))
+    if distinct < len(fake.rows):
+        yield f"{len(fake.rows) - distinct} samples repeat another sample pixel for pixel"
+    same = int(np.isin(fake.rows.hashes, real.rows.hashes).sum())
+    if same:
+        yield f"{same} samples are cubes of the reference, pixel for pixel"
+    if train is None:
+        return
+    copies = int(np.isin(fake.rows.hashes, train.rows.hashes).sum())
+    if copies:
+        yield f"{copies} samples are cubes of the training set, pixel for pixel: they stay, as copies"
+    both = np.isin(real.rows.hashes, train.rows.hashes)
+    if both.all():
+        yield "every reference cube is in the training set: nothing is held out to test a generator with"
+    elif both.any():
+        yield f"{int(both.sum())} reference cubes are in the training set too: they leave the reference"
+    groups = set(real.rows.groups[~both].tolist()) & set(train.rows.groups.tolist())
+    if groups:
+        yield f"{len(groups)} groups have cubes in both the reference and the training set: they are not independent"
+
+
+def missing_structures(sets: Sets) -> list[str]:
+    """Return the structures that the reference has and the samples lack."""
+    return sorted(set(sets.reference.structures) - set(sets.samples.structures) - {FIELD})

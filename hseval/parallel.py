@@ -1,0 +1,107 @@
+"""Where chunks run: in this process, or in workers that are started fresh (never forked under BLAS and torch)."""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING
+
+from hseval.cache import Cache
+from hseval.describer import Described, Describer, Plan
+from hseval.errors import HsevalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hseval.cubes import CubeSet
+
+WORTH_SECONDS = 12.0  # starting workers costs a few seconds of imports each
+IN_FLIGHT = 3  # chunks queued a worker: enough to keep it busy, few enough to keep memory flat
+
+_describer: Describer | None = None  # in a worker process: its own, built once
+
+
+def in_this_process(describer: Describer, chunks: Sequence[list[int]]) -> Iterator[list[Described]]:
+    """Run chunks one after the other, with one thread."""
+    with _one_thread():
+        for chunk in chunks:
+            yield describer.chunk(chunk)
+
+
+def in_processes(
+    describer: Describer, chunks: Sequence[list[int]], workers: int | None
+) -> Iterator[list[Described]]:
+    """Run chunks in ``workers`` processes; with None, in as many as there are cores once the rest is worth it."""
+    pending = collections.deque(chunks)
+    if workers is None:
+        workers = os.cpu_count() or 1
+        started = time.monotonic()
+        for done in in_this_process(describer, chunks):
+            pending.popleft()
+            yield done
+            # The first chunk pays for imports and filter banks, so the rate counts from the end of it.
+            if len(pending) == len(chunks) - 1:
+                started = time.monotonic()
+                continue
+            rate = (time.monotonic() - started) / (len(chunks) - len(pending) - 1)
+            if workers > 1 and rate * len(pending) > WORTH_SECONDS:
+                break
+    if pending:
+        yield from _pooled(describer, pending, workers)
+
+
+def _pooled(describer: Describer, pending: collections.deque[list[int]], workers: int) -> Iterator[list[Described]]:
+    pool = ProcessPoolExecutor(
+        max_workers=min(workers, len(pending)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(describer.cubes, describer.plan, describer.cache.path, describer.batch_size),
+    )
+    flying: collections.deque[Future[list[Described]]] = collections.deque()
+    try:
+        while pending or flying:
+            while pending and len(flying) < IN_FLIGHT * workers:
+                flying.append(pool.submit(_work, pending.popleft()))
+            yield flying.popleft().result()
+    except BrokenProcessPool as error:
+        raise HsevalError(
+            "a worker process died (out of memory?); what was finished is kept: try fewer --workers, or --workers 0"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(cubes: CubeSet, plan: Plan, cache: Path | None, batch_size: int) -> None:
+    global _describer  # noqa: PLW0603 - a process pool has no other place for per-worker state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _one_thread().__enter__()
+    _describer = Describer(cubes, plan, Cache(cache), batch_size)
+
+
+def _work(chunk: list[int]) -> list[Described]:
+    assert _describer is not None
+    return _describer.chunk(chunk)
+
+
+class _one_thread:  # noqa: N801 - reads as a statement: with _one_thread()
+    """Limit BLAS, OpenMP and torch to one thread: sums then run in one order, so results repeat to the last digit."""
+
+    def __enter__(self) -> None:
+        import threadpoolctl
+        import torch
+
+        self.limits = threadpoolctl.threadpool_limits(1)
+        self.threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        self.limits.restore_original_limits()
+        torch.set_num_threads(self.threads)

@@ -1,0 +1,78 @@
+"""Provenance: all that is needed to make a report again, and nothing that its scores depend on besides."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hseval import __version__
+from hseval.plugins import BUILT_IN, plugins
+
+if TYPE_CHECKING:
+    from hseval.cubes import CubeSet
+    from hseval.describe import Description
+
+LIBRARIES = ("numpy", "scipy", "torch", "torchvision", "scikit-learn", "h5py", "faiss-gpu", "faiss-cpu")
+
+
+def provenance(
+    *,
+    sets: Mapping[str, tuple[CubeSet, Description]],
+    settings: Mapping[str, Any],
+    metrics: Sequence[Any],
+    extractors: Sequence[Any],
+) -> dict[str, Any]:
+    """Return versions, options, seed, content hashes, command line, machine and time."""
+    return {
+        "hseval": __version__,
+        "python": platform.python_version(),
+        "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
+        "platform": platform.platform(),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": list(sys.argv),
+        "settings": dict(settings),
+        "metrics": {metric.name: _described("metric", metric) for metric in metrics},
+        "extractors": {extractor.name: _described("extractor", extractor) for extractor in extractors},
+        "sets": {role: _described_set(cubes, found) for role, (cubes, found) in sets.items()},
+    }
+
+
+def _described(kind: str, plugin: Any) -> dict[str, Any]:
+    from hseval.options import as_dict
+
+    offers = plugins().offers(kind).get(plugin.name, [])
+    distribution = offers[0].distribution if offers else "unknown"
+    version = __version__ if distribution == BUILT_IN else _version(distribution)
+    return {
+        "distribution": distribution,
+        "distribution_version": version,
+        "version": getattr(plugin, "version", None),
+        "options": as_dict(getattr(plugin, "options", None)),
+        "fingerprint": plugin.fingerprint() if hasattr(plugin, "fingerprint") else None,
+    }
+
+
+def _described_set(cubes: CubeSet, found: Description) -> dict[str, Any]:
+    content = hashlib.sha256("".join(sorted(found.rows.hashes.tolist())).encode()).hexdigest()
+    info = cubes.info
+    return {
+        "location": info.location,
+        "cubes": len(cubes),
+        "content": content,
+        "wavelengths": info.wavelengths,
+        "structures": info.structures,
+        "units": info.units,
+        "made_by": info.provenance,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

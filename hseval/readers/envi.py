@@ -1,0 +1,100 @@
+"""ENVI: a text header ``.hdr`` and a raw file beside it, through memory maps of the package ``spectral``."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.errors import HsevalError
+from hseval.readers.headers import Header, check_cube, check_length
+
+NAME = "ENVI"
+SUFFIXES: tuple[str, ...] = (".hdr",)
+_NM: dict[str, float] = {
+    "nanometers": 1.0, "nanometer": 1.0, "nm": 1.0,
+    "micrometers": 1e3, "micrometer": 1e3, "microns": 1e3, "micron": 1e3, "um": 1e3, "µm": 1e3,
+    "millimeters": 1e6, "mm": 1e6, "angstroms": 0.1, "angstrom": 0.1,
+}  # fmt: skip
+
+
+def header(path: Path) -> Header:
+    """Read the text header; the raw file's length is checked against it."""
+    image = _open(path)
+    shape = (int(image.nbands), int(image.nrows), int(image.ncols))
+    raw = Path(image.filename)
+    check_cube(shape, image.dtype, where=str(path))
+    check_length(raw, int(image.offset) + math.prod(shape) * np.dtype(image.dtype).itemsize)
+    text = image.metadata
+    wavelengths, told = _wavelengths(text, path)
+    ignore = _number(text, "data ignore value", path)
+    scale = _number(text, "reflectance scale factor", path) or 1.0
+    notes = (*told, *_value_notes(text, ignore, scale))
+    return Header((path, raw), shape, stated="byx", wavelengths=wavelengths, ignore=ignore, scale=scale, notes=notes)
+
+
+def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+    """Return a view ``(band, y, x)`` into the memory map, whatever the interleave."""
+    view = _open(path).open_memmap(interleave="bsq")
+    if view is None:
+        raise HsevalError(f"{path}: its raw file can't be mapped into memory")
+    return np.asarray(view)
+
+
+def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+    """ENVI has no masks."""
+    raise KeyError(structure)
+
+
+def _open(path: Path) -> Any:
+    from spectral.io import envi
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # upper-case names in a header are no news to the user
+        image = envi.open(str(path.absolute()))
+    if isinstance(image, envi.SpectralLibrary):
+        raise HsevalError(f"{path}: an ENVI spectral library; an image expected")
+    return image
+
+
+def _wavelengths(text: dict[str, Any], path: Path) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+    if "wavelength" not in text:
+        return None, ()
+    try:
+        stored = np.asarray([float(word) for word in text["wavelength"]])
+    except (TypeError, ValueError):
+        raise HsevalError(f"{path}: its field 'wavelength' holds something that is no number") from None
+    units = str(text.get("wavelength units", "")).strip()
+    if units.lower() in _NM:
+        factor = _NM[units.lower()]
+        return stored * factor, () if factor == 1 else (f"wavelengths converted from {units} to nm",)
+    if units.lower() not in ("", "unknown"):
+        return None, (f"wavelength units {units!r} are no length: the header's wavelengths are not used",)
+    if stored.size and np.nanmax(stored) < 30:
+        return stored * 1e3, ("wavelengths without units and below 30: read as micrometres",)
+    return stored, ()
+
+
+def _value_notes(text: dict[str, Any], ignore: float | None, scale: float) -> tuple[str, ...]:
+    notes = []
+    if ignore is not None:
+        notes.append(f"stored value {ignore:g} marks missing pixels (data ignore value): read as NaN")
+    if scale != 1:
+        notes.append(f"values divided by {scale:g} (reflectance scale factor)")
+    unused = [name for name in ("data gain values", "data offset values", "bbl") if name in text]
+    if unused:
+        notes.append(f"not applied from the header: {', '.join(unused)}")
+    return tuple(notes)
+
+
+def _number(text: dict[str, Any], name: str, path: Path) -> float | None:
+    if name not in text:
+        return None
+    try:
+        return float(text[name])
+    except (TypeError, ValueError):
+        raise HsevalError(f"{path}: its field {name!r} is {text[name]!r}; a number expected") from None

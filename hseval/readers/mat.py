@@ -1,0 +1,82 @@
+"""MATLAB files: v5 by scipy, v7.3 (which is HDF5) by h5py, structs by pymatreader.
+
+Axes are given as MATLAB shows them: ``(y, x, band)`` there is ``(y, x, band)`` here, in both versions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.errors import HsevalError
+from hseval.readers import h5
+from hseval.readers.headers import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
+
+NAME = "MATLAB"
+SUFFIXES: tuple[str, ...] = (".mat",)
+_NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+
+
+def header(path: Path) -> Header:
+    """Read the variables' names, shapes and classes, and the wavelengths."""
+    shapes, structs = _variables_73(path) if _is_hdf5(path) else _variables_5(path)
+    masks = mask_names(shapes)
+    if "masks" in structs:
+        masks |= {name: f"masks.{name}" for name in _load(path, "masks")}
+    known = next((name for name in WAVELENGTH_NAMES if name in shapes), None)
+    rest = {name: shape for name, shape in shapes.items() if name != known and name not in masks.values()}
+    cube = pick_array(rest, where=str(path))
+    check_cube(shapes[cube], np.float64, where=f"{path}: {cube}")
+    if len(shapes[cube]) == 4:
+        raise HsevalError(f"{path}: {cube} has four axes {shapes[cube]}; a .mat file is read as one cube of three")
+    wavelengths = None if known is None else np.asarray(_load(path, known), dtype=np.float64).ravel()
+    return Header((path,), shapes[cube], cube, wavelengths=wavelengths, masks=masks)
+
+
+def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+    """Read the cube."""
+    if not _is_hdf5(path):
+        return np.asarray(_load(path, header.array))
+    with h5.open_file(path) as file:
+        return np.asarray(file[header.array][()]).T
+
+
+def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+    """Read one mask: a variable ``mask_<structure>`` or a field of the struct ``masks``."""
+    name = header.masks[structure]
+    return np.asarray(_load(path, "masks")[structure] if name == f"masks.{structure}" else _load(path, name))
+
+
+def _is_hdf5(path: Path) -> bool:
+    # A v7.3 file starts with 512 bytes of MATLAB's own, so h5py's look at all possible places is needed.
+    import h5py
+
+    return bool(h5py.is_hdf5(path))
+
+
+def _variables_5(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    from scipy.io import whosmat
+
+    found = whosmat(path)
+    numeric = {name: tuple(shape) for name, shape, kind in found if kind in _NUMERIC}
+    return numeric, {name for name, _, kind in found if kind == "struct"}
+
+
+def _variables_73(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    with h5.open_file(path) as file:
+        found = h5.datasets(file, where=str(path))
+        numeric = {
+            name: tuple(dataset.shape[::-1])
+            for name, dataset in found.items()
+            if "/" not in name and dataset.dtype.kind in "fiub"
+        }
+        return numeric, {name.split("/")[0] for name in found if "/" in name and not name.startswith("#")}
+
+
+def _load(path: Path, name: str) -> Any:
+    from pymatreader import read_mat
+
+    return read_mat(path, variable_names=[name])[name]

@@ -1,0 +1,56 @@
+"""NumPy archives: ``.npz`` with the cube, and optionally ``wavelengths`` and ``masks/<structure>``."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.readers.headers import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
+from hseval.readers.npy import array_header
+
+NAME = "npz"
+SUFFIXES: tuple[str, ...] = (".npz",)
+
+
+def header(path: Path) -> Header:
+    """Read the members' headers, and the wavelengths."""
+    arrays = _members(path)
+    masks = mask_names(arrays)
+    numeric = {name: shape for name, (shape, _) in arrays.items() if name not in masks.values()}
+    known = next((name for name in WAVELENGTH_NAMES if name in arrays), None)
+    numeric.pop(known or "", None)
+    cube = pick_array(numeric, where=str(path))
+    check_cube(*arrays[cube], where=f"{path}: {cube}")
+    wavelengths = None if known is None else np.asarray(_load(path, known), dtype=np.float64).ravel()
+    return Header((path,), arrays[cube][0], cube, wavelengths=wavelengths, masks=masks)
+
+
+def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+    """Read the cube; a member of an archive can only be read whole."""
+    stored = _load(path, header.array)
+    return stored[index] if stored.ndim == 4 else stored
+
+
+def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+    """Read one mask."""
+    stored = _load(path, header.masks[structure])
+    return stored[index] if len(header.shape) == 4 else stored
+
+
+def _members(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    with zipfile.ZipFile(path) as archive:
+        found = {}
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as member:
+                    found[name.removesuffix(".npy")] = array_header(cast(Any, member), where=f"{path}: {name}")
+    return found
+
+
+def _load(path: Path, name: str) -> NDArray[Any]:
+    with np.load(path, allow_pickle=False) as archive:
+        return np.asarray(archive[name])

@@ -1,0 +1,18 @@
+"""A report as JSON: the format that everything else reads."""
+
+from __future__ import annotations
+
+from typing import ClassVar, TextIO
+
+from hseval.report import Report
+
+
+class Json:
+    """Writes ``{"format": "hseval-report", "version": 1, ...}``."""
+
+    name: ClassVar[str] = "json"
+    summary: ClassVar[str] = "the whole report as JSON, for programs"
+
+    def render(self, report: Report, stream: TextIO) -> None:
+        """Write the report."""
+        stream.write(report.to_json())

@@ -1,0 +1,159 @@
+"""A report on the terminal: the verdicts in a table, then what stands behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+
+from hseval.report import Report, Score
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+STYLES = {
+    "like real": "green",
+    "worse than real": "red",
+    "closer than real": "yellow",
+    "too high": "red",
+    "too low": "red",
+}
+PIPED_WIDTH = 240  # wide enough that no line of a report wraps when it is piped
+SHOWN_PAIRS = 3
+SPARK = "▁▂▃▄▅▆▇█"
+
+
+class Terminal:
+    """Writes tables; in colour and fitted to the width on a terminal, plain and unwrapped in a pipe."""
+
+    name: ClassVar[str] = "terminal"
+    summary: ClassVar[str] = "tables for people: value, floor, verdict, and where it differs"
+
+    def render(self, report: Report, stream: TextIO) -> None:
+        """Write the report."""
+        from rich.console import Console
+
+        console = Console(file=stream, highlight=False, width=None if stream.isatty() else PIPED_WIDTH, soft_wrap=False)
+        for note in report.notes:
+            console.print(f"[dim]·[/dim] {_escaped(note)}")
+        console.print()
+        console.print(_scores(report))
+        for part in _parts(report):
+            console.print()
+            console.print(part)
+
+
+def _scores(report: Report) -> RenderableType:
+    table = _table("score", "value", "floor", "verdict", "n", "better")
+    for score in report.scores:
+        style = STYLES.get(score.verdict, "dim" if score.value is None else "default")
+        table.add_row(
+            _escaped(score.name),
+            _with_spread(score.value, score.details.get("spread")),
+            _with_spread(score.floor, score.details.get("floor_spread")),
+            f"[{style}]{_escaped(score.verdict)}[/{style}]",
+            str(score.n) if score.n else "-",
+            {"lower": "lower", "higher": "higher", "floor": "near floor"}[score.better],
+        )
+    return table
+
+
+def _parts(report: Report) -> Iterator[RenderableType]:
+    """Yield what the details hold that a person asks for next."""
+    for score in report.scores:
+        if isinstance(score.details.get("structures"), Mapping):
+            yield _structures(score, report)
+    for score in report.scores:
+        lines = [*_numbers(score), *_pairs(score), *_remarks(score)]
+        if lines:
+            yield "\n".join([f"[bold]{_escaped(score.name)}[/bold]", *(f"  {line}" for line in lines)])
+
+
+def _structures(score: Score, report: Report) -> RenderableType:
+    """Return the table of one value a structure, with its floor and its course over wavelength."""
+    table = _table(f"{score.name} by structure", "value", "floor", "over wavelength", "largest at")
+    nm = report.provenance.get("sets", {}).get("reference", {}).get("wavelengths", [])
+    for name, found in score.details["structures"].items():
+        curve = found.get("by_wavelength") or []
+        table.add_row(
+            _escaped(name),
+            _number(_dig(score.details, "at_n", name)),
+            _number(_dig(score.details, "floor_at_n", name)),
+            _spark(curve),
+            _peak(curve, nm),
+        )
+    return table
+
+
+def _dig(details: Mapping[str, Any], where: str, structure: str) -> Any:
+    side = details.get(where) or {}
+    return side.get("structures", {}).get(structure, {}).get("value")
+
+
+def _numbers(score: Score) -> Iterator[str]:
+    full = score.details.get("full_value")
+    sizes = score.details.get("full_size")
+    if full is not None and sizes:
+        yield f"at full size ({sizes['samples']} samples, {sizes['reference']} reference cubes): {_number(full)}"
+    shown = score.details.get("shown")
+    if isinstance(shown, Mapping):
+        yield from (f"{_escaped(label)}: {_number(value)}" for label, value in shown.items())
+
+
+def _pairs(score: Score) -> Iterator[str]:
+    for pair in list(score.details.get("nearest_pairs") or [])[:SHOWN_PAIRS]:
+        yield "nearest: " + ", ".join(f"{_escaped(str(key))} {_number(value)}" for key, value in pair.items())
+
+
+def _remarks(score: Score) -> Iterator[str]:
+    for remark in ("left_out", "caveat"):
+        told = score.details.get(remark)
+        if isinstance(told, Mapping) and told:
+            listed = "; ".join(f"{_escaped(name)} ({_escaped(str(why))})" for name, why in told.items())
+            yield f"{remark.replace('_', ' ')}: {listed}"
+        elif isinstance(told, str) and told:
+            yield _escaped(told)
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, column in enumerate(columns):
+        numeric = column in ("value", "floor", "n")
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0 or numeric)
+    return table
+
+
+def _with_spread(value: float | None, spread: float | None) -> str:
+    if value is None:
+        return "-"
+    return _number(value) + (f" ± {spread:.2g}" if spread else "")
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else _escaped(str(value))
+
+
+def _spark(curve: Any) -> str:
+    values = [value for value in curve if value is not None]
+    top = max(values, default=0.0)
+    if top <= 0:
+        return ""
+    return "".join(" " if v is None else SPARK[min(len(SPARK) - 1, int(v / top * len(SPARK)))] for v in curve)
+
+
+def _peak(curve: Any, nm: Any) -> str:
+    values = [-1.0 if value is None else value for value in curve]
+    if not values or len(values) != len(nm):
+        return ""
+    return f"{nm[values.index(max(values))]:g} nm"
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,48 @@
+"""What one scoring run carries from step to step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hseval.cache import Cache
+from hseval.comm import Comm
+
+if TYPE_CHECKING:
+    from hseval.describe import Description
+    from hseval.describer import Plan
+    from hseval.sets import Sets
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How a score is computed; nothing in it changes a value beyond rounding, but ``seed`` and ``quick``."""
+
+    cache: Cache
+    comm: Comm
+    seed: int = 0
+    device: str = "cpu"
+    workers: int | None = 0
+    batch_size: int | None = None
+    quick: bool = False
+    verify: bool = False
+    progress: Progress | None = None
+
+    def told(self, what: str) -> Callable[[int, int], None] | None:
+        """Return the progress callback for one piece of work."""
+        progress = self.progress
+        return None if progress is None else lambda done, total: progress(what, done, total)
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """The described sets of a score, by role."""
+
+    sets: Sets
+    plan: Plan
+    samples: Description
+    reference: Description
+    train: Description | None

@@ -1,0 +1,47 @@
+"""A folder with ``pca.safetensors`` and ``pca.json``; the second holds the hash of the first and is written last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from hseval.errors import HsevalError
+from hseval.files import write_text, written_whole
+
+FORMAT = "hseval-pca-1"
+
+
+def save(folder: Path, tensors: dict[str, NDArray[Any]], record: dict[str, Any]) -> None:
+    """Write both files, each whole or not at all."""
+    from safetensors.numpy import save_file
+
+    with written_whole(folder / "pca.safetensors") as temporary:
+        save_file(tensors, temporary)
+        digest = _sha256(temporary)
+    write_text(folder / "pca.json", json.dumps({"format": FORMAT, "sha256": digest, **record}, indent=1) + "\n")
+
+
+def load(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read both back; HsevalError where one is missing, cut off or changed."""
+    from safetensors.numpy import load_file
+
+    weights, record_file = folder / "pca.safetensors", folder / "pca.json"
+    try:
+        record: dict[str, Any] = json.loads(record_file.read_text(encoding="utf-8"))
+        digest = _sha256(weights)
+    except (OSError, ValueError) as error:
+        raise HsevalError(f"{folder}: no whole checkpoint of pca ({error}); hseval train pca makes one") from error
+    if record.get("format") != FORMAT:
+        raise HsevalError(f"{record_file}: format {record.get('format')!r}, expected {FORMAT!r}")
+    if record["sha256"] != digest:
+        raise HsevalError(f"{weights}: cut off or changed (its sha256 is not the one in pca.json); train again")
+    return load_file(weights), record
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""The numerics on plain arrays: centring, principal axes, and thresholds that keep a mask's area."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Tensors = dict[str, Array]
+BLOCK = 1 << 14  # columns worked on at once, so that float64 copies cost megabytes
+
+
+def fit_gaussian(layers: Array, *, bands: int, variance: float, components: int | None) -> tuple[Tensors, float]:
+    """Fit ``(n, layer, pixel)``, ``bands`` of them bands and the rest soft masks; ``layers`` is overwritten.
+
+    Returns:
+        ``axes`` (k, layer, pixel), ``mean`` (layer, pixel) and ``thresholds`` (mask,), such that a sample is
+        ``mean + z @ axes`` and a mask lies where its layer exceeds its threshold; and the share of variance kept.
+
+    Raises:
+        ValueError: there is no variance.
+    """
+    areas = [_mean_area(layers[:, number]) for number in range(bands, layers.shape[1])]
+    mean = centre(layers, bands)
+    axes, share = principal_axes(layers.reshape(len(layers), -1), variance=variance, components=components)
+    axes = axes.reshape(-1, *mean.shape)
+    spread = np.sqrt(np.einsum("kmp,kmp->mp", axes[:, bands:], axes[:, bands:]))
+    thresholds = [area_threshold(*layer) for layer in zip(mean[bands:], spread, areas, strict=True)]
+    return {"axes": axes, "mean": mean, "thresholds": np.array(thresholds, dtype=np.float32)}, share
+
+
+def centre(layers: Array, bands: int) -> Array:
+    """Centre ``(n, layer, pixel)`` in place, give mask layers the variance of a band; return the scaled mean.
+
+    NaN becomes the mean of the cubes that know the pixel, which adds no variance.
+    """
+    mean = np.zeros(layers.shape[1:], dtype=np.float32)
+    power = np.zeros(len(mean))
+    for number in range(len(mean)):
+        values = layers[:, number]
+        known = np.isfinite(values).sum(axis=0)
+        mean[number] = np.nansum(values, axis=0, dtype=np.float64) / np.maximum(known, 1)
+        values -= mean[number]
+        np.nan_to_num(values, copy=False)
+        power[number] = np.einsum("np,np->", values, values, dtype=np.float64)
+        if number >= bands and power[number] > 0:
+            scale = np.sqrt(power[:bands].mean() / power[number])
+            values *= scale
+            mean[number] *= scale
+    return mean
+
+
+def principal_axes(matrix: Array, *, variance: float, components: int | None) -> tuple[Array, float]:
+    """Turn centred float32 rows ``(n, p)``, n << p, into principal axes times their deviations, **in place**.
+
+    In the dual: ``X X' = U S^2 U'`` is n x n and the scaled axes are ``U' X / sqrt(n - 1)``, so that ``z @ axes``
+    with standard normal z has the covariance of the rows (Jolliffe, Principal Component Analysis, 2002, 3.5).
+
+    Returns:
+        Axes ``(k, p)``, a view of ``matrix``, and the share of the variance that they keep.
+    """
+    blocks = [slice(start, start + BLOCK) for start in range(0, matrix.shape[1], BLOCK)]
+    gram = sum(part @ part.T for part in (matrix[:, block].astype(np.float64) for block in blocks))
+    power, vectors = np.linalg.eigh(gram)
+    power, vectors = power[:0:-1].clip(min=0), vectors[:, :0:-1]  # n centred rows span n - 1 dimensions
+    if not power.any():
+        raise ValueError("all cubes are the same, and a Gaussian needs variance")
+    shares = np.cumsum(power) / power.sum()
+    keep = min(components or int(np.searchsorted(shares, variance)) + 1, len(shares))
+    turn = (vectors[:, :keep].T / np.sqrt(len(matrix) - 1)).astype(np.float32)
+    for block in blocks:
+        matrix[:keep, block] = turn @ matrix[:, block]
+    return matrix[:keep], float(shares[keep - 1])
+
+
+def area_threshold(mean: Array, deviation: Array, area: float) -> float:
+    """Return the level above which Gaussian pixels of this mean and deviation lie on ``area`` pixels on average."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    if not 0 < area < mean.size:
+        return np.inf if area <= 0 else -np.inf
+    spread = np.maximum(deviation, 1e-6)  # a mask that never changes is a step: any level inside it will do
+    low, high = (mean - 9 * spread).min(), (mean + 9 * spread).max()
+    return float(brentq(lambda level: ndtr((mean - level) / spread).sum() - area, low, high))
+
+
+def _mean_area(soft: Array) -> float:
+    # A cube without this mask (NaN) says nothing of its area.
+    known = soft[~np.isnan(soft[:, 0])]
+    return float((known > 1).sum() / max(len(known), 1))

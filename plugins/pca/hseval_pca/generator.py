@@ -1,0 +1,105 @@
+"""The generator ``pca``: what hseval asks of a generator, on top of the numerics next door."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval import CubeSet, HsevalError, Sample, option
+from hseval.seeds import stream
+from hseval_pca import checkpoint
+from hseval_pca.gaussian import fit_gaussian
+from hseval_pca.layers import Layers
+
+Array = NDArray[Any]
+
+
+class Pca:
+    """Cubes and soft masks as one Gaussian in the space of their principal components."""
+
+    name = "pca"
+    version = "1.0.0"
+    summary = "baseline: principal components and a Gaussian, masks as extra channels"
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        """What a user can set with ``--set`` when training."""
+
+        variance: float = option(0.99, "share of the variance to keep, above 0 and up to 1")
+        components: int | None = option(None, "number of components to keep instead of a share of the variance")
+        memory: float = option(4.0, "GiB that the cubes may take; of a set that needs more, a random part is fitted")
+
+        def __post_init__(self) -> None:
+            positive = (self.components is None or self.components > 0) and self.memory > 0
+            if not 0 < self.variance <= 1 or not positive:
+                raise ValueError(f"{self}: expected 0 < variance <= 1, components >= 1 and memory > 0")
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    def fit(self, data: CubeSet, out: Path, *, seed: int = 0) -> None:
+        """Fit on ``data`` and write ``pca.safetensors`` and ``pca.json`` to the folder ``out``.
+
+        Raises:
+            HsevalError: fewer than two cubes, cubes of several shapes, or cubes that are all the same.
+        """
+        if len(data) < 2:
+            raise HsevalError(f"{data.info.location}: holds {len(data)} cube, pca needs 2 or more")
+        checkpoint.save(out, *self._fitted(data, seed))
+        self.load(out)
+
+    def load(self, path: Path | None, device: str | None = None) -> None:
+        """Read what :meth:`fit` left in ``path``; sampling runs on the CPU whatever ``device`` is.
+
+        Raises:
+            HsevalError: no folder was given, or its checkpoint is missing, damaged or has other options.
+        """
+        if path is None:
+            raise HsevalError("pca has to be fitted first: hseval train pca DATA --out RUN, then --checkpoint RUN")
+        tensors, record = checkpoint.load(path)
+        fitted = self.Options(**record["options"])
+        if self.options not in (self.Options(), fitted):
+            raise HsevalError(f"{path}: was fitted with {fitted}; options are set when training, not when sampling")
+        self.options, self.wavelengths, self.units = fitted, tensors["wavelengths"], record["units"]
+        self._layers = Layers(len(self.wavelengths), tuple(record["structures"]), tensors["seen"])
+        self._mean, self._axes, self._thresholds = tensors["mean"], tensors["axes"], tensors["thresholds"]
+
+    def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
+        """Yield cubes ``start`` to ``n - 1``; cube i is drawn from the stream (seed, "pca", i) alone."""
+        for index in range(start, n):
+            normal = stream(seed, self.name, index).standard_normal(len(self._axes), dtype=np.float32)
+            flat = self._mean + np.tensordot(normal, self._axes, axes=1)
+            yield Sample(*self._layers.restore(flat, self._thresholds), f"pca-{seed}-{index:06d}")
+
+    def _fitted(self, data: CubeSet, seed: int) -> tuple[dict[str, Array], dict[str, Any]]:
+        layers, given = Layers.of(data), self.options
+        stack = self._stacked(data, layers, seed)
+        try:
+            tensors, share = fit_gaussian(
+                stack, bands=layers.bands, variance=given.variance, components=given.components
+            )
+        except ValueError as error:
+            raise HsevalError(f"{data.info.location}: {error}") from error
+        facts = {"cubes": len(stack), "components": len(tensors["axes"]), "variance_kept": share}
+        record: dict[str, Any] = {"version": self.version, "options": dataclasses.asdict(given), "fit": facts}
+        record |= {"structures": layers.structures, "units": data.info.units}
+        return {**tensors, "seen": layers.seen, "wavelengths": data.wavelengths}, record
+
+    def _stacked(self, data: CubeSet, layers: Layers, seed: int) -> Array:
+        """Return float32 ``(n, layer, pixel)``: all cubes, or as many, drawn at random, as ``memory`` holds."""
+        shape = (layers.bands + len(layers.structures), int(layers.seen.sum()))
+        room = max(int(self.options.memory * 2**30 / (4 * shape[0] * shape[1])), 2)
+        chosen = sorted(stream(seed, "pca fit").permutation(len(data))[:room])
+        if len(chosen) < len(data):
+            told = "%s: pca is fitted on %d of %d cubes, what memory=%g GiB holds"
+            logging.getLogger("hseval.pca").warning(told, data.info.location, room, len(data), self.options.memory)
+        stack = np.empty((len(chosen), *shape), dtype=np.float32)
+        for place, index in enumerate(chosen):
+            stack[place] = layers.flatten(data[int(index)])
+        return stack

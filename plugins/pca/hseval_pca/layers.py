@@ -1,0 +1,63 @@
+"""Between a cube with masks and layers over the pixels ever seen: the bands, then one soft layer a mask."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.cubes import FIELD, Cube, CubeSet
+from hseval.errors import HsevalError
+
+Array = NDArray[Any]
+BLUR_PX = 1.0  # so that vessels of different eyes overlap and can be averaged
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """``seen``, bool ``(y, x)``, marks what is modelled: the pixels in the field of view of some cube."""
+
+    bands: int
+    structures: tuple[str, ...]
+    seen: Array
+
+    @classmethod
+    def of(cls, data: CubeSet) -> Layers:
+        """Return the layers of a set; HsevalError where its cubes differ in shape."""
+        shape = data.shape(0)
+        seen = np.zeros(shape[1:], dtype=bool)
+        for index, name in enumerate(data.ids):
+            if data.shape(index) != shape:
+                found = f"cube {name!r} has shape {data.shape(index)}, cube {data.ids[0]!r} has {shape}"
+                raise HsevalError(f"{data.info.location}: {found}; pca needs cubes of one shape")
+            seen |= data.read_masks(index).get(FIELD, True)
+        return cls(shape[0], data.structures, seen)
+
+    def flatten(self, cube: Cube) -> Array:
+        """Return float32 ``(layer, pixel)``, NaN where the cube says nothing: outside its field, or no mask."""
+        values = cube.data[:, self.seen]
+        known = np.isfinite(values) & cube.masks.get(FIELD, self.seen)[self.seen]
+        bands = np.where(known, values, np.nan)
+        unknown = np.full(values.shape[1], np.nan)
+        masks = [soften(cube.masks[s])[self.seen] if s in cube.masks else unknown for s in self.structures]
+        return np.vstack([bands, *masks], dtype=np.float32)
+
+    def restore(self, flat: Array, thresholds: Array) -> tuple[Array, Mapping[str, Array]]:
+        """Return the cube float32 ``(band, y, x)``, 0 outside its own field of view, and its masks."""
+        layers = np.full((len(flat), *self.seen.shape), -np.inf, dtype=np.float32)
+        layers[:, self.seen] = flat
+        drawn = layers[self.bands :] > thresholds[:, None, None]
+        masks = dict(zip(self.structures, drawn, strict=True))
+        field = masks.get(FIELD, self.seen) & self.seen
+        return np.where(field, layers[: self.bands], 0), {name: mask & field for name, mask in masks.items()}
+
+
+def soften(mask: Array) -> Array:
+    """Return a mask ``(y, x)`` as smooth values that a Gaussian can model: above 1 inside, up to 1 outside."""
+    from scipy.ndimage import gaussian_filter
+
+    hard = mask.astype(np.float32)
+    return np.asarray(hard + gaussian_filter(hard, BLUR_PX))

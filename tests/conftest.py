@@ -1,0 +1,81 @@
+"""What all tests share: a cache of their own, small textured sets, and the command line as typed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hseval.cubes import ArraySet
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test's rows apart from every other's and from the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("HSEVAL_CACHE", str(folder))
+    return folder
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a command left: exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def hseval(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command as typed, in this process (the real entry point: parsing, errors, exit status)."""
+    from hseval.cli.main import main
+
+    def run(*arguments: Any) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["hseval", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
+def hseval_process(*arguments: Any, **given: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    command = [sys.executable, "-m", "hseval", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **given)
+
+
+def texture_set(
+    n: int = 24, *, size: int = 32, bands: int = 6, seed: int = 0, gain: float = 1.0, field: bool = True
+) -> ArraySet:
+    """Return smooth random spectra times smooth random maps, with a bright and a dark structure in a round field."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size
+    nm = np.linspace(450, 905, bands)
+    cubes = np.empty((n, bands, size, size), dtype=np.float32)
+    masks = {name: np.zeros((n, size, size), dtype=bool) for name in ("bright", "dark")}
+    for i in range(n):
+        phases, tilts = rng.uniform(0, 2 * np.pi, 4), rng.uniform(3, 9, 4)
+        base = sum(np.sin(t * x * np.cos(p) + t * y * np.sin(p) + p) for p, t in zip(phases, tilts, strict=True))
+        base = 0.4 + 0.06 * base + rng.normal(0, 0.01, (size, size))
+        spectrum = np.exp(-(((nm - rng.normal(640, 15)) / 220) ** 2)) * rng.normal(1, 0.06)
+        masks["bright"][i], masks["dark"][i] = base > 0.46, base < 0.34
+        cubes[i] = gain * spectrum[:, None, None] * base + rng.normal(0, 0.003, (bands, size, size))
+    if field:
+        round_field = (x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.23
+        cubes[:, :, ~round_field] = 0
+        masks = {name: mask & round_field for name, mask in masks.items()}
+        masks["fov"] = np.broadcast_to(round_field, (n, size, size)).copy()
+    return ArraySet(cubes, wavelengths=nm, masks=masks, ids=[f"cube-{seed}-{i:03d}" for i in range(n)])

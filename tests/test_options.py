@@ -1,0 +1,61 @@
+"""Options are declared once and read from strings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import pytest
+
+from hseval.errors import HsevalError
+from hseval.options import build_options, describe_options, option
+
+
+class Plugin:
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        size: int = option(224, "pixels")
+        gain: float = option(1.0, "factor")
+        fast: bool = option(False, "skip the slow part")
+        mode: Literal["exact", "ivf"] = option("exact", "index")
+        bands: tuple[float, ...] = option((640.0, 550.0), "nm")
+        limit: int | None = option(None, "at most")
+
+
+def build(**values: object) -> Plugin.Options:
+    return build_options(Plugin, values, owner="plugin")
+
+
+def test_strings_become_the_declared_types() -> None:
+    built = build(size="64", gain="1e-2", fast="yes", mode="ivf", bands="1,2.5", limit="3")
+    assert built == Plugin.Options(64, 0.01, True, "ivf", (1.0, 2.5), 3)
+
+
+def test_none_is_read_where_it_is_allowed() -> None:
+    assert build(limit="none").limit is None
+    with pytest.raises(HsevalError, match="size"):
+        build(size="none")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"sise": 1}, "did you mean 'size'"),
+        ({"size": "many"}, "plugin.size: 'many' is not of type int"),
+        ({"size": 2.5}, "not of type int"),
+        ({"size": True}, "not of type int"),
+        ({"fast": "perhaps"}, "not of type bool"),
+        ({"mode": "exakt"}, "did you mean 'exact'"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_was_expected(values: dict[str, object], told: str) -> None:
+    with pytest.raises(HsevalError, match=told):
+        build(**values)
+
+
+def test_help_and_defaults_come_from_the_declaration() -> None:
+    described = {info.name: info for info in describe_options(Plugin)}
+    assert described["size"].default == 224
+    assert described["size"].help == "pixels"
+    assert described["mode"].type == "exact|ivf"
+    assert described["limit"].type == "int or none"

@@ -1,0 +1,64 @@
+"""Splits, floors and verdicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hseval.seeds import stream
+from hseval.uncertainty import mean_details, splits, verdict
+
+
+def dealt(real: list[str], fake: list[str], repeats: int = 8) -> list:
+    return splits(
+        real_groups=np.array(real), fake_groups=np.array(fake), repeats=repeats, rng=stream(0, "test")
+    )
+
+
+def test_sides_are_disjoint_and_of_the_size_that_the_smaller_set_allows() -> None:
+    for split in dealt([f"r{i}" for i in range(20)], [f"f{i}" for i in range(7)]):
+        assert len(split.real) == len(split.held) == len(split.fake) == 7
+        assert not set(split.real) & set(split.held)
+    for split in dealt([f"r{i}" for i in range(20)], [f"f{i}" for i in range(70)]):
+        assert len(split.real) == len(split.held) == len(split.fake) == 10
+
+
+def test_no_group_is_on_both_sides() -> None:
+    groups = [f"patient-{i // 3}" for i in range(30)] + ["big"] * 9
+    for split in dealt(groups, [f"f{i}" for i in range(50)], repeats=30):
+        assert not {groups[i] for i in split.real} & {groups[i] for i in split.held}
+
+
+def test_one_group_can_not_be_halved() -> None:
+    assert dealt(["scene"] * 10, [f"f{i}" for i in range(10)]) == []
+
+
+def test_splits_do_not_depend_on_what_groups_are_called() -> None:
+    one = dealt(["a", "b", "c", "c", "d", "e"], ["x", "y", "z"])
+    other = dealt(["z", "k", "1", "1", "0", "m"], ["3", "2", "1"])
+    assert all((a.real == b.real).all() and (a.fake == b.fake).all() for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "expected"),
+    [
+        ([1.0, 1.1, 0.9], "lower", "like real"),
+        ([3.0, 3.1, 2.9], "lower", "worse than real"),
+        ([0.1, 0.11, 0.09], "lower", "closer than real"),
+        ([3.0, 3.1, 2.9], "higher", "closer than real"),
+        ([3.0, 3.1, 2.9], "floor", "too high"),
+        ([0.1, 0.11, 0.09], "floor", "too low"),
+    ],
+)
+def test_the_verdict_follows_the_difference_and_the_spreads(values: list[float], better: str, expected: str) -> None:
+    assert verdict(values, [1.0, 1.1, 0.9], better) == expected  # type: ignore[arg-type]
+
+
+def test_a_floor_of_zero_needs_no_ratio() -> None:
+    assert verdict([0.0, 0.0], [0.0, 0.0], "lower") == "like real"
+    assert verdict([0.1, 0.1], [0.0, 0.0], "lower") == "worse than real"
+
+
+def test_details_are_averaged_where_they_are_numbers() -> None:
+    found = mean_details([{"a": 1.0, "b": {"c": [1, 2]}, "d": "x"}, {"a": 3.0, "b": {"c": [3, 4]}, "d": "x"}])
+    assert found == {"a": 2.0, "b": {"c": [2.0, 3.0]}}

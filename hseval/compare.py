@@ -58,9 +58,9 @@ def _missing(metric: Metric, why: str) -> Score:
 
 def _check_needs(metric: Metric, described: Described) -> None:
     if metric.needs.train and described.train is None:
-        given = described.sets.train is not None
-        why = "every reference cube is a training cube, so none is held out" if given else "needs --train"
-        raise NotComputable(why)
+        raise NotComputable("needs --train")
+    if metric.needs.train and not described.held_out:
+        raise NotComputable("every reference cube is a training cube, so none is held out")
     if metric.needs.nm and not described.reference.rows.wavelengths_known:
         raise NotComputable("needs wavelengths in nm (--wavelengths FILE|450:905:16)")
 

@@ -6,13 +6,13 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    FloatArray = NDArray[Any]
-    BoolArray = NDArray[Any]
+FloatArray = NDArray[np.floating[Any]]
+BoolArray = NDArray[np.bool_]
 
 FIELD = "fov"  # the structure that says where pixels are valid
 TOLERANCE_NM = 0.1  # sets whose band centres differ by more do not compare
@@ -182,8 +182,6 @@ class ArraySet(CubeSet):
         groups: Sequence[str] | None = None,
         location: str = "array",
     ) -> None:
-        import numpy as np
-
         self.cubes = np.asarray(cubes, dtype=np.float32)
         self.masks = {name: np.asarray(mask, dtype=bool) for name, mask in (masks or {}).items()}
         count, bands = self.cubes.shape[:2]
@@ -198,7 +196,8 @@ class ArraySet(CubeSet):
         )
 
     def read(self, index: int) -> Cube:
-        return Cube(self.cubes[index], self.read_masks(index), self.ids[index], self.groups and self.groups[index])
+        group = None if self.groups is None else self.groups[index]
+        return Cube(self.cubes[index], self.read_masks(index), self.ids[index], group)
 
     def shape(self, index: int) -> tuple[int, int, int]:
         bands, height, width = self.cubes.shape[1:]

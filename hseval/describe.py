@@ -15,7 +15,7 @@ import numpy as np
 from hseval.cache import Cache
 from hseval.comm import Comm
 from hseval.cubes import CubeSet
-from hseval.describer import Described, Describer, Plan
+from hseval.describer import CORE, Described, Describer, Plan
 from hseval.errors import HsevalError, first_line
 from hseval.parallel import in_processes, in_this_process
 from hseval.rows import Rows
@@ -90,8 +90,6 @@ def describe(
             done.extend(part)
             if progress is not None:
                 progress(len(done), len(indices))
-    except HsevalError as failure:
-        error = str(failure)
     except Exception as failure:
         if comm.size == 1:
             raise
@@ -159,19 +157,25 @@ def _assembled(cubes: CubeSet, plan: Plan, done: Sequence[Described], computed: 
             f"{cubes.info.location}: none of its {len(cubes)} cubes has a valid pixel "
             "(finite in every band, and inside 'fov' where there is one)"
         )
-    valid.sort(key=lambda cube: (cube.content, cube.masks, ids[cube.index]))
+    valid.sort(key=lambda cube: (_seen(cube), cube.masks, ids[cube.index]))
     index = np.array([cube.index for cube in valid], dtype=np.int64)
     groups = cubes.groups or tuple(f"\0{cube}" for cube in ids)
     rows = Rows(
         columns=_columns(valid),
         ids=np.array([ids[i] for i in index]),
-        hashes=np.array([cube.content for cube in valid]),
+        hashes=np.array([_seen(cube) for cube in valid]),
         groups=np.array([groups[i] for i in index]),
         wavelengths=plan.wavelengths,
         wavelengths_known=cubes.info.wavelengths_known,
         structures=plan.structures,
     )
     return Description(rows, index, tuple(cube.masks for cube in valid), invalid, computed)
+
+
+def _seen(cube: Described) -> str:
+    """Return the hash of what is inside a cube's field: black padding does not make it another cube."""
+    assert cube.columns is not None
+    return bytes(cube.columns[CORE]["content"]).hex()
 
 
 def _columns(valid: Sequence[Described]) -> dict[str, NDArray[Any]]:

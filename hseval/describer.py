@@ -56,12 +56,15 @@ class Plan:
     wavelengths: NDArray[Any]
     field: NDArray[np.bool_] | None = None
 
-    def row_key(self, chosen: Chosen, extractor: Extractor, content: str, masks: str) -> str:
-        """Return the cache key of one cube's rows by one extractor."""
+    def recipe(self, chosen: Chosen, extractor: Extractor) -> str:
+        """Return what, besides a cube's content and masks, decides its rows by one extractor."""
         fingerprint = extractor.fingerprint() if hasattr(extractor, "fingerprint") else ""
         described = (chosen.name, extractor.version, _declared(extractor, chosen), fingerprint)
-        field = "" if self.field is None else masks_hash({FIELD: self.field})
-        return key(content, masks, described, self.structures, self.wavelengths.tolist(), field, "float32")
+        return key(described, self.structures, self.wavelengths.tolist(), self.field_hash(), "float32")
+
+    def field_hash(self) -> str:
+        """Return the hash of the field that stands in for the cubes' own, or ``""``."""
+        return "" if self.field is None else masks_hash({FIELD: self.field})
 
 
 @dataclasses.dataclass
@@ -81,12 +84,12 @@ class Describer:
     def __init__(self, cubes: CubeSet, plan: Plan, cache: Cache, batch_size: int = 1) -> None:
         self.cubes, self.plan, self.cache, self.batch_size = cubes, plan, cache, batch_size
         self.extractors = [(chosen, chosen.build()) for chosen in plan.extractors]
+        self.recipes = {chosen.name: plan.recipe(chosen, built) for chosen, built in self.extractors}
+        self.recipes[CORE] = key("core-2", plan.field_hash())
 
     def keys(self, content: str, masks: str) -> dict[str, str]:
         """Return extractor name -> cache key for one cube; ``core`` is what this module finds out itself."""
-        core = key("core-1", content, masks, "" if self.plan.field is None else masks_hash({FIELD: self.plan.field}))
-        named = {chosen.name: self.plan.row_key(chosen, built, content, masks) for chosen, built in self.extractors}
-        return {CORE: core, **named}
+        return {name: key(recipe, content, masks) for name, recipe in self.recipes.items()}
 
     def known(self, indices: Sequence[int], *, verify: bool) -> list[Described]:
         """Return the cubes whose content is remembered and whose rows are all in the cache."""
@@ -130,7 +133,8 @@ class Describer:
         before = stamp(self.cubes, index)
         cube = self.cubes[index]
         unchanged = before is not None and stamp(self.cubes, index) == before
-        identity = Described(index, content_hash(cube), masks_hash(cube.masks), None, before if unchanged else None)
+        hashes = content_hash(cube.data), masks_hash(cube.masks)
+        identity = Described(index, *hashes, None, before if unchanged else None)
         return identity, prepare(cube, self.plan.structures, field=self.plan.field)
 
     def _batches(self, members: Sequence[int], cubes: Sequence[Prepared | None]) -> Iterator[list[int]]:
@@ -159,12 +163,20 @@ class Describer:
 
 
 def _core(cube: Prepared) -> Columns:
-    """Return what notes tell of a cube: its broken pixels (inside the field, not finite) and its constant bands."""
+    """Return what the core itself has to know of a cube.
+
+    ``content``: the sha256 (32 bytes) of what is inside its field of view, by which rows are ordered and cubes are
+    found in two sets; ``broken``: share of the field that is not finite; ``constant``: by band.
+    """
     pixels = cube.data[:, cube.masks[FIELD]]
-    return {"broken": np.float32(cube.broken), "constant": pixels.min(axis=1) == pixels.max(axis=1)}  # type: ignore[dict-item]
+    return {
+        "content": np.frombuffer(bytes.fromhex(content_hash(cube.data)), dtype=np.uint8),
+        "broken": np.asarray(cube.broken, dtype=np.float32),
+        "constant": pixels.min(axis=1) == pixels.max(axis=1),
+    }
 
 
 def _declared(extractor: Extractor, chosen: Chosen) -> Any:
     # Resolved options where the class keeps them, so that a default and the same value typed out share rows.
     options = getattr(extractor, "options", None)
-    return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(chosen.options)  # type: ignore[arg-type]
+    return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(chosen.options)

@@ -166,9 +166,10 @@ def _describe_sets(
         found[role] = _describe(looked_at[role], its_plan, run, what=role)
     notes = set_notes(sets, found, quick=QUICK_CUBES if run.quick else None)
     notes.extend([field_note] if field_note else [])
-    reference, train, more = _cleaned(found)
+    notes.extend(shared_notes(found))
+    reference, held_out = _held_out(found)
     seen = Sets(looked_at["samples"], looked_at["reference"], looked_at.get("train"))
-    return Described(seen, plan, found["samples"], reference, train), notes + more
+    return Described(seen, plan, found["samples"], reference, found.get("train"), held_out), notes
 
 
 def _for_train(extractor: str, metrics: Sequence[Metric]) -> bool:
@@ -197,14 +198,13 @@ def _quick(cubes: CubeSet, plan: Plan, run: Run) -> CubeSet:
     return cubes.subset(sorted(int(hashed.index[i]) for i in picked))
 
 
-def _cleaned(found: Mapping[str, Description]) -> tuple[Description, Description | None, list[str]]:
-    """Take training cubes out of the reference, and say what is shared."""
-    reference, train = found["reference"], found.get("train")
-    notes = shared_notes(found)
-    if train is None:
-        return reference, None, notes
-    both = shared(reference, train)
-    if both.all():
-        # Nothing is held out: the reference still describes real cubes, but nothing can be said of copies.
-        return reference, None, notes
-    return (without(reference, both) if both.any() else reference), train, notes
+def _held_out(found: Mapping[str, Description]) -> tuple[Description, bool]:
+    """Return the reference without training cubes; as it is, and False, where that leaves nothing.
+
+    With nothing held out the reference still describes real cubes, but nothing can be said of copies.
+    """
+    reference = found["reference"]
+    if "train" not in found:
+        return reference, True
+    both = shared(reference, found["train"])
+    return (reference, False) if both.all() else (without(reference, both), True)

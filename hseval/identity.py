@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hseval.cubes import Cube, CubeSet
+    from numpy.typing import NDArray
+
+    from hseval.cubes import CubeSet
 
 RACY_SECONDS = 2.0  # a file changed this recently could change again within one tick of its clock
 
 
-def content_hash(cube: Cube) -> str:
-    """Return the sha256 of a cube's pixels (shape and float32 values, bands ascending), whatever file held them."""
+def content_hash(data: NDArray[Any]) -> str:
+    """Return the sha256 of pixels ``(band, y, x)``: shape and float32 values, whatever file held them."""
     import numpy as np
 
-    data = np.ascontiguousarray(cube.data, dtype="<f4")
+    data = np.ascontiguousarray(data, dtype="<f4")
     digest = hashlib.sha256(repr(data.shape).encode())
     digest.update(data.data)
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from hseval.errors import HsevalError, nearest
 
@@ -21,7 +21,7 @@ def check_layout(text: str | None) -> Layout | None:
         HsevalError: it is neither ``byx`` nor ``yxb``.
     """
     if text is None or text in LAYOUTS:
-        return cast(Layout | None, text)
+        return text
     raise HsevalError(f"layout: {text!r} is no axis order{nearest(text, LAYOUTS)}")
 
 
@@ -61,7 +61,7 @@ def choose_layout(
     if bands is not None:
         return _by_count(shape, bands, where), None
     if shape[0] < min(shape[1:]):
-        return "byx", f"axes {_axes(shape)} read as (band, y, x), the smallest one first; --layout yxb reads them otherwise"
+        return "byx", f"axes {_axes(shape)} read as (band, y, x), the smallest one first (otherwise: --layout yxb)"
     raise HsevalError(f"{where}: {_ambiguous(shape)}; give --layout byx|yxb, or the wavelengths")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import multiprocessing
 import os
 import signal
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 WORTH_SECONDS = 12.0  # starting workers costs a few seconds of imports each
 IN_FLIGHT = 3  # chunks queued a worker: enough to keep it busy, few enough to keep memory flat
 
-_describer: Describer | None = None  # in a worker process: its own, built once
+_assignment: tuple[CubeSet, Plan, Path | None, int] | None = None  # in a worker process: what it works on
 
 
 def in_this_process(describer: Describer, chunks: Sequence[list[int]]) -> Iterator[list[Described]]:
@@ -78,15 +79,22 @@ def _pooled(describer: Describer, pending: collections.deque[list[int]], workers
 
 
 def _start_worker(cubes: CubeSet, plan: Plan, cache: Path | None, batch_size: int) -> None:
-    global _describer  # noqa: PLW0603 - a process pool has no other place for per-worker state
+    global _assignment  # noqa: PLW0603 - a process pool has no other place for per-worker state
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _one_thread().__enter__()
-    _describer = Describer(cubes, plan, Cache(cache), batch_size)
+    _assignment = (cubes, plan, cache, batch_size)
+
+
+@functools.cache
+def _own_describer() -> Describer:
+    """Build this worker's describer on its first chunk: what fails there is told by the chunk."""
+    assert _assignment is not None
+    cubes, plan, cache, batch_size = _assignment
+    return Describer(cubes, plan, Cache(cache), batch_size)
 
 
 def _work(chunk: list[int]) -> list[Described]:
-    assert _describer is not None
-    return _describer.chunk(chunk)
+    return _own_describer().chunk(chunk)
 
 
 class _one_thread:  # noqa: N801 - reads as a statement: with _one_thread()

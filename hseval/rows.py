@@ -19,7 +19,7 @@ class Rows:
     Attributes:
         columns: ``"extractor"`` or ``"extractor/field"`` -> array whose first axis is the cube.
         ids: ``(n,)`` str.
-        hashes: ``(n,)`` str, sha256 of each cube's pixels.
+        hashes: ``(n,)`` str, sha256 of each cube's pixels inside its field of view.
         groups: ``(n,)`` str; a cube without a group is a group of its own.
         wavelengths: ``(band,)`` nm (or band indices, where ``wavelengths_known`` is False).
         structures: names along the structure axis of structure-wise columns; sorted, ``fov`` included.

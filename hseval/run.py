@@ -39,10 +39,11 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """The described sets of a score, by role."""
+    """The described sets of a score, by role; ``held_out``: some reference cube is not a training cube."""
 
     sets: Sets
     plan: Plan
     samples: Description
     reference: Description
     train: Description | None
+    held_out: bool = True

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.cubes import TOLERANCE_NM, BoolArray, Cube, CubeSet
+from hseval.cubes import TOLERANCE_NM, Cube, CubeSet
 from hseval.errors import HsevalError
 
+OUT_OF_ORDER = "wavelengths out of order: bands sorted by wavelength"
 _ROUNDING = 1e-9  # so that a difference of exactly the tolerance, in binary, still passes
 
 
@@ -147,7 +148,7 @@ class ResampledSet(CubeSet):
         data = interpolate_bands(cube.data, stored=self.base.wavelengths, wanted=self.wavelengths)
         return dataclasses.replace(cube, data=data)
 
-    def read_masks(self, index: int) -> Mapping[str, BoolArray]:
+    def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
         return self.base.read_masks(index)
 
     def shape(self, index: int) -> tuple[int, int, int]:
@@ -162,7 +163,7 @@ class ResampledSet(CubeSet):
 
 
 def _odd(centres: NDArray[np.float64], in_order: bool) -> tuple[str, ...]:
-    notes = [] if in_order else ["wavelengths out of order: bands sorted by wavelength"]
+    notes = [] if in_order else [OUT_OF_ORDER]
     repeated = len(centres) - len(np.unique(centres))
     if repeated:
         notes.append(f"{repeated} wavelengths occur twice: those bands keep the order in which they are stored")

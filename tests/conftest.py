@@ -79,3 +79,13 @@ def texture_set(
         masks = {name: mask & round_field for name, mask in masks.items()}
         masks["fov"] = np.broadcast_to(round_field, (n, size, size)).copy()
     return ArraySet(cubes, wavelengths=nm, masks=masks, ids=[f"cube-{seed}-{i:03d}" for i in range(n)])
+
+
+def saved(path: Path, cubes: ArraySet, **changes: Any) -> Path:
+    """Write a set in the house format, with some of its parts changed."""
+    from hseval.writer import write_set
+
+    given = {"wavelengths": cubes.wavelengths, "masks": cubes.masks, "ids": cubes.ids, "groups": cubes.groups}
+    given |= changes
+    write_set(path, given.pop("cubes", cubes.cubes), **given)
+    return path

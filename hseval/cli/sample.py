@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +45,17 @@ def _check_output(out: Path, *, force: bool) -> None:
 
 
 def _write(generator: Any, count: int, out: Path, *, seed: int) -> None:
-    """Stream the cubes to the file; the first one tells which masks there are."""
+    """Stream the cubes to the file."""
     from hseval.cli.progress import Progress
     from hseval.writer import SetWriter
 
-    drawn = iter(generator.sample(count, seed=seed))
-    first = next(drawn)
     about = {
         "wavelengths": generator.wavelengths,
-        "structures": tuple(sorted(first.masks)),
         "units": getattr(generator, "units", None),
         "provenance": _provenance(generator, seed),
     }
     with Progress() as progress, SetWriter(out, **about) as writer:
-        for done, (cube, masks, name) in enumerate(itertools.chain([first], drawn), start=1):
+        for done, (cube, masks, name) in enumerate(generator.sample(count, seed=seed), start=1):
             writer.add(cube, masks, name)
             progress.told("sampling", done, count)
 

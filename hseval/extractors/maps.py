@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,9 +23,9 @@ COVERED = 0.25  # a cell counts where at least this share of its area is valid
 class Maps:
     """Area averages of a few spectral windows on a square grid over the field of view's bounding box."""
 
-    name = "maps"
-    version = "1"
-    summary = "gain-normalised low-resolution maps of a few spectral windows"
+    name: ClassVar[str] = "maps"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "gain-normalised low-resolution maps of a few spectral windows"
 
     @dataclasses.dataclass(frozen=True)
     class Options:

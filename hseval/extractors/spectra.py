@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Spectra:
     """Order statistics, mean and covariance of each structure's spectra."""
 
-    name = "spectra"
-    version = "1"
-    summary = "order statistics, mean and covariance of the pixels of each structure"
+    name: ClassVar[str] = "spectra"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "order statistics, mean and covariance of the pixels of each structure"
 
     @dataclasses.dataclass(frozen=True)
     class Options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,9 +20,9 @@ PROBABILITIES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
 class Values:
     """Quantiles of the valid pixels by band, and how much of the frame is valid."""
 
-    name = "values"
-    version = "1"
-    summary = "quantiles of the valid pixels, band by band"
+    name: ClassVar[str] = "values"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "quantiles of the valid pixels, band by band"
 
     def __call__(
         self, cubes: Floats, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]

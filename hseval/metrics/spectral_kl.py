@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -40,10 +40,10 @@ SHRINKAGE = 1e-3  # of the reference's mean variance, added to both covariances'
 class SpectralKL:
     """Mean over structures of KL(real || samples) of per-band histograms, in nats."""
 
-    name = "spectral-kl"
-    summary = "KL divergence of each structure's spectra, per band, in nats"
-    better: Better = "lower"
-    needs = Needs(rows=("spectra",))
+    name: ClassVar[str] = "spectral-kl"
+    summary: ClassVar[str] = "KL divergence of each structure's spectra, per band, in nats"
+    better: ClassVar[Better] = "lower"
+    needs: ClassVar[Needs] = Needs(rows=("spectra",))
 
     @dataclasses.dataclass(frozen=True)
     class Options:

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from hseval.errors import HsevalError, first_line
 from hseval.layout import Layout
 
-CUBE_NAMES = ("cubes", "cube", "data")  # an array of one of these names is the cube, whatever else there is
+CUBE_NAMES = ("cubes", "cube", "data")  # of several arrays that could be the cube, the one of these names is
 WAVELENGTH_NAMES = ("wavelengths", "wavelength")
 MASK_PREFIXES = ("masks/", "mask_")  # masks/artery or mask_artery, where a container has flat names
 
@@ -81,7 +81,7 @@ def one_line(path: Path, doing: str) -> Iterator[None]:
         yield
     except HsevalError:
         raise
-    except Exception as error:  # noqa: BLE001 - on a damaged file libraries raise struct, zlib, index errors ...
+    except Exception as error:  # on a damaged file libraries raise struct, zlib, index errors ...
         raise HsevalError(f"{path}: {doing}: {first_line(error)}") from error
 
 
@@ -95,12 +95,10 @@ def pick_array(arrays: Mapping[str, tuple[int, ...]], *, where: str) -> str:
     Raises:
         HsevalError: none or several could be meant; all are listed.
     """
-    for name in CUBE_NAMES:
-        if name in arrays:
-            return name
     solid = [name for name, shape in arrays.items() if len(shape) >= 3]
-    if len(solid) == 1:
-        return solid[0]
+    named = [name for name in CUBE_NAMES if name in solid]
+    if named or len(solid) == 1:
+        return (named or solid)[0]
     listed = ", ".join(f"{name} {shape}" for name, shape in sorted(arrays.items())) or "no numeric array"
     expected = f"exactly one with three or four axes, or one called {' or '.join(map(repr, CUBE_NAMES[:2]))}"
     raise HsevalError(f"{where}: holds {listed}; expected {expected}")

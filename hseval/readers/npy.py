@@ -44,7 +44,7 @@ def array_header(handle: BinaryIO, *, where: str) -> tuple[tuple[int, ...], np.d
         HsevalError: something else (a bare pickle, say).
     """
     try:
-        version = np.lib.format.read_magic(handle)  # type: ignore[no-untyped-call]
+        version = np.lib.format.read_magic(handle)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(handle)
     except ValueError as error:

@@ -69,7 +69,7 @@ def _check_pages(file: tifffile.TiffFile, path: Path) -> None:
 
 
 def _nodata(file: tifffile.TiffFile) -> float | None:
-    tag = file.pages[0].tags.get("GDAL_NODATA")
+    tag = file.pages.first.tags.get("GDAL_NODATA")
     try:
         return None if tag is None else float(str(tag.value).strip("\x00 "))
     except ValueError:

@@ -6,14 +6,13 @@ import csv
 import functools
 import math
 from importlib import resources
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.errors import HsevalError
+from hseval.generators.phantom.arrays import FloatArray
 
-FloatArray = NDArray[Any]
 Substance = Literal["hbo2", "hb", "melanin", "water"]
 
 HAEMOGLOBIN_GRAMS_PER_MOLE = 64500.0
@@ -23,7 +22,7 @@ MM_PER_CM = 10.0
 
 @functools.cache
 def table() -> dict[str, FloatArray]:
-    """Return the shipped table by column: ``nm``, ``hbo2`` and ``hb`` in 1/(cm M), ``melanin`` and ``water`` in 1/cm."""
+    """Return the shipped table by column: ``hbo2``, ``hb`` in 1/(cm M), ``melanin``, ``water`` in 1/cm, by ``nm``."""
     text = resources.files("hseval").joinpath("data/absorption.csv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     header, *rows = csv.reader(lines)
@@ -35,7 +34,7 @@ def check_range(wavelengths: FloatArray) -> None:
     low, high = table()["nm"][[0, -1]]
     outside = wavelengths[(wavelengths < low) | (wavelengths > high)]
     if outside.size:
-        raise HsevalError(f"phantom.wavelengths: {outside[0]:g} nm is outside its absorption table, {low:g} to {high:g} nm")
+        raise HsevalError(f"phantom.wavelengths: {outside[0]:g} nm is not among the {low:g} to {high:g} nm it knows")
 
 
 def look_up(substance: Substance, wavelengths: FloatArray) -> FloatArray:
@@ -77,7 +76,8 @@ def macular_pigment(wavelengths: FloatArray) -> FloatArray:
 
 def _macular_template(nm: FloatArray) -> FloatArray:
     gaussians = (0.32, 0.0012, 436.0), (0.32, 0.0012, 480.0), (-0.123, 0.0012, 458.0), (0.12042, 0.006, 457.0)
-    return np.sum([height * np.exp(-slope * (centre - nm) ** 2) for height, slope, centre in gaussians], axis=0)
+    terms = [height * np.exp(-slope * (centre - nm) ** 2) for height, slope, centre in gaussians]
+    return np.asarray(np.sum(terms, axis=0))
 
 
 def lens_density(wavelengths: FloatArray, *, age: float) -> FloatArray:

@@ -77,7 +77,7 @@ def draw_eye(rng: np.random.Generator) -> Eye:
     uniform, normal = rng.uniform, rng.normal
     age = float(uniform(20.0, 80.0))
     pigmentation = float(rng.beta(1.6, 1.6))
-    vein_radius = float(np.clip(normal(0.112, 0.007), 0.098, 0.13))
+    vein_radius = float(np.clip(normal(0.118, 0.007), 0.105, 0.135))
     disc = float(np.clip(normal(0.86, 0.06), 0.74, 1.02))
     return Eye(
         right=bool(rng.random() < 0.5),
@@ -93,12 +93,12 @@ def draw_eye(rng: np.random.Generator) -> Eye:
         artery_saturation=float(np.clip(normal(0.955, 0.015), 0.9, 0.99)),
         vein_saturation=float(np.clip(normal(0.62, 0.05), 0.45, 0.75)),
         haemoglobin=float(np.clip(normal(145.0, 12.0), 115.0, 175.0)),
-        bypass=float(uniform(0.3, 0.4)),
-        capillary_path=float(uniform(0.003, 0.008)),
+        bypass=float(uniform(0.25, 0.37)),
+        capillary_path=float(uniform(0.001, 0.003)),
         age=age,
         macular_density=float(np.clip(normal(0.5, 0.16), 0.1, 0.95)),
-        rpe_melanin=0.004 + 0.007 * pigmentation * float(uniform(0.8, 1.2)),
-        choroid_melanin=0.006 + 0.07 * pigmentation**1.5 * float(uniform(0.8, 1.2)),
+        rpe_melanin=0.003 + 0.005 * pigmentation * float(uniform(0.8, 1.2)),
+        choroid_melanin=0.022 + 0.06 * pigmentation**1.5 * float(uniform(0.8, 1.2)),
         choroid_thickness=float(uniform(0.14, 0.3)) - 0.0008 * (age - 50.0),
         choroid_scattering=float(uniform(4.5, 7.0)),
         scattering_power=float(uniform(1.0, 1.5)),

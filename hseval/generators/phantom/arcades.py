@@ -9,12 +9,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from hseval.generators.phantom.anatomy import Eye
-from hseval.generators.phantom.growth import STEP_MM, Growth, Guide, Tip, ahead, turn_towards
+from hseval.generators.phantom.growth import STEP_MM, Growth, Guide, Tip, ahead, is_apart, is_free, turn_towards
 from hseval.generators.phantom.vessels import branching_angle, sibling_radius
 
-THINNEST_MM = 0.01  # radius below which no branch leaves: what a fundus camera still shows
+THINNEST_MM = 0.0135  # radius below which no branch leaves: what a fundus camera still shows
+SPROUT_STEPS = 4  # a branch leaves with so many steps, or not at all
+THICKEST_DAUGHTER = 0.93  # of its parent's radius: the other would be too thin to matter
+NOWHERE = -2  # the node of a tip that is only tried
 STIFFNESS = 0.8  # correlation of a heading's random turns from step to step
-DODGES = (0.0, 0.4, -0.4, 0.8, -0.8, 1.2, -1.2)  # turns tried, in order, when the way is not free
+DODGES = (0.0, 0.35, -0.35, 0.7, -0.7, 1.1, -1.1)  # turns tried, in order, when the way is not free
+NIMBLE_MM = 0.035  # vessels thinner than this end where a sharp turn would be needed: they would curl up
 
 
 class Arcades:
@@ -38,10 +42,9 @@ class Arcades:
         root = (shift + 0.06 * self._signed(), 0.1 * self._signed())
         self.growth = Growth(root, radius)
         upper = radius * (0.5 * (1.0 + 0.08 * self._signed())) ** (1.0 / 3.0)
-        self._papillary(Tip(0, *root, math.radians(90.0 + 12.0 * self._signed()), upper), +1, spread)
-        self._papillary(
-            Tip(0, *root, math.radians(-90.0 + 12.0 * self._signed()), sibling_radius(radius, upper)), -1, spread
-        )
+        for side, papillary in ((+1, upper), (-1, sibling_radius(radius, upper))):
+            heading = math.radians(side * 90.0 + 12.0 * self._signed())
+            self._papillary(Tip(0, *root, heading, papillary), side, spread)
         while self.waiting:
             _, _, tip, guide = heapq.heappop(self.waiting)
             self._walk(tip, guide)
@@ -67,8 +70,8 @@ class Arcades:
     def _walk(self, tip: Tip, guide: Guide) -> None:
         """Grow one vessel to its end; the branches that it gives off wait for their turn, thickest first."""
         origin, sway = (tip.x, tip.y), 0.0
-        reach, gap = 1.5 + 90.0 * tip.radius, self._gap(tip.radius)
-        wobble = 0.04 + 0.0007 / tip.radius
+        reach, gap = 0.6 + 90.0 * tip.radius, self._gap(tip.radius)
+        wobble = 0.05 + 0.0003 / tip.radius
         while reach > 0.0 and self._is_inside(tip):
             sway = STIFFNESS * sway + (1.0 - STIFFNESS) * wobble * 3.0 * self._signed()
             heading = self._way(tip, tip.heading + sway + turn_towards(tip.heading, guide(tip.x, tip.y)), origin)
@@ -78,49 +81,54 @@ class Arcades:
             reach, gap = reach - STEP_MM, gap - STEP_MM
             if gap <= 0.0:
                 branched = self._branch(tip)
-                tip, origin = (branched, (tip.x, tip.y)) if branched else (tip, origin)
+                if branched:
+                    tip, origin = branched, (tip.x, tip.y)
                 gap = self._gap(tip.radius)
 
     def _branch(self, tip: Tip) -> Tip | None:
-        """Let a side branch leave; None where no daughter would be thick enough or has room to leave."""
-        ratio = 0.3 + 0.6 * next(self.draw) ** (1.0 + 25.0 * tip.radius)
-        child = max(ratio * tip.radius, THINNEST_MM)
-        if child > 0.93 * tip.radius:
-            return None
-        main = sibling_radius(tip.radius, child)
-        if main < child:
-            child, main = main, child
+        """Let a side branch leave; None where no daughter would be thick enough or one has no room to leave."""
+        ratio = 0.3 + 0.6 * next(self.draw) ** (1.0 + 25.0 * tip.radius)  # of wide vessels mostly thin branches leave
         side = 1.0 if next(self.draw) < 0.5 else -1.0
-        angle = branching_angle(tip.radius, child, main)
+        child = max(ratio * tip.radius, THINNEST_MM)
+        if child > THICKEST_DAUGHTER * tip.radius:
+            return None
+        child, main = sorted((child, sibling_radius(tip.radius, child)))
         for hand in (side, -side):
-            heading = tip.heading + hand * angle
-            sprout = self._sprout(Tip(tip.node, tip.x, tip.y, heading, child))
-            if sprout:
+            leaving = tip.turned(hand * branching_angle(tip.radius, child, main), child)
+            going_on = tip.turned(-hand * branching_angle(tip.radius, main, child), main)
+            # Both or neither: a daughter cut off at once would leave a step in the radius and break Murray's law.
+            if self._has_room(leaving) and self._has_room(going_on):
+                sprout = self._straight(leaving)
                 self._wait(sprout, self._side_guide(sprout))
-                kept = tip.heading - hand * branching_angle(tip.radius, main, child)
-                return Tip(tip.node, tip.x, tip.y, kept, main)
+                return self._straight(going_on)
         return None
 
-    def _sprout(self, tip: Tip) -> Tip | None:
-        """Grow a branch's first steps at once, or not at all: a daughter that could not leave would break Murray's law."""
-        origin, course = (tip.x, tip.y), tip
-        for _ in range(4):
-            if not self.growth.is_free(course, tip.heading, origin=origin, clearance=self._clearance(tip.radius)):
-                return None
-            course = Tip(-2, *ahead(course, tip.heading), tip.heading, tip.radius)
-        for _ in range(4):
+    def _has_room(self, tip: Tip) -> bool:
+        """Say whether a daughter's first steps, straight ahead, are free."""
+        origin, clearance = (tip.x, tip.y), self._clearance(tip.radius)
+        for _ in range(SPROUT_STEPS):
+            if not is_free(self.growth.around(tip), tip, tip.heading, origin=origin, clearance=clearance):
+                return False
+            tip = Tip(NOWHERE, *ahead(tip, tip.heading), tip.heading, tip.radius)
+        return True
+
+    def _straight(self, tip: Tip) -> Tip:
+        for _ in range(SPROUT_STEPS):
             tip = self.growth.extend(tip, tip.heading)
         return tip
 
     def _way(self, tip: Tip, heading: float, origin: tuple[float, float]) -> float | None:
-        """Return the nearest heading whose step is free, if possible one that runs along no vessel of the other tree."""
-        clearance = self._clearance(tip.radius)
-        ways = (heading + dodge for dodge in DODGES)
-        free = [way for way in ways if self.growth.is_free(tip, way, origin=origin, clearance=clearance)]
-        for way in free:
-            if self.beside is None or self.beside.is_apart(tip, way, clearance=0.08 + tip.radius):
-                return way
-        return free[0] if free else None
+        """Return the nearest heading whose step is free; if possible one that runs along no vessel beside it."""
+        clearance, second_best = self._clearance(tip.radius), None
+        own = self.growth.around(tip)
+        others = self.beside.around(tip) if self.beside else []
+        dodges = DODGES if tip.radius > NIMBLE_MM else DODGES[:3]
+        for way in (heading + dodge for dodge in dodges):
+            if is_free(own, tip, way, origin=origin, clearance=clearance):
+                if is_apart(others, tip, way, clearance=0.08 + tip.radius):
+                    return way
+                second_best = way if second_best is None else second_best
+        return second_best
 
     def _side_guide(self, tip: Tip) -> Guide:
         """Branches inside the arcades head for the fovea, others away from it (temporal) or from the disc (nasal)."""
@@ -139,10 +147,10 @@ class Arcades:
         heapq.heappush(self.waiting, (-tip.radius, tip.node, tip, guide))
 
     def _gap(self, radius: float) -> float:
-        return (0.32 + 5.0 * radius) * (0.5 + next(self.draw))
+        return (0.55 + 7.0 * radius) * (0.5 + next(self.draw))
 
     def _clearance(self, radius: float) -> float:
-        return 0.14 + radius
+        return 0.18 + 0.5 * radius
 
     def _signed(self) -> float:
         return 2.0 * next(self.draw) - 1.0

@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.generators.phantom.anatomy import MM_PER_DEGREE, Eye
-
-FloatArray = NDArray[Any]
+from hseval.generators.phantom.arrays import BoolArray, FloatArray
 
 FIELD_RADIUS = 0.485  # of the round field of view, as a share of the picture's side
 STOP_RADIUS = 0.035  # of the instrument's central stop, the same
@@ -54,20 +51,21 @@ class View:
 
 
 @functools.lru_cache(maxsize=4)
-def field(size: int, oversampling: int) -> FloatArray:
+def field(size: int, oversampling: int) -> BoolArray:
     """Return where pixels are valid, bool ``(size, size)``: half inside the round field and outside the stop."""
     axis = (np.arange(size * oversampling, dtype=np.float32) + 0.5) / (size * oversampling) - 0.5
     square = axis[:, None] ** 2 + axis[None, :] ** 2
     return coverage((square < FIELD_RADIUS**2) & (square >= STOP_RADIUS**2), oversampling) >= 0.5
 
 
-def radius_map(size: int) -> tuple[FloatArray, FloatArray]:
+def field_position(size: int) -> tuple[FloatArray, FloatArray]:
     """Return the pixels' place in units of the field's radius, (right, down), each ``(size, size)`` float32."""
     axis = (((np.arange(size) + 0.5) / size - 0.5) / FIELD_RADIUS).astype(np.float32)
     return np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(axis[:, None], (size, size))
 
 
-def coverage(fine: FloatArray, oversampling: int) -> FloatArray:
+def coverage(fine: FloatArray | BoolArray, oversampling: int) -> FloatArray:
     """Return the mean over blocks of ``oversampling`` x ``oversampling`` samples, float32."""
     side = fine.shape[0] // oversampling
-    return fine.reshape(side, oversampling, side, oversampling).mean(axis=(1, 3), dtype=np.float32)
+    blocks = fine.reshape(side, oversampling, side, oversampling)
+    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float32))

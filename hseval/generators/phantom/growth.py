@@ -14,12 +14,13 @@ import numpy as np
 from hseval.generators.phantom.vessels import Tree
 
 STEP_MM = 0.07
-CELL_MM = 0.25  # above STEP_MM + clearance, so that the nine cells around a point hold all that can be met
+CELL_MM = 0.35  # above a step and the widest clearance: the nine cells around a tip hold all that it can meet
 KIN_MM = 0.35  # around its origin a branch may be near its relatives, though it may never cross them
 SHALLOW = 0.6  # sine of the angle below which one vessel runs along another
 
 Guide = Callable[[float, float], tuple[float, float]]  # position -> direction to head for (length: how firmly, 1/mm)
-Segment = tuple[float, float, float, float, int]  # start, end, start node
+Line = tuple[float, float, float, float]  # from x, y to x, y
+Segment = tuple[float, float, float, float, int]  # a line, and the node where it starts
 
 
 @dataclasses.dataclass
@@ -31,6 +32,10 @@ class Tip:
     y: float
     heading: float
     radius: float
+
+    def turned(self, angle: float, radius: float) -> Tip:
+        """Return a daughter that starts here."""
+        return Tip(self.node, self.x, self.y, self.heading + angle, radius)
 
 
 class Growth:
@@ -48,7 +53,7 @@ class Growth:
 
     def extend(self, tip: Tip, heading: float) -> Tip:
         """Add one step and return the new tip."""
-        x, y = tip.x + STEP_MM * math.cos(heading), tip.y + STEP_MM * math.sin(heading)
+        x, y = ahead(tip, heading)
         node = len(self.points)
         self.points.append((x, y))
         self.parents.append(tip.node)
@@ -56,33 +61,9 @@ class Growth:
         self._cells.setdefault(_cell(x, y), []).append((tip.x, tip.y, x, y, tip.node))
         return Tip(node, x, y, heading, tip.radius)
 
-    def is_free(self, tip: Tip, heading: float, *, origin: tuple[float, float], clearance: float) -> bool:
-        """Say whether a step crosses no segment and has no stranger's end ahead of it within ``clearance``."""
-        dx, dy = math.cos(heading), math.sin(heading)
-        x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
-        near = clearance * clearance
-        for ax, ay, bx, by, start in self._around(x, y):
-            ex, ey = bx - x, by - y
-            distance = ex * ex + ey * ey
-            if distance < near and ex * dx + ey * dy > 0.0 and math.hypot(bx - origin[0], by - origin[1]) > KIN_MM:
-                return False
-            related = start == tip.node or (bx == tip.x and by == tip.y)  # they share an end: a touch is no crossing
-            if distance < 4.0 * STEP_MM**2 and not related and crosses(tip.x, tip.y, x, y, ax, ay, bx, by):
-                return False
-        return True
-
-    def is_apart(self, tip: Tip, heading: float, *, clearance: float) -> bool:
-        """Say whether a step of another tree's tip runs along no vessel of this one; to cross it steeply is welcome."""
-        dx, dy = math.cos(heading), math.sin(heading)
-        x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
-        for ax, ay, bx, by, _ in self._around(x, y):
-            ahead = (bx - x) ** 2 + (by - y) ** 2 < clearance * clearance
-            if ahead and abs((bx - ax) * dy - (by - ay) * dx) < SHALLOW * STEP_MM:
-                return False
-        return True
-
-    def _around(self, x: float, y: float) -> list[Segment]:
-        column, row = _cell(x, y)
+    def around(self, tip: Tip) -> list[Segment]:
+        """Return all segments that a step from ``tip`` could meet."""
+        column, row = _cell(tip.x, tip.y)
         cells = self._cells
         found: list[Segment] = []
         for i in (column - 1, column, column + 1):
@@ -93,8 +74,39 @@ class Growth:
         return found
 
 
-def crosses(ax: float, ay: float, bx: float, by: float, cx: float, cy: float, dx: float, dy: float) -> bool:
-    """Say whether the segments a-b and c-d have a point in common (touching counts)."""
+def is_free(
+    near: list[Segment], tip: Tip, heading: float, *, origin: tuple[float, float], clearance: float
+) -> bool:
+    """Say whether a step crosses none of a tree's own segments and has no stranger's end ahead within ``clearance``."""
+    dx, dy = math.cos(heading), math.sin(heading)
+    x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
+    for ax, ay, bx, by, start in near:
+        ex, ey = bx - x, by - y
+        square = ex * ex + ey * ey
+        in_the_way = square < clearance * clearance and ex * dx + ey * dy > 0.0
+        if in_the_way and math.hypot(bx - origin[0], by - origin[1]) > KIN_MM:
+            return False
+        related = start == tip.node or (bx == tip.x and by == tip.y)  # they share an end: a touch is no crossing
+        if square < 4.0 * STEP_MM**2 and not related and crosses((tip.x, tip.y, x, y), (ax, ay, bx, by)):
+            return False
+    return True
+
+
+def is_apart(near: list[Segment], tip: Tip, heading: float, *, clearance: float) -> bool:
+    """Say whether a step runs along none of another tree's segments; to cross one steeply is welcome."""
+    dx, dy = math.cos(heading), math.sin(heading)
+    x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
+    for ax, ay, bx, by, _ in near:
+        close = (bx - x) ** 2 + (by - y) ** 2 < clearance * clearance
+        if close and abs((bx - ax) * dy - (by - ay) * dx) < SHALLOW * STEP_MM:
+            return False
+    return True
+
+
+def crosses(first: Line, second: Line) -> bool:
+    """Say whether two lines have a point in common (touching counts)."""
+    ax, ay, bx, by = first
+    cx, cy, dx, dy = second
     ux, uy, vx, vy = bx - ax, by - ay, dx - cx, dy - cy
     c_side, d_side = ux * (cy - ay) - uy * (cx - ax), ux * (dy - ay) - uy * (dx - ax)
     a_side, b_side = vx * (ay - cy) - vy * (ax - cx), vx * (by - cy) - vy * (bx - cx)

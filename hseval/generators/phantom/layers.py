@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.generators.phantom import absorption as absorbs
 from hseval.generators.phantom.anatomy import Eye
+from hseval.generators.phantom.arrays import FloatArray
 from hseval.generators.phantom.optics import reduced_scattering, slab
 
-FloatArray = NDArray[Any]
-
-CHOROID_SATURATION = 0.95  # blood leaves the choroid almost as it came
-SMALL_VESSEL_LAYER_MM = 0.07  # choriocapillaris and Sattler's layer, dense with blood: hides what is deeper below 600 nm
+CHOROID_SATURATION = 0.92  # blood leaves the choroid almost as it came
+SMALL_VESSEL_LAYER_MM = 0.08  # choriocapillaris and Sattler's layer: its blood hides what is deeper below 600 nm
 SCLERA_REFLECTANCE = 0.6
 
 
@@ -61,10 +58,10 @@ def spectra(eye: Eye, wavelengths: FloatArray) -> Spectra:
         capillaries=0.5 * (artery + vein),
         artery=artery,
         vein=vein,
-        stroma=_choroid(eye, wavelengths, blood=0.12, melanin=eye.choroid_melanin, scattering=1.0),
-        choroid_vessel=_choroid(eye, wavelengths, blood=0.75, melanin=0.15 * eye.choroid_melanin, scattering=0.45),
-        rim=_disc(eye, wavelengths, blood=0.075, scattering=2.6),
-        cup=_disc(eye, wavelengths, blood=0.025, scattering=3.2),
+        stroma=_choroid(eye, wavelengths, blood=0.1, melanin=eye.choroid_melanin, scattering=1.0),
+        choroid_vessel=_choroid(eye, wavelengths, blood=0.6, melanin=0.15 * eye.choroid_melanin, scattering=0.8),
+        rim=_disc(eye, wavelengths, blood=0.11, scattering=1.7),
+        cup=_disc(eye, wavelengths, blood=0.055, scattering=2.2),
         nerve_fibre=eye.nerve_fibre * (wavelengths / 560.0) ** -1.0,
     )
 
@@ -84,7 +81,7 @@ def _choroid(eye: Eye, wavelengths: FloatArray, *, blood: float, melanin: float,
         thickness=eye.choroid_thickness,
         ground=SCLERA_REFLECTANCE,
     )
-    top = 0.45 * whole + 0.3 * eye.choroid_melanin * pigment + 0.8 * water
+    top = 0.22 * whole + 0.3 * eye.choroid_melanin * pigment + 0.8 * water
     return slab(top, own, thickness=SMALL_VESSEL_LAYER_MM, ground=deep)
 
 
@@ -92,4 +89,4 @@ def _disc(eye: Eye, wavelengths: FloatArray, *, blood: float, scattering: float)
     """Nerve fibres with capillaries, without pigment, over a dark depth."""
     absorbed = blood * _blood(eye, wavelengths, 0.5 * (eye.artery_saturation + eye.vein_saturation))
     own = reduced_scattering(wavelengths, at_560=scattering, power=0.8)
-    return slab(absorbed + 0.8 * absorbs.water(wavelengths), own, thickness=0.8, ground=0.15)
+    return slab(absorbed + 0.8 * absorbs.water(wavelengths), own, thickness=0.7, ground=0.45)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[Any]
-
-
-def transmittance(absorption: FloatArray, path: FloatArray) -> FloatArray:
-    """Return Beer and Lambert's ``exp(-mu_a L)``; arguments broadcast."""
-    return np.exp(-absorption * path)
+from hseval.generators.phantom.arrays import FloatArray
 
 
-def vessel_transmittance(optical_path: FloatArray, *, bypass: float) -> FloatArray:
-    """Return the share of light that a blood column leaves, for ``optical_path`` = sum of mu_a L.
+def vessel_transmittance(optical_path: FloatArray, *, bypass: float, once: float = 0.5) -> FloatArray:
+    """Return the share of light that a blood column leaves: Beer-Lambert for ``optical_path`` = sum of mu_a L.
 
-    Light that reaches the camera over a vessel has partly not crossed it (scattered sideways beneath it, or back from
-    its wall and its cells): that share, ``bypass``, is why vessels are never black (M. Hammer et al., "Light paths in
-    retinal vessel oxymetry", IEEE Trans. Biomed. Eng. 48:592, 2001). What crosses does so once: it has diffused sideways by more than a vessel's width before it
-    comes back.
+    ``T = beta + (1 - beta) (s exp(-x) + (1 - s) exp(-2 x))``: the light paths over a vessel after M. Hammer et al.,
+    "Light paths in retinal vessel oxymetry", IEEE Trans. Biomed. Eng. 48:592, 2001.
+
+    Args:
+        optical_path: x, absorption times length, of any shape.
+        bypass: beta, the share that never crossed the blood (scattered sideways beneath it, or back from the wall and
+            the cells): why vessels are never black.
+        once: s, the share of the rest that crossed it once, having diffused sideways before or after; others crossed
+            it on the way there and back.
     """
-    return bypass + (1.0 - bypass) * np.exp(-optical_path)
+    passed = np.exp(-optical_path)
+    return np.asarray(bypass + (1.0 - bypass) * passed * (once + (1.0 - once) * passed))
 
 
 def reduced_scattering(wavelengths: FloatArray, *, at_560: float, power: float) -> FloatArray:

@@ -10,18 +10,23 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hseval.cubes import FIELD
 from hseval.errors import HsevalError
-from hseval.generators.phantom import camera, render, sensor
+from hseval.generators.phantom import blood, camera, maps
 from hseval.generators.phantom.absorption import check_range
 from hseval.generators.phantom.anatomy import Eye, draw_eye
 from hseval.generators.phantom.arcades import Arcades
 from hseval.generators.phantom.layers import spectra
+from hseval.generators.phantom.render import reflectance
+from hseval.generators.phantom.sensor import exposed
 from hseval.generators.phantom.vessels import Tree
 from hseval.hookspecs import Sample
 from hseval.options import option
 from hseval.seeds import stream
+from hseval.wavelengths import parse_wavelengths
 
 SMALL_VESSEL_RADIUS_MM = 0.035
+ANATOMY, VEINS, ARTERIES, TEXTURE, NOISE = range(5)  # an eye's streams of random numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,28 +75,28 @@ class Phantom:
 
     def draw(self, seed: int, index: int) -> Sample:
         """Return eye ``index`` of ``seed``."""
-        options, size, fine = self.options, self.options.size, self.options.oversampling
+        size, fine = self.options.size, self.options.oversampling
         eye = self.eye(seed, index)
-        artery, vein = trees(eye, seed, index)
-        thinnest = 0.0 if options.small_vessels else SMALL_VESSEL_RADIUS_MM
-        paths = render.blood_paths(eye, artery, vein, size=size, oversampling=fine, thinnest=thinnest)
-        valid = camera.field(size, fine)
-        light = spectra(eye, self.wavelengths)
-        shade = render.vessel_shade(eye, light, *paths, valid=valid, oversampling=fine)
-        maps = render.tissue(eye, stream(seed, "phantom", index, 3), size=size, valid=valid)
-        pixels = sensor.exposed(
-            render.reflectance(light, maps, shade), stream(seed, "phantom", index, 4), level=options.noise
+        thinnest = 0.0 if self.options.small_vessels else SMALL_VESSEL_RADIUS_MM
+        artery, vein = (
+            blood.draw_vessels(eye, tree, size=size, oversampling=fine, thinnest=thinnest)
+            for tree in grow_trees(eye, seed, index)
         )
+        masks = blood.masks(eye, artery, vein, oversampling=fine)
+        masks["onh"] = maps.disc_mask(eye, size=size, oversampling=fine)
+        valid = camera.field(size, fine)
+        colours = spectra(eye, self.wavelengths)
+        shade = blood.shade(eye, colours, artery, vein, valid=valid, oversampling=fine)
+        tissue = maps.draw_maps(eye, stream(seed, "phantom", index, TEXTURE), size=size, oversampling=fine)
+        clean = reflectance(colours, tissue, shade)
         cube = np.zeros((len(self.wavelengths), size, size), dtype=np.float32)
-        cube[:, valid] = pixels
-        masks = render.vessel_masks(eye, *paths, oversampling=fine)
-        masks["onh"] = render.disc_mask(eye, size=size, oversampling=fine)
-        masks = {name: mask & valid for name, mask in masks.items()} | {"fov": valid.copy()}
+        cube[:, valid] = exposed(clean, stream(seed, "phantom", index, NOISE), level=self.options.noise)
+        masks = {name: mask & valid for name, mask in masks.items()} | {FIELD: valid.copy()}
         return Sample(cube, masks, f"phantom-{index:06d}")
 
     def eye(self, seed: int, index: int) -> Eye:
         """Return the anatomy of eye ``index``, with the options' shifts."""
-        eye = draw_eye(stream(seed, "phantom", index, 0))
+        eye = draw_eye(stream(seed, "phantom", index, ANATOMY))
         return dataclasses.replace(
             eye,
             artery_saturation=_shifted(eye.artery_saturation, self.options.artery_saturation_shift),
@@ -99,11 +104,11 @@ class Phantom:
         )
 
 
-def trees(eye: Eye, seed: int, index: int) -> tuple[Tree, Tree]:
+def grow_trees(eye: Eye, seed: int, index: int) -> tuple[Tree, Tree]:
     """Grow an eye's arteries and veins."""
-    veins = Arcades(eye, stream(seed, "phantom", index, 1), field_radius=camera.FIELD_MM)
+    veins = Arcades(eye, stream(seed, "phantom", index, VEINS), field_radius=camera.FIELD_MM)
     grown = veins.grow(eye.vein_radius, spread=1.1, shift=0.06)
-    arteries = Arcades(eye, stream(seed, "phantom", index, 2), field_radius=camera.FIELD_MM, beside=grown)
+    arteries = Arcades(eye, stream(seed, "phantom", index, ARTERIES), field_radius=camera.FIELD_MM, beside=grown)
     return arteries.grow(eye.artery_radius, spread=0.95, shift=-0.12).tree(), grown.tree()
 
 
@@ -118,10 +123,11 @@ def _check(options: PhantomOptions) -> None:
 
 
 def _wavelengths(spec: str) -> NDArray[Any]:
+    """Return the band centres of a list with commas, or of what every other command takes (a range, a file)."""
     try:
-        if ":" in spec:
-            start, stop, count = spec.split(":")
-            return np.linspace(float(start), float(stop), int(count))
-        return np.array([float(word) for word in spec.split(",")])
-    except ValueError as error:
-        raise HsevalError(f"phantom.wavelengths: {spec!r}: expected start:stop:count or a list with commas") from error
+        centres = np.array([float(word) for word in spec.split(",")]) if ":" not in spec else parse_wavelengths(spec)
+    except ValueError:
+        centres = parse_wavelengths(spec)
+    if (np.diff(centres) <= 0.0).any():
+        raise HsevalError(f"phantom.wavelengths: {spec!r} is not in ascending order")
+    return centres

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[Any]
+from hseval.generators.phantom.arrays import FloatArray
 
 THINNEST_SAMPLES = 0.75  # radius below which a vessel would fall between samples
 GRAIN = 4  # patches are grouped by size in steps of this many samples
@@ -37,7 +34,14 @@ def path_lengths(starts: FloatArray, ends: FloatArray, radii: FloatArray, *, sid
 
 
 def _draw(
-    out: FloatArray, starts: FloatArray, ends: FloatArray, radii: FloatArray, depth: FloatArray, *, width: int, side: int
+    out: FloatArray,
+    starts: FloatArray,
+    ends: FloatArray,
+    radii: FloatArray,
+    depth: FloatArray,
+    *,
+    width: int,
+    side: int,
 ) -> None:
     """Draw segments whose patches have one width, all at once, keeping the longest chord."""
     corner = np.floor(0.5 * (starts + ends) - 0.5 * width + 0.5).astype(int)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[Any]
+from hseval.generators.phantom.arrays import FloatArray
 
 WELL_ELECTRONS = 12000.0  # per pixel, at the brightest percent of a band: each band is exposed on its own
 READ_ELECTRONS = 12.0
@@ -24,4 +21,5 @@ def exposed(clean: FloatArray, rng: np.random.Generator, *, level: float) -> Flo
     draw = rng.standard_normal(clean.shape, dtype=np.float32)
     per_electron = np.quantile(clean, 0.99, axis=1, keepdims=True).astype(np.float32) / np.float32(WELL_ELECTRONS)
     variance = clean * per_electron + (READ_ELECTRONS * per_electron) ** 2
-    return np.maximum(clean + np.float32(level) * np.sqrt(variance) * draw, 0.0, dtype=np.float32)
+    noisy: FloatArray = clean + np.float32(level) * np.sqrt(variance) * draw
+    return np.maximum(noisy, np.float32(0.0))

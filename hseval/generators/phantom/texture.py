@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[Any]
+from hseval.generators.phantom.arrays import FloatArray
 
 GRID = 64  # the lattice of random numbers repeats after so many cells: more than a picture shows
 
@@ -16,7 +14,7 @@ GRID = 64  # the lattice of random numbers repeats after so many cells: more tha
 def smooth_noise(rng: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:
     """Return a smooth field of about unit variance at ``x``, ``y`` (in cells of its lattice), float32.
 
-    Cubic splines through a lattice of normal numbers (Perlin's value noise). Draws the same numbers whatever is asked for.
+    Cubic splines through a lattice of normal numbers (value noise); draws the same numbers whatever is asked for.
     """
     from scipy.ndimage import map_coordinates, spline_filter
 
@@ -35,17 +33,17 @@ def choroidal_vessels(rng: np.random.Generator, x: FloatArray, y: FloatArray) ->
     """Return the share of large choroidal vessel in the choroid's depth, 0 to 1.
 
     Two sheets of wide sinuous bands, the zero lines of noise that is stretched along the vessels' course; the sheets
-    run at an angle, so that together they are a network. Bands are 0.15 to 0.3 mm wide and 0.5 mm apart.
+    run at an angle, so that together they are a network. Bands are 0.15 to 0.4 mm wide and 0.5 to 1 mm apart.
     """
     tilt = rng.uniform(-0.5, 0.5)
     bend = 0.35 * smooth_noise(rng, x / 2.5, y / 2.5), 0.35 * smooth_noise(rng, x / 2.5, y / 2.5)
-    first = _bands(rng, x + bend[0], y + bend[1], angle=tilt + 0.45, width=0.42)
-    second = _bands(rng, x + bend[1], y - bend[0], angle=tilt - 0.45, width=0.5)
-    return 1.0 - (1.0 - first) * (1.0 - 0.8 * second)
+    first = _bands(rng, x + bend[0], y + bend[1], angle=tilt + 0.4, width=0.55)
+    second = _bands(rng, x + bend[1], y - bend[0], angle=tilt - 0.4, width=0.65)
+    return first + 0.8 * second * (1.0 - first)
 
 
 def _bands(rng: np.random.Generator, x: FloatArray, y: FloatArray, *, angle: float, width: float) -> FloatArray:
     cosine, sine = math.cos(angle), math.sin(angle)
     along, across = cosine * x + sine * y, cosine * y - sine * x
-    noise = smooth_noise(rng, along / (4.5 * width), across / width)
-    return np.exp(-((noise / 0.38) ** 2))
+    noise = smooth_noise(rng, along / (6.0 * width), across / width)
+    return np.asarray(np.exp(-((noise / np.float32(0.38)) ** 2)))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[Any]
+from hseval.generators.phantom.arrays import FloatArray, IntArray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +21,16 @@ class Tree:
     """
 
     points: FloatArray
-    parents: FloatArray
+    parents: IntArray
     radii: FloatArray
 
     def segments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return starts ``(segment, 2)``, ends ``(segment, 2)`` and radii ``(segment,)``."""
         return self.points[self.parents[1:]], self.points[1:], self.radii[1:]
 
-    def without(self, *, below: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the segments whose radius is at least ``below`` mm."""
-        keep = self.radii[1:] >= below
+    def between(self, least: float, most: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the segments with ``least <= radius < most``, mm."""
+        keep = (self.radii[1:] >= least) & (self.radii[1:] < most)
         starts, ends, radii = self.segments()
         return starts[keep], ends[keep], radii[keep]
 

@@ -66,8 +66,10 @@ class Pca:
         fitted = self.Options(**record["options"])
         if self.options not in (self.Options(), fitted):
             raise HsevalError(f"{path}: was fitted with {fitted}; options are set when training, not when sampling")
-        self.options, self.wavelengths, self.units = fitted, tensors["wavelengths"], record["units"]
-        self._layers = Layers(len(self.wavelengths), tuple(record["structures"]), tensors["seen"])
+        self.options, self.units = fitted, record["units"]
+        self.wavelengths = None if record["wavelengths"] is None else np.array(record["wavelengths"])
+        structures = tuple(record["structures"])
+        self._layers = Layers(len(tensors["mean"]) - len(structures), structures, tensors["seen"])
         self._mean, self._axes, self._thresholds = tensors["mean"], tensors["axes"], tensors["thresholds"]
 
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
@@ -88,8 +90,9 @@ class Pca:
             raise HsevalError(f"{data.info.location}: {error}") from error
         facts = {"cubes": len(stack), "components": len(tensors["axes"]), "variance_kept": share}
         record: dict[str, Any] = {"version": self.version, "options": dataclasses.asdict(given), "fit": facts}
-        record |= {"structures": layers.structures, "units": data.info.units}
-        return {**tensors, "seen": layers.seen, "wavelengths": data.wavelengths}, record
+        known = data.info.wavelengths_known
+        record |= {"wavelengths": data.wavelengths.tolist() if known else None, "units": data.info.units}
+        return {**tensors, "seen": layers.seen}, {**record, "structures": layers.structures}
 
     def _stacked(self, data: CubeSet, layers: Layers, seed: int) -> Array:
         """Return float32 ``(n, layer, pixel)``: all cubes, or as many, drawn at random, as ``memory`` holds."""

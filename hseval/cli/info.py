@@ -1,0 +1,109 @@
+"""``hseval info``: what a set is, and everything in it that looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hseval.cubes import CubeSet
+    from hseval.inspect import Inspection
+
+
+@click.command()
+@click.argument("path", metavar="SET")
+@click.option("--layout", metavar="byx|yxb", help="Axis order, where the file does not state it.")
+@click.option("--wavelengths", metavar="FILE|450:905:16", help="Band centres in nm, in stored order.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def info(path: str, layout: str | None, wavelengths: str | None, as_json: bool) -> None:
+    """Tell what the cubes in SET are, and what looks wrong in them.
+
+    SET is a file in the house format, another file of cubes, or a folder of single cubes. All pixels are read once.
+    """
+    from hseval.open import open_set
+
+    found = _inspect(open_set(path, layout=layout, wavelengths=wavelengths))
+    if as_json:
+        _print_json(found)
+    else:
+        _print_text(found)
+
+
+def _inspect(cubes: CubeSet) -> Inspection:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from hseval.inspect import inspect_set
+
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("reading", total=len(cubes))
+        return inspect_set(cubes, progress=lambda done: bar.update(task, completed=done))
+
+
+def _print_json(found: Inspection) -> None:
+    import json
+
+    click.echo(json.dumps(found.as_dict(), indent=2, default=str))
+
+
+def _print_text(found: Inspection) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:  # piped output is neither wrapped nor coloured
+        for name, text in _lines(found):
+            click.echo(f"{name:<12} {text}".rstrip())
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, text in _lines(found):
+        style = "yellow" if name == "suspicious" and text != "nothing" else ""
+        table.add_row(Text(name, style="bold"), Text(text, style=style))
+    console.print(table)
+
+
+def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
+    """Yield label and text of each line."""
+    yield "set", found.location
+    yield "cubes", str(found.count)
+    for shape, count in found.shapes.items():
+        yield "shape", f"{shape} (band x y x x)" + (f": {count} cubes" if len(found.shapes) > 1 else "")
+    yield "wavelengths", _wavelengths(found)
+    for name, one in found.structures.items():
+        empty = f", empty in {one.empty}" if one.empty else ""
+        yield "structure", f"{name}: {one.area:.2%} of the picture on average, in {one.cubes} cubes{empty}"
+    if found.groups is not None:
+        yield "groups", str(found.groups)
+    for name, counts in found.labels.items():
+        yield "label", f"{name}: {_counts(counts)}"
+    yield "values", _values(found)
+    yield "invalid", f"{found.invalid:.4%} of pixels (NaN or Inf); {found.outside:.2%} are outside the field of view"
+    for key, value in found.provenance.items():
+        yield "provenance", f"{key}: {value}"
+    for note in found.notes:
+        if note not in found.suspicious:
+            yield "note", note
+    for finding in found.suspicious or ("nothing",):
+        yield "suspicious", finding
+
+
+def _wavelengths(found: Inspection) -> str:
+    first, last, count = found.wavelengths[0], found.wavelengths[-1], len(found.wavelengths)
+    return f"{count} bands, {first:g} to {last:g} nm" if found.wavelengths_known else f"{count} bands, not known"
+
+
+def _counts(counts: Any, most: int = 8) -> str:
+    listed = ", ".join(f"{value} ({count})" for value, count in list(counts.items())[:most])
+    return listed + (f" and {len(counts) - most} more" if len(counts) > most else "")
+
+
+def _values(found: Inspection) -> str:
+    if not found.values:
+        return "none that is valid"
+    names = {"min": "min", "q01": "1 %", "median": "median", "q99": "99 %", "max": "max"}
+    units = f" ({found.units})" if found.units else ""
+    return ", ".join(f"{names[key]} {value:.4g}" for key, value in found.values.items()) + units

@@ -1,0 +1,246 @@
+"""Multi-scale structural similarity (Wang, Simoncelli and Bovik, 2003) of hyperspectral cubes, in 2D and 3D.
+
+On full images of more than 160 px it is the common definition: Gaussian window of 11 px and sigma 1.5, K 0.01
+and 0.03, halving by means of 2 x 2 pixels (an odd side gets a row of zeros first), negative terms clamped at 0.
+Smaller images have fewer scales, with the weights of those that are left rescaled to sum to 1. With fields of
+view, the maps are averaged over the windows that lie inside both fields, at every scale.
+
+The 2D form takes each band as an image and averages over bands. The 3D form has a window of 5 along bands as
+well (fewer where there are fewer bands), and one map for the whole cube; bands are not halved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.errors import HsevalError, NotComputable
+from hseval.metrics.ssim_fields import WINDOW, bounding_box, scales_for, valid_pixels, windows_by_scale
+from hseval.metrics.ssim_maps import Fan, Level, level_terms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["all_fans", "all_pairs", "ms_ssim", "pair_terms", "scales_for", "scales_within", "weights_for"]
+
+Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first: Wang et al. (2003), section 3.2
+BATCH = 1 << 24  # values of a set of pairs that are worked on at once
+
+
+class Terms(NamedTuple):
+    """Averages of one form's maps, ``(scale, pair, band)``, finest scale first."""
+
+    contrast: Array  # contrast times structure
+    similarity: Array  # the same times luminance
+
+    def combined(self, scales: int) -> Array:
+        """Return MS-SSIM ``(pair, band)`` over the finest ``scales`` scales; NaN where one has no window."""
+        factors = np.concatenate([self.contrast[: scales - 1], self.similarity[scales - 1 : scales]])
+        clamped: Array = np.maximum(factors, 0.0)  # maximum keeps NaN
+        return np.asarray(np.prod(clamped ** weights_for(scales)[:, None, None], axis=0))
+
+
+def weights_for(scales: int) -> Array:
+    """Return the exponents of ``scales`` scales, finest first; they sum to 1 (the standard five do as they are)."""
+    weights = np.array(WEIGHTS[:scales])
+    return weights if scales == len(WEIGHTS) else weights / weights.sum()
+
+
+def ms_ssim(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    data_range: float | NDArray[Any],
+    field_a: NDArray[Any] | None = None,
+    field_b: NDArray[Any] | None = None,
+    volume: bool = False,
+    scales: int | None = None,
+) -> Array:
+    """Return the similarity ``(n,)`` of each cube of ``a`` with the cube of ``b`` at its place.
+
+    Args:
+        a: cubes ``(n, band, y, x)``; float64 is worked on as such, all else as float32.
+        b: cubes of the same shape.
+        data_range: the span of values, one for all or one a band ``(band,)``.
+        field_a: bool ``(n, y, x)``, the valid pixels of ``a``. Others, and NaN, are never counted, and what
+            surrounds the box of all common pixels is cut off first.
+        field_b: the valid pixels of ``b``.
+        volume: the 3D form instead of the 2D one.
+        scales: how many scales; by default as many as the shape allows (:func:`scales_for`), or fewer: the
+            largest number at which every pair has a window inside both fields (:func:`scales_within`).
+
+    Returns:
+        Between 0 and 1 (rounding apart); NaN for a pair without a window inside both fields.
+
+    Raises:
+        HsevalError: shapes differ, or the data range is not above 0.
+        NotComputable: the images, or the box of common pixels, are smaller than the window of 11 px.
+    """
+    if a.ndim != 4 or a.shape != b.shape:
+        raise HsevalError(f"cubes of shapes {a.shape} and {b.shape}: expected (n, band, y, x) twice")
+    valid_a, valid_b = valid_pixels(a, field_a), valid_pixels(b, field_b)
+    box = bounding_box(valid_a & valid_b)
+    a, b, valid_a, valid_b = a[..., *box], b[..., *box], valid_a[:, *box], valid_b[:, *box]
+    scales = scales or scales_within(np.concatenate([valid_a, valid_b]), _facing(len(a)))
+    values = []
+    size = max(1, BATCH // (2 * a[0].size))
+    for first in range(0, len(a), size):
+        at = slice(first, first + size)
+        cubes, valid = np.concatenate([a[at], b[at]]), np.concatenate([valid_a[at], valid_b[at]])
+        fans = _facing(len(cubes) // 2)
+        terms = pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
+        values.append(terms[-1].combined(scales).mean(axis=1))
+    return np.concatenate(values)
+
+
+def all_pairs(
+    cubes: NDArray[Any],
+    *,
+    data_range: float | NDArray[Any],
+    fields: NDArray[Any] | None = None,
+    volume: bool = False,
+    scales: int | None = None,
+) -> Array:
+    """Return the similarities ``(n, n)`` of all pairs of ``(n, band, y, x)`` cubes, many times faster than one by one.
+
+    Arguments, errors and values as for :func:`ms_ssim`; ``fields`` is bool ``(n, y, x)``.
+    """
+    valid = valid_pixels(cubes, fields)
+    box = bounding_box(valid.sum(axis=0, keepdims=True) >= min(2, len(cubes)))
+    cubes, valid = cubes[..., *box], valid[:, *box]
+    fans = all_fans(len(cubes))
+    scales = scales or scales_within(valid, fans)
+    terms = pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
+    matrix = np.eye(len(cubes))
+    left, right = np.triu_indices(len(cubes), 1)
+    matrix[left, right] = matrix[right, left] = terms[-1].combined(scales).mean(axis=1)
+    return matrix
+
+
+def pair_terms(
+    cubes: NDArray[Any],
+    fans: Sequence[Fan],
+    *,
+    data_range: float | NDArray[Any],
+    valid: BoolArray,
+    scales: int,
+    volume: bool = False,
+    every: bool = False,
+) -> list[Terms]:
+    """Return the terms of the 2D form and, if ``volume``, of the 3D form, for all pairs of the fans.
+
+    Args:
+        cubes: ``(n, band, y, x)``, cut to the box that matters.
+        fans: which pairs.
+        data_range: as in :func:`ms_ssim`.
+        valid: bool ``(n, y, x)``.
+        scales: how many scales to compute.
+        volume: also the 3D form; its maps average over bands, so it has one band.
+        every: luminance at every scale, so that :meth:`Terms.combined` works for fewer scales too.
+    """
+    last = scales - 1
+    found = [
+        level_terms(level, fans, volume=volume, luminance=every or index == last)
+        for index, level in enumerate(_levels(cubes, data_range, valid, scales))
+    ]
+    plane = np.stack([terms[0] for terms in found], axis=1)
+    if not volume:
+        return [Terms(*plane)]
+    deep = np.stack([terms[1] for terms in found], axis=1)
+    return [Terms(*plane), Terms(*deep.mean(axis=-1, keepdims=True))]
+
+
+def scales_within(valid: BoolArray, fans: Sequence[Fan]) -> int:
+    """Return the largest number of scales at which every pair has a window inside both fields.
+
+    A pair that has none at the finest scale has no value at all, and does not decide.
+
+    Args:
+        valid: bool ``(n, y, x)``.
+        fans: the pairs.
+
+    Raises:
+        NotComputable: the images are smaller than a window, or no pair has a window.
+    """
+    if scales_for(valid.shape[1:]) == 0:
+        size = " x ".join(map(str, valid.shape[1:]))
+        raise NotComputable(f"MS-SSIM takes at least {WINDOW} x {WINDOW} px inside both fields of view, found {size}")
+    pairs = [(fan.left, right) for fan in fans for right in range(fan.start, fan.stop)]
+    scales = 0
+    for windows in windows_by_scale(valid):
+        held = [windows is None or bool((windows[i] & windows[j]).any()) for i, j in pairs]
+        if scales == 0:
+            pairs = [pair for pair, has in zip(pairs, held, strict=True) if has]
+            if not pairs:
+                raise NotComputable(f"no window of {WINDOW} px lies inside both fields of view")
+        elif not all(held):
+            break
+        scales += 1
+    return scales
+
+
+def all_fans(n: int) -> list[Fan]:
+    """Return all pairs of n images, in the order of ``np.triu_indices(n, 1)``."""
+    return [Fan(i, i + 1, n) for i in range(n - 1)]
+
+
+def _facing(n: int) -> list[Fan]:
+    """Return the pairs of image i with image n + i."""
+    return [Fan(i, n + i, n + i + 1) for i in range(n)]
+
+
+def _levels(
+    cubes: NDArray[Any], data_range: float | NDArray[Any], valid: BoolArray, scales: int
+) -> Iterator[Level]:
+    """Yield the cubes at each scale, finest first, in units of the data range and less their bands' means."""
+    import torch
+
+    images, shift = _normalised(cubes, data_range, None if valid.all() else torch.from_numpy(~valid)[:, None])
+    for index, windows in enumerate(windows_by_scale(valid)[:scales]):
+        if index:
+            images = _halved(images, shift)
+        yield Level(images, shift, None if windows is None else torch.from_numpy(windows))
+
+
+def _normalised(
+    cubes: NDArray[Any], data_range: float | NDArray[Any], invalid: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the cubes as a tensor of its own, over the data range and less a shift by band, and the shift."""
+    import torch
+
+    bands = cubes.shape[1]
+    span = np.broadcast_to(np.asarray(data_range, dtype=np.float64).reshape(-1, 1, 1), (bands, 1, 1))
+    if not (np.isfinite(span).all() and (span > 0).all()):
+        raise HsevalError(f"data range {np.ravel(data_range)}: expected numbers above 0")
+    dtype = torch.float64 if cubes.dtype == np.float64 else torch.float32
+    images = torch.from_numpy(np.ascontiguousarray(cubes)).to(dtype, copy=True)
+    images.div_(torch.from_numpy(span.copy()).to(dtype))
+    if invalid is not None:
+        images.masked_fill_(invalid, 0.0)
+    counted = images[:, 0].numel() - (0 if invalid is None else int(invalid.sum()))
+    shift = (images.sum(dim=(0, 2, 3), dtype=torch.float64) / max(counted, 1)).to(dtype)[:, None, None]
+    images.sub_(shift)
+    if invalid is not None:
+        images.masked_fill_(invalid, 0.0)
+    return images, shift
+
+
+def _halved(images: Tensor, shift: Tensor) -> Tensor:
+    """Return 2 x 2 means; before that, an odd side gets a first row of zeros, which in shifted values are -shift."""
+    from torch.nn import functional
+
+    odd_y, odd_x = images.shape[2] % 2, images.shape[3] % 2
+    coarse = functional.avg_pool2d(images, 2, padding=(odd_y, odd_x))
+    if odd_y:
+        coarse[:, :, :1] -= shift / 2
+    if odd_x:
+        coarse[:, :, :, :1] -= shift / 2
+    if odd_y and odd_x:
+        coarse[:, :, :1, :1] += shift / 4
+    return coarse

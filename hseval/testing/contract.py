@@ -1,0 +1,114 @@
+"""What the checks of all kinds share: the error, names, options and comparisons."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hseval.errors import HsevalError, first_line
+from hseval.options import build_options, describe_options, options_class
+
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+RELATIVE = 1e-5  # what batch size, order and worker count may change
+
+
+class ContractError(AssertionError):
+    """A plugin does not keep the contract of its kind."""
+
+
+class Contract:
+    """Collects who is checked, so that every message starts with it."""
+
+    def __init__(self, kind: str, plugin: Any) -> None:
+        self.kind = kind
+        self.factory = plugin if isinstance(plugin, type) else type(plugin)
+        self.who = f"{kind} {getattr(self.factory, 'name', self.factory.__name__)!r}"
+
+    def require(self, kept: object, broken: str) -> None:
+        """Raise ContractError with ``broken`` unless ``kept`` is true."""
+        if not kept:
+            raise ContractError(f"{self.who}: {broken}")
+
+    def built(self, plugin: Any) -> Any:
+        """Return an instance: of a class, the one with default options."""
+        if not isinstance(plugin, type):
+            return plugin
+        try:
+            return plugin()
+        except Exception as error:
+            raise ContractError(
+                f"{self.who}: can't be built without arguments ({first_line(error)}); __init__ takes options=None"
+            ) from error
+
+    def check_named(self, *attributes: str) -> None:
+        """Check the class attributes by which a plugin is listed and chosen."""
+        name = getattr(self.factory, "name", None)
+        self.require(
+            isinstance(name, str) and NAME.fullmatch(name),
+            f"its class attribute name is {name!r}; it is typed on the command line, so it has to be lower case "
+            "letters and digits with single dashes, as in 'spectral-kl'",
+        )
+        for attribute in ("summary", *attributes):
+            text = getattr(self.factory, attribute, None)
+            self.require(
+                isinstance(text, str) and text.strip() and "\n" not in text,
+                f"its class attribute {attribute} is {text!r}; it has to be one line of text",
+            )
+
+    def check_options(self) -> None:
+        """Check that options are declared once, as a frozen dataclass with types, defaults and help."""
+        declared = options_class(self.factory)
+        self.require(
+            dataclasses.is_dataclass(declared) and declared.__dataclass_params__.frozen,  # type: ignore[attr-defined]
+            "its Options is no frozen dataclass; declare it with @dataclasses.dataclass(frozen=True)",
+        )
+        for field in dataclasses.fields(declared):
+            self.require(
+                field.default is not dataclasses.MISSING,
+                f"option {field.name!r} has no default; everything has to run without options: option(default, help)",
+            )
+        for found in describe_options(self.factory):
+            self.require(found.help, f"option {found.name!r} has no help; declare it as option(default, 'what it is')")
+        try:
+            build_options(self.factory, {}, owner=self.who)
+        except HsevalError as error:
+            raise ContractError(f"{self.who}: its default options are refused ({error})") from error
+
+    def check_keyword_only(self, method: Callable[..., Any], names: Sequence[str]) -> None:
+        """Check that a method takes ``names``, and by keyword only."""
+        found = inspect.signature(method).parameters
+        for name in names:
+            self.require(name in found, f"{method.__name__} does not take {name!r}; docs/plugins.md has its signature")
+            self.require(
+                found[name].kind is inspect.Parameter.KEYWORD_ONLY,
+                f"{method.__name__} takes {name!r} by position; write a * before it, because swapped sets are the "
+                "classic bug of this field",
+            )
+
+    def refuses(self, call: Callable[[], object], what: str) -> None:
+        """Check that a call raises HsevalError, and nothing else."""
+        try:
+            call()
+        except HsevalError as error:
+            self.require("\n" not in str(error), f"{what}: its error has several lines; one line that helps is enough")
+        except Exception as error:
+            raise ContractError(
+                f"{self.who}: {what}: raised {first_line(error)}; raise hseval.HsevalError with one line that names "
+                "what was found and what was expected"
+            ) from error
+        else:
+            raise ContractError(f"{self.who}: {what}: nothing was raised; raise hseval.HsevalError")
+
+
+def close(a: Any, b: Any, relative: float = RELATIVE) -> bool:
+    """Say whether two arrays have one shape and agree to ``relative`` of their largest value; NaN equals NaN."""
+    one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if one.shape != other.shape or not np.array_equal(np.isnan(one), np.isnan(other)):
+        return False
+    scale = np.nanmax(np.abs(other), initial=0.0)
+    return bool(np.all(np.nan_to_num(np.abs(one - other)) <= relative * scale + 1e-12))

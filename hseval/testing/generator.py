@@ -1,0 +1,189 @@
+"""The contract of generators."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hseval.cubes import CubeSet
+from hseval.errors import HsevalError, first_line
+from hseval.hookspecs import Sample
+from hseval.testing.contract import Contract, ContractError, close
+from hseval.testing.examples import example_set
+
+SEED = 7
+
+
+def check_generator(generator: Any, *, tmp_path: Path, data: CubeSet | None = None) -> None:
+    """Check a generator's class, or an instance with options.
+
+    Checked: its name, version, summary and options; fit, load and sample one after the other, with nothing kept in
+    memory between them; what it yields; that cube i depends on (seed, i) alone; and that it refuses nonsense.
+
+    Args:
+        generator: the class, or an instance; the class is built anew, with the instance's ``options``, to load.
+        tmp_path: an empty folder.
+        data: what it is fitted on, where it has ``fit``; a small set by default.
+
+    Raises:
+        ContractError: what was found, and what the contract asks.
+    """
+    contract = Contract("generator", generator)
+    contract.check_named("version")
+    contract.check_options()
+    built = contract.built(generator)
+    contract.check_keyword_only(built.sample, ("seed", "start"))
+    checkpoint = None
+    if hasattr(built, "fit"):
+        checkpoint = _check_fit(contract, built, data or example_set(8), tmp_path / "run")
+    loaded = _fresh(built)
+    loaded.load(checkpoint, None)
+    samples = _check_samples(contract, loaded)
+    _check_streams(contract, loaded, samples)
+    again = _fresh(built)
+    again.load(checkpoint, None)
+    contract.require(
+        _same(samples, list(again.sample(len(samples), seed=SEED))),
+        "a second instance that loads the same yields other cubes; checkpoint, options and seed have to decide all",
+    )
+    if checkpoint is not None:
+        _check_refusals(contract, built, checkpoint, tmp_path)
+
+
+def _fresh(generator: Any) -> Any:
+    """Return a new instance with the same options, so that nothing comes along in memory."""
+    options = getattr(generator, "options", None)
+    return type(generator)() if options is None else type(generator)(options)
+
+
+def _check_fit(contract: Contract, generator: Any, data: CubeSet, out: Path) -> Path:
+    contract.check_keyword_only(generator.fit, ("seed",))
+    out.mkdir()
+    generator.fit(data, out, seed=SEED)
+    contract.require(any(out.iterdir()), "fit leaves nothing in the folder it is given; load can only read from there")
+    return out
+
+
+def _check_samples(contract: Contract, generator: Any) -> list[Sample]:
+    require = contract.require
+    drawn = generator.sample(4, seed=SEED)
+    require(
+        isinstance(drawn, Iterator),
+        "sample does not return an iterator; yield cubes one by one, because sets do not fit in memory",
+    )
+    samples = [Sample(*sample) for sample in drawn]
+    require(len(samples) == 4, f"sample(4) yields {len(samples)} cubes")
+    require(next(iter(generator.sample(0, seed=SEED)), None) is None, "sample(0) yields a cube")
+    names = [sample.id for sample in samples]
+    require(
+        len(set(names)) == 4 and all(isinstance(name, str) for name in names),
+        f"its ids are {names}; expected str, another for each cube",
+    )
+    centres = np.asarray(getattr(generator, "wavelengths", ()))
+    for sample in samples:
+        _check_sample(contract, sample, centres.size, samples[0])
+    require(
+        centres.ndim == 1 and np.isfinite(centres).all() and (np.diff(centres) > 0).all(),
+        f"its wavelengths are {centres}; after load they have to be the band centres, ascending, in nm",
+    )
+    return samples
+
+
+def _check_sample(contract: Contract, sample: Sample, bands: int, first: Sample) -> None:
+    require, cube = contract.require, sample.cube
+    require(cube.dtype == np.float32, f"it yields {cube.dtype} cubes; cubes are float32")
+    require(
+        cube.ndim == 3 and len(cube) == bands,
+        f"it yields a cube of shape {cube.shape} and has {bands} wavelengths; cubes are (band, y, x)",
+    )
+    require(
+        set(sample.masks) == set(first.masks),
+        f"its cubes have different masks ({sorted(sample.masks)}, {sorted(first.masks)}); leave a mask empty instead",
+    )
+    for name, mask in sample.masks.items():
+        require(
+            mask.dtype == np.bool_ and mask.shape == cube.shape[1:],
+            f"mask {name!r} is {mask.dtype} {mask.shape}; expected bool {cube.shape[1:]}, as (y, x)",
+        )
+    seen = sample.masks.get("fov", np.ones(cube.shape[1:], dtype=bool))
+    require(seen.any() and np.isfinite(cube[:, seen]).all(), "a cube has NaN or Inf in its field of view, or no field")
+
+
+def _check_streams(contract: Contract, generator: Any, samples: list[Sample]) -> None:
+    require = contract.require
+    alone = "cube i may depend on (seed, i) alone; draw it from hseval.seeds.stream(seed, name, i)"
+    again, fewer = list(generator.sample(4, seed=SEED)), list(generator.sample(2, seed=SEED))
+    require(_same(samples, again), f"the same seed yields other cubes when drawn again; {alone}")
+    require(_same(samples[:2], fewer), f"sample(2) differs from the start of sample(4); {alone}")
+    late = list(generator.sample(4, seed=SEED, start=2))
+    require(_same(samples[2:], late), f"sample(4, start=2) differs from cubes 2 and 3 of sample(4); {alone}")
+    one, other = generator.sample(2, seed=SEED), generator.sample(2, seed=SEED)
+    both = [sample for pair in zip(one, other, strict=True) for sample in pair]
+    require(_same(both[::2], samples[:2]), f"two samplings that run at once disturb each other; {alone}")
+    require(not close(samples[0].cube, samples[1].cube), f"cubes 0 and 1 of a seed are the same; {alone}")
+    next_seed = list(generator.sample(2, seed=SEED + 1))
+    require(not close(samples[0].cube, next_seed[0].cube), "two seeds yield the same cube; use the seed that is given")
+    require(
+        not close(samples[1].cube, next_seed[0].cube),
+        f"cube 1 of seed {SEED} is cube 0 of seed {SEED + 1}, as with seed + i; use hseval.seeds.stream(seed, name, i)",
+    )
+
+
+def _check_refusals(contract: Contract, generator: Any, checkpoint: Path, tmp_path: Path) -> None:
+    contract.refuses(lambda: _fresh(generator).load(None, None), "load without a checkpoint, though it has fit")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    contract.refuses(lambda: _fresh(generator).load(empty, None), "load from an empty folder")
+    contract.refuses(lambda: _fresh(generator).load(tmp_path / "nowhere", None), "load from a folder that is not there")
+    contract.refuses(
+        lambda: _fresh(generator).fit(example_set(1).subset([]), empty, seed=SEED), "fit on a set without cubes"
+    )
+    for file in [found.relative_to(checkpoint) for found in sorted(checkpoint.rglob("*")) if found.is_file()]:
+        _check_cut_off(contract, generator, checkpoint, tmp_path / "cut-off", file)
+
+
+def _check_cut_off(contract: Contract, generator: Any, checkpoint: Path, copy: Path, file: Path) -> None:
+    """Cut one file of the checkpoint in half; files that sampling does not need (logs) may be harmless."""
+    shutil.copytree(checkpoint, copy)
+    whole = (copy / file).read_bytes()
+    (copy / file).write_bytes(whole[: len(whole) // 2])
+    loaded = _fresh(generator)
+    try:
+        loaded.load(copy, None)
+        harmless = _same(list(loaded.sample(1, seed=SEED)), list(_loaded(generator, checkpoint).sample(1, seed=SEED)))
+        contract.require(harmless, f"loads a checkpoint whose {file} was cut in half, and yields other cubes")
+    except HsevalError as error:
+        contract.require("\n" not in str(error), f"{file} cut in half: its error has several lines; one is enough")
+    except ContractError:
+        raise
+    except Exception as error:
+        raise ContractError(
+            f"{contract.who}: {file} of its checkpoint cut in half: raised {first_line(error)}; raise "
+            "hseval.HsevalError with one line that names the file"
+        ) from error
+    finally:
+        shutil.rmtree(copy)
+
+
+def _loaded(generator: Any, checkpoint: Path) -> Any:
+    loaded = _fresh(generator)
+    loaded.load(checkpoint, None)
+    return loaded
+
+
+def _same(one: list[Sample], other: list[Sample]) -> bool:
+    """Say whether two lists of samples have the same ids, cubes and masks."""
+    return len(one) == len(other) and all(
+        a.id == b.id
+        and close(a.cube, b.cube)
+        and all(np.array_equal(a.masks[name], b.masks[name]) for name in a.masks)
+        for a, b in zip(one, map(_as_sample, other), strict=True)
+    )
+
+
+def _as_sample(drawn: Any) -> Sample:
+    return Sample(*drawn)

@@ -1,0 +1,15 @@
+"""What every generator plugin should have: the contract checks on its own class."""
+
+from pathlib import Path
+
+from hseval.plugins import plugins
+from hseval.testing import check_generator
+from hseval_pca.generator import Pca
+
+
+def test_keeps_the_contract_of_generators(tmp_path: Path) -> None:
+    check_generator(Pca, tmp_path=tmp_path)
+
+
+def test_is_found_by_its_name() -> None:
+    assert plugins().find("generator", "pca") is Pca

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, rotate
+
+from hseval.cubes import Cube
+from hseval.errors import NotComputable
+from hseval.extractors.maps import Maps, area_average
+from hseval.metrics.authenticity import Authenticity, authentic_share, copy_share, copy_threshold
+from hseval.metrics.copies import PLACEMENTS, Common, band_pass, oriented, search, shifted, vectors
+from hseval.neighbors import Neighbors
+from hseval.prepare import prepare
+from hseval.rows import Rows
+
+Array = NDArray[Any]
+SIZE = 64
+RNG = np.random.default_rng(0)
+WAVELENGTHS = np.linspace(450, 905, 5)
+YY, XX = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+FIELD = np.hypot(YY, XX) < 0.48 * SIZE
+
+
+def eye(seed: int, index: int) -> Array:
+    """Return a toy eye ``(band, y, x)``: vessels that wander at random, falloff, brightness, sensor noise."""
+    rng = np.random.default_rng([seed, index])
+    turns = np.cumsum(rng.normal(0, 0.12, (8, 80)), axis=1) + rng.uniform(0, 2 * np.pi, (8, 1))
+    start = np.stack([rng.normal(0, 3, 8), rng.choice([-9.0, 9.0], 8)])
+    path = start[..., None] + 0.5 * np.stack([np.sin(turns), np.cos(turns)]).cumsum(axis=-1)
+    rows, columns = np.clip(path + SIZE / 2, 0, SIZE - 1).astype(int)
+    vessels = np.zeros((SIZE, SIZE))
+    vessels[rows, columns] = 1
+    vessels = np.clip(1.5 * gaussian_filter(vessels, 0.6), 0, 1)
+    falloff = 1 - 0.4 * (YY**2 + XX**2) / (SIZE / 2) ** 2
+    cube = falloff * (1 - np.linspace(0.6, 0.02, 5)[:, None, None] * vessels) * rng.uniform(0.7, 1.3)
+    cube *= np.exp(0.2 * rng.normal() * np.linspace(-1, 1, 5))[:, None, None]
+    return np.asarray(cube + 0.01 * rng.normal(size=cube.shape), dtype=np.float32)
+
+
+def eyes(count: int, seed: int) -> list[Array]:
+    return [eye(seed, index) for index in range(count)]
+
+
+def maps_of(cubes: list[Array], fields: list[Array] | None = None, **options: int) -> Array:
+    """Describe cubes as the core does: cropped to their field, NaN outside."""
+    extractor = Maps(Maps.Options(**options))
+    rows = []
+    for cube, field in zip(cubes, fields or [FIELD] * len(cubes), strict=True):
+        ready = prepare(Cube(cube, {"fov": field}), ("fov",))
+        assert ready is not None
+        masks = {name: mask[None] for name, mask in ready.masks.items()}
+        rows.append(extractor(ready.data[None], wavelengths=WAVELENGTHS[: len(cube)], masks=masks)[0])
+    return np.stack(rows)
+
+
+def rows_of(maps: Array, name: str = "cube") -> Rows:
+    ids = np.array([f"{name}-{i}" for i in range(len(maps))])
+    return Rows({"maps": maps}, ids, ids, ids, WAVELENGTHS, structures=("fov",))
+
+
+TRAIN, HELD, FRESH = eyes(40, 1), eyes(100, 2), eyes(60, 3)
+TRAIN_MAPS, HELD_MAPS, FRESH_MAPS = maps_of(TRAIN), maps_of(HELD), maps_of(FRESH)
+COMMON = Common.of(TRAIN_MAPS)
+BASE = Neighbors(vectors(COMMON.removed(TRAIN_MAPS)))
+
+
+def noisy(cube: Array) -> Array:
+    return np.asarray(cube + 0.01 * cube.mean() * np.random.default_rng(4).normal(size=cube.shape), dtype=np.float32)
+
+
+COPIES: dict[str, Callable[[Array], Array]] = {
+    "exact": lambda cube: cube,
+    "noise of 1 %": noisy,
+    "gain of 5 %": lambda cube: 1.05 * cube,
+    "flip": lambda cube: cube[:, :, ::-1],
+    "upside down": lambda cube: cube[:, ::-1],
+    "quarter turn": lambda cube: np.rot90(cube, axes=(1, 2)),
+    "2 px shift": lambda cube: np.roll(cube, 2, axis=2),
+    "2 px diagonal shift": lambda cube: np.roll(cube, (2, -2), axis=(1, 2)),
+    "flip, gain and noise": lambda cube: noisy(1.05 * cube[:, :, ::-1]),
+    "blur of 1 px": lambda cube: gaussian_filter(cube, (0, 1, 1)),
+    "turn of 5 degrees": lambda cube: rotate(cube, 5, axes=(1, 2), reshape=False, order=1, mode="nearest"),
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_every_copy_is_nearer_than_any_unseen_eye_and_traced_to_its_original(kind: str) -> None:
+    copies = maps_of([np.ascontiguousarray(COPIES[kind](cube)) for cube in TRAIN])
+    found = search(COMMON.removed(copies), BASE)
+    unseen = search(COMMON.removed(FRESH_MAPS), BASE).distance
+    assert found.distance.max() < unseen.min()
+    assert found.row.tolist() == list(range(len(TRAIN)))
+
+
+def test_a_copy_whose_field_moves_with_it_is_found() -> None:
+    moved = [np.roll(cube, (2, 2), axis=(1, 2)) for cube in TRAIN]
+    copies = maps_of(moved, [np.roll(FIELD, (2, 2), axis=(0, 1))] * len(moved))
+    found = search(COMMON.removed(copies), BASE)
+    assert found.distance.max() < search(COMMON.removed(FRESH_MAPS), BASE).distance.min()
+
+
+def test_planted_copies_make_up_the_share_that_is_reported() -> None:
+    planted = [np.ascontiguousarray(copy(TRAIN[i])) for i, copy in enumerate(COPIES.values())]
+    samples = np.concatenate([FRESH_MAPS[:49], maps_of(planted)])
+    real, fake, train = (rows_of(maps) for maps in (HELD_MAPS, samples, TRAIN_MAPS))
+    metric = Authenticity()
+    full, full_fake, _ = metric.relate(real=real, fake=fake, train=train)
+    below = full_fake["authenticity/distance"] < full["authenticity/distance"].min()
+    parts = metric.compare(real=full, fake=full_fake, train=train, rng=RNG)
+    assert below[49:].all()
+    assert parts.value == below.mean() >= 11 / 60
+    assert parts.details["nearest_pairs"][0]["distance"] < 1e-4
+
+
+def test_the_nearest_pairs_name_both_cubes_and_how_they_fit() -> None:
+    fake = rows_of(maps_of([np.ascontiguousarray(TRAIN[7][:, :, ::-1])]), "sample")
+    train = rows_of(TRAIN_MAPS, "training")
+    pair = Authenticity().compare(real=rows_of(HELD_MAPS), fake=fake, train=train, rng=RNG).details["nearest_pairs"][0]
+    assert (pair["sample"], pair["training"], pair["placement"]) == ("sample-0", "training-7", "mirrored")
+
+
+def test_a_generator_that_memorised_scores_1_and_unseen_eyes_score_near_0() -> None:
+    held, train = rows_of(HELD_MAPS), rows_of(TRAIN_MAPS)
+    metric = Authenticity()
+    memorised = metric.compare(real=held, fake=train, train=train, rng=RNG)
+    honest = metric.compare(real=held, fake=rows_of(FRESH_MAPS), train=train, rng=RNG)
+    assert memorised.value == 1
+    assert memorised.details["auth_pct"] == 0
+    assert honest.value <= 0.05
+    assert honest.details["median_ratio"] == pytest.approx(1, abs=0.05)
+
+
+def test_the_threshold_is_the_first_percentile_or_the_minimum_of_fewer_than_100() -> None:
+    assert copy_threshold(np.arange(1000.0)) == 9
+    assert copy_threshold(np.arange(1.0, 100.0)) == 1
+
+
+def test_only_what_is_strictly_nearer_counts() -> None:
+    assert copy_share(np.array([0.4, 0.5, 0.5, 0.6]), 0.5) == 0.25
+
+
+def test_an_identical_sample_is_a_copy_even_where_held_out_cubes_are_copies_too() -> None:
+    assert copy_share(np.array([0.0, 0.5]), 0.0) == 0.5
+    train = rows_of(TRAIN_MAPS)
+    parts = Authenticity().compare(real=train, fake=train, train=train, rng=RNG)
+    assert parts.value == 1
+    assert "held-out cubes are copies" in parts.details["caveat"]
+
+
+def test_authpct_is_the_share_that_is_farther_than_the_training_cube_is_from_the_others() -> None:
+    assert authentic_share(np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 2.0, 2.0, 5.0])) == 0.25
+
+
+def test_the_distances_are_those_of_a_search_placement_by_placement() -> None:
+    queries, base = COMMON.removed(FRESH_MAPS[:3]), vectors(COMMON.removed(TRAIN_MAPS)).astype(np.float64)
+    expected = np.full((3, len(base)), np.inf)
+    for place in PLACEMENTS:
+        laid = shifted(oriented(queries, place.turns, place.mirrored), place.down, place.right)
+        gaps = vectors(laid)[:, None].astype(np.float64) - base
+        expected = np.minimum(expected, np.sqrt((gaps**2).sum(axis=-1)))
+    found = search(queries, BASE)
+    assert np.array_equal(found.row, expected.argmin(axis=1))
+    assert found.distance == pytest.approx(expected.min(axis=1), rel=1e-12)
+
+
+def test_training_cubes_are_each_others_neighbours_and_not_their_own() -> None:
+    maps = np.concatenate([TRAIN_MAPS[:5], TRAIN_MAPS[2:3]])
+    _, _, train = Authenticity().relate(real=rows_of(HELD_MAPS[:2]), fake=rows_of(FRESH_MAPS[:2]), train=rows_of(maps))
+    assert train is not None
+    spacing = train["authenticity/distance"]
+    assert spacing[2] == spacing[5] == 0
+    assert (spacing[[0, 1, 3, 4]] > 0.5).all()
+
+
+def test_a_training_set_of_one_cube_works() -> None:
+    train = rows_of(TRAIN_MAPS[:1])
+    fake = rows_of(np.concatenate([TRAIN_MAPS[:1], FRESH_MAPS[:3]]))
+    parts = Authenticity().compare(real=rows_of(HELD_MAPS[:5]), fake=fake, train=train, rng=RNG)
+    assert parts.value >= 0.25
+    assert np.isnan(parts.details["auth_pct"])
+    assert "minimum of 5 held-out distances" in parts.details["caveat"]
+
+
+def test_without_a_training_set_there_is_no_value() -> None:
+    with pytest.raises(NotComputable, match="--train"):
+        Authenticity().compare(real=rows_of(HELD_MAPS), fake=rows_of(FRESH_MAPS), rng=RNG)
+
+
+def test_a_cube_is_placed_alike_whatever_stands_beside_it() -> None:
+    together = search(COMMON.removed(FRESH_MAPS), BASE)
+    alone = search(COMMON.removed(FRESH_MAPS[35:36]), BASE)
+    assert together.distance[35] == pytest.approx(alone.distance[0], rel=1e-6)
+    assert (together.row[35], together.placement[35]) == (alone.row[0], alone.placement[0])
+
+
+def test_constant_cubes_do_not_break_the_search() -> None:
+    flat = maps_of([np.ones((5, SIZE, SIZE), dtype=np.float32)] * 2)
+    parts = Authenticity().compare(real=rows_of(HELD_MAPS), fake=rows_of(flat), train=rows_of(TRAIN_MAPS), rng=RNG)
+    assert parts.value == 0
+
+
+def test_a_band_pass_knows_nothing_of_an_offset_and_nothing_of_the_surround() -> None:
+    passed, valid = band_pass(np.where(FIELD[::2, ::2], 7.0, np.nan)[None, None])
+    assert np.abs(passed).max() < 1e-12
+    assert np.array_equal(valid[0, 0], FIELD[::2, ::2])
+
+
+def test_the_eight_orientations_and_the_shifts_are_all_different() -> None:
+    image = np.random.default_rng(5).normal(size=(1, 6, 6))
+    laid = {shifted(oriented(image, p.turns, p.mirrored), p.down, p.right).tobytes() for p in PLACEMENTS}
+    assert len(laid) == len(PLACEMENTS) == 8 * 13
+    assert str(PLACEMENTS[0]) == "as it is"
+
+
+def test_a_shift_brings_in_zeros() -> None:
+    image = np.arange(1.0, 10.0).reshape(3, 3)
+    assert shifted(image, 1, -1).tolist() == [[0, 0, 0], [2, 3, 0], [5, 6, 0]]
+
+
+def test_maps_do_not_depend_on_the_size_in_pixels() -> None:
+    cube = TRAIN[0]
+    finer, finer_field = (np.repeat(np.repeat(image, 3, axis=-2), 3, axis=-1) for image in (cube, FIELD))
+    assert np.allclose(maps_of([finer], [finer_field]), TRAIN_MAPS[:1], atol=1e-5, equal_nan=True)
+
+
+def test_maps_do_not_depend_on_the_gain() -> None:
+    assert np.allclose(maps_of([37 * TRAIN[0]]), TRAIN_MAPS[:1], atol=1e-5, equal_nan=True)
+
+
+def test_maps_of_a_turned_cube_are_turned_maps() -> None:
+    turned = maps_of([np.ascontiguousarray(np.rot90(TRAIN[0], axes=(1, 2)))], [np.rot90(FIELD)])
+    assert np.allclose(turned, np.rot90(TRAIN_MAPS[:1], axes=(2, 3)), atol=1e-6, equal_nan=True)
+
+
+def test_cells_outside_the_field_are_not_a_number() -> None:
+    assert np.isnan(TRAIN_MAPS[0, :, 0, 0]).all()
+    assert np.isfinite(TRAIN_MAPS[0, :, 16, 16]).all()
+
+
+def test_area_averages_keep_the_mean_when_cells_cut_pixels() -> None:
+    image = np.random.default_rng(6).normal(size=(1, 7, 10))
+    cells = area_average(image, np.ones((7, 10), dtype=bool), 4)
+    assert cells.mean() == pytest.approx(image.mean(), rel=1e-12)
+
+
+def test_fewer_bands_than_windows_give_one_map_a_band() -> None:
+    assert maps_of([TRAIN[0][:2]]).shape == (1, 2, 32, 32)

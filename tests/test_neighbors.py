@@ -1,0 +1,133 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hseval.errors import HsevalError
+from hseval.neighbors import IVF_FROM, Neighbors, nearest
+
+Array = NDArray[Any]
+
+
+def brute(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False) -> tuple[Array, Array]:
+    """Return the k nearest by float64 differences, equals by index."""
+    queries, base = queries.astype(np.float64), base.astype(np.float64)
+    squared = ((queries[:, None] - base) ** 2).sum(axis=-1)
+    if exclude_self:
+        np.fill_diagonal(squared, np.inf)
+    order = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    return np.sqrt(np.take_along_axis(squared, order, axis=1)), order
+
+
+def assert_equal_to_brute(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False) -> None:
+    distances, rows = nearest(queries=queries, base=base, k=k, exclude_self=exclude_self)
+    expected, expected_rows = brute(queries, base, k, exclude_self=exclude_self)
+    assert np.array_equal(rows, expected_rows)
+    assert np.allclose(distances, expected, rtol=1e-12, atol=0)
+    assert distances.dtype == np.float64
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("offset", [0.0, 500.0, 1e6])
+def test_neighbours_equal_brute_force_however_far_from_the_origin(k: int, offset: float) -> None:
+    rng = np.random.default_rng(0)
+    queries, base = (rng.normal(size=(200, 24)) + offset for _ in range(2))
+    assert_equal_to_brute(queries, base, k)
+
+
+def test_float32_rows_far_from_the_origin_equal_brute_force() -> None:
+    rng = np.random.default_rng(1)
+    queries, base = ((rng.normal(size=(150, 64)) + 500).astype(np.float32) for _ in range(2))
+    assert_equal_to_brute(queries, base)
+
+
+def test_near_duplicates_that_float32_cannot_tell_apart_are_ranked_in_float64() -> None:
+    rng = np.random.default_rng(2)
+    centres = rng.normal(size=(5, 32)) * 10
+    base = np.repeat(centres, 40, axis=0) + 1e-6 * rng.normal(size=(200, 32))
+    queries = np.repeat(centres, 10, axis=0) + 1e-6 * rng.normal(size=(50, 32))
+    assert_equal_to_brute(queries, base, k=3)
+
+
+def test_of_many_equal_rows_the_first_is_found() -> None:
+    rows = np.random.default_rng(3).normal(size=(20, 8))
+    base = np.tile(rows, (30, 1))
+    distances, found = nearest(queries=rows, base=base)
+    assert found.ravel().tolist() == list(range(20))
+    assert (distances == 0).all()
+
+
+def test_a_set_without_itself_finds_the_nearest_other_row() -> None:
+    assert_equal_to_brute(*(np.random.default_rng(4).normal(size=(60, 8)),) * 2, k=2, exclude_self=True)
+
+
+def test_a_duplicate_of_a_row_is_another_row() -> None:
+    rows = np.random.default_rng(5).normal(size=(30, 4))
+    rows[17] = rows[3]
+    distances, found = nearest(queries=rows, base=rows, exclude_self=True)
+    assert (found[3, 0], found[17, 0]) == (17, 3)
+    assert distances[3, 0] == distances[17, 0] == 0
+
+
+def test_a_base_of_one_row_works() -> None:
+    assert_equal_to_brute(np.arange(6.0).reshape(3, 2), np.ones((1, 2)))
+
+
+def test_integer_rows_are_taken_as_numbers() -> None:
+    rng = np.random.default_rng(6)
+    queries, base = rng.integers(0, 256, (2, 40, 6), dtype=np.uint8)
+    assert_equal_to_brute(queries, base)
+
+
+def test_the_order_of_queries_changes_nothing() -> None:
+    rng = np.random.default_rng(7)
+    queries, base = rng.normal(size=(90, 16)), rng.normal(size=(70, 16))
+    order = rng.permutation(90)
+    distances, rows = nearest(queries=queries, base=base)
+    shuffled, shuffled_rows = nearest(queries=queries[order], base=base)
+    assert np.array_equal(shuffled, distances[order])
+    assert np.array_equal(shuffled_rows, rows[order])
+
+
+@pytest.mark.parametrize("barred", [False, True])
+def test_the_screen_is_off_by_no_more_than_it_says(barred: bool) -> None:
+    rows = np.random.default_rng(8).normal(size=(120, 40)) + 100
+    exclude = np.arange(120) if barred else None
+    squared, error = Neighbors(rows).screen(rows, exclude=exclude)
+    expected, _ = brute(rows, rows, exclude_self=barred)
+    assert (np.abs(squared - expected[:, 0] ** 2) <= error).all()
+
+
+def test_the_inverted_file_is_used_above_the_stated_size_alone_and_finds_most_neighbours() -> None:
+    rng = np.random.default_rng(9)
+    base, queries = rng.normal(size=(IVF_FROM, 4)), rng.normal(size=(300, 4))
+    assert Neighbors(base, index="ivf").approximate
+    assert not Neighbors(base[:-1], index="ivf").approximate
+    exact, exact_rows = nearest(queries=queries, base=base)
+    distances, rows = nearest(queries=queries, base=base, index="ivf")
+    hit = rows == exact_rows
+    assert hit.mean() >= 0.95
+    assert np.array_equal(distances[hit], exact[hit])
+    assert (distances >= exact).all()
+
+
+@pytest.mark.parametrize(
+    ("queries", "base", "k", "told"),
+    [
+        (np.zeros((2, 3)), np.zeros((4, 2)), 1, r"shape \(2, 3\), expected \(n, 2\)"),
+        (np.zeros((2, 2)), np.zeros((4, 2)), 5, "5 asked for, but there are 4"),
+        (np.zeros((2, 2)), np.zeros((0, 2)), 1, "no rows"),
+        (np.full((2, 2), np.nan), np.zeros((4, 2)), 1, "queries with NaN or Inf"),
+        (np.zeros((2, 2)), np.full((4, 2), np.inf), 1, "base with NaN or Inf"),
+        (np.zeros(2), np.zeros((4, 2)), 1, r"shape \(2,\)"),
+    ],
+)
+def test_rows_that_cannot_be_searched_are_refused(queries: Array, base: Array, k: int, told: str) -> None:
+    with pytest.raises(HsevalError, match=told):
+        nearest(queries=queries, base=base, k=k)
+
+
+def test_a_set_cannot_be_searched_without_itself_against_another() -> None:
+    with pytest.raises(HsevalError, match="exclude_self"):
+        nearest(queries=np.zeros((2, 2)), base=np.zeros((3, 2)), exclude_self=True)

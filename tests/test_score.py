@@ -1,0 +1,267 @@
+"""Scoring end to end through the Python API: what must change a score, and what must not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import saved, texture_set
+
+import hseval
+from hseval.cubes import ArraySet
+from hseval.evaluate import DEFAULT_METRICS
+
+
+def values(report: hseval.Report) -> dict[str, tuple[float, float]]:
+    return {score.name: (score.value, score.floor) for score in report.scores}
+
+
+def outside_provenance(report: hseval.Report) -> str:
+    return json.dumps({**json.loads(report.to_json()), "provenance": None})
+
+
+def as_arrays(base: ArraySet, **changes: Any) -> ArraySet:
+    given = {
+        "cubes": base.cubes, "wavelengths": base.wavelengths, "masks": base.masks, "ids": base.ids,
+        "groups": base.groups,
+    }  # fmt: skip
+    return ArraySet(**{**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def sets() -> dict[str, ArraySet]:
+    return {"samples": texture_set(24, seed=1), "ref": texture_set(24, seed=2), "train": texture_set(24, seed=3)}
+
+
+@pytest.fixture
+def base(sets: dict[str, ArraySet]) -> hseval.Report:
+    return hseval.score(**sets)
+
+
+def test_all_four_scores_have_values_and_floors(base: hseval.Report) -> None:
+    assert [score.name for score in base.scores] == list(DEFAULT_METRICS)
+    for score in base.scores:
+        assert score.value is not None
+        assert score.floor is not None
+        assert score.n == 12 or score.name == "ms-ssim"
+
+
+def test_a_set_like_the_reference_is_not_told_from_it(base: hseval.Report) -> None:
+    assert {score.verdict for score in base.scores} <= {"like real"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "damage"),
+    [
+        ("fid", lambda cubes: cubes + np.random.default_rng(0).normal(0, 0.02, cubes.shape)),
+        ("spectral-kl", lambda cubes: cubes * np.linspace(0.8, 1.2, cubes.shape[1])[:, None, None]),
+        ("ms-ssim", lambda cubes: np.repeat(cubes[:4], 6, axis=0)[: len(cubes)] * 1.001),
+    ],
+)
+def test_damage_shows(sets: dict[str, ArraySet], metric: str, damage: Callable[[Any], Any]) -> None:
+    samples = sets["samples"]
+    damaged = as_arrays(samples, cubes=damage(samples.cubes))
+    score = hseval.score(damaged, ref=sets["ref"], metrics=[metric])[metric]
+    assert score.verdict == "worse than real"
+
+
+def test_copies_of_training_cubes_show(sets: dict[str, ArraySet]) -> None:
+    train, samples = sets["train"], sets["samples"]
+    copied = samples.cubes.copy()
+    copied[:12] = train.cubes[:12] * 1.01
+    report = hseval.score(as_arrays(samples, cubes=copied), ref=sets["ref"], train=train, metrics=["authenticity"])
+    assert report["authenticity"].value == pytest.approx(0.5, abs=0.15)
+    assert report["authenticity"].verdict == "worse than real"
+
+
+def test_the_same_seed_gives_the_same_report_to_the_last_digit(
+    sets: dict[str, ArraySet], base: hseval.Report
+) -> None:
+    again = hseval.score(**sets)
+    fresh = hseval.score(**sets, cache=False)
+    assert outside_provenance(base) == outside_provenance(again) == outside_provenance(fresh)
+
+
+def test_another_seed_draws_other_splits(sets: dict[str, ArraySet], base: hseval.Report) -> None:
+    other = hseval.score(**sets, seed=1)
+    assert other["fid"].value != base["fid"].value
+    assert other["fid"].details["full_value"] == base["fid"].details["full_value"]
+
+
+def test_adding_a_metric_changes_no_others_value(sets: dict[str, ArraySet], base: hseval.Report) -> None:
+    alone = hseval.score(**sets, metrics=["fid"])
+    assert alone["fid"] == base["fid"]
+
+
+def test_order_and_names_of_cubes_change_nothing(sets: dict[str, ArraySet], base: hseval.Report) -> None:
+    def shuffled(cubes: ArraySet, seed: int) -> ArraySet:
+        order = np.random.default_rng(seed).permutation(len(cubes))
+        masks = {name: mask[order] for name, mask in cubes.masks.items()}
+        return as_arrays(cubes, cubes=cubes.cubes[order], masks=masks, ids=[f"renamed-{i}" for i in range(len(order))])
+
+    other = hseval.score(**{role: shuffled(cubes, 5 + i) for i, (role, cubes) in enumerate(sets.items())})
+    assert values(other) == values(base)
+
+
+@pytest.mark.parametrize("given", [{"batch_size": 5}, {"workers": 2}], ids=str)
+def test_batches_and_workers_change_nothing(
+    sets: dict[str, ArraySet], base: hseval.Report, given: dict[str, int]
+) -> None:
+    other = hseval.score(**sets, cache=False, **given)
+    for name, (value, floor) in values(base).items():
+        assert values(other)[name] == pytest.approx((value, floor), rel=1e-5, abs=1e-7)
+
+
+def test_more_black_around_the_field_changes_no_score(sets: dict[str, ArraySet], base: hseval.Report) -> None:
+    def padded(cubes: ArraySet) -> ArraySet:
+        around = ((0, 0), (5, 12), (9, 2))
+        masks = {name: np.pad(mask, around) for name, mask in cubes.masks.items()}
+        return as_arrays(cubes, cubes=np.pad(cubes.cubes, ((0, 0), *around)), masks=masks)
+
+    other = hseval.score(**{role: padded(cubes) for role, cubes in sets.items()})
+    for name, (value, floor) in values(base).items():
+        assert values(other)[name] == pytest.approx((value, floor), rel=1e-3)
+
+
+def test_what_stands_outside_the_field_changes_no_score(sets: dict[str, ArraySet], base: hseval.Report) -> None:
+    def painted(cubes: ArraySet, value: float) -> ArraySet:
+        field = cubes.masks["fov"][:, None]
+        return as_arrays(cubes, cubes=np.where(field, cubes.cubes, np.float32(value)))
+
+    other = hseval.score(
+        painted(sets["samples"], 7.0), ref=painted(sets["ref"], np.nan), train=painted(sets["train"], -1.0)
+    )
+    for name, (value, floor) in values(base).items():
+        # Contents differ, so the splits are drawn anew: the value at full size does not depend on them.
+        assert other[name].details["full_value"] == pytest.approx(base[name].details["full_value"], rel=0.2, abs=0.02)
+        assert (value, floor) is not None
+    assert other["fid"].details["full_value"] == pytest.approx(base["fid"].details["full_value"], rel=1e-6)
+    assert other["spectral-kl"].details["full_value"] == pytest.approx(
+        base["spectral-kl"].details["full_value"], rel=1e-6
+    )
+
+
+def test_a_set_without_a_field_is_seen_through_the_references(sets: dict[str, ArraySet], base: hseval.Report) -> None:
+    samples = sets["samples"]
+    bare = as_arrays(samples, masks={name: mask for name, mask in samples.masks.items() if name != "fov"})
+    report = hseval.score(bare, ref=sets["ref"], train=sets["train"])
+    assert any("no 'fov' masks in: samples; the reference's consensus field is used" in note for note in report.notes)
+    assert values(report)["fid"] == pytest.approx(values(base)["fid"], rel=1e-6)
+
+
+def test_no_group_is_divided_between_value_and_floor(sets: dict[str, ArraySet]) -> None:
+    ref = as_arrays(sets["ref"], groups=["one patient"] * 24)
+    report = hseval.score(sets["samples"], ref=ref, metrics=["fid"])
+    assert report["fid"].floor is None
+    assert "no floor" in report["fid"].verdict
+
+
+def test_training_cubes_leave_the_reference_with_a_note(sets: dict[str, ArraySet]) -> None:
+    ref, train = sets["ref"], sets["train"]
+    mixed = as_arrays(
+        ref,
+        cubes=np.concatenate([ref.cubes, train.cubes[:5]]),
+        masks={name: np.concatenate([mask, train.masks[name][:5]]) for name, mask in ref.masks.items()},
+        ids=None,
+    )
+    report = hseval.score(sets["samples"], ref=mixed, train=train, metrics=["fid"])
+    assert "5 reference cubes are in the training set too: they leave the reference" in report.notes
+    assert report["fid"] == hseval.score(sets["samples"], ref=ref, train=train, metrics=["fid"])["fid"]
+
+
+def test_reference_and_training_set_being_one_is_said_and_leaves_authenticity_out(sets: dict[str, ArraySet]) -> None:
+    report = hseval.score(sets["samples"], ref=sets["ref"], train=sets["ref"])
+    assert any(note.startswith("every reference cube is in the training set") for note in report.notes)
+    assert report["authenticity"].value is None
+    assert "none is held out" in report["authenticity"].verdict
+    assert report["fid"].value is not None
+
+
+def test_without_a_training_set_authenticity_says_what_it_needs(sets: dict[str, ArraySet]) -> None:
+    report = hseval.score(sets["samples"], ref=sets["ref"])
+    assert report["authenticity"].verdict == "not computed: needs --train"
+
+
+def test_exact_copies_are_counted_and_stay(sets: dict[str, ArraySet]) -> None:
+    samples, train = sets["samples"], sets["train"]
+    cubes = np.concatenate([samples.cubes[:-2], train.cubes[:1], samples.cubes[:1]])
+    masks = {n: np.concatenate([m[:-2], train.masks[n][:1], m[:1]]) for n, m in samples.masks.items()}
+    report = hseval.score(as_arrays(samples, cubes=cubes, masks=masks), ref=sets["ref"], train=train, metrics=["fid"])
+    assert report.notes[0].startswith("24 samples against")
+    assert "1 samples are cubes of the training set, pixel for pixel: they stay, as copies" in report.notes
+    assert "1 samples repeat another sample pixel for pixel" in report.notes
+
+
+def test_invalid_pixels_and_dead_cubes_are_told_and_left_out(sets: dict[str, ArraySet]) -> None:
+    samples = sets["samples"]
+    cubes = samples.cubes.copy()
+    cubes[0] = np.nan
+    cubes[1, 2, 14:17, 15] = np.inf
+    cubes[:, 3] = 0.25
+    report = hseval.score(as_arrays(samples, cubes=cubes), ref=sets["ref"], metrics=["fid", "spectral-kl", "ms-ssim"])
+    assert "1 samples have no valid pixel" in report.notes[0]
+    assert samples.ids[0] in report.notes[0]
+    assert any("1 cubes have NaN or infinite pixels" in note for note in report.notes)
+    assert any("1 bands are constant in every cube" in note for note in report.notes)
+    assert all(score.value is not None for score in report.scores)
+
+
+def test_sets_of_another_scale_are_refused_with_both_ranges(sets: dict[str, ArraySet]) -> None:
+    counts = as_arrays(sets["samples"], cubes=sets["samples"].cubes * 65535)
+    with pytest.raises(hseval.HsevalError, match=r"values of .* but the reference array has .*: another unit"):
+        hseval.score(counts, ref=sets["ref"])
+
+
+def test_other_wavelengths_are_refused_or_resampled(sets: dict[str, ArraySet]) -> None:
+    shifted = as_arrays(sets["samples"], wavelengths=sets["samples"].wavelengths + 1.0)
+    with pytest.raises(hseval.HsevalError, match="--resample"):
+        hseval.score(shifted, ref=sets["ref"], metrics=["fid"])
+    inner = as_arrays(
+        sets["ref"], wavelengths=sets["ref"].wavelengths[1:-1], cubes=np.ascontiguousarray(sets["ref"].cubes[:, 1:-1])
+    )
+    report = hseval.score(shifted, ref=inner, metrics=["fid"], resample=True)
+    assert report["fid"].value is not None
+
+
+def test_a_broken_metric_leaves_the_others_alone(sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch) -> None:
+    from hseval.metrics.fid import Fid
+
+    def fails(self: Fid, **_: Any) -> float:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(Fid, "compare", fails)
+    report = hseval.score(sets["samples"], ref=sets["ref"], metrics=["fid", "spectral-kl"])
+    assert report["fid"].verdict == "not computed: it raised ZeroDivisionError: by zero"
+    assert report["spectral-kl"].value is not None
+
+
+def test_a_changed_file_is_never_described_by_stale_rows(tmp_path: Path, sets: dict[str, ArraySet]) -> None:
+    path = tmp_path / "samples.h5"
+
+    saved(path, sets["samples"])
+    first = hseval.score(path, ref=sets["ref"], metrics=["fid"])
+    saved(path, texture_set(24, seed=9))
+    second = hseval.score(path, ref=sets["ref"], metrics=["fid"])
+    saved(path, sets["samples"])
+    third = hseval.score(path, ref=sets["ref"], metrics=["fid"])
+    assert first["fid"] == third["fid"] != second["fid"]
+
+
+def test_quick_looks_at_few_cubes_and_says_so() -> None:
+    samples, ref = texture_set(80, size=16, seed=1), texture_set(80, size=16, seed=2)
+    report = hseval.score(samples, ref=ref, metrics=["fid"], quick=True)
+    assert report.notes[0].startswith("64 samples against 64 reference cubes")
+    assert any("quick look" in note for note in report.notes)
+
+
+def test_a_report_survives_its_file(tmp_path: Path, base: hseval.Report) -> None:
+    base.save(tmp_path / "report.json")
+    loaded = hseval.load_report(tmp_path / "report.json")
+    assert values(loaded) == values(base)
+    assert loaded.to_json() == base.to_json()
+    assert dataclasses.asdict(loaded).keys() == {"scores", "notes", "provenance"}

@@ -70,7 +70,7 @@ def cube_facts(cube: Cube, index: int, budget: int) -> CubeFacts:
         sample=_sample(values.ravel(), index, budget),
         constant=(values == level[:, None]).all(axis=1) & (values.shape[1] > 1),
         level=level,
-        unfit=~(finite & field).any(axis=(1, 2)),
+        unfit=np.logical_not((finite & field).any(axis=(1, 2))),
         areas={name: float(np.mean(mask)) for name, mask in cube.masks.items()},
         surround=FIELD not in cube.masks and _black_surround(data),
     )

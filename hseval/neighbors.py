@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Positions = NDArray[np.int64]
 
 IVF_FROM = 20_000  # base rows below which "ivf" is searched exactly: lists would hold too few rows to be trained
-SPARE = 2  # candidates beyond k that are compared in float64
+SPARE = 1  # candidates beyond k that are compared in float64
 WIDER = 8  # times more candidates, where these do not settle a query
 BLOCK_BYTES = 64 << 20  # of any temporary array
 UNIT = 2.0**-24  # unit roundoff of float32

@@ -195,5 +195,5 @@ def _check_range(base: CubeSet, wanted: NDArray[np.float64]) -> None:
         )
 
 
-def _range(wavelengths: NDArray[np.float64]) -> str:
+def _range(wavelengths: NDArray[Any]) -> str:
     return f"{len(wavelengths)} bands over {wavelengths.min():g} to {wavelengths.max():g} nm"

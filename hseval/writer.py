@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -15,14 +14,13 @@ from numpy.typing import NDArray
 
 from hseval.errors import HsevalError
 from hseval.files import written_whole
+from hseval.house import FORMAT, VERSION, write_column, write_texts
 from hseval.reserve import Reserve
 from hseval.samples import check_sample
 
 if TYPE_CHECKING:
     import h5py
 
-FORMAT = "hseval-cubes"
-VERSION = 1
 Compression = Literal["gzip", "lzf"]
 
 
@@ -67,10 +65,8 @@ class SetWriter:
     def __enter__(self) -> Self:
         return self._stack.enter_context(self._writing())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
 
     def add(
         self,
@@ -151,13 +147,13 @@ class SetWriter:
         self._room_for(64 * len(self.ids) + len(json.dumps([self.ids, self._groups, self._labels], default=str)))
         if self.wavelengths is not None:
             file["wavelengths"] = self.wavelengths
-        _write_texts(file, "ids", self.ids)
+        write_texts(file, "ids", self.ids)
         if self._groups[0] is not None:
-            _write_texts(file, "groups", [str(group) for group in self._groups])
+            write_texts(file, "groups", [str(group) for group in self._groups])
         for name in self._labels[0]:
-            _write_values(file, f"labels/{name}", [labels[name] for labels in self._labels])
+            write_column(file, f"labels/{name}", [labels[name] for labels in self._labels])
         if self.units is not None:
-            _write_texts(file, "units", self.units)
+            write_texts(file, "units", self.units)
         file.attrs.update(format=FORMAT, version=VERSION, provenance=json.dumps(self.provenance, default=str))
         file.flush()
         used = file.id.get_filesize()
@@ -253,16 +249,3 @@ def write_set(
                 None if groups is None else groups[index],
                 {name: values[index] for name, values in labels.items()},
             )
-
-
-def _write_texts(file: h5py.File, name: str, values: Any) -> None:
-    import h5py
-
-    file.create_dataset(name, data=values, dtype=h5py.string_dtype())
-
-
-def _write_values(file: h5py.File, name: str, values: list[Any]) -> None:
-    if all(isinstance(value, (bool, int, float, np.number, np.bool_)) for value in values):
-        file[name] = np.asarray(values)
-    else:
-        _write_texts(file, name, [str(value) for value in values])

@@ -12,7 +12,17 @@ from hseval.cubes import Cube
 from hseval.errors import NotComputable
 from hseval.extractors.maps import Maps, area_average
 from hseval.metrics.authenticity import Authenticity, authentic_share, copy_share, copy_threshold
-from hseval.metrics.copies import PLACEMENTS, Common, band_pass, oriented, search, shifted, vectors
+from hseval.metrics.copies import (
+    PLACEMENTS,
+    common_details,
+    details,
+    oriented,
+    particulars,
+    search,
+    shifted,
+    vectors,
+    without_rim,
+)
 from hseval.neighbors import Neighbors
 from hseval.prepare import prepare
 from hseval.rows import Rows
@@ -64,8 +74,14 @@ def rows_of(maps: Array, name: str = "cube") -> Rows:
 
 TRAIN, HELD, FRESH = eyes(40, 1), eyes(100, 2), eyes(60, 3)
 TRAIN_MAPS, HELD_MAPS, FRESH_MAPS = maps_of(TRAIN), maps_of(HELD), maps_of(FRESH)
-COMMON = Common.of(TRAIN_MAPS)
-BASE = Neighbors(vectors(COMMON.removed(TRAIN_MAPS)))
+COMMON = common_details(TRAIN_MAPS)
+
+
+def particular(maps: Array) -> NDArray[np.float32]:
+    return particulars(maps, COMMON)
+
+
+BASE = Neighbors(vectors(particular(TRAIN_MAPS)))
 
 
 def noisy(cube: Array) -> Array:
@@ -90,8 +106,8 @@ COPIES: dict[str, Callable[[Array], Array]] = {
 @pytest.mark.parametrize("kind", COPIES)
 def test_every_copy_is_nearer_than_any_unseen_eye_and_traced_to_its_original(kind: str) -> None:
     copies = maps_of([np.ascontiguousarray(COPIES[kind](cube)) for cube in TRAIN])
-    found = search(COMMON.removed(copies), BASE)
-    unseen = search(COMMON.removed(FRESH_MAPS), BASE).distance
+    found = search(particular(copies), BASE)
+    unseen = search(particular(FRESH_MAPS), BASE).distance
     assert found.distance.max() < unseen.min()
     assert found.row.tolist() == list(range(len(TRAIN)))
 
@@ -99,8 +115,8 @@ def test_every_copy_is_nearer_than_any_unseen_eye_and_traced_to_its_original(kin
 def test_a_copy_whose_field_moves_with_it_is_found() -> None:
     moved = [np.roll(cube, (2, 2), axis=(1, 2)) for cube in TRAIN]
     copies = maps_of(moved, [np.roll(FIELD, (2, 2), axis=(0, 1))] * len(moved))
-    found = search(COMMON.removed(copies), BASE)
-    assert found.distance.max() < search(COMMON.removed(FRESH_MAPS), BASE).distance.min()
+    found = search(particular(copies), BASE)
+    assert found.distance.max() < search(particular(FRESH_MAPS), BASE).distance.min()
 
 
 def test_planted_copies_make_up_the_share_that_is_reported() -> None:
@@ -156,7 +172,7 @@ def test_authpct_is_the_share_that_is_farther_than_the_training_cube_is_from_the
 
 
 def test_the_distances_are_those_of_a_search_placement_by_placement() -> None:
-    queries, base = COMMON.removed(FRESH_MAPS[:3]), vectors(COMMON.removed(TRAIN_MAPS)).astype(np.float64)
+    queries, base = particular(FRESH_MAPS[:3]), vectors(particular(TRAIN_MAPS)).astype(np.float64)
     expected = np.full((3, len(base)), np.inf)
     for place in PLACEMENTS:
         laid = shifted(oriented(queries, place.turns, place.mirrored), place.down, place.right)
@@ -191,8 +207,8 @@ def test_without_a_training_set_there_is_no_value() -> None:
 
 
 def test_a_cube_is_placed_alike_whatever_stands_beside_it() -> None:
-    together = search(COMMON.removed(FRESH_MAPS), BASE)
-    alone = search(COMMON.removed(FRESH_MAPS[35:36]), BASE)
+    together = search(particular(FRESH_MAPS), BASE)
+    alone = search(particular(FRESH_MAPS[35:36]), BASE)
     assert together.distance[35] == pytest.approx(alone.distance[0], rel=1e-6)
     assert (together.row[35], together.placement[35]) == (alone.row[0], alone.placement[0])
 
@@ -203,10 +219,31 @@ def test_constant_cubes_do_not_break_the_search() -> None:
     assert parts.value == 0
 
 
-def test_a_band_pass_knows_nothing_of_an_offset_and_nothing_of_the_surround() -> None:
-    passed, valid = band_pass(np.where(FIELD[::2, ::2], 7.0, np.nan)[None, None])
-    assert np.abs(passed).max() < 1e-12
-    assert np.array_equal(valid[0, 0], FIELD[::2, ::2])
+def test_details_know_nothing_of_an_offset_and_nothing_of_the_surround() -> None:
+    field = FIELD[::2, ::2]
+    detail, inside = details(np.where(field, 7.0, np.nan)[None, None])
+    assert np.abs(detail).max() < 1e-6
+    assert (inside[0, 0] <= field).all()
+    assert 0 < inside.sum() < field.sum()
+
+
+def test_an_offset_changes_no_detail() -> None:
+    maps = TRAIN_MAPS[:2].astype(np.float64)
+    assert details(maps + 1)[0] == pytest.approx(details(maps)[0], abs=1e-10)
+
+
+def test_the_rim_of_a_field_does_not_count_unless_little_else_is_left() -> None:
+    wide, narrow = np.zeros((2, 32, 32), dtype=bool)
+    wide[4:28, 4:28] = narrow[:, 10:14] = True
+    expected = np.zeros_like(wide)
+    expected[7:25, 7:25] = True
+    assert np.array_equal(without_rim(np.stack([wide, narrow])), np.stack([expected, narrow]))
+
+
+def test_a_copy_that_drags_the_black_surround_into_the_field_is_found() -> None:
+    dragged = maps_of([np.roll(cube * FIELD, (2, 2), axis=(1, 2)) for cube in TRAIN])
+    found = search(particular(dragged), BASE)
+    assert found.distance.max() < search(particular(FRESH_MAPS), BASE).distance.min()
 
 
 def test_the_eight_orientations_and_the_shifts_are_all_different() -> None:

@@ -29,7 +29,7 @@ def refused(path: Path, message: str, **given: Any) -> None:
 
 
 def write_npz(path: Path, **more: Any) -> None:
-    np.savez(path, cube=CUBE, **{"wavelengths": NM, "masks/artery": MASK} | more)
+    np.savez(path, **({"cube": CUBE, "wavelengths": NM, "masks/artery": MASK} | more))
 
 
 def write_h5(path: Path, **more: Any) -> None:
@@ -125,7 +125,9 @@ def test_a_truncated_npy_is_refused_at_opening(tmp_path: Path) -> None:
         open_set(path)
 
 
-@pytest.mark.parametrize(("ending", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5), (".mat", write_mat73)])  # fmt: skip # noqa: E501
+@pytest.mark.parametrize(
+    ("ending", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5), (".mat", write_mat73)]
+)
 def test_truncated_containers_are_refused_in_one_line(
     tmp_path: Path, ending: str, write: Callable[..., None]
 ) -> None:
@@ -291,7 +293,14 @@ def test_an_ambiguous_layout_without_wavelengths_demands_one(
     tmp_path: Path, ending: str, write: Callable[..., None]
 ) -> None:
     path = tmp_path / f"eye{ending}"
-    write(path, cube=np.zeros((8, 8, 8)), wavelengths=np.arange(8) + 450.0) if ending != ".npz" else np.savez(
-        path, cube=np.zeros((8, 8, 8)), wavelengths=np.arange(8) + 450.0
-    )
+    write(path, cube=np.zeros((8, 8, 8)), wavelengths=np.arange(8) + 450.0)
     refused(path, "8 wavelengths fit both; give --layout byx|yxb")
+
+
+def test_a_truncated_mat_file_is_told_as_such_wherever_it_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    write_mat5(path)
+    content = path.read_bytes()
+    for length in (len(content) // 3, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        refused(path, "truncated")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hseval.errors import HsevalError
-from hseval.extractors.spectral_shape import ENERGY_FLOOR, correlations, fisher, log_ratio, shape_features
+from hseval.extractors.spectral_shape import ENERGY_FLOOR, correlations, fisher, shape_features
 from hseval.extractors.wavelets import analyse, coverage, filter_bank, modulus
 from hseval.extractors.windows import window_weights
 from hseval.field import by_box, canvas_shape, eroded, fill_outside, pooling_weights
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hseval.extractors.wavelets import Scale
 
-BLOCK = 2**19
+BLOCK = 2**18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Scattering:
         valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
         rows: NDArray[np.float32] | None = None
         for (top, bottom, left, right), index in by_box(valid).items():
-            part = self._rows(cubes[index, :, top:bottom, left:right], valid[index, top:bottom, left:right], wavelengths)
+            inside = valid[index, top:bottom, left:right]
+            part = self._rows(cubes[index, :, top:bottom, left:right], inside, wavelengths)
             rows = np.full((len(cubes), part.shape[1]), np.nan, dtype=np.float32) if rows is None else rows
             rows[index] = part
         if rows is None:
@@ -152,7 +153,7 @@ def scattering_features(
         waves = analyse(spectra, scale)  # (n, window, orientation, y, x)
         first = modulus(waves)
         mean = pooled(first, weight)
-        groups += first_order(waves, first, mean, weight, floor)
+        groups += first_order(waves, first, mean, weight, size[..., None])
         if j + 1 < len(bank):
             again = torch.fft.fft2(first)
             groups += list(second_order(again, bank[j + 1 :], pooling[j + 1 :], mean, floor))
@@ -166,7 +167,7 @@ def pooled(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def first_order(
-    waves: torch.Tensor, first: torch.Tensor, mean: torch.Tensor, weight: torch.Tensor, floor: torch.Tensor
+    waves: torch.Tensor, first: torch.Tensor, mean: torch.Tensor, weight: torch.Tensor, size: torch.Tensor
 ) -> list[torch.Tensor]:
     """Return log mean amplitude, sparsity, polarity, and correlations across windows, of one scale.
 
@@ -175,33 +176,32 @@ def first_order(
         first: their modulus.
         mean: its pooled mean ``(n, window, orientation)``.
         weight: ``(n, y, x)``.
-        floor: ``(n, 1, 1)``, amplitude below which there is nothing.
+        size: ``(n, 1, 1)``, the cubes' rms value.
     """
     import torch
 
-    windows = first.shape[1]
-    centred = first - mean[..., None, None]
-    spread = across_windows(centred, weight)  # (n, orientation, window, window)
+    windows, floor = first.shape[1], ENERGY_FLOOR * size
+    power = pooled(first.square(), weight) + floor.square()
+    spread = across_windows(first - mean[..., None, None], weight)  # (n, orientation, window, window)
     deviation = spread.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt().transpose(1, 2)
-    energy = pooled(first.square(), weight).mean(dim=2)
-    polarity = pooled((waves.real * first).mean(dim=2), weight) / (energy + floor[..., 0].square())
-    groups = [((mean + floor) / floor).log() , ((deviation + floor) / (mean + floor)).log(), polarity]
+    polarity = pooled(waves.real * first, weight).mean(dim=2) / power.mean(dim=2)
+    groups = [((mean + floor) / size).log(), ((deviation + floor) / (mean + floor)).log(), polarity]
     if windows > 1:
         upper = torch.triu_indices(windows, windows, offset=1, device=first.device)
-        matrix = correlations(spread, floor.square())
+        matrix = correlations(spread, floor[..., 0, None].square())
         groups.append(fisher(matrix[..., upper[0], upper[1]]))
-        groups += coherence(waves, weight, floor)
+        groups += coherence(waves, power, weight)
     return groups
 
 
-def coherence(waves: torch.Tensor, weight: torch.Tensor, floor: torch.Tensor) -> list[torch.Tensor]:
-    """Return Fisher's z of the real and imaginary coherence of neighbouring windows, (n, window - 1, orientation)."""
-    near, far = waves[:, :-1], waves[:, 1:]
-    power = pooled(waves.real.square() + waves.imag.square(), weight) + floor.square()
+def coherence(waves: torch.Tensor, power: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
+    """Return Fisher's z of the coherence of neighbouring windows, real and imaginary, (n, window - 1, orientation).
+
+    The imaginary part, a phase between windows, is where a shift of one band against the next shows first.
+    """
+    cross = pooled(waves[:, :-1] * waves[:, 1:].conj(), weight.to(waves.dtype))
     scale = (power[:, :-1] * power[:, 1:]).rsqrt()
-    real = pooled(near.real * far.real + near.imag * far.imag, weight)
-    imaginary = pooled(near.imag * far.real - near.real * far.imag, weight)
-    return [fisher(real * scale), fisher(imaginary * scale)]
+    return [fisher(cross.real * scale), fisher(cross.imag * scale)]
 
 
 def second_order(
@@ -211,10 +211,19 @@ def second_order(
     mean: torch.Tensor,
     floor: torch.Tensor,
 ) -> Iterator[torch.Tensor]:
-    """Yield log second-order means relative to the first-order mean they come from, at each coarser scale."""
+    """Yield log second-order amplitudes relative to the first-order ones, (n, window, orientation), by coarser scale.
+
+    Averaged over the first wavelet's orientation; the columns are the angle between the two wavelets.
+    """
+    import torch
+
+    count = mean.shape[-1]
+    index = torch.arange(count, device=mean.device)
+    turned = (index[:, None] + index) % count  # second orientation, by first orientation and angle between
     for scale, weight in zip(bank, pooling, strict=True):
-        again = pooled(modulus(analyse(spectra, scale)), weight)  # (n, window, orientation, orientation)
-        yield ((again + floor[..., None]) / (mean + floor)[..., None]).log()
+        again = pooled(modulus(analyse(spectra, scale)), weight)  # (n, window, first, second)
+        relative = ((again + floor[..., None]) / (mean + floor)[..., None]).log()
+        yield relative.gather(-1, turned.expand_as(relative)).mean(dim=-2)
 
 
 def across_windows(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-LEVEL_FLOOR = 1e-2  # a level below this share of the cube's rms counts as dark, not as a ratio
+LEVEL_FLOOR = 1e-3  # a level below this share of the cube's rms counts as dark, not as a ratio
 ENERGY_FLOOR = 1e-5  # deviations below this share of the cube's rms count as none
-LIMIT = 0.9999  # correlations are cut here: Fisher's z stays below 5
-RIDGE = 1e-4  # added to correlation matrices before they are inverted
+SHRINK = 0.02  # correlations are shrunk by this share: near 1 only noise differs, and Fisher's z would see nothing else
 
 
 def shape_features(nodes: torch.Tensor, valid: torch.Tensor, size: torch.Tensor) -> list[torch.Tensor]:
@@ -31,6 +30,7 @@ def shape_features(nodes: torch.Tensor, valid: torch.Tensor, size: torch.Tensor)
     covariance = _covariance(centred, valid.sum(dim=(1, 2)))
     level = soft_log(mean / size, LEVEL_FLOOR)
     spread, grain = _deviation(covariance), _deviation(fine)
+    floor = (ENERGY_FLOOR * size).square()
     return [
         level,
         level.diff(dim=1),
@@ -39,8 +39,8 @@ def shape_features(nodes: torch.Tensor, valid: torch.Tensor, size: torch.Tensor)
         log_ratio(grain, spread, size),
         log_ratio(_deviation(rows), _deviation(columns), size),
         skewness(centred, valid, spread, size),
-        *_along_spectrum(covariance, size),
-        *_along_spectrum(fine, size),
+        *along_spectrum(correlations(covariance, floor)),
+        *neighbours(correlations(fine, floor)),
     ]
 
 
@@ -56,8 +56,8 @@ def log_ratio(above: torch.Tensor, below: torch.Tensor, size: torch.Tensor | Non
 
 
 def fisher(correlation: torch.Tensor) -> torch.Tensor:
-    """Return Fisher's z, whose spread does not depend on the correlation."""
-    return correlation.clamp(-LIMIT, LIMIT).atanh()
+    """Return Fisher's z, whose spread does not depend on the correlation, of correlations shrunk by ``SHRINK``."""
+    return (correlation.clamp(-1, 1) * (1 - SHRINK)).atanh()
 
 
 def skewness(
@@ -75,17 +75,19 @@ def correlations(covariance: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
     return covariance * scale[..., :, None] * scale[..., None, :]
 
 
-def _along_spectrum(covariance: torch.Tensor, size: torch.Tensor) -> list[torch.Tensor]:
-    """Return correlations of nodes one and two apart, and the share of each that its fellows do not explain."""
+def neighbours(matrix: torch.Tensor) -> list[torch.Tensor]:
+    """Return Fisher's z of the correlations (n, k, k) of nodes one and two apart; none where there are too few."""
+    return [fisher(matrix.diagonal(lag, dim1=-2, dim2=-1)) for lag in (1, 2) if lag < matrix.shape[-1]]
+
+
+def along_spectrum(matrix: torch.Tensor) -> list[torch.Tensor]:
+    """Return :func:`neighbours`, and the log of the share of each node that all others together do not explain."""
     import torch
 
-    matrix = correlations(covariance, (ENERGY_FLOOR * size).square())
-    nodes = matrix.shape[-1]
-    apart = [fisher(matrix.diagonal(lag, dim1=-2, dim2=-1)) for lag in (1, 2) if lag < nodes]
-    ridge = torch.eye(nodes, dtype=torch.float64, device=matrix.device) * (1 + RIDGE)
-    off = matrix.double() * (1 - torch.eye(nodes, dtype=torch.float64, device=matrix.device))
-    unexplained = -torch.linalg.inv(off + ridge).diagonal(dim1=-2, dim2=-1).clamp_min(1e-12).log()
-    return [*apart, unexplained.to(matrix.dtype)] if nodes > 1 else apart
+    unit = torch.eye(matrix.shape[-1], dtype=torch.float64, device=matrix.device)
+    shrunk = (1 - SHRINK) * (1 - unit) * matrix.double() + unit
+    unexplained = -torch.linalg.inv(shrunk).diagonal(dim1=-2, dim2=-1).log()
+    return [*neighbours(matrix), unexplained.to(matrix.dtype)]
 
 
 def _centred(nodes: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

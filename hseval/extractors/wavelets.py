@@ -87,7 +87,8 @@ def analyse(spectra: torch.Tensor, scale: Scale) -> torch.Tensor:
         for y, source_y in _runs(rows, response.shape[-2], height):
             for x, source_x in _runs(columns, response.shape[-1], width):
                 torch.mul(spectra[..., source_y, source_x], response[i, y, x], out=products[..., i, y, x])
-    return torch.fft.ifft2(products)
+    waves: torch.Tensor = torch.fft.ifft2(products)
+    return waves
 
 
 def coverage(spectra: torch.Tensor, scale: Scale) -> torch.Tensor:
@@ -98,12 +99,14 @@ def coverage(spectra: torch.Tensor, scale: Scale) -> torch.Tensor:
     rows = _signed(height, spectra.device) % spectra.shape[-2]
     columns = _signed(width, spectra.device) % spectra.shape[-1]
     low = spectra.index_select(-2, rows).index_select(-1, columns)
-    return torch.fft.ifft2(low * (scale.envelope / scale.step**2)).real
+    share: torch.Tensor = torch.fft.ifft2(low * (scale.envelope / scale.step**2)).real
+    return share
 
 
 def modulus(values: torch.Tensor) -> torch.Tensor:
     """Return the absolute value of complex ``values``; several times faster than ``abs``, which guards overflow."""
-    return (values.real.square() + values.imag.square()).sqrt_()
+    real, imaginary = values.real, values.imag
+    return (real * real).addcmul_(imaginary, imaginary).sqrt_()
 
 
 def _runs(first: int, length: int, size: int) -> list[tuple[slice, slice]]:

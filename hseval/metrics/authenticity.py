@@ -9,7 +9,7 @@ import numpy as np
 
 from hseval.errors import NotComputable
 from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.copies import PLACEMENTS, Common, Found, search, vectors
+from hseval.metrics.copies import PLACEMENTS, Found, common_details, particulars, search, vectors
 from hseval.neighbors import Neighbors
 from hseval.options import option
 from hseval.report import Better
@@ -62,12 +62,13 @@ class Authenticity:
         """
         if train is None or not len(train):
             raise NotComputable("needs --train")
-        common = Common.of(train[MAPS])
-        maps = common.removed(train[MAPS])
+        common = common_details(train[MAPS])
+        maps = particulars(train[MAPS], common)
         base = Neighbors(vectors(maps), index=self.options.index)
         spacing = _spacing(maps, base)
         related = (
-            rows.adding(_columns(search(common.removed(rows[MAPS]), base), train.ids, spacing)) for rows in (real, fake)
+            rows.adding(_columns(search(particulars(rows[MAPS], common), base), train.ids, spacing))
+            for rows in (real, fake)
         )
         return next(related), next(related), train.adding({DISTANCE: spacing})
 

@@ -1,13 +1,13 @@
 """Finding copies that were turned, mirrored, shifted, brightened or made noisy: the numerics of the search.
 
-Two eyes look alike in what all eyes share: falloff of illumination, brightness, the field's shape. What tells
-one from another is detail of middle size (which vessel runs where). So maps are band-passed, what the training
-set has in common is taken away, and the angle between what is left decides; a gain cancels.
+Two eyes look alike in what all eyes share: falloff of illumination, a bright disc, the field's shape. What
+tells one from another is detail of small and middle size (which vessel runs where). So maps are band-passed,
+divided by their local contrast (or the disc alone would decide), the field's rim is left out, what the
+training set has in common is taken away, and the angle between what is left decides; a gain cancels.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-FINE, COARSE = 0.75, 3.0  # standard deviations, in cells, of the two Gaussians whose difference is the band-pass
+FINE, COARSE = 0.75, 1.5  # standard deviations, in cells, of the two Gaussians whose difference is the band-pass
+NEARBY = 3.0  # the same of the Gaussian over which local contrast is measured
+STEADY = 0.2  # of a map's overall contrast is added to the local one, so that flat regions do not become all noise
+FLAT = 1e-6  # contrast (of a map whose mean value is 1) that is no more than rounding
+RIM = 3  # cells at the field's rim that do not count: a shifted copy brings its surround in there
+KEPT = 0.25  # a rim that leaves less of a field than this is kept
 REACH = 2  # cells: the largest shift searched
 BLOCK = 32  # queries whose placements are held at a time
+CHUNK = 256  # maps that are filtered at a time
 
 
 class Placement(NamedTuple):
@@ -60,55 +66,69 @@ class Found(NamedTuple):
     placement: NDArray[np.int64]
 
 
-@dataclasses.dataclass(frozen=True)
-class Common:
-    """What the training set has in common, to be taken away.
-
-    Attributes:
-        mean: ``(C, G, G)`` mean band-passed map over training cubes and the eight orientations, so that a
-            turned copy is treated as the original is.
-        scale: ``(C,)`` root mean square of what is left, by window: all windows count, none dominates.
-    """
-
-    mean: Floats
-    scale: Floats
-
-    @classmethod
-    def of(cls, maps: NDArray[Any]) -> Common:
-        """Learn from training maps ``(n, C, G, G)``, NaN where not valid."""
-        passed, valid = band_pass(maps)
-        mean = sum(oriented(passed.mean(axis=0), *each) for each in _orientations()) / 8
-        left = (passed - mean) * valid
-        scale = np.sqrt(np.mean(left**2, axis=(0, 2, 3)))
-        return cls(np.asarray(mean), np.where(scale > 0, scale, 1.0))
-
-    def removed(self, maps: NDArray[Any]) -> NDArray[np.float32]:
-        """Return what is left of maps ``(n, C, G, G)``; 0 where not valid."""
-        passed, valid = band_pass(maps)
-        return ((passed - self.mean) * valid / self.scale[:, None, None]).astype(np.float32)
-
-
-def band_pass(maps: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the difference of two Gaussian blurs of the valid cells, and which cells are valid.
-
-    Blurs are normalised by the blurred validity (Knutsson and Westin, CVPR 1993, equation 7 with constant
-    basis), so neither the field's rim nor gaps inside it become edges.
+def details(maps: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return what is particular to each place: band-passed maps over their local contrast.
 
     Args:
         maps: ``(n, C, G, G)``, NaN where not valid.
 
     Returns:
-        float64 ``(n, C, G, G)``, 0 where not valid, and bool ``(n, C, G, G)``.
+        float64 ``(n, C, G, G)``, 0 where not valid or at the rim, and bool ``(n, C, G, G)``, where it counts.
     """
     valid = np.isfinite(maps)
     values = np.where(valid, maps, 0.0).astype(np.float64)
-    size = maps.shape[-1]
-    blurred = []
-    for sigma in (FINE, COARSE):
-        kernel = _gaussian(size, sigma)
-        mass = kernel @ valid.astype(np.float64) @ kernel.T
-        blurred.append((kernel @ values @ kernel.T) / np.maximum(mass, 1e-12))
-    return (blurred[0] - blurred[1]) * valid, valid
+    inside = without_rim(valid)
+    passed = (blurred(values, valid, FINE) - blurred(values, valid, COARSE)) * inside
+    local = np.sqrt(blurred(passed**2, inside, NEARBY))
+    cells = np.maximum(inside.sum(axis=(2, 3), keepdims=True), 1)
+    overall = np.sqrt((passed**2).sum(axis=(2, 3), keepdims=True) / cells)
+    return passed / (local + STEADY * overall + FLAT), inside
+
+
+def blurred(values: Floats, valid: NDArray[np.bool_], sigma: float) -> Floats:
+    """Blur the valid cells of ``(..., G, G)``; values are 0 elsewhere.
+
+    The blur is divided by the blurred validity (Knutsson and Westin, CVPR 1993, normalised convolution with a
+    constant basis), so neither the field's rim nor a gap inside it becomes an edge.
+    """
+    place = np.arange(values.shape[-1])
+    kernel = np.exp(-0.5 * ((place - place[:, None]) / sigma) ** 2)
+    mass = kernel @ valid.astype(np.float64) @ kernel.T
+    smooth: Floats = kernel @ values @ kernel.T / np.maximum(mass, 1e-12)
+    return smooth
+
+
+def without_rim(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return cells ``(..., G, G)`` with no invalid cell within ``RIM`` cells; beyond the map none is valid.
+
+    Where less than a share ``KEPT`` of a field would be left, the field stays as it is.
+    """
+    place = np.arange(valid.shape[-1])
+    box = (np.abs(place - place[:, None]) <= RIM).astype(np.float64)
+    inside = box @ valid.astype(np.float64) @ box.T > (2 * RIM + 1) ** 2 - 0.5
+    enough = inside.sum(axis=(-2, -1), keepdims=True) >= KEPT * valid.sum(axis=(-2, -1), keepdims=True)
+    return np.where(enough, inside, valid).astype(bool)
+
+
+def common_details(maps: NDArray[Any]) -> Floats:
+    """Return what the training maps ``(n, C, G, G)`` have in common: ``(C, G, G)``.
+
+    The mean of their details over cubes and over the eight orientations, so that taking it away treats a
+    turned copy as it does the original.
+    """
+    total = sum(details(maps[chunk])[0].sum(axis=0) for chunk in _chunks(len(maps)))
+    laid = [oriented(np.asarray(total), turns, mirrored) for turns in range(4) for mirrored in (False, True)]
+    mean: Floats = np.mean(laid, axis=0) / len(maps)
+    return mean
+
+
+def particulars(maps: NDArray[Any], common: Floats) -> NDArray[np.float32]:
+    """Return the details of maps ``(n, C, G, G)`` without what is common; 0 where they do not count."""
+    found = np.empty(maps.shape, dtype=np.float32)
+    for chunk in _chunks(len(maps)):
+        detail, inside = details(maps[chunk])
+        found[chunk] = (detail - common) * inside
+    return found
 
 
 def oriented(maps: NDArray[Any], turns: int, mirrored: bool) -> NDArray[Any]:
@@ -143,7 +163,7 @@ def search(maps: NDArray[np.float32], base: Neighbors, *, exclude: NDArray[Any] 
     """Find each query's nearest base cube over all placements of the query.
 
     Args:
-        maps: ``(n, C, G, G)``, from :meth:`Common.removed`.
+        maps: ``(n, C, G, G)``, from :func:`particulars`.
         base: rows by :func:`vectors` of the base's maps.
         exclude: ``(n,)`` one base row for each query that does not count, or None.
     """
@@ -183,12 +203,5 @@ def _halved(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     return halves
 
 
-def _orientations() -> list[tuple[int, bool]]:
-    return [(turns, mirrored) for turns in range(4) for mirrored in (False, True)]
-
-
-def _gaussian(size: int, sigma: float) -> Floats:
-    """Return a ``(size, size)`` blur; row i weighs the cells by their distance from cell i."""
-    place = np.arange(size)
-    kernel: Floats = np.exp(-0.5 * ((place - place[:, None]) / sigma) ** 2)
-    return kernel
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]

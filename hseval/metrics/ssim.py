@@ -24,7 +24,7 @@ from hseval.metrics.ssim_maps import Fan, Level, level_terms
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["all_fans", "all_pairs", "ms_ssim", "pair_terms", "scales_for", "scales_within", "weights_for"]
+__all__ = ["all_fans", "all_pairs", "block_terms", "ms_ssim", "pair_terms", "scales_for", "scales_within", "weights_for"]
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -38,6 +38,11 @@ class Terms(NamedTuple):
 
     contrast: Array  # contrast times structure
     similarity: Array  # the same times luminance
+
+    @property
+    def scales(self) -> int:
+        """How many scales there are."""
+        return len(self.contrast)
 
     def combined(self, scales: int) -> Array:
         """Return MS-SSIM ``(pair, band)`` over the finest ``scales`` scales; NaN where one has no window."""
@@ -111,9 +116,7 @@ def all_pairs(
 
     Arguments, errors and values as for :func:`ms_ssim`; ``fields`` is bool ``(n, y, x)``.
     """
-    valid = valid_pixels(cubes, fields)
-    box = bounding_box(valid.sum(axis=0, keepdims=True) >= min(2, len(cubes)))
-    cubes, valid = cubes[..., *box], valid[:, *box]
+    cubes, valid = _cut(cubes, fields)
     fans = all_fans(len(cubes))
     scales = scales or scales_within(valid, fans)
     terms = pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
@@ -121,6 +124,22 @@ def all_pairs(
     left, right = np.triu_indices(len(cubes), 1)
     matrix[left, right] = matrix[right, left] = terms[-1].combined(scales).mean(axis=1)
     return matrix
+
+
+def block_terms(
+    cubes: NDArray[Any], *, data_range: float | NDArray[Any], fields: NDArray[Any] | None = None
+) -> list[Terms]:
+    """Return the 2D and 3D terms of all pairs, at every scale at which some pair has a window; [] if none has.
+
+    Arguments as for :func:`all_pairs`. A coarse scale that some pairs lack leaves them NaN there.
+    """
+    try:
+        cubes, valid = _cut(cubes, fields)
+        scales = scales_within(valid, all_fans(len(cubes)), every=False)
+    except NotComputable:
+        return []
+    fans = all_fans(len(cubes))
+    return pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=True, every=True)
 
 
 def pair_terms(
@@ -156,14 +175,15 @@ def pair_terms(
     return [Terms(*plane), Terms(*deep.mean(axis=-1, keepdims=True))]
 
 
-def scales_within(valid: BoolArray, fans: Sequence[Fan]) -> int:
+def scales_within(valid: BoolArray, fans: Sequence[Fan], *, every: bool = True) -> int:
     """Return the largest number of scales at which every pair has a window inside both fields.
 
     A pair that has none at the finest scale has no value at all, and does not decide.
 
     Args:
-        valid: bool ``(n, y, x)``.
+        valid: bool ``(n, y, x)``, cut to the box that matters.
         fans: the pairs.
+        every: False: at which at least one pair has a window.
 
     Raises:
         NotComputable: the images are smaller than a window, or no pair has a window.
@@ -179,10 +199,17 @@ def scales_within(valid: BoolArray, fans: Sequence[Fan]) -> int:
             pairs = [pair for pair, has in zip(pairs, held, strict=True) if has]
             if not pairs:
                 raise NotComputable(f"no window of {WINDOW} px lies inside both fields of view")
-        elif not all(held):
+        elif not (all(held) if every else any(held)):
             break
         scales += 1
     return scales
+
+
+def _cut(cubes: NDArray[Any], fields: NDArray[Any] | None) -> tuple[NDArray[Any], BoolArray]:
+    """Return cubes and valid pixels, cut to the box of the pixels that two cubes or more have in common."""
+    valid = valid_pixels(cubes, fields)
+    box = bounding_box(valid.sum(axis=0, keepdims=True) >= min(2, len(cubes)))
+    return cubes[..., *box], valid[:, *box]
 
 
 def all_fans(n: int) -> list[Fan]:

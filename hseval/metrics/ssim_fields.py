@@ -38,8 +38,7 @@ def bounding_box(fields: BoolArray) -> tuple[slice, slice]:
     Raises:
         NotComputable: there is no valid pixel.
     """
-    anywhere = fields.any(axis=0)
-    rows, columns = np.flatnonzero(anywhere.any(axis=1)), np.flatnonzero(anywhere.any(axis=0))
+    rows, columns = np.flatnonzero(fields.any(axis=(0, 2))), np.flatnonzero(fields.any(axis=(0, 1)))
     if len(rows) == 0:
         raise NotComputable("no pixel lies inside both fields of view")
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
@@ -72,8 +71,7 @@ def windows_inside(fields: BoolArray) -> BoolArray:
     np.cumsum(np.cumsum(~fields, axis=1, dtype=np.int32), axis=2, out=invalid[:, 1:, 1:])
     size = WINDOW
     inside = invalid[:, size:, size:] - invalid[:, :-size, size:] - invalid[:, size:, :-size]
-    result: BoolArray = inside + invalid[:, :-size, :-size] == 0
-    return result
+    return np.asarray(inside + invalid[:, :-size, :-size] == 0)
 
 
 def _halved(fields: BoolArray, full: BoolArray) -> BoolArray:
@@ -81,4 +79,4 @@ def _halved(fields: BoolArray, full: BoolArray) -> BoolArray:
     padded = np.empty((n, y + y % 2, x + x % 2), dtype=bool)
     padded[:] = full[:, None, None]
     padded[:, y % 2 :, x % 2 :] = fields
-    return padded.reshape(n, (y + 1) // 2, 2, (x + 1) // 2, 2).all(axis=(2, 4))
+    return np.asarray(padded.reshape(n, (y + 1) // 2, 2, (x + 1) // 2, 2).all(axis=(2, 4)))

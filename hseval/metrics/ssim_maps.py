@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 at the data range L = 1
 CACHED = 1 << 18  # values that one map of a strip may hold
+ROWS = 54  # of windows in a strip: more wastes work on the banded matrix's zeros, fewer on the overlap of strips
 
 
 class Fan(NamedTuple):
@@ -47,6 +48,10 @@ class Level:
     images: Tensor
     shift: Tensor
     windows: Tensor | None
+
+    def bands(self, which: slice) -> Level:
+        """Return the same level with fewer bands."""
+        return Level(self.images[:, which], self.shift[which], self.windows)
 
 
 class Moments(NamedTuple):
@@ -75,6 +80,19 @@ def level_terms(level: Level, fans: Sequence[Fan], *, volume: bool, luminance: b
     First contrast times structure, then the same times luminance (left at 0 unless ``luminance``). Pairs come
     in the fans' order; one without a common window gets NaN.
     """
+    bands, longest = level.images.shape[1], max(fan.stop - fan.start for fan in fans)
+    # Bands are independent in 2D: the more images share a strip, the fewer bands it takes to fill the cache.
+    group = bands if volume else max(1, bands // longest)
+    parts = [
+        _band_group_terms(level.bands(slice(first, first + group)), fans, volume=volume, luminance=luminance)
+        for first in range(0, bands, group)
+    ]
+    return [np.concatenate(forms, axis=-1) for forms in zip(*parts, strict=True)]
+
+
+def _band_group_terms(
+    level: Level, fans: Sequence[Fan], *, volume: bool, luminance: bool
+) -> list[NDArray[np.float64]]:
     import torch
 
     bands, height, width = level.images.shape[1:]
@@ -94,9 +112,9 @@ def level_terms(level: Level, fans: Sequence[Fan], *, volume: bool, luminance: b
 
 
 def _rows_of_a_strip(bands: int, height: int, width: int) -> int:
-    """Return how many rows of windows a strip has: as even as the cache allows."""
+    """Return how many rows of windows a strip has: even strips, as large as cache and filter like."""
     rows = height - WINDOW + 1
-    most = max(WINDOW, CACHED // (bands * width) - WINDOW + 1)
+    most = max(WINDOW, min(ROWS, CACHED // (bands * width) - WINDOW + 1))
     return -(-rows // -(-rows // most))
 
 

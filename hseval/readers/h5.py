@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 def header(path: Path) -> Header:
     """Read shapes and wavelengths."""
     with open_file(path) as file:
-        found = datasets(file, where=str(path))
+        found = _without_aliases(datasets(file, where=str(path)))
         masks = mask_names(found)
         known = next((name for name in WAVELENGTH_NAMES if name in found), None)
         rest = {
@@ -85,33 +86,71 @@ def datasets(file: h5py.File, *, where: str) -> dict[str, h5py.Dataset]:
         HsevalError: something in the file leads out of it (external links or storage, virtual datasets): a file
             that was sent by somebody else would read whatever it likes from this machine.
     """
-    return dict(_walk(file, "", where, set()))
+    found, soft = _walk(file, where)
+    for name in soft:  # safe to follow now: nothing in the file leads out of it
+        target = file.get(name)
+        if _is_dataset(target):
+            found[name] = target
+    return found
 
 
-def _walk(group: h5py.Group, prefix: str, where: str, seen: set[int]) -> Iterator[tuple[str, h5py.Dataset]]:
+def _walk(file: h5py.File, where: str) -> tuple[dict[str, h5py.Dataset], list[str]]:
+    """Return the datasets under their shortest path, and the names of soft links, which are not followed."""
+    found: dict[str, h5py.Dataset] = {}
+    soft: list[str] = []
+    seen = {_address(file["/"])}
+    queue = deque([("", file["/"])])
+    while queue:
+        prefix, group = queue.popleft()
+        for key in group:
+            name = f"{prefix}{key}"
+            kind = _checked_link(group, key, f"{where}: {name!r}")
+            if kind == "soft":
+                soft.append(name)
+                continue
+            target = group[key]
+            if _is_dataset(target):
+                _check_inside(target, f"{where}: {name!r}")
+                found[name] = target
+            elif hasattr(target, "keys") and _address(target) not in seen:  # hard links may form a loop
+                seen.add(_address(target))
+                queue.append((f"{name}/", target))
+    return found, soft
+
+
+def _checked_link(group: h5py.Group, key: str, told: str) -> str:
     import h5py
 
-    for key in group:
-        link = group.get(key, getlink=True)
-        name = f"{prefix}{key}"
-        if isinstance(link, h5py.SoftLink):
-            continue  # stays inside the file unless an external link takes part, and that one is met by itself
-        if not isinstance(link, h5py.HardLink):
-            raise HsevalError(f"{where}: {name!r} is an external link: cubes have to be in the file itself")
-        found = group[key]
-        address = h5py.h5o.get_info(found.id).addr
-        if address in seen:
-            continue  # hard links may form a loop
-        seen.add(address)
-        if isinstance(found, h5py.Group):
-            yield from _walk(found, f"{name}/", where, seen)
-        elif isinstance(found, h5py.Dataset):
-            _check_inside(found, name, where)
-            yield name, found
+    link = group.get(key, getlink=True)
+    if isinstance(link, h5py.SoftLink):
+        return "soft"
+    if not isinstance(link, h5py.HardLink):
+        raise HsevalError(f"{told} is an external link: cubes have to be in the file itself")
+    return "hard"
 
 
-def _check_inside(dataset: h5py.Dataset, name: str, where: str) -> None:
+def _is_dataset(target: object) -> bool:
+    import h5py
+
+    return isinstance(target, h5py.Dataset)
+
+
+def _address(target: h5py.Group | h5py.Dataset) -> int:
+    import h5py
+
+    return int(h5py.h5o.get_info(target.id).addr)
+
+
+def _without_aliases(found: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
+    """Keep the first name of each dataset: some formats (NeXus) link one from several places."""
+    first: dict[int, str] = {}
+    for name, dataset in found.items():
+        first.setdefault(_address(dataset), name)
+    return {name: found[name] for name in first.values()}
+
+
+def _check_inside(dataset: h5py.Dataset, told: str) -> None:
     if dataset.is_virtual:
-        raise HsevalError(f"{where}: {name!r} is a virtual dataset: cubes have to be in the file itself")
+        raise HsevalError(f"{told} is a virtual dataset: cubes have to be in the file itself")
     if dataset.external:
-        raise HsevalError(f"{where}: {name!r} keeps its values in another file: cubes have to be in the file itself")
+        raise HsevalError(f"{told} keeps its values in another file: cubes have to be in the file itself")

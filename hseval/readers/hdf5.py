@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hseval.cubes import Cube, CubeSet, SetInfo
 from hseval.errors import HsevalError
+from hseval.house import FORMAT, VERSION
 from hseval.layout import Layout, check_layout
 from hseval.readers import h5
 from hseval.readers.fileset import FileSet
@@ -21,9 +22,6 @@ from hseval.wavelengths import order_bands, same_wavelengths
 
 if TYPE_CHECKING:
     import h5py
-
-FORMAT = "hseval-cubes"
-VERSION = 1
 
 
 class Hdf5Reader:

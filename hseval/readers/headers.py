@@ -82,7 +82,7 @@ def one_line(path: Path, doing: str) -> Iterator[None]:
     except HsevalError:
         raise
     except Exception as error:  # on a damaged file libraries raise struct, zlib, index errors ...
-        raise HsevalError(f"{path}: {doing}: {first_line(error)}") from error
+        raise HsevalError(f"{path}: {doing}: {' '.join(first_line(error).split())}") from error
 
 
 def pick_array(arrays: Mapping[str, tuple[int, ...]], *, where: str) -> str:

@@ -5,6 +5,7 @@ Axes are given as MATLAB shows them: ``(y, x, band)`` there is ``(y, x, band)`` 
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,21 @@ def _is_hdf5(path: Path) -> bool:
 def _variables_5(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     from scipy.io import whosmat
 
+    _check_complete(path)
     found = whosmat(path)
     numeric = {name: tuple(shape) for name, shape, kind in found if kind in _NUMERIC}
     return numeric, {name for name, _, kind in found if kind == "struct"}
+
+
+def _check_complete(path: Path) -> None:
+    # whosmat jumps from variable to variable and takes the end of a file that was cut off for its end.
+    with path.open("rb") as handle:
+        order = {b"IM": "<", b"MI": ">"}.get(handle.read(128)[126:])
+        length = path.stat().st_size
+        while order is not None and (tag := handle.read(8)):
+            size = struct.unpack(f"{order}II", tag)[1] if len(tag) == 8 else length
+            if handle.seek(size, 1) > length:
+                raise HsevalError(f"{path}: truncated: its variables reach to byte {handle.tell()} of {length}")
 
 
 def _variables_73(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:

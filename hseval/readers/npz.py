@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hseval.errors import HsevalError
 from hseval.readers.headers import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
 from hseval.readers.npy import array_header
 
@@ -42,6 +43,8 @@ def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]
 
 
 def _members(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    if not zipfile.is_zipfile(path):
+        raise HsevalError(f"{path}: truncated, or no archive that numpy.savez wrote")
     with zipfile.ZipFile(path) as archive:
         found = {}
         for name in archive.namelist():

@@ -32,7 +32,7 @@ def table() -> dict[str, FloatArray]:
 def check_range(wavelengths: FloatArray) -> None:
     """Raise HsevalError unless every wavelength lies inside the absorption table."""
     low, high = table()["nm"][[0, -1]]
-    outside = wavelengths[(wavelengths < low) | (wavelengths > high)]
+    outside = wavelengths[~((wavelengths >= low) & (wavelengths <= high))]  # NaN is outside
     if outside.size:
         raise HsevalError(f"phantom.wavelengths: {outside[0]:g} nm is not among the {low:g} to {high:g} nm it knows")
 

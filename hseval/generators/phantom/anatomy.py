@@ -98,7 +98,7 @@ def draw_eye(rng: np.random.Generator) -> Eye:
         age=age,
         macular_density=float(np.clip(normal(0.5, 0.16), 0.1, 0.95)),
         rpe_melanin=0.003 + 0.005 * pigmentation * float(uniform(0.8, 1.2)),
-        choroid_melanin=0.022 + 0.06 * pigmentation**1.5 * float(uniform(0.8, 1.2)),
+        choroid_melanin=0.03 + 0.06 * pigmentation**1.5 * float(uniform(0.8, 1.2)),
         choroid_thickness=float(uniform(0.14, 0.3)) - 0.0008 * (age - 50.0),
         choroid_scattering=float(uniform(4.5, 7.0)),
         scattering_power=float(uniform(1.0, 1.5)),

@@ -48,7 +48,7 @@ def draw_maps(eye: Eye, rng: np.random.Generator, *, size: int, oversampling: in
     from_fovea = np.hypot(x - eye.fovea[0], y - eye.fovea[1])
     from_disc = disc_distance(eye, x, y)
     # Taller cells with more melanin at the fovea: the macula is dark even where macular pigment is clear.
-    pigment = (0.8 + 0.7 * np.exp(-((from_fovea / 1.1) ** 2))) * mottling(rng, x, y)
+    pigment = (0.7 + 0.9 * np.exp(-((from_fovea / 1.1) ** 2))) * mottling(rng, x, y)
     return Maps(
         macular=np.exp(-from_fovea / 0.45),
         pigment=np.float32(eye.rpe_melanin) * pigment,

@@ -50,6 +50,7 @@ class Phantom:
 
     name: ClassVar[str] = "phantom"
     version: ClassVar[str] = "1"
+    units: ClassVar[str] = "reflectance"
     summary: ClassVar[str] = "synthetic retinas by published optics and anatomy, with true masks"
     Options = PhantomOptions
 
@@ -118,7 +119,7 @@ def _shifted(saturation: float, shift: float) -> float:
 
 def _check(options: PhantomOptions) -> None:
     for name, least in (("size", 16), ("oversampling", 1), ("noise", 0)):
-        if getattr(options, name) < least:
+        if not getattr(options, name) >= least:  # NaN is too small
             raise HsevalError(f"phantom.{name}: {getattr(options, name)} is too small; the least is {least}")
 
 

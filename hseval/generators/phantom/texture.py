@@ -26,7 +26,7 @@ def smooth_noise(rng: np.random.Generator, x: FloatArray, y: FloatArray) -> Floa
 def mottling(rng: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the relative density of pigment around 1: patches of 1.2 mm and grains of 0.2 mm."""
     coarse, fine = smooth_noise(rng, x / 1.2, y / 1.2), smooth_noise(rng, x / 0.2, y / 0.2)
-    return np.exp(0.1 * coarse + 0.06 * fine)
+    return np.exp(0.08 * coarse + 0.06 * fine)
 
 
 def choroidal_vessels(rng: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from hseval_pca.generator import Pca
+
 from hseval.plugins import plugins
 from hseval.testing import check_generator
-from hseval_pca.generator import Pca
 
 
 def test_keeps_the_contract_of_generators(tmp_path: Path) -> None:

@@ -1,0 +1,204 @@
+"""Features of a torchvision backbone on a three-band composite, for continuity with the classic FID.
+
+Heusel et al., GANs trained by a two time-scale update rule converge to a local Nash equilibrium, NeurIPS 2017.
+The backbone sees three bands of the cube and knows natural photographs: it is blind to most of a spectrum.
+Weights come from a file that the user names; nothing is ever fetched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from hseval.errors import HsevalError, first_line
+from hseval.extractors.windows import interpolation_weights
+from hseval.field import by_box, canvas_shape, eroded, fill_outside
+from hseval.options import option
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+OWNER = "extractor 'torchvision'"
+SIZES = {"inception_v3": 299, "resnet50": 224, "convnext_tiny": 224}  # px, what each was trained on
+HEADS = {"inception_v3": ("fc.", "AuxLogits."), "resnet50": ("fc.",), "convnext_tiny": ("classifier.2.",)}
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by channel: torchvision's convention
+BLOCK = 16  # images a forward pass
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchvisionOptions:
+    """What decides the features."""
+
+    backbone: Literal["inception_v3", "resnet50", "convnext_tiny"] = option("inception_v3", "network")
+    weights: str | None = option(None, "file with the network's state dict (.pth or .safetensors)")
+    composite: tuple[float, ...] = option((640.0, 550.0, 460.0), "wavelengths of red, green and blue, nm")
+    low: float = option(0.0, "value that is shown black")
+    high: float = option(1.0, "value that is shown white")
+    size: int | None = option(None, "side of the network's input, px (none: the backbone's own)")
+
+    def __post_init__(self) -> None:
+        """Refuse what no composite can be made from."""
+        if len(self.composite) != 3:
+            raise HsevalError(f"{OWNER}: composite has {len(self.composite)} wavelengths, expected 3, as 640,550,460")
+        if not self.high > self.low:
+            raise HsevalError(f"{OWNER}: high = {self.high:g} is not above low = {self.low:g}")
+        if self.size is not None and self.size < 32:
+            raise HsevalError(f"{OWNER}: size = {self.size}, expected at least 32 px")
+
+
+class Torchvision:
+    """Pooled features before the classifier: 2048 (Inception-v3, ResNet-50) or 768 (ConvNeXt-T) a cube."""
+
+    name: ClassVar[str] = "torchvision"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "a torchvision backbone on a three-band composite, weights from a file"
+    Options = TorchvisionOptions
+
+    def __init__(self, options: TorchvisionOptions | None = None) -> None:
+        self.options = options or TorchvisionOptions()
+        self.device = "cpu"  # the core may set another torch device
+        self._model: torch.nn.Module | None = None
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the weights file."""
+        with self._weights().open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    def __call__(
+        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> NDArray[np.float32]:
+        """Return the rows, float32 ``(n, features)``; a cube without a valid pixel gives a row of NaN.
+
+        Raises:
+            HsevalError: no weights, weights of another network, or bands that do not reach the composite.
+        """
+        import torch
+
+        composite = composite_weights(wavelengths, self.options.composite)
+        model = self._loaded()
+        valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
+        rows: list[NDArray[np.float32] | None] = [None] * len(cubes)
+        with torch.inference_mode():
+            for (top, bottom, left, right), index in by_box(valid).items():
+                for block in (index[i : i + BLOCK] for i in range(0, len(index), BLOCK)):
+                    part = cubes[block, :, top:bottom, left:right], valid[block, top:bottom, left:right]
+                    features = model(self._inputs(*part, composite)).cpu().numpy()
+                    for i, row in zip(block, features, strict=True):
+                        rows[i] = row
+        result = np.stack([row for row in rows if row is not None])
+        result[~valid.any(axis=(1, 2))] = np.nan
+        return result
+
+    def _inputs(
+        self, cubes: NDArray[np.float32], valid: NDArray[np.bool_], composite: NDArray[np.float64]
+    ) -> torch.Tensor:
+        """Return what the network gets: (n, 3, size, size), normalised as ImageNet's pictures are."""
+        import torch
+        from torch.nn.functional import interpolate
+
+        options, (height, width) = self.options, valid.shape[1:]
+        field = torch.from_numpy(eroded(valid)).to(self.device)
+        pixels = torch.from_numpy(np.where(valid[:, None], cubes, 0).astype(np.float32)).to(self.device)
+        mixed = torch.einsum("cb,nbyx->ncyx", torch.from_numpy(composite.astype(np.float32)).to(self.device), pixels)
+        filled = fill_outside(mixed, field, canvas=canvas_shape(height, width))[..., :height, :width]
+        size = options.size or SIZES[options.backbone]
+        shown = ((filled - options.low) / (options.high - options.low)).clamp(0, 1)
+        resized = interpolate(shown, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+        mean, deviation = (torch.tensor(values, device=self.device)[:, None, None] for values in (MEAN, DEVIATION))
+        return (resized - mean) / deviation
+
+    def _weights(self) -> Path:
+        path = self.options.weights
+        if path is None:
+            raise HsevalError(
+                f"{OWNER} needs a weights file: --set torchvision.weights=FILE with a state dict of "
+                f"torchvision's {self.options.backbone} (.pth or .safetensors); nothing is downloaded"
+            )
+        if not Path(path).is_file():
+            raise HsevalError(f"{path}: no such weights file for {OWNER}")
+        return Path(path)
+
+    def _loaded(self) -> torch.nn.Module:
+        if self._model is None:
+            path = self._weights()
+            self._model = build(self.options.backbone, read_state(path), path=path)
+        return self._model.to(self.device)
+
+
+def composite_weights(wavelengths: NDArray[Any], composite: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return ``(3, band)`` weights that interpolate a composite's three wavelengths linearly between bands.
+
+    Raises:
+        HsevalError: a wavelength lies outside the bands.
+    """
+    low, high = float(np.min(wavelengths)), float(np.max(wavelengths))
+    for target in composite:
+        if not low <= target <= high:
+            raise HsevalError(
+                f"{OWNER}: composite wavelength {target:g} nm lies outside the bands ({low:g} to {high:g} nm); "
+                "set torchvision.composite to three wavelengths inside"
+            )
+    return interpolation_weights(wavelengths, np.array(composite))
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict: safetensors, or a torch file of plain tensors (never code).
+
+    Raises:
+        HsevalError: the file can't be read as one.
+    """
+    import torch
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, zip, pickle and safetensors raise a dozen types
+        raise HsevalError(f"{path}: can't be read as a state dict: {first_line(error)}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise HsevalError(f"{path}: holds no state dict (names -> tensors), but {type(state).__name__}")
+    return dict(state)
+
+
+def build(backbone: str, state: dict[str, torch.Tensor], *, path: Path) -> torch.nn.Module:
+    """Return a backbone without its classifier, in evaluation mode, with the weights of ``state``.
+
+    Raises:
+        HsevalError: a tensor is missing, unknown, or of another shape; the message names ``path`` and the first one.
+    """
+    import torch
+    from torchvision import models
+
+    extra = {"transform_input": True, "init_weights": False} if backbone == "inception_v3" else {}
+    with torch.random.fork_rng(devices=[]):  # the layers' initial values are drawn and thrown away
+        model: Any = models.get_model(backbone, weights=None, **extra)
+    trunk = {name: value for name, value in state.items() if not name.startswith(HEADS[backbone])}
+    _check(backbone, model.state_dict(), trunk, path)
+    model.load_state_dict(trunk, strict=False)
+    if backbone == "convnext_tiny":
+        model.classifier.pop(-1)
+    else:
+        model.fc = torch.nn.Identity()
+    network: torch.nn.Module = model.eval().requires_grad_(False)
+    return network
+
+
+def _check(backbone: str, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], path: Path) -> None:
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}  # older files lack them
+    wanted = {name for name in expected if not name.startswith(HEADS[backbone])}
+    for problem, names in (("lacks", wanted - counters - set(found)), ("has unknown", set(found) - wanted)):
+        if names:
+            told = f"{path}: no state dict of {backbone}: it {problem} {len(names)} tensors, {min(names)!r} for one"
+            raise HsevalError(f"{told} (backbones: {', '.join(SIZES)})")
+    for name, value in found.items():
+        if value.shape != expected[name].shape:
+            shapes = f"{tuple(value.shape)}, expected {tuple(expected[name].shape)}"
+            raise HsevalError(f"{path}: tensor {name!r} of {backbone} has shape {shapes}")

@@ -1,0 +1,29 @@
+"""The house format's constants and its columns of text and numbers; the reader and the writer share them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import h5py
+
+FORMAT = "hseval-cubes"
+VERSION = 1
+
+
+def write_texts(file: h5py.File, name: str, values: str | Sequence[str]) -> None:
+    """Write a text, or one a cube, as UTF-8."""
+    import h5py
+
+    file.create_dataset(name, data=values, dtype=h5py.string_dtype())
+
+
+def write_column(file: h5py.File, name: str, values: Sequence[Any]) -> None:
+    """Write one value a cube: as numbers where all are, else as text."""
+    if all(isinstance(value, (bool, int, float, np.number, np.bool_)) for value in values):
+        file[name] = np.asarray(values)
+    else:
+        write_texts(file, name, [str(value) for value in values])

@@ -1,0 +1,194 @@
+"""``ms-ssim``: are samples as diverse as real cubes? Mean similarity of pairs, within each set."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.errors import NotComputable
+from hseval.hookspecs import Needs, ScoreParts
+from hseval.metrics.ssim import Terms, block_terms
+from hseval.metrics.ssim_fields import MAX_SCALES, WINDOW, scales_for
+from hseval.options import option
+from hseval.report import Better
+from hseval.rows import Rows
+
+Array = NDArray[np.float64]
+
+LOW, HIGH = 1, 5  # places of p = 0.001 and 0.999 in the column ``values/quantiles``
+CUBES = 0.9  # of the reference's cubes, this share ends below the top of the data range, and above its bottom
+FLOOR = 0.01  # a band's data range is at least this share of the widest band's
+SHARE = 0.9  # a number of scales is used if this share of either set's pairs have windows at all of them
+RULE = "by band: 10th percentile over reference cubes of quantile 0.001, to 90th percentile of quantile 0.999"
+
+
+class Means(NamedTuple):
+    """A set's mean similarities at one number of scales."""
+
+    plane: float
+    volume: float
+    by_band: Array
+    pairs: int
+
+
+class MsSsim:
+    """Absolute difference of the mean pairwise MS-SSIM within the samples and within the reference.
+
+    A generator that has collapsed yields pairs that are more alike than real ones; noise, or structures that
+    do not belong together, make them less alike. It does not tell whether samples look real.
+    """
+
+    name: ClassVar[str] = "ms-ssim"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "difference of the mean similarity of pairs, within samples and within real cubes"
+    better: ClassVar[Better] = "lower"
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        """What can be set."""
+
+        pairs: int = option(960, "pairs of cubes to compare in each set")
+
+        def __post_init__(self) -> None:
+            if self.pairs < 1:
+                raise ValueError(f"pairs = {self.pairs}: expected at least 1")
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    @property
+    def needs(self) -> Needs:
+        """Quantiles of the reference for the data range, and pairs of cubes."""
+        return Needs(rows=("values",), pairs=self.options.pairs)
+
+    def describe_block(self, cubes: NDArray[Any], *, field: NDArray[Any], reference: Rows) -> dict[str, Array]:
+        """Return one row: the mean similarity of all pairs of a block, for every number of scales.
+
+        Args:
+            cubes: float32 ``(n, band, y, x)``, n >= 2.
+            field: bool ``(n, y, x)``, valid pixels.
+            reference: rows of the reference set, with ``values/quantiles``.
+
+        Returns:
+            ``ms-ssim/2d`` and ``ms-ssim/3d`` ``(1, 5)``, entry s - 1 with s scales, NaN where the block allows
+            fewer; ``ms-ssim/2d-by-band`` ``(1, 5, band)``; ``ms-ssim/pairs`` ``(1, 5)``, how many pairs have
+            windows inside both fields at that many scales; ``ms-ssim/offered`` ``(1,)``, how many there are.
+
+        Raises:
+            NotComputable: the cubes are smaller than a window, or the reference has no data range.
+        """
+        if scales_for(cubes.shape[2:]) == 0:
+            size = " x ".join(map(str, cubes.shape[2:]))
+            raise NotComputable(f"needs cubes of at least {WINDOW} x {WINDOW} px, found {size}")
+        span = data_range_of(reference["values/quantiles"])
+        terms = block_terms(cubes, data_range=span, fields=field)
+        row = _row(terms, bands=cubes.shape[1])
+        row["ms-ssim/offered"] = np.array(len(cubes) * (len(cubes) - 1) / 2)
+        return {name: column[None] for name, column in row.items()}
+
+    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
+        """Fix the number of scales once for both sets and all splits: numbers of two scales never compare."""
+        scales = common_scales(real, fake)
+        return _with_scales(real, scales), _with_scales(fake, scales), train
+
+    def compare(
+        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
+    ) -> float | ScoreParts:
+        """Return the absolute difference of the 2D means, with both means, the 3D form and bands.
+
+        Raises:
+            NotComputable: a side has no pair with a window inside both fields.
+        """
+        if "ms-ssim/scales" not in real.columns or "ms-ssim/scales" not in fake.columns:
+            real, fake, _ = self.relate(real=real, fake=fake, train=None)
+        scales = int(real["ms-ssim/scales"][0])
+        ours, theirs = _means(fake, scales, "sample"), _means(real, scales, "reference")
+        details = {
+            "samples_2d": ours.plane,
+            "reference_2d": theirs.plane,
+            "samples_3d": ours.volume,
+            "reference_3d": theirs.volume,
+            "difference_3d": abs(ours.volume - theirs.volume),
+            "samples_2d_by_band": ours.by_band,
+            "reference_2d_by_band": theirs.by_band,
+            "samples_pairs": ours.pairs,
+            "reference_pairs": theirs.pairs,
+            "scales": scales,
+            "data_range": RULE,
+        }
+        return ScoreParts(abs(ours.plane - theirs.plane), details)
+
+
+def data_range_of(quantiles: NDArray[Any]) -> Array:
+    """Return the span of values ``(band,)`` that similarities are measured against, from the reference alone.
+
+    Per band from the 10th percentile over cubes of their quantile at 0.001 to the 90th percentile of their
+    quantile at 0.999: neither a hot pixel nor a strange cube decides. A band of less than a hundredth of the
+    widest one's span (a dead one, say) gets that much, so that its noise does not pass for structure.
+
+    Args:
+        quantiles: ``(n, band, 7)`` at p = 0, 0.001, 0.01, 0.5, 0.99, 0.999, 1; NaN for a cube without pixels.
+
+    Raises:
+        NotComputable: all values are the same, or there are none.
+    """
+    known = np.asarray(quantiles[np.isfinite(quantiles).all(axis=(1, 2))], dtype=np.float64)
+    if len(known) == 0:
+        raise NotComputable("no reference cube has valid pixels, so there is no data range")
+    low = np.quantile(known[:, :, LOW], 1 - CUBES, axis=0)
+    high = np.quantile(known[:, :, HIGH], CUBES, axis=0)
+    span = high - low
+    if not span.max() > 0:
+        raise NotComputable("the reference's values are all the same, so there is no data range")
+    return np.maximum(span, FLOOR * span.max())
+
+
+def common_scales(*sets: Rows) -> int:
+    """Return the largest number of scales at which at least nine in ten pairs of every set have a window.
+
+    Raises:
+        NotComputable: there is none.
+    """
+    held = [rows["ms-ssim/pairs"].sum(axis=0) >= SHARE * rows["ms-ssim/offered"].sum() for rows in sets]
+    usable = np.flatnonzero(np.logical_and.reduce(held) & np.all([len(rows) > 0 for rows in sets]))
+    if len(usable) == 0:
+        raise NotComputable(f"most pairs have no window of {WINDOW} px inside both fields of view")
+    return int(usable[-1]) + 1
+
+
+def _row(terms: list[Terms], *, bands: int) -> dict[str, Array]:
+    row = {
+        "ms-ssim/2d": np.full(MAX_SCALES, np.nan),
+        "ms-ssim/3d": np.full(MAX_SCALES, np.nan),
+        "ms-ssim/2d-by-band": np.full((MAX_SCALES, bands), np.nan),
+        "ms-ssim/pairs": np.zeros(MAX_SCALES),
+    }
+    for scales in range(1, 1 + (terms[0].scales if terms else 0)):
+        plane, volume = (form.combined(scales) for form in terms)
+        have = np.isfinite(plane).all(axis=1)
+        row["ms-ssim/pairs"][scales - 1] = have.sum()
+        if have.any():
+            row["ms-ssim/2d"][scales - 1] = plane[have].mean()
+            row["ms-ssim/3d"][scales - 1] = volume[have].mean()
+            row["ms-ssim/2d-by-band"][scales - 1] = plane[have].mean(axis=0)
+    return row
+
+
+def _with_scales(rows: Rows, scales: int) -> Rows:
+    return rows.adding({"ms-ssim/scales": np.full(len(rows), scales)})
+
+
+def _means(rows: Rows, scales: int, side: str) -> Means:
+    """Return the means over all pairs of a set's blocks."""
+    pairs = rows["ms-ssim/pairs"][:, scales - 1]
+    have = pairs > 0
+    if not have.any():
+        raise NotComputable(f"no two {side} cubes have a window of {WINDOW} px inside both fields of view")
+
+    def mean(column: str) -> Any:
+        return np.average(rows[column][have, scales - 1], axis=0, weights=pairs[have])
+
+    return Means(float(mean("ms-ssim/2d")), float(mean("ms-ssim/3d")), mean("ms-ssim/2d-by-band"), int(pairs.sum()))

@@ -1,0 +1,229 @@
+"""``hseval train`` and ``hseval sample`` as typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from conftest import Outcome, hseval_process, saved
+
+from hseval import HsevalError, __version__, open_set
+from hseval.cli.settings import merged_settings, parse_settings, read_config, settings_of
+from hseval.testing import example_set
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return saved(tmp_path / "real.h5", example_set(8, size=32, bands=4), units="reflectance")
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path, hseval: Command) -> Path:
+    assert hseval("train", "pca", data, "--out", tmp_path / "run").status == 0
+    return tmp_path / "run"
+
+
+def refused(outcome: Outcome, *words: str) -> None:
+    """Check for exit status 2 and one line on stderr that has the words."""
+    assert outcome.status == 2
+    assert outcome.err.startswith("hseval: ")
+    assert len(outcome.err.splitlines()) == 1
+    for word in words:
+        assert word in outcome.err
+
+
+def test_train_then_sample_makes_a_set_that_opens(tmp_path: Path, run: Path, hseval: Command) -> None:
+    done = hseval("sample", "pca", "--checkpoint", run, "-n", 5, "--out", tmp_path / "fake.h5", "--seed", 3)
+    assert (done.status, done.err) == (0, "")
+    assert "fake.h5: 5 cubes by pca, seed 3" in done.out
+    real, fake = example_set(8, size=32, bands=4), open_set(tmp_path / "fake.h5")
+    assert len(fake) == len(set(fake.ids)) == 5
+    np.testing.assert_allclose(fake.wavelengths, real.wavelengths)
+    assert fake.structures == ("disc", "fov")
+    assert fake.info.units == "reflectance"
+
+
+def test_a_set_of_samples_says_how_it_was_made(tmp_path: Path, data: Path, hseval: Command) -> None:
+    hseval("train", "pca", data, "--out", tmp_path / "run", "--set", "variance=0.9")
+    hseval("sample", "pca", "--checkpoint", tmp_path / "run", "-n", 1, "--out", tmp_path / "fake.h5", "--seed", 3)
+    with h5py.File(tmp_path / "fake.h5") as file:
+        provenance = json.loads(file.attrs["provenance"])
+    assert provenance["generator"] == "pca"
+    assert provenance["generator_version"]
+    assert provenance["options"]["variance"] == 0.9
+    assert provenance["seed"] == 3
+    assert provenance["hseval"] == __version__
+
+
+def test_the_same_seed_writes_the_same_cubes_and_another_seed_others(
+    tmp_path: Path, run: Path, hseval: Command
+) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        hseval("sample", "pca", "--checkpoint", run, "-n", 2, "--out", tmp_path / f"{name}.h5", "--seed", seed)
+    a, b, c = (open_set(tmp_path / f"{name}.h5")[1].data for name in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_a_generator_without_fit_samples_at_once(tmp_path: Path, hseval: Command) -> None:
+    done = hseval("sample", "phantom", "-n", 1, "--set", "size=32", "--out", tmp_path / "eye.h5")
+    assert done.status == 0
+    assert open_set(tmp_path / "eye.h5").shape(0)[1:] == (32, 32)
+
+
+def test_settings_may_name_the_generator(tmp_path: Path, data: Path, hseval: Command) -> None:
+    assert hseval("train", "pca", data, "--out", tmp_path / "run", "--set", "pca.components=2").status == 0
+    assert json.loads((tmp_path / "run" / "pca.json").read_text())["fit"]["components"] == 2
+
+
+def test_it_runs_as_a_process_of_its_own(tmp_path: Path, run: Path) -> None:
+    done = hseval_process("sample", "pca", "--checkpoint", run, "-n", 2, "--out", tmp_path / "fake.h5")
+    assert (done.returncode, done.stderr) == (0, "")  # no progress bar where nobody looks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "pcb", "{data}"], ["no generator is called 'pcb'", "did you mean 'pca'"]),
+        (["train", "pca", "{data}", "--set", "varianze=0.9"], ["no option 'varianze'", "did you mean 'variance'"]),
+        (["train", "pca", "{data}", "--set", "variance=much"], ["variance: 'much' is not of type float"]),
+        (["train", "pca", "{data}", "--set", "variance=2"], ["expected 0 < variance <= 1"]),
+        (["train", "pca", "{data}", "--set", "variance"], ["expected key=value"]),
+        (["train", "pca", "{data}", "--set", "fid.extractor=maps"], ["this command is about 'pca'"]),
+        (["train", "pca", "nowhere.h5"], ["nowhere.h5"]),
+        (["train", "phantom", "{data}"], ["needs no training", "hseval sample phantom"]),
+        (["train", "pca", "{data}", "--device", "cuda"], ["does not choose a device"]),
+    ],
+)
+def test_training_refuses_with_one_line_and_leaves_nothing(
+    tmp_path: Path, data: Path, hseval: Command, arguments: list[str], words: list[str]
+) -> None:
+    typed = [argument.format(data=data) for argument in arguments]
+    refused(hseval(*typed, "--out", tmp_path / "run"), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_of_one_cube_is_refused_and_leaves_nothing(tmp_path: Path, hseval: Command) -> None:
+    one = saved(tmp_path / "one.h5", example_set(1, size=32))
+    refused(hseval("train", "pca", one, "--out", tmp_path / "run"), "one.h5: holds 1 cube", "2 or more")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_with_files_is_written_into_with_force_only(data: Path, run: Path, hseval: Command) -> None:
+    before = (run / "pca.json").read_bytes()
+    refused(hseval("train", "pca", data, "--out", run, "--set", "components=1"), "not empty", "--force")
+    assert (run / "pca.json").read_bytes() == before
+    assert hseval("train", "pca", data, "--out", run, "--set", "components=1", "--force").status == 0
+    assert (run / "pca.json").read_bytes() != before
+
+
+def test_a_run_folder_that_can_not_be_is_refused_before_the_work(tmp_path: Path, data: Path, hseval: Command) -> None:
+    refused(hseval("train", "pca", data, "--out", data), "is a file")
+    refused(hseval("train", "pca", data, "--out", tmp_path / "no" / "run"), "does not exist")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pca"], ["pca has to be fitted first: hseval train pca DATA --out RUN"]),
+        (["pca", "--checkpoint", "nowhere"], ["nowhere", "does not exist"]),
+        (["pca", "--checkpoint", "{empty}"], ["no whole checkpoint of pca"]),
+        (["fantom"], ["no generator is called 'fantom'", "did you mean 'phantom'"]),
+        (["phantom", "--set", "sice=32"], ["no option 'sice'", "did you mean 'size'"]),
+    ],
+)
+def test_sampling_refuses_with_one_line_and_leaves_nothing(
+    tmp_path: Path, hseval: Command, arguments: list[str], words: list[str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    typed = [argument.format(empty=empty) for argument in arguments]
+    refused(hseval("sample", *typed, "-n", 2, "--out", tmp_path / "fake.h5"), *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_an_existing_set_is_overwritten_with_force_only(tmp_path: Path, run: Path, data: Path, hseval: Command) -> None:
+    typed = ("sample", "pca", "--checkpoint", run, "-n", 2, "--out", data)
+    before = data.read_bytes()
+    refused(hseval(*typed), "exists already", "--force")
+    assert data.read_bytes() == before
+    assert hseval(*typed, "--force").status == 0
+    assert len(open_set(data)) == 2
+
+
+@pytest.mark.parametrize(("name", "word"), [("no/such/fake.h5", "does not exist"), (".", "is a folder")])
+def test_an_output_that_can_not_be_is_refused_before_the_work(
+    tmp_path: Path, run: Path, hseval: Command, name: str, word: str
+) -> None:
+    refused(hseval("sample", "pca", "--checkpoint", run, "-n", 10**9, "--out", tmp_path / name), word)
+
+
+def test_an_interrupted_sampling_leaves_no_half_written_file(
+    tmp_path: Path, run: Path, hseval: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hseval_pca.generator import Pca
+
+    whole = Pca.sample
+
+    def interrupted(self: Pca, n: int, *, seed: int, start: int = 0) -> Any:
+        yield from whole(self, 2, seed=seed)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pca, "sample", interrupted)
+    before = sorted(tmp_path.iterdir())
+    done = hseval("sample", "pca", "--checkpoint", run, "-n", 5, "--out", tmp_path / "fake.h5")
+    assert done.status == 130
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_no_cubes_at_all_is_no_request(tmp_path: Path, hseval: Command) -> None:
+    assert hseval("sample", "phantom", "-n", 0, "--out", tmp_path / "fake.h5").status == 2
+
+
+def test_settings_split_at_the_first_equals_sign_and_the_last_dot_before_it() -> None:
+    assert parse_settings(("size=224", "fid.weights=a.b=c", "fid.k= 3")) == {
+        "": {"size": "224"},
+        "fid": {"weights": "a.b=c", "k": "3"},
+    }
+
+
+@pytest.mark.parametrize("wrong", ["size", "=3", "fid.=3", ""])
+def test_settings_that_say_nothing_are_refused(wrong: str) -> None:
+    with pytest.raises(HsevalError, match="expected key=value"):
+        parse_settings((wrong,))
+
+
+def test_a_config_file_gives_the_tables_and_the_command_line_wins(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[fid]\nextractor = "maps"\nk = 3\n[ms-ssim]\npairs = 50\n')
+    assert read_config(tmp_path / "c.toml")["ms-ssim"] == {"pairs": 50}
+    merged = merged_settings(("fid.k=4",), tmp_path / "c.toml")
+    assert merged == {"fid": {"extractor": "maps", "k": "4"}, "ms-ssim": {"pairs": 50}}
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("[fid", "TOML"), ("seed = 3", "'seed' stands outside a table"), (None, "No such file")]
+)
+def test_a_config_file_that_can_not_be_read_is_refused(tmp_path: Path, text: str | None, word: str) -> None:
+    path = tmp_path / "c.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(HsevalError, match=word):
+        read_config(path)
+
+
+def test_a_setting_of_nobody_is_refused_where_several_are_meant() -> None:
+    with pytest.raises(HsevalError, match=r"--set k=\.\.\.: say whose"):
+        merged_settings(("k=4",))
+
+
+def test_a_setting_of_another_plugin_is_refused_where_one_is_meant() -> None:
+    assert settings_of("pca", ("pca.variance=1", "components=2")) == {"components": "2", "variance": "1"}
+    with pytest.raises(HsevalError, match=r"--set pcb\.variance: this command is about 'pca' \(did you mean 'pca'"):
+        settings_of("pca", ("pcb.variance=1",))

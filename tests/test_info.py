@@ -1,0 +1,162 @@
+"""hseval info: what it tells, and what it finds suspicious."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hseval.cubes import ArraySet
+from hseval.inspect import inspect_set
+from hseval.writer import write_set
+
+NM = np.array([450.0, 500, 550, 600, 650])
+
+
+def cubes(n: int = 6) -> np.ndarray:
+    """Positive random cubes."""
+    return np.random.default_rng(3).random((n, 5, 12, 10), dtype=np.float32) + np.float32(0.1)
+
+
+def found(data: np.ndarray, **given: Any) -> tuple[str, ...]:
+    """Return what is suspicious in a set."""
+    return inspect_set(ArraySet(data, wavelengths=NM, **given)).suspicious
+
+
+def test_nothing_is_suspicious_in_a_clean_set() -> None:
+    assert found(cubes(), masks={"artery": cubes()[:, 0] > 0.5}) == ()
+
+
+def test_the_numbers_agree_with_numpy() -> None:
+    data, field = cubes(), np.zeros((6, 12, 10), bool)
+    field[:, 2:9, 3:8] = True
+    data[0, 2, 4, 4] = np.nan
+    data[1, 0, 0, 0] = np.inf  # outside the field: nobody minds
+    told = inspect_set(ArraySet(data, wavelengths=NM, masks={"fov": field, "artery": data[:, 0] > 0.7}))
+    valid = field & np.isfinite(data).all(axis=1)
+    values = data.transpose(0, 2, 3, 1)[valid]
+    expected = [values.min(), *np.quantile(values, [0.01, 0.5, 0.99]), values.max()]
+    np.testing.assert_allclose(list(told.values.values()), expected, rtol=1e-6)
+    assert told.invalid == pytest.approx(1 / field.sum()) and told.outside == pytest.approx(1 - field.mean())
+    assert told.structures["artery"].area == pytest.approx((data[:, 0] > 0.7).mean())
+    assert told.count == 6 and told.shapes == {"5 x 12 x 10": 6} and told.wavelengths == tuple(NM)
+
+
+def test_quantiles_of_a_large_set_come_from_a_repeatable_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hseval.inspect.SAMPLED", 1000)
+    data = cubes(20)
+    first, second = (inspect_set(ArraySet(data, wavelengths=NM)).values for _ in range(2))
+    assert first == second and first["min"] == data.min() and first["max"] == data.max()
+    assert first["median"] == pytest.approx(np.median(data), abs=0.05)
+
+
+def test_invalid_pixels_and_cubes_without_a_valid_one_are_named() -> None:
+    data = cubes()
+    data[1, 3, 2, 2] = np.inf
+    data[4] = np.nan
+    told = found(data)
+    assert "no valid pixel in 1 of 6 cubes (000004)" in told
+    assert "NaN or Inf inside the field of view in 1 of 6 cubes (000001)" in told
+
+
+def test_dead_and_constant_bands_are_named_with_their_wavelength() -> None:
+    data = cubes()
+    data[:, 2] = 0
+    data[1:3, 4] = 0.25
+    data[3:5, 0] = np.nan
+    told = found(data)
+    assert "band 2 (550 nm) is dead (0) in all 6 cubes" not in told  # in two cubes band 0 leaves no valid pixel
+    assert "band 2 (550 nm) is dead (0) in 4 of 6 cubes (000000, 000001, 000002, ...)" in told
+    assert "band 4 (650 nm) is constant (0.25) in 2 of 6 cubes (000001, 000002)" in told
+    assert "band 0 (450 nm) has no finite value in 2 of 6 cubes (000003, 000004)" in told
+
+
+def test_exact_duplicates_are_counted_and_shown() -> None:
+    data = cubes()
+    data[3] = data[5] = data[0]
+    assert found(data) == ("2 exact duplicates: for one, 000000 = 000003 = 000005",)
+
+
+def test_a_black_surround_without_a_field_of_view_is_suspicious() -> None:
+    data, field = cubes(), np.zeros((6, 12, 10), bool)
+    field[:, 2:10, 2:8] = True
+    data *= field[:, None]
+    assert found(data) == ("a surround of zeros and no 'fov' mask that leaves it out, in all 6 cubes",)
+    assert found(data, masks={"fov": field}) == ()
+
+
+def test_empty_masks_and_negative_values_are_suspicious() -> None:
+    data = cubes()
+    data[2, 0, 0, :6] = -1
+    told = found(data, masks={"vein": np.zeros((6, 12, 10), bool)})
+    assert told == ("mask 'vein' is empty in every cube", "negative values (0.17% of all) in 1 of 6 cubes (000002)")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    path = tmp_path / "real.h5"
+    write_set(
+        path, cubes(), wavelengths=NM[::-1], masks={"artery": cubes()[:, 0] > 0.5}, groups=list("ppqqrr"),
+        labels={"side": ["left", "right"] * 3}, units="reflectance", provenance={"generator": "test"},
+    )  # fmt: skip
+    return path
+
+
+def test_the_command_prints_plain_lines_into_a_pipe(hseval: Callable[..., Any], house: Path) -> None:
+    done = hseval("info", house)
+    assert done.status == 0 and done.err == ""
+    lines = done.out.splitlines()
+    assert lines[:4] == [
+        f"set          {house}",
+        "cubes        6",
+        "shape        5 x 12 x 10 (band x y x x)",
+        "wavelengths  5 bands, 450 to 650 nm",
+    ]
+    for line in (
+        "groups       3", "label        side: left (3), right (3)", "provenance   generator: test",
+        "suspicious   wavelengths out of order: bands sorted by wavelength",
+    ):  # fmt: skip
+        assert line in lines
+    assert "(reflectance)" in done.out and "\x1b" not in done.out
+
+
+def test_the_command_prints_json(hseval: Callable[..., Any], house: Path) -> None:
+    told = json.loads(hseval("info", house, "--json").out)
+    assert told["format"] == "hseval-info" and told["count"] == 6 and told["groups"] == 3
+    assert told["labels"] == {"side": {"left": 3, "right": 3}} and told["structures"]["artery"]["cubes"] == 6
+    assert told["suspicious"] == ["wavelengths out of order: bands sorted by wavelength"]
+
+
+def test_a_folder_of_mixed_shapes_is_told_and_layout_and_wavelengths_are_taken(
+    hseval: Callable[..., Any], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "a.npy", cubes()[0].transpose(1, 2, 0))
+    np.save(tmp_path / "b.npy", cubes()[1].transpose(1, 2, 0)[:8])
+    done = hseval("info", tmp_path, "--layout", "yxb", "--wavelengths", "450:650:5")
+    assert "suspicious   mixed shapes: 1 of 5 x 12 x 10, 1 of 5 x 8 x 10" in done.out.splitlines()
+    assert "wavelengths  5 bands, 450 to 650 nm" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none.h5",), "hseval: none.h5: no such file or folder\n"),
+        (("{real}", "--layout", "bxy"), "hseval: layout: 'bxy' is no axis order (did you mean 'byx'?)\n"),
+        (("{real}", "--wavelengths", "450:905:16"), "hseval: {real}: 16 wavelengths, but 5 bands"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    hseval: Callable[..., Any], house: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = hseval("info", *(argument.format(real=house) for argument in arguments))
+    assert done.status == 2 and done.out == ""
+    assert done.err.startswith(message.format(real=house)) and done.err.count("\n") == 1
+
+
+def test_a_damaged_cube_is_one_line_and_status_2(hseval: Callable[..., Any], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", cubes()[0])
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
+    done = hseval("info", tmp_path)
+    assert done.status == 2 and "a.npy: truncated" in done.err and "Traceback" not in done.err

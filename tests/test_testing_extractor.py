@@ -1,0 +1,99 @@
+"""The contract checks of extractors: each broken extractor gets its own message."""
+
+# ruff: noqa: ANN001, ANN201, ANN204 - plugins as third parties write them, most of them broken on purpose
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hseval.testing import ContractError, check_extractor
+
+
+class MeanSpectrum:
+    name, version, summary = "mean-spectrum", "1", "mean of the valid pixels, band by band"
+
+    def __call__(self, cubes, *, wavelengths, masks):
+        return np.nanmean(cubes, axis=(2, 3))
+
+
+class NoVersion(MeanSpectrum):
+    version = None
+
+
+class ZerosCounted(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        return np.nan_to_num(cubes).mean(axis=(2, 3))
+
+
+class NanSpreads(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        return cubes.mean(axis=(2, 3))
+
+
+class BatchStatistics(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        rows = np.nanmean(cubes, axis=(2, 3))
+        return rows - rows.mean(axis=0)
+
+
+class BandsFirst(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        return super().__call__(cubes, wavelengths=wavelengths, masks=masks).T
+
+
+class Integers(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        return np.isfinite(cubes).sum(axis=(1, 2, 3))
+
+
+class Noisy(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        return np.nanmean(cubes, axis=(2, 3)) + np.random.default_rng().normal()
+
+
+class WritesToCubes(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        np.nan_to_num(cubes, copy=False)
+        return cubes.mean(axis=(2, 3))
+
+
+class PositionalMasks(MeanSpectrum):
+    def __call__(self, cubes, wavelengths, masks):
+        return np.nanmean(cubes, axis=(2, 3))
+
+
+class NothingAtAll(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        return {}
+
+
+class HoleInAFullFrame(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        rows = np.nanmean(cubes, axis=(2, 3))
+        return np.column_stack([rows, np.full(len(rows), np.nan)])
+
+
+def test_a_sound_extractor_passes():
+    check_extractor(MeanSpectrum)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "message"),
+    [
+        (NoVersion, "version is None; it has to be one line"),
+        (ZerosCounted, "NaN pixels are counted, as zeros perhaps"),
+        (NanSpreads, "holds Inf, or NaN alone"),
+        (BatchStatistics, "changes with the other cubes in its batch"),
+        (BandsFirst, r"has shape \(6, 4\) for 4 cubes; the first axis has to be the cube"),
+        (Integers, "no float array"),
+        (Noisy, "has to be deterministic"),
+        (WritesToCubes, "writes to the cubes it is given"),
+        (PositionalMasks, "takes 'wavelengths' by position"),
+        (NothingAtAll, "returns no rows"),
+        (HoleInAFullFrame, "holds NaN though every pixel is valid"),
+    ],
+)
+def test_a_broken_extractor_is_told_what_is_wrong(extractor, message):
+    with pytest.raises(ContractError, match=message):
+        check_extractor(extractor)

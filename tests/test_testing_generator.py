@@ -1,0 +1,231 @@
+"""The contract checks of generators: each broken generator gets its own message."""
+
+# ruff: noqa: ANN001, ANN201 - plugins as third parties write them, most of them broken on purpose
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hseval import HsevalError, Sample
+from hseval.seeds import stream
+from hseval.testing import ContractError, check_generator
+
+
+class Dice:
+    """Noise cubes, no fit."""
+
+    name, version, summary = "dice", "1", "noise"
+    wavelengths = np.array([500.0, 600.0])
+    shape = (2, 8, 8)
+
+    def load(self, path, device=None):
+        pass
+
+    def sample(self, n, *, seed, start=0):
+        for index in range(start, n):
+            yield self.draw(stream(seed, self.name, index), seed, index)
+
+    def draw(self, rng, seed, index):
+        cube = rng.random(self.shape, dtype=np.float32)
+        return Sample(cube, {"bright": cube[0] > 0.5}, f"dice-{seed}-{index}")
+
+
+class SeedPlusIndex(Dice):
+    def draw(self, rng, seed, index):
+        return super().draw(np.random.default_rng(seed + index), seed, index)
+
+
+class OneStream(Dice):
+    def sample(self, n, *, seed, start=0):
+        rng = np.random.default_rng(seed)
+        for index in range(start, n):
+            yield self.draw(rng, seed, index)
+
+
+class DependsOnCount(Dice):
+    def sample(self, n, *, seed, start=0):
+        for index in range(start, n):
+            yield self.draw(stream(seed, str(n), index), seed, index)
+
+
+class GlobalState(Dice):
+    def draw(self, rng, seed, index):
+        return super().draw(rng, seed, index)._replace(cube=np.random.random(self.shape).astype(np.float32))
+
+
+class SeedIgnored(Dice):
+    def draw(self, rng, seed, index):
+        return super().draw(stream(0, "dice", index), seed, index)
+
+
+class AlwaysTheSame(Dice):
+    def draw(self, rng, seed, index):
+        return super().draw(stream(seed, "dice"), seed, index)
+
+
+class SharedBetweenIterators(Dice):
+    def sample(self, n, *, seed, start=0):
+        self.index = start
+        while self.index < n:
+            yield self.draw(stream(seed, self.name, self.index), seed, self.index)
+            self.index += 1
+
+
+class WholeList(Dice):
+    def sample(self, n, *, seed, start=0):
+        return list(super().sample(n, seed=seed, start=start))
+
+
+class OneTooMany(Dice):
+    def sample(self, n, *, seed, start=0):
+        return super().sample(n + 1, seed=seed, start=start)
+
+
+class Doubles(Dice):
+    def draw(self, rng, seed, index):
+        return super().draw(rng, seed, index)._replace(cube=rng.random(self.shape))
+
+
+class BytesAsMasks(Dice):
+    def draw(self, rng, seed, index):
+        drawn = super().draw(rng, seed, index)
+        return drawn._replace(masks={"bright": drawn.masks["bright"].astype(np.uint8)})
+
+
+class MasksComeAndGo(Dice):
+    def draw(self, rng, seed, index):
+        drawn = super().draw(rng, seed, index)
+        return drawn if index % 2 else drawn._replace(masks={})
+
+
+class OneId(Dice):
+    def draw(self, rng, seed, index):
+        return super().draw(rng, seed, index)._replace(id="cube")
+
+
+class BandsLast(Dice):
+    shape = (8, 8, 2)
+
+
+class Descending(Dice):
+    wavelengths = np.array([600.0, 500.0])
+
+
+class NanInside(Dice):
+    def draw(self, rng, seed, index):
+        drawn = super().draw(rng, seed, index)
+        drawn.cube[0, 0, 0] = np.nan
+        return drawn
+
+
+class Fitted(Dice):
+    """Noise around a fitted mean."""
+
+    def fit(self, data, out, *, seed=0):
+        if not len(data):
+            raise HsevalError("no cubes")
+        self.mean = np.mean([cube.data.mean() for cube in data])
+        tally = "1" * round(1000 * self.mean)  # so that half a file would be half a mean
+        (out / "mean.txt").write_text(f"{tally} end")
+
+    def load(self, path, device=None):
+        if path is None:
+            raise HsevalError("needs a checkpoint")
+        try:
+            text = (path / "mean.txt").read_text()
+        except OSError as error:
+            raise HsevalError(f"{path}: {error.strerror}") from error
+        self.mean = self.parsed(text)
+
+    def parsed(self, text):
+        if not text.endswith(" end"):
+            raise HsevalError("mean.txt is cut off")
+        return text.count("1") / 1000
+
+    def draw(self, rng, seed, index):
+        drawn = super().draw(rng, seed, index)
+        return drawn._replace(cube=drawn.cube + np.float32(self.mean))
+
+
+class LeavesNothing(Fitted):
+    def fit(self, data, out, *, seed=0):
+        self.mean = 0.0
+
+
+class RemembersInMemory(Fitted):
+    draws = 0
+
+    def load(self, path, device=None):
+        super().load(path, device)
+        type(self).draws += 1
+        self.mean += type(self).draws
+
+
+class LoadsFromNowhere(Fitted):
+    def load(self, path, device=None):
+        if path is None:
+            self.mean = 0.0
+        else:
+            super().load(path, device)
+
+
+class RawErrors(Fitted):
+    def load(self, path, device=None):
+        if path is None:
+            raise HsevalError("needs a checkpoint")
+        self.mean = self.parsed((path / "mean.txt").read_text())
+
+
+class TakesHalfAFile(Fitted):
+    def parsed(self, text):
+        return text.count("1") / 1000
+
+
+class RawErrorOnHalfAFile(Fitted):
+    def parsed(self, text):
+        number, end = text.split()
+        return len(number) / 1000 if end else 0.0
+
+
+class FitsNothing(Fitted):
+    def fit(self, data, out, *, seed=0):
+        (out / "mean.txt").write_text("111 end")
+
+
+@pytest.mark.parametrize("generator", [Dice, Fitted, Fitted()])
+def test_a_sound_generator_passes(generator, tmp_path):
+    check_generator(generator, tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("generator", "message"),
+    [
+        (SeedPlusIndex, "cube 1 of seed 7 is cube 0 of seed 8, as with seed \\+ i"),
+        (OneStream, r"sample\(4, start=2\) differs from cubes 2 and 3"),
+        (DependsOnCount, r"sample\(2\) differs from the start of sample\(4\)"),
+        (GlobalState, "the same seed yields other cubes when drawn again"),
+        (SeedIgnored, "two seeds yield the same cube"),
+        (AlwaysTheSame, "cubes 0 and 1 of a seed are the same"),
+        (SharedBetweenIterators, "two samplings that run at once disturb each other"),
+        (WholeList, "does not return an iterator"),
+        (OneTooMany, r"sample\(4\) yields 5 cubes"),
+        (Doubles, "yields float64 cubes"),
+        (BytesAsMasks, "mask 'bright' is uint8"),
+        (MasksComeAndGo, "cubes have different masks"),
+        (OneId, "another for each cube"),
+        (BandsLast, r"shape \(8, 8, 2\) and has 2 wavelengths"),
+        (Descending, "band centres, ascending, in nm"),
+        (NanInside, "NaN or Inf in its field of view"),
+        (LeavesNothing, "fit leaves nothing in the folder"),
+        (RemembersInMemory, "a second instance that loads the same yields other cubes"),
+        (LoadsFromNowhere, "load without a checkpoint, though it has fit: nothing was raised"),
+        (RawErrors, "load from an empty folder: raised FileNotFoundError"),
+        (TakesHalfAFile, "mean.txt was cut in half, and yields other cubes"),
+        (RawErrorOnHalfAFile, "mean.txt of its checkpoint cut in half: raised ValueError"),
+        (FitsNothing, "fit on a set without cubes: nothing was raised"),
+    ],
+)
+def test_a_broken_generator_is_told_what_is_wrong(generator, message, tmp_path):
+    with pytest.raises(ContractError, match=message):
+        check_generator(generator, tmp_path=tmp_path)

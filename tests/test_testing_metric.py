@@ -1,0 +1,156 @@
+"""The contract checks of metrics: each broken metric gets its own message."""
+
+# ruff: noqa: ANN001, ANN201, ANN202, ANN204 - plugins as third parties write them, most of them broken on purpose
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+
+from hseval import Needs, NotComputable, ScoreParts, option
+from hseval.testing import ContractError, check_metric
+
+
+class Brightness:
+    name, summary, better = "brightness", "difference of the mean brightness", "lower"
+    needs = Needs(rows=("spectra",))
+
+    def compare(self, *, real, fake, train=None, rng):
+        return float(abs(self._mean(real) - self._mean(fake)))
+
+    def _mean(self, rows):
+        return np.sort(rows["spectra/mean"].mean(axis=(1, 2), dtype=np.float64)).mean()
+
+
+class ShoutingName(Brightness):
+    name = "Mean_Brightness"
+
+
+class NoSummary(Brightness):
+    summary = ""
+
+
+class BetterBigger(Brightness):
+    better = "bigger"
+
+
+class MutableOptions(Brightness):
+    @dataclasses.dataclass
+    class Options:
+        bins: int = option(3, "number of bins")
+
+
+class OptionWithoutHelp(Brightness):
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        bins: int = 3
+
+
+class OptionWithoutDefault(Brightness):
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        bins: int
+
+
+class NeedsArguments(Brightness):
+    def __init__(self, options):
+        self.options = options
+
+
+class NeedsList(Brightness):
+    needs = ["spectra"]  # noqa: RUF012
+
+
+class Positional(Brightness):
+    def compare(self, real, fake, train=None, *, rng):
+        return 0.0
+
+
+class NoRng(Brightness):
+    def compare(self, *, real, fake, train=None):
+        return 0.0
+
+
+class NotANumber(Brightness):
+    def compare(self, *, real, fake, train=None, rng):
+        return float("nan")
+
+
+class ReturnsText(Brightness):
+    def compare(self, *, real, fake, train=None, rng):
+        return "0.5"
+
+
+class GlobalRandom(Brightness):
+    def compare(self, *, real, fake, train=None, rng):
+        return random.random()
+
+
+class FirstRow(Brightness):
+    def compare(self, *, real, fake, train=None, rng):
+        return float(real["spectra/mean"][0].mean())
+
+
+class WritesToRows(Brightness):
+    def compare(self, *, real, fake, train=None, rng):
+        rows = real["spectra/mean"]
+        rows -= rows.mean()
+        return 0.0
+
+
+class DetailsOfFunctions(Brightness):
+    def compare(self, *, real, fake, train=None, rng):
+        return ScoreParts(0.0, {"loop": Loop()})
+
+
+class Loop:
+    def tolist(self):
+        raise TypeError("no list")
+
+
+class FailsOnFew(Brightness):
+    def compare(self, *, real, fake, train=None, rng):
+        return float(np.linalg.cholesky(np.cov(real["spectra/mean"].mean(axis=(1, 2))).reshape(1, 1))[0, 0])
+
+
+class TellsOnFew(Brightness):
+    def compare(self, *, real, fake, train=None, rng):
+        if len(real) < 2:
+            raise NotComputable("needs two cubes")
+        return super().compare(real=real, fake=fake, rng=rng)
+
+
+@pytest.mark.parametrize("metric", [Brightness, TellsOnFew, Brightness()])
+def test_a_sound_metric_passes(metric):
+    check_metric(metric)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (ShoutingName, "lower case letters and digits with single dashes"),
+        (NoSummary, "summary is ''; it has to be one line"),
+        (BetterBigger, "better is 'bigger'; expected 'lower', 'higher' or 'floor'"),
+        (MutableOptions, "no frozen dataclass"),
+        (OptionWithoutHelp, "option 'bins' has no help"),
+        (OptionWithoutDefault, "option 'bins' has no default"),
+        (NeedsArguments, "can't be built without arguments"),
+        (NeedsList, "has to be an instance of hseval.Needs"),
+        (Positional, "takes 'real' by position; write a \\* before it"),
+        (NoRng, "does not take 'rng'"),
+        (NotANumber, "compare returns nan; where there is no value, raise hseval.NotComputable"),
+        (ReturnsText, "compare returns str; expected a float or hseval.ScoreParts"),
+        (GlobalRandom, "for the same rows and seed; draw from the rng"),
+        (FirstRow, "for the same rows in another order"),
+        (WritesToRows, "compare writes to the rows it is given"),
+        (DetailsOfFunctions, "details do not fit into JSON"),
+        (FailsOnFew, "one cube a side (raises|gives).*NotComputable"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_broken_metric_is_told_what_is_wrong(metric, message):
+    with pytest.raises(ContractError, match=message):
+        check_metric(metric)

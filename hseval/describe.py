@@ -18,7 +18,7 @@ from hseval.cubes import CubeSet
 from hseval.describer import CORE, Described, Describer, Plan
 from hseval.errors import HsevalError, first_line
 from hseval.parallel import in_processes, in_this_process
-from hseval.rows import Rows
+from hseval.rows import ALONE, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,7 +159,7 @@ def _assembled(cubes: CubeSet, plan: Plan, done: Sequence[Described], computed: 
         )
     valid.sort(key=lambda cube: (_seen(cube), cube.masks, ids[cube.index]))
     index = np.array([cube.index for cube in valid], dtype=np.int64)
-    groups = cubes.groups or tuple(f"\0{cube}" for cube in ids)
+    groups = cubes.groups or tuple(ALONE + cube for cube in ids)
     rows = Rows(
         columns=_columns(valid),
         ids=np.array([ids[i] for i in index]),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from hseval.errors import HsevalError
+
+WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @contextlib.contextmanager
@@ -27,6 +30,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(target)
     except OSError as error:
+        if error.errno not in WRITING:  # a reader's error inside the block is the reader's to tell
+            raise
         raise HsevalError(f"{target}: could not be written: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 IVF_FROM = 20_000  # base rows below which "ivf" is searched exactly: lists would hold too few rows to be trained
 SPARE = 1  # candidates beyond k that are compared in float64
 WIDER = 8  # times more candidates, where these do not settle a query
+MOST = 2048  # candidates that FAISS gives on a GPU; where more are needed, all rows are compared in float64
 BLOCK_BYTES = 64 << 20  # of any temporary array
 UNIT = 2.0**-24  # unit roundoff of float32
 
@@ -75,7 +76,7 @@ class Neighbors:
             raise HsevalError(f"neighbours: {k} asked for, but there are {choice} rows to choose from")
         squared = np.empty((len(queries), k))
         found = np.empty((len(queries), k), dtype=np.int64)
-        wanted = min(k + SPARE + (exclude is not None), len(self.base))
+        wanted = self._candidates(k + SPARE + (exclude is not None))
         for rows in _blocks(len(queries), wanted * self.base.shape[1] * 8):
             barred = None if exclude is None else np.asarray(exclude)[rows]
             squared[rows], found[rows] = self._search(queries[rows], k, wanted, barred)
@@ -97,18 +98,25 @@ class Neighbors:
             squared = np.where(found[:, :1] == np.asarray(exclude)[:, None], squared[:, 1:], squared)
         return squared[:, 0].astype(np.float64), self._rounding(centred)
 
+    def _candidates(self, wanted: int) -> int:
+        return wanted if wanted <= min(MOST, len(self.base)) else len(self.base)
+
     def _search(
         self, queries: NDArray[Any], k: int, wanted: int, barred: NDArray[Any] | None
     ) -> tuple[Floats, Positions]:
+        if wanted == len(self.base):
+            everything = np.broadcast_to(np.arange(wanted), (len(queries), wanted))
+            return _ranked(queries, self.base, everything, k, barred)
         centred = self._centred(queries)
         rough, candidates = self._index.search(centred, wanted)
         squared, found = _ranked(queries, self.base, candidates, k, barred)
-        if self.approximate or wanted == len(self.base):
+        if self.approximate:
             return squared, found
         unsure = np.flatnonzero(squared[:, -1] >= rough[:, -1] - self._rounding(centred))
-        if len(unsure):
-            more, kept = min(WIDER * wanted, len(self.base)), None if barred is None else barred[unsure]
-            squared[unsure], found[unsure] = self._search(queries[unsure], k, more, kept)
+        more = self._candidates(WIDER * wanted)
+        for block in _blocks(len(unsure), more * 32):
+            rows = unsure[block]
+            squared[rows], found[rows] = self._search(queries[rows], k, more, None if barred is None else barred[rows])
         return squared, found
 
     def _rounding(self, centred: NDArray[np.float32]) -> Floats:

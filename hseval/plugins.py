@@ -113,7 +113,10 @@ class Plugins:
         """
         factory = self.find(kind, name)
         built = build_options(factory, options or {}, owner=f"{kind} {name!r}")
-        return factory(built) if hasattr(factory, "Options") else factory()
+        try:
+            return factory(built) if hasattr(factory, "Options") else factory()
+        except ValueError as error:  # a value of the right type that makes no sense
+            raise HsevalError(f"{kind} {name!r}: {error}") from error
 
     def add_commands(self, cli: Any) -> None:
         """Let every plugin add its commands to the command line."""
@@ -129,7 +132,7 @@ class Plugins:
             distribution = self.distributions[implementation.plugin_name]
             try:
                 factories = _listed(implementation.function())
-                given = [Offer(kind, factory.name, distribution, factory) for factory in factories]
+                given = [Offer(kind, _name(factory), distribution, factory) for factory in factories]
             except Exception as error:  # noqa: BLE001
                 self._break_hook(implementation, error)
                 continue
@@ -176,6 +179,12 @@ def _entry_points() -> Iterable[tuple[importlib.metadata.EntryPoint, str]]:
     found = importlib.metadata.entry_points(group=GROUP)
     named = [(entry, entry.dist.name if entry.dist else "unknown") for entry in found]
     return sorted(named, key=lambda pair: (pair[1], pair[0].name))
+
+
+def _name(factory: Any) -> str:
+    if not isinstance(factory.name, str):
+        raise TypeError(f"{factory.__name__}.name is {factory.name!r}, expected a str")
+    return factory.name
 
 
 def _listed(given: Any) -> list[Any]:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     Column = NDArray[Any]
 
 
+ALONE = "\0"  # starts the group of a cube that has none; such groups say nothing across sets
+
+
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """The description of a set, sorted by content so that file order and names change nothing.

@@ -81,11 +81,11 @@ def texture_set(
     return ArraySet(cubes, wavelengths=nm, masks=masks, ids=[f"cube-{seed}-{i:03d}" for i in range(n)])
 
 
-def saved(path: Path, cubes: ArraySet, **changes: Any) -> Path:
+def saved(path: Path, base: ArraySet, /, **changes: Any) -> Path:
     """Write a set in the house format, with some of its parts changed."""
     from hseval.writer import write_set
 
-    given = {"wavelengths": cubes.wavelengths, "masks": cubes.masks, "ids": cubes.ids, "groups": cubes.groups}
+    given = {"wavelengths": base.wavelengths, "masks": base.masks, "ids": base.ids, "groups": base.groups}
     given |= changes
-    write_set(path, given.pop("cubes", cubes.cubes), **given)
+    write_set(path, given.pop("cubes", base.cubes), **given)
     return path

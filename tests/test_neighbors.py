@@ -131,3 +131,11 @@ def test_rows_that_cannot_be_searched_are_refused(queries: Array, base: Array, k
 def test_a_set_cannot_be_searched_without_itself_against_another() -> None:
     with pytest.raises(HsevalError, match="exclude_self"):
         nearest(queries=np.zeros((2, 2)), base=np.zeros((3, 2)), exclude_self=True)
+
+
+def test_a_base_of_equal_rows_is_settled_by_comparing_them_all() -> None:
+    base = np.ones((3000, 3))
+    base[2999] = 1.5
+    distances, rows = nearest(queries=np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]), base=base, k=2)
+    assert rows.tolist() == [[0, 1], [2999, 0]]
+    assert distances == pytest.approx(np.sqrt([[0, 0], [0.75, 3]]))

@@ -163,9 +163,23 @@ def test_cubes_of_two_shapes_are_refused_by_name(tmp_path: Path, data: ArraySet)
 
 
 def test_cubes_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(HsevalError, match="all cubes are the same"):
+    with pytest.raises(HsevalError, match="the same in all cubes"):
         fitted(ArraySet(np.ones((4, 2, 8, 8))), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_that_shows_nothing_is_refused(tmp_path: Path, data: ArraySet) -> None:
+    data.masks["fov"] = np.zeros_like(data.masks["fov"])
+    with pytest.raises(HsevalError, match="'fov' masks of all 10 cubes are empty"):
+        fitted(data, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format": "hseval-pca-9"}'])
+def test_another_json_file_is_no_checkpoint(tmp_path: Path, data: ArraySet, text: str) -> None:
+    fitted(data, tmp_path)
+    (tmp_path / "pca.json").write_text(text)
+    with pytest.raises(HsevalError, match=r"pca\.json: no checkpoint of pca that this version reads"):
+        Pca().load(tmp_path)
 
 
 def test_a_set_too_large_for_the_memory_is_fitted_on_a_random_part(

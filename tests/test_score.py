@@ -60,7 +60,7 @@ def test_a_set_like_the_reference_is_not_told_from_it(base: hseval.Report) -> No
     [
         ("fid", lambda cubes: cubes + np.random.default_rng(0).normal(0, 0.02, cubes.shape)),
         ("spectral-kl", lambda cubes: cubes * np.linspace(0.8, 1.2, cubes.shape[1])[:, None, None]),
-        ("ms-ssim", lambda cubes: np.repeat(cubes[:4], 6, axis=0)[: len(cubes)] * 1.001),
+        ("ms-ssim", lambda cubes: np.repeat(cubes[:2], 12, axis=0)),
     ],
 )
 def test_damage_shows(sets: dict[str, ArraySet], metric: str, damage: Callable[[Any], Any]) -> None:

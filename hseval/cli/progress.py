@@ -14,8 +14,8 @@ LONG_SECONDS = 60.0
 class Progress:
     """Shows how far each piece of work is; silent where nobody asked."""
 
-    def __init__(self, *, shown: bool = True) -> None:
-        self.shown = shown
+    def __init__(self, *, shown: bool = True, hint: str = "") -> None:
+        self.shown, self.hint = shown, hint
         self.bar: Any = None
         self.tasks: dict[str, Any] = {}
         self.started: dict[str, float] = {}
@@ -56,8 +56,7 @@ class Progress:
         left = elapsed / (done - first) * (total - done)
         if left > LONG_SECONDS:
             rate = (done - first) / elapsed
-            about = f"{rate:.1f}/s, about {left / 60:.0f} min left (--quick looks at 64)"
-            click.echo(f"{what}: {total} in all, {about}", err=True)
+            click.echo(f"{what}: {total} in all, {rate:.1f}/s, about {left / 60:.0f} min left{self.hint}", err=True)
 
 
 def _bar() -> Any:

@@ -48,7 +48,7 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
         check_writable(json_path)
     options = merged_settings(given["assignments"], given["config"])
     first = connect().rank == 0
-    with Progress(shown=first) as progress:
+    with Progress(shown=first, hint="; --quick looks at 64") as progress:
         report = evaluate(
             samples,
             ref=reference,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hseval.extractors.wavelets import Scale
 
-BLOCK = 2**18
+BLOCK = 2**20
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,12 +31,12 @@ def load(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
     weights, record_file = folder / "pca.safetensors", folder / "pca.json"
     try:
-        record: dict[str, Any] = json.loads(record_file.read_text(encoding="utf-8"))
+        record = json.loads(record_file.read_text(encoding="utf-8"))
         digest = _sha256(weights)
     except (OSError, ValueError) as error:
         raise HsevalError(f"{folder}: no whole checkpoint of pca ({error}); hseval train pca makes one") from error
-    if record.get("format") != FORMAT:
-        raise HsevalError(f"{record_file}: format {record.get('format')!r}, expected {FORMAT!r}")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise HsevalError(f"{record_file}: no checkpoint of pca that this version reads (format {FORMAT!r})")
     if record["sha256"] != digest:
         raise HsevalError(f"{weights}: cut off or changed (its sha256 is not the one in pca.json); train again")
     return load_file(weights), record

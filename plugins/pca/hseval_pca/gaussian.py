@@ -66,7 +66,7 @@ def principal_axes(matrix: Array, *, variance: float, components: int | None) ->
     power, vectors = np.linalg.eigh(gram)
     power, vectors = power[:0:-1].clip(min=0), vectors[:, :0:-1]  # n centred rows span n - 1 dimensions
     if not power.any():
-        raise ValueError("all cubes are the same, and a Gaussian needs variance")
+        raise ValueError("the valid pixels are the same in all cubes, and a Gaussian needs variance")
     shares = np.cumsum(power) / power.sum()
     keep = min(components or int(np.searchsorted(shares, variance)) + 1, len(shares))
     turn = (vectors[:, :keep].T / np.sqrt(len(matrix) - 1)).astype(np.float32)

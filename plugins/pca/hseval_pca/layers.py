@@ -26,7 +26,7 @@ class Layers:
 
     @classmethod
     def of(cls, data: CubeSet) -> Layers:
-        """Return the layers of a set; HsevalError where its cubes differ in shape."""
+        """Return the layers of a set; HsevalError where its cubes differ in shape or show nothing."""
         shape = data.shape(0)
         seen = np.zeros(shape[1:], dtype=bool)
         for index, name in enumerate(data.ids):
@@ -34,6 +34,8 @@ class Layers:
                 found = f"cube {name!r} has shape {data.shape(index)}, cube {data.ids[0]!r} has {shape}"
                 raise HsevalError(f"{data.info.location}: {found}; pca needs cubes of one shape")
             seen |= data.read_masks(index).get(FIELD, True)
+        if not seen.any():
+            raise HsevalError(f"{data.info.location}: the 'fov' masks of all {len(data)} cubes are empty")
         return cls(shape[0], data.structures, seen)
 
     def flatten(self, cube: Cube) -> Array:

@@ -2,7 +2,7 @@
 
 The scene is dealt out as a checkerboard of blocks with gaps: both halves hold the same land cover and share no
 pixel. One half is the reference. The other is scored against it twice: as it is, which no metric should tell from
-real, and degraded (spectra shifted by half a band, images blurred), which ``fid`` and ``spectral-kl`` should tell.
+real, and degraded (spectra shifted by one band, images blurred by 1 px), which ``fid`` and ``spectral-kl`` should tell.
 Class labels serve as structures.
 
     python examples/indian_pines.py [FOLDER]
@@ -25,7 +25,7 @@ from hseval.renderers.terminal import Terminal
 from hseval.writer import write_set
 
 PATCH, GAP, BANDS = 12, 2, 16
-SHIFT_BANDS, BLUR_PX = 0.5, 0.7
+SHIFT_BANDS, BLUR_PX = 1.0, 1.0
 CLASSES = (
     "alfalfa", "corn-notill", "corn-mintill", "corn", "grass-pasture", "grass-trees", "grass-pasture-mowed",
     "hay-windrowed", "oats", "soybean-notill", "soybean-mintill", "soybean-clean", "wheat", "woods",

@@ -200,6 +200,17 @@ def test_cubes_without_a_structure_do_not_count_for_it() -> None:
     assert some.details["structures"]["vein"]["cubes"] == {"reference": 2, "samples": 4}
 
 
+def test_a_structure_in_few_cubes_is_left_out_so_that_all_splits_score_the_same() -> None:
+    real, fake = normal(40, seed=30), normal(40, seed=31)
+    often, seldom = boxes(40, 2), boxes(40, 2, left=5)
+    seldom[5:] = False
+    details = compared(
+        rows_of(real, {"vein": often, "onh": seldom}), rows_of(fake, {"vein": often, "onh": boxes(40, 2, left=5)})
+    ).details
+    assert list(details["structures"]) == ["vein"]
+    assert details["left_out"] == {"onh": "in too few cubes of the reference"}
+
+
 def test_a_structure_that_no_sample_has_is_left_out_and_told() -> None:
     real = rows_of(normal(2, seed=24), {"vein": boxes(2, 2), "onh": boxes(2, 2, left=5)})
     fake = rows_of(normal(2, seed=25), {"vein": boxes(2, 2), "onh": boxes(2, 0)})

@@ -6,13 +6,13 @@ Deterministic, without weights or training, for any bands. docs/extractors.md li
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from hseval.errors import HsevalError
-from hseval.extractors.spectral_shape import ENERGY_FLOOR, correlations, fisher, shape_features
+from hseval.extractors.spectral_shape import ENERGY_FLOOR, correlations, fisher, log_ratio, shape_features
 from hseval.extractors.wavelets import analyse, coverage, filter_bank, modulus
 from hseval.extractors.windows import window_weights
 from hseval.field import by_box, canvas_shape, eroded, fill_outside, pooling_weights
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hseval.extractors.wavelets import Scale
 
-BLOCK = 2**20
+BLOCK = 2**19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +108,12 @@ class Scattering:
         smooth = window_weights(wavelengths, options.windows)
         weights = torch.from_numpy(np.concatenate([hats, smooth]).astype(np.float32)).to(self.device)
         projected = (weights @ pixels).reshape(count, -1, *shape)
-        nodes, windows = projected[:, : len(hats)], projected[:, len(hats) :]
-        size = rms(nodes, field)
+        size = rms(projected[:, : len(hats)], field).clamp_min(1e-30)
+        nodes, windows = (projected / size[..., None, None]).split([len(hats), len(smooth)], dim=1)
         bank = filter_bank(canvas, options.scales, options.orientations, self.device)
-        groups = [size.clamp_min(1e-30).log(), *shape_features(nodes, field.float(), size.clamp_min(1e-30))]
+        groups = [size.log(), *shape_features(nodes, field.float())]
         spectra = torch.fft.fft2(fill_outside(windows, field, canvas=canvas))
-        pooling = field_weights(field, canvas, bank)
-        groups += scattering_features(spectra, bank, pooling, size.clamp_min(1e-30))
+        groups += scattering_features(spectra, bank, field_weights(field, canvas, bank))
         return torch.cat([group.flatten(start_dim=1) for group in groups], dim=1).float().cpu().numpy()
 
 
@@ -135,28 +134,25 @@ def field_weights(field: torch.Tensor, canvas: tuple[int, int], bank: tuple[Scal
 
 
 def scattering_features(
-    spectra: torch.Tensor, bank: tuple[Scale, ...], pooling: list[torch.Tensor], size: torch.Tensor
+    spectra: torch.Tensor, bank: tuple[Scale, ...], pooling: list[torch.Tensor]
 ) -> list[torch.Tensor]:
     """Return feature groups of orders 1 and 2, each ``(n, ...)``.
 
     Args:
-        spectra: complex ``(n, window, y, x)``, spectra of the filled windows on the canvas.
+        spectra: complex ``(n, window, y, x)``, spectra of the filled windows, relative to the cube's rms, on the canvas.
         bank: the wavelets, finest first.
         pooling: weights ``(n, y, x)`` of each scale.
-        size: ``(n, 1)``, the cubes' rms value.
     """
     import torch
 
-    floor = ENERGY_FLOOR * size[..., None]
     groups = []
     for j, (scale, weight) in enumerate(zip(bank, pooling, strict=True)):
         waves = analyse(spectra, scale)  # (n, window, orientation, y, x)
         first = modulus(waves)
         mean = pooled(first, weight)
-        groups += first_order(waves, first, mean, weight, size[..., None])
+        groups += first_order(waves, first, mean, weight)
         if j + 1 < len(bank):
-            again = torch.fft.fft2(first)
-            groups += list(second_order(again, bank[j + 1 :], pooling[j + 1 :], mean, floor))
+            groups += second_order(torch.fft.fft2(first), bank[j + 1 :], pooling[j + 1 :], mean)
     return groups
 
 
@@ -167,7 +163,7 @@ def pooled(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def first_order(
-    waves: torch.Tensor, first: torch.Tensor, mean: torch.Tensor, weight: torch.Tensor, size: torch.Tensor
+    waves: torch.Tensor, first: torch.Tensor, mean: torch.Tensor, weight: torch.Tensor
 ) -> list[torch.Tensor]:
     """Return log mean amplitude, sparsity, polarity, and correlations across windows, of one scale.
 
@@ -176,21 +172,17 @@ def first_order(
         first: their modulus.
         mean: its pooled mean ``(n, window, orientation)``.
         weight: ``(n, y, x)``.
-        size: ``(n, 1, 1)``, the cubes' rms value.
     """
     import torch
 
-    windows, floor = first.shape[1], ENERGY_FLOOR * size
-    power = pooled(first.square(), weight) + floor.square()
+    power = pooled(first.square(), weight) + ENERGY_FLOOR**2
     spread = across_windows(first - mean[..., None, None], weight)  # (n, orientation, window, window)
     deviation = spread.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt().transpose(1, 2)
     polarity = pooled(waves.real * first, weight).mean(dim=2) / power.mean(dim=2)
-    groups = [((mean + floor) / size).log(), ((deviation + floor) / (mean + floor)).log(), polarity]
-    if windows > 1:
+    groups = [(mean + ENERGY_FLOOR).log(), log_ratio(deviation, mean), polarity]
+    if (windows := first.shape[1]) > 1:
         upper = torch.triu_indices(windows, windows, offset=1, device=first.device)
-        matrix = correlations(spread, floor[..., 0, None].square())
-        groups.append(fisher(matrix[..., upper[0], upper[1]]))
-        groups += coherence(waves, power, weight)
+        groups += [fisher(correlations(spread)[..., upper[0], upper[1]]), *coherence(waves, power, weight)]
     return groups
 
 
@@ -205,25 +197,22 @@ def coherence(waves: torch.Tensor, power: torch.Tensor, weight: torch.Tensor) ->
 
 
 def second_order(
-    spectra: torch.Tensor,
-    bank: tuple[Scale, ...],
-    pooling: list[torch.Tensor],
-    mean: torch.Tensor,
-    floor: torch.Tensor,
-) -> Iterator[torch.Tensor]:
-    """Yield log second-order amplitudes relative to the first-order ones, (n, window, orientation), by coarser scale.
+    spectra: torch.Tensor, bank: tuple[Scale, ...], pooling: list[torch.Tensor], mean: torch.Tensor
+) -> list[torch.Tensor]:
+    """Return log second-order amplitudes relative to the first order's ``mean``, (n, window, angle), by coarser scale.
 
-    Averaged over the first wavelet's orientation; the columns are the angle between the two wavelets.
+    They are averaged over the first wavelet's orientation; the columns are the angle between the two wavelets.
     """
     import torch
 
-    count = mean.shape[-1]
-    index = torch.arange(count, device=mean.device)
-    turned = (index[:, None] + index) % count  # second orientation, by first orientation and angle between
+    index = torch.arange(mean.shape[-1], device=mean.device)
+    turned = (index[:, None] + index) % len(index)  # the second orientation, by the first and the angle between
+    groups = []
     for scale, weight in zip(bank, pooling, strict=True):
         again = pooled(modulus(analyse(spectra, scale)), weight)  # (n, window, first, second)
-        relative = ((again + floor[..., None]) / (mean + floor)[..., None]).log()
-        yield relative.gather(-1, turned.expand_as(relative)).mean(dim=-2)
+        relative = log_ratio(again, mean[..., None])
+        groups.append(relative.gather(-1, turned.expand_as(relative)).mean(dim=-2))
+    return groups
 
 
 def across_windows(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

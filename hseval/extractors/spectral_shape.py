@@ -13,46 +13,43 @@ if TYPE_CHECKING:
     import torch
 
 LEVEL_FLOOR = 1e-3  # a level below this share of the cube's rms counts as dark, not as a ratio
-ENERGY_FLOOR = 1e-5  # deviations below this share of the cube's rms count as none
+ENERGY_FLOOR = 1e-5  # deviations and amplitudes below this share of the cube's rms count as none
 SHRINK = 0.02  # correlations are shrunk by this share: near 1 only noise differs, and Fisher's z would see nothing else
 
 
-def shape_features(nodes: torch.Tensor, valid: torch.Tensor, size: torch.Tensor) -> list[torch.Tensor]:
+def shape_features(nodes: torch.Tensor, valid: torch.Tensor) -> list[torch.Tensor]:
     """Return feature groups, each ``(n, features)``.
 
     Args:
-        nodes: float ``(n, k, y, x)``, images at the spectral nodes; 0 outside ``valid``.
+        nodes: float ``(n, k, y, x)``, images at the spectral nodes relative to the cube's rms; 0 outside ``valid``.
         valid: float ``(n, y, x)``, 1 where a pixel counts and 0 elsewhere.
-        size: ``(n, 1)``, the cubes' rms value.
     """
     mean, centred = _centred(nodes, valid)
-    fine, rows, columns = _differences(nodes, valid)
     covariance = _covariance(centred, valid.sum(dim=(1, 2)))
-    level = soft_log(mean / size, LEVEL_FLOOR)
-    spread, grain = _deviation(covariance), _deviation(fine)
-    floor = (ENERGY_FLOOR * size).square()
+    fine, down, across = _differences(nodes, valid)
+    level = soft_log(mean, LEVEL_FLOOR)
+    spread = _deviation(covariance)
     return [
         level,
         level.diff(dim=1),
         level.diff(dim=1, n=2),
-        log_ratio(spread, size) - level,
-        log_ratio(grain, spread, size),
-        log_ratio(_deviation(rows), _deviation(columns), size),
-        skewness(centred, valid, spread, size),
-        *along_spectrum(correlations(covariance, floor)),
-        *neighbours(correlations(fine, floor)),
+        (spread + ENERGY_FLOOR).log() - level,
+        log_ratio(_deviation(fine), spread),
+        log_ratio(_deviation(down), _deviation(across)),
+        skewness(centred, valid, spread),
+        *along_spectrum(correlations(covariance)),
+        *neighbours(correlations(fine)),
     ]
 
 
-def soft_log(ratio: torch.Tensor, floor: float) -> torch.Tensor:
-    """Return log of ``ratio`` where it is well above ``floor``, flattening to a finite value below it and at 0."""
-    return (0.5 * (ratio + (ratio.square() + 4 * floor**2).sqrt())).log()
+def soft_log(level: torch.Tensor, floor: float) -> torch.Tensor:
+    """Return log of ``level`` where it is well above ``floor``, flattening to finite values at 0 and below."""
+    return (0.5 * (level + (level.square() + 4 * floor**2).sqrt()).clamp_min(1e-2 * floor)).log()
 
 
-def log_ratio(above: torch.Tensor, below: torch.Tensor, size: torch.Tensor | None = None) -> torch.Tensor:
-    """Return log(above / below), both of them lifted by a floor relative to ``size`` (default ``below``)."""
-    floor = ENERGY_FLOOR * (below if size is None else size)
-    return ((above + floor) / (below + floor)).log()
+def log_ratio(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
+    """Return log(above / below) of amplitudes relative to the cube's rms, both lifted by a floor."""
+    return ((above + ENERGY_FLOOR) / (below + ENERGY_FLOOR)).log()
 
 
 def fisher(correlation: torch.Tensor) -> torch.Tensor:
@@ -60,18 +57,15 @@ def fisher(correlation: torch.Tensor) -> torch.Tensor:
     return (correlation.clamp(-1, 1) * (1 - SHRINK)).atanh()
 
 
-def skewness(
-    centred: torch.Tensor, valid: torch.Tensor, spread: torch.Tensor, size: torch.Tensor
-) -> torch.Tensor:
+def skewness(centred: torch.Tensor, valid: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
     """Return the skewness of each node's pixels, (n, k), through asinh: thin dark lines pull it down."""
     third = centred.pow(3).sum(dim=(2, 3)) / valid.sum(dim=(1, 2)).clamp_min(1)[:, None]
-    return (third / (spread + ENERGY_FLOOR * size).pow(3)).asinh()
+    return (third / (spread + ENERGY_FLOOR).pow(3)).asinh()
 
 
-def correlations(covariance: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
-    """Return the correlation matrices of ``covariance`` (..., k, k), variances lifted by ``floor`` (broadcast)."""
-    variance = covariance.diagonal(dim1=-2, dim2=-1) + floor
-    scale = variance.clamp_min(1e-30).rsqrt()
+def correlations(covariance: torch.Tensor) -> torch.Tensor:
+    """Return correlation matrices of covariances (..., k, k) relative to the cube's rms, variances lifted by a floor."""
+    scale = (covariance.diagonal(dim1=-2, dim2=-1).clamp_min(0) + ENERGY_FLOOR**2).rsqrt()
     return covariance * scale[..., :, None] * scale[..., None, :]
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LEVELS, PIXELS, MEAN, COV = "spectra/levels", "spectra/pixels", "spectra/mean", "spectra/cov"
 HISTOGRAM = "spectral-kl/histogram"
+RARE = "spectral-kl/rare"
+ENOUGH = 6  # cubes with a structure (a quarter of a small set's) below which its score would hang on a few cubes
 SHOWN = {
     "reverse": "KL(samples || real)",
     "jensen_shannon": "Jensen-Shannon",
@@ -60,11 +62,13 @@ class SpectralKL:
         """Add each cube's histogram on the edges of the full reference: ``(n, S, band, bins)``, relative.
 
         The structure axis follows each side's own ``structures``; NaN where a cube, or the whole reference,
-        lacks the structure.
+        lacks the structure. Add too which structures are in too few of a set's cubes, ``(n, S)``: decided once, so
+        that every split scores the same ones.
         """
         edges = shared_edges(real, self.options.bins)
         related = (
-            rows.adding({HISTOGRAM: relative_histograms(rows, edges, self.options.bins)}) for rows in (real, fake)
+            rows.adding({HISTOGRAM: relative_histograms(rows, edges, self.options.bins), RARE: rare(rows)})
+            for rows in (real, fake)
         )
         return next(related), next(related), train
 
@@ -148,6 +152,12 @@ def relative_histograms(rows: Rows, edges: dict[str, NDArray[Any]], bins: int) -
     return found
 
 
+def rare(rows: Rows) -> NDArray[np.bool_]:
+    """Return, for every cube alike ``(n, S)``, which structures fewer than :data:`ENOUGH` of the cubes have."""
+    having = (rows[PIXELS] > 0).sum(axis=0)
+    return np.broadcast_to(having < min(ENOUGH, -(-len(rows) // 4)), rows[PIXELS].shape)
+
+
 def structures_to_score(real: Rows, fake: Rows) -> tuple[list[str], dict[str, str]]:
     """Return the structures that both sides have, and why each other one is left out.
 
@@ -174,8 +184,10 @@ def structures_to_score(real: Rows, fake: Rows) -> tuple[list[str], dict[str, st
 def _lack(rows: Rows, name: str, side: str) -> str:
     if name not in rows.structures:
         return f"no mask in the {side}"
-    present = (rows[PIXELS][:, rows.structures.index(name)] > 0).any()
-    return "" if present else f"no pixel in any cube of the {side}"
+    place = rows.structures.index(name)
+    if not (rows[PIXELS][:, place] > 0).any():
+        return f"no pixel in any cube of the {side}"
+    return f"in too few cubes of the {side}" if rows[RARE][0, place] else ""
 
 
 def _mean_of(scored: dict[str, dict[str, Any]], key: str) -> float:

@@ -228,11 +228,11 @@ def _levels(
     """Yield the cubes at each scale, finest first, in units of the data range and less their bands' means."""
     import torch
 
-    images, shift = _normalised(cubes, data_range, None if valid.all() else torch.from_numpy(~valid)[:, None])
+    images, shift = _normalised(cubes, data_range, None if valid.all() else torch.from_numpy(~valid.transpose(1, 0, 2))[:, :, None])
     for index, windows in enumerate(windows_by_scale(valid)[:scales]):
         if index:
             images = _halved(images, shift)
-        yield Level(images, shift, None if windows is None else torch.from_numpy(windows))
+        yield Level(images, shift, None if windows is None else torch.from_numpy(windows.transpose(1, 0, 2)[:, :, None].copy()))
 
 
 def _normalised(
@@ -242,16 +242,16 @@ def _normalised(
     import torch
 
     bands = cubes.shape[1]
-    span = np.broadcast_to(np.asarray(data_range, dtype=np.float64).reshape(-1, 1, 1), (bands, 1, 1))
+    span = np.broadcast_to(np.asarray(data_range, dtype=np.float64).reshape(-1, 1), (bands, 1))
     if not (np.isfinite(span).all() and (span > 0).all()):
         raise HsevalError(f"data range {np.ravel(data_range)}: expected numbers above 0")
     dtype = torch.float64 if cubes.dtype == np.float64 else torch.float32
-    images = torch.from_numpy(np.ascontiguousarray(cubes)).to(dtype, copy=True)
+    images = torch.from_numpy(cubes.transpose(2, 0, 1, 3)).to(dtype, copy=True, memory_format=torch.contiguous_format)
     images.div_(torch.from_numpy(span.copy()).to(dtype))
     if invalid is not None:
         images.masked_fill_(invalid, 0.0)
-    counted = images[:, 0].numel() - (0 if invalid is None else int(invalid.sum()))
-    shift = (images.sum(dim=(0, 2, 3), dtype=torch.float64) / max(counted, 1)).to(dtype)[:, None, None]
+    counted = images[:, :, 0].numel() - (0 if invalid is None else int(invalid.sum()))
+    shift = (images.sum(dim=(0, 1, 3), dtype=torch.float64) / max(counted, 1)).to(dtype)[:, None]
     images.sub_(shift)
     if invalid is not None:
         images.masked_fill_(invalid, 0.0)
@@ -260,14 +260,11 @@ def _normalised(
 
 def _halved(images: Tensor, shift: Tensor) -> Tensor:
     """Return 2 x 2 means; before that, an odd side gets a first row of zeros, which in shifted values are -shift."""
-    from torch.nn import functional
-
-    odd_y, odd_x = images.shape[2] % 2, images.shape[3] % 2
-    coarse = functional.avg_pool2d(images, 2, padding=(odd_y, odd_x))
-    if odd_y:
-        coarse[:, :, :1] -= shift / 2
-    if odd_x:
-        coarse[:, :, :, :1] -= shift / 2
-    if odd_y and odd_x:
-        coarse[:, :, :1, :1] += shift / 4
-    return coarse
+    height, n, bands, width = images.shape
+    odd_y, odd_x = height % 2, width % 2
+    if odd_y or odd_x:
+        padded = (-shift).expand(height + odd_y, n, bands, width + odd_x).clone()
+        padded[odd_y:, :, :, odd_x:] = images
+        images = padded
+    rows = images[0::2] + images[1::2]
+    return (rows[..., 0::2] + rows[..., 1::2]).mul_(0.25)

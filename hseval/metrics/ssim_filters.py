@@ -6,6 +6,7 @@ speed of the matrix library, several times faster than a grouped convolution.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SIGMA = 1.5  # px, and bands: Wang et al. (2004)
 BANDS = 5  # window along bands of the 3D form
 TILE = 32  # columns that one product yields: wider wastes work on zeros, narrower starves the library
+TILE_ROWS = 18  # the same for rows, whose products are wide already
 
 
 def gaussian(size: int) -> NDArray[np.float64]:
@@ -34,44 +36,58 @@ def bands_window(bands: int) -> int:
 
 
 class Filters:
-    """The window's mean over images of one size and type, where the window lies inside the image."""
+    """The window's mean over images ``(y, n, band, x)`` of one size and type, where it lies inside the image.
 
-    def __init__(self, like: Tensor, rows: int) -> None:
-        """Prepare for strips of up to ``rows`` rows of windows from images ``(n, band, y, x)``."""
-        bands, self.width = like.shape[1], like.shape[3]
-        self.columns = self.width - WINDOW + 1
+    Rows come first, so that all images and bands of a strip are filtered along y in one wide product.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.bands, width = like.shape[2:]
+        self.columns = width - WINDOW + 1
         self.across = _banded(WINDOW, min(TILE, self.columns), like).T.contiguous()
-        self.down = _banded(WINDOW, rows, like)
-        depth = bands_window(bands)
-        self.along = _banded(depth, bands - depth + 1, like)
+        self.down = _banded(WINDOW, TILE_ROWS, like)
+        depth = bands_window(self.bands)
+        self.along = _banded(depth, self.bands - depth + 1, like)
+        self._held: dict[str, Tensor] = {}
 
-    def plane(self, images: Tensor, *, less: Tensor | None = None) -> Tensor:
-        """Return ``(n, band, y, x)`` filtered along y and x, minus ``less`` (which is overwritten)."""
+    def plane(self, images: Tensor, *, less: Tensor) -> Tensor:
+        """Return the filtered ``(y - 10, n, band, x - 10)`` minus ``less``, in the memory of ``less``."""
+        height, n, bands, width = images.shape
+        lines = self._down(images.view(height, -1)).view(-1, width)
+        flat = less.view(-1, self.columns)
+        wide = self.across.shape[1]
+        for left in range(0, self.columns, wide):
+            number = min(wide, self.columns - left)
+            window = self.across[: number + WINDOW - 1, :number]
+            flat[:, left : left + number].addmm_(lines[:, left : left + number + WINDOW - 1], window, beta=-1)
+        return less
+
+    def deep(self, maps: Tensor) -> Tensor:
+        """Return maps ``(y, n, band, x)`` filtered along bands."""
+        return self.along @ maps
+
+    def scratch(self, name: str, *shape: int) -> Tensor:
+        """Return memory of that shape that the next call with the same name hands out again.
+
+        Fresh memory for every map costs as much as filling it.
+        """
+        size = math.prod(shape)
+        held = self._held.get(name)
+        if held is None or held.numel() < size:
+            held = self._held[name] = self.across.new_empty(size)
+        return held[:size].view(shape)
+
+    def _down(self, images: Tensor) -> Tensor:
+        """Filter ``(y, value)`` along y, a tile of rows at a time."""
         import torch
 
-        n, bands, height, width = images.shape
-        rows = height - WINDOW + 1
-        lines = self._across(images.reshape(-1, width)).view(n * bands, height, self.columns)
-        down = self.down[:rows, :height].expand(len(lines), -1, -1)
-        if less is None:
-            return torch.bmm(down, lines).view(n, bands, rows, self.columns)
-        return less.view(-1, rows, self.columns).baddbmm_(down, lines, beta=-1).view_as(less)
-
-    def bands(self, maps: Tensor) -> Tensor:
-        """Return maps ``(n, band, y, x)`` filtered along bands."""
-        n, bands, rows, columns = maps.shape
-        return (self.along @ maps.reshape(n, bands, -1)).view(n, -1, rows, columns)
-
-    def _across(self, lines: Tensor) -> Tensor:
-        """Filter ``(line, x)`` along x; the last tile of columns overlaps the one before."""
-        import torch
-
-        narrow = lines.new_empty(len(lines), self.columns)
-        reach, wide = self.across.shape
-        for start in range(0, self.columns, wide):
-            left = min(start, self.columns - wide)
-            torch.mm(lines[:, left : left + reach], self.across, out=narrow[:, left : left + wide])
-        return narrow
+        rows = len(images) - WINDOW + 1
+        result = self.scratch("down", rows, images.shape[1])
+        for top in range(0, rows, TILE_ROWS):
+            tall = min(TILE_ROWS, rows - top)
+            window = self.down[:tall, : tall + WINDOW - 1]
+            torch.mm(window, images[top : top + tall + WINDOW - 1], out=result[top : top + tall])
+        return result
 
 
 def _banded(size: int, outputs: int, like: Tensor) -> Tensor:

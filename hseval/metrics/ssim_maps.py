@@ -10,7 +10,7 @@ shift, and small numbers cancel less.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,9 +40,9 @@ class Level:
     """Images at one scale.
 
     Attributes:
-        images: ``(n, band, y, x)``, less the shift.
-        shift: ``(band, 1, 1)``, what was subtracted.
-        windows: bool ``(n, y - 10, x - 10)``, the windows inside each field; None: all are.
+        images: ``(y, n, band, x)``, less the shift.
+        shift: ``(band, 1)``, what was subtracted.
+        windows: bool ``(y - 10, n, 1, x - 10)``, the windows inside each field; None: all are.
     """
 
     images: Tensor
@@ -51,11 +51,11 @@ class Level:
 
     def bands(self, which: slice) -> Level:
         """Return the same level with fewer bands."""
-        return Level(self.images[:, which], self.shift[which], self.windows)
+        return Level(self.images[:, :, which], self.shift[which], self.windows)
 
 
 class Moments(NamedTuple):
-    """Local statistics of images, ``(n, band, y, x)`` each; halves, so that those of two images add up."""
+    """Local statistics of images, ``(y, n, band, x)`` each; halves, so that those of two images add up."""
 
     mean: Tensor  # about the shift
     spread: Tensor  # variance / 2 + C2 / 4
@@ -71,7 +71,7 @@ class Strip:
     plane: Moments
     volume: Moments | None
     about: Tensor  # the plane's means about a shift common to all bands
-    weights: Tensor | None  # 1 where a window lies inside the field, ``(n, 1, y, x)``
+    weights: Tensor | None  # 1 where a window lies inside the field, ``(y, n, 1, x)``
 
 
 def level_terms(level: Level, fans: Sequence[Fan], *, volume: bool, luminance: bool) -> list[NDArray[np.float64]]:
@@ -80,7 +80,7 @@ def level_terms(level: Level, fans: Sequence[Fan], *, volume: bool, luminance: b
     First contrast times structure, then the same times luminance (left at 0 unless ``luminance``). Pairs come
     in the fans' order; one without a common window gets NaN.
     """
-    bands, longest = level.images.shape[1], max(fan.stop - fan.start for fan in fans)
+    bands, longest = level.images.shape[2], max(fan.stop - fan.start for fan in fans)
     # Bands are independent in 2D: the more images share a strip, the fewer bands it takes to fill the cache.
     group = bands if volume else max(1, bands // longest)
     parts = [
@@ -95,19 +95,19 @@ def _band_group_terms(
 ) -> list[NDArray[np.float64]]:
     import torch
 
-    bands, height, width = level.images.shape[1:]
+    height, _, bands, width = level.images.shape
     rows = _rows_of_a_strip(bands, height, width)
-    filters = Filters(level.images, rows)
+    filters = Filters(level.images)
     pairs = sum(fan.stop - fan.start for fan in fans)
     depths = [bands, len(filters.along)] if volume else [bands]
     sums = [torch.zeros(2, pairs, depth, dtype=torch.float64) for depth in depths]
     counts = torch.zeros(pairs, 1, dtype=torch.float64)
     for top in range(0, height - WINDOW + 1, rows):
         strip = _strip(level, filters, top, rows, volume=volume)
-        for at, fan in _runs(fans, max(1, CACHED // strip.pixels[0].numel())):
-            counts[at] += _common_windows(strip, fan)
+        for at, fan in _runs(fans, max(1, CACHED // strip.pixels[:, 0].numel())):
+            counts[at] += _common_windows(strip, filters, fan)
             for total, maps in zip(sums, _maps(strip, filters, fan), strict=True):
-                total[:, at] += _summed(maps, strip, fan, luminance=luminance)
+                total[:, at] += _summed(maps, strip, filters, fan, luminance=luminance)
     return [(total / counts).numpy() for total in sums]
 
 
@@ -130,21 +130,20 @@ def _runs(fans: Iterable[Fan], longest: int) -> Iterator[tuple[slice, Fan]]:
 
 def _strip(level: Level, filters: Filters, top: int, rows: int, *, volume: bool) -> Strip:
     """Compute what belongs to single images: windows from row ``top`` on."""
-    pixels = level.images[:, :, top : top + rows + WINDOW - 1].contiguous()
-    mean = filters.plane(pixels)
+    pixels = level.images[top : top + rows + WINDOW - 1].contiguous()
+    zero = pixels.new_zeros(len(pixels) - WINDOW + 1, *pixels.shape[1:3], filters.columns)
+    mean = filters.plane(pixels, less=zero)
     variance = filters.plane(pixels * pixels, less=mean * mean)
     plane = _moments(mean, variance, level.shift)
-    weights = None
-    if level.windows is not None:
-        weights = level.windows[:, None, top : top + rows].to(pixels.dtype)
+    weights = None if level.windows is None else level.windows[top : top + rows].to(pixels.dtype)
     if not volume:
         return Strip(pixels, plane, None, mean, weights)
     # One common shift: the window along bands has to see that bands differ in their means. By the law of
     # total variance, a window's variance is that within its bands and that between them.
     common = level.shift.mean()
     about = mean + (level.shift - common)
-    deep = filters.bands(about)
-    total = filters.bands(variance + about * about) - deep * deep
+    deep = filters.deep(about)
+    total = filters.deep(variance + about * about) - deep * deep
     return Strip(pixels, plane, _moments(deep, total, common), about, weights)
 
 
@@ -162,43 +161,51 @@ class _Maps(NamedTuple):
 
 def _maps(strip: Strip, filters: Filters, fan: Fan) -> Iterator[_Maps]:
     """Yield a fan's maps in the plane and, where the strip has a volume, in the volume."""
-    less = _products(strip.plane.mean, fan).sub_(C2 / 2)
-    covariance = filters.plane(_products(strip.pixels, fan), less=less)
-    if strip.volume is not None:
-        between = _products(strip.about, fan).add_(covariance)
-        deep = filters.bands(between).sub_(_products(strip.volume.mean, fan))
+    import torch
+
+    product = _combined(torch.mul, strip.pixels, fan, filters.scratch, "product")
+    less = _combined(torch.mul, strip.plane.mean, fan, filters.scratch, "covariance").sub_(C2 / 2)
+    covariance = filters.plane(product, less=less)
+    if strip.volume is None:
         yield _Maps(covariance, strip.plane)
-        yield _Maps(deep, strip.volume)
-    else:
-        yield _Maps(covariance, strip.plane)
+        return
+    between = _combined(torch.mul, strip.about, fan, filters.scratch, "between").add_(covariance)
+    means = _combined(torch.mul, strip.volume.mean, fan, filters.scratch, "means")
+    deep = filters.deep(between).sub_(means)
+    yield _Maps(covariance, strip.plane)
+    yield _Maps(deep, strip.volume)
 
 
-def _summed(maps: _Maps, strip: Strip, fan: Fan, *, luminance: bool) -> Tensor:
+def _summed(maps: _Maps, strip: Strip, filters: Filters, fan: Fan, *, luminance: bool) -> Tensor:
     """Return the sums over windows of contrast times structure, and of that times luminance, ``(2, m, band)``."""
     import torch
 
-    moments = maps.moments
-    contrast = maps.covariance.div_(_sums(moments.spread, fan))
+    moments, scratch = maps.moments, filters.scratch
+    contrast = maps.covariance.div_(_combined(torch.add, moments.spread, fan, scratch, "spread"))
     if strip.weights is not None:
-        contrast.mul_(_products(strip.weights, fan))
-    sums = [contrast.sum(dim=(2, 3))]
+        contrast.mul_(_combined(torch.mul, strip.weights, fan, scratch, "weights"))
+    sums = [contrast.sum(dim=(0, 3))]
     if luminance:
-        light = _products(moments.true_mean, fan).add_(C1 / 2).div_(_sums(moments.energy, fan))
-        sums.append(light.mul_(contrast).sum(dim=(2, 3)))
+        light = _combined(torch.mul, moments.true_mean, fan, scratch, "light").add_(C1 / 2)
+        light.div_(_combined(torch.add, moments.energy, fan, scratch, "energy"))
+        sums.append(light.mul_(contrast).sum(dim=(0, 3)))
     else:
         sums.append(torch.zeros_like(sums[0]))
     return torch.stack(sums)
 
 
-def _products(values: Tensor, fan: Fan) -> Tensor:
-    return values[fan.left] * values[fan.start : fan.stop]
+def _common_windows(strip: Strip, filters: Filters, fan: Fan) -> Tensor | int:
+    import torch
 
-
-def _sums(values: Tensor, fan: Fan) -> Tensor:
-    return values[fan.left] + values[fan.start : fan.stop]
-
-
-def _common_windows(strip: Strip, fan: Fan) -> Tensor | int:
     if strip.weights is None:
-        return strip.plane.mean[0, 0].numel()
-    return _products(strip.weights, fan).sum(dim=(2, 3))
+        return strip.plane.mean[:, 0, 0].numel()
+    return _combined(torch.mul, strip.weights, fan, filters.scratch, "weights").sum(dim=(0, 3))
+
+
+def _combined(
+    how: Callable[..., Tensor], values: Tensor, fan: Fan, scratch: Callable[..., Tensor], name: str
+) -> Tensor:
+    """Return the left image's values multiplied by, or added to, those of its partners: ``(y, m, band, x)``."""
+    rows, _, bands, columns = values.shape
+    out = scratch(name, rows, fan.stop - fan.start, bands, columns)
+    return how(values[:, fan.left : fan.left + 1], values[:, fan.start : fan.stop], out=out)

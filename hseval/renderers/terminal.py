@@ -33,12 +33,11 @@ class Terminal:
         """Write the report."""
         from rich.console import Console
 
-        console = Console(file=stream, highlight=False, width=None if stream.isatty() else PIPED_WIDTH, soft_wrap=False)
+        piped = not stream.isatty()
+        console = Console(file=stream, highlight=False, width=PIPED_WIDTH if piped else None, soft_wrap=piped)
         for note in report.notes:
             console.print(f"[dim]·[/dim] {_escaped(note)}")
-        console.print()
-        console.print(_scores(report))
-        for part in _parts(report):
+        for part in (_scores(report), *_parts(report)):
             console.print()
             console.print(part)
 
@@ -106,13 +105,13 @@ def _pairs(score: Score) -> Iterator[str]:
 
 
 def _remarks(score: Score) -> Iterator[str]:
-    for remark in ("left_out", "caveat"):
-        told = score.details.get(remark)
-        if isinstance(told, Mapping) and told:
-            listed = "; ".join(f"{_escaped(name)} ({_escaped(str(why))})" for name, why in told.items())
-            yield f"{remark.replace('_', ' ')}: {listed}"
-        elif isinstance(told, str) and told:
-            yield _escaped(told)
+    left_out, caveat = (score.details.get(name) for name in ("left_out", "caveat"))
+    if isinstance(left_out, Mapping):
+        for why in sorted({str(reason) for reason in left_out.values()}):
+            names = ", ".join(sorted(name for name, reason in left_out.items() if str(reason) == why))
+            yield f"left out, {_escaped(why)}: {_escaped(names)}"
+    if isinstance(caveat, str) and caveat:
+        yield _escaped(caveat)
 
 
 def _table(*columns: str) -> Table:
@@ -150,7 +149,7 @@ def _peak(curve: Any, nm: Any) -> str:
     values = [-1.0 if value is None else value for value in curve]
     if not values or len(values) != len(nm):
         return ""
-    return f"{nm[values.index(max(values))]:g} nm"
+    return f"{nm[values.index(max(values))]:.0f} nm"
 
 
 def _escaped(text: str) -> str:

@@ -1,0 +1,371 @@
+"""The default extractor: what it must see, and what must leave it unmoved."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from hseval.errors import HsevalError
+from hseval.extractors.scattering import Scattering, ScatteringOptions, field_weights, pooled
+from hseval.extractors.wavelets import CENTRE, analyse, angles, filter_bank, modulus
+from hseval.extractors.windows import interpolation_weights, window_weights
+
+WAVELENGTHS = np.linspace(450.0, 900.0, 10)
+SIZE, COUNT = 32, 40
+
+
+def smooth_field(rng: np.random.Generator, size: int, slope: float) -> np.ndarray:
+    """Return a random field (size, size) of unit deviation with spectrum k^-slope."""
+    k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    k[0, 0] = np.inf
+    field = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(size, size))) * k**-slope, s=(size, size))
+    return field / field.std()
+
+
+def line(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return a thin soft line (size, size) at a random place and angle, depth 1."""
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.3, 0.3)
+    return np.exp(-(((x * np.cos(angle) + y * np.sin(angle) - offset) * size / 0.7) ** 2))
+
+
+def scene(index: int, size: int = SIZE, wavelengths: np.ndarray = WAVELENGTHS, lines: float = 1.0) -> np.ndarray:
+    """Return one cube (band, size, size): two pigments in patches, thin lines of a third, sensor noise."""
+    rng = np.random.default_rng([11, index])
+    pigments = np.stack(
+        [
+            np.exp(-(wavelengths - 450) / 250),
+            np.exp(-(((wavelengths - 560) / 45) ** 2)),
+            np.exp(-(((wavelengths - 570) / 60) ** 2)) + 0.1,
+        ]
+    )
+    amounts = np.exp(rng.normal(0, 0.2, 3))
+    patches = [1 + 0.2 * smooth_field(rng, size, 1.4) for _ in range(2)]
+    thin = lines * sum(line(rng, size) for _ in range(5))
+    density = np.tensordot(pigments.T * amounts, np.stack([*patches, thin]), axes=1)
+    return (0.6 * np.exp(-0.5 * density) + rng.normal(0, 0.003, density.shape)).astype(np.float32)
+
+
+@functools.cache
+def scenes(lines: float = 1.0, first: int = 0) -> np.ndarray:
+    return np.stack([scene(first + i, lines=lines) for i in range(COUNT)])
+
+
+def rows(cubes: np.ndarray, valid: np.ndarray | None = None, wavelengths: np.ndarray = WAVELENGTHS) -> np.ndarray:
+    valid = np.ones((len(cubes), *cubes.shape[2:]), dtype=bool) if valid is None else valid
+    return Scattering()(cubes, wavelengths=wavelengths, masks={"fov": valid})
+
+
+def round_field(size: int, *, stop: float = 1.5) -> np.ndarray:
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    return (np.hypot(y, x) < size / 2) & (np.hypot(y, x) > stop)
+
+
+def distance(real: np.ndarray, fake: np.ndarray) -> float:
+    """Return the squared Frechet distance of rows standardised by the real ones (covariances by singular values)."""
+    scale = np.maximum(real.std(axis=0), 0.01 * np.median(real.std(axis=0)))
+    a, b = real / scale, fake / scale
+    left, right = ((part - part.mean(axis=0)) / np.sqrt(len(part) - 1) for part in (a, b))
+    overlap = np.linalg.svd(left @ right.T, compute_uv=False).sum()
+    shift = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
+    return float(shift + (left**2).sum() + (right**2).sum() - 2 * overlap)
+
+
+# ---------------------------------------------------------------- the filter bank
+
+
+def sinusoid(size: int, v: float, u: float) -> torch.Tensor:
+    y, x = np.mgrid[:size, :size]
+    return torch.from_numpy(np.cos(v * y + u * x).astype(np.float32))
+
+
+def test_energy_of_any_wave_in_the_covered_band_is_kept_within_bounds() -> None:
+    size, bank = 64, filter_bank((64, 64), 4, 4)
+    index = np.fft.fftfreq(size, 1 / size)
+    v, u = (2 * np.pi * part.ravel() / size for part in np.meshgrid(index, index, indexing="ij"))
+    covered = (np.hypot(v, u) > CENTRE / 8) & (np.hypot(v, u) < CENTRE) & (u >= 0)
+    waves = torch.stack([sinusoid(size, *at) for at in zip(v[covered], u[covered], strict=True)])[::3]
+    spectra = torch.fft.fft2(waves)
+    kept = sum(modulus(analyse(spectra, scale)).square().mean(dim=(1, 2, 3)) for scale in bank)
+    share = 2 * kept / waves.square().mean(dim=(1, 2))  # only one of a real wave's two halves meets a wavelet
+    assert 0.25 < share.min() <= share.max() < 1.1
+
+
+@pytest.mark.parametrize("j", range(4))
+@pytest.mark.parametrize("orientation", range(4))
+def test_an_oriented_wave_excites_its_own_scale_and_orientation_most(j: int, orientation: int) -> None:
+    angle, step = angles(4)[orientation], 2 * np.pi / 128
+    at = [CENTRE / 2**j * part for part in (np.sin(angle), np.cos(angle))]
+    wave = sinusoid(128, *(step * round(part / step) for part in at))  # whole periods on the canvas
+    spectrum = torch.fft.fft2(wave[None])
+    means = torch.stack([modulus(analyse(spectrum, s))[0].mean(dim=(1, 2)) for s in filter_bank((128, 128), 4, 4)])
+    assert divmod(int(means.argmax()), 4) == (j, orientation)
+    assert means.max() == pytest.approx(0.5, abs=0.03)  # half of a real wave is the analytic part
+
+
+def test_a_constant_gives_nothing() -> None:
+    spectrum = torch.fft.fft2(torch.full((1, 64, 64), 3.0))
+    assert max(float(modulus(analyse(spectrum, s)).max()) for s in filter_bank((64, 64), 4, 4)) < 1e-5
+
+
+def test_a_quarter_turn_permutes_orientations() -> None:
+    image = torch.from_numpy(smooth_field(np.random.default_rng(2), 64, 1.0).astype(np.float32))
+    for scale in filter_bank((64, 64), 3, 4):
+        upright, turned = (
+            modulus(analyse(torch.fft.fft2(part[None]), scale))[0].mean(dim=(1, 2))
+            for part in (image, torch.rot90(image))
+        )
+        torch.testing.assert_close(turned, upright.roll(2), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("j", range(4))
+def test_subsampled_filtering_equals_filtering_and_then_subsampling(j: int) -> None:
+    """The oracle multiplies the whole spectrum in float64 and keeps every 2^j-th position."""
+    height, width = 64, 96
+    image = np.random.default_rng(3).normal(size=(height, width))
+    scale = filter_bank((height, width), 4, 4)[j]
+    found = analyse(torch.fft.fft2(torch.from_numpy(image.astype(np.float32))[None]), scale)[0].numpy()
+    for index in range(4):
+        small = scale.response[index].numpy()
+        k, m = (scale.rows[index] + np.arange(len(small))), (scale.columns[index] + np.arange(small.shape[1]))
+        full = np.zeros((height, width))
+        full[np.ix_(k % height, m % width)] = small[np.ix_(k % len(small), m % small.shape[1])]
+        expected = np.fft.ifft2(np.fft.fft2(image) * full)[:: 2**j, :: 2**j]
+        np.testing.assert_allclose(found[index], expected, atol=2e-5)
+
+
+def test_a_coarse_grid_gives_what_the_fine_grid_gives() -> None:
+    """What order 2 relies on: a band-limited signal may be sampled coarsely before it is filtered again."""
+    spectrum = torch.fft.fft2(torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0)))
+    low = torch.fft.fftfreq(64).abs() < 0.24
+    fine = torch.fft.ifft2(spectrum * low[:, None] * low[None]).real
+    for scale in filter_bank((64, 64), 4, 4)[2:]:
+        expected, found = (analyse(torch.fft.fft2(part), scale) for part in (fine, fine[:, ::2, ::2]))
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_every_scale_pools_something_inside_a_round_field_with_a_stop(size: int) -> None:
+    field = torch.from_numpy(round_field(size)[None])
+    canvas = (64, 64) if size == 16 else (96, 96)
+    bank = filter_bank(canvas, 4, 4)
+    for scale, weight in zip(bank, field_weights(field, canvas, bank), strict=True):
+        assert weight.sum() == pytest.approx(1, abs=1e-5)
+        assert (torch.nonzero(weight[0]) * scale.step).max() < size  # nothing from the margin
+
+
+def test_pooling_is_a_weighted_mean() -> None:
+    values = torch.arange(8.0).reshape(1, 2, 2, 2)
+    assert pooled(values, torch.tensor([[[0.5, 0.0], [0.0, 0.5]]])).tolist() == [[1.5, 5.5]]
+
+
+# ---------------------------------------------------------------- spectral windows
+
+
+@pytest.mark.parametrize("shape", ["hat", "cosine"])
+@pytest.mark.parametrize(("bands", "count"), [(1, 5), (2, 5), (3, 2), (16, 5), (100, 16)])
+def test_windows_are_averages_and_share_out_the_bands(shape: str, bands: int, count: int) -> None:
+    weights = window_weights(np.linspace(400, 900, bands), count, shape=shape)  # type: ignore[arg-type]
+    assert weights.shape == (min(bands, count), bands)
+    assert weights.min() >= 0
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    assert weights.sum(axis=0).min() > 0
+
+
+def test_two_bands_that_nearly_coincide_share_one_bands_weight() -> None:
+    bands = np.linspace(450, 900, 10)
+    split = np.sort(np.append(bands, bands[4] + 0.01))
+    once, twice = window_weights(bands, 5), window_weights(split, 5)
+    np.testing.assert_allclose(twice[:, 4] + twice[:, 5], once[:, 4], atol=1e-3)
+
+
+def test_interpolation_weights_equal_numpys() -> None:
+    bands, targets = np.array([400.0, 450, 470, 600]), np.array([390.0, 400, 441, 470, 599, 600, 700])
+    spectrum = np.array([1.0, 3, 2, 7])
+    np.testing.assert_allclose(
+        interpolation_weights(bands, targets) @ spectrum, np.interp(targets, bands, spectrum), rtol=1e-12
+    )
+
+
+def test_splitting_a_band_in_two_changes_little() -> None:
+    cubes = scenes()[:16]
+    doubled = np.insert(cubes, 5, cubes[:, 4], axis=1)
+    wavelengths = np.insert(WAVELENGTHS, 5, WAVELENGTHS[4] + 0.01)
+    options = ScatteringOptions(nodes=8)  # fewer than bands in both, so that the columns are the same
+    one, two = (
+        Scattering(options)(x, wavelengths=w, masks={"fov": np.ones((16, SIZE, SIZE), dtype=bool)})
+        for x, w in ((cubes, WAVELENGTHS), (doubled, wavelengths))
+    )
+    assert np.abs(two - one).max() < 0.02 * one.std(axis=0).max()
+
+
+# ---------------------------------------------------------------- what must change nothing
+
+
+def test_a_black_surround_and_what_stands_in_it_change_nothing() -> None:
+    cubes, valid = scenes()[:3], np.repeat(round_field(SIZE)[None], 3, axis=0)
+    alone = rows(np.where(valid[:, None], cubes, np.nan), valid)
+    pad = ((0, 0), (5, 17), (9, 2))
+    wide = np.pad(np.where(valid[:, None], cubes, 0), ((0, 0), *pad))
+    assert np.array_equal(rows(wide, np.pad(valid, pad)), alone)
+    wild = np.where(valid[:, None], cubes, 1e5).astype(np.float32)
+    assert np.array_equal(rows(wild, valid), alone)
+
+
+def test_the_rims_own_pixels_change_nothing() -> None:
+    valid = np.repeat(round_field(SIZE, stop=0)[None], 2, axis=0)
+    cubes = scenes()[:2].copy()
+    before = rows(cubes, valid)
+    cubes[:, :, 0] = 0  # rim pixels, half black: the first row of the disc
+    np.testing.assert_array_equal(rows(cubes, valid), before)
+
+
+def test_rows_do_not_depend_on_batch_order_or_threads() -> None:
+    cubes = scenes()[:5]
+    together = rows(cubes)
+    np.testing.assert_allclose(np.concatenate([rows(cubes[i : i + 1]) for i in range(5)]), together, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(rows(cubes[::-1])[::-1], together, rtol=1e-5, atol=1e-5)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        np.testing.assert_allclose(rows(cubes), together, rtol=1e-5, atol=1e-5)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_number_of_features_depends_on_options_and_bands_alone() -> None:
+    widths = set()
+    for size in (16, 24, 64):
+        for valid in (np.ones((1, size, size), dtype=bool), round_field(size)[None]):
+            found = rows(scene(0, size)[None], valid)
+            assert np.isfinite(found).all()
+            widths.add(found.shape[1])
+    assert len(widths) == 1
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3])
+def test_few_bands_are_described_too(bands: int) -> None:
+    assert np.isfinite(rows(scenes()[:2, :bands], wavelengths=WAVELENGTHS[:bands])).all()
+
+
+def test_degenerate_cubes_give_finite_rows() -> None:
+    cube = scene(0)
+    dead, single = cube.copy(), np.zeros_like(cube)
+    dead[4] = 0
+    single[:, 7, 9] = 1
+    cubes = np.stack([dead, single, 0 * cube, 0 * cube + 0.3, -cube, cube + 1e4, cube * 1e-9, cube * 1e9])
+    assert np.isfinite(rows(cubes)).all()
+
+
+def test_one_valid_pixel_gives_a_finite_row_and_none_a_row_of_nan() -> None:
+    valid = np.zeros((2, SIZE, SIZE), dtype=bool)
+    valid[0, 3, 4] = True
+    found = rows(scenes()[:2], valid)
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
+def test_the_units_of_the_values_change_only_the_first_column() -> None:
+    cubes = scenes()[:4]
+    before, after = rows(cubes), rows(1000 * cubes)
+    np.testing.assert_allclose(after[:, 0] - before[:, 0], np.log(1000), rtol=1e-5)
+    np.testing.assert_allclose(after[:, 1:], before[:, 1:], atol=2e-3)
+
+
+def test_a_shifted_view_of_a_scene_is_far_nearer_than_another_scene() -> None:
+    wide = np.stack([scene(i, 96) for i in range(6)])
+    here, there = rows(wide[..., :80, :80]), rows(wide[..., 3:83, 5:85])
+    scale = here.std(axis=0) + 1e-3
+    moved = np.linalg.norm((there - here) / scale, axis=1).mean()
+    other = np.linalg.norm((here - np.roll(here, 1, axis=0)) / scale, axis=1).mean()
+    assert moved < 0.35 * other
+
+
+def test_options_out_of_range_are_refused_by_name() -> None:
+    with pytest.raises(HsevalError, match="scales = 9, expected 1 to 5"):
+        ScatteringOptions(scales=9)
+
+
+# ---------------------------------------------------------------- what must be seen
+
+
+def shifted(cubes: np.ndarray, nm: float) -> np.ndarray:
+    return np.einsum("tb,nbyx->ntyx", interpolation_weights(WAVELENGTHS, WAVELENGTHS - nm), cubes).astype(np.float32)
+
+
+def blurred(cubes: np.ndarray, sigma: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    return np.asarray(gaussian_filter(cubes, (0, 0, sigma, sigma), mode="reflect"))
+
+
+def noisy(cubes: np.ndarray, deviation: float) -> np.ndarray:
+    return cubes + np.float32(deviation) * np.random.default_rng(5).normal(size=cubes.shape).astype(np.float32)
+
+
+def swapped(cubes: np.ndarray, share: float) -> np.ndarray:
+    changed = cubes.copy()
+    some = slice(0, round(share * len(cubes)))
+    changed[some, 3], changed[some, 4] = cubes[some, 4], cubes[some, 3]
+    return changed
+
+
+def misregistered(cubes: np.ndarray, pixels: float) -> np.ndarray:
+    from scipy.ndimage import shift
+
+    changed = cubes.copy()
+    changed[:, 4] = shift(cubes[:, 4], (0, 0, pixels), order=3, mode="nearest")
+    return changed
+
+
+def striped(cubes: np.ndarray, gain: float) -> np.ndarray:
+    columns = np.random.default_rng(6).normal(size=(len(cubes), cubes.shape[1], 1, SIZE))
+    return (cubes * (1 + gain * columns)).astype(np.float32)
+
+
+def faded(cubes: np.ndarray, share: float) -> np.ndarray:
+    changed = cubes.copy()
+    changed[:, 5] *= 1 - share
+    return changed
+
+
+def blocked(cubes: np.ndarray, share: float) -> np.ndarray:
+    means = cubes.reshape(*cubes.shape[:2], SIZE // 4, 4, SIZE // 4, 4).mean(axis=(3, 5))
+    return (1 - share) * cubes + share * means.repeat(4, axis=2).repeat(4, axis=3)
+
+
+DOSES = {
+    shifted: (1, 2, 4, 8),
+    blurred: (0.4, 0.6, 1, 2),
+    noisy: (0.002, 0.004, 0.01, 0.03),
+    swapped: (0.1, 0.25, 0.5, 1),
+    misregistered: (0.1, 0.2, 0.5, 1),
+    striped: (0.005, 0.01, 0.03, 0.1),
+    faded: (0.02, 0.05, 0.2, 1),
+    blocked: (0.1, 0.2, 0.5, 1),
+}
+
+
+@functools.cache
+def real_rows() -> np.ndarray:
+    return rows(scenes(first=1000))
+
+
+@pytest.mark.parametrize("degrade", DOSES, ids=lambda function: function.__name__)
+def test_the_distance_grows_with_every_dose(degrade) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    response = [distance(real_rows(), rows(degrade(scenes(), dose))) for dose in DOSES[degrade]]
+    assert all(np.diff([distance(real_rows(), rows(scenes())), *response]) > 0), response
+
+
+def test_the_distance_grows_as_thin_lines_are_lost() -> None:
+    response = [distance(real_rows(), rows(scenes(lines=kept))) for kept in (1.0, 0.9, 0.75, 0.5, 0.0)]
+    assert all(np.diff(response) > 0), response
+
+
+def test_the_distance_grows_as_a_set_collapses() -> None:
+    own = rows(scenes())
+    response = [distance(real_rows(), own[np.arange(COUNT) % kept]) for kept in (COUNT, 30, 20, 10, 3)]
+    assert all(np.diff(response) > 0), response

@@ -40,7 +40,7 @@ class Inspection:
     Attributes:
         location: its path.
         count: number of cubes.
-        shapes: ``"band x y x x"`` -> number of cubes.
+        shapes: ``"16 x 224 x 224"`` (band, y, x) -> number of cubes.
         wavelengths: nm, ascending (the band index, where ``wavelengths_known`` is False).
         wavelengths_known: whether those are wavelengths.
         structures: name -> its masks.

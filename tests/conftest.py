@@ -69,7 +69,7 @@ def texture_set(
     for i in range(n):
         phases, tilts = rng.uniform(0, 2 * np.pi, 4), rng.uniform(3, 9, 4)
         base = sum(np.sin(t * x * np.cos(p) + t * y * np.sin(p) + p) for p, t in zip(phases, tilts, strict=True))
-        base = 0.4 + 0.06 * base + rng.normal(0, 0.01, (size, size))
+        base = 0.4 + 0.08 * (base - base.mean()) / base.std() + rng.normal(0, 0.01, (size, size))
         spectrum = np.exp(-(((nm - rng.normal(640, 15)) / 220) ** 2)) * rng.normal(1, 0.06)
         masks["bright"][i], masks["dark"][i] = base > 0.46, base < 0.34
         cubes[i] = gain * spectrum[:, None, None] * base + rng.normal(0, 0.003, (bands, size, size))

@@ -111,7 +111,7 @@ def test_the_command_prints_plain_lines_into_a_pipe(hseval: Callable[..., Any], 
     assert lines[:4] == [
         f"set          {house}",
         "cubes        6",
-        "shape        5 x 12 x 10 (band x y x x)",
+        "shape        5 x 12 x 10 (band, y, x)",
         "wavelengths  5 bands, 450 to 650 nm",
     ]
     for line in (

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from hseval.errors import HsevalError
-from hseval.extractors.scattering import Scattering, ScatteringOptions, field_weights, pooled
-from hseval.extractors.wavelets import CENTRE, analyse, angles, filter_bank, modulus
-from hseval.extractors.windows import interpolation_weights, window_weights
+from hseval.extractors.scattering import Scattering, ScatteringOptions
+from hseval.extractors.windows import interpolation_weights
 
 WAVELENGTHS = np.linspace(450.0, 900.0, 10)
 SIZE, COUNT = 32, 40
@@ -74,134 +73,6 @@ def distance(real: np.ndarray, fake: np.ndarray) -> float:
     return float(shift + (left**2).sum() + (right**2).sum() - 2 * overlap)
 
 
-# ---------------------------------------------------------------- the filter bank
-
-
-def sinusoid(size: int, v: float, u: float) -> torch.Tensor:
-    y, x = np.mgrid[:size, :size]
-    return torch.from_numpy(np.cos(v * y + u * x).astype(np.float32))
-
-
-def test_energy_of_any_wave_in_the_covered_band_is_kept_within_bounds() -> None:
-    size, bank = 64, filter_bank((64, 64), 4, 4)
-    index = np.fft.fftfreq(size, 1 / size)
-    v, u = (2 * np.pi * part.ravel() / size for part in np.meshgrid(index, index, indexing="ij"))
-    covered = (np.hypot(v, u) > CENTRE / 8) & (np.hypot(v, u) < CENTRE) & (u >= 0)
-    waves = torch.stack([sinusoid(size, *at) for at in zip(v[covered], u[covered], strict=True)])[::3]
-    spectra = torch.fft.fft2(waves)
-    kept = sum(modulus(analyse(spectra, scale)).square().mean(dim=(1, 2, 3)) for scale in bank)
-    share = 2 * kept / waves.square().mean(dim=(1, 2))  # only one of a real wave's two halves meets a wavelet
-    assert 0.25 < share.min() <= share.max() < 1.1
-
-
-@pytest.mark.parametrize("j", range(4))
-@pytest.mark.parametrize("orientation", range(4))
-def test_an_oriented_wave_excites_its_own_scale_and_orientation_most(j: int, orientation: int) -> None:
-    angle, step = angles(4)[orientation], 2 * np.pi / 128
-    at = [CENTRE / 2**j * part for part in (np.sin(angle), np.cos(angle))]
-    wave = sinusoid(128, *(step * round(part / step) for part in at))  # whole periods on the canvas
-    spectrum = torch.fft.fft2(wave[None])
-    means = torch.stack([modulus(analyse(spectrum, s))[0].mean(dim=(1, 2)) for s in filter_bank((128, 128), 4, 4)])
-    assert divmod(int(means.argmax()), 4) == (j, orientation)
-    assert means.max() == pytest.approx(0.5, abs=0.03)  # half of a real wave is the analytic part
-
-
-def test_a_constant_gives_nothing() -> None:
-    spectrum = torch.fft.fft2(torch.full((1, 64, 64), 3.0))
-    assert max(float(modulus(analyse(spectrum, s)).max()) for s in filter_bank((64, 64), 4, 4)) < 1e-5
-
-
-def test_a_quarter_turn_permutes_orientations() -> None:
-    image = torch.from_numpy(smooth_field(np.random.default_rng(2), 64, 1.0).astype(np.float32))
-    for scale in filter_bank((64, 64), 3, 4):
-        upright, turned = (
-            modulus(analyse(torch.fft.fft2(part[None]), scale))[0].mean(dim=(1, 2))
-            for part in (image, torch.rot90(image))
-        )
-        torch.testing.assert_close(turned, upright.roll(2), rtol=0.02, atol=0)
-
-
-@pytest.mark.parametrize("j", range(4))
-def test_subsampled_filtering_equals_filtering_and_then_subsampling(j: int) -> None:
-    """The oracle multiplies the whole spectrum in float64 and keeps every 2^j-th position."""
-    height, width = 64, 96
-    image = np.random.default_rng(3).normal(size=(height, width))
-    scale = filter_bank((height, width), 4, 4)[j]
-    found = analyse(torch.fft.fft2(torch.from_numpy(image.astype(np.float32))[None]), scale)[0].numpy()
-    for index in range(4):
-        small = scale.response[index].numpy()
-        k, m = (scale.rows[index] + np.arange(len(small))), (scale.columns[index] + np.arange(small.shape[1]))
-        full = np.zeros((height, width))
-        full[np.ix_(k % height, m % width)] = small[np.ix_(k % len(small), m % small.shape[1])]
-        expected = np.fft.ifft2(np.fft.fft2(image) * full)[:: 2**j, :: 2**j]
-        np.testing.assert_allclose(found[index], expected, atol=2e-5)
-
-
-def test_a_coarse_grid_gives_what_the_fine_grid_gives() -> None:
-    """What order 2 relies on: a band-limited signal may be sampled coarsely before it is filtered again."""
-    spectrum = torch.fft.fft2(torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0)))
-    low = torch.fft.fftfreq(64).abs() < 0.24
-    fine = torch.fft.ifft2(spectrum * low[:, None] * low[None]).real
-    for scale in filter_bank((64, 64), 4, 4)[2:]:
-        expected, found = (analyse(torch.fft.fft2(part), scale) for part in (fine, fine[:, ::2, ::2]))
-        torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("size", [16, 64])
-def test_every_scale_pools_something_inside_a_round_field_with_a_stop(size: int) -> None:
-    field = torch.from_numpy(round_field(size)[None])
-    canvas = (64, 64) if size == 16 else (96, 96)
-    bank = filter_bank(canvas, 4, 4)
-    for scale, weight in zip(bank, field_weights(field, canvas, bank), strict=True):
-        assert weight.sum() == pytest.approx(1, abs=1e-5)
-        assert (torch.nonzero(weight[0]) * scale.step).max() < size  # nothing from the margin
-
-
-def test_pooling_is_a_weighted_mean() -> None:
-    values = torch.arange(8.0).reshape(1, 2, 2, 2)
-    assert pooled(values, torch.tensor([[[0.5, 0.0], [0.0, 0.5]]])).tolist() == [[1.5, 5.5]]
-
-
-# ---------------------------------------------------------------- spectral windows
-
-
-@pytest.mark.parametrize("shape", ["hat", "cosine"])
-@pytest.mark.parametrize(("bands", "count"), [(1, 5), (2, 5), (3, 2), (16, 5), (100, 16)])
-def test_windows_are_averages_and_share_out_the_bands(shape: str, bands: int, count: int) -> None:
-    weights = window_weights(np.linspace(400, 900, bands), count, shape=shape)  # type: ignore[arg-type]
-    assert weights.shape == (min(bands, count), bands)
-    assert weights.min() >= 0
-    np.testing.assert_allclose(weights.sum(axis=1), 1)
-    assert weights.sum(axis=0).min() > 0
-
-
-def test_two_bands_that_nearly_coincide_share_one_bands_weight() -> None:
-    bands = np.linspace(450, 900, 10)
-    split = np.sort(np.append(bands, bands[4] + 0.01))
-    once, twice = window_weights(bands, 5), window_weights(split, 5)
-    np.testing.assert_allclose(twice[:, 4] + twice[:, 5], once[:, 4], atol=1e-3)
-
-
-def test_interpolation_weights_equal_numpys() -> None:
-    bands, targets = np.array([400.0, 450, 470, 600]), np.array([390.0, 400, 441, 470, 599, 600, 700])
-    spectrum = np.array([1.0, 3, 2, 7])
-    np.testing.assert_allclose(
-        interpolation_weights(bands, targets) @ spectrum, np.interp(targets, bands, spectrum), rtol=1e-12
-    )
-
-
-def test_splitting_a_band_in_two_changes_little() -> None:
-    cubes = scenes()[:16]
-    doubled = np.insert(cubes, 5, cubes[:, 4], axis=1)
-    wavelengths = np.insert(WAVELENGTHS, 5, WAVELENGTHS[4] + 0.01)
-    options = ScatteringOptions(nodes=8)  # fewer than bands in both, so that the columns are the same
-    one, two = (
-        Scattering(options)(x, wavelengths=w, masks={"fov": np.ones((16, SIZE, SIZE), dtype=bool)})
-        for x, w in ((cubes, WAVELENGTHS), (doubled, wavelengths))
-    )
-    assert np.abs(two - one).max() < 0.02 * one.std(axis=0).max()
-
-
 # ---------------------------------------------------------------- what must change nothing
 
 
@@ -226,7 +97,8 @@ def test_the_rims_own_pixels_change_nothing() -> None:
 def test_rows_do_not_depend_on_batch_order_or_threads() -> None:
     cubes = scenes()[:5]
     together = rows(cubes)
-    np.testing.assert_allclose(np.concatenate([rows(cubes[i : i + 1]) for i in range(5)]), together, rtol=1e-5, atol=1e-5)
+    alone = np.concatenate([rows(cubes[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(rows(cubes[::-1])[::-1], together, rtol=1e-5, atol=1e-5)
     threads = torch.get_num_threads()
     try:
@@ -273,6 +145,18 @@ def test_the_units_of_the_values_change_only_the_first_column() -> None:
     before, after = rows(cubes), rows(1000 * cubes)
     np.testing.assert_allclose(after[:, 0] - before[:, 0], np.log(1000), rtol=1e-5)
     np.testing.assert_allclose(after[:, 1:], before[:, 1:], atol=2e-3)
+
+
+def test_splitting_a_band_in_two_changes_little() -> None:
+    cubes = scenes()[:16]
+    doubled = np.insert(cubes, 5, cubes[:, 4], axis=1)
+    wavelengths = np.insert(WAVELENGTHS, 5, WAVELENGTHS[4] + 0.01)
+    options = ScatteringOptions(nodes=8)  # fewer than bands in both, so that the columns are the same
+    one, two = (
+        Scattering(options)(x, wavelengths=w, masks={"fov": np.ones((16, SIZE, SIZE), dtype=bool)})
+        for x, w in ((cubes, WAVELENGTHS), (doubled, wavelengths))
+    )
+    assert np.abs(two - one).max() < 0.02 * one.std(axis=0).max()
 
 
 def test_a_shifted_view_of_a_scene_is_far_nearer_than_another_scene() -> None:

@@ -71,11 +71,10 @@ def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "set", found.location
     yield "cubes", str(found.count)
     for shape, count in found.shapes.items():
-        yield "shape", f"{shape} (band x y x x)" + (f": {count} cubes" if len(found.shapes) > 1 else "")
+        yield "shape", f"{shape} (band, y, x)" + (f": {count} cubes" if len(found.shapes) > 1 else "")
     yield "wavelengths", _wavelengths(found)
     for name, one in found.structures.items():
-        empty = f", empty in {one.empty}" if one.empty else ""
-        yield "structure", f"{name}: {one.area:.2%} of the picture on average, in {one.cubes} cubes{empty}"
+        yield "structure", f"{name}: {one.area:.2%} of the picture on average, in {one.cubes - one.empty} cubes"
     if found.groups is not None:
         yield "groups", str(found.groups)
     for name, counts in found.labels.items():

@@ -109,7 +109,7 @@ class Scattering:
         weights = torch.from_numpy(np.concatenate([hats, smooth]).astype(np.float32)).to(self.device)
         projected = (weights @ pixels).reshape(count, -1, *shape)
         size = rms(projected[:, : len(hats)], field).clamp_min(1e-30)
-        nodes, windows = (projected / size[..., None, None]).split([len(hats), len(smooth)], dim=1)
+        nodes, windows = (projected / size[..., None, None]).tensor_split([len(hats)], dim=1)
         bank = filter_bank(canvas, options.scales, options.orientations, self.device)
         groups = [size.log(), *shape_features(nodes, field.float())]
         spectra = torch.fft.fft2(fill_outside(windows, field, canvas=canvas))
@@ -139,7 +139,7 @@ def scattering_features(
     """Return feature groups of orders 1 and 2, each ``(n, ...)``.
 
     Args:
-        spectra: complex ``(n, window, y, x)``, spectra of the filled windows, relative to the cube's rms, on the canvas.
+        spectra: complex ``(n, window, y, x)``, of the filled windows on the canvas, relative to the cube's rms.
         bank: the wavelets, finest first.
         pooling: weights ``(n, y, x)`` of each scale.
     """

@@ -64,7 +64,7 @@ def skewness(centred: torch.Tensor, valid: torch.Tensor, spread: torch.Tensor) -
 
 
 def correlations(covariance: torch.Tensor) -> torch.Tensor:
-    """Return correlation matrices of covariances (..., k, k) relative to the cube's rms, variances lifted by a floor."""
+    """Return the correlations of covariances (..., k, k) relative to the cube's rms, variances lifted by a floor."""
     scale = (covariance.diagonal(dim1=-2, dim2=-1).clamp_min(0) + ENERGY_FLOOR**2).rsqrt()
     return covariance * scale[..., :, None] * scale[..., None, :]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 at the data range L = 1
 CACHED = 1 << 18  # values that one map of a strip may hold
-ROWS = 54  # of windows in a strip: more wastes work on the banded matrix's zeros, fewer on the overlap of strips
+ROWS = 54  # of windows that a strip may hold
 
 
 class Fan(NamedTuple):
@@ -54,13 +54,19 @@ class Level:
         return Level(self.images[:, :, which], self.shift[which], self.windows)
 
 
+class Light(NamedTuple):
+    """What the luminance term takes of images, ``(y, n, band, x)`` each."""
+
+    mean: Tensor  # with the shift added back
+    energy: Tensor  # its square / 2 + C1 / 4
+
+
 class Moments(NamedTuple):
     """Local statistics of images, ``(y, n, band, x)`` each; halves, so that those of two images add up."""
 
     mean: Tensor  # about the shift
     spread: Tensor  # variance / 2 + C2 / 4
-    true_mean: Tensor  # with the shift added back
-    energy: Tensor  # true mean^2 / 2 + C1 / 4
+    light: Light | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,39 +86,44 @@ def level_terms(level: Level, fans: Sequence[Fan], *, volume: bool, luminance: b
     First contrast times structure, then the same times luminance (left at 0 unless ``luminance``). Pairs come
     in the fans' order; one without a common window gets NaN.
     """
-    bands, longest = level.images.shape[2], max(fan.stop - fan.start for fan in fans)
-    # Bands are independent in 2D: the more images share a strip, the fewer bands it takes to fill the cache.
-    group = bands if volume else max(1, bands // longest)
+    bands = level.images.shape[2]
+    group = bands if volume else _bands_at_once(level, fans)
     parts = [
-        _band_group_terms(level.bands(slice(first, first + group)), fans, volume=volume, luminance=luminance)
+        _group_terms(level.bands(slice(first, first + group)), fans, volume=volume, luminance=luminance)
         for first in range(0, bands, group)
     ]
     return [np.concatenate(forms, axis=-1) for forms in zip(*parts, strict=True)]
 
 
-def _band_group_terms(
-    level: Level, fans: Sequence[Fan], *, volume: bool, luminance: bool
-) -> list[NDArray[np.float64]]:
+def _group_terms(level: Level, fans: Sequence[Fan], *, volume: bool, luminance: bool) -> list[NDArray[np.float64]]:
+    """Return what :func:`level_terms` does, all bands at once."""
     import torch
 
     height, _, bands, width = level.images.shape
-    rows = _rows_of_a_strip(bands, height, width)
     filters = Filters(level.images)
     pairs = sum(fan.stop - fan.start for fan in fans)
     depths = [bands, len(filters.along)] if volume else [bands]
     sums = [torch.zeros(2, pairs, depth, dtype=torch.float64) for depth in depths]
     counts = torch.zeros(pairs, 1, dtype=torch.float64)
+    rows = _rows_of_a_strip(bands, height, width)
     for top in range(0, height - WINDOW + 1, rows):
-        strip = _strip(level, filters, top, rows, volume=volume)
+        strip = _strip(level, filters, top, rows, volume=volume, luminance=luminance)
         for at, fan in _runs(fans, max(1, CACHED // strip.pixels[:, 0].numel())):
             counts[at] += _common_windows(strip, filters, fan)
             for total, maps in zip(sums, _maps(strip, filters, fan), strict=True):
-                total[:, at] += _summed(maps, strip, filters, fan, luminance=luminance)
+                _add_sums(total[:, at], maps, strip, filters, fan)
     return [(total / counts).numpy() for total in sums]
 
 
+def _bands_at_once(level: Level, fans: Sequence[Fan]) -> int:
+    """Return how many bands to take: independent in 2D, so as few as still keep the cache full."""
+    height, _, bands, width = level.images.shape
+    longest = max(fan.stop - fan.start for fan in fans)
+    return min(bands, max(1, CACHED // (longest * min(height, ROWS + WINDOW - 1) * width)))
+
+
 def _rows_of_a_strip(bands: int, height: int, width: int) -> int:
-    """Return how many rows of windows a strip has: even strips, as large as cache and filter like."""
+    """Return how many rows of windows a strip has: strips are even, and as tall as the cache and ROWS allow."""
     rows = height - WINDOW + 1
     most = max(WINDOW, min(ROWS, CACHED // (bands * width) - WINDOW + 1))
     return -(-rows // -(-rows // most))
@@ -128,14 +139,14 @@ def _runs(fans: Iterable[Fan], longest: int) -> Iterator[tuple[slice, Fan]]:
             done += stop - start
 
 
-def _strip(level: Level, filters: Filters, top: int, rows: int, *, volume: bool) -> Strip:
+def _strip(level: Level, filters: Filters, top: int, rows: int, *, volume: bool, luminance: bool) -> Strip:
     """Compute what belongs to single images: windows from row ``top`` on."""
     pixels = level.images[top : top + rows + WINDOW - 1].contiguous()
     zero = pixels.new_zeros(len(pixels) - WINDOW + 1, *pixels.shape[1:3], filters.columns)
     mean = filters.plane(pixels, less=zero)
     variance = filters.plane(pixels * pixels, less=mean * mean)
-    plane = _moments(mean, variance, level.shift)
     weights = None if level.windows is None else level.windows[top : top + rows].to(pixels.dtype)
+    plane = _moments(mean, variance, level.shift, luminance=luminance)
     if not volume:
         return Strip(pixels, plane, None, mean, weights)
     # One common shift: the window along bands has to see that bands differ in their means. By the law of
@@ -144,12 +155,15 @@ def _strip(level: Level, filters: Filters, top: int, rows: int, *, volume: bool)
     about = mean + (level.shift - common)
     deep = filters.deep(about)
     total = filters.deep(variance + about * about) - deep * deep
-    return Strip(pixels, plane, _moments(deep, total, common), about, weights)
+    return Strip(pixels, plane, _moments(deep, total, common, luminance=luminance), about, weights)
 
 
-def _moments(mean: Tensor, variance: Tensor, shift: Tensor) -> Moments:
-    true_mean = mean + shift
-    return Moments(mean, variance / 2 + C2 / 4, true_mean, true_mean * true_mean / 2 + C1 / 4)
+def _moments(mean: Tensor, variance: Tensor, shift: Tensor, *, luminance: bool) -> Moments:
+    light = None
+    if luminance:
+        true_mean = mean + shift
+        light = Light(true_mean, true_mean.square().div_(2).add_(C1 / 4))
+    return Moments(mean, (variance / 2).add_(C2 / 4), light)
 
 
 class _Maps(NamedTuple):
@@ -176,22 +190,19 @@ def _maps(strip: Strip, filters: Filters, fan: Fan) -> Iterator[_Maps]:
     yield _Maps(deep, strip.volume)
 
 
-def _summed(maps: _Maps, strip: Strip, filters: Filters, fan: Fan, *, luminance: bool) -> Tensor:
-    """Return the sums over windows of contrast times structure, and of that times luminance, ``(2, m, band)``."""
+def _add_sums(total: Tensor, maps: _Maps, strip: Strip, filters: Filters, fan: Fan) -> None:
+    """Add, to ``total`` ``(2, m, band)``, the sums over windows that :func:`level_terms` averages."""
     import torch
 
     moments, scratch = maps.moments, filters.scratch
     contrast = maps.covariance.div_(_combined(torch.add, moments.spread, fan, scratch, "spread"))
     if strip.weights is not None:
         contrast.mul_(_combined(torch.mul, strip.weights, fan, scratch, "weights"))
-    sums = [contrast.sum(dim=(0, 3))]
-    if luminance:
-        light = _combined(torch.mul, moments.true_mean, fan, scratch, "light").add_(C1 / 2)
-        light.div_(_combined(torch.add, moments.energy, fan, scratch, "energy"))
-        sums.append(light.mul_(contrast).sum(dim=(0, 3)))
-    else:
-        sums.append(torch.zeros_like(sums[0]))
-    return torch.stack(sums)
+    total[0] += contrast.sum(dim=3).sum(dim=0)
+    if moments.light is not None:
+        light = _combined(torch.mul, moments.light.mean, fan, scratch, "light").add_(C1 / 2)
+        light.div_(_combined(torch.add, moments.light.energy, fan, scratch, "energy"))
+        total[1] += light.mul_(contrast).sum(dim=3).sum(dim=0)
 
 
 def _common_windows(strip: Strip, filters: Filters, fan: Fan) -> Tensor | int:
@@ -199,7 +210,7 @@ def _common_windows(strip: Strip, filters: Filters, fan: Fan) -> Tensor | int:
 
     if strip.weights is None:
         return strip.plane.mean[:, 0, 0].numel()
-    return _combined(torch.mul, strip.weights, fan, filters.scratch, "weights").sum(dim=(0, 3))
+    return _combined(torch.mul, strip.weights, fan, filters.scratch, "weights").sum(dim=3).sum(dim=0)
 
 
 def _combined(

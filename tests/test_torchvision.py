@@ -1,0 +1,217 @@
+"""The backbone extractor: a stated composite, the user's own weights, and no network."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hseval.errors import HsevalError
+from hseval.extractors.torchvision import Torchvision, TorchvisionOptions, composite_weights
+from hseval.options import build_options
+
+WAVELENGTHS = np.linspace(450.0, 905.0, 8)
+
+
+def network(name: str) -> torch.nn.Module:
+    from torchvision import models
+
+    torch.manual_seed(0)
+    return models.get_model(name, weights=None)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
+    torch.save(network("resnet50").state_dict(), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Any attempt to open a connection fails, torch.hub's own included."""
+    import socket
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError(f"a connection was tried: {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+    yield
+
+
+def options(**values: object) -> TorchvisionOptions:
+    built = build_options(Torchvision, {"backbone": "resnet50", "size": 32, **values}, owner="torchvision")
+    assert isinstance(built, TorchvisionOptions)
+    return built
+
+
+def cubes(count: int = 3, size: int = 24) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.uniform(0.1, 0.9, (count, len(WAVELENGTHS), size, size)).astype(np.float32)
+
+
+def rows(extractor: Torchvision, data: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    valid = np.ones((len(data), *data.shape[2:]), dtype=bool) if valid is None else valid
+    return extractor(data, wavelengths=WAVELENGTHS, masks={"fov": valid})
+
+
+def test_rows_equal_the_network_run_by_hand(resnet: Path) -> None:
+    """The oracle: torchvision's own network, its classifier taken off, on a composite mixed by numpy."""
+    data = cubes(2, 34)
+    data[:, :, [0, -1]], data[..., [0, -1]] = 0.5, 0.5  # the rim is never measured, so it is made plain
+    model = network("resnet50").eval()
+    model.fc = torch.nn.Identity()
+    bands = [np.apply_along_axis(lambda s, at=at: np.interp(at, WAVELENGTHS, s), 1, data) for at in (640, 550, 460)]
+    picture = torch.from_numpy(np.stack(bands, axis=1).astype(np.float32))
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    extractor = Torchvision(options(weights=str(resnet)))
+    weights = composite_weights(WAVELENGTHS, (640, 550, 460))
+    given = extractor._inputs(data, np.ones((2, 34, 34), dtype=bool), weights)
+    with torch.inference_mode():
+        expected = torch.nn.functional.interpolate(picture, size=(32, 32), mode="bilinear", antialias=True)
+        features = model(given).numpy()
+    middle = (slice(None), slice(None), slice(4, -4), slice(4, -4))
+    torch.testing.assert_close(given[middle], ((expected - mean) / deviation)[middle], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(rows(extractor, data), features, rtol=1e-4, atol=1e-5)
+    assert features.shape == (2, 2048)
+
+
+def test_convnext_gives_768_features_from_safetensors(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "convnext.safetensors"
+    save_file(network("convnext_tiny").state_dict(), path)
+    found = rows(Torchvision(options(backbone="convnext_tiny", weights=str(path))), cubes(2))
+    assert found.shape == (2, 768)
+    assert np.isfinite(found).all()
+
+
+def test_inception_gives_2048_features_with_or_without_its_auxiliary_head(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        state = network("inception_v3").state_dict()
+    found = []
+    for name, kept in (("all", state), ("trunk", {k: v for k, v in state.items() if "AuxLogits" not in k})):
+        torch.save(kept, tmp_path / f"{name}.pth")
+        chosen = options(backbone="inception_v3", weights=str(tmp_path / f"{name}.pth"), size=96)
+        found.append(rows(Torchvision(chosen), cubes(1)))
+    assert found[0].shape == (1, 2048)
+    assert np.array_equal(*found)
+
+
+def test_the_surround_and_the_batch_change_nothing(resnet: Path) -> None:
+    extractor, data = Torchvision(options(weights=str(resnet))), cubes(3)
+    y, x = np.mgrid[:24, :24] - 11.5
+    valid = np.repeat((np.hypot(y, x) < 11)[None], 3, axis=0)
+    alone = rows(extractor, np.where(valid[:, None], data, np.nan), valid)
+    pad = ((0, 0), (6, 1), (3, 8))
+    wide = np.pad(np.where(valid[:, None], data, 7e3).astype(np.float32), ((0, 0), *pad))
+    np.testing.assert_allclose(rows(extractor, wide, np.pad(valid, pad)), alone, rtol=1e-5, atol=1e-5)
+    one_by_one = np.concatenate([rows(extractor, data[i : i + 1], valid[i : i + 1]) for i in range(3)])
+    np.testing.assert_allclose(one_by_one, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_no_valid_pixel_gives_a_row_of_nan(resnet: Path) -> None:
+    valid = np.ones((2, 24, 24), dtype=bool)
+    valid[1] = False
+    found = rows(Torchvision(options(weights=str(resnet))), cubes(2), valid)
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
+def test_the_range_shown_is_the_one_stated(resnet: Path) -> None:
+    data = cubes(1)
+    counts = rows(Torchvision(options(weights=str(resnet), low="100", high="1100")), data * 1000 + 100)
+    np.testing.assert_allclose(counts, rows(Torchvision(options(weights=str(resnet))), data), rtol=2e-3, atol=1e-4)
+
+
+def test_the_fingerprint_is_the_files_sha256(resnet: Path) -> None:
+    assert Torchvision(options(weights=str(resnet))).fingerprint() == hashlib.sha256(resnet.read_bytes()).hexdigest()
+
+
+def test_loading_draws_nothing_from_the_global_stream(resnet: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    rows(Torchvision(options(weights=str(resnet))), cubes(1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_without_weights_it_says_what_to_give() -> None:
+    with pytest.raises(HsevalError, match=r"torchvision\.weights=FILE"):
+        rows(Torchvision(options()), cubes(1))
+    with pytest.raises(HsevalError, match=r"nowhere\.pth: no such weights file"):
+        Torchvision(options(weights="nowhere.pth")).fingerprint()
+
+
+def spoilt(resnet: Path, how: str) -> object:
+    state = torch.load(resnet, weights_only=True)
+    if how == "missing":
+        del state["conv1.weight"]
+    elif how == "unknown":
+        state["extra.weight"] = torch.zeros(1)
+    elif how == "shape":
+        state["conv1.weight"] = torch.zeros(64, 4, 7, 7)
+    return [1, 2] if how == "list" else state
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("missing", "lacks 1 tensors, 'conv1.weight'"),
+        ("unknown", "has unknown 1 tensors, 'extra.weight'"),
+        ("shape", r"'conv1.weight' of resnet50 has shape \(64, 4, 7, 7\), expected \(64, 3, 7, 7\)"),
+        ("list", "holds no state dict"),
+    ],
+)
+def test_weights_of_something_else_are_refused_in_one_line(resnet: Path, tmp_path: Path, how: str, told: str) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(spoilt(resnet, how), path)
+    with pytest.raises(HsevalError, match=told) as caught:
+        rows(Torchvision(options(weights=str(path))), cubes(1))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_that_is_no_state_dict_is_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(b"not weights at all")
+    with pytest.raises(HsevalError, match="can't be read as a state dict") as caught:
+        rows(Torchvision(options(weights=str(path))), cubes(1))
+    assert "\n" not in str(caught.value)
+
+
+class Payload:
+    """Runs when unpickled by a careless loader."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("unpickled"),)
+
+
+def test_code_in_a_weights_file_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"conv1.weight": Payload()}, "weights.pth")
+    with pytest.raises(HsevalError, match="can't be read as a state dict"):
+        rows(Torchvision(options(weights="weights.pth")), cubes(1))
+    assert not Path("unpickled").exists()
+
+
+def test_a_composite_beyond_the_bands_is_refused() -> None:
+    with pytest.raises(HsevalError, match="440 nm lies outside the bands"):
+        composite_weights(WAVELENGTHS, (640, 550, 440))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [({"composite": "640,550"}, "expected 3"), ({"low": 1, "high": 1}, "not above"), ({"size": 8}, "at least 32")],
+)
+def test_options_that_make_no_picture_are_refused(values: dict[str, object], told: str) -> None:
+    with pytest.raises(HsevalError, match=told):
+        options(**values)

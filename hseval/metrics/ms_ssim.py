@@ -143,7 +143,7 @@ def data_range_of(quantiles: NDArray[Any]) -> Array:
     span = high - low
     if not span.max() > 0:
         raise NotComputable("the reference's values are all the same, so there is no data range")
-    return np.maximum(span, FLOOR * span.max())
+    return np.asarray(np.maximum(span, FLOOR * span.max()))
 
 
 def common_scales(*sets: Rows) -> int:

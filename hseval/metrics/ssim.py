@@ -11,20 +11,20 @@ well (fewer where there are fewer bands), and one map for the whole cube; bands 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hseval.errors import HsevalError, NotComputable
-from hseval.metrics.ssim_fields import WINDOW, bounding_box, scales_for, valid_pixels, windows_by_scale
-from hseval.metrics.ssim_maps import Fan, Level, level_terms
+from hseval.metrics.ssim_fields import bounding_box, scales_for, scales_within, valid_pixels
+from hseval.metrics.ssim_levels import levels
+from hseval.metrics.ssim_maps import Fan, level_terms
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["all_fans", "all_pairs", "block_terms", "ms_ssim", "pair_terms", "scales_for", "scales_within", "weights_for"]
+__all__ = [
+    "Terms", "all_fans", "all_pairs", "block_terms", "ms_ssim", "pair_terms", "scales_for", "scales_within", "weights_for",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -92,7 +92,7 @@ def ms_ssim(
     valid_a, valid_b = valid_pixels(a, field_a), valid_pixels(b, field_b)
     box = bounding_box(valid_a & valid_b)
     a, b, valid_a, valid_b = a[..., *box], b[..., *box], valid_a[:, *box], valid_b[:, *box]
-    scales = scales or scales_within(np.concatenate([valid_a, valid_b]), _facing(len(a)))
+    scales = scales or scales_within(np.concatenate([valid_a, valid_b]), _pairs(_facing(len(a))))
     values = []
     size = max(1, BATCH // (2 * a[0].size))
     for first in range(0, len(a), size):
@@ -118,7 +118,7 @@ def all_pairs(
     """
     cubes, valid = _cut(cubes, fields)
     fans = all_fans(len(cubes))
-    scales = scales or scales_within(valid, fans)
+    scales = scales or scales_within(valid, _pairs(fans))
     terms = pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
     matrix = np.eye(len(cubes))
     left, right = np.triu_indices(len(cubes), 1)
@@ -135,7 +135,7 @@ def block_terms(
     """
     try:
         cubes, valid = _cut(cubes, fields)
-        scales = scales_within(valid, all_fans(len(cubes)), every=False)
+        scales = scales_within(valid, _pairs(all_fans(len(cubes))), every=False)
     except NotComputable:
         return []
     fans = all_fans(len(cubes))
@@ -166,43 +166,13 @@ def pair_terms(
     last = scales - 1
     found = [
         level_terms(level, fans, volume=volume, luminance=every or index == last)
-        for index, level in enumerate(_levels(cubes, data_range, valid, scales))
+        for index, level in enumerate(levels(cubes, data_range, valid, scales))
     ]
     plane = np.stack([terms[0] for terms in found], axis=1)
     if not volume:
         return [Terms(*plane)]
     deep = np.stack([terms[1] for terms in found], axis=1)
     return [Terms(*plane), Terms(*deep.mean(axis=-1, keepdims=True))]
-
-
-def scales_within(valid: BoolArray, fans: Sequence[Fan], *, every: bool = True) -> int:
-    """Return the largest number of scales at which every pair has a window inside both fields.
-
-    A pair that has none at the finest scale has no value at all, and does not decide.
-
-    Args:
-        valid: bool ``(n, y, x)``, cut to the box that matters.
-        fans: the pairs.
-        every: False: at which at least one pair has a window.
-
-    Raises:
-        NotComputable: the images are smaller than a window, or no pair has a window.
-    """
-    if scales_for(valid.shape[1:]) == 0:
-        size = " x ".join(map(str, valid.shape[1:]))
-        raise NotComputable(f"MS-SSIM takes at least {WINDOW} x {WINDOW} px inside both fields of view, found {size}")
-    pairs = [(fan.left, right) for fan in fans for right in range(fan.start, fan.stop)]
-    scales = 0
-    for windows in windows_by_scale(valid):
-        held = [windows is None or bool((windows[i] & windows[j]).any()) for i, j in pairs]
-        if scales == 0:
-            pairs = [pair for pair, has in zip(pairs, held, strict=True) if has]
-            if not pairs:
-                raise NotComputable(f"no window of {WINDOW} px lies inside both fields of view")
-        elif not (all(held) if every else any(held)):
-            break
-        scales += 1
-    return scales
 
 
 def _cut(cubes: NDArray[Any], fields: NDArray[Any] | None) -> tuple[NDArray[Any], BoolArray]:
@@ -222,49 +192,5 @@ def _facing(n: int) -> list[Fan]:
     return [Fan(i, n + i, n + i + 1) for i in range(n)]
 
 
-def _levels(
-    cubes: NDArray[Any], data_range: float | NDArray[Any], valid: BoolArray, scales: int
-) -> Iterator[Level]:
-    """Yield the cubes at each scale, finest first, in units of the data range and less their bands' means."""
-    import torch
-
-    images, shift = _normalised(cubes, data_range, None if valid.all() else torch.from_numpy(~valid.transpose(1, 0, 2))[:, :, None])
-    for index, windows in enumerate(windows_by_scale(valid)[:scales]):
-        if index:
-            images = _halved(images, shift)
-        yield Level(images, shift, None if windows is None else torch.from_numpy(windows.transpose(1, 0, 2)[:, :, None].copy()))
-
-
-def _normalised(
-    cubes: NDArray[Any], data_range: float | NDArray[Any], invalid: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the cubes as a tensor of its own, over the data range and less a shift by band, and the shift."""
-    import torch
-
-    bands = cubes.shape[1]
-    span = np.broadcast_to(np.asarray(data_range, dtype=np.float64).reshape(-1, 1), (bands, 1))
-    if not (np.isfinite(span).all() and (span > 0).all()):
-        raise HsevalError(f"data range {np.ravel(data_range)}: expected numbers above 0")
-    dtype = torch.float64 if cubes.dtype == np.float64 else torch.float32
-    images = torch.from_numpy(cubes.transpose(2, 0, 1, 3)).to(dtype, copy=True, memory_format=torch.contiguous_format)
-    images.div_(torch.from_numpy(span.copy()).to(dtype))
-    if invalid is not None:
-        images.masked_fill_(invalid, 0.0)
-    counted = images[:, :, 0].numel() - (0 if invalid is None else int(invalid.sum()))
-    shift = (images.sum(dim=(0, 1, 3), dtype=torch.float64) / max(counted, 1)).to(dtype)[:, None]
-    images.sub_(shift)
-    if invalid is not None:
-        images.masked_fill_(invalid, 0.0)
-    return images, shift
-
-
-def _halved(images: Tensor, shift: Tensor) -> Tensor:
-    """Return 2 x 2 means; before that, an odd side gets a first row of zeros, which in shifted values are -shift."""
-    height, n, bands, width = images.shape
-    odd_y, odd_x = height % 2, width % 2
-    if odd_y or odd_x:
-        padded = (-shift).expand(height + odd_y, n, bands, width + odd_x).clone()
-        padded[odd_y:, :, :, odd_x:] = images
-        images = padded
-    rows = images[0::2] + images[1::2]
-    return (rows[..., 0::2] + rows[..., 1::2]).mul_(0.25)
+def _pairs(fans: Sequence[Fan]) -> list[tuple[int, int]]:
+    return [(fan.left, right) for fan in fans for right in range(fan.start, fan.stop)]

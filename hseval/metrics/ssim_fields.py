@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def windows_by_scale(fields: BoolArray) -> list[BoolArray | None]:
     """Return, by scale, which windows lie inside the fields; None where all do.
 
     A coarse pixel is valid where all its fine pixels are. An odd side is padded by a row of zeros before it is
-    halved (see :mod:`hseval.metrics.ssim_maps`); only an image without invalid pixels counts that row, as the
+    halved (see :mod:`hseval.metrics.ssim_levels`); only an image without invalid pixels counts that row, as the
     common definition for full images does.
 
     Args:
@@ -65,6 +66,36 @@ def windows_by_scale(fields: BoolArray) -> list[BoolArray | None]:
     return levels
 
 
+def scales_within(valid: BoolArray, pairs: Iterable[tuple[int, int]], *, every: bool = True) -> int:
+    """Return the largest number of scales at which every pair has a window inside both fields.
+
+    A pair that has none at the finest scale has no value at all, and does not decide.
+
+    Args:
+        valid: bool ``(n, y, x)``, cut to the box that matters.
+        pairs: which images are paired.
+        every: False: at which at least one pair has a window.
+
+    Raises:
+        NotComputable: the images are smaller than a window, or no pair has a window.
+    """
+    if scales_for(valid.shape[1:]) == 0:
+        size = " x ".join(map(str, valid.shape[1:]))
+        raise NotComputable(f"MS-SSIM takes at least {WINDOW} x {WINDOW} px inside both fields of view, found {size}")
+    pairs = list(pairs)
+    scales = 0
+    for windows in windows_by_scale(valid):
+        held = [windows is None or bool((windows[i] & windows[j]).any()) for i, j in pairs]
+        if scales == 0:
+            pairs = [pair for pair, has in zip(pairs, held, strict=True) if has]
+            if not pairs:
+                raise NotComputable(f"no window of {WINDOW} px lies inside both fields of view")
+        elif not (all(held) if every else any(held)):
+            break
+        scales += 1
+    return scales
+
+
 def windows_inside(fields: BoolArray) -> BoolArray:
     """Return ``(n, y - 10, x - 10)``: the windows, by their top left pixel, all of whose pixels are valid."""
     invalid = np.zeros((len(fields), fields.shape[1] + 1, fields.shape[2] + 1), dtype=np.int32)
@@ -74,9 +105,9 @@ def windows_inside(fields: BoolArray) -> BoolArray:
     return np.asarray(inside + invalid[:, :-size, :-size] == 0)
 
 
-def _halved(fields: BoolArray, full: BoolArray) -> BoolArray:
+def _halved(fields: BoolArray, full: NDArray[Any]) -> BoolArray:
     n, y, x = fields.shape
-    padded = np.empty((n, y + y % 2, x + x % 2), dtype=bool)
+    padded: BoolArray = np.empty((n, y + y % 2, x + x % 2), dtype=np.bool_)
     padded[:] = full[:, None, None]
     padded[:, y % 2 :, x % 2 :] = fields
     return np.asarray(padded.reshape(n, (y + 1) // 2, 2, (x + 1) // 2, 2).all(axis=(2, 4)))

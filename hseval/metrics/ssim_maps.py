@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 at the data range L = 1
-CACHED = 1 << 18  # values that one map of a strip may hold
+CACHED = 1 << 19  # values that one map of a strip may hold
 ROWS = 54  # of windows that a strip may hold
 
 

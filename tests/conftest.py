@@ -72,7 +72,8 @@ def texture_set(
         base = 0.4 + 0.08 * (base - base.mean()) / base.std() + rng.normal(0, 0.01, (size, size))
         spectrum = np.exp(-(((nm - rng.normal(640, 15)) / 220) ** 2)) * rng.normal(1, 0.06)
         masks["bright"][i], masks["dark"][i] = base > 0.46, base < 0.34
-        cubes[i] = gain * spectrum[:, None, None] * base + rng.normal(0, 0.003, (bands, size, size))
+        tint = np.exp(-(((nm - 820) / 150) ** 2))[:, None, None] * 0.1 * np.roll(base, size // 3, axis=1)
+        cubes[i] = gain * (spectrum[:, None, None] * base + tint) + rng.normal(0, 0.003, (bands, size, size))
     if field:
         round_field = (x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.23
         cubes[:, :, ~round_field] = 0

@@ -22,9 +22,7 @@ from hseval.metrics.ssim_fields import bounding_box, scales_for, scales_within, 
 from hseval.metrics.ssim_levels import levels
 from hseval.metrics.ssim_maps import Fan, level_terms
 
-__all__ = [
-    "Terms", "all_fans", "all_pairs", "block_terms", "ms_ssim", "pair_terms", "scales_for", "scales_within", "weights_for",
-]  # fmt: skip
+__all__ = ["Terms", "all_pairs", "block_terms", "ms_ssim", "pair_terms", "scales_for", "weights_for"]
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -116,6 +114,8 @@ def all_pairs(
 
     Arguments, errors and values as for :func:`ms_ssim`; ``fields`` is bool ``(n, y, x)``.
     """
+    if len(cubes) < 2:
+        return np.eye(len(cubes))
     cubes, valid = _cut(cubes, fields)
     fans = all_fans(len(cubes))
     scales = scales or scales_within(valid, _pairs(fans))

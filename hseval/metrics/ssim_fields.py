@@ -29,7 +29,8 @@ def scales_for(shape: tuple[int, int]) -> int:
 
 def valid_pixels(cubes: NDArray[Any], fields: BoolArray | None) -> BoolArray:
     """Return where ``(n, band, y, x)`` cubes are inside their fields ``(n, y, x)`` and finite in every band."""
-    finite: BoolArray = np.isfinite(cubes.sum(axis=1))  # a sum is not finite where any band is not
+    with np.errstate(invalid="ignore"):
+        finite = np.asarray(np.isfinite(cubes.sum(axis=1)))  # a sum is not finite where any band is not
     return finite if fields is None else finite & np.asarray(fields, dtype=bool)
 
 
@@ -58,7 +59,7 @@ def windows_by_scale(fields: BoolArray) -> list[BoolArray | None]:
     Returns:
         Arrays ``(n, y - 10, x - 10)``, each for the y and x of its scale, for as many scales as the shape allows.
     """
-    full = fields.all(axis=(1, 2))
+    full = np.asarray(fields.all(axis=(1, 2)))
     levels: list[BoolArray | None] = []
     for _ in range(scales_for(fields.shape[1:])):
         levels.append(None if fields.all() else windows_inside(fields))

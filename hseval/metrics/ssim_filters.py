@@ -52,8 +52,7 @@ class Filters:
 
     def plane(self, images: Tensor, *, less: Tensor) -> Tensor:
         """Return the filtered ``(y - 10, n, band, x - 10)`` minus ``less``, in the memory of ``less``."""
-        height, n, bands, width = images.shape
-        lines = self._down(images.view(height, -1)).view(-1, width)
+        lines = self._down(images.view(len(images), -1)).view(-1, images.shape[-1])
         flat = less.view(-1, self.columns)
         wide = self.across.shape[1]
         for left in range(0, self.columns, wide):

@@ -20,8 +20,6 @@ def levels(
     cubes: NDArray[Any], data_range: float | NDArray[Any], valid: BoolArray, scales: int
 ) -> Iterator[Level]:
     """Yield the cubes at each scale, finest first, in units of the data range and less their bands' means."""
-    import torch
-
     images, shift = _normalised(cubes, data_range, None if valid.all() else _rows_first(~valid))
     for index, windows in enumerate(windows_by_scale(valid)[:scales]):
         if index:

@@ -1,0 +1,181 @@
+"""``ms-ssim``: rows of blocks, the data range, the number of scales, and how the score reacts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from hseval.errors import HsevalError, NotComputable
+from hseval.extractors.values import quantiles
+from hseval.hookspecs import Needs
+from hseval.metrics.ms_ssim import FLOOR, MsSsim, common_scales, data_range_of
+from hseval.metrics.ssim import all_pairs
+from hseval.options import build_options
+from hseval.rows import Rows
+from hseval.testing import check_metric
+
+BANDS = 4
+
+
+def cubes(n, size=48, *, seed=0, common=0.5):
+    """Textured cubes of which a share ``common`` is the same in all."""
+    rng = np.random.default_rng(seed)
+    noise = gaussian_filter(rng.normal(size=(n + 1, BANDS, size, size)), (0, 0, 2, 2))
+    noise /= noise.std()
+    return (common * noise[:1] + (1 - common) * noise[1:]).astype(np.float32)
+
+
+def rows(columns):
+    names = np.array([f"block-{i}" for i in range(len(next(iter(columns.values()))))])
+    return Rows(columns, names, names, names, np.arange(float(BANDS)))
+
+
+def reference(*sets):
+    return rows({"values/quantiles": np.stack([quantiles(cube.reshape(BANDS, -1)) for each in sets for cube in each])})
+
+
+REFERENCE = reference(cubes(6))
+
+
+def described(blocks, fields=None):
+    """The rows of blocks of cubes."""
+    fields = fields or [np.ones((len(block), *block.shape[2:]), dtype=bool) for block in blocks]
+    found = [
+        MsSsim().describe_block(block, field=field, reference=REFERENCE)
+        for block, field in zip(blocks, fields, strict=True)
+    ]
+    return rows({name: np.concatenate([row[name] for row in found]) for name in found[0]})
+
+
+def compare(real, fake):
+    return MsSsim().compare(real=real, fake=fake, rng=np.random.default_rng(0))
+
+
+def test_ms_ssim_keeps_the_contract_of_metrics():
+    check_metric(MsSsim)
+
+
+def test_a_row_holds_the_means_over_all_pairs_at_every_number_of_scales():
+    block = cubes(4)
+    row = MsSsim().describe_block(block, field=np.ones((4, 48, 48), dtype=bool), reference=REFERENCE)
+    above = np.triu_indices(4, 1)
+    span = data_range_of(REFERENCE["values/quantiles"])
+    for scales in (1, 2, 3):
+        for column, volume in (("ms-ssim/2d", False), ("ms-ssim/3d", True)):
+            expected = all_pairs(block, data_range=span, volume=volume, scales=scales)[above].mean()
+            assert row[column][0, scales - 1] == pytest.approx(expected, abs=1e-6)
+    assert row["ms-ssim/2d-by-band"].shape == (1, 5, BANDS)
+    np.testing.assert_allclose(row["ms-ssim/2d-by-band"].mean(axis=2), row["ms-ssim/2d"])
+    assert np.isnan(row["ms-ssim/2d"][0, 3:]).all()
+    np.testing.assert_array_equal(row["ms-ssim/pairs"], [[6, 6, 6, 0, 0]])
+
+
+def test_the_headline_is_the_difference_of_the_means_over_all_pairs():
+    real, fake = described([cubes(4), cubes(3, seed=1)]), described([cubes(2, seed=2), cubes(4, seed=3)])
+    parts = compare(real, fake)
+    means = [
+        np.average(each["ms-ssim/2d"][:, 2], weights=pairs) for each, pairs in ((real, (6, 3)), (fake, (1, 6)))
+    ]
+    assert parts.value == pytest.approx(abs(means[0] - means[1]), rel=1e-12)
+    assert parts.details["reference_2d"] == pytest.approx(means[0])
+    assert parts.details["samples_2d"] == pytest.approx(means[1])
+    assert parts.details["samples_pairs"] == 7
+    assert parts.details["scales"] == 3
+    gap = parts.details["samples_3d"] - parts.details["reference_3d"]
+    assert parts.details["difference_3d"] == pytest.approx(abs(gap))
+    assert len(parts.details["samples_2d_by_band"]) == BANDS
+
+
+def test_the_score_grows_with_collapse_and_with_scatter():
+    real = described([cubes(5, seed=seed) for seed in range(3)])
+
+    def values(shares):
+        return [compare(real, described([cubes(5, seed=s, common=c) for s in (7, 8, 9)])).value for c in shares]
+
+    assert np.all(np.diff(values([0.5, 0.6, 0.75, 0.9])) > 0)
+    assert np.all(np.diff(values([0.5, 0.4, 0.25, 0.0])) > 0)
+
+
+def test_equal_rows_score_zero_and_sides_can_be_swapped():
+    real, fake = described([cubes(4)]), described([cubes(4, seed=1, common=0.8)])
+    assert compare(real, real).value == 0
+    assert compare(real, fake).value == compare(fake, real).value
+
+
+def test_blocks_of_different_size_are_compared_at_the_scales_that_both_have():
+    real, fake = described([cubes(3, 96), cubes(3, 96, seed=1)]), described([cubes(3, 24, seed=2)])
+    related = MsSsim().relate(real=real, fake=fake, train=None)
+    assert [int(each["ms-ssim/scales"][0]) for each in related[:2]] == [2, 2]
+    parts = compare(real, fake)
+    assert parts.details["scales"] == 2
+    assert parts.details["reference_2d"] == pytest.approx(real["ms-ssim/2d"][:, 1].mean())
+
+
+def test_splits_keep_the_scales_of_the_whole_sets():
+    real, fake = described([cubes(2, 48)] * 3 + [cubes(2, 24)]), described([cubes(2, 48, seed=1)] * 4)
+    real, fake, _ = MsSsim().relate(real=real, fake=fake, train=None)
+    first = np.array([0, 1])
+    assert compare(real.take(first), fake.take(first)).details["scales"] == 2
+
+
+def test_a_block_without_a_common_window_counts_no_pair_and_does_not_set_the_scales():
+    field = np.zeros((2, 48, 48), dtype=bool)
+    field[0, :20, :20] = field[1, 25:, 25:] = True
+    blocks = [cubes(5, seed=seed) for seed in range(4)]
+    full = [np.ones((5, 48, 48), dtype=bool)] * 4
+    real = described([*blocks, cubes(2, seed=9)], [*full, field])
+    assert real["ms-ssim/pairs"][-1].sum() == 0
+    assert np.isnan(real["ms-ssim/2d"][-1]).all()
+    assert common_scales(real, described(blocks)) == 3
+    assert compare(real, described(blocks)).value == 0
+    with pytest.raises(NotComputable, match="no window of 11 px"):
+        compare(described([cubes(2)], [field]), described(blocks))
+
+
+def test_invalid_pixels_and_a_black_surround_change_no_row():
+    y, x = np.mgrid[:48, :48] - 23.5
+    field = np.broadcast_to(y**2 + x**2 < 22**2, (3, 48, 48))
+    block = np.where(field[:, None], cubes(3), np.nan)
+    edges = ((0, 0), (5, 12), (3, 0))
+    wide = np.pad(block, ((0, 0), *edges), constant_values=np.nan)
+    near = MsSsim().describe_block(block, field=field, reference=REFERENCE)
+    far = MsSsim().describe_block(wide, field=np.pad(field, edges), reference=REFERENCE)
+    for name, column in near.items():
+        np.testing.assert_allclose(far[name], column, atol=1e-6)
+
+
+def test_the_data_range_comes_from_the_reference_and_no_single_cube_decides():
+    usual = np.tile([0, 0.1, 0.2, 0.5, 0.8, 0.9, 1.0], (20, BANDS, 1))
+    np.testing.assert_allclose(data_range_of(usual), 0.8)
+    strange = usual.copy()
+    strange[0] *= 1000
+    np.testing.assert_allclose(data_range_of(strange), 0.8)
+    empty = usual.copy()
+    empty[3] = np.nan
+    np.testing.assert_allclose(data_range_of(empty), 0.8)
+
+
+def test_a_dead_band_gets_a_share_of_the_widest_range():
+    quantiles_by_cube = np.tile([0, 0.1, 0.2, 0.5, 0.8, 0.9, 1.0], (5, BANDS, 1))
+    quantiles_by_cube[:, 2] = 0.4
+    np.testing.assert_allclose(data_range_of(quantiles_by_cube), [0.8, 0.8, FLOOR * 0.8, 0.8])
+
+
+def test_a_reference_without_values_or_range_is_not_computable():
+    with pytest.raises(NotComputable, match="all the same"):
+        data_range_of(np.full((3, BANDS, 7), 0.5))
+    with pytest.raises(NotComputable, match="valid pixels"):
+        data_range_of(np.full((3, BANDS, 7), np.nan))
+
+
+def test_cubes_smaller_than_a_window_are_not_computable():
+    with pytest.raises(NotComputable, match="at least 11 x 11 px, found 8 x 48"):
+        MsSsim().describe_block(cubes(2)[:, :, :8], field=np.ones((2, 8, 48), dtype=bool), reference=REFERENCE)
+
+
+def test_the_number_of_pairs_is_an_option():
+    assert MsSsim().needs == Needs(rows=("values",), pairs=960)
+    assert MsSsim(MsSsim.Options(pairs=28)).needs.pairs == 28
+    with pytest.raises(HsevalError, match="pairs = 0"):
+        build_options(MsSsim, {"pairs": "0"}, owner="ms-ssim")

@@ -104,8 +104,8 @@ class _one_thread:  # noqa: N801 - reads as a statement: with _one_thread()
         import threadpoolctl
         import torch
 
+        self.threads = torch.get_num_threads()  # first: torch shares its pool with what is limited next
         self.limits = threadpoolctl.threadpool_limits(1)
-        self.threads = torch.get_num_threads()
         torch.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:

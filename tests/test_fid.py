@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hseval.errors import HsevalError, NotComputable
-from hseval.hookspecs import Needs
+from hseval.hookspecs import Needs, ScoreParts
 from hseval.metrics.fid import FLOOR, Fid, scale_of, standardised
 from hseval.metrics.frechet import frechet_distance
 from hseval.rows import Rows
 from hseval.testing import check_metric
 
+Array = NDArray[Any]
 
-def rows(features, extractor="scattering"):
+def rows(features: Array, extractor: str = "scattering") -> Rows:
     names = np.array([f"cube-{i}" for i in range(len(features))])
     return Rows({extractor: np.asarray(features, dtype=np.float32)}, names, names, names, np.arange(4.0))
 
 
-def features(n, d=12, *, seed=0, scale=1.0, mean=0.0):
+def features(n: int, d: int = 12, *, seed: int = 0, scale: float = 1.0, mean: Any = 0.0) -> Array:
     return np.random.default_rng(seed).normal(size=(n, d)) * scale + mean
 
 
-def compare(real, fake, metric=None, **options):
+def compare(real: Rows, fake: Rows, metric: Fid | None = None, **options: Any) -> ScoreParts:
     metric = metric or Fid(Fid.Options(**options))
     return metric.compare(real=real, fake=fake, rng=np.random.default_rng(0))
 
 
-def test_fid_keeps_the_contract_of_metrics():
+def test_fid_keeps_the_contract_of_metrics() -> None:
     check_metric(Fid)
 
 
-def test_the_value_is_the_distance_of_features_standardised_by_the_reference():
+def test_the_value_is_the_distance_of_features_standardised_by_the_reference() -> None:
     real, fake = rows(features(60)), rows(features(50, seed=1, scale=1.5, mean=0.3))
     a, b = (x["scattering"].astype(np.float64) for x in (real, fake))
     mean, deviation = a.mean(axis=0), a.std(axis=0, ddof=1)
@@ -42,7 +46,7 @@ def test_the_value_is_the_distance_of_features_standardised_by_the_reference():
     assert parts.details["extractor"] == "scattering"
 
 
-def test_gains_and_offsets_of_single_features_change_nothing():
+def test_gains_and_offsets_of_single_features_change_nothing() -> None:
     rng = np.random.default_rng(3)
     gains, offsets = rng.lognormal(0, 1, 12), rng.normal(size=12)
     real, fake = features(60), features(50, seed=1, scale=1.2)
@@ -50,13 +54,13 @@ def test_gains_and_offsets_of_single_features_change_nothing():
     assert compare(rows(real * gains + offsets), rows(fake * gains + offsets)).value == pytest.approx(plain, rel=1e-4)
 
 
-def test_a_collapsed_generator_scores_worse_than_pooled_deviations_would_show():
+def test_a_collapsed_generator_scores_worse_than_pooled_deviations_would_show() -> None:
     real, fake = rows(features(80)), rows(features(80, seed=1, scale=6.0))
     parts = compare(real, fake)
     assert parts.value > 0.5 * 12 * (6 - 1) ** 2
 
 
-def test_related_splits_share_the_full_reference_scale():
+def test_related_splits_share_the_full_reference_scale() -> None:
     real, fake = rows(features(40)), rows(features(40, seed=1))
     metric = Fid()
     whole, samples, train = metric.relate(real=real, fake=fake, train=fake)
@@ -72,7 +76,7 @@ def test_related_splits_share_the_full_reference_scale():
 
 
 @pytest.mark.parametrize("wobble", [0.0, 1e-12, 1e-7, 1e-3])
-def test_a_nearly_constant_feature_neither_explodes_nor_is_dropped(wobble):
+def test_a_nearly_constant_feature_neither_explodes_nor_is_dropped(wobble: float) -> None:
     rng = np.random.default_rng(0)
     real, fake = features(60), features(60, seed=1)
     real[:, 4], fake[:, 4] = 0.5 + wobble * rng.normal(size=60), 0.5 + 0.05 * rng.normal(size=60)
@@ -81,7 +85,7 @@ def test_a_nearly_constant_feature_neither_explodes_nor_is_dropped(wobble):
     assert base < value < base + 2 * (0.05 / FLOOR) ** 2
 
 
-def test_the_deviation_floor_leaves_constant_features_out_of_its_median():
+def test_the_deviation_floor_leaves_constant_features_out_of_its_median() -> None:
     real = np.c_[np.full((30, 50), 7.0), features(30, 5)]
     scale = scale_of(real)
     typical = np.median(real[:, 50:].std(axis=0, ddof=1))
@@ -89,7 +93,7 @@ def test_the_deviation_floor_leaves_constant_features_out_of_its_median():
     np.testing.assert_allclose(scale.deviation[50:], real[:, 50:].std(axis=0, ddof=1))
 
 
-def test_the_feature_that_differs_most_is_named_with_its_share():
+def test_the_feature_that_differs_most_is_named_with_its_share() -> None:
     real, fake = features(200), features(200, seed=1)
     fake[:, 7] += 5
     details = compare(rows(real), rows(fake)).details
@@ -97,7 +101,7 @@ def test_the_feature_that_differs_most_is_named_with_its_share():
     assert 0.9 < details["top_feature_share"] <= 1
 
 
-def test_another_extractor_is_an_option():
+def test_another_extractor_is_an_option() -> None:
     metric = Fid(Fid.Options(extractor="torchvision"))
     assert metric.needs == Needs(rows=("torchvision",))
     real, fake = (rows(features(20, seed=seed), "torchvision") for seed in (0, 1))
@@ -105,17 +109,17 @@ def test_another_extractor_is_an_option():
 
 
 @pytest.mark.parametrize(("n", "m", "side"), [(1, 9, "reference"), (9, 1, "sample"), (0, 9, "reference")])
-def test_too_few_cubes_are_not_computable(n, m, side):
+def test_too_few_cubes_are_not_computable(n: int, m: int, side: str) -> None:
     with pytest.raises(NotComputable, match=f"at least 2 {side} cubes"):
         compare(rows(features(n)), rows(features(m)))
 
 
-def test_a_reference_of_identical_cubes_is_not_computable():
+def test_a_reference_of_identical_cubes_is_not_computable() -> None:
     with pytest.raises(NotComputable, match="do not vary"):
         compare(rows(np.ones((9, 12))), rows(features(9)))
 
 
-def test_features_that_are_not_finite_are_an_error():
+def test_features_that_are_not_finite_are_an_error() -> None:
     fake = features(9)
     fake[2, 3] = np.nan
     with pytest.raises(HsevalError, match="fake: 1 of 9 rows"):

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from hseval.errors import HsevalError, NotComputable
 from hseval.extractors.values import quantiles
-from hseval.hookspecs import Needs
+from hseval.hookspecs import Needs, ScoreParts
 from hseval.metrics.ms_ssim import FLOOR, MsSsim, common_scales, data_range_of
 from hseval.metrics.ssim import all_pairs
 from hseval.options import build_options
 from hseval.rows import Rows
 from hseval.testing import check_metric
 
+Array = NDArray[Any]
+
 BANDS = 4
 
 
-def cubes(n, size=48, *, seed=0, common=0.5):
+def cubes(n: int, size: int = 48, *, seed: int = 0, common: float = 0.5) -> Array:
     """Textured cubes of which a share ``common`` is the same in all."""
     rng = np.random.default_rng(seed)
     noise = gaussian_filter(rng.normal(size=(n + 1, BANDS, size, size)), (0, 0, 2, 2))
@@ -26,19 +32,19 @@ def cubes(n, size=48, *, seed=0, common=0.5):
     return (common * noise[:1] + (1 - common) * noise[1:]).astype(np.float32)
 
 
-def rows(columns):
+def rows(columns: dict[str, Array]) -> Rows:
     names = np.array([f"block-{i}" for i in range(len(next(iter(columns.values()))))])
     return Rows(columns, names, names, names, np.arange(float(BANDS)))
 
 
-def reference(*sets):
+def reference(*sets: Array) -> Rows:
     return rows({"values/quantiles": np.stack([quantiles(cube.reshape(BANDS, -1)) for each in sets for cube in each])})
 
 
 REFERENCE = reference(cubes(6))
 
 
-def described(blocks, fields=None):
+def described(blocks: Sequence[Array], fields: Sequence[Array] | None = None) -> Rows:
     """The rows of blocks of cubes."""
     fields = fields or [np.ones((len(block), *block.shape[2:]), dtype=bool) for block in blocks]
     found = [
@@ -48,15 +54,15 @@ def described(blocks, fields=None):
     return rows({name: np.concatenate([row[name] for row in found]) for name in found[0]})
 
 
-def compare(real, fake):
+def compare(real: Rows, fake: Rows) -> ScoreParts:
     return MsSsim().compare(real=real, fake=fake, rng=np.random.default_rng(0))
 
 
-def test_ms_ssim_keeps_the_contract_of_metrics():
+def test_ms_ssim_keeps_the_contract_of_metrics() -> None:
     check_metric(MsSsim)
 
 
-def test_a_row_holds_the_means_over_all_pairs_at_every_number_of_scales():
+def test_a_row_holds_the_means_over_all_pairs_at_every_number_of_scales() -> None:
     block = cubes(4)
     row = MsSsim().describe_block(block, field=np.ones((4, 48, 48), dtype=bool), reference=REFERENCE)
     above = np.triu_indices(4, 1)
@@ -71,7 +77,7 @@ def test_a_row_holds_the_means_over_all_pairs_at_every_number_of_scales():
     np.testing.assert_array_equal(row["ms-ssim/pairs"], [[6, 6, 6, 0, 0]])
 
 
-def test_the_headline_is_the_difference_of_the_means_over_all_pairs():
+def test_the_headline_is_the_difference_of_the_means_over_all_pairs() -> None:
     real, fake = described([cubes(4), cubes(3, seed=1)]), described([cubes(2, seed=2), cubes(4, seed=3)])
     parts = compare(real, fake)
     means = [
@@ -87,23 +93,23 @@ def test_the_headline_is_the_difference_of_the_means_over_all_pairs():
     assert len(parts.details["samples_2d_by_band"]) == BANDS
 
 
-def test_the_score_grows_with_collapse_and_with_scatter():
+def test_the_score_grows_with_collapse_and_with_scatter() -> None:
     real = described([cubes(5, seed=seed) for seed in range(3)])
 
-    def values(shares):
+    def values(shares: list[float]) -> list[float]:
         return [compare(real, described([cubes(5, seed=s, common=c) for s in (7, 8, 9)])).value for c in shares]
 
     assert np.all(np.diff(values([0.5, 0.6, 0.75, 0.9])) > 0)
     assert np.all(np.diff(values([0.5, 0.4, 0.25, 0.0])) > 0)
 
 
-def test_equal_rows_score_zero_and_sides_can_be_swapped():
+def test_equal_rows_score_zero_and_sides_can_be_swapped() -> None:
     real, fake = described([cubes(4)]), described([cubes(4, seed=1, common=0.8)])
     assert compare(real, real).value == 0
     assert compare(real, fake).value == compare(fake, real).value
 
 
-def test_blocks_of_different_size_are_compared_at_the_scales_that_both_have():
+def test_blocks_of_different_size_are_compared_at_the_scales_that_both_have() -> None:
     real, fake = described([cubes(3, 96), cubes(3, 96, seed=1)]), described([cubes(3, 24, seed=2)])
     related = MsSsim().relate(real=real, fake=fake, train=None)
     assert [int(each["ms-ssim/scales"][0]) for each in related[:2]] == [2, 2]
@@ -112,14 +118,14 @@ def test_blocks_of_different_size_are_compared_at_the_scales_that_both_have():
     assert parts.details["reference_2d"] == pytest.approx(real["ms-ssim/2d"][:, 1].mean())
 
 
-def test_splits_keep_the_scales_of_the_whole_sets():
+def test_splits_keep_the_scales_of_the_whole_sets() -> None:
     real, fake = described([cubes(2, 48)] * 3 + [cubes(2, 24)]), described([cubes(2, 48, seed=1)] * 4)
     real, fake, _ = MsSsim().relate(real=real, fake=fake, train=None)
     first = np.array([0, 1])
     assert compare(real.take(first), fake.take(first)).details["scales"] == 2
 
 
-def test_a_block_without_a_common_window_counts_no_pair_and_does_not_set_the_scales():
+def test_a_block_without_a_common_window_counts_no_pair_and_does_not_set_the_scales() -> None:
     field = np.zeros((2, 48, 48), dtype=bool)
     field[0, :20, :20] = field[1, 25:, 25:] = True
     blocks = [cubes(5, seed=seed) for seed in range(4)]
@@ -133,7 +139,7 @@ def test_a_block_without_a_common_window_counts_no_pair_and_does_not_set_the_sca
         compare(described([cubes(2)], [field]), described(blocks))
 
 
-def test_invalid_pixels_and_a_black_surround_change_no_row():
+def test_invalid_pixels_and_a_black_surround_change_no_row() -> None:
     y, x = np.mgrid[:48, :48] - 23.5
     field = np.broadcast_to(y**2 + x**2 < 22**2, (3, 48, 48))
     block = np.where(field[:, None], cubes(3), np.nan)
@@ -145,7 +151,7 @@ def test_invalid_pixels_and_a_black_surround_change_no_row():
         np.testing.assert_allclose(far[name], column, atol=1e-6)
 
 
-def test_the_data_range_comes_from_the_reference_and_no_single_cube_decides():
+def test_the_data_range_comes_from_the_reference_and_no_single_cube_decides() -> None:
     usual = np.tile([0, 0.1, 0.2, 0.5, 0.8, 0.9, 1.0], (20, BANDS, 1))
     np.testing.assert_allclose(data_range_of(usual), 0.8)
     strange = usual.copy()
@@ -156,25 +162,25 @@ def test_the_data_range_comes_from_the_reference_and_no_single_cube_decides():
     np.testing.assert_allclose(data_range_of(empty), 0.8)
 
 
-def test_a_dead_band_gets_a_share_of_the_widest_range():
+def test_a_dead_band_gets_a_share_of_the_widest_range() -> None:
     quantiles_by_cube = np.tile([0, 0.1, 0.2, 0.5, 0.8, 0.9, 1.0], (5, BANDS, 1))
     quantiles_by_cube[:, 2] = 0.4
     np.testing.assert_allclose(data_range_of(quantiles_by_cube), [0.8, 0.8, FLOOR * 0.8, 0.8])
 
 
-def test_a_reference_without_values_or_range_is_not_computable():
+def test_a_reference_without_values_or_range_is_not_computable() -> None:
     with pytest.raises(NotComputable, match="all the same"):
         data_range_of(np.full((3, BANDS, 7), 0.5))
     with pytest.raises(NotComputable, match="valid pixels"):
         data_range_of(np.full((3, BANDS, 7), np.nan))
 
 
-def test_cubes_smaller_than_a_window_are_not_computable():
+def test_cubes_smaller_than_a_window_are_not_computable() -> None:
     with pytest.raises(NotComputable, match="at least 11 x 11 px, found 8 x 48"):
         MsSsim().describe_block(cubes(2)[:, :, :8], field=np.ones((2, 8, 48), dtype=bool), reference=REFERENCE)
 
 
-def test_the_number_of_pairs_is_an_option():
+def test_the_number_of_pairs_is_an_option() -> None:
     assert MsSsim().needs == Needs(rows=("values",), pairs=960)
     assert MsSsim(MsSsim.Options(pairs=28)).needs.pairs == 28
     with pytest.raises(HsevalError, match="pairs = 0"):

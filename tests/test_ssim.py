@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as peer
 from scipy.ndimage import correlate1d, gaussian_filter
 
@@ -14,10 +17,12 @@ from hseval.errors import HsevalError, NotComputable
 from hseval.metrics.ssim import all_pairs, block_terms, ms_ssim, scales_for, weights_for
 from hseval.metrics.ssim_filters import gaussian
 
+Array = NDArray[Any]
+
 C1, C2 = 0.01**2, 0.03**2
 
 
-def textures(n, bands, height, width, *, seed=0, smooth=2.0):
+def textures(n: int, bands: int, height: int, width: int, *, seed: int = 0, smooth: float = 2.0) -> Array:
     """Cubes in 0 ... 1 that share half of their structure."""
     rng = np.random.default_rng(seed)
     noise = rng.random((n + 1, bands, height, width))
@@ -26,25 +31,25 @@ def textures(n, bands, height, width, *, seed=0, smooth=2.0):
     return ((cubes - cubes.min()) / (cubes.max() - cubes.min())).astype(np.float32)
 
 
-def disc(size, radius):
+def disc(size: int, radius: float) -> Array:
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     return y**2 + x**2 <= radius**2
 
 
-def padded(array, top, bottom, left, right, value=0):
+def padded(array: Array, top: int, bottom: int, left: int, right: int) -> Array:
     edges = [(0, 0)] * (array.ndim - 2) + [(top, bottom), (left, right)]
-    return np.pad(array, edges, constant_values=value)
+    return np.pad(array, edges)
 
 
-def exact_window(bands):
+def exact_window(bands: int) -> torch.Tensor:
     """The Gaussian in float64 for pytorch-msssim, whose own is rounded to float32."""
     return torch.from_numpy(gaussian(11)).view(1, 1, 1, 11).repeat(bands, 1, 1, 1)
 
 
-def plain(a, b, scales, *, along=1, volume=False):
+def plain(a: Array, b: Array, scales: int, *, along: int = 1, volume: bool = False) -> float:
     """MS-SSIM of two full float64 cubes of even sides, written as it is defined; ``along`` is the bands' window."""
 
-    def mean(maps):
+    def mean(maps: Array) -> Array:
         for axis, size in ((0, along), (1, 11), (2, 11)):
             maps = correlate1d(maps, gaussian(size), axis=axis)
             maps = maps.take(range(size // 2, maps.shape[axis] - size // 2), axis=axis)
@@ -65,20 +70,20 @@ def plain(a, b, scales, *, along=1, volume=False):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 161, 161), (1, 1, 176, 203), (2, 2, 215, 180), (1, 5, 192, 192)])
-def test_full_images_agree_with_pytorch_msssim(shape):
+def test_full_images_agree_with_pytorch_msssim(shape: tuple[int, ...]) -> None:
     a, b = textures(shape[0], *shape[1:]), textures(*shape, seed=1)
     expected = peer(torch.from_numpy(a), torch.from_numpy(b), 1.0, size_average=False).numpy()
     np.testing.assert_allclose(ms_ssim(a, b, data_range=1.0), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(161, 161), (163, 190)])
-def test_float64_agrees_with_pytorch_msssim_to_rounding(size):
+def test_float64_agrees_with_pytorch_msssim_to_rounding(size: int) -> None:
     a, b = textures(2, 2, *size).astype(np.float64), textures(2, 2, *size, seed=1).astype(np.float64)
     expected = peer(*map(torch.from_numpy, (a, b)), 1.0, size_average=False, win=exact_window(2)).numpy()
     np.testing.assert_allclose(ms_ssim(a, b, data_range=1.0), expected, atol=1e-12, rtol=0)
 
 
-def test_all_pairs_agree_with_pytorch_msssim_and_with_single_pairs():
+def test_all_pairs_agree_with_pytorch_msssim_and_with_single_pairs() -> None:
     cubes = textures(5, 3, 171, 164)
     left, right = np.triu_indices(5, 1)
     matrix = all_pairs(cubes, data_range=1.0)
@@ -90,24 +95,24 @@ def test_all_pairs_agree_with_pytorch_msssim_and_with_single_pairs():
 
 
 @pytest.mark.parametrize(("size", "scales"), [(161, 5), (160, 4), (81, 4), (80, 3), (41, 3), (21, 2), (20, 1), (10, 0)])
-def test_the_number_of_scales_follows_from_the_shorter_side(size, scales):
+def test_the_number_of_scales_follows_from_the_shorter_side(size: int, scales: int) -> None:
     assert scales_for((size, 300)) == scales_for((300, size)) == scales
 
 
 @pytest.mark.parametrize(("size", "scales"), [(88, 4), (64, 3), (44, 3), (22, 2), (18, 1), (11, 1)])
-def test_small_images_have_fewer_scales_with_weights_that_sum_to_one(size, scales):
+def test_small_images_have_fewer_scales_with_weights_that_sum_to_one(size: int, scales: int) -> None:
     a, b = (textures(1, 2, size, size, seed=seed).astype(np.float64) for seed in (3, 4))
     assert weights_for(scales).sum() == pytest.approx(1, abs=1e-12)
     assert ms_ssim(a, b, data_range=1.0)[0] == pytest.approx(plain(a[0], b[0], scales), abs=1e-12)
 
 
-def test_images_smaller_than_a_window_are_refused_with_their_size():
-    with pytest.raises(NotComputable, match="at least 11 x 11 px.*found 10 x 64"):
+def test_images_smaller_than_a_window_are_refused_with_their_size() -> None:
+    with pytest.raises(NotComputable, match=r"at least 11 x 11 px.*found 10 x 64"):
         ms_ssim(*[textures(1, 1, 10, 64)] * 2, data_range=1.0)
 
 
 @pytest.mark.parametrize(("bands", "window"), [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5), (8, 5)])
-def test_the_3d_form_agrees_with_a_plain_implementation(bands, window):
+def test_the_3d_form_agrees_with_a_plain_implementation(bands: int, window: int) -> None:
     a, b = (textures(1, bands, 48, 64, seed=seed).astype(np.float64) for seed in (5, 6))
     slope = np.linspace(0, 1, bands)[:, None, None]
     a, b = a + slope, b + slope
@@ -117,7 +122,7 @@ def test_the_3d_form_agrees_with_a_plain_implementation(bands, window):
     np.testing.assert_allclose(single, ms_ssim(a, b, data_range=1.0, volume=True), atol=1e-6)
 
 
-def test_both_forms_of_a_block_agree_with_all_pairs_at_any_number_of_scales():
+def test_both_forms_of_a_block_agree_with_all_pairs_at_any_number_of_scales() -> None:
     cubes = textures(4, 6, 50, 62)
     left, right = np.triu_indices(4, 1)
     plane, volume = block_terms(cubes, data_range=1.0)
@@ -128,14 +133,14 @@ def test_both_forms_of_a_block_agree_with_all_pairs_at_any_number_of_scales():
 
 
 @pytest.mark.parametrize("volume", [False, True])
-def test_a_data_range_by_band_is_the_same_as_bands_brought_to_one_range(volume):
+def test_a_data_range_by_band_is_the_same_as_bands_brought_to_one_range(volume: bool) -> None:
     a, b = textures(2, 4, 48, 48), textures(2, 4, 48, 48, seed=1)
     gains = np.array([1.0, 20.0, 0.01, 3000.0], dtype=np.float32)
     scaled = ms_ssim(a * gains[:, None, None], b * gains[:, None, None], data_range=gains, volume=volume)
     np.testing.assert_allclose(scaled, ms_ssim(a, b, data_range=1.0, volume=volume), atol=1e-6)
 
 
-def test_a_far_offset_costs_no_precision():
+def test_a_far_offset_costs_no_precision() -> None:
     a, b = textures(1, 2, 64, 64), textures(1, 2, 64, 64, seed=1)
     offset = 4096.0  # float32 keeps 1 / 2048 there: rounded first, so that both sides see the same values
     a, b = ((x * 64).round() / 64 for x in (a, b))
@@ -145,7 +150,7 @@ def test_a_far_offset_costs_no_precision():
 
 
 @pytest.mark.parametrize("volume", [False, True])
-def test_identical_images_score_one_and_order_does_not_matter(volume):
+def test_identical_images_score_one_and_order_does_not_matter(volume: bool) -> None:
     a, b = textures(2, 5, 64, 50), textures(2, 5, 64, 50, seed=1)
     np.testing.assert_allclose(ms_ssim(a, a, data_range=1.0, volume=volume), 1, atol=1e-6)
     forth, back = ms_ssim(a, b, data_range=1.0, volume=volume), ms_ssim(b, a, data_range=1.0, volume=volume)
@@ -154,7 +159,7 @@ def test_identical_images_score_one_and_order_does_not_matter(volume):
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.integers(11, 40), st.integers(11, 40), st.integers(1, 6))
-def test_values_lie_between_zero_and_one(seed, height, width, bands):
+def test_values_lie_between_zero_and_one(seed: int, height: int, width: int, bands: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.random((2, 2, bands, height, width), dtype=np.float32)
     for volume in (False, True):
@@ -162,14 +167,14 @@ def test_values_lie_between_zero_and_one(seed, height, width, bands):
         assert np.all((values >= 0) & (values <= 1 + 1e-6))
 
 
-def test_negative_contrast_terms_are_clamped_and_never_become_nan():
+def test_negative_contrast_terms_are_clamped_and_never_become_nan() -> None:
     a = textures(1, 2, 176, 176)
     inverted = ms_ssim(a, 1 - a, data_range=1.0)
     np.testing.assert_array_equal(inverted, 0)
 
 
 @pytest.mark.parametrize("volume", [False, True])
-def test_similarity_falls_with_noise_and_with_blur(volume):
+def test_similarity_falls_with_noise_and_with_blur(volume: bool) -> None:
     cube = textures(1, 5, 64, 64, smooth=1.0)
     noise = np.random.default_rng(0).normal(size=cube.shape).astype(np.float32)
     noisy = [ms_ssim(cube, cube + dose * noise, data_range=1.0, volume=volume)[0] for dose in (0, 0.02, 0.05, 0.1, 0.2)]
@@ -183,7 +188,7 @@ def test_similarity_falls_with_noise_and_with_blur(volume):
 
 @pytest.mark.parametrize("volume", [False, True])
 @pytest.mark.parametrize("edges", [(0, 0, 0, 1), (1, 0, 0, 0), (3, 8, 5, 2), (40, 0, 17, 31)])
-def test_a_black_surround_of_any_size_changes_nothing(edges, volume):
+def test_a_black_surround_of_any_size_changes_nothing(edges: tuple[int, int, int, int], volume: bool) -> None:
     cubes, fields = textures(3, 5, 90, 90), np.stack([disc(90, radius) for radius in (44, 42, 39)])
     cubes = cubes * fields[:, None]
     wide, wide_fields = padded(cubes, *edges), padded(fields, *edges)
@@ -196,7 +201,7 @@ def test_a_black_surround_of_any_size_changes_nothing(edges, volume):
     np.testing.assert_allclose(surrounded, pair, atol=1e-6)
 
 
-def test_a_full_field_with_a_black_surround_scores_as_the_bare_image():
+def test_a_full_field_with_a_black_surround_scores_as_the_bare_image() -> None:
     a, b = textures(2, 2, 53, 61), textures(2, 2, 53, 61, seed=1)
     field = padded(np.ones((2, 53, 61), dtype=bool), 9, 4, 2, 7)
     wide = ms_ssim(padded(a, 9, 4, 2, 7), padded(b, 9, 4, 2, 7), data_range=1.0, field_a=field, field_b=field)
@@ -204,7 +209,7 @@ def test_a_full_field_with_a_black_surround_scores_as_the_bare_image():
 
 
 @pytest.mark.parametrize("volume", [False, True])
-def test_what_lies_outside_the_fields_is_never_counted(volume):
+def test_what_lies_outside_the_fields_is_never_counted(volume: bool) -> None:
     cubes, fields = textures(3, 5, 80, 80), np.stack([disc(80, 39)] * 3)
     fields[:, 38:42, 38:42] = False  # an instrument's stop
     clean = all_pairs(cubes, data_range=1.0, fields=fields, volume=volume)
@@ -217,7 +222,7 @@ def test_what_lies_outside_the_fields_is_never_counted(volume):
     np.testing.assert_allclose(all_pairs(dirty, data_range=1.0, volume=volume), clean, atol=1e-6)
 
 
-def test_one_nan_in_one_band_invalidates_the_pixel_in_all():
+def test_one_nan_in_one_band_invalidates_the_pixel_in_all() -> None:
     cubes = textures(2, 3, 40, 40)
     field = np.ones((2, 40, 40), dtype=bool)
     field[0, 12, 30] = False
@@ -228,7 +233,7 @@ def test_one_nan_in_one_band_invalidates_the_pixel_in_all():
     )
 
 
-def test_the_map_is_averaged_over_the_windows_inside_both_fields():
+def test_the_map_is_averaged_over_the_windows_inside_both_fields() -> None:
     a, b = (textures(1, 1, 40, 40, seed=seed).astype(np.float64) for seed in (0, 1))
     field_a, field_b = np.zeros((2, 1, 40, 40), dtype=bool)
     field_a[:, 2:30, 4:], field_b[:, :33, :27] = True, True
@@ -236,7 +241,7 @@ def test_the_map_is_averaged_over_the_windows_inside_both_fields():
     assert value[0] == pytest.approx(plain(a[0, :, 2:30, 4:27], b[0, :, 2:30, 4:27], 1), abs=1e-12)
 
 
-def test_fields_without_room_at_a_coarse_scale_take_fewer_scales_for_the_whole_set():
+def test_fields_without_room_at_a_coarse_scale_take_fewer_scales_for_the_whole_set() -> None:
     a, b = textures(2, 2, 100, 100), textures(2, 2, 100, 100, seed=1)
     wide, narrow = np.ones((100, 100), dtype=bool), np.zeros((100, 100), dtype=bool)
     narrow[:, 20:50] = True  # room for 11 px at 1 and at 1/2 of the size
@@ -246,7 +251,7 @@ def test_fields_without_room_at_a_coarse_scale_take_fewer_scales_for_the_whole_s
     assert np.isfinite(mixed).all()
 
 
-def test_a_pair_without_a_common_window_has_no_value_and_no_say():
+def test_a_pair_without_a_common_window_has_no_value_and_no_say() -> None:
     a, b = textures(2, 2, 64, 64), textures(2, 2, 64, 64, seed=1)
     field = np.ones((2, 64, 64), dtype=bool)
     field[1] = False
@@ -256,7 +261,7 @@ def test_a_pair_without_a_common_window_has_no_value_and_no_say():
     assert np.isnan(values[1])
 
 
-def test_a_set_without_a_common_window_is_refused():
+def test_a_set_without_a_common_window_is_refused() -> None:
     a, b = textures(2, 2, 64, 64), textures(2, 2, 64, 64, seed=1)
     corners = np.zeros((2, 64, 64), dtype=bool)
     corners[0, :8, :8] = corners[1, 56:, 56:] = True
@@ -266,7 +271,7 @@ def test_a_set_without_a_common_window_is_refused():
         ms_ssim(a, b, data_range=1.0, field_a=corners, field_b=corners[::-1])
 
 
-def test_splitting_the_work_changes_nothing(monkeypatch):
+def test_splitting_the_work_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cubes, fields = textures(5, 6, 60, 70), np.stack([disc(70, 34)[5:65]] * 5)
     whole = {volume: all_pairs(cubes, data_range=1.0, fields=fields, volume=volume) for volume in (False, True)}
     monkeypatch.setattr("hseval.metrics.ssim_maps.CACHED", 5000)
@@ -277,11 +282,11 @@ def test_splitting_the_work_changes_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("data_range", [0.0, -1.0, np.nan, np.array([1.0, 0.0])])
-def test_a_data_range_that_is_not_above_zero_is_refused(data_range):
+def test_a_data_range_that_is_not_above_zero_is_refused(data_range: Any) -> None:
     with pytest.raises(HsevalError, match="data range"):
         ms_ssim(*[textures(1, 2, 20, 20)] * 2, data_range=data_range)
 
 
-def test_cubes_of_other_shapes_are_refused():
+def test_cubes_of_other_shapes_are_refused() -> None:
     with pytest.raises(HsevalError, match="shapes"):
         ms_ssim(textures(1, 2, 20, 20), textures(1, 2, 20, 21), data_range=1.0)

@@ -65,7 +65,7 @@ class Fid:
 
     def compare(
         self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> float | ScoreParts:
+    ) -> ScoreParts:
         """Return the distance, with its mean and covariance terms.
 
         Rows that :meth:`relate` has not seen are standardised by ``real``.

@@ -96,7 +96,7 @@ class MsSsim:
 
     def compare(
         self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> float | ScoreParts:
+    ) -> ScoreParts:
         """Return the absolute difference of the 2D means, with both means, the 3D form and bands.
 
         Raises:

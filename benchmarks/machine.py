@@ -43,7 +43,7 @@ def measure(contestants: Mapping[str, Callable[[], object]], repeats: int = 5) -
 def set_threads(count: int = 2) -> int:
     """Make torch, and every BLAS that is loaded, use ``count`` threads; return the count."""
     import torch
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     torch.set_num_threads(count)
     threadpool_limits(count)

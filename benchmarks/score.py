@@ -81,7 +81,8 @@ def watched(command: Sequence[str]) -> dict[str, float]:
 
 def library_bytes() -> float:
     """Return the resident bytes of a process that has imported the libraries and done nothing."""
-    code = f"{LIBRARIES}\nimport os\nprint(int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE'))"
+    code = f"{LIBRARIES}\nimport os\npages = int(open('/proc/self/statm').read().split()[1])\n"
+    code += "print(pages * os.sysconf('SC_PAGE_SIZE'))"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 

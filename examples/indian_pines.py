@@ -51,7 +51,7 @@ def every_nth_band(cube: Array, wavelengths: Array, shift: float = 0.0) -> tuple
     """Return 16 bands spread over the spectrum; with a shift (in bands), read off beside their nominal centres."""
     places = np.linspace(5, len(cube) - 6, BANDS).round()
     low = np.floor(places + shift).astype(int)
-    part = np.float32(places + shift - low)[:, None, None]
+    part = (places + shift - low).astype(np.float32)[:, None, None]
     return (1 - part) * cube[low] + part * cube[low + 1], wavelengths[places.astype(int)]
 
 

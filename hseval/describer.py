@@ -12,6 +12,7 @@ from hseval.cache import Cache
 from hseval.cubes import FIELD, CubeSet
 from hseval.errors import HsevalError
 from hseval.identity import content_hash, key, masks_hash, stamp
+from hseval.options import as_dict
 from hseval.plugins import plugins
 from hseval.prepare import Prepared, prepare
 
@@ -179,4 +180,4 @@ def _core(cube: Prepared) -> Columns:
 def _declared(extractor: Extractor, chosen: Chosen) -> Any:
     # Resolved options where the class keeps them, so that a default and the same value typed out share rows.
     options = getattr(extractor, "options", None)
-    return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(chosen.options)
+    return as_dict(options) or dict(chosen.options)

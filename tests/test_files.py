@@ -35,5 +35,5 @@ def test_a_missing_folder_and_a_folder_are_refused_before_work(tmp_path: Path) -
         check_writable(tmp_path / "no" / "report.json")
     with pytest.raises(HsevalError, match="is a folder"):
         check_writable(tmp_path)
-    with pytest.raises(HsevalError, match="can't be written|no permission"):
+    with pytest.raises(HsevalError, match=r"can't be written|no permission"):
         check_writable("/proc/report.json")

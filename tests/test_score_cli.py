@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from conftest import Outcome, hseval_process, saved, texture_set
 
-
 Run = Callable[..., Outcome]
 
 

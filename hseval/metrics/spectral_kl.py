@@ -67,7 +67,9 @@ class SpectralKL:
         """
         edges = shared_edges(real, self.options.bins)
         related = (
-            rows.adding({HISTOGRAM: relative_histograms(rows, edges, self.options.bins), RARE: rare(rows)})
+            without_levels(rows).adding(
+                {HISTOGRAM: relative_histograms(rows, edges, self.options.bins), RARE: rare(rows)}
+            )
             for rows in (real, fake)
         )
         return next(related), next(related), train
@@ -150,6 +152,11 @@ def relative_histograms(rows: Rows, edges: dict[str, NDArray[Any]], bins: int) -
         for band, cuts in enumerate(edges[name]):
             found[having, place, band] = bin_counts(levels[having, place, band], cuts) / levels.shape[3]
     return found
+
+
+def without_levels(rows: Rows) -> Rows:
+    """Drop the widest column, which the histograms replace, so that no split copies it."""
+    return dataclasses.replace(rows, columns={name: rows[name] for name in rows.columns if name != LEVELS})
 
 
 def rare(rows: Rows) -> NDArray[np.bool_]:

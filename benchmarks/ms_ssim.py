@@ -26,7 +26,7 @@ def main() -> None:
     """Measure, print and record."""
     set_threads(THREADS)
     cubes = np.random.default_rng(0).random((CUBES, BANDS, SIZE, SIZE), dtype=np.float32)
-    cubes = (cubes + cubes[:1]) / 2  # pairs have something in common
+    cubes = np.float32(0.5) * (cubes + cubes[:1])  # pairs have something in common
     pairs = list(itertools.combinations(range(CUBES), 2))
     difference = _compared(cubes, pairs)
     contestants: dict[str, Callable[[], object]] = {
@@ -64,7 +64,8 @@ def _compared(cubes: Any, pairs: list[tuple[int, int]]) -> float:
     """
     some = pairs[:: len(pairs) // PEER_PAIRS][:PEER_PAIRS]
     matrix = all_pairs(cubes, data_range=1.0)
-    difference = float(max(abs(matrix[pair] - value) for pair, value in zip(some, _peer(cubes, some, 1)(), strict=True)))
+    values = zip(some, _peer(cubes, some, 1)(), strict=True)
+    difference = float(max(abs(matrix[pair] - value) for pair, value in values))
     if difference > 1e-5:
         raise SystemExit(f"results differ by {difference:.2g}")
     return difference

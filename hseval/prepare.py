@@ -35,8 +35,8 @@ class Prepared:
 
 def valid_pixels(cube: Cube, field: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Return bool ``(y, x)``: inside the field of view (``field``, else the cube's own) and finite in every band."""
-    finite = np.isfinite(cube.data).all(axis=0)
-    return inside(cube, field) & np.asarray(finite, dtype=bool)
+    valid: NDArray[np.bool_] = inside(cube, field) & np.isfinite(cube.data).all(axis=0)
+    return valid
 
 
 def inside(cube: Cube, field: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:

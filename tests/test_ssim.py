@@ -274,7 +274,7 @@ def test_a_set_without_a_common_window_is_refused() -> None:
 def test_splitting_the_work_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cubes, fields = textures(5, 6, 60, 70), np.stack([disc(70, 34)[5:65]] * 5)
     whole = {volume: all_pairs(cubes, data_range=1.0, fields=fields, volume=volume) for volume in (False, True)}
-    monkeypatch.setattr("hseval.metrics.ssim_maps.CACHED", 5000)
+    monkeypatch.setattr("hseval.metrics.ssim_maps.RUN", 5000)
     monkeypatch.setattr("hseval.metrics.ssim.BATCH", 1)
     for volume, expected in whole.items():
         parts = all_pairs(cubes, data_range=1.0, fields=fields, volume=volume)

@@ -76,6 +76,10 @@ class Filters:
             held = self._held[name] = self.across.new_empty(size)
         return held[:size].view(shape)
 
+    def value(self, number: float) -> Tensor:
+        """Return a number as the tensor that torch's fused operations ask for."""
+        return self.across.new_tensor(number)
+
     def _down(self, images: Tensor) -> Tensor:
         """Filter ``(y, value)`` along y, a tile of rows at a time."""
         import torch

@@ -10,6 +10,7 @@ shift, and small numbers cancel less.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 at the data range L = 1
-CACHED = 1 << 19  # values that one map of a strip may hold
+RUN = 1 << 21  # values that the maps of one run of pairs may hold: more leave the cache, fewer cost overhead
 ROWS = 54  # of windows that a strip may hold
 
 
@@ -108,7 +109,7 @@ def _group_terms(level: Level, fans: Sequence[Fan], *, volume: bool, luminance: 
     rows = _rows_of_a_strip(bands, height, width)
     for top in range(0, height - WINDOW + 1, rows):
         strip = _strip(level, filters, top, rows, volume=volume, luminance=luminance)
-        for at, fan in _runs(fans, max(1, CACHED // strip.pixels[:, 0].numel())):
+        for at, fan in _runs(fans, max(1, RUN // strip.pixels[:, 0].numel())):
             counts[at] += _common_windows(strip, filters, fan)
             for total, maps in zip(sums, _maps(strip, filters, fan), strict=True):
                 _add_sums(total[:, at], maps, strip, filters, fan)
@@ -119,13 +120,13 @@ def _bands_at_once(level: Level, fans: Sequence[Fan]) -> int:
     """Return how many bands to take: independent in 2D, so as few as still keep the cache full."""
     height, _, bands, width = level.images.shape
     longest = max(fan.stop - fan.start for fan in fans)
-    return min(bands, max(1, CACHED // (longest * min(height, ROWS + WINDOW - 1) * width)))
+    return min(bands, max(1, RUN // (longest * min(height, ROWS + WINDOW - 1) * width)))
 
 
 def _rows_of_a_strip(bands: int, height: int, width: int) -> int:
-    """Return how many rows of windows a strip has: strips are even, and as tall as the cache and ROWS allow."""
+    """Return how many rows of windows a strip has: strips are even, and as tall as RUN and ROWS allow."""
     rows = height - WINDOW + 1
-    most = max(WINDOW, min(ROWS, CACHED // (bands * width) - WINDOW + 1))
+    most = max(WINDOW, min(ROWS, RUN // (bands * width) - WINDOW + 1))
     return -(-rows // -(-rows // most))
 
 
@@ -178,7 +179,8 @@ def _maps(strip: Strip, filters: Filters, fan: Fan) -> Iterator[_Maps]:
     import torch
 
     product = _combined(torch.mul, strip.pixels, fan, filters.scratch, "product")
-    less = _combined(torch.mul, strip.plane.mean, fan, filters.scratch, "covariance").sub_(C2 / 2)
+    products_less = functools.partial(torch.addcmul, filters.value(-C2 / 2))
+    less = _combined(products_less, strip.plane.mean, fan, filters.scratch, "covariance")
     covariance = filters.plane(product, less=less)
     if strip.volume is None:
         yield _Maps(covariance, strip.plane)
@@ -191,7 +193,7 @@ def _maps(strip: Strip, filters: Filters, fan: Fan) -> Iterator[_Maps]:
 
 
 def _add_sums(total: Tensor, maps: _Maps, strip: Strip, filters: Filters, fan: Fan) -> None:
-    """Add, to ``total`` ``(2, m, band)``, the sums over windows that :func:`level_terms` averages."""
+    """Add to ``total`` ``(2, m, band)`` the sums over windows that :func:`level_terms` averages."""
     import torch
 
     moments, scratch = maps.moments, filters.scratch

@@ -33,7 +33,7 @@ def default_path() -> Path:
     import platformdirs
 
     folder = os.environ.get("HSEVAL_CACHE") or platformdirs.user_cache_dir("hseval", appauthor=False)
-    return Path(folder) / "rows-1.sqlite"
+    return Path(folder) / "rows-2.sqlite"
 
 
 class Cache:
@@ -157,7 +157,7 @@ def _encode(columns: Columns) -> bytes:
     import numpy as np
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(column) for name, column in columns.items()})
+    return save({name: np.asarray(column, order="C") for name, column in columns.items()})
 
 
 def _decode(blob: bytes) -> Columns | None:

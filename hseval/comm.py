@@ -34,7 +34,7 @@ class Comm:
         import numpy as np
         from safetensors.numpy import load, save
 
-        payload = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        payload = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
         return [load(part) for part in self._gather_bytes(payload)]
 
     def agree(self, error: str | None) -> None:

@@ -14,14 +14,13 @@ from hseval.pairs import SIZE, describe_pairs
 from hseval.report import Score
 from hseval.run import Described, Run
 from hseval.seeds import stream
-from hseval.uncertainty import Split, mean_details, splits, spread, verdict
+from hseval.uncertainty import MINIMUM, Split, mean_details, splits, spread, verdict
 
 if TYPE_CHECKING:
     from hseval.hookspecs import Metric
     from hseval.rows import Rows
 
 SPLITS, QUICK_SPLITS = 16, 6
-NO_FLOOR = "no floor: too few independent real cubes to halve"
 
 Compare = Callable[["Rows", "Rows"], ScoreParts]
 
@@ -107,7 +106,8 @@ def _judged(metric: Metric, rows: Related, described: Described, run: Run) -> Sc
     values, floors = _over_splits(compare, rows, dealt)
     details = {**full.details, "full_value": full.value, "full_size": sizes, "splits": len(values)}
     if not values:
-        return Score(metric.name, full.value, None, None, metric.better, NO_FLOOR, sizes["samples"], details)
+        told = f"no floor: {_too_few(rows)}"
+        return Score(metric.name, full.value, None, None, metric.better, told, sizes["samples"], details)
     value, floor = ([parts.value for parts in each] for each in (values, floors))
     details |= {
         "spread": spread(value),
@@ -125,6 +125,15 @@ def _judged(metric: Metric, rows: Related, described: Described, run: Run) -> Sc
         n=rows.cubes(dealt[0].real),
         details=details,
     )
+
+
+def _too_few(rows: Related) -> str:
+    """Return which side leaves no splits of at least two rows a side."""
+    if len(rows.fake) < MINIMUM:
+        return "too few samples"
+    if len(np.unique(rows.real.groups)) < 2 * MINIMUM:
+        return "too few independent real cubes to halve"
+    return "halves are too small for it"
 
 
 def _comparison(metric: Metric, rows: Related, run: Run) -> Compare:

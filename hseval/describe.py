@@ -159,7 +159,7 @@ def _assembled(cubes: CubeSet, plan: Plan, done: Sequence[Described], computed: 
         )
     valid.sort(key=lambda cube: (_seen(cube), cube.masks, ids[cube.index]))
     index = np.array([cube.index for cube in valid], dtype=np.int64)
-    groups = cubes.groups or tuple(ALONE + cube for cube in ids)
+    groups = [group or ALONE + ids[i] for i, group in enumerate(cubes.groups or [None] * len(ids))]
     rows = Rows(
         columns=_columns(valid),
         ids=np.array([ids[i] for i in index]),

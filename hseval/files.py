@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
+import platform
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +23,15 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         HsevalError: the folder can't be written, or the disk is full.
     """
-    target = Path(path)
+    target = Path(path).resolve()  # through a link, to what it points to
     check_writable(target)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    _sweep(target)
+    temporary = target.with_name(f".{target.name}.{_writer()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
+        temporary.chmod(0o666 & ~_umask())  # some libraries write for the owner alone
         temporary.replace(target)
     except OSError as error:
         if error.errno not in WRITING:  # a reader's error inside the block is the reader's to tell
@@ -49,12 +53,43 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if target.is_dir():
         raise HsevalError(f"{target}: is a folder; give the name of a file")
+    if target.exists() and not target.is_file():
+        raise HsevalError(f"{target}: is a device or pipe; give the name of a regular file")
     folder = target.parent
     if not folder.is_dir():
         raise HsevalError(f"{target}: its folder {str(folder)!r} does not exist")
     if not os.access(folder, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
         raise HsevalError(f"{target}: no permission to write there")
     _probe(folder, target)
+
+
+def _writer() -> str:
+    return f"{platform.node()}-{os.getpid()}"
+
+
+def _sweep(target: Path) -> None:
+    """Remove what a killed process of this machine left half-written under this name."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(platform.node())}-*.part"):
+        process = left.name.rsplit("-", 2)[-2]
+        if process.isdigit() and not _alive(int(process)):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _probe(folder: Path, target: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import functools
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -59,7 +61,7 @@ def in_processes(
 
 def _pooled(describer: Describer, pending: collections.deque[list[int]], workers: int) -> Iterator[list[Described]]:
     pool = ProcessPoolExecutor(
-        max_workers=min(workers, len(pending)),
+        max_workers=min(workers, len(pending), max(2, os.cpu_count() or 1)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         initargs=(describer.cubes, describer.plan, describer.cache.path, describer.batch_size),
@@ -81,8 +83,17 @@ def _pooled(describer: Describer, pending: collections.deque[list[int]], workers
 def _start_worker(cubes: CubeSet, plan: Plan, cache: Path | None, batch_size: int) -> None:
     global _assignment  # noqa: PLW0603 - a process pool has no other place for per-worker state
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _one_thread().__enter__()
     _assignment = (cubes, plan, cache, batch_size)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, however it went (kill -9 gives it no chance to say so)."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 @functools.cache

@@ -17,6 +17,8 @@ from hseval.errors import HsevalError
 OUT_OF_ORDER = "wavelengths out of order: bands sorted by wavelength"
 _ROUNDING = 1e-9  # so that a difference of exactly the tolerance, in binary, still passes
 
+MOST_BANDS = 10_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Bands:
@@ -46,9 +48,11 @@ def parse_wavelengths(text: str) -> NDArray[np.float64]:
         return read_wavelengths(path)
     first, last, count = text.split(":")
     try:
-        centres = np.linspace(float(first), float(last), int(count))
+        centres = np.linspace(float(first), float(last), min(int(count), MOST_BANDS + 1))
     except ValueError:
         raise HsevalError(f"wavelengths: {text!r} is no range; expected FIRST:LAST:COUNT such as 450:905:16") from None
+    if len(centres) > MOST_BANDS:
+        raise HsevalError(f"wavelengths: {text!r} names {count} bands; at most {MOST_BANDS} are read")
     if len(centres) == 0 or not np.isfinite(centres).all():
         raise HsevalError(f"wavelengths: {text!r} names no band; expected FIRST:LAST:COUNT such as 450:905:16")
     return centres

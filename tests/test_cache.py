@@ -176,3 +176,16 @@ def test_the_cache_command_tells_and_clears(hseval: Callable[..., Outcome], own_
     assert " 6 rows" in told.out  # one a cube by the extractor, one by the core
     assert hseval("cache", "clear").status == 0
     assert " 0 rows" in hseval("cache", "info").out
+
+
+def test_a_partly_cached_set_gives_the_same_columns_as_a_fresh_one(tmp_path: Path) -> None:
+    cubes = texture_set(6)
+    with Cache(tmp_path / "rows.sqlite") as cache:
+        describe(cubes.subset([0, 2, 4]), plan(), cache=cache)
+        mixed = describe(cubes, plan(), cache=cache).rows
+    with Cache(None) as none:
+        fresh = describe(cubes, plan(), cache=none).rows
+    assert {name: column.shape for name, column in mixed.columns.items()} == {
+        name: column.shape for name, column in fresh.columns.items()
+    }
+    assert all((mixed[name] == fresh[name]).all() for name in fresh.columns)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,39 @@ def test_a_missing_folder_and_a_folder_are_refused_before_work(tmp_path: Path) -
         check_writable(tmp_path)
     with pytest.raises(HsevalError, match=r"can't be written|no permission"):
         check_writable("/proc/report.json")
+
+
+def test_devices_and_pipes_are_refused_and_stay(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(HsevalError, match="is a device or pipe"):
+        write_text(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom hseval.files import written_whole\n"
+        "with written_whole(sys.argv[1]) as part:\n    part.write_text('half')\n    os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "set.h5")], check=False, timeout=60)
+    assert len(list(tmp_path.iterdir())) == 1
+    with written_whole(tmp_path / "set.h5") as mine:
+        mine.write_text("mine")
+        write_text(tmp_path / "set.h5", "other")
+        assert mine.exists()
+        assert len(list(tmp_path.iterdir())) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["set.h5"]
+
+
+def test_others_may_read_what_a_library_wrote_for_its_owner_alone(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "weights") as part:
+        part.touch(mode=0o600)
+    assert (tmp_path / "weights").stat().st_mode & 0o777 == (tmp_path / "weights").stat().st_mode & 0o777 | 0o044

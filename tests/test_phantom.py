@@ -65,7 +65,7 @@ def test_the_default_is_sixteen_bands_over_450_to_905_nm_at_224_pixels() -> None
 
 
 def test_a_sample_has_four_bool_masks_inside_the_field_and_a_plain_id(eyes: list[Sample]) -> None:
-    assert [eye.id for eye in eyes] == [f"phantom-{index:06d}" for index in range(EYES)]
+    assert [eye.id for eye in eyes] == [f"phantom-1-{index:06d}" for index in range(EYES)]
     for eye in eyes:
         assert set(eye.masks) == {"artery", "vein", "onh", "fov"}
         for mask in eye.masks.values():
@@ -87,7 +87,7 @@ def test_values_are_reflectances_inside_the_field_and_zero_outside(eyes: list[Sa
 def test_eye_i_is_the_same_whatever_n_and_start(eyes: list[Sample]) -> None:
     noisy = phantom(noise=1.0)
     alone, longer = list(noisy.sample(3, seed=1, start=2)), list(noisy.sample(4, seed=1))
-    assert [sample.id for sample in alone] == ["phantom-000002"]
+    assert [sample.id for sample in alone] == ["phantom-1-000002"]
     assert same(alone[0], longer[2])
     assert same(next(phantom().sample(3, seed=1, start=2)), eyes[2])
     assert list(noisy.sample(2, seed=1, start=5)) == []

@@ -134,7 +134,7 @@ def test_ctrl_c_keeps_the_finished_rows_and_leaves_no_half_written_file(tmp_path
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
     )
-    database = own_cache / "rows-1.sqlite"
+    database = own_cache / "rows-2.sqlite"
     deadline = time.monotonic() + 120
     while rows_in(database) < 24 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -18,7 +18,7 @@ def info() -> None:
     path = default_path()
     with Cache(path) as rows:
         count, size = rows.size()
-    click.echo(f"{path}: {count} rows, {size / 1e6:.1f} MB")
+    click.echo(rows.trouble or f"{path}: {count} rows, {size / 1e6:.1f} MB")
 
 
 @cache.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import click
@@ -24,28 +25,48 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; exit 2 with one line on unusable input, 130 on Ctrl-C."""
     _restrain_native_libraries()
+    # A queue or a shell's `timeout` ends a job by SIGTERM: clean up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, _stop_as_by_ctrl_c)
     plugins().add_commands(cli)
     try:
         status = cli.main(standalone_mode=False)
+        sys.stdout.flush()  # a full disk shows here, where it can be told
     except click.exceptions.Abort:
         _stop("interrupted: nothing half-written was left behind", 130)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _stop(f"{error.format_message()}{_where_help_is(error)}", 2)
     except HsevalError as error:
         _stop(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
         _stop("interrupted: nothing half-written was left behind", 130)
+    except MemoryError as error:
+        _stop(f"out of memory: {error or 'no more to be had'}; try smaller numbers, --quick or --workers 0", 2)
     except BrokenPipeError:
-        # The reader of a pipe (head, less) went away: end quietly, and keep the interpreter's own flush quiet too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe (head, less) went away: end quietly, the interpreter's own flush at exit included.
+        _abandon_stdout()
         sys.exit(1)
+    except OSError as error:
+        _abandon_stdout()
+        _stop(f"{error.filename or 'the output'}: {error.strerror or error}", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _restrain_native_libraries() -> None:
     # HDF5's C library prints a stack of its own for every refused file unless told not to lock or complain.
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+
+
+def _where_help_is(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f" ({context.command_path} --help tells more)" if context is not None else ""
+
+
+def _stop_as_by_ctrl_c(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _abandon_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stop(message: str, status: int) -> None:

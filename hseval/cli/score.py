@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--train", metavar="TRAIN", help="The real cubes that the generator was fitted on.")
 @click.option("--metrics", metavar="A,B", help="Metrics by name; default: fid, spectral-kl, ms-ssim, authenticity.")
 @click.option("--extractor", metavar="NAME", help="Feature extractor in place of the default one.")
-@click.option("--json", "json_path", metavar="F", help="Write the report as JSON.")
+@click.option("--json", "json_path", metavar="F", help="Write the report as JSON; -: print it instead of tables.")
 @click.option("--seed", default=0, show_default=True, help="Seed of splits and pairs.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where there is one.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores once it pays.")
@@ -44,7 +44,7 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
     from hseval.files import check_writable
 
     json_path = given["json_path"]
-    if json_path is not None:
+    if json_path not in (None, "-"):
         check_writable(json_path)
     options = merged_settings(given["assignments"], given["config"])
     first = connect().rank == 0
@@ -80,9 +80,9 @@ def _names(metrics: str | None) -> list[str] | None:
 def _show(report: Report, json_path: str | None) -> None:
     from hseval.plugins import plugins
 
-    renderer: Renderer = plugins().build("renderer", "terminal")
+    renderer: Renderer = plugins().build("renderer", "json" if json_path == "-" else "terminal")
     renderer.render(report, sys.stdout)
-    if json_path is not None:
+    if json_path not in (None, "-"):
         report.save(Path(json_path))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+SIZES = (8, 128)  # fewer cells tell no cube from another, more are no low-resolution map
 COVERED = 0.25  # a cell counts where at least this share of its area is valid
 
 
@@ -36,8 +37,8 @@ class Maps:
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
-        if min(self.options.size, self.options.windows) < 1:
-            raise ValueError("size and windows have to be at least 1")
+        if not SIZES[0] <= self.options.size <= SIZES[1] or self.options.windows < 1:
+            raise ValueError(f"size has to be {SIZES[0]} to {SIZES[1]} and windows at least 1")
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]

@@ -31,8 +31,8 @@ class Spectra:
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
-        if self.options.levels < 1:
-            raise ValueError(f"levels is {self.options.levels}, expected at least 1")
+        if not 16 <= self.options.levels <= 4096:
+            raise ValueError(f"levels is {self.options.levels}, expected 16 to 4096")
 
     def __call__(
         self, cubes: Floats, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]

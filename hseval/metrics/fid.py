@@ -87,6 +87,11 @@ class Fid:
             "mean_term": terms.mean,
             "covariance_term": terms.covariance,
             **_largest(a, b),
+            "shown": {
+                "extractor": self.options.extractor,
+                "of means": terms.mean,
+                "of covariances": terms.covariance,
+            },
         }
         return ScoreParts(terms.distance, details)
 
@@ -95,8 +100,15 @@ class Fid:
         return f"fid/{self.options.extractor}"
 
     def _features(self, rows: Rows) -> Array:
-        features = rows[self.options.extractor]
-        return features.reshape(len(rows), -1).astype(np.float64)
+        name = self.options.extractor
+        if name not in rows.columns:
+            several = ", ".join(sorted(column for column in rows.columns if column.startswith(f"{name}/")))
+            raise NotComputable(f"extractor {name!r} gives several columns ({several}); fid needs one vector a cube")
+        features = rows[name].reshape(len(rows), -1).astype(np.float64)
+        broken = int((~np.isfinite(features)).any(axis=1).sum())
+        if broken:
+            raise NotComputable(f"extractor {name!r} gives features that are not finite for {broken} cubes")
+        return features
 
 
 def scale_of(features: NDArray[Any]) -> Scale:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LEVELS, PIXELS, MEAN, COV = "spectra/levels", "spectra/pixels", "spectra/mean", "spectra/cov"
 HISTOGRAM = "spectral-kl/histogram"
-RARE = "spectral-kl/rare"
+SCORED = "spectral-kl/scored"
 ENOUGH = 6  # cubes with a structure (a quarter of a small set's) below which its score would hang on a few cubes
 SHOWN = {
     "reverse": "KL(samples || real)",
@@ -55,24 +55,31 @@ class SpectralKL:
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
-        if self.options.bins < 2:
-            raise ValueError(f"bins is {self.options.bins}, expected at least 2")
+        if not 2 <= self.options.bins <= 1024:
+            raise ValueError(f"bins is {self.options.bins}, expected 2 to 1024")
 
     def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
         """Add each cube's histogram on the edges of the full reference: ``(n, S, band, bins)``, relative.
 
         The structure axis follows each side's own ``structures``; NaN where a cube, or the whole reference,
-        lacks the structure. Add too which structures are in too few of a set's cubes, ``(n, S)``: decided once, so
-        that every split scores the same ones.
+        lacks the structure. Add too which structures are scored, ``(n, S)``: decided once, from both full sets, so
+        that the value, the floor and every split score the same ones.
+
+        Raises:
+            NotComputable: the sides share no structure with pixels, not even the field of view.
         """
         edges = shared_edges(real, self.options.bins)
-        related = (
-            without_levels(rows).adding(
-                {HISTOGRAM: relative_histograms(rows, edges, self.options.bins), RARE: rare(rows)}
-            )
-            for rows in (real, fake)
-        )
-        return next(related), next(related), train
+        used = structures_to_score(real, fake)
+
+        def add(rows: Rows) -> Rows:
+            scored = np.array([name in used for name in rows.structures])
+            columns = {
+                HISTOGRAM: relative_histograms(rows, edges, self.options.bins),
+                SCORED: np.broadcast_to(scored, rows[PIXELS].shape),
+            }
+            return without_levels(rows).adding(columns)
+
+        return add(real), add(fake), train
 
     def compare(
         self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
@@ -80,17 +87,19 @@ class SpectralKL:
         """Return the headline and, for each structure, its curve over wavelength and other divergences.
 
         Raises:
-            NotComputable: no structure, not even the field of view, has pixels on both sides.
+            NotComputable: no scored structure has pixels on both sides.
         """
         if HISTOGRAM not in real.columns:
             real, fake, train = self.relate(real=real, fake=fake, train=train)
-        used, left_out = structures_to_score(real, fake)
+        used = [name for place, name in enumerate(real.structures) if real[SCORED][0, place] and has(real, fake, name)]
+        if not used:
+            raise NotComputable("none of the scored structures has pixels on both sides")
         scored = {name: _score(Side.of(real, name), Side.of(fake, name)) for name in used}
         details: dict[str, Any] = {
             "structures": scored,
             "shown": {label: _mean_of(scored, key) for key, label in SHOWN.items()},
             "masks_from": {"reference": real.masks_from, "samples": fake.masks_from},
-            "left_out": left_out,
+            "left_out": left_out(real, fake, used),
             "shrinkage": SHRINKAGE,
         }
         if used == [FIELD]:
@@ -159,42 +168,47 @@ def without_levels(rows: Rows) -> Rows:
     return dataclasses.replace(rows, columns={name: rows[name] for name in rows.columns if name != LEVELS})
 
 
-def rare(rows: Rows) -> NDArray[np.bool_]:
-    """Return, for every cube alike ``(n, S)``, which structures fewer than :data:`ENOUGH` of the cubes have."""
-    having = (rows[PIXELS] > 0).sum(axis=0)
-    return np.broadcast_to(having < min(ENOUGH, -(-len(rows) // 4)), rows[PIXELS].shape)
-
-
-def structures_to_score(real: Rows, fake: Rows) -> tuple[list[str], dict[str, str]]:
-    """Return the structures that both sides have, and why each other one is left out.
-
-    The field of view is scored only where no other structure is left.
+def structures_to_score(real: Rows, fake: Rows) -> list[str]:
+    """Return the structures that enough cubes of both sides have; the field of view where there is no other.
 
     Raises:
         NotComputable: the sides share no structure with pixels.
     """
-    left_out, used = {}, []
-    for name in sorted({*real.structures, *fake.structures} - {FIELD}):
-        reason = _lack(real, name, "reference") or _lack(fake, name, "samples")
-        if reason:
-            left_out[name] = reason
-        else:
-            used.append(name)
+    names = sorted({*real.structures, *fake.structures} - {FIELD})
+    used = [name for name in names if not lack(real, fake, name)]
     if used:
-        return used, left_out
-    reason = _lack(real, FIELD, "reference") or _lack(fake, FIELD, "samples")
-    if reason:
-        raise NotComputable(f"reference and samples share no structure ({FIELD}: {reason})")
-    return [FIELD], left_out
+        return used
+    if why := lack(real, fake, FIELD):
+        raise NotComputable(f"reference and samples share no structure ({FIELD}: {why})")
+    return [FIELD]
 
 
-def _lack(rows: Rows, name: str, side: str) -> str:
-    if name not in rows.structures:
-        return f"no mask in the {side}"
-    place = rows.structures.index(name)
-    if not (rows[PIXELS][:, place] > 0).any():
-        return f"no pixel in any cube of the {side}"
-    return f"in too few cubes of the {side}" if rows[RARE][0, place] else ""
+def left_out(real: Rows, fake: Rows, used: list[str]) -> dict[str, str]:
+    """Return why each structure but the field of view and the used ones is not scored."""
+    names = {*real.structures, *fake.structures} - {FIELD, *used}
+    return {name: lack(real, fake, name) for name in sorted(names)}
+
+
+def has(real: Rows, fake: Rows, name: str) -> bool:
+    """Return whether both sides have a pixel of a structure."""
+    return bool(_cubes_with(real, name) and _cubes_with(fake, name))
+
+
+def lack(real: Rows, fake: Rows, name: str) -> str:
+    """Return which side lacks a structure, or has it in too few cubes to say much; ``""``: neither."""
+    for rows, side in ((real, "reference"), (fake, "samples")):
+        if name not in rows.structures:
+            return f"no mask in the {side}"
+        cubes = _cubes_with(rows, name)
+        if not cubes:
+            return f"no pixel in any cube of the {side}"
+        if cubes < min(ENOUGH, -(-len(rows) // 4)):
+            return f"in too few cubes of the {side}"
+    return ""
+
+
+def _cubes_with(rows: Rows, name: str) -> int:
+    return int((rows[PIXELS][:, rows.structures.index(name)] > 0).sum()) if name in rows.structures else 0
 
 
 def _mean_of(scored: dict[str, dict[str, Any]], key: str) -> float:

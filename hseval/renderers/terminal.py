@@ -93,7 +93,8 @@ def _numbers(score: Score) -> Iterator[str]:
     full = score.details.get("full_value")
     sizes = score.details.get("full_size")
     if full is not None and sizes:
-        yield f"at full size ({sizes['samples']} samples, {sizes['reference']} reference cubes): {_number(full)}"
+        at = f"{sizes['samples']} samples, {sizes['reference']} reference cubes"
+        yield f"at full size ({at}; not to be held against the floor): {_number(full)}"
     shown = score.details.get("shown")
     if isinstance(shown, Mapping):
         yield from (f"{_escaped(label)}: {_number(value)}" for label, value in shown.items())
@@ -128,7 +129,9 @@ def _table(*columns: str) -> Table:
 def _with_spread(value: float | None, spread: float | None) -> str:
     if value is None:
         return "-"
-    return _number(value) + (f" ± {spread:.2g}" if spread else "")
+    if not spread:
+        return _number(value)
+    return f"{_number(value)} ± {spread:.0f}" if spread >= 100 else f"{_number(value)} ± {spread:.2g}"
 
 
 def _number(value: Any) -> str:

@@ -93,7 +93,7 @@ class Phantom:
         cube = np.zeros((len(self.wavelengths), size, size), dtype=np.float32)
         cube[:, valid] = exposed(clean, stream(seed, "phantom", index, NOISE), level=self.options.noise)
         masks = {name: mask & valid for name, mask in masks.items()} | {FIELD: valid.copy()}
-        return Sample(cube, masks, f"phantom-{index:06d}")
+        return Sample(cube, masks, f"phantom-{seed}-{index:06d}")
 
     def eye(self, seed: int, index: int) -> Eye:
         """Return the anatomy of eye ``index``, with the options' shifts."""
@@ -118,9 +118,9 @@ def _shifted(saturation: float, shift: float) -> float:
 
 
 def _check(options: PhantomOptions) -> None:
-    for name, least in (("size", 16), ("oversampling", 1), ("noise", 0)):
-        if not getattr(options, name) >= least:  # NaN is too small
-            raise HsevalError(f"phantom.{name}: {getattr(options, name)} is too small; the least is {least}")
+    for name, least, most in (("size", 16, 4096), ("oversampling", 1, 16), ("noise", 0, 1000)):
+        if not least <= getattr(options, name) <= most:  # NaN is neither
+            raise HsevalError(f"phantom.{name}: {getattr(options, name)} is out of range; {least} to {most} will do")
 
 
 def _wavelengths(spec: str) -> NDArray[Any]:

@@ -42,7 +42,7 @@ def _case(cubes: int, features: int, bar: float, peer: Any) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((features, features)) / np.sqrt(features)
     real = rng.standard_normal((cubes, features)) @ mixing
-    fake = (1.1 * rng.standard_normal((cubes, features)) + 0.1) @ mixing
+    fake = (1.1 * rng.standard_normal((cubes, features)) + 0.1) @ mixing  # correlated features, as real ones are
     ours, theirs = frechet_distance(real=real, fake=fake), peer(real, fake)
     # With singular covariances the peer adds noise of its own, or even an epsilon to the diagonal.
     if abs(ours - theirs) > 1e-4 * theirs:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError, NotComputable
+from hseval.errors import NotComputable
 from hseval.hookspecs import Needs, ScoreParts
 from hseval.metrics.fid import FLOOR, Fid, scale_of, standardised
 from hseval.metrics.frechet import frechet_distance

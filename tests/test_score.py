@@ -265,3 +265,29 @@ def test_a_report_survives_its_file(tmp_path: Path, base: hseval.Report) -> None
     assert values(loaded) == values(base)
     assert loaded.to_json() == base.to_json()
     assert dataclasses.asdict(loaded).keys() == {"scores", "notes", "provenance"}
+
+
+@pytest.mark.parametrize("kept", [("fov", "bright"), ("fov",)], ids=["one structure", "no structure"])
+def test_value_and_floor_are_of_the_same_structures(sets: dict[str, ArraySet], kept: tuple[str, ...]) -> None:
+    samples = sets["samples"]
+    bare = as_arrays(samples, masks={name: samples.masks[name] for name in kept})
+    score = hseval.score(bare, ref=sets["ref"], metrics=["spectral-kl"])["spectral-kl"]
+    expected = {"bright"} if "bright" in kept else {"fov"}
+    assert set(score.details["at_n"]["structures"]) == set(score.details["floor_at_n"]["structures"]) == expected
+    assert score.verdict == "like real"
+
+
+def test_a_cube_without_a_group_stands_alone(sets: dict[str, ArraySet]) -> None:
+    ref = as_arrays(sets["ref"], groups=["", *["patient"] * 3, *[""] * 20])
+    report = hseval.score(sets["samples"], ref=ref, metrics=["fid"])
+    assert report["fid"].n >= 11  # one group of all empty names would leave no halves
+
+
+def test_few_samples_are_what_a_missing_floor_is_blamed_on(sets: dict[str, ArraySet]) -> None:
+    report = hseval.score(sets["samples"].subset([0]), ref=sets["ref"], metrics=["spectral-kl"])
+    assert report["spectral-kl"].verdict == "no floor: too few samples"
+
+
+def test_an_extractor_of_several_columns_is_no_vector_for_fid(sets: dict[str, ArraySet]) -> None:
+    report = hseval.score(sets["samples"], ref=sets["ref"], metrics=["fid"], extractor="spectra")
+    assert "gives several columns" in report["fid"].verdict

@@ -175,3 +175,47 @@ def test_a_reader_that_closes_the_pipe_early_is_no_error(folder: Path) -> None:
     command = f"{sys.executable} -m hseval plugins | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_no_worker_outlives_a_score_that_is_ended(tmp_path: Path, number: signal.Signals) -> None:
+    samples = saved(tmp_path / "samples.h5", texture_set(600, size=64, bands=8, seed=1))
+    command = [sys.executable, "-m", "hseval", "score", samples, "--ref", samples, "--workers", "2"]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(workers := children(process.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) >= 2
+    process.send_signal(number)
+    # Workers hold the pipe too: the end of it means that all of them are gone.
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGTERM else -signal.SIGKILL)
+
+
+def children(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+@pytest.mark.parametrize("command", [("plugins",), ("cache", "info"), ("--version",)], ids=" ".join)
+def test_a_full_disk_behind_stdout_is_one_line(command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "hseval", *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "hseval: the output: No space left on device\n"
+
+
+def test_usage_errors_are_one_line(hseval: Run) -> None:
+    done = hseval("score", "samples.h5")
+    assert done.status == 2
+    assert done.err == "hseval: Missing option '--ref'. (hseval score --help tells more)\n"
+
+
+def test_json_to_stdout_replaces_the_tables(hseval: Run, folder: Path) -> None:
+    done = hseval("score", folder / "samples.h5", "--ref", folder / "real.h5", "--metrics", "fid", "--json", "-")
+    assert json.loads(done.out)["format"] == "hseval-report"

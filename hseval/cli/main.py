@@ -29,7 +29,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop_as_by_ctrl_c)
     plugins().add_commands(cli)
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="hseval", standalone_mode=False)
         sys.stdout.flush()  # a full disk shows here, where it can be told
     except click.exceptions.Abort:
         _stop("interrupted: nothing half-written was left behind", 130)

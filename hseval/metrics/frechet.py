@@ -21,7 +21,7 @@ from hseval.errors import HsevalError
 
 Array = NDArray[np.float64]
 
-TOLERANCE = 1e-9  # error allowed to the eigenproblem, relative to the mean trace of the two covariances
+TOLERANCE = 1e-8  # error allowed to the eigenproblem, relative to the mean trace of the two covariances
 
 
 class FrechetTerms(NamedTuple):
@@ -77,8 +77,10 @@ def trace_of_root(a: Array, b: Array) -> float:
 def _by_eigenvalues(s_a: Array, s_b: Array) -> float | None:
     """Return ``tr sqrt(S_a S_b)`` from the eigenvalues of ``L^T S_b L``, ``S_a = L L^T``; None if imprecise.
 
-    Forming the product moves each eigenvalue by no more than about ``e = eps |S_a| |S_b|``, hence its root by
-    ``e / sqrt(max(eigenvalue, e))``. Near-singular covariances, where that adds up, are left to the caller.
+    Rounding moves each eigenvalue by no more than about ``e = eps |S_a| |S_b|``, hence its root by
+    ``e / 2 sqrt(max(eigenvalue, e))``; the moves are independent, so they add up in quadrature. (Measured on
+    features with steep spectra, the error is a thousandth of this estimate or less.) Singular covariances, whose
+    roots are all rounding, are left to the caller.
     """
     try:
         lower = np.linalg.cholesky(s_a)
@@ -86,7 +88,7 @@ def _by_eigenvalues(s_a: Array, s_b: Array) -> float | None:
         return None
     eigenvalues = np.linalg.eigvalsh(lower.T @ s_b @ lower)
     moved = np.finfo(np.float64).eps * np.linalg.norm(s_a) * np.linalg.norm(s_b)
-    error = float(np.sum(moved / np.sqrt(np.maximum(eigenvalues, moved))))
+    error = moved / 2 * np.sqrt(np.sum(1 / np.maximum(eigenvalues, moved)))
     if error > TOLERANCE * (np.trace(s_a) + np.trace(s_b)) / 2:
         return None
     return float(np.sqrt(np.maximum(eigenvalues, 0.0)).sum())

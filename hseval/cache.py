@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,12 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, NDArray[Any]]
 
+Hashes = tuple[str, str, str]  # of a cube's pixels, of all its masks, of its field of view
+
 SCHEMA = """
-create table if not exists rows (key text primary key, columns blob not null, used real not null) without rowid;
-create table if not exists stamps (stamp text primary key, content text not null, masks text not null) without rowid;
+create table if not exists rows (key text primary key, columns blob not null) without rowid;
+create table if not exists stamps (stamp text primary key, content text not null, masks text not null,
+    field text not null) without rowid;
 """
 BATCH = 500  # keys in one query: SQLite's default limit on variables is 999 in old builds
 
@@ -33,7 +35,7 @@ def default_path() -> Path:
     import platformdirs
 
     folder = os.environ.get("HSEVAL_CACHE") or platformdirs.user_cache_dir("hseval", appauthor=False)
-    return Path(folder) / "rows-2.sqlite"
+    return Path(folder) / "rows-3.sqlite"
 
 
 class Cache:
@@ -71,21 +73,21 @@ class Cache:
 
     def store_rows(self, rows: Mapping[str, Columns]) -> None:
         """Store rows by key, all in one transaction."""
-        values = [(name, _encode(columns), time.time()) for name, columns in rows.items()]
-        self._insert("insert or replace into rows values (?, ?, ?)", values)
+        values = [(name, _encode(columns)) for name, columns in rows.items()]
+        self._insert("insert or replace into rows values (?, ?)", values)
 
-    def hashes(self, stamps: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Return ``stamp -> (content hash, masks hash)`` for the stamps that are known."""
-        found: dict[str, tuple[str, str]] = {}
+    def hashes(self, stamps: Sequence[str]) -> dict[str, Hashes]:
+        """Return the hashes of the stamps that are known."""
+        found: dict[str, Hashes] = {}
         for part in _batches(stamps):
-            query = f"select stamp, content, masks from stamps where stamp in ({','.join('?' * len(part))})"
-            found.update({name: (content, masks) for name, content, masks in self._select(query, part)})
+            query = f"select * from stamps where stamp in ({','.join('?' * len(part))})"
+            found.update({name: (content, masks, field) for name, content, masks, field in self._select(query, part)})
         return found
 
-    def store_hashes(self, hashes: Mapping[str, tuple[str, str]]) -> None:
-        """Remember content hashes by stamp."""
-        values = [(name, content, masks) for name, (content, masks) in hashes.items()]
-        self._insert("insert or replace into stamps values (?, ?, ?)", values)
+    def store_hashes(self, hashes: Mapping[str, Hashes]) -> None:
+        """Remember hashes by stamp."""
+        values = [(name, *found) for name, found in hashes.items()]
+        self._insert("insert or replace into stamps values (?, ?, ?, ?)", values)
 
     def size(self) -> tuple[int, int]:
         """Return the number of rows and the bytes on disk."""

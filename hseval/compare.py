@@ -60,8 +60,13 @@ def _check_needs(metric: Metric, described: Described) -> None:
         raise NotComputable("needs --train")
     if metric.needs.train and not described.held_out:
         raise NotComputable("every reference cube is a training cube, so none is held out")
-    if metric.needs.nm and not described.reference.rows.wavelengths_known:
+    described_by = {column.split("/", maxsplit=1)[0] for column in described.reference.rows.columns}
+    if (metric.needs.nm or not described_by.issuperset(metric.needs.rows)) and not _nm(described):
         raise NotComputable("needs wavelengths in nm (--wavelengths FILE|450:905:16)")
+
+
+def _nm(described: Described) -> bool:
+    return described.reference.rows.wavelengths_known
 
 
 def _related(metric: Metric, described: Described, run: Run) -> Related:
@@ -83,7 +88,7 @@ def _pairs(metric: Metric, described: Described, role: str, run: Run) -> Rows:
         metric,
         getattr(described.sets, role),
         getattr(described, role),
-        plan=described.plan,
+        plan=described.plans[role],
         reference=described.reference.rows,
         rng=stream(run.seed, f"{metric.name} pairs"),
         cache=run.cache,
@@ -106,7 +111,7 @@ def _judged(metric: Metric, rows: Related, described: Described, run: Run) -> Sc
     values, floors = _over_splits(compare, rows, dealt)
     details = {**full.details, "full_value": full.value, "full_size": sizes, "splits": len(values)}
     if not values:
-        told = f"no floor: {_too_few(rows)}"
+        told = f"no floor: {'halves lack what it needs' if dealt else _too_few(rows)}"
         return Score(metric.name, full.value, None, None, metric.better, told, sizes["samples"], details)
     value, floor = ([parts.value for parts in each] for each in (values, floors))
     details |= {
@@ -131,9 +136,7 @@ def _too_few(rows: Related) -> str:
     """Return which side leaves no splits of at least two rows a side."""
     if len(rows.fake) < MINIMUM:
         return "too few samples"
-    if len(np.unique(rows.real.groups)) < 2 * MINIMUM:
-        return "too few independent real cubes to halve"
-    return "halves are too small for it"
+    return "too few independent real cubes to halve"
 
 
 def _comparison(metric: Metric, rows: Related, run: Run) -> Compare:
@@ -151,10 +154,18 @@ def _comparison(metric: Metric, rows: Related, run: Run) -> Compare:
 def _over_splits(
     compare: Compare, rows: Related, dealt: Sequence[Split]
 ) -> tuple[list[ScoreParts], list[ScoreParts]]:
-    """Return values and floors over splits; none where halves are too small for the metric."""
-    try:
-        values = [compare(rows.real.take(split.real), rows.fake.take(split.fake)) for split in dealt]
-        floors = [compare(rows.real.take(split.real), rows.real.take(split.held)) for split in dealt]
-    except NotComputable:
-        return [], []
-    return values, floors
+    """Return values and floors over the splits whose halves have all that the metric needs.
+
+    A split is left out whole, so that value and floor are means over the same ones; where fewer than a quarter (or
+    two) are left there is no floor.
+    """
+    values, floors = [], []
+    for split in dealt:
+        try:
+            value = compare(rows.real.take(split.real), rows.fake.take(split.fake))
+            floor = compare(rows.real.take(split.real), rows.real.take(split.held))
+        except NotComputable:
+            continue
+        values.append(value)
+        floors.append(floor)
+    return (values, floors) if len(values) >= max(2, len(dealt) / 4) else ([], [])

@@ -34,6 +34,7 @@ class Description:
     Attributes:
         rows: sorted by content.
         index: ``(n,)`` place of each row's cube in the set.
+        contents: the sha256 of each row's pixels, the whole frame of them.
         masks: the sha256 of each row's masks.
         invalid: ids of the cubes without a valid pixel.
         computed: number of cubes that had to be read; the others came from the cache.
@@ -41,6 +42,7 @@ class Description:
 
     rows: Rows
     index: NDArray[np.int64]
+    contents: tuple[str, ...]
     masks: tuple[str, ...]
     invalid: tuple[str, ...]
     computed: int
@@ -125,6 +127,7 @@ def _packed(done: Sequence[Described]) -> dict[str, NDArray[Any]]:
         "index": np.array([cube.index for cube in done], dtype=np.int64),
         "content": np.frombuffer("".join(c.content for c in done).encode(), dtype=np.uint8),
         "masks": np.frombuffer("".join(c.masks for c in done).encode(), dtype=np.uint8),
+        "own_field": np.frombuffer("".join(c.own_field for c in done).encode(), dtype=np.uint8),
         "valid": np.array([cube.columns is not None for cube in done], dtype=np.uint8),
     }
     valid = [cube.columns for cube in done if cube.columns is not None]
@@ -135,7 +138,7 @@ def _packed(done: Sequence[Described]) -> dict[str, NDArray[Any]]:
 
 
 def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Described]:
-    content, masks = (bytes(arrays[name]).decode() for name in ("content", "masks"))
+    texts = [bytes(arrays[name]).decode() for name in ("content", "masks", "own_field")]
     names = [name.split(":", 2)[1:] for name in arrays if name.startswith("column:")]
     row = 0
     for i, index in enumerate(arrays["index"]):
@@ -145,7 +148,8 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Described]:
             for extractor, field in names:
                 columns.setdefault(extractor, {})[field] = arrays[f"column:{extractor}:{field}"][row]
             row += 1
-        yield Described(int(index), content[64 * i : 64 * i + 64], masks[64 * i : 64 * i + 64], columns)
+        content, masks, field = (text[64 * i : 64 * i + 64] for text in texts)
+        yield Described(int(index), content, masks, field, columns)
 
 
 def _assembled(cubes: CubeSet, plan: Plan, done: Sequence[Described], computed: int) -> Description:
@@ -169,7 +173,8 @@ def _assembled(cubes: CubeSet, plan: Plan, done: Sequence[Described], computed: 
         wavelengths_known=cubes.info.wavelengths_known,
         structures=plan.structures,
     )
-    return Description(rows, index, tuple(cube.masks for cube in valid), invalid, computed)
+    contents, masks = (tuple(getattr(cube, what) for cube in valid) for what in ("content", "masks"))
+    return Description(rows, index, contents, masks, invalid, computed)
 
 
 def _seen(cube: Described) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.cache import Cache
-from hseval.cubes import FIELD, CubeSet
-from hseval.errors import HsevalError
+from hseval.cubes import FIELD, Cube, CubeSet
+from hseval.errors import HsevalError, first_line
 from hseval.identity import content_hash, key, masks_hash, stamp
 from hseval.options import as_dict
 from hseval.plugins import plugins
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hseval.hookspecs import Extractor
 
 Columns = Mapping[str, "NDArray[Any]"]
+PREPARED = "prepare-1"  # raised whenever the same cube comes out of `prepare` otherwise
 CORE = "core"  # the rows that this module computes itself
 
 
@@ -32,6 +33,11 @@ class Chosen:
     name: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     device: str = "cpu"
+
+    @property
+    def needs_nm(self) -> bool:
+        """Whether the extractor says that it needs wavelengths in nm."""
+        return bool(getattr(plugins().find("extractor", self.name), "needs_nm", False))
 
     def build(self) -> Extractor:
         """Return the extractor."""
@@ -60,8 +66,10 @@ class Plan:
     def recipe(self, chosen: Chosen, extractor: Extractor) -> str:
         """Return what, besides a cube's content and masks, decides its rows by one extractor."""
         fingerprint = extractor.fingerprint() if hasattr(extractor, "fingerprint") else ""
-        described = (chosen.name, extractor.version, _declared(extractor, chosen), fingerprint)
-        return key(described, self.structures, self.wavelengths.tolist(), self.field_hash(), "float32")
+        origin = plugins().origin("extractor", chosen.name)
+        described = (chosen.name, origin, extractor.version, _declared(extractor, chosen), fingerprint)
+        structures = self.structures if reads_structures(extractor) else ()
+        return key(PREPARED, described, structures, self.wavelengths.tolist(), self.field_hash(), "float32")
 
     def field_hash(self) -> str:
         """Return the hash of the field that stands in for the cubes' own, or ``""``."""
@@ -70,11 +78,15 @@ class Plan:
 
 @dataclasses.dataclass
 class Described:
-    """One cube, described: its identity and its columns (None: it has no valid pixel)."""
+    """One cube, described: its identity and its columns (None: it has no valid pixel).
+
+    ``masks`` is the hash of all its masks, ``own_field`` of ``fov`` alone.
+    """
 
     index: int
     content: str
     masks: str
+    own_field: str
     columns: Mapping[str, Columns] | None
     stamp: str | None = None
 
@@ -86,11 +98,15 @@ class Describer:
         self.cubes, self.plan, self.cache, self.batch_size = cubes, plan, cache, batch_size
         self.extractors = [(chosen, chosen.build()) for chosen in plan.extractors]
         self.recipes = {chosen.name: plan.recipe(chosen, built) for chosen, built in self.extractors}
-        self.recipes[CORE] = key("core-2", plan.field_hash())
+        self.recipes[CORE] = key(PREPARED, "core-2", plan.field_hash())
+        self.by_structure = {chosen.name for chosen, built in self.extractors if reads_structures(built)}
 
-    def keys(self, content: str, masks: str) -> dict[str, str]:
+    def keys(self, content: str, masks: str, own_field: str) -> dict[str, str]:
         """Return extractor name -> cache key for one cube; ``core`` is what this module finds out itself."""
-        return {name: key(recipe, content, masks) for name, recipe in self.recipes.items()}
+        return {
+            name: key(recipe, content, masks if name in self.by_structure else own_field)
+            for name, recipe in self.recipes.items()
+        }
 
     def known(self, indices: Sequence[int], *, verify: bool) -> list[Described]:
         """Return the cubes whose content is remembered and whose rows are all in the cache."""
@@ -108,7 +124,7 @@ class Describer:
     def chunk(self, indices: Sequence[int]) -> list[Described]:
         """Read some cubes and describe them, with whatever rows the cache already has."""
         read = [self._read(index) for index in indices]
-        keys = [self.keys(cube.content, cube.masks) for cube, _ in read]
+        keys = [self.keys(cube.content, cube.masks, cube.own_field) for cube, _ in read]
         cached = self.cache.rows([name for names in keys for name in names.values()])
         cached.update({n[CORE]: _core(prepared) for n, (_, prepared) in zip(keys, read, strict=True) if prepared})
         for chosen, extractor in self.extractors:
@@ -122,21 +138,40 @@ class Describer:
 
     def store(self, done: Sequence[Described]) -> None:
         """Put described cubes into the cache."""
-        self.cache.store_hashes({cube.stamp: (cube.content, cube.masks) for cube in done if cube.stamp})
+        self.cache.store_hashes({c.stamp: (c.content, c.masks, c.own_field) for c in done if c.stamp})
         rows: dict[str, Columns] = {}
         for cube in done:
             if cube.columns is not None:
-                names = self.keys(cube.content, cube.masks)
+                names = self.keys(cube.content, cube.masks, cube.own_field)
                 rows.update({names[name]: columns for name, columns in cube.columns.items()})
         self.cache.store_rows(rows)
 
     def _read(self, index: int) -> tuple[Described, Prepared | None]:
         before = stamp(self.cubes, index)
-        cube = self.cubes[index]
+        cube = self._cube(index)
         unchanged = before is not None and stamp(self.cubes, index) == before
-        hashes = content_hash(cube.data), masks_hash(cube.masks)
+        field = {name: mask for name, mask in cube.masks.items() if name == FIELD}
+        hashes = content_hash(cube.data), masks_hash(cube.masks), masks_hash(field)
         identity = Described(index, *hashes, None, before if unchanged else None)
         return identity, prepare(cube, self.plan.structures, field=self.plan.field)
+
+    def _cube(self, index: int) -> Cube:
+        """Read a cube.
+
+        Raises:
+            HsevalError: it can't be read, or has no field of view where others of its set have one: its surround
+                would be taken for tissue.
+        """
+        name = f"{self.cubes.info.location}: cube {self.cubes.ids[index]}"
+        try:
+            cube = self.cubes[index]
+        except (HsevalError, MemoryError):
+            raise
+        except Exception as error:  # a third party's reader may raise anything
+            raise HsevalError(f"{name} can't be read: {first_line(error)}") from error
+        if self.plan.field is None and FIELD in self.cubes.structures and FIELD not in cube.masks:
+            raise HsevalError(f"{name} has no 'fov' mask, but others of the set have; give it to all cubes or to none")
+        return cube
 
     def _batches(self, members: Sequence[int], cubes: Sequence[Prepared | None]) -> Iterator[list[int]]:
         """Yield ``members`` in batches of cubes of one shape."""
@@ -151,7 +186,13 @@ class Describer:
     def _extract(self, extractor: Extractor, cubes: Sequence[Prepared]) -> list[Columns]:
         data = np.stack([cube.data for cube in cubes])
         masks = {name: np.stack([cube.masks[name] for cube in cubes]) for name in cubes[0].masks}
-        rows = extractor(data, wavelengths=self.plan.wavelengths, masks=masks)
+        try:
+            rows = extractor(data, wavelengths=self.plan.wavelengths, masks=masks)
+        except (HsevalError, MemoryError):
+            raise
+        except Exception as error:  # a third party's extractor may raise anything
+            origin = plugins().origin("extractor", extractor.name)
+            raise HsevalError(f"extractor {extractor.name!r} ({origin}) failed: {first_line(error)}") from error
         named = rows if isinstance(rows, Mapping) else {"": rows}
         arrays = {name: np.asarray(column) for name, column in named.items()}
         for name, column in arrays.items():
@@ -161,6 +202,11 @@ class Describer:
                     f"for {len(cubes)} cubes"
                 )
         return [{name: column[i] for name, column in arrays.items()} for i in range(len(cubes))]
+
+
+def reads_structures(extractor: Extractor) -> bool:
+    """Return whether an extractor's rows depend on masks besides ``fov`` (unless it says not, they do)."""
+    return bool(getattr(extractor, "reads_structures", True))
 
 
 def _core(cube: Prepared) -> Columns:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hseval.cache import Cache, default_path
-from hseval.comm import connect
+from hseval.comm import Comm, connect
 from hseval.compare import score_of
 from hseval.cubes import FIELD, CubeSet
 from hseval.describe import Description, describe
 from hseval.describer import Chosen, Plan
-from hseval.errors import HsevalError, nearest
+from hseval.errors import HsevalError, first_line, nearest
 from hseval.notes import set_notes, shared_notes
-from hseval.options import options_class
+from hseval.options import build_options, options_class
 from hseval.plugins import plugins
 from hseval.provenance import provenance
 from hseval.report import Report
 from hseval.run import Described, Progress, Run
 from hseval.seeds import stream
 from hseval.sets import Sets, Source, common_field, open_sets, quick_subset, shared, without
+from hseval.wavelengths import ResampledSet
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hseval.hookspecs import Metric
 
 DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
 QUICK_CUBES, QUICK_PAIRS = 64, 112
+RESAMPLED = "interpolated bands are smoother than the reference's: metrics that see noise may tell them from real"
 
 Settings = Mapping[str, Mapping[str, Any]]
 
@@ -50,6 +56,7 @@ def score(
     cache: bool = True,
     verify: bool = False,
     progress: Progress | None = None,
+    ranks: bool = False,
 ) -> Report:
     """Score generated cubes against real ones.
 
@@ -71,6 +78,7 @@ def score(
         cache: keep rows, and reuse them.
         verify: hash every cube anew instead of trusting file stamps.
         progress: called with (what, done, total).
+        ranks: share the work with the other processes that torchrun started with this one.
 
     Raises:
         HsevalError: unusable or incompatible input or options; one line says what and what would do.
@@ -79,19 +87,39 @@ def score(
     chosen = build_metrics(metrics, extractor=extractor, settings=settings, quick=quick)
     device = _device(device)
     extractors = _build_extractors(chosen, settings, device)
+    if extractor is not None and extractor not in extractors:
+        raise HsevalError(f"--extractor {extractor}: none of the metrics asked for uses a feature extractor")
     sets = open_sets(samples, ref, train, layout=layout, wavelengths=wavelengths, resample=resample)
+    if not sets.reference.info.wavelengths_known:
+        extractors = {name: each for name, each in extractors.items() if not each.needs_nm}
     with Cache(default_path() if cache else None) as rows:
-        run = Run(rows, connect(), seed, device, workers, batch_size, quick, verify, progress)
+        run = Run(rows, connect() if ranks else Comm(), seed, device, workers, batch_size, quick, verify, progress)
         described, notes = _describe_sets(sets, chosen, extractors, run)
         scores = [score_of(metric, described, run) for metric in chosen]
         notes.extend([rows.trouble] if rows.trouble else [])
     told = provenance(
         sets={role: (cubes, getattr(described, role)) for role, cubes in described.sets.named()},
-        settings={"seed": seed, "device": device, "quick": quick, "resample": resample},
+        settings={
+            "seed": seed,
+            "metrics": [metric.name for metric in chosen],
+            "extractor": extractor,
+            "options": settings,
+            "device": device,
+            "batch_size": batch_size,
+            "quick": quick,
+            "resample": resample,
+            "layout": layout,
+            "wavelengths": wavelengths,
+        },
         metrics=chosen,
         extractors=[each.build() for each in extractors.values()],
     )
+    notes.extend([RESAMPLED] if _resampled(sets) else [])
     return Report(tuple(scores), tuple(notes), told)
+
+
+def _resampled(sets: Sets) -> bool:
+    return any(isinstance(cubes, ResampledSet) for _, cubes in sets.named())
 
 
 def build_metrics(
@@ -118,28 +146,47 @@ def build_metrics(
         if quick and "pairs" in declared:
             values.setdefault("pairs", QUICK_PAIRS)
         built.append(registry.build("metric", name, values))
+        _check_metric_needs(built[-1])
     return built
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
+def _check_metric_needs(metric: Metric) -> None:
+    try:
+        _ = metric.needs.rows
+    except HsevalError:
+        raise
+    except Exception as error:  # a third party's property may raise anything
+        origin = plugins().origin("metric", metric.name)
+        raise HsevalError(f"metric {metric.name!r} ({origin}): its needs can't be told: {first_line(error)}") from error
+
+
+def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse an option of no plugin, or with a wrong value, whether its plugin is used this time or not."""
     registry = plugins()
-    known = {*registry.names("metric"), *registry.names("extractor")}
-    for name in settings:
-        if name not in known:
-            raise HsevalError(f"--set {name}: no metric or extractor is called {name!r}{nearest(name, known)}")
+    kinds = {name: kind for kind in ("extractor", "metric") for name in registry.names(kind)}
+    for name, values in settings.items():
+        if name not in kinds:
+            raise HsevalError(f"--set {name}: no metric or extractor is called {name!r}{nearest(name, kinds)}")
+        build_options(registry.find(kinds[name], name), values, owner=f"{kinds[name]} {name!r}")
 
 
 def _device(device: str | None) -> str:
+    """Return a device that torch can compute on; under torchrun every rank gets a GPU of its own.
+
+    Raises:
+        HsevalError: it is no device, or nothing can be computed there.
+    """
     import torch
 
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise HsevalError(f"--device {device}: torch sees no GPU here; --device cpu works everywhere")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
-        return str(torch.device(device))
-    except RuntimeError as error:
-        raise HsevalError(f"--device {device}: no device of torch (cpu, cuda, cuda:1 ...)") from error
+        torch.ones(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise HsevalError(f"--device {device}: can't be computed on ({first_line(error)}); cpu works") from error
+    return device
 
 
 def _build_extractors(metrics: Sequence[Metric], settings: Settings, device: str) -> dict[str, Chosen]:
@@ -155,21 +202,24 @@ def _describe_sets(
     sets: Sets, metrics: Sequence[Metric], extractors: Mapping[str, Chosen], run: Run
 ) -> tuple[Described, list[str]]:
     field, field_note = common_field(sets)
-    structures = tuple(sorted({FIELD, *(name for _, cubes in sets.named() for name in cubes.structures)}))
-    plan = Plan((), structures, sets.reference.wavelengths, field)
+    plans = {role: _plan(cubes, field) for role, cubes in sets.named()}
+    seen, whole = (_quick(sets, plans, run) if run.quick else (sets, None))
     found: dict[str, Description] = {}
-    looked_at: dict[str, CubeSet] = {}
-    for role, cubes in sets.named():
+    for role, cubes in seen.named():
         needed = [name for name in extractors if role != "train" or _for_train(name, metrics)]
-        looked_at[role] = _quick(cubes, plan, run) if run.quick else cubes
-        its_plan = dataclasses.replace(plan, extractors=tuple(extractors[name] for name in needed))
-        found[role] = _describe(looked_at[role], its_plan, run, what=role)
-    notes = set_notes(sets, found, quick=QUICK_CUBES if run.quick else None)
+        plan = dataclasses.replace(plans[role], extractors=tuple(extractors[name] for name in needed))
+        found[role] = _describe(cubes, plan, run, what=role)
+    told = whole or found
+    notes = set_notes(sets, found, told, quick=QUICK_CUBES if run.quick else None)
     notes.extend([field_note] if field_note else [])
-    notes.extend(shared_notes(found))
+    notes.extend(shared_notes(told))
     reference, held_out = _held_out(found)
-    seen = Sets(looked_at["samples"], looked_at["reference"], looked_at.get("train"))
-    return Described(seen, plan, found["samples"], reference, found.get("train"), held_out), notes
+    return Described(seen, plans, found["samples"], reference, found.get("train"), held_out), notes
+
+
+def _plan(cubes: CubeSet, field: NDArray[np.bool_] | None) -> Plan:
+    """Return a set's plan without extractors; its structures are its own, so that no other set changes its rows."""
+    return Plan((), tuple(sorted({FIELD, *cubes.structures})), cubes.wavelengths, field)
 
 
 def _for_train(extractor: str, metrics: Sequence[Metric]) -> bool:
@@ -190,12 +240,19 @@ def _describe(cubes: CubeSet, plan: Plan, run: Run, *, what: str) -> Description
     )
 
 
-def _quick(cubes: CubeSet, plan: Plan, run: Run) -> CubeSet:
-    if len(cubes) <= QUICK_CUBES:
-        return cubes
-    hashed = _describe(cubes, plan, run, what="content")
-    picked = quick_subset(hashed.rows.hashes.tolist(), QUICK_CUBES, stream(run.seed, "quick"))
-    return cubes.subset(sorted(int(hashed.index[i]) for i in picked))
+def _quick(sets: Sets, plans: Mapping[str, Plan], run: Run) -> tuple[Sets, dict[str, Description]]:
+    """Return the sets cut to a few cubes each, and what hashing all of them told.
+
+    Training cubes leave the reference before the draw: a cube that is shared has to be found in the whole sets.
+    """
+    whole = {role: _describe(cubes, plans[role], run, what=f"content of {role}") for role, cubes in sets.named()}
+    reference, _ = _held_out(whole)
+    drawn: dict[str, CubeSet] = {}
+    for role, cubes in sets.named():
+        described = reference if role == "reference" else whole[role]
+        picked = quick_subset(described.rows.groups.tolist(), QUICK_CUBES, stream(run.seed, "quick"))
+        drawn[role] = cubes.subset(sorted(int(described.index[i]) for i in picked))
+    return Sets(drawn["samples"], drawn["reference"], drawn.get("train")), whole
 
 
 def _held_out(found: Mapping[str, Description]) -> tuple[Description, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def _summary(cubes: CubeSet, facts: list[CubeFacts]) -> Inspection:
         wavelengths=tuple(float(centre) for centre in info.wavelengths),
         wavelengths_known=info.wavelengths_known,
         structures=_structures(info.structures, facts),
-        groups=None if info.groups is None else len(set(info.groups)),
+        groups=None if info.groups is None else _group_count(info.groups),
         labels={name: _counted(values) for name, values in info.labels.items()},
         units=info.units,
         values=_values(facts),
@@ -117,6 +117,11 @@ def _summary(cubes: CubeSet, facts: list[CubeFacts]) -> Inspection:
         notes=info.notes,
         suspicious=tuple(find_suspicious(cubes, facts)),
     )
+
+
+def _group_count(groups: Sequence[str]) -> int:
+    """Count groups; a cube whose group is empty stands alone."""
+    return len(set(groups) - {""}) + sum(not group for group in groups)
 
 
 def _counted(values: Any) -> dict[str, int]:

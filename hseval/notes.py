@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.cubes import FIELD
 from hseval.rows import ALONE
 
 if TYPE_CHECKING:
@@ -18,14 +17,19 @@ FEW = 32  # cubes below which a score says little
 NAMED = 3  # ids listed before "and n more"
 
 
-def set_notes(sets: Sets, found: Mapping[str, Description], *, quick: int | None) -> list[str]:
-    """Return the report's first line and what is to be known of each set."""
-    notes = [_first_line(found)]
+def set_notes(
+    sets: Sets, found: Mapping[str, Description], whole: Mapping[str, Description], *, quick: int | None
+) -> list[str]:
+    """Return the report's first line and what is to be known of each set (``whole``: before a quick look's draw)."""
+    notes = [_first_line(found, whole["samples"].invalid)]
     if quick is not None:
         notes.append(f"quick look: at most {quick} cubes of each set, drawn by content; not for a table")
     for role, cubes in sets.named():
         notes.extend(f"{role}: {note}" for note in cubes.info.notes)
         notes.extend(f"{role}: {note}" for note in _about_rows(found[role]))
+        if role != "samples" and whole[role].invalid:
+            lost = whole[role].invalid
+            notes.append(f"{role}: {len(lost)} cubes have no valid pixel and are left out: {_listed(lost)}")
     if not sets.reference.info.wavelengths_known:
         notes.append("no wavelengths are known: the band index stands in")
     return notes
@@ -36,16 +40,14 @@ def shared_notes(found: Mapping[str, Description]) -> list[str]:
     return [note for note in _shared(found) if note]
 
 
-def _first_line(found: Mapping[str, Description]) -> str:
+def _first_line(found: Mapping[str, Description], lost: tuple[str, ...]) -> str:
     fake, real = found["samples"], found["reference"]
     line = f"{len(fake.rows)} samples against {len(real.rows)} reference cubes"
     if "train" in found:
         line += f", {len(found['train'].rows)} training cubes"
-    if fake.invalid:
-        line += (
-            f"; {len(fake.invalid)} samples have no valid pixel, a failure of the generator, and are left out: "
-            f"{_listed(fake.invalid)}"
-        )
+    if lost:
+        line += f"; {len(lost)} samples have no valid pixel, a failure of the generator, and are left out: "
+        line += _listed(lost)
     return line
 
 
@@ -88,8 +90,3 @@ def _shared(found: Mapping[str, Description]) -> Iterator[str]:
     groups = set(real.rows.groups[~both].tolist()) & set(train.rows.groups.tolist())
     if named := [group for group in groups if not group.startswith(ALONE)]:
         yield f"{len(named)} groups have cubes in both the reference and the training set: they are not independent"
-
-
-def missing_structures(sets: Sets) -> list[str]:
-    """Return the structures that the reference has and the samples lack."""
-    return sorted(set(sets.reference.structures) - set(sets.samples.structures) - {FIELD})

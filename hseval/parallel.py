@@ -43,7 +43,7 @@ def in_processes(
     """Run chunks in ``workers`` processes; with None, in as many as there are cores once the rest is worth it."""
     pending = collections.deque(chunks)
     if workers is None:
-        workers = os.cpu_count() or 1
+        workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         started = time.monotonic()
         for done in in_this_process(describer, chunks):
             pending.popleft()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import importlib.metadata
+import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pluggy
 
 from hseval import hookspecs
 from hseval.errors import HsevalError, first_line, nearest
+from hseval.files import WRITING
 from hseval.options import build_options
 
 GROUP = "hseval"
@@ -26,17 +29,19 @@ KINDS = {
     "segmenter": "hseval_segmenters",
     "generator": "hseval_generators",
     "renderer": "hseval_renderers",
+    "command": "hseval_commands",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Offer:
-    """One named thing that a plugin gives."""
+    """One named thing that a plugin gives: a class, or a click command."""
 
     kind: str
     name: str
     distribution: str
     factory: Any
+    plugin: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,35 +110,54 @@ class Plugins:
             raise HsevalError(f"no {kind} is called {name!r}{nearest(name, self.names(kind))}")
         return found[0].factory
 
+    def origin(self, kind: str, name: str) -> str:
+        """Return the distribution, with its version, that gives a name: what it computed may not outlive it."""
+        offers = self.offers(kind).get(name, [])
+        return " ".join(f"{offer.distribution} {version_of(offer.distribution)}" for offer in offers)
+
+    @contextlib.contextmanager
+    def blaming(self, kind: str, name: str) -> Iterator[None]:
+        """Turn whatever a third party's code raises into an HsevalError of one line that says whose code it is.
+
+        What the entry point tells better stays as it is: no memory left, a disk that takes no more.
+        """
+        try:
+            yield
+        except (HsevalError, MemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in WRITING:
+                raise
+            origin = self.origin(kind, name)
+            raise HsevalError(f"{kind} {name!r}{f' of {origin}' if origin else ''}: {first_line(error)}") from error
+
     def build(self, kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """Return an instance of the class of that name, built with its options.
 
         Raises:
-            HsevalError: an unknown name or option, or a value of another type.
+            HsevalError: an unknown name or option, a value of another type, or an ``__init__`` that fails.
         """
         factory = self.find(kind, name)
-        built = build_options(factory, options or {}, owner=f"{kind} {name!r}")
-        try:
-            return factory(built) if hasattr(factory, "Options") else factory()
-        except ValueError as error:  # a value of the right type that makes no sense
-            raise HsevalError(f"{kind} {name!r}: {error}") from error
+        with self.blaming(kind, name):
+            built = build_options(factory, options or {}, owner=f"{kind} {name!r}")
+            try:
+                return factory(built) if hasattr(factory, "Options") else factory()
+            except ValueError as error:  # a value of the right type that makes no sense
+                raise HsevalError(f"{kind} {name!r}: {error}") from error
 
     def add_commands(self, cli: Any) -> None:
-        """Let every plugin add its commands to the command line."""
-        for implementation in self.manager.hook.hseval_commands.get_hookimpls():
-            try:
-                implementation.function(cli=cli)
-            except Exception as error:  # noqa: BLE001
-                self._break_hook(implementation, error)
+        """Add every plugin's commands to the command line, those whose name is no one else's."""
+        for name in self.names("command"):
+            cli.add_command(self.find("command", name), name)
 
     def _collect(self, kind: str) -> dict[str, list[Offer]]:
         collected: dict[str, list[Offer]] = {}
         for implementation in getattr(self.manager.hook, KINDS[kind]).get_hookimpls():
             distribution = self.distributions[implementation.plugin_name]
             try:
-                factories = _listed(implementation.function())
-                given = [Offer(kind, _name(factory), distribution, factory) for factory in factories]
-            except Exception as error:  # noqa: BLE001
+                named = _commands(implementation.function) if kind == "command" else _classes(implementation.function)
+                given = [Offer(kind, name, distribution, found, implementation.plugin_name) for name, found in named]
+            except (Exception, SystemExit) as error:  # noqa: BLE001
                 self._break_hook(implementation, error)
                 continue
             for offer in given:
@@ -152,7 +176,7 @@ class Plugins:
                 told = f"{offer.kind} {offer.name!r} is given by {givers}: " + (
                     "the built-in one is used" if own else "none can be used until one is uninstalled"
                 )
-                self._break(offer.factory.__module__, offer.distribution, told)
+                self._break(offer.plugin, offer.distribution, told)
         return own[:1] or offers
 
     def _break_hook(self, implementation: Any, error: BaseException) -> None:
@@ -175,20 +199,48 @@ def plugins() -> Plugins:
     return loaded
 
 
+def version_of(distribution: str) -> str | None:
+    """Return the installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def accepted(function: Callable[..., Any], **given: Any) -> dict[str, Any]:
+    """Return which of the keyword arguments a third party's function takes."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return given
+    by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = {each.name for each in parameters if each.kind in by_keyword}
+    return {name: value for name, value in given.items() if name in names}
+
+
 def _entry_points() -> Iterable[tuple[importlib.metadata.EntryPoint, str]]:
     found = importlib.metadata.entry_points(group=GROUP)
     named = [(entry, entry.dist.name if entry.dist else "unknown") for entry in found]
     return sorted(named, key=lambda pair: (pair[1], pair[0].name))
 
 
-def _name(factory: Any) -> str:
-    if not isinstance(factory.name, str):
-        raise TypeError(f"{factory.__name__}.name is {factory.name!r}, expected a str")
-    return factory.name
+def _classes(hook: Callable[[], Any]) -> list[tuple[str, Any]]:
+    given = hook()
+    factories: list[Any] = [given] if isinstance(given, type) else list(given)
+    for factory in factories:
+        if not isinstance(factory.name, str):
+            raise TypeError(f"{factory.__name__}.name is {factory.name!r}, expected a str")
+    return [(factory.name, factory) for factory in factories]
 
 
-def _listed(given: Any) -> list[Any]:
-    return [given] if isinstance(given, type) else list(given)
+def _commands(hook: Callable[..., Any]) -> list[tuple[str, Any]]:
+    import click
+
+    scratch = click.Group()  # where a hook can't replace another's command, and leaves none behind when it fails
+    hook(cli=scratch)
+    for name, command in scratch.commands.items():
+        if not isinstance(command, click.Command):
+            raise TypeError(f"command {name!r} is a {type(command).__name__}, expected a click.Command")
+    return list(scratch.commands.items())
 
 
 def _explained(error: BaseException) -> str:
@@ -196,5 +248,5 @@ def _explained(error: BaseException) -> str:
     misspelt = re.search(r"unknown hook '?\"?(\w+)", text)
     if misspelt:
         word = misspelt[1]
-        return f"unknown hook {word!r}{nearest(word, (*KINDS.values(), 'hseval_commands'))}"
+        return f"unknown hook {word!r}{nearest(word, KINDS.values())}"
     return text or type(error).__name__

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import importlib.metadata
 import platform
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hseval import __version__
-from hseval.plugins import BUILT_IN, plugins
+from hseval.plugins import BUILT_IN, plugins, version_of
 
 if TYPE_CHECKING:
     from hseval.cubes import CubeSet
@@ -31,7 +30,7 @@ def provenance(
     return {
         "hseval": __version__,
         "python": platform.python_version(),
-        "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
+        "libraries": {name: found for name in LIBRARIES if (found := version_of(name))},
         "platform": platform.platform(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": list(sys.argv),
@@ -47,7 +46,7 @@ def _described(kind: str, plugin: Any) -> dict[str, Any]:
 
     offers = plugins().offers(kind).get(plugin.name, [])
     distribution = offers[0].distribution if offers else "unknown"
-    version = __version__ if distribution == BUILT_IN else _version(distribution)
+    version = __version__ if distribution == BUILT_IN else version_of(distribution)
     return {
         "distribution": distribution,
         "distribution_version": version,
@@ -65,14 +64,8 @@ def _described_set(cubes: CubeSet, found: Description) -> dict[str, Any]:
         "cubes": len(cubes),
         "content": content,
         "wavelengths": info.wavelengths,
+        "wavelengths_known": info.wavelengths_known,
         "structures": info.structures,
         "units": info.units,
         "made_by": info.provenance,
     }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None

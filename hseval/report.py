@@ -79,8 +79,11 @@ def load_report(path: str | Path) -> Report:
         raise HsevalError(f"{path}: no report of hseval (expected \"format\": {FORMAT!r})")
     if data.get("version") != VERSION:
         raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {VERSION}")
-    scores = tuple(_score(entry) for entry in data["scores"])
-    return Report(scores, tuple(data["notes"]), data["provenance"])
+    try:
+        scores = tuple(_score(entry) for entry in data["scores"])
+        return Report(scores, tuple(data["notes"]), data["provenance"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise HsevalError(f"{path}: a report with parts missing or of another form ({error})") from error
 
 
 def _score(entry: dict[str, Any]) -> Score:

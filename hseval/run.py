@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from hseval.cache import Cache
@@ -42,7 +42,7 @@ class Described:
     """The described sets of a score, by role; ``held_out``: some reference cube is not a training cube."""
 
     sets: Sets
-    plan: Plan
+    plans: Mapping[str, Plan]
     samples: Description
     reference: Description
     train: Description | None

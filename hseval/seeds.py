@@ -16,5 +16,6 @@ def stream(seed: int, name: str, *index: int) -> np.random.Generator:
     """Return the generator of ``name`` under ``seed`` (numpy's SeedSequence, never ``seed + i``)."""
     import numpy as np
 
-    words = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, zlib.crc32(name.encode()), *index]
+    # SeedSequence pads with zeros, so the number of indices has its word: (seed, name) is not (seed, name, 0).
+    words = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, zlib.crc32(name.encode()), len(index), *index]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))

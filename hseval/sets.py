@@ -132,16 +132,19 @@ def _probe(cubes: CubeSet) -> NDArray[Any] | None:
 def common_field(sets: Sets) -> tuple[NDArray[np.bool_] | None, str | None]:
     """Return the field to use on all sides where some set has no ``fov``, with a note; (None, None): each its own.
 
-    Where it is the reference that has none, its consensus is the full frame.
+    It is the reference's consensus; where the reference has no ``fov``, the next set's that has one. A full frame
+    would take the surround of those that have fields for tissue.
     """
-    roles = [role for role, _ in sets.named()]
     bare = [role for role, cubes in sets.named() if FIELD not in cubes.structures]
-    if not bare or len(bare) == len(roles):
+    if not bare or len(bare) == len(list(sets.named())):
         return None, None
-    field = consensus_field(sets.reference)
-    used = "the full frame" if field is None else "the reference's consensus field"
-    told = f"no 'fov' masks in: {', '.join(bare)}; {used} is used on all sides"
-    return (np.ones((1, 1), dtype=bool) if field is None else field), told
+    by_role = dict(sets.named())
+    for role in ("reference", "train", "samples"):
+        field = consensus_field(by_role[role]) if role in by_role else None
+        if field is not None:
+            told = f"no 'fov' masks in: {', '.join(bare)}; the consensus field of the {role} set is used on all sides"
+            return field, told
+    return None, None
 
 
 def shared(one: Description, other: Description) -> NDArray[np.bool_]:
@@ -156,11 +159,19 @@ def without(description: Description, drop: NDArray[np.bool_]) -> Description:
         description,
         rows=description.rows.take(keep),
         index=description.index[keep],
+        contents=tuple(description.contents[i] for i in keep),
         masks=tuple(description.masks[i] for i in keep),
     )
 
 
-def quick_subset(hashes: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
-    """Return ``count`` places drawn by content: file order and names change nothing."""
-    order = sorted(range(len(hashes)), key=lambda i: hashes[i])
-    return [order[i] for i in rng.permutation(len(order))[:count]]
+def quick_subset(groups: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
+    """Return places of about ``count`` cubes: whole groups, drawn from rows that are ordered by content."""
+    members: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    drawn: list[int] = []
+    for place in rng.permutation(len(members)):
+        if len(drawn) >= count:
+            break
+        drawn.extend(list(members.values())[place])
+    return drawn

@@ -13,6 +13,7 @@ from hseval.cubefacts import CubeFacts
 from hseval.cubes import CubeSet
 from hseval.wavelengths import OUT_OF_ORDER
 
+LISTED = 6  # bands listed one by one in a finding; of more, the runs of neighbours are told
 NAMED = 3  # cubes named by id in a finding; the others are counted
 
 
@@ -40,13 +41,24 @@ def _bands(cubes: CubeSet, facts: Sequence[CubeFacts]) -> Iterator[str]:
     unfit = np.array([one.unfit for one in facts])
     constant = np.array([one.constant for one in facts])
     level = np.array([one.level for one in facts])
-    for band in np.flatnonzero(unfit.any(axis=0)):
-        yield f"{_band(cubes, band)} has no finite value in {_named(cubes, np.flatnonzero(unfit[:, band]))}"
-    for band in np.flatnonzero(constant.any(axis=0)):
-        where = np.flatnonzero(constant[:, band])
-        values = np.unique(level[where, band])
-        told = f" ({values[0]:g})" if len(values) == 1 else ""
-        yield f"{_band(cubes, band)} is {'dead' if not values.any() else 'constant'}{told} in {_named(cubes, where)}"
+    dead = constant & ~np.any(constant & (level != 0), axis=0)
+    alive = constant & ~dead
+    yield from _band_finding(cubes, unfit, "{} has no finite value", "{} bands without a finite value")
+    yield from _band_finding(cubes, dead, "{} is dead (0)", "{} dead bands")
+    values = np.unique(level[alive])
+    told = f" ({values[0]:g})" if len(values) == 1 else ""
+    yield from _band_finding(cubes, alive, f"{{}} is constant{told}", f"{{}} constant bands{told}")
+
+
+def _band_finding(cubes: CubeSet, shown: NDArray[np.bool_], one: str, several: str) -> Iterator[str]:
+    """Yield one line for all bands that show something; ``shown`` is ``(cube, band)``."""
+    bands, where = np.flatnonzero(shown.any(axis=0)), np.flatnonzero(shown.any(axis=1))
+    if len(bands) == 1:
+        yield f"{one.format(_band(cubes, bands[0]))} in {_named(cubes, where)}"
+    elif len(bands):
+        same = bool((shown[where][:, bands]).all())
+        listed = f"{several.format(len(bands))}: {_bands_listed(cubes, bands)}"
+        yield f"{listed}, {'in' if same else 'not the same ones in each of'} {_named(cubes, where)}"
 
 
 def _sameness(cubes: CubeSet, facts: Sequence[CubeFacts]) -> Iterator[str]:
@@ -85,6 +97,18 @@ def _signs(cubes: CubeSet, facts: Sequence[CubeFacts]) -> Iterator[str]:
 def _band(cubes: CubeSet, band: Any) -> str:
     nm = f" ({cubes.wavelengths[band]:g} nm)" if cubes.info.wavelengths_known else ""
     return f"band {band}{nm}"
+
+
+def _bands_listed(cubes: CubeSet, bands: NDArray[Any]) -> str:
+    """List a few bands by their wavelengths, or by their places; more of them as runs, ``450 to 905 nm``."""
+    known = cubes.info.wavelengths_known
+    names = [f"{cubes.wavelengths[band]:g}" if known else str(band) for band in range(len(cubes.wavelengths))]
+    runs = np.split(bands, np.flatnonzero(np.diff(bands) > 1) + 1)
+    if len(bands) <= LISTED:
+        runs = [bands[place : place + 1] for place in range(len(bands))]
+    told = [names[run[0]] if len(run) == 1 else f"{names[run[0]]} to {names[run[-1]]}" for run in runs]
+    more = f" and {len(told) - LISTED} more runs" if len(told) > LISTED else ""
+    return ("" if known else "numbers ") + ", ".join(told[:LISTED]) + (" nm" if known else "") + more
 
 
 def _named(cubes: CubeSet, where: Sequence[int] | NDArray[Any]) -> str:

@@ -69,11 +69,10 @@ def age(path: Path) -> None:
         plan(extractors=(Chosen("values"), Chosen("spectra"))),
         plan(wavelengths=np.linspace(451, 906, 6)),
         plan(field=np.ones((1, 1), dtype=bool)),
-        plan(structures=("bright", FIELD)),
     ],
-    ids=["extractor", "wavelengths", "field", "structures"],
+    ids=["extractor", "wavelengths", "field"],
 )
-def test_another_extractor_wavelength_field_or_structure_is_another_row(tmp_path: Path, other: Plan) -> None:
+def test_another_extractor_wavelength_or_field_is_another_row(tmp_path: Path, other: Plan) -> None:
     cubes = texture_set(3)
     path = saved(tmp_path / "set.h5", cubes)
     age(path)
@@ -189,3 +188,17 @@ def test_a_partly_cached_set_gives_the_same_columns_as_a_fresh_one(tmp_path: Pat
         name: column.shape for name, column in fresh.columns.items()
     }
     assert all((mixed[name] == fresh[name]).all() for name in fresh.columns)
+
+
+@pytest.mark.parametrize(("extractor", "computed"), [("spectra", 3), ("values", 0)])
+def test_another_structure_is_another_row_for_extractors_that_read_structures(
+    tmp_path: Path, extractor: str, computed: int
+) -> None:
+    cubes = texture_set(3)
+    chosen = (Chosen(extractor),)
+    path = saved(tmp_path / "set.h5", cubes)
+    age(path)
+    with Cache(tmp_path / "rows.sqlite") as cache:
+        describe(open_set(path), plan(extractors=chosen), cache=cache)
+        other = plan(extractors=chosen, structures=("bright", FIELD))
+        assert describe(open_set(path), other, cache=cache).computed == computed

@@ -73,6 +73,48 @@ def test_dead_and_constant_bands_are_named_with_their_wavelength() -> None:
     assert "band 0 (450 nm) has no finite value in 2 of 6 cubes (000003, 000004)" in told
 
 
+def many_bands(count: int) -> np.ndarray:
+    return np.random.default_rng(3).random((4, count, 6, 5), dtype=np.float32) + np.float32(0.1)
+
+
+def test_many_dead_or_constant_bands_are_one_line() -> None:
+    data, nm = many_bands(300), np.linspace(450, 1048, 300)
+    data[:, :16] = np.arange(1, 17)[:, None, None]
+    told = inspect_set(ArraySet(data, wavelengths=nm)).suspicious
+    assert told == ("16 constant bands: 450 to 480 nm, in all 4 cubes",)
+    data[1:3, 40:50] = data[1:3, 60] = data[1:3, 299] = 0
+    told = inspect_set(ArraySet(data, wavelengths=nm)).suspicious
+    assert told == (
+        "12 dead bands: 530 to 548, 570, 1048 nm, in 2 of 4 cubes (000001, 000002)",
+        "16 constant bands: 450 to 480 nm, in all 4 cubes",
+    )
+    data[:] = 1
+    assert inspect_set(ArraySet(data, wavelengths=nm)).suspicious[0] == (
+        "300 constant bands (1): 450 to 1048 nm, in all 4 cubes"
+    )
+
+
+def test_up_to_six_bands_are_listed_and_many_runs_are_counted() -> None:
+    data = many_bands(20)
+    data[:, 3:9] = np.arange(1, 7)[:, None, None]
+    nm = np.arange(20) * 10 + 500.0
+    assert inspect_set(ArraySet(data, wavelengths=nm)).suspicious == (
+        "6 constant bands: 530, 540, 550, 560, 570, 580 nm, in all 4 cubes",
+    )
+    data = many_bands(20)
+    data[0, ::2] = data[2, 0] = 0
+    assert inspect_set(ArraySet(data)).suspicious == (
+        "10 dead bands: numbers 0, 2, 4, 6, 8, 10 and 4 more runs, not the same ones in each of 2 of 4 cubes"
+        " (000000, 000002)",
+    )
+
+
+def test_bands_without_a_finite_value_are_one_line_too() -> None:
+    data = cubes()
+    data[1, 1:4] = np.nan
+    assert "3 bands without a finite value: 500, 550, 600 nm, in 1 of 6 cubes (000001)" in found(data)
+
+
 def test_exact_duplicates_are_counted_and_shown() -> None:
     data = cubes()
     data[3] = data[5] = data[0]

@@ -13,6 +13,7 @@ from PIL import Image
 from hseval.cubes import ArraySet, CubeSet
 from hseval.errors import HsevalError
 from hseval.hookspecs import hookimpl
+from hseval.inspect import inspect_set
 from hseval.open import open_set
 from hseval.plugins import BUILT_IN, Plugins
 from hseval.readers import fileset
@@ -126,6 +127,32 @@ def test_a_table_without_ids_or_without_a_cube_is_refused(folder: Path) -> None:
     refused(folder, "cubes.csv: 2 cubes have no row, 'b' for one")
     (folder / "cubes.csv").write_text("name,group\na,p\n")
     refused(folder, "cubes.csv: has no column 'id'")
+
+
+def test_a_cube_without_a_group_stands_alone_with_a_note(folder: Path) -> None:
+    (folder / "cubes.csv").write_text("id,group\na,\nb,p\nc,  \n")
+    opened = open_set(folder)
+    assert opened.groups == ("", "p", "") and opened[0].group == ""
+    assert opened.info.notes == ("cubes.csv: 2 of 3 cubes have no group: each stands alone",)
+    assert inspect_set(opened).groups == 3
+    (folder / "cubes.csv").write_text("id,group\na,p\nb,p\nc,q\n")
+    assert open_set(folder).info.notes == ()
+
+
+def test_a_table_with_an_id_or_a_column_twice_names_it(folder: Path) -> None:
+    (folder / "cubes.csv").write_text("id,group\na,p\nb,p\na,q\n")
+    refused(folder, "cubes.csv: the id 'a' occurs 2 times; once expected")
+    (folder / "cubes.csv").write_text("id,group\na,p\na,p\na,q\nb,p\nb,p\n")
+    refused(folder, "cubes.csv: the id 'a' occurs 3 times (and 1 others too); once expected")
+    (folder / "cubes.csv").write_text("id,group,id\na,p,1\nb,p,2\nc,p,3\n")
+    refused(folder, "cubes.csv: the column 'id' occurs 2 times; once expected")
+    (folder / "cubes.csv").write_text("id,group,,\na,p,,\nb,p,,\nc,q,,\n,,,\n,,,\n")  # as spreadsheets pad them
+    assert open_set(folder).groups == ("p", "p", "q")
+
+
+def test_a_folder_called_like_a_cube_is_no_cube_left_out_in_silence(folder: Path) -> None:
+    (folder / "c1.npy").mkdir()
+    refused(folder, "c1.npy: a folder, though its name ends as a file of npy does; a file expected")
 
 
 def test_a_single_file_stands_alone(folder: Path) -> None:

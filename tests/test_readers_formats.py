@@ -231,7 +231,7 @@ def test_a_truncated_or_missing_envi_raw_file_is_refused(tmp_path: Path) -> None
     with pytest.raises(HsevalError, match=r"a.img: truncated: its header promises 2400 bytes, the file has 2392"):
         open_set(tmp_path / "a.hdr")
     raw.unlink()
-    refused(tmp_path / "a.hdr", "can't be read as ENVI: EnviDataFileNotFoundError")
+    refused(tmp_path / "a.hdr", "a.hdr: its raw file is missing; looked beside it for a, a.img, a.dat, a.sli")
 
 
 def test_an_envi_header_without_a_needed_field_names_it(tmp_path: Path) -> None:
@@ -281,6 +281,61 @@ def test_a_truncated_tiff_is_refused_at_opening(tmp_path: Path) -> None:
         open_set(path)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"metadata": None},
+        {"imagej": True},
+        {"compression": "zlib"},
+        {"compression": "zlib", "metadata": None},
+        {"compression": "zlib", "bigtiff": True},
+        {"byteorder": ">"},
+        {"tile": (16, 16)},
+    ],
+)
+@pytest.mark.parametrize("share", [0.002, 0.25, 0.5, 0.75])
+def test_a_tiff_cut_anywhere_is_told_as_truncated_and_nothing_else_is_printed(
+    tmp_path: Path, given: dict[str, Any], share: float
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, CUBE, photometric="minisblack", **given)
+    np.testing.assert_array_equal(open_set(path)[0].data, CUBE)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    refused(path, "truncated: its pages reach to byte")
+
+
+def test_an_imagej_stack_of_one_directory_that_was_cut_is_truncated_and_tifffile_keeps_silent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, CUBE, imagej=True)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        first, data = file.pages.first, file.series[0].dataoffset
+        end = first.offset + 2 + 12 * len(first.tags)
+        assert data is not None
+    content[end : end + 4] = bytes(4)  # no second directory: what ImageJ does beyond 4 GB
+    path.write_bytes(content[: data + CUBE.nbytes])
+    np.testing.assert_array_equal(open_set(path)[0].data, CUBE)
+    path.write_bytes(content[: data + CUBE.nbytes - 1])
+    refused(path, f"truncated: its header promises {data + CUBE.nbytes} bytes, the file has {data + CUBE.nbytes - 1}")
+    assert caplog.records == []
+
+
+def test_what_tifffile_logs_of_a_strange_file_does_not_reach_the_terminal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, CUBE, photometric="minisblack", compression="zlib")
+    path.write_bytes(path.read_bytes().replace(b"[5, 12, 10]", b"[5, 13, 10]"))
+    np.testing.assert_array_equal(open_set(path)[0].data, CUBE)
+    assert caplog.records == []
+    with tifffile.TiffFile(path) as file:
+        assert file.series
+    assert {record.name for record in caplog.records} == {"tifffile"}  # by itself it does log, now as before
+
+
 def test_tiff_pages_of_several_sizes_are_refused(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as out:
         out.write(CUBE[0], metadata=None)
@@ -304,3 +359,25 @@ def test_a_truncated_mat_file_is_told_as_such_wherever_it_was_cut(tmp_path: Path
     for length in (len(content) // 3, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
         refused(path, "truncated")
+
+
+@pytest.mark.parametrize("block", [0, 512])
+def test_a_mat_file_that_is_hdf5_without_matlabs_first_bytes_is_read(tmp_path: Path, block: int) -> None:
+    path = tmp_path / "a.mat"
+    with h5py.File(path, "w", userblock_size=block) as file:
+        file["cube"], file["wavelengths"] = CUBE.transpose(1, 2, 0).T, NM
+        file["masks/artery"] = MASK.T
+    opened = open_set(path)
+    np.testing.assert_array_equal(opened[0].data, CUBE)
+    np.testing.assert_array_equal(opened[0].masks["artery"], MASK)
+    assert opened.wavelengths.tolist() == NM.tolist()
+
+
+def test_a_file_called_mat_that_is_none_is_told_so_in_plain_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    path.write_bytes(bytes(600))
+    refused(path, "a.mat: no MATLAB file (neither v5 nor v7.3), or its beginning is damaged")
+    path.unlink()
+    write_mat73(path)
+    path.write_bytes(path.read_bytes()[:512])
+    refused(path, "a.mat: truncated: a MATLAB v7.3 file without its HDF5 part")

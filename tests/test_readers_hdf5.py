@@ -162,6 +162,13 @@ def test_a_damaged_chunk_names_file_and_cube(tmp_path: Path) -> None:
     assert "\n" not in str(told.value)
 
 
+def test_cubes_without_a_group_stand_alone_with_a_note(house: Path) -> None:
+    replace(house, "groups", ["p", "", "p", ""])
+    opened = open_set(house)
+    assert opened.groups == ("p", "", "p", "")
+    assert opened.info.notes == ("groups: 2 of 4 cubes have no group: each stands alone",)
+
+
 @pytest.mark.parametrize("place", ["cubes", "masks/vein", "labels/secret", "anything"])
 def test_external_links_are_refused_wherever_they_are(house: Path, tmp_path: Path, place: str) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as other:

@@ -134,7 +134,7 @@ def test_ctrl_c_keeps_the_finished_rows_and_leaves_no_half_written_file(tmp_path
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
     )
-    database = own_cache / "rows-2.sqlite"
+    database = own_cache / "rows-3.sqlite"
     deadline = time.monotonic() + 120
     while rows_in(database) < 24 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -219,3 +219,45 @@ def test_usage_errors_are_one_line(hseval: Run) -> None:
 def test_json_to_stdout_replaces_the_tables(hseval: Run, folder: Path) -> None:
     done = hseval("score", folder / "samples.h5", "--ref", folder / "real.h5", "--metrics", "fid", "--json", "-")
     assert json.loads(done.out)["format"] == "hseval-report"
+
+
+def test_an_input_is_never_overwritten(hseval: Run, folder: Path) -> None:
+    samples = folder / "samples.h5"
+    before = samples.read_bytes()
+    done = hseval("score", samples, "--ref", folder / "real.h5", "--json", samples)
+    assert done.status == 2
+    assert "is an input of this score" in done.err
+    assert samples.read_bytes() == before
+
+
+def test_a_closed_pipe_does_not_cost_the_file(folder: Path, tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} -m hseval score {folder / 'samples.h5'} --ref {folder / 'real.h5'} --metrics fid "
+        f"--json {tmp_path / 'r.json'} | true"
+    )
+    subprocess.run(command, shell=True, check=False, timeout=120)
+    assert json.loads((tmp_path / "r.json").read_text())["format"] == "hseval-report"
+
+
+def test_a_terminal_without_the_signs_gets_the_table_all_the_same(folder: Path) -> None:
+    done = hseval_process(
+        "score", folder / "samples.h5", "--ref", folder / "real.h5", "--metrics", "spectral-kl",
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "spectral-kl" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--metrics", "spectral-kl", "--set", "ms-ssim.pairz=3"), "did you mean 'pairs'"),
+        (("--metrics", "spectral-kl", "--extractor", "scattering"), "none of the metrics asked for uses"),
+        (("--device", "meta"), "--device meta"),
+        (("--device", "cuda:99"), "--device cuda:99"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(hseval: Run, folder: Path, arguments: tuple[str, ...], told: str) -> None:
+    done = hseval("score", folder / "samples.h5", "--ref", folder / "real.h5", *arguments)
+    assert done.status == 2
+    assert told in done.err

@@ -256,5 +256,5 @@ def test_whose_masks_were_used_is_told() -> None:
 
 
 def test_one_bin_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(ValueError, match="expected 2 to 1024"):
         SpectralKL(SpectralKL.Options(bins=1))

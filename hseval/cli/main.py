@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ def main() -> None:
     _restrain_native_libraries()
     # A queue or a shell's `timeout` ends a job by SIGTERM: clean up as after Ctrl-C.
     signal.signal(signal.SIGTERM, _stop_as_by_ctrl_c)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without the sign for plus-minus is no reason to stop
     plugins().add_commands(cli)
     try:
         status = cli.main(prog_name="hseval", standalone_mode=False)

@@ -43,7 +43,7 @@ def listed(registry: Plugins) -> Listing:
             entries.append(_entry(offer))
         except Exception as error:  # noqa: BLE001 - a third party's class may lack anything
             told = f"{offer.kind} {offer.name!r}: {first_line(error)}"
-            broken.append(Broken(offer.factory.__module__, offer.distribution, told))
+            broken.append(Broken(offer.plugin.rsplit(":", maxsplit=1)[-1], offer.distribution, told))
     told_of = [dataclasses.asdict(entry) for entry in [*registry.broken, *broken]]
     return {"plugins": entries, "broken": [{**entry, "version": _version(entry["distribution"])} for entry in told_of]}
 
@@ -54,11 +54,16 @@ def _entry(offer: Offer) -> dict[str, Any]:
     return {
         "kind": offer.kind,
         "name": offer.name,
-        "summary": str(offer.factory.summary),
+        "summary": _summary(offer),
         "distribution": offer.distribution,
         "version": _version(offer.distribution),
         "options": [dataclasses.asdict(found) for found in describe_options(offer.factory)],
     }
+
+
+def _summary(offer: Offer) -> str:
+    found = offer.factory.get_short_help_str(limit=120) if offer.kind == "command" else offer.factory.summary
+    return str(found)
 
 
 def _version(distribution: str) -> str | None:

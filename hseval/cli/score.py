@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hseval.errors import HsevalError
+
 if TYPE_CHECKING:
     from hseval.hookspecs import Renderer
     from hseval.report import Report
@@ -20,16 +22,16 @@ if TYPE_CHECKING:
 @click.option("--metrics", metavar="A,B", help="Metrics by name; default: fid, spectral-kl, ms-ssim, authenticity.")
 @click.option("--extractor", metavar="NAME", help="Feature extractor in place of the default one.")
 @click.option("--json", "json_path", metavar="F", help="Write the report as JSON; -: print it instead of tables.")
-@click.option("--seed", default=0, show_default=True, help="Seed of splits and pairs.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of splits and pairs.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where there is one.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores once it pays.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Cubes an extractor gets at a time.")
 @click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), in place of what files say.")
 @click.option("--resample", is_flag=True, help="Interpolate to the reference's wavelengths.")
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option, as fid.extractor=torchvision.")
 @click.option("--config", metavar="F", help="TOML file of options: a table for each metric or extractor.")
-@click.option("--quick", is_flag=True, help="A first look: 64 cubes of each set, fewer splits.")
+@click.option("--quick", is_flag=True, help="A first look: 64 cubes of each set, drawn by content (all are read once).")
 @click.option("--verify", is_flag=True, help="Hash every cube anew instead of trusting file stamps.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
 def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
@@ -46,6 +48,7 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
     json_path = given["json_path"]
     if json_path not in (None, "-"):
         check_writable(json_path)
+        _check_no_input(json_path, (samples, reference, train))
     options = merged_settings(given["assignments"], given["config"])
     first = connect().rank == 0
     with Progress(shown=first, hint="; --quick looks at 64") as progress:
@@ -67,10 +70,17 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
             cache=not given["no_cache"],
             verify=given["verify"],
             progress=progress.told,
+            ranks=True,
         )
     if first:
         _show(report, json_path)
     return _status(report, asked=given["metrics"] is not None)
+
+
+def _check_no_input(json_path: str, inputs: tuple[str | None, ...]) -> None:
+    for given in inputs:
+        if given is not None and Path(given).exists() and Path(json_path).resolve() == Path(given).resolve():
+            raise HsevalError(f"--json {json_path}: is an input of this score; name another file")
 
 
 def _names(metrics: str | None) -> list[str] | None:
@@ -80,10 +90,10 @@ def _names(metrics: str | None) -> list[str] | None:
 def _show(report: Report, json_path: str | None) -> None:
     from hseval.plugins import plugins
 
+    if json_path not in (None, "-"):
+        report.save(Path(json_path))  # first: a closed pipe must not cost the file
     renderer: Renderer = plugins().build("renderer", "json" if json_path == "-" else "terminal")
     renderer.render(report, sys.stdout)
-    if json_path not in (None, "-"):
-        report.save(Path(json_path))
 
 
 def _status(report: Report, *, asked: bool) -> int:

@@ -27,6 +27,7 @@ class Maps:
     name: ClassVar[str] = "maps"
     version: ClassVar[str] = "1"
     summary: ClassVar[str] = "gain-normalised low-resolution maps of a few spectral windows"
+    reads_structures: ClassVar[bool] = False
 
     @dataclasses.dataclass(frozen=True)
     class Options:

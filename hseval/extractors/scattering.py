@@ -49,6 +49,7 @@ class Scattering:
     name: ClassVar[str] = "scattering"
     version: ClassVar[str] = "1"
     summary: ClassVar[str] = "wavelet scattering of spectral windows, and statistics along the spectrum"
+    reads_structures: ClassVar[bool] = False
     Options = ScatteringOptions
 
     def __init__(self, options: ScatteringOptions | None = None) -> None:

@@ -58,6 +58,8 @@ class Torchvision:
     name: ClassVar[str] = "torchvision"
     version: ClassVar[str] = "1"
     summary: ClassVar[str] = "a torchvision backbone on a three-band composite, weights from a file"
+    reads_structures: ClassVar[bool] = False
+    needs_nm: ClassVar[bool] = True
     Options = TorchvisionOptions
 
     def __init__(self, options: TorchvisionOptions | None = None) -> None:

@@ -23,6 +23,7 @@ class Values:
     name: ClassVar[str] = "values"
     version: ClassVar[str] = "1"
     summary: ClassVar[str] = "quantiles of the valid pixels, band by band"
+    reads_structures: ClassVar[bool] = False
 
     def __call__(
         self, cubes: Floats, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]

@@ -71,8 +71,7 @@ class Fid:
         Rows that :meth:`relate` has not seen are standardised by ``real``.
 
         Raises:
-            NotComputable: a side has fewer than two cubes.
-            HsevalError: a feature is not finite.
+            NotComputable: a side has fewer than two cubes, or a feature is not finite.
         """
         for side, rows in (("reference", real), ("sample", fake)):
             if len(rows) < 2:

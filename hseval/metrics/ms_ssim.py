@@ -118,6 +118,12 @@ class MsSsim:
             "reference_pairs": theirs.pairs,
             "scales": scales,
             "data_range": RULE,
+            "shown": {
+                "within samples, 2D": ours.plane,
+                "within reference, 2D": theirs.plane,
+                "difference, 3D": abs(ours.volume - theirs.volume),
+                "scales": scales,
+            },
         }
         return ScoreParts(abs(ours.plane - theirs.plane), details)
 

@@ -87,13 +87,14 @@ class SpectralKL:
         """Return the headline and, for each structure, its curve over wavelength and other divergences.
 
         Raises:
-            NotComputable: no scored structure has pixels on both sides.
+            NotComputable: one side has no pixel of a scored structure.
         """
         if HISTOGRAM not in real.columns:
             real, fake, train = self.relate(real=real, fake=fake, train=train)
-        used = [name for place, name in enumerate(real.structures) if real[SCORED][0, place] and has(real, fake, name)]
-        if not used:
-            raise NotComputable("none of the scored structures has pixels on both sides")
+        used = [name for place, name in enumerate(real.structures) if real[SCORED][0, place]]
+        for name in used:
+            if not has(real, fake, name):
+                raise NotComputable(f"no cube of one side has {name!r}")
         scored = {name: _score(Side.of(real, name), Side.of(fake, name)) for name in used}
         details: dict[str, Any] = {
             "structures": scored,
@@ -199,16 +200,20 @@ def lack(real: Rows, fake: Rows, name: str) -> str:
     for rows, side in ((real, "reference"), (fake, "samples")):
         if name not in rows.structures:
             return f"no mask in the {side}"
-        cubes = _cubes_with(rows, name)
-        if not cubes:
+        if not _cubes_with(rows, name):
             return f"no pixel in any cube of the {side}"
-        if cubes < min(ENOUGH, -(-len(rows) // 4)):
+        if _groups_with(rows, name) < min(ENOUGH, -(-len(np.unique(rows.groups)) // 4)):
             return f"in too few cubes of the {side}"
     return ""
 
 
 def _cubes_with(rows: Rows, name: str) -> int:
     return int((rows[PIXELS][:, rows.structures.index(name)] > 0).sum()) if name in rows.structures else 0
+
+
+def _groups_with(rows: Rows, name: str) -> int:
+    having = rows[PIXELS][:, rows.structures.index(name)] > 0
+    return len(np.unique(rows.groups[having]))
 
 
 def _mean_of(scored: dict[str, dict[str, Any]], key: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.errors import HsevalError
+from hseval.readers.headers import groups_note
 from hseval.wavelengths import read_wavelengths
 
 WAVELENGTHS = "wavelengths.txt"
@@ -31,7 +33,7 @@ class Beside:
         files: those that bear on every cube (wavelengths, table).
         wavelengths: ``(band,)`` nm in stored order, or None.
         masks: structure -> cube's file stem -> picture.
-        groups: one a cube, or None.
+        groups: one a cube (empty: the cube stands alone), or None.
         labels: name -> one value a cube.
         notes: what a report has to say.
     """
@@ -59,7 +61,7 @@ def look_beside(folder: Path, stems: Sequence[str]) -> Beside:
         masks=masks,
         groups=groups,
         labels=labels,
-        notes=_orphans(masks, stems),
+        notes=(*_orphans(masks, stems), *groups_note(groups or (), where=TABLE)),
     )
 
 
@@ -102,17 +104,33 @@ def _orphans(masks: Mapping[str, Mapping[str, Path]], stems: Sequence[str]) -> t
 
 
 def _read_table(path: Path, stems: Sequence[str]) -> tuple[tuple[str, ...] | None, dict[str, list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HsevalError(f"{path}: can't be read as a table: {error}") from error
-    if not rows or "id" not in rows[0]:
+    names, rows = _rows(path)
+    if not rows or "id" not in names:
         raise HsevalError(f"{path}: has no column 'id'; expected id, optionally group, and labels")
+    _check_unique(names, f"{path}: the column")
+    _check_unique([row["id"] for row in rows], f"{path}: the id")
     by_id = {row["id"]: row for row in rows}
     missing = [stem for stem in stems if stem not in by_id]
     if missing:
         raise HsevalError(f"{path}: {len(missing)} cubes have no row, {missing[0]!r} for one")
-    columns = {name: [by_id[stem][name] or "" for stem in stems] for name in rows[0] if name not in ("id", None)}
+    columns = {name: [by_id[stem][name] or "" for stem in stems] for name in names if name != "id"}
     groups = columns.pop("group", None)
-    return None if groups is None else tuple(groups), columns
+    return None if groups is None else tuple(group.strip() for group in groups), columns
+
+
+def _rows(path: Path) -> tuple[Sequence[str], list[dict[str, str | None]]]:
+    """Return the names in a table's first line, and the rows by those names."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            table = csv.DictReader(handle, skipinitialspace=True)
+            rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise HsevalError(f"{path}: can't be read as a table: {error}") from error
+    return table.fieldnames or (), rows
+
+
+def _check_unique(names: Sequence[str | None], what: str) -> None:
+    twice = [(name, count) for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        more = f" (and {len(twice) - 1} others too)" if len(twice) > 1 else ""
+        raise HsevalError(f"{what} {twice[0][0]!r} occurs {twice[0][1]} times{more}; once expected")

@@ -55,7 +55,12 @@ def _open(path: Path) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # upper-case names in a header are no news to the user
-        image = envi.open(str(path.absolute()))
+        try:
+            image = envi.open(str(path.absolute()))
+        except envi.EnviDataFileNotFoundError:
+            endings = [*envi.KNOWN_EXTS, str(envi.read_envi_header(str(path))["interleave"]).lower()]
+            listed = ", ".join([path.stem, *(f"{path.stem}.{ending}" for ending in endings)])
+            raise HsevalError(f"{path}: its raw file is missing; looked beside it for {listed}") from None
     if isinstance(image, envi.SpectralLibrary):
         raise HsevalError(f"{path}: an ENVI spectral library; an image expected")
     return image

@@ -17,6 +17,7 @@ from hseval.layout import Layout, as_byx, bands_first, check_layout, choose_layo
 from hseval.readers.beside import Beside, read_mask
 from hseval.readers.formats import format_named
 from hseval.readers.headers import Format, Header, one_line
+from hseval.readers.pictures import with_own_masks
 from hseval.wavelengths import Bands, order_bands, same_wavelengths
 
 EAGER = 256  # at most so many headers are read at opening, evenly spread; the others when their cube is
@@ -124,7 +125,9 @@ class FileSet(CubeSet):
         where = str(self._first)
         count = None if centres is None else len(centres)
         layout, told = choose_layout(header.cube_shape, where=where, stated=header.stated, asked=asked, bands=count)
-        bands = order_bands(centres, as_byx(header.cube_shape, layout)[0], where=where)
+        count, *size = as_byx(header.cube_shape, layout)
+        bands = order_bands(centres, count, where=where)
+        header = with_own_masks(header, size)
         plan = Plan(header, layout, bands)
         self._plans[self._first] = plan
         return plan, [*([told] if told else []), *notes, *header.notes, *bands.notes]
@@ -142,14 +145,15 @@ class FileSet(CubeSet):
         if header.count > 1:
             raise HsevalError(f"{path}: holds {header.count} cubes; in a folder, one cube a file expected")
         layout = header.stated or lead.layout
-        found, expected = as_byx(header.cube_shape, layout)[0], len(lead.bands.wavelengths)
+        found, *size = as_byx(header.cube_shape, layout)
+        expected = len(lead.bands.wavelengths)
         if found != expected:
             told = f"{found} bands, but {self._first.name} has {expected}"
             raise HsevalError(f"{path}: {told}: the cubes of a set need the same bands")
         bands = order_bands(self._centres(header)[0], found, where=str(path))
         if bands.known != lead.bands.known or not same_wavelengths(bands.wavelengths, lead.bands.wavelengths):
             raise HsevalError(f"{path}: its wavelengths differ from those of {self._first.name} by more than 0.1 nm")
-        return Plan(header, layout, bands)
+        return Plan(with_own_masks(header, size), layout, bands)
 
     def _header(self, path: Path) -> Header:
         with one_line(path, f"can't be read as {self._format_name}"):

@@ -47,7 +47,10 @@ def _open_folder(folder: Path, layout: str | None, wavelengths: NDArray[Any] | N
         present = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise HsevalError(f"{folder}: can't be listed: {error.strerror}") from error
-    cubes = [(path, kind) for path in present if (kind := format_of(path)) is not None and not path.is_dir()]
+    cubes = [(path, kind) for path in present if (kind := format_of(path)) is not None]
+    for path, kind in cubes:
+        if path.is_dir():
+            raise HsevalError(f"{path}: a folder, though its name ends as a file of {kind.NAME} does; a file expected")
     kind = _one_format([kind for _, kind in cubes], folder, present)
     files = [path for path, _ in cubes]
     beside = look_beside(folder, [path.stem for path in files])

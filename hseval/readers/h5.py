@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hseval.errors import HsevalError
 from hseval.readers.headers import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
+from hseval.readers.pictures import find_pictures, zero_or_one
 
 if TYPE_CHECKING:
     import h5py
@@ -35,7 +36,9 @@ def header(path: Path) -> Header:
         cube = pick_array(rest, where=str(path))
         check_cube(found[cube].shape, found[cube].dtype, where=f"{path}: {cube}")
         wavelengths = None if known is None else np.asarray(found[known][()], dtype=np.float64).ravel()
-        return Header((path,), tuple(found[cube].shape), cube, wavelengths=wavelengths, masks=masks)
+        pictures = find_pictures(rest, found[cube].shape, lambda name: _is_mask(found[name]))
+        shape = tuple(found[cube].shape)
+        return Header((path,), shape, cube, wavelengths=wavelengths, masks=masks, pictures=pictures)
 
 
 def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
@@ -92,6 +95,10 @@ def datasets(file: h5py.File, *, where: str) -> dict[str, h5py.Dataset]:
         if _is_dataset(target):
             found[name] = target
     return found
+
+
+def _is_mask(dataset: h5py.Dataset) -> bool:
+    return dataset.dtype.kind == "b" or (dataset.dtype.kind in "ui" and zero_or_one(dataset[()]))
 
 
 def _walk(file: h5py.File, where: str) -> tuple[dict[str, h5py.Dataset], list[str]]:

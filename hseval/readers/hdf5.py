@@ -17,7 +17,7 @@ from hseval.house import FORMAT, VERSION
 from hseval.layout import Layout, check_layout
 from hseval.readers import h5
 from hseval.readers.fileset import FileSet
-from hseval.readers.headers import check_cube, one_line
+from hseval.readers.headers import check_cube, groups_note, one_line
 from hseval.wavelengths import order_bands, same_wavelengths
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class HouseSet(CubeSet):
             stored = np.asarray(found["wavelengths"][()]) if "wavelengths" in found else None
             bands = order_bands(stored if wavelengths is None else wavelengths, self._shape[1], where=str(path))
             self._order = bands.order
-            notes = (*_notes(layout, stored, wavelengths), *bands.notes)
+            groups = _texts(found["groups"]) if "groups" in found else None
+            notes = (*_notes(layout, stored, wavelengths), *bands.notes, *groups_note(groups or (), where="groups"))
             self._masks = tuple(sorted(name.removeprefix("masks/") for name in found if name.startswith("masks/")))
             self.info = SetInfo(
                 location=str(path),
@@ -69,7 +70,7 @@ class HouseSet(CubeSet):
                 wavelengths=bands.wavelengths,
                 wavelengths_known=bands.known,
                 structures=self._masks,
-                groups=_texts(found["groups"]) if "groups" in found else None,
+                groups=groups,
                 labels={name.removeprefix("labels/"): _values(found[name]) for name in _labels(found)},
                 units=_text(found["units"][()]) if "units" in found else _optional(file.attrs.get("units")),
                 notes=notes,

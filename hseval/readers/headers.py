@@ -20,6 +20,21 @@ MASK_PREFIXES = ("masks/", "mask_")  # masks/artery or mask_artery, where a cont
 
 
 @dataclasses.dataclass(frozen=True)
+class Picture:
+    """An array beside the cube that may have the size of its picture.
+
+    Attributes:
+        array: the name under which the container keeps it.
+        shape: ``(y, x)``, or ``(n, y, x)`` beside several cubes.
+        mask: whether its values are those of a mask.
+    """
+
+    array: str
+    shape: tuple[int, ...]
+    mask: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Header:
     """What a file says of the cube, or cubes, that it holds.
 
@@ -30,6 +45,7 @@ class Header:
         stated: the axis order, where the container states it.
         wavelengths: nm in stored order, where the container brings them.
         masks: structure -> the name under which the container keeps its mask.
+        pictures: other arrays that are masks under their own names if they have the size of the cube's picture.
         units: of the pixel values.
         ignore: the stored value that marks missing pixels.
         scale: the number that stored values are divided by.
@@ -42,6 +58,7 @@ class Header:
     stated: Layout | None = None
     wavelengths: NDArray[np.float64] | None = None
     masks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
     units: str | None = None
     ignore: float | None = None
     scale: float = 1.0
@@ -125,6 +142,12 @@ def check_cube(shape: Sequence[int], dtype: DTypeLike, *, where: str) -> None:
         raise HsevalError(f"{where}: a 2D image of {shape[0]} x {shape[1]}; a cube with axes (band, y, x) expected")
     if len(shape) not in (3, 4) or 0 in shape:
         raise HsevalError(f"{where}: an array of shape {tuple(shape)}; (band, y, x) or (n, band, y, x) expected")
+
+
+def groups_note(groups: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """Return what a report has to say of cubes whose group is empty: each is a group of its own."""
+    alone = sum(not group for group in groups)
+    return (f"{where}: {alone} of {len(groups)} cubes have no group: each stands alone",) if alone else ()
 
 
 def check_length(path: Path, promised: int) -> None:

@@ -1,4 +1,4 @@
-"""MATLAB files: v5 by scipy, v7.3 (which is HDF5) by h5py, structs by pymatreader.
+"""MATLAB files: v5 by scipy, v7.3 (which is HDF5) by h5py, structs of v5 by pymatreader.
 
 Axes are given as MATLAB shows them: ``(y, x, band)`` there is ``(y, x, band)`` here, in both versions.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hseval.errors import HsevalError
 from hseval.readers import h5
 from hseval.readers.headers import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
+from hseval.readers.pictures import find_pictures, zero_or_one
 
 NAME = "MATLAB"
 SUFFIXES: tuple[str, ...] = (".mat",)
@@ -25,7 +26,7 @@ def header(path: Path) -> Header:
     """Read the variables' names, shapes and classes, and the wavelengths."""
     shapes, structs = _variables_73(path) if _is_hdf5(path) else _variables_5(path)
     masks = mask_names(shapes)
-    if "masks" in structs:
+    if "masks" in structs:  # of v5: in HDF5 its fields have names of their own
         masks |= {name: f"masks.{name}" for name in _load(path, "masks")}
     known = next((name for name in WAVELENGTH_NAMES if name in shapes), None)
     rest = {name: shape for name, shape in shapes.items() if name != known and name not in masks.values()}
@@ -34,19 +35,18 @@ def header(path: Path) -> Header:
     if len(shapes[cube]) == 4:
         raise HsevalError(f"{path}: {cube} has four axes {shapes[cube]}; a .mat file is read as one cube of three")
     wavelengths = None if known is None else np.asarray(_load(path, known), dtype=np.float64).ravel()
-    return Header((path,), shapes[cube], cube, wavelengths=wavelengths, masks=masks)
+    # Numbers are doubles in MATLAB unless said otherwise: the values decide, whatever the type.
+    pictures = find_pictures(rest, shapes[cube], lambda name: zero_or_one(np.asarray(_load(path, name))))
+    return Header((path,), shapes[cube], cube, wavelengths=wavelengths, masks=masks, pictures=pictures)
 
 
 def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     """Read the cube."""
-    if not _is_hdf5(path):
-        return np.asarray(_load(path, header.array))
-    with h5.open_file(path) as file:
-        return np.asarray(file[header.array][()]).T
+    return np.asarray(_load(path, header.array))
 
 
 def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-    """Read one mask: a variable ``mask_<structure>`` or a field of the struct ``masks``."""
+    """Read one mask: a variable, or a field of the struct ``masks``."""
     name = header.masks[structure]
     return np.asarray(_load(path, "masks")[structure] if name == f"masks.{structure}" else _load(path, name))
 
@@ -62,7 +62,12 @@ def _variables_5(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     from scipy.io import whosmat
 
     _check_complete(path)
-    found = whosmat(path)
+    try:
+        found = whosmat(path)
+    except NotImplementedError as error:  # what scipy says of a v7.3 header, which HDF5 should have followed
+        raise HsevalError(f"{path}: truncated: a MATLAB v7.3 file without its HDF5 part") from error
+    except Exception as error:  # scipy finds nonsense in all kinds of ways
+        raise HsevalError(f"{path}: no MATLAB file (neither v5 nor v7.3), or its beginning is damaged") from error
     numeric = {name: tuple(shape) for name, shape, kind in found if kind in _NUMERIC}
     return numeric, {name for name, _, kind in found if kind == "struct"}
 
@@ -81,15 +86,17 @@ def _check_complete(path: Path) -> None:
 def _variables_73(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     with h5.open_file(path) as file:
         found = h5.datasets(file, where=str(path))
-        numeric = {
+        return {
             name: tuple(dataset.shape[::-1])
             for name, dataset in found.items()
-            if "/" not in name and dataset.dtype.kind in "fiub"
-        }
-        return numeric, {name.split("/")[0] for name in found if "/" in name and not name.startswith("#")}
+            if name.startswith("masks/") or ("/" not in name and dataset.dtype.kind in "fiub")
+        }, set()
 
 
 def _load(path: Path, name: str) -> Any:
+    if _is_hdf5(path):  # by h5py itself: pymatreader takes a file without MATLAB's first bytes for damaged
+        with h5.open_file(path) as file:
+            return np.asarray(file[name][()]).T
     from pymatreader import read_mat
 
     return read_mat(path, variable_names=[name])[name]

@@ -1,4 +1,4 @@
-"""NumPy archives: ``.npz`` with the cube, and optionally ``wavelengths`` and ``masks/<structure>``."""
+"""NumPy archives: ``.npz`` with the cube, and optionally ``wavelengths`` and masks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hseval.errors import HsevalError
 from hseval.readers.headers import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
 from hseval.readers.npy import array_header
+from hseval.readers.pictures import find_pictures, zero_or_one
 
 NAME = "npz"
 SUFFIXES: tuple[str, ...] = (".npz",)
@@ -27,7 +28,9 @@ def header(path: Path) -> Header:
     cube = pick_array(numeric, where=str(path))
     check_cube(*arrays[cube], where=f"{path}: {cube}")
     wavelengths = None if known is None else np.asarray(_load(path, known), dtype=np.float64).ravel()
-    return Header((path,), arrays[cube][0], cube, wavelengths=wavelengths, masks=masks)
+    beside = {name: shape for name, shape in numeric.items() if arrays[name][1].kind in "fiub"}
+    pictures = find_pictures(beside, arrays[cube][0], lambda name: _is_mask(path, name, arrays[name][1]))
+    return Header((path,), arrays[cube][0], cube, wavelengths=wavelengths, masks=masks, pictures=pictures)
 
 
 def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
@@ -52,6 +55,10 @@ def _members(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                 with archive.open(name) as member:
                     found[name.removesuffix(".npy")] = array_header(cast(Any, member), where=f"{path}: {name}")
     return found
+
+
+def _is_mask(path: Path, name: str, dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "b" or (dtype.kind in "ui" and zero_or_one(_load(path, name)))
 
 
 def _load(path: Path, name: str) -> NDArray[Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +13,8 @@ from numpy.typing import NDArray
 
 from hseval.errors import HsevalError
 from hseval.layout import Layout
-from hseval.readers.headers import Header, check_cube
+from hseval.readers.headers import Header, check_cube, check_length
+from hseval.readers.tiffend import check_end
 
 if TYPE_CHECKING:
     import tifffile
@@ -26,13 +30,14 @@ def header(path: Path) -> Header:
     """Read shape, axes and the value of missing pixels from the tags."""
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    check_end(path)
+    with _quietly(), tifffile.TiffFile(path) as file:
+        _check_imagej(file, path)
         series = _cube(file, path)
         shape = tuple(int(length) for length in series.shape)
         check_cube(shape, series.dtype, where=str(path))
         if len(shape) == 4:
             raise HsevalError(f"{path}: axes {series.axes} of shape {shape}; a TIFF is read as one cube of three axes")
-        _check_pages(file, path)
         ignore = _nodata(file)
         return Header((path,), shape, stated=_STATED.get(series.axes), ignore=ignore, notes=_notes(ignore))
 
@@ -41,7 +46,7 @@ def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     """Read all pages of the cube."""
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with _quietly(), tifffile.TiffFile(path) as file:
         return np.asarray(_cube(file, path).asarray(maxworkers=1))
 
 
@@ -59,13 +64,27 @@ def _cube(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
     raise HsevalError(f"{path}: holds {len(series)} images ({listed}); pages of one size and type expected")
 
 
-def _check_pages(file: tifffile.TiffFile, path: Path) -> None:
-    # Only the last page's strips are looked at: in a file that was cut off, those are what is missing.
-    length = path.stat().st_size
-    last = file.pages[-1]
-    ends = [start + count for start, count in zip(last.dataoffsets, last.databytecounts, strict=True)]
-    if max(ends, default=0) > length:
-        raise HsevalError(f"{path}: truncated: its pages reach to byte {max(ends)}, the file has {length}")
+def _check_imagej(file: tifffile.TiffFile, path: Path) -> None:
+    # Beyond 4 GB ImageJ writes one directory, and the pages that it counts in there follow each other.
+    images, first = int((file.imagej_metadata or {}).get("images", 1)), file.pages.first
+    if images > len(file.pages) == 1 and first.dataoffsets:
+        check_length(path, first.dataoffsets[0] + images * first.nbytes)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep tifffile's log off the terminal: what it has to say of a damaged file becomes one line of ours."""
+
+    def drop(record: logging.LogRecord) -> bool:
+        return False
+
+    # A filter of one's own, not the logger's level: other threads may be in here, and the user's settings stay.
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
 
 
 def _nodata(file: tifffile.TiffFile) -> float | None:

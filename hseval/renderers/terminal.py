@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from hseval.report import Report, Score
@@ -18,7 +18,7 @@ STYLES = {
     "too high": "red",
     "too low": "red",
 }
-PIPED_WIDTH = 240  # wide enough that no line of a report wraps when it is piped
+PIPED_WIDTH = 10_000  # so that no line of a report is wrapped or cut when it is piped
 SHOWN_PAIRS = 3
 SPARK = "▁▂▃▄▅▆▇█"
 
@@ -71,7 +71,9 @@ def _parts(report: Report) -> Iterator[RenderableType]:
 def _structures(score: Score, report: Report) -> RenderableType:
     """Return the table of one value a structure, with its floor and its course over wavelength."""
     table = _table(f"{score.name} by structure", "value", "floor", "over wavelength", "largest at")
-    nm = report.provenance.get("sets", {}).get("reference", {}).get("wavelengths", [])
+    about = report.provenance.get("sets", {}).get("reference", {})
+    unit = "{:.0f} nm" if about.get("wavelengths_known", True) else "band {:.0f}"
+    bands = [unit.format(centre) for centre in about.get("wavelengths", [])]
     for name, found in score.details["structures"].items():
         curve = found.get("by_wavelength") or []
         table.add_row(
@@ -79,7 +81,7 @@ def _structures(score: Score, report: Report) -> RenderableType:
             _number(_dig(score.details, "at_n", name)),
             _number(_dig(score.details, "floor_at_n", name)),
             _spark(curve),
-            _peak(curve, nm),
+            _peak(curve, bands),
         )
     return table
 
@@ -148,11 +150,9 @@ def _spark(curve: Any) -> str:
     return "".join(" " if v is None else SPARK[min(len(SPARK) - 1, int(v / top * len(SPARK)))] for v in curve)
 
 
-def _peak(curve: Any, nm: Any) -> str:
+def _peak(curve: Any, bands: Sequence[str]) -> str:
     values = [-1.0 if value is None else value for value in curve]
-    if not values or len(values) != len(nm):
-        return ""
-    return f"{nm[values.index(max(values))]:.0f} nm"
+    return bands[values.index(max(values))] if values and len(values) == len(bands) else ""
 
 
 def _escaped(text: str) -> str:

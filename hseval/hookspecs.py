@@ -49,8 +49,10 @@ class Extractor(Protocol):
     """Maps a batch of cubes to rows.
 
     A class names itself (``name``), its ``version`` (raised whenever the same input gives other rows: the cache
-    keys on it) and a ``summary``; ``Options`` is a frozen dataclass. ``fingerprint()``, where there is one,
-    returns what else decides the rows (the hash of a weights file, say).
+    keys on it) and a ``summary``; ``Options`` is a frozen dataclass. Optional: ``fingerprint()`` returns what else
+    decides the rows (the hash of a weights file, say); ``reads_structures = False`` says that they depend on no mask
+    but ``fov``; ``needs_nm = True``, that there are none without wavelengths in nm; ``device`` is set by the core
+    before the first call.
     """
 
     name: ClassVar[str]
@@ -104,7 +106,8 @@ class ScoreParts:
 class Metric(Protocol):
     """Compares two sets of rows.
 
-    Two optional methods. ``relate(*, real, fake, train)`` gets the full sets once, before they are split, and
+    ``Options`` is a frozen dataclass; a metric with ``needs.pairs`` has a ``version`` (raised whenever the same block
+    gives another row: the cache keys on it). Two optional methods. ``relate(*, real, fake, train)`` gets the full sets once, before they are split, and
     returns them with columns added that need more than one set (nearest training cube, shared bin edges).
     ``describe_block(cubes, *, field, reference)`` is what ``needs.pairs`` streams to: cubes
     ``(n, band, y, x)`` and their fields ``(n, y, x)``, with the reference's rows; it returns one row for the block.

@@ -209,12 +209,9 @@ def version_of(distribution: str) -> str | None:
 
 def accepted(function: Callable[..., Any], **given: Any) -> dict[str, Any]:
     """Return which of the keyword arguments a third party's function takes."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
-        return given
-    by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    names = {each.name for each in parameters if each.kind in by_keyword}
-    return {name: value for name, value in given.items() if name in names}
+    parameters = inspect.signature(function).parameters
+    everything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    return {name: value for name, value in given.items() if everything or name in parameters}
 
 
 def _entry_points() -> Iterable[tuple[importlib.metadata.EntryPoint, str]]:

@@ -35,7 +35,7 @@ def plugins_command(as_json: bool) -> None:
 def listed(registry: Plugins) -> Listing:
     """Return ``{"plugins": [...], "broken": [...]}``; asking for every kind is what finds the broken ones."""
     from hseval.errors import first_line
-    from hseval.plugins import KINDS, Broken
+    from hseval.plugins import KINDS, Broken, version_of
 
     entries, broken = [], []
     for offer in [registry.offers(kind)[name][0] for kind in KINDS for name in registry.names(kind)]:
@@ -45,18 +45,19 @@ def listed(registry: Plugins) -> Listing:
             told = f"{offer.kind} {offer.name!r}: {first_line(error)}"
             broken.append(Broken(offer.plugin.rsplit(":", maxsplit=1)[-1], offer.distribution, told))
     told_of = [dataclasses.asdict(entry) for entry in [*registry.broken, *broken]]
-    return {"plugins": entries, "broken": [{**entry, "version": _version(entry["distribution"])} for entry in told_of]}
+    return {"plugins": entries, "broken": [{**entry, "version": version_of(entry["distribution"])} for entry in told_of]}
 
 
 def _entry(offer: Offer) -> dict[str, Any]:
     from hseval.options import describe_options
+    from hseval.plugins import version_of
 
     return {
         "kind": offer.kind,
         "name": offer.name,
         "summary": _summary(offer),
         "distribution": offer.distribution,
-        "version": _version(offer.distribution),
+        "version": version_of(offer.distribution),
         "options": [dataclasses.asdict(found) for found in describe_options(offer.factory)],
     }
 
@@ -64,15 +65,6 @@ def _entry(offer: Offer) -> dict[str, Any]:
 def _summary(offer: Offer) -> str:
     found = offer.factory.get_short_help_str(limit=120) if offer.kind == "command" else offer.factory.summary
     return str(found)
-
-
-def _version(distribution: str) -> str | None:
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _print_lines(listing: Listing) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hseval.errors import HsevalError
+
+if TYPE_CHECKING:
+    from hseval.hookspecs import Sample
 
 
 @click.command()
@@ -27,18 +31,34 @@ def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **giv
     from hseval.cli.settings import settings_of
     from hseval.plugins import plugins
 
+    built = plugins().build("generator", generator, settings_of(generator, given["assignments"]))
     _check_output(out, force=given["force"])
     if checkpoint is not None and not checkpoint.exists():
         raise HsevalError(f"--checkpoint {checkpoint}: does not exist; hseval train makes one")
-    built = plugins().build("generator", generator, settings_of(generator, given["assignments"]))
-    built.load(checkpoint, given["device"])
+    with plugins().blaming("generator", generator):
+        _load(built, checkpoint, given["device"])
     _write(built, count, out, seed=given["seed"])
     click.echo(f"{out}: {count} cubes by {generator}, seed {given['seed']}")
 
 
+def _load(generator: Any, checkpoint: Path | None, device: str | None) -> None:
+    """Load on the device; HsevalError where one is named and the generator does not use it."""
+    from hseval.plugins import accepted
+
+    told = f"--device {device}: generator {generator.name!r} does not choose a device to sample on"
+    taken = accepted(generator.load, device=device)
+    if device is not None and not taken:
+        raise HsevalError(told)
+    generator.load(checkpoint, **taken)
+    if device is not None and not hasattr(generator, "device"):
+        raise HsevalError(told)
+
+
 def _check_output(out: Path, *, force: bool) -> None:
+    from hseval.cli.train import check_parents
     from hseval.files import check_writable
 
+    check_parents(out)
     check_writable(out)
     if out.exists() and not force:
         raise HsevalError(f"{out}: exists already; name another file, or overwrite it with --force")
@@ -47,17 +67,29 @@ def _check_output(out: Path, *, force: bool) -> None:
 def _write(generator: Any, count: int, out: Path, *, seed: int) -> None:
     """Stream the cubes to the file."""
     from hseval.cli.progress import Progress
+    from hseval.plugins import plugins
     from hseval.writer import SetWriter
 
-    about = {
-        "wavelengths": generator.wavelengths,
-        "units": getattr(generator, "units", None),
-        "provenance": _provenance(generator, seed),
-    }
+    with plugins().blaming("generator", generator.name):
+        about = {
+            "wavelengths": generator.wavelengths,
+            "units": getattr(generator, "units", None),
+            "provenance": _provenance(generator, seed),
+        }
     with Progress() as progress, SetWriter(out, **about) as writer:
-        for done, (cube, masks, name) in enumerate(generator.sample(count, seed=seed), start=1):
+        for done, (cube, masks, name) in enumerate(_drawn(generator, count, seed), start=1):
             writer.add(cube, masks, name)
             progress.told("sampling", done, count)
+
+
+def _drawn(generator: Any, count: int, seed: int) -> Iterator[Sample]:
+    """Yield what the generator draws; what it raises, or yields that is no sample, is told as its own."""
+    from hseval.hookspecs import Sample
+    from hseval.plugins import plugins
+
+    with plugins().blaming("generator", generator.name):
+        for drawn in generator.sample(count, seed=seed):
+            yield Sample(*drawn)
 
 
 def _provenance(generator: Any, seed: int) -> dict[str, Any]:

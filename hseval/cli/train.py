@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +29,34 @@ def train(generator: str, data: str, out: Path, **given: Any) -> None:
     """
     from hseval.cli.settings import settings_of
     from hseval.open import open_set
-    from hseval.plugins import plugins
+    from hseval.plugins import accepted, plugins
 
     built = plugins().build("generator", generator, settings_of(generator, given["assignments"]))
     if not hasattr(built, "fit"):
         raise HsevalError(f"generator {generator!r} needs no training: hseval sample {generator} -n 64 --out SET")
-    device = _device(built, given["device"])
+    wanted = {"seed": given["seed"]} | ({} if given["device"] is None else {"device": given["device"]})
+    with plugins().blaming("generator", generator):
+        taken = accepted(built.fit, **wanted)
+    _tell_left_out(generator, wanted, taken)
     with _run_folder(out, force=given["force"]):
         cubes = open_set(data, layout=given["layout"], wavelengths=given["wavelengths"])
         for note in cubes.info.notes:
             click.echo(f"{data}: {note}", err=True)
-        built.fit(cubes, out, seed=given["seed"], **device)
+        with plugins().blaming("generator", generator):
+            built.fit(cubes, out, **taken)
     click.echo(f"{out}: {generator} fitted on {len(cubes)} cubes of {data}")
 
 
-def _device(generator: Any, device: str | None) -> dict[str, str]:
-    """Return the argument ``device`` of ``fit``, where the user gives one and the generator takes one."""
-    import inspect
+def _tell_left_out(generator: str, wanted: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
+    """Refuse a device that ``fit`` does not take; say so of a seed that the user typed.
 
-    if device is None:
-        return {}
-    if "device" not in inspect.signature(generator.fit).parameters:
-        raise HsevalError(f"--device {device}: generator {generator.name!r} does not choose a device to train on")
-    return {"device": device}
+    Without a device the fit would run elsewhere than asked for; without a seed it does all that there is to do.
+    """
+    if "device" in wanted and "device" not in taken:
+        raise HsevalError(f"--device {wanted['device']}: generator {generator!r} does not choose a device to train on")
+    typed = click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE
+    if typed and "seed" not in taken:
+        click.echo(f"--seed {wanted['seed']}: generator {generator!r} takes no seed to train with", err=True)
 
 
 @contextlib.contextmanager
@@ -59,6 +64,7 @@ def _run_folder(out: Path, *, force: bool) -> Iterator[None]:
     """Make the folder, find out before the work starts that it takes files, and leave no empty one behind."""
     from hseval.files import check_writable
 
+    check_parents(out)
     if out.is_dir() and not force and any(out.iterdir()):
         raise HsevalError(f"{out}: is not empty; name another folder, or write into this one with --force")
     if out.exists() and not out.is_dir():
@@ -73,3 +79,10 @@ def _run_folder(out: Path, *, force: bool) -> Iterator[None]:
     finally:
         if made and not any(out.iterdir()):
             out.rmdir()
+
+
+def check_parents(out: Path) -> None:
+    """Raise HsevalError where a path leads through a file."""
+    for parent in out.parents:
+        if parent.exists() and not parent.is_dir():
+            raise HsevalError(f"--out {out}: {str(parent)!r} is a file, not a folder")

@@ -88,8 +88,8 @@ class Fid:
             **_largest(a, b),
             "shown": {
                 "extractor": self.options.extractor,
-                "of means": terms.mean,
-                "of covariances": terms.covariance,
+                "from means": terms.mean,
+                "from covariances": terms.covariance,
             },
         }
         return ScoreParts(terms.distance, details)

@@ -41,7 +41,7 @@ lint: $(INSTALLED)
 
 # Side by side with named peers; each script checks that the results agree, and records them in benchmarks/results/.
 bench: $(INSTALLED)
-	for script in frechet ms_ssim neighbors extractor phantom score; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in frechet ms_ssim neighbors extractor phantom verdicts score; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -28,7 +28,7 @@ from hseval.seeds import stream
 from hseval.writer import SetWriter
 
 SIZE, EYES, REFERENCE = 224, 40, 256
-LIBRARIES = "import torch, numpy, scipy.linalg, h5py, faiss, rich.console, threadpoolctl"
+LIBRARIES = "import torch, numpy, h5py, safetensors, threadpoolctl"
 
 
 def make_set(path: Path, count: int, *, seed: int) -> Path:

@@ -92,6 +92,7 @@ def _pairs(metric: Metric, described: Described, role: str, run: Run) -> Rows:
         reference=described.reference.rows,
         rng=stream(run.seed, f"{metric.name} pairs"),
         cache=run.cache,
+        workers=run.workers,
         comm=run.comm,
         progress=run.told(f"{metric.name} of {role}"),
     )

@@ -17,7 +17,7 @@ from hseval.comm import Comm
 from hseval.cubes import CubeSet
 from hseval.describer import CORE, Described, Describer, Plan
 from hseval.errors import HsevalError, first_line
-from hseval.parallel import in_processes, in_this_process
+from hseval.parallel import run
 from hseval.rows import ALONE, Rows
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def describe(
         computed = len(pending)
         step = _chunk_size(cubes, batch_size)
         chunks = [pending[i : i + step] for i in range(0, computed, step)]
-        for part in _run(describer, chunks, workers):
+        for part in run(describer, chunks, workers):
             describer.store(part)
             done.extend(part)
             if progress is not None:
@@ -98,12 +98,6 @@ def describe(
         error = first_line(failure)
     comm.agree(error)
     return _assembled(cubes, plan, _gathered(done, comm), computed)
-
-
-def _run(describer: Describer, chunks: Sequence[list[int]], workers: int | None) -> Iterator[list[Described]]:
-    if workers == 0:
-        return in_this_process(describer, chunks)
-    return in_processes(describer, chunks, workers)
 
 
 def _chunk_size(cubes: CubeSet, batch_size: int) -> int:

@@ -13,10 +13,13 @@ from hseval.cubes import FIELD, Cube, CubeSet
 from hseval.errors import HsevalError, first_line
 from hseval.identity import content_hash, key, masks_hash, stamp
 from hseval.options import as_dict
+from hseval.parallel import Assignment
 from hseval.plugins import plugins
 from hseval.prepare import Prepared, prepare
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from hseval.hookspecs import Extractor
@@ -121,9 +124,9 @@ class Describer:
             for index in complete
         ]
 
-    def chunk(self, indices: Sequence[int]) -> list[Described]:
+    def work(self, chunk: list[int]) -> list[Described]:
         """Read some cubes and describe them, with whatever rows the cache already has."""
-        read = [self._read(index) for index in indices]
+        read = [self._read(index) for index in chunk]
         keys = [self.keys(cube.content, cube.masks, cube.own_field) for cube, _ in read]
         cached = self.cache.rows([name for names in keys for name in names.values()])
         cached.update({n[CORE]: _core(prepared) for n, (_, prepared) in zip(keys, read, strict=True) if prepared})
@@ -135,6 +138,10 @@ class Describer:
         for (cube, prepared), names in zip(read, keys, strict=True):
             cube.columns = {name: cached[row] for name, row in names.items()} if prepared else None
         return [cube for cube, _ in read]
+
+    def assignment(self) -> Assignment:
+        """Return how a worker builds its own describer, with a connection of its own to the cache."""
+        return _describer, (self.cubes, self.plan, self.cache.path, self.batch_size)
 
     def store(self, done: Sequence[Described]) -> None:
         """Put described cubes into the cache."""
@@ -202,6 +209,10 @@ class Describer:
                     f"for {len(cubes)} cubes"
                 )
         return [{name: column[i] for name, column in arrays.items()} for i in range(len(cubes))]
+
+
+def _describer(cubes: CubeSet, plan: Plan, cache: Path | None, batch_size: int) -> Describer:
+    return Describer(cubes, plan, Cache(cache), batch_size)
 
 
 def reads_structures(extractor: Extractor) -> bool:

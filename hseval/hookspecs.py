@@ -107,10 +107,13 @@ class Metric(Protocol):
     """Compares two sets of rows.
 
     ``Options`` is a frozen dataclass; a metric with ``needs.pairs`` has a ``version`` (raised whenever the same block
-    gives another row: the cache keys on it). Two optional methods. ``relate(*, real, fake, train)`` gets the full sets once, before they are split, and
+    gives another row: the cache keys on it).
+
+    Two optional methods. ``relate(*, real, fake, train)`` gets the full sets once, before they are split, and
     returns them with columns added that need more than one set (nearest training cube, shared bin edges).
-    ``describe_block(cubes, *, field, reference)`` is what ``needs.pairs`` streams to: cubes
-    ``(n, band, y, x)`` and their fields ``(n, y, x)``, with the reference's rows; it returns one row for the block.
+    ``describe_block(cubes, *, field, reference)`` is what ``needs.pairs`` streams to: cubes ``(n, band, y, x)`` and
+    their fields ``(n, y, x)``, with the reference's rows; it returns one row for the block, a mapping of arrays
+    whose first axis is 1.
     """
 
     name: ClassVar[str]

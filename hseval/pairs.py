@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hseval.blocks import Block, blocks
 from hseval.cache import Cache
 from hseval.comm import Comm
 from hseval.cubes import FIELD, CubeSet
@@ -21,6 +22,8 @@ from hseval.describer import Plan
 from hseval.errors import NotComputable, first_line
 from hseval.field import bounding_box
 from hseval.identity import key
+from hseval.options import as_dict
+from hseval.parallel import Assignment, run
 from hseval.plugins import plugins
 from hseval.prepare import prepare, valid_pixels
 from hseval.rows import Rows
@@ -28,39 +31,50 @@ from hseval.rows import Rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Columns = Mapping[str, "NDArray[Any]"]
+
 SIZE = "pairs/cubes"  # column: how many cubes a block holds
-BLOCK = 8  # cubes: what each costs alone is shared by 28 pairs, and eight fit in memory at 672 x 672 x 16
+CHUNK = 1  # blocks handed to a worker at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
-    """Cubes of one shape and of different groups, and the bin of groups that they come from."""
+class PairJob:
+    """Describes blocks of a set, in this process or in a worker.
 
-    members: tuple[int, ...]
-    bin: int
-
-
-def blocks(
-    *, groups: Sequence[str], shapes: Sequence[tuple[int, ...]], pairs: int, rng: np.random.Generator
-) -> list[Block]:
-    """Return disjoint blocks with about ``pairs`` pairs in all.
-
-    Groups are dealt into bins first, and a block draws from one bin: bins are what splits may keep apart, so that no
-    group is on both sides. Few groups get smaller bins, so that at least four are left where there are eight groups.
+    Attributes:
+        metric: what describes them.
+        cubes: the set.
+        places: of each block, its cubes' places in the set.
+        plan: which field of view they are seen through.
+        reference: the reference's rows that the metric reads.
     """
-    members = _by_group(groups, rng)
-    size = int(np.clip(len(members) // 4, 2, BLOCK))
-    wanted = -(-pairs // (size * (size - 1) // 2))
-    bins = [members[start : start + size] for start in range(0, len(members), size)]
-    found: list[Block] = []
-    for turn in range(max(map(len, members), default=0)):
-        for place, dealt in enumerate(bins):
-            drawn = [group[turn] for group in dealt if turn < len(group)]
-            found.extend(Block(same, place) for same in _by_shape(drawn, shapes) if len(same) > 1)
-        if len(found) >= wanted:
-            break
-    full = [block for block in found if len(block.members) == size]
-    return (full or found)[:wanted]
+
+    metric: Any
+    cubes: CubeSet
+    places: tuple[tuple[int, ...], ...]
+    plan: Plan
+    reference: Rows
+
+    def work(self, chunk: list[int]) -> dict[int, Columns]:
+        """Return the row of each block."""
+        return {i: self._row(self.places[i]) for i in chunk}
+
+    def assignment(self) -> Assignment:
+        """Return how a worker builds this job: the metric by its name and options."""
+        named = (self.metric.name, as_dict(getattr(self.metric, "options", None)))
+        return _pair_job, (*named, self.cubes, self.places, self.plan, self.reference)
+
+    def _row(self, places: Sequence[int]) -> Columns:
+        block = [self.cubes[place] for place in places]
+        field = self.plan.field
+        box = bounding_box(np.logical_or.reduce([valid_pixels(cube, field) for cube in block]))
+        prepared = [seen for cube in block if (seen := prepare(cube, (), field=field, box=box)) is not None]
+        row = self.metric.describe_block(
+            np.stack([cube.data for cube in prepared]),
+            field=np.stack([cube.masks[FIELD] for cube in prepared]),
+            reference=self.reference,
+        )
+        return {name: np.asarray(column) for name, column in row.items()}
 
 
 def describe_pairs(
@@ -72,6 +86,7 @@ def describe_pairs(
     reference: Rows,
     rng: np.random.Generator,
     cache: Cache,
+    workers: int | None = 0,
     comm: Comm | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rows:
@@ -90,14 +105,17 @@ def describe_pairs(
     keys = [key("pairs-2", about, [(description.contents[i], description.masks[i]) for i in b.members]) for b in chosen]
     found: dict[str, Any] = dict(cache.rows(keys))
     mine = [i for i in comm.share(len(chosen)) if keys[i] not in found]
-    error = None
+    places = tuple(tuple(int(description.index[member]) for member in block.members) for block in chosen)
+    job = PairJob(metric, cubes, places, plan, reference)
+    error, done = None, 0
     try:
-        for done, i in enumerate(mine):
-            places = [int(description.index[member]) for member in chosen[i].members]
-            found[keys[i]] = _one_row(metric, cubes, places, plan, reference)
-            cache.store_rows({keys[i]: found[keys[i]]})
+        for part in run(job, [mine[i : i + CHUNK] for i in range(0, len(mine), CHUNK)], workers):
+            rows_of = {keys[i]: row for i, row in part.items()}
+            cache.store_rows(rows_of)
+            found.update(rows_of)
+            done += len(part)
             if progress is not None:
-                progress(done + 1, len(mine))
+                progress(done, len(mine))
     except Exception as failure:
         if comm.size == 1:
             raise
@@ -105,21 +123,6 @@ def describe_pairs(
     comm.agree(error)
     found.update(_gathered(found, comm.share(len(chosen)), keys, comm))
     return _rows([found[name] for name in keys], chosen, keys, rows)
-
-
-def _by_group(groups: Sequence[str], rng: np.random.Generator) -> list[list[int]]:
-    """Return each group's cubes, groups and cubes in random order that depends on content order alone."""
-    members: dict[str, list[int]] = {}
-    for i in rng.permutation(len(groups)):
-        members.setdefault(groups[i], []).append(int(i))
-    return list(members.values())
-
-
-def _by_shape(drawn: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    found: dict[tuple[int, ...], list[int]] = {}
-    for i in drawn:
-        found.setdefault(shapes[i], []).append(i)
-    return [tuple(same) for same in found.values()]
 
 
 def _about(metric: Any, plan: Plan, reference: Rows) -> Any:
@@ -137,17 +140,8 @@ def _needed(metric: Any, reference: Rows) -> list[str]:
     return sorted(column for column in reference.columns if column.split("/")[0] in wanted)
 
 
-def _one_row(
-    metric: Any, cubes: CubeSet, places: Sequence[int], plan: Plan, reference: Rows
-) -> dict[str, NDArray[Any]]:
-    block = [cubes[place] for place in places]
-    fields = [valid_pixels(cube, plan.field) for cube in block]
-    box = bounding_box(np.logical_or.reduce(fields))
-    prepared = [prepare(cube, (), field=plan.field, box=box) for cube in block]
-    data = np.stack([cube.data for cube in prepared if cube is not None])
-    field = np.stack([cube.masks[FIELD] for cube in prepared if cube is not None])
-    row = metric.describe_block(data, field=field, reference=reference)
-    return {name: np.asarray(column) for name, column in row.items()}
+def _pair_job(name: str, options: dict[str, Any], *rest: Any) -> PairJob:
+    return PairJob(plugins().build("metric", name, options), *rest)
 
 
 def _gathered(found: dict[str, Any], mine: Sequence[int], keys: Sequence[str], comm: Comm) -> dict[str, Any]:

@@ -128,8 +128,8 @@ class Plugins:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in WRITING:
                 raise
-            origin = self.origin(kind, name)
-            raise HsevalError(f"{kind} {name!r}{f' of {origin}' if origin else ''}: {first_line(error)}") from error
+            givers = " and ".join(offer.distribution for offer in self.offers(kind).get(name, []))
+            raise HsevalError(f"{kind} {name!r} of {givers or 'nobody'}: {first_line(error)}") from error
 
     def build(self, kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """Return an instance of the class of that name, built with its options.

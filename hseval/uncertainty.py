@@ -53,8 +53,8 @@ def verdict(values: Sequence[float], floors: Sequence[float], better: Better) ->
     """Return the plain phrase that value minus floor and the two spreads allow.
 
     The difference is judged against both spreads together, never as a ratio to the floor, which may be near 0.
-    Two spreads are a cautious bar: where samples are real cubes, heavy tails and few cubes included, about 1 %
-    are told from the floor (``benchmarks/verdicts.py``), at the price of power when one cube in many is odd.
+    Two spreads are a cautious bar: where samples are real cubes, heavy tails and few cubes included, at most
+    2 % are told from the floor (``benchmarks/verdicts.py``), at the price of power when one cube in many is odd.
     """
     excess = float(np.mean(values) - np.mean(floors))
     joint = float(np.hypot(spread(floors), spread(values)))

@@ -2,21 +2,87 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 import pytest
 from conftest import Outcome, hseval_process, saved
 
-from hseval import HsevalError, __version__, open_set
+from hseval import HsevalError, Sample, __version__, hookimpl, open_set
 from hseval.cli.settings import merged_settings, parse_settings, read_config, settings_of
+from hseval.plugins import plugins
 from hseval.testing import example_set
 
 Command = Callable[..., Outcome]
+
+
+class Dice:
+    """A third party's generator, as the shortest published signatures have it, that fails where it is told to."""
+
+    name, version, summary = "dice", "1", "noise"
+    wavelengths = None
+    fails: ClassVar[dict[str, BaseException]] = {}
+
+    def fit(self, data: Any, out: Path) -> None:
+        self.fail("fit")
+        (out / "dice.txt").write_text("fitted")
+
+    def load(self, path: Path | None) -> None:
+        self.fail("load")
+
+    def sample(self, n: int, *, seed: int) -> Iterator[Any]:
+        for index in range(n):
+            yield Sample(np.full((2, 4, 4), index, dtype=np.float32), {}, f"dice-{index}")
+            self.fail("sample")
+
+    def fail(self, where: str) -> None:
+        if where in self.fails:
+            raise self.fails[where]
+
+
+class DeviceDice(Dice):
+    """One that runs on the device it is told."""
+
+    name = "device-dice"
+
+    def fit(self, data: Any, out: Path, *, seed: int, device: str = "cpu") -> None:
+        (out / "dice.txt").write_text(f"{device} {seed}")
+
+    def load(self, path: Path | None, device: str | None = None) -> None:
+        self.device = device or "cpu"
+
+
+class TupleDice(Dice):
+    """One that yields no samples."""
+
+    name = "tuple-dice"
+
+    def sample(self, n: int, *, seed: int) -> Iterator[Any]:
+        yield from range(n)
+
+
+class ThirdParty:
+    """What a third party's module offers."""
+
+    @hookimpl
+    def hseval_generators(self) -> list[type]:
+        return [Dice, DeviceDice, TupleDice]
+
+
+@pytest.fixture(autouse=True)
+def dice(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, BaseException]]:
+    """Install the third party's generators; return what they raise, by method, to be filled."""
+    registry = plugins()
+    registry.register(ThirdParty(), name="hseval-dice:dice", distribution="hseval-dice")
+    monkeypatch.setattr(Dice, "fails", {})
+    yield Dice.fails
+    registry.manager.unregister(name="hseval-dice:dice")
+    registry._offers.clear()
 
 
 @pytest.fixture
@@ -94,7 +160,7 @@ def test_it_runs_as_a_process_of_its_own(tmp_path: Path, run: Path) -> None:
         (["train", "pcb", "{data}"], ["no generator is called 'pcb'", "did you mean 'pca'"]),
         (["train", "pca", "{data}", "--set", "varianze=0.9"], ["no option 'varianze'", "did you mean 'variance'"]),
         (["train", "pca", "{data}", "--set", "variance=much"], ["variance: 'much' is not of type float"]),
-        (["train", "pca", "{data}", "--set", "variance=2"], ["expected 0 < variance <= 1"]),
+        (["train", "pca", "{data}", "--set", "variance=2"], ["'pca': variance is 2, expected above 0 and up to 1"]),
         (["train", "pca", "{data}", "--set", "variance"], ["expected key=value"]),
         (["train", "pca", "{data}", "--set", "fid.extractor=maps"], ["this command is about 'pca'"]),
         (["train", "pca", "nowhere.h5"], ["nowhere.h5"]),
@@ -127,6 +193,83 @@ def test_a_run_folder_with_files_is_written_into_with_force_only(data: Path, run
 def test_a_run_folder_that_can_not_be_is_refused_before_the_work(tmp_path: Path, data: Path, hseval: Command) -> None:
     refused(hseval("train", "pca", data, "--out", data), "is a file")
     refused(hseval("train", "pca", data, "--out", tmp_path / "no" / "run"), "does not exist")
+    for below in (data / "run", data / "further" / "run"):
+        refused(hseval("train", "pca", data, "--out", below), f"--out {below}: '{data}' is a file, not a folder")
+
+
+@pytest.mark.parametrize("method", ["fit", "load", "sample"])
+def test_what_a_third_partys_generator_raises_is_told_in_one_line(
+    data: Path, hseval: Command, dice: dict[str, BaseException], method: str
+) -> None:
+    typed = ("train", "dice", data) if method == "fit" else ("sample", "dice", "-n", 2)
+    raised = {
+        "ValueError: no six": ValueError("no six\nwas thrown"),
+        "FileNotFoundError: [Errno 2] gone: 'd6'": FileNotFoundError(errno.ENOENT, "gone", "d6"),
+    }
+    for told, dice[method] in raised.items():
+        done = hseval(*typed, "--out", data.parent / "out")
+        assert (done.status, done.err) == (2, f"hseval: generator 'dice' of hseval-dice: {told}\n")
+        assert [path.name for path in data.parent.iterdir()] == ["real.h5"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (MemoryError("32 GiB"), 2, "hseval: out of memory: 32 GiB;"),
+        (KeyboardInterrupt(), 130, "hseval: interrupted"),
+        (HsevalError("six sides, please"), 2, "hseval: six sides, please\n"),
+    ],
+)
+def test_what_is_not_the_generators_fault_is_told_as_ever(
+    hseval: Command, dice: dict[str, BaseException], error: BaseException, status: int, told: str
+) -> None:
+    dice["load"] = error
+    done = hseval("sample", "dice", "-n", 1, "--out", "fake.h5")
+    assert done.status == status
+    assert done.err.lstrip().startswith(told)
+
+
+def test_a_full_disk_is_not_the_generators_fault() -> None:
+    with pytest.raises(OSError, match="No space left"), plugins().blaming("generator", "dice"):
+        raise OSError(errno.ENOSPC, "No space left on device", "d6")
+
+
+def test_what_is_no_sample_is_the_generators_fault(tmp_path: Path, hseval: Command) -> None:
+    done = hseval("sample", "tuple-dice", "-n", 2, "--out", tmp_path / "fake.h5")
+    refused(done, "generator 'tuple-dice' of hseval-dice: TypeError")
+    assert not (tmp_path / "fake.h5").exists()
+
+
+def test_a_fit_without_seed_is_called_without_it(tmp_path: Path, data: Path, hseval: Command) -> None:
+    done = hseval("train", "dice", data, "--out", tmp_path / "run")
+    assert (done.status, done.err) == (0, "")
+    done = hseval("train", "dice", data, "--out", tmp_path / "run", "--seed", 3, "--force")
+    assert (done.status, done.err) == (0, "--seed 3: generator 'dice' takes no seed to train with\n")
+
+
+def test_a_fit_that_takes_seed_and_device_gets_both(tmp_path: Path, data: Path, hseval: Command) -> None:
+    typed = ("train", "device-dice", data, "--out", tmp_path / "run", "--seed", 3, "--device", "cuda:1")
+    assert hseval(*typed).status == 0
+    assert (tmp_path / "run" / "dice.txt").read_text() == "cuda:1 3"
+
+
+@pytest.mark.parametrize("typed", [("phantom", "--set", "size=32"), ("dice",), ("pca", "--checkpoint", "{run}")])
+def test_a_device_that_a_generator_does_not_use_is_refused(
+    tmp_path: Path, run: Path, hseval: Command, typed: tuple[str, ...]
+) -> None:
+    words = [word.format(run=run) for word in typed]
+    done = hseval("sample", *words, "-n", 1, "--out", tmp_path / "fake.h5", "--device", "cuda")
+    refused(done, f"--device cuda: generator {typed[0]!r} does not choose a device to sample on")
+    assert not (tmp_path / "fake.h5").exists()
+
+
+def test_a_device_that_a_generator_uses_is_taken(tmp_path: Path, hseval: Command) -> None:
+    typed = ("sample", "device-dice", "-n", 1, "--out", tmp_path / "fake.h5", "--device", "cuda")
+    assert hseval(*typed).status == 0
+
+
+def test_an_unknown_generator_is_told_before_an_existing_set(data: Path, hseval: Command) -> None:
+    refused(hseval("sample", "fantom", "-n", 1, "--out", data), "no generator is called 'fantom'")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +301,15 @@ def test_an_existing_set_is_overwritten_with_force_only(tmp_path: Path, run: Pat
     assert len(open_set(data)) == 2
 
 
-@pytest.mark.parametrize(("name", "word"), [("no/such/fake.h5", "does not exist"), (".", "is a folder")])
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("no/such/fake.h5", "does not exist"),
+        (".", "is a folder"),
+        ("real.h5/fake.h5", "real.h5' is a file, not a folder"),
+        ("real.h5/further/fake.h5", "real.h5' is a file, not a folder"),
+    ],
+)
 def test_an_output_that_can_not_be_is_refused_before_the_work(
     tmp_path: Path, run: Path, hseval: Command, name: str, word: str
 ) -> None:

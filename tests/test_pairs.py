@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from hseval.pairs import BLOCK, Block, blocks
+from hseval.blocks import BLOCK, Block, blocks
 from hseval.seeds import stream
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -213,11 +216,65 @@ def test_one_changed_byte_is_noticed(tmp_path: Path, data: ArraySet) -> None:
 def test_options_that_the_checkpoint_was_not_fitted_with_are_refused(tmp_path: Path, data: ArraySet) -> None:
     fitted(data, tmp_path, variance=0.9)
     Pca().load(tmp_path)
-    with pytest.raises(HsevalError, match=r"was fitted with .*variance=0\.9"):
+    with pytest.raises(HsevalError, match=r"was fitted with variance=0\.9 components=none memory=4\.0;"):
         Pca(Pca.Options(variance=0.5)).load(tmp_path)
 
 
-@pytest.mark.parametrize("wrong", [{"variance": 0.0}, {"variance": 1.5}, {"components": 0}, {"memory": 0.0}])
-def test_options_without_sense_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="expected 0 < variance <= 1"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"variance": 0.0}, "variance is 0, expected above 0 and up to 1"),
+        ({"variance": 1.5}, "variance is 1.5, expected above 0 and up to 1"),
+        ({"variance": float("nan")}, "variance is nan, expected above 0 and up to 1"),
+        ({"components": 0}, "components is 0, expected 1 or more, or none"),
+        ({"memory": 0.0}, "memory is 0 GiB, expected more than 0"),
+    ],
+)
+def test_options_without_sense_are_refused_in_plain_words(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Pca.Options(**wrong)
+
+
+@pytest.mark.parametrize("key", ["sha256", "options", "wavelengths", "units", "structures"])
+@pytest.mark.parametrize("wrong", ["missing", 5])
+def test_a_checkpoint_that_does_not_say_all_is_refused(tmp_path: Path, data: ArraySet, key: str, wrong: Any) -> None:
+    fitted(data, tmp_path)
+    record = json.loads((tmp_path / "pca.json").read_text())
+    record = {name: value for name, value in record.items() if name != key} | ({key: 5} if wrong == 5 else {})
+    (tmp_path / "pca.json").write_text(json.dumps(record))
+    with pytest.raises(HsevalError, match=rf"pca\.json: '{key}' is missing or of another type"):
+        Pca().load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"varianze": 0.9}, r"no option 'varianze' \(did you mean 'variance'"),
+        ({"variance": "much"}, "variance: 'much' is not of type float"),
+        ({"variance": 0}, "variance is 0, expected above 0"),
+    ],
+)
+def test_options_of_a_checkpoint_that_are_none_are_refused(
+    tmp_path: Path, data: ArraySet, option: dict[str, Any], message: str
+) -> None:
+    fitted(data, tmp_path)
+    record = json.loads((tmp_path / "pca.json").read_text())
+    record["options"] |= option
+    (tmp_path / "pca.json").write_text(json.dumps(record))
+    with pytest.raises(HsevalError, match=rf"pca\.json.*{message}") as refusal:
+        Pca().load(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_in_place_of_the_checkpoints_folder_is_told_in_plain_words(tmp_path: Path) -> None:
+    (tmp_path / "set.h5").touch()
+    with pytest.raises(HsevalError, match=r"set\.h5: no whole checkpoint of pca \(it is a file, not a folder\)"):
+        Pca().load(tmp_path / "set.h5")
+
+
+def test_the_distribution_asks_for_what_it_imports() -> None:
+    folder = Path(__file__).parents[1] / "plugins" / "pca"
+    asked = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["dependencies"]
+    source = "\n".join(path.read_text() for path in (folder / "hseval_pca").glob("*.py"))
+    imported = set(re.findall(r"^\s*(?:from|import) (\w+)", source, re.MULTILINE)) - set(sys.stdlib_module_names)
+    assert {re.split(r"\W", name)[0] for name in asked} == imported - {"hseval_pca"}

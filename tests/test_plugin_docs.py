@@ -68,6 +68,25 @@ def test_every_check_stands_in_the_page_with_its_parameters(name: str) -> None:
     assert f"`{name}{parameters.replace(parameters=bare)}`" in PAGE
 
 
+@pytest.mark.parametrize(
+    ("section", "declaration"),
+    [
+        ("Metrics", "`version`"),
+        ("Extractors", "`version`"),
+        ("Extractors", "`fingerprint(self)`"),
+        ("Extractors", "`device`"),
+        ("Extractors", "`reads_structures = False`"),
+        ("Extractors", "`needs_nm = True`"),
+        ("Generators", "`version`"),
+        ("Generators", "`device`"),
+        ("Generators", "`units`"),
+    ],
+)
+def test_every_declaration_that_hseval_asks_for_stands_in_its_section(section: str, declaration: str) -> None:
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    assert declaration in text
+
+
 def test_the_plugin_of_the_page_is_under_30_lines() -> None:
     lines = (block("toml") + block("python")).splitlines()
     assert len([line for line in lines if line.strip()]) < 30

@@ -45,6 +45,16 @@ class Generator:
 def hseval_generators():
     return [Generator]
 """
+COMMANDS = """
+import click
+from hseval import hookimpl
+
+@hookimpl
+def hseval_commands(cli):
+    for name in {names!r}:
+        cli.add_command(click.Command(name, callback=lambda: click.echo({says!r}), help="Say a word."))
+{end}
+"""
 SOUND = METRIC.format(name="sound")
 BROKEN = {
     "raises-at-import": ("import no_such_library", "No module named 'no_such_library'"),
@@ -57,6 +67,19 @@ BROKEN = {
     "without-summary": (METRIC.format(name="mute").replace("name, summary,", "name, details,"), "summary"),
     "odd-options": (METRIC.format(name="opt").replace("    def compare", "    Options = dict\n    def compare"), "opt"),
     "takes-fid": (METRIC.format(name="fid"), "metric 'fid' is given by hseval and takes-fid: the built-in one is used"),
+    "takes-score": (
+        COMMANDS.format(names=["score"], says="mine", end=""),
+        "command 'score' is given by hseval and takes-score: the built-in one is used",
+    ),
+    "replaces-info": (
+        COMMANDS.format(names=[], says="", end="    cli.commands['info'] = click.Command('info')"),
+        "command 'info' is given by hseval and replaces-info: the built-in one is used",
+    ),
+    "half-of-its-commands": (COMMANDS.format(names=["half"], says="", end="    1 / 0"), "ZeroDivisionError"),
+    "exits-in-hook": (COMMANDS.format(names=["gone"], says="", end="    raise SystemExit('bye')"), "bye"),
+    "no-command": (COMMANDS.format(names=[], says="", end="    cli.commands['odd'] = 5"), "'odd' is a int"),
+    "say-one": (COMMANDS.format(names=["say"], says="1", end=""), "given by say-one and say-two: none can be used"),
+    "say-two": (COMMANDS.format(names=["say"], says="2", end=""), "given by say-one and say-two: none can be used"),
     "twin-one": (GENERATOR.format(name="twin"), "given by twin-one and twin-two: none can be used"),
     "twin-two": (GENERATOR.format(name="twin"), "given by twin-one and twin-two: none can be used"),
 }
@@ -88,6 +111,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with one sound plugin and every broken one."""
     folder = tmp_path_factory.mktemp("site")
     install(folder, "sound", SOUND)
+    install(folder, "sound-command", COMMANDS.format(names=["greet"], says="hello", end=""))
     for distribution, (code, _) in BROKEN.items():
         install(folder, distribution, code)
     return folder
@@ -111,6 +135,8 @@ def test_beside_broken_plugins_everything_else_is_offered(listed: dict[str, Any]
     offered = {(entry["kind"], entry["name"]): entry["distribution"] for entry in listed["plugins"]}
     assert offered[("metric", "sound")] == "sound"
     assert offered[("metric", "fid")] == "hseval"
+    assert offered[("command", "greet")] == "sound-command"
+    assert offered[("command", "score")] == offered[("command", "info")] == "hseval"
     for kind in KINDS:
         for name in plugins().names(kind):
             assert (kind, name) in offered
@@ -121,6 +147,30 @@ def test_beside_broken_plugins_commands_work(site: Path, tmp_path: Path) -> None
     typed = ("sample", "phantom", "-n", 1, "--set", "size=32", "--out", tmp_path / "eye.h5")
     done = hseval_process(*typed, env=surroundings(site))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_plugins_command_runs(site: Path) -> None:
+    done = hseval_process("greet", env=surroundings(site))
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+
+
+def test_a_built_in_command_can_not_be_replaced(site: Path) -> None:
+    done = hseval_process("score", "--help", env=surroundings(site))
+    assert "Score the generated cubes" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["say", "half", "gone", "odd"])
+def test_a_command_of_two_distributions_or_of_a_broken_one_is_none(site: Path, name: str) -> None:
+    done = hseval_process(name, env=surroundings(site))
+    assert done.returncode == 2
+    assert "No such command" in done.stderr
+
+
+def test_commands_are_listed_with_what_they_do(listed: dict[str, Any]) -> None:
+    commands = {entry["name"]: entry for entry in listed["plugins"] if entry["kind"] == "command"}
+    assert {"score", "info", "train", "sample", "plugins", "cache", "greet"} == set(commands)
+    assert commands["greet"]["summary"] == "Say a word."
+    assert (commands["greet"]["distribution"], commands["greet"]["version"]) == ("sound-command", "1.5")
 
 
 def test_a_name_that_two_distributions_give_is_an_error_that_names_both(site: Path, tmp_path: Path) -> None:

@@ -74,8 +74,39 @@ class HoleInAFullFrame(MeanSpectrum):
         return np.column_stack([rows, np.full(len(rows), np.nan)])
 
 
-def test_a_sound_extractor_passes():
-    check_extractor(MeanSpectrum)
+class FieldAlone(MeanSpectrum):
+    reads_structures, needs_nm = False, True
+
+
+class BrightInDisc(MeanSpectrum):
+    def __call__(self, cubes, *, wavelengths, masks):
+        counted = masks.get("disc", masks["fov"])
+        return np.concatenate([super().__call__(cubes, wavelengths=wavelengths, masks=masks),
+                               counted.sum(axis=(1, 2))[:, None]], axis=1)  # fmt: skip
+
+
+class SecretlyReadsStructures(BrightInDisc):
+    reads_structures = False
+
+
+class CountsStructures(MeanSpectrum):
+    reads_structures = False
+
+    def __call__(self, cubes, *, wavelengths, masks):
+        return np.full((len(cubes), 1), float(len(masks)))
+
+
+class SaysMaybe(MeanSpectrum):
+    reads_structures = "no"
+
+
+class NeedsMaybe(MeanSpectrum):
+    needs_nm = None
+
+
+@pytest.mark.parametrize("extractor", [MeanSpectrum, FieldAlone, BrightInDisc])
+def test_a_sound_extractor_passes(extractor):
+    check_extractor(extractor)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +122,10 @@ def test_a_sound_extractor_passes():
         (WritesToCubes, "writes to the cubes it is given"),
         (PositionalMasks, "takes 'wavelengths' by position"),
         (NothingAtAll, "returns no rows"),
+        (SecretlyReadsStructures, "gives other rows where masks other than 'fov' change"),
+        (CountsStructures, "gives other rows where masks other than 'fov' change"),
+        (SaysMaybe, "reads_structures is 'no'; it has to be True or False"),
+        (NeedsMaybe, "needs_nm is None; it has to be True or False"),
         (HoleInAFullFrame, "holds NaN though every pixel is valid"),
     ],
 )

@@ -119,6 +119,37 @@ class NanInside(Dice):
         return drawn
 
 
+class NoWavelengths:
+    name, version, summary, shape = "dice", "1", "noise", Dice.shape
+    load, sample, draw = Dice.load, Dice.sample, Dice.draw
+
+
+class UnknownWavelengths(Dice):
+    wavelengths = None
+
+
+class BandsComeAndGo(UnknownWavelengths):
+    def draw(self, rng, seed, index):
+        drawn = super().draw(rng, seed, index)
+        return drawn if index % 2 else drawn._replace(cube=drawn.cube[:1])
+
+
+class PublishedSignature(Dice):
+    """``sample(n, *, seed)`` and ``load(path)``, nothing more."""
+
+    def load(self, path):
+        pass
+
+    def sample(self, n, *, seed):
+        for index in range(n):
+            yield self.draw(stream(seed, self.name, index), seed, index)
+
+
+class PositionalStart(Dice):
+    def sample(self, n, start=0, *, seed):
+        return super().sample(n, seed=seed, start=start)
+
+
 class Fitted(Dice):
     """Noise around a fitted mean."""
 
@@ -146,6 +177,11 @@ class Fitted(Dice):
     def draw(self, rng, seed, index):
         drawn = super().draw(rng, seed, index)
         return drawn._replace(cube=drawn.cube + np.float32(self.mean))
+
+
+class FitsWithoutSeed(Fitted):
+    def fit(self, data, out):
+        super().fit(data, out)
 
 
 class LeavesNothing(Fitted):
@@ -193,7 +229,7 @@ class FitsNothing(Fitted):
         (out / "mean.txt").write_text("111 end")
 
 
-@pytest.mark.parametrize("generator", [Dice, Fitted, Fitted()])
+@pytest.mark.parametrize("generator", [Dice, UnknownWavelengths, PublishedSignature, Fitted, Fitted(), FitsWithoutSeed])
 def test_a_sound_generator_passes(generator, tmp_path):
     check_generator(generator, tmp_path=tmp_path)
 
@@ -215,6 +251,9 @@ def test_a_sound_generator_passes(generator, tmp_path):
         (MasksComeAndGo, "cubes have different masks"),
         (OneId, "another for each cube"),
         (BandsLast, r"shape \(8, 8, 2\) and has 2 wavelengths"),
+        (NoWavelengths, "no attribute wavelengths after load"),
+        (BandsComeAndGo, "cubes have 1 and 2 bands"),
+        (PositionalStart, "sample takes 'start' by position"),
         (Descending, "band centres, ascending, in nm"),
         (NanInside, "NaN or Inf in its field of view"),
         (LeavesNothing, "fit leaves nothing in the folder"),

@@ -123,7 +123,25 @@ class TellsOnFew(Brightness):
         return super().compare(real=real, fake=fake, rng=rng)
 
 
-@pytest.mark.parametrize("metric", [Brightness, TellsOnFew, Brightness()])
+class PairsWithoutVersion(Brightness):
+    needs = Needs(rows=("spectra",), pairs=4)
+
+    def describe_block(self, cubes, *, field, reference):
+        return {"brightness": np.array([[np.nanmean(cubes)]])}
+
+    def compare(self, *, real, fake, train=None, rng):
+        return float(abs(np.sort(real["brightness"]).mean() - np.sort(fake["brightness"]).mean()))
+
+
+class Pairs(PairsWithoutVersion):
+    version = "1"
+
+
+class PairsOfVersionOne(PairsWithoutVersion):
+    version = 1
+
+
+@pytest.mark.parametrize("metric", [Brightness, TellsOnFew, Brightness(), Pairs])
 def test_a_sound_metric_passes(metric):
     check_metric(metric)
 
@@ -147,6 +165,8 @@ def test_a_sound_metric_passes(metric):
         (FirstRow, "for the same rows in another order"),
         (WritesToRows, "compare writes to the rows it is given"),
         (DetailsOfFunctions, "details do not fit into JSON"),
+        (PairsWithoutVersion, "version is None; a metric that needs pairs has a text there"),
+        (PairsOfVersionOne, "version is 1; a metric that needs pairs has a text there"),
         (FailsOnFew, "one cube a side (raises|gives).*NotComputable"),
     ],
 )

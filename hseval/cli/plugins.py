@@ -42,10 +42,13 @@ def listed(registry: Plugins) -> Listing:
         try:
             entries.append(_entry(offer))
         except Exception as error:  # noqa: BLE001 - a third party's class may lack anything
-            told = f"{offer.kind} {offer.name!r}: {first_line(error)}"
-            broken.append(Broken(offer.plugin.rsplit(":", maxsplit=1)[-1], offer.distribution, told))
-    told_of = [dataclasses.asdict(entry) for entry in [*registry.broken, *broken]]
-    return {"plugins": entries, "broken": [{**entry, "version": version_of(entry["distribution"])} for entry in told_of]}
+            why = f"{offer.kind} {offer.name!r}: {first_line(error)}"
+            broken.append(Broken(offer.plugin.rsplit(":", maxsplit=1)[-1], offer.distribution, why))
+    told = [*registry.broken, *broken]
+    return {
+        "plugins": entries,
+        "broken": [{**dataclasses.asdict(entry), "version": version_of(entry.distribution)} for entry in told],
+    }
 
 
 def _entry(offer: Offer) -> dict[str, Any]:

@@ -84,12 +84,14 @@ def _write(generator: Any, count: int, out: Path, *, seed: int) -> None:
 
 def _drawn(generator: Any, count: int, seed: int) -> Iterator[Sample]:
     """Yield what the generator draws; what it raises, or yields that is no sample, is told as its own."""
+    import numpy as np
+
     from hseval.hookspecs import Sample
     from hseval.plugins import plugins
 
     with plugins().blaming("generator", generator.name):
-        for drawn in generator.sample(count, seed=seed):
-            yield Sample(*drawn)
+        for cube, masks, name in generator.sample(count, seed=seed):
+            yield Sample(np.asarray(cube), {key: np.asarray(mask) for key, mask in masks.items()}, name)
 
 
 def _provenance(generator: Any, seed: int) -> dict[str, Any]:

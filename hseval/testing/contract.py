@@ -90,6 +90,15 @@ class Contract:
                 "classic bug of this field",
             )
 
+    def check_flag(self, attribute: str, default: bool) -> bool:
+        """Check that a declaration that may be left out is True or False, and return it."""
+        declared = getattr(self.factory, attribute, default)
+        self.require(
+            isinstance(declared, bool),
+            f"its class attribute {attribute} is {declared!r}; it has to be True or False ({default} where left out)",
+        )
+        return bool(declared)
+
     def refuses(self, call: Callable[[], object], what: str) -> None:
         """Check that a call raises HsevalError, and nothing else."""
         try:

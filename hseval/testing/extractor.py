@@ -22,7 +22,8 @@ def check_extractor(extractor: Any, *, data: CubeSet | None = None) -> None:
 
     Checked: its name, version, summary and options; rows are floats whose first axis is the cube, NaN only
     where there is nothing to describe; the same for the same input; row i depends on cube i alone, whatever the
-    batch; the input is left alone; and invalid pixels (NaN) are left out rather than counted as zeros.
+    batch; the input is left alone; invalid pixels (NaN) are left out rather than counted as zeros; and where it says
+    that it reads no structures, masks other than ``fov`` change nothing.
 
     Raises:
         ContractError: what was found, and what the contract asks.
@@ -30,6 +31,8 @@ def check_extractor(extractor: Any, *, data: CubeSet | None = None) -> None:
     contract = Contract("extractor", extractor)
     contract.check_named("version")
     contract.check_options()
+    reads_structures = contract.check_flag("reads_structures", default=True)
+    contract.check_flag("needs_nm", default=False)
     built = contract.built(extractor)
     contract.check_keyword_only(built.__call__, ("wavelengths", "masks"))
     batch = _Batch.of(data or example_set(4))
@@ -37,6 +40,8 @@ def check_extractor(extractor: Any, *, data: CubeSet | None = None) -> None:
     _check_alone(contract, built, batch, rows)
     _check_full_field(contract, built, batch)
     _check_surround(contract, built, batch)
+    if not reads_structures:
+        _check_other_masks(contract, built, batch, rows)
 
 
 class _Batch:
@@ -102,6 +107,19 @@ def _check_alone(contract: Contract, extractor: Any, batch: _Batch, rows: Column
                 f"column {name!r}: a cube's row changes with the other cubes in its batch; row i may depend on cube i "
                 "alone (no batch statistics)",
             )
+
+
+def _check_other_masks(contract: Contract, extractor: Any, batch: _Batch, rows: Columns) -> None:
+    """Compare rows with those of the same cubes without other masks, and with other masks turned inside out."""
+    field = batch.masks[FIELD]
+    turned = {name: field & ~mask for name, mask in batch.masks.items() if name != FIELD}
+    for others in ({}, {**turned, "another": field & (np.arange(field.shape[-1]) % 2 == 0)}):
+        again = _Batch(batch.cubes, batch.wavelengths, {FIELD: field, **others}).described_by(extractor)
+        contract.require(
+            again.keys() == rows.keys() and all(close(again[name], column) for name, column in rows.items()),
+            "says reads_structures = False and gives other rows where masks other than 'fov' change; the cache would "
+            "serve rows of other masks, so leave reads_structures out",
+        )
 
 
 def _check_full_field(contract: Contract, extractor: Any, batch: _Batch) -> None:

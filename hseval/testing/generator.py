@@ -12,6 +12,7 @@ import numpy as np
 from hseval.cubes import CubeSet
 from hseval.errors import HsevalError, first_line
 from hseval.hookspecs import Sample
+from hseval.plugins import accepted
 from hseval.testing.contract import Contract, ContractError, close
 from hseval.testing.examples import example_set
 
@@ -36,18 +37,15 @@ def check_generator(generator: Any, *, tmp_path: Path, data: CubeSet | None = No
     contract.check_named("version")
     contract.check_options()
     built = contract.built(generator)
-    contract.check_keyword_only(built.sample, ("seed", "start"))
+    contract.check_keyword_only(built.sample, ("seed", *accepted(built.sample, start=0)))
     checkpoint = None
     if hasattr(built, "fit"):
         checkpoint = _check_fit(contract, built, data or example_set(8), tmp_path / "run")
-    loaded = _fresh(built)
-    loaded.load(checkpoint, None)
+    loaded = _loaded(built, checkpoint)
     samples = _check_samples(contract, loaded)
     _check_streams(contract, loaded, samples)
-    again = _fresh(built)
-    again.load(checkpoint, None)
     contract.require(
-        _same(samples, list(again.sample(len(samples), seed=SEED))),
+        _same(samples, list(_loaded(built, checkpoint).sample(len(samples), seed=SEED))),
         "a second instance that loads the same yields other cubes; checkpoint, options and seed have to decide all",
     )
     if checkpoint is not None:
@@ -61,9 +59,10 @@ def _fresh(generator: Any) -> Any:
 
 
 def _check_fit(contract: Contract, generator: Any, data: CubeSet, out: Path) -> Path:
-    contract.check_keyword_only(generator.fit, ("seed",))
+    taken = accepted(generator.fit, seed=SEED)
+    contract.check_keyword_only(generator.fit, tuple(taken))
     out.mkdir()
-    generator.fit(data, out, seed=SEED)
+    generator.fit(data, out, **taken)
     contract.require(any(out.iterdir()), "fit leaves nothing in the folder it is given; load can only read from there")
     return out
 
@@ -83,23 +82,37 @@ def _check_samples(contract: Contract, generator: Any) -> list[Sample]:
         len(set(names)) == 4 and all(isinstance(name, str) for name in names),
         f"its ids are {names}; expected str, another for each cube",
     )
-    centres = np.asarray(getattr(generator, "wavelengths", ()))
+    bands = _check_wavelengths(contract, generator)
     for sample in samples:
-        _check_sample(contract, sample, centres.size, samples[0])
-    require(
-        centres.ndim == 1 and np.isfinite(centres).all() and (np.diff(centres) > 0).all(),
-        f"its wavelengths are {centres}; after load they have to be the band centres, ascending, in nm",
-    )
+        _check_sample(contract, sample, samples[0], bands)
     return samples
 
 
-def _check_sample(contract: Contract, sample: Sample, bands: int, first: Sample) -> None:
+def _check_wavelengths(contract: Contract, generator: Any) -> int | None:
+    """Return how many bands there are wavelengths for; None where they are unknown."""
+    contract.require(
+        hasattr(generator, "wavelengths"),
+        "has no attribute wavelengths after load; it holds the band centres in nm, or None where they are unknown",
+    )
+    if generator.wavelengths is None:
+        return None
+    centres = np.asarray(generator.wavelengths, dtype=np.float64)
+    contract.require(
+        centres.ndim == 1 and np.isfinite(centres).all() and (np.diff(centres) > 0).all(),
+        f"its wavelengths are {centres}; after load they have to be the band centres, ascending, in nm",
+    )
+    return len(centres)
+
+
+def _check_sample(contract: Contract, sample: Sample, first: Sample, bands: int | None) -> None:
     require, cube = contract.require, sample.cube
     require(cube.dtype == np.float32, f"it yields {cube.dtype} cubes; cubes are float32")
+    require(cube.ndim == 3, f"it yields a cube of shape {cube.shape}; cubes are (band, y, x)")
     require(
-        cube.ndim == 3 and len(cube) == bands,
+        bands is None or len(cube) == bands,
         f"it yields a cube of shape {cube.shape} and has {bands} wavelengths; cubes are (band, y, x)",
     )
+    require(len(cube) == len(first.cube), f"its cubes have {len(first.cube)} and {len(cube)} bands; one count is right")
     require(
         set(sample.masks) == set(first.masks),
         f"its cubes have different masks ({sorted(sample.masks)}, {sorted(first.masks)}); leave a mask empty instead",
@@ -119,8 +132,9 @@ def _check_streams(contract: Contract, generator: Any, samples: list[Sample]) ->
     again, fewer = list(generator.sample(4, seed=SEED)), list(generator.sample(2, seed=SEED))
     require(_same(samples, again), f"the same seed yields other cubes when drawn again; {alone}")
     require(_same(samples[:2], fewer), f"sample(2) differs from the start of sample(4); {alone}")
-    late = list(generator.sample(4, seed=SEED, start=2))
-    require(_same(samples[2:], late), f"sample(4, start=2) differs from cubes 2 and 3 of sample(4); {alone}")
+    if later := accepted(generator.sample, start=2):
+        late = list(generator.sample(4, seed=SEED, **later))
+        require(_same(samples[2:], late), f"sample(4, start=2) differs from cubes 2 and 3 of sample(4); {alone}")
     one, other = generator.sample(2, seed=SEED), generator.sample(2, seed=SEED)
     both = [sample for pair in zip(one, other, strict=False) for sample in pair]
     require(_same(both[::2], samples[:2]), f"two samplings that run at once disturb each other; {alone}")
@@ -134,14 +148,14 @@ def _check_streams(contract: Contract, generator: Any, samples: list[Sample]) ->
 
 
 def _check_refusals(contract: Contract, generator: Any, checkpoint: Path, tmp_path: Path) -> None:
-    contract.refuses(lambda: _fresh(generator).load(None, None), "load without a checkpoint, though it has fit")
+    contract.refuses(lambda: _loaded(generator, None), "load without a checkpoint, though it has fit")
     empty = tmp_path / "empty"
     empty.mkdir()
-    contract.refuses(lambda: _fresh(generator).load(empty, None), "load from an empty folder")
-    contract.refuses(lambda: _fresh(generator).load(tmp_path / "nowhere", None), "load from a folder that is not there")
-    contract.refuses(
-        lambda: _fresh(generator).fit(example_set(1).subset([]), empty, seed=SEED), "fit on a set without cubes"
-    )
+    contract.refuses(lambda: _loaded(generator, empty), "load from an empty folder")
+    contract.refuses(lambda: _loaded(generator, tmp_path / "nowhere"), "load from a folder that is not there")
+    seed = accepted(generator.fit, seed=SEED)
+    nothing = example_set(1).subset([])
+    contract.refuses(lambda: _fresh(generator).fit(nothing, empty, **seed), "fit on a set without cubes")
     for file in [found.relative_to(checkpoint) for found in sorted(checkpoint.rglob("*")) if found.is_file()]:
         _check_cut_off(contract, generator, checkpoint, tmp_path / "cut-off", file)
 
@@ -151,10 +165,9 @@ def _check_cut_off(contract: Contract, generator: Any, checkpoint: Path, copy: P
     shutil.copytree(checkpoint, copy)
     whole = (copy / file).read_bytes()
     (copy / file).write_bytes(whole[: len(whole) // 2])
-    loaded = _fresh(generator)
     try:
-        loaded.load(copy, None)
-        harmless = _same(list(loaded.sample(1, seed=SEED)), list(_loaded(generator, checkpoint).sample(1, seed=SEED)))
+        found, expected = (list(_loaded(generator, path).sample(1, seed=SEED)) for path in (copy, checkpoint))
+        harmless = _same(found, expected)
         contract.require(harmless, f"loads a checkpoint whose {file} was cut in half, and yields other cubes")
     except HsevalError as error:
         contract.require("\n" not in str(error), f"{file} cut in half: its error has several lines; one is enough")
@@ -169,9 +182,9 @@ def _check_cut_off(contract: Contract, generator: Any, checkpoint: Path, copy: P
         shutil.rmtree(copy)
 
 
-def _loaded(generator: Any, checkpoint: Path) -> Any:
+def _loaded(generator: Any, checkpoint: Path | None) -> Any:
     loaded = _fresh(generator)
-    loaded.load(checkpoint, None)
+    loaded.load(checkpoint, **accepted(loaded.load, device=None))
     return loaded
 
 

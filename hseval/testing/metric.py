@@ -27,9 +27,10 @@ def check_metric(
 ) -> None:
     """Check a metric's class, or an instance with options, on small sets (or on the sets given).
 
-    Checked: its name, summary, ``better``, ``needs`` and options; ``compare`` takes keywords only, returns a finite
-    float or ScoreParts whose details fit into JSON, the same one for the same rng, whatever the order of rows;
-    it leaves the rows alone; and one cube a side gives a value or NotComputable.
+    Checked: its name, summary, ``better``, ``needs`` (with a ``version`` where that asks for pairs) and options;
+    ``compare`` takes keywords only, returns a finite float or ScoreParts whose details fit into JSON, the same one
+    for the same rng, whatever the order of rows; it leaves the rows alone; and one cube a side gives a value or
+    NotComputable.
 
     Raises:
         ContractError: what was found, and what the contract asks.
@@ -38,9 +39,7 @@ def check_metric(
     _check_declared(contract)
     built = contract.built(metric)
     contract.check_keyword_only(built.compare, ("real", "fake", "train", "rng"))
-    contract.require(
-        isinstance(built.needs, Needs), f"its needs is {built.needs!r}; it has to be an instance of hseval.Needs"
-    )
+    _check_needs(contract, built)
     sets = (real or example_set(12, seed=1), fake or example_set(12, seed=2), train or example_set(12, seed=3))
     rows = _Frozen(built, contract, *_described(built, *sets))
     _check_value(contract, rows)
@@ -75,6 +74,17 @@ def _check_declared(contract: Contract) -> None:
     contract.require(
         better in ("lower", "higher", "floor"),
         f"its class attribute better is {better!r}; expected 'lower', 'higher' or 'floor' (best is nearest the floor)",
+    )
+
+
+def _check_needs(contract: Contract, metric: Any) -> None:
+    needs = metric.needs
+    contract.require(isinstance(needs, Needs), f"its needs is {needs!r}; it has to be an instance of hseval.Needs")
+    version = getattr(contract.factory, "version", None)
+    contract.require(
+        not needs.pairs or (isinstance(version, str) and version.strip()),
+        f"its class attribute version is {version!r}; a metric that needs pairs has a text there, to be raised "
+        "whenever describe_block gives other rows for the same cubes, because these rows are cached",
     )
 
 

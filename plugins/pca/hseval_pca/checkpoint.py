@@ -13,6 +13,13 @@ from hseval.errors import HsevalError
 from hseval.files import write_text, written_whole
 
 FORMAT = "hseval-pca-1"
+HOLDS: dict[str, type | tuple[type, ...]] = {
+    "sha256": str,
+    "options": dict,
+    "wavelengths": (list, type(None)),
+    "units": (str, type(None)),
+    "structures": list,
+}
 
 
 def save(folder: Path, tensors: dict[str, NDArray[Any]], record: dict[str, Any]) -> None:
@@ -26,7 +33,7 @@ def save(folder: Path, tensors: dict[str, NDArray[Any]], record: dict[str, Any])
 
 
 def load(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read both back; HsevalError where one is missing, cut off or changed."""
+    """Read both back; HsevalError where one is missing, cut off or changed, or does not say all that it should."""
     from safetensors.numpy import load_file
 
     weights, record_file = folder / "pca.safetensors", folder / "pca.json"
@@ -34,12 +41,24 @@ def load(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         record = json.loads(record_file.read_text(encoding="utf-8"))
         digest = _sha256(weights)
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{folder}: no whole checkpoint of pca ({error}); hseval train pca makes one") from error
+        told = f"{folder}: no whole checkpoint of pca ({_why(error)}); hseval train pca makes one"
+        raise HsevalError(told) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise HsevalError(f"{record_file}: no checkpoint of pca that this version reads (format {FORMAT!r})")
+    for key, kind in HOLDS.items():
+        if key not in record or not isinstance(record[key], kind):
+            raise HsevalError(f"{record_file}: {key!r} is missing or of another type; train again")
     if record["sha256"] != digest:
         raise HsevalError(f"{weights}: cut off or changed (its sha256 is not the one in pca.json); train again")
     return load_file(weights), record
+
+
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, NotADirectoryError):
+        return "it is a file, not a folder"
+    if isinstance(error, OSError):
+        return f"{Path(str(error.filename)).name}: {error.strerror}"
+    return f"pca.json is no JSON: {error}"
 
 
 def _sha256(path: Path) -> str:

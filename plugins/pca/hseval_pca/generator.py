@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval import CubeSet, HsevalError, Sample, option
+from hseval.options import build_options
 from hseval.seeds import stream
 from hseval_pca import checkpoint
 from hseval_pca.gaussian import fit_gaussian
@@ -36,9 +37,17 @@ class Pca:
         memory: float = option(4.0, "GiB that the cubes may take; of a set that needs more, a random part is fitted")
 
         def __post_init__(self) -> None:
-            positive = (self.components is None or self.components > 0) and self.memory > 0
-            if not 0 < self.variance <= 1 or not positive:
-                raise ValueError(f"{self}: expected 0 < variance <= 1, components >= 1 and memory > 0")
+            if not 0 < self.variance <= 1:
+                raise ValueError(f"variance is {self.variance:g}, expected above 0 and up to 1")
+            if self.components is not None and self.components < 1:
+                raise ValueError(f"components is {self.components}, expected 1 or more, or none")
+            if not self.memory > 0:
+                raise ValueError(f"memory is {self.memory:g} GiB, expected more than 0")
+
+        def __str__(self) -> str:
+            """Return the options as they are typed."""
+            given = dataclasses.asdict(self).items()
+            return " ".join(f"{name}={'none' if value is None else value}" for name, value in given)
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
@@ -54,8 +63,8 @@ class Pca:
         checkpoint.save(out, *self._fitted(data, seed))
         self.load(out)
 
-    def load(self, path: Path | None, device: str | None = None) -> None:
-        """Read what :meth:`fit` left in ``path``; sampling runs on the CPU whatever ``device`` is.
+    def load(self, path: Path | None) -> None:
+        """Read what :meth:`fit` left in ``path``; there is no device to choose, sampling runs on the CPU.
 
         Raises:
             HsevalError: no folder was given, or its checkpoint is missing, damaged or has other options.
@@ -63,7 +72,7 @@ class Pca:
         if path is None:
             raise HsevalError("pca has to be fitted first: hseval train pca DATA --out RUN, then --checkpoint RUN")
         tensors, record = checkpoint.load(path)
-        fitted = self.Options(**record["options"])
+        fitted = build_options(type(self), record["options"], owner=f"{path}: pca.json")
         if self.options not in (self.Options(), fitted):
             raise HsevalError(f"{path}: was fitted with {fitted}; options are set when training, not when sampling")
         self.options, self.units = fitted, record["units"]

@@ -89,7 +89,8 @@ def library_bytes() -> float:
 def main(folder: Path, counts: Sequence[int]) -> None:
     """Score sets of growing size, the last one twice, and record time and memory."""
     reference = make_set(folder / "reference.h5", REFERENCE, seed=1)
-    samples = [make_set(folder / f"samples-{count}.h5", count, seed=2) for count in counts]
+    # Other eyes in each set: cubes that two sets shared would come from the cache.
+    samples = [make_set(folder / f"samples-{count}.h5", count, seed=count) for count in counts]
     os.environ["HSEVAL_CACHE"] = str(folder / "cache")
     score = [sys.executable, "-m", "hseval", "score"]
     subprocess.run([sys.executable, "-m", "hseval", "cache", "clear"], check=True, stdout=subprocess.DEVNULL)

@@ -70,7 +70,7 @@ def score(
         device: ``"cpu"``, ``"cuda"`` ...; None: CUDA where torch sees it.
         options: plugin name -> option -> value.
         layout: ``"byx"`` or ``"yxb"``, where files do not say.
-        wavelengths: nm by band, a file, or ``"450:905:16"``, where files do not say.
+        wavelengths: nm by band, a file, or ``"450:905:16"``, in place of what files say.
         resample: interpolate samples and training set to the reference's wavelengths.
         workers: processes; 0: this one; None: as many as there are cores, once it pays.
         batch_size: cubes an extractor gets at a time; None: 1 on a CPU (repeats to the last digit), 16 on a GPU.

@@ -28,6 +28,7 @@ from hseval.seeds import stream
 from hseval.writer import SetWriter
 
 SIZE, EYES, REFERENCE = 224, 40, 256
+LOADED = 2**28  # bytes above which a process is taken to have imported the libraries
 LIBRARIES = "import torch, numpy, h5py, safetensors, threadpoolctl"
 
 
@@ -50,14 +51,18 @@ def make_set(path: Path, count: int, *, seed: int) -> Path:
 
 
 def resident(pid: int) -> tuple[int, int]:
-    """Return the resident bytes of a process and all below it, and how many processes they are."""
+    """Return the resident bytes of a process and all below it, and how many of them hold the libraries.
+
+    Some do not: multiprocessing's resource tracker, a child that is just starting.
+    """
     total, count = 0, 0
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except (OSError, IndexError):
         return 0, 0
-    total, count = pages * os.sysconf("SC_PAGE_SIZE"), 1
+    total = pages * os.sysconf("SC_PAGE_SIZE")
+    count = int(total > LOADED)
     for child in children:
         below, more = resident(int(child))
         total, count = total + below, count + more

@@ -31,7 +31,7 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - the page's own code is what is tested
+        exec(compile(block, "README.md", "exec"), {})
     assert (tmp_path / "report.json").exists()
 
 
@@ -40,4 +40,4 @@ def test_the_readme_names_every_metric_and_command() -> None:
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in (*DEFAULT_METRICS, "hseval info", "hseval sample", "hseval train", "hseval plugins", "hseval score"):
-        assert f"`{name}`" in text or name in text
+        assert name in text

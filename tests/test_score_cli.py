@@ -160,7 +160,7 @@ def test_two_ranks_give_what_one_process_gives(folder: Path, tmp_path: Path) -> 
     sets = ["score", folder / "samples.h5", "--ref", folder / "real.h5", "--train", folder / "train.h5", "--no-cache"]
     alone = hseval_process(*sets, "--json", tmp_path / "one.json")
     assert alone.returncode == 0, alone.stderr
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29511"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, "-m", "hseval", *map(str, sets), "--json", str(tmp_path / "two.json")]
     both = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert both.returncode == 0, both.stderr

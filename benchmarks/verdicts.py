@@ -30,7 +30,7 @@ from hseval.run import Described, Run
 from hseval.seeds import stream
 from hseval.sets import Sets
 
-REPEATS = 400
+REPEATS = 200
 STRUCTURES, BANDS, LEVELS = ("artery", FIELD), 4, 64
 
 
@@ -54,6 +54,7 @@ SETTINGS = (
     Setting(60, 60, 60, heavy=True),
     Setting(400, 160, 60, heavy=True),
     Setting(64, 64, 300, heavy=True),
+    Setting(24, 160, 60, heavy=True),
 )
 
 

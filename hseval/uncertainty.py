@@ -52,15 +52,17 @@ def spread(values: Sequence[float]) -> float:
 def verdict(values: Sequence[float], floors: Sequence[float], better: Better) -> str:
     """Return the plain phrase that value minus floor and the two spreads allow.
 
-    The difference is judged against both spreads together, never as a ratio to the floor, which may be near 0.
+    The difference is judged against both spreads together, never as a ratio to the floor, which may be near 0; or
+    the value lies beyond the floor in every split, which tells a few wild samples that spread the value widely.
     Two spreads are a cautious bar: where samples are real cubes, heavy tails and few cubes included, at most
-    2 % are told from the floor (``benchmarks/verdicts.py``), at the price of power when one cube in many is odd.
+    2 % are told from the floor (``benchmarks/verdicts.py``), at the price of power.
     """
     excess = float(np.mean(values) - np.mean(floors))
     joint = float(np.hypot(spread(floors), spread(values)))
     # Rounding alone must not tell two numbers apart where nothing varies (a duplicated set, say).
     resolution = 1e-9 * max(abs(float(np.mean(values))), abs(float(np.mean(floors))), 1e-300)
-    if abs(excess) <= max(TOLD * joint, resolution):
+    apart = min(values) > max(floors) or max(values) < min(floors)
+    if abs(excess) <= resolution or (abs(excess) <= TOLD * joint and not apart):
         return "like real"
     if better == "floor":
         return "too high" if excess > 0 else "too low"

@@ -62,3 +62,9 @@ def test_a_floor_of_zero_needs_no_ratio() -> None:
 def test_details_are_averaged_where_they_are_numbers() -> None:
     found = mean_details([{"a": 1.0, "b": {"c": [1, 2]}, "d": "x"}, {"a": 3.0, "b": {"c": [3, 4]}, "d": "x"}])
     assert found == {"a": 2.0, "b": {"c": [2.0, 3.0]}}
+
+
+def test_wild_samples_can_not_hide_behind_the_spread_that_they_make() -> None:
+    wild = [20.0, 300.0, 25.0, 150.0, 30.0]
+    assert verdict(wild, [1.0, 1.2, 0.8, 1.1, 0.9], "lower") == "worse than real"
+    assert verdict([*wild, 1.1], [1.0, 1.2, 0.8, 1.1, 0.9, 1.0], "lower") == "like real"

@@ -397,3 +397,44 @@ def test_resampling_is_told(sets: dict[str, ArraySet]) -> None:
     moved = as_arrays(sets["samples"], wavelengths=sets["samples"].wavelengths + 1.0)
     report = hseval.score(moved, ref=inner, metrics=["fid"], resample=True)
     assert any("interpolated bands are smoother" in note for note in report.notes)
+
+
+class Brightest:
+    """A third party's metric that looks at cubes again."""
+
+    name, better, summary = "brightest", "lower", "difference of the brightest valid values"
+    needs = hseval.Needs(rows=("values",), cubes=True)
+
+    def relate(self, *, real: Any, fake: Any, train: Any, cubes: Any) -> tuple[Any, Any, Any]:
+        sides = ((real, cubes.reference), (fake, cubes.samples))
+        added = []
+        for rows, cubes_of in sides:
+            place = {name: i for i, name in enumerate(cubes_of.ids)}
+            top = [cubes_of[place[name]].data[:, cubes_of[place[name]].masks["fov"]].max() for name in rows.ids]
+            added.append(rows.adding({"brightest": np.array(top)}))
+        return *added, train
+
+    def compare(self, *, real: Any, fake: Any, train: Any = None, rng: Any) -> float:
+        return abs(float(real["brightest"].mean(dtype=float) - fake["brightest"].mean(dtype=float)))
+
+
+class BrightestPlugin:
+    @staticmethod
+    @hseval.hookimpl
+    def hseval_metrics() -> list[type]:
+        return [Brightest]
+
+
+def test_a_metric_that_asks_for_cubes_gets_the_sets(sets: dict[str, ArraySet]) -> None:
+    from hseval.plugins import Plugins, plugins
+
+    registry: Plugins = plugins()
+    plugin = BrightestPlugin()
+    registry.register(plugin, name="hseval-brightest:test", distribution="hseval-brightest")
+    try:
+        score = hseval.score(sets["samples"], ref=sets["ref"], metrics=["brightest"])["brightest"]
+    finally:
+        registry.manager.unregister(plugin)
+        registry._offers.clear()
+    tops = [np.mean([c.data[:, c.masks["fov"]].max() for c in sets[role]], dtype=float) for role in ("ref", "samples")]
+    assert score.details["full_value"] == pytest.approx(abs(tops[0] - tops[1]), rel=1e-5)

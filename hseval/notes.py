@@ -23,7 +23,7 @@ def set_notes(
     """Return the report's first line and what is to be known of each set (``whole``: before a quick look's draw)."""
     notes = [_first_line(found, whole["samples"].invalid)]
     if quick is not None:
-        notes.append(f"quick look: at most {quick} cubes of each set, drawn by content; not for a table")
+        notes.append(f"quick look: about {quick} cubes of each set (whole groups), drawn by content; not for a table")
     for role, cubes in sets.named():
         notes.extend(f"{role}: {note}" for note in cubes.info.notes)
         notes.extend(f"{role}: {note}" for note in _about_rows(found[role]))
@@ -37,7 +37,7 @@ def set_notes(
 
 def shared_notes(found: Mapping[str, Description]) -> list[str]:
     """Return the counts of cubes that sets share, pixel for pixel, and of duplicates within the samples."""
-    return [note for note in _shared(found) if note]
+    return list(_shared(found))
 
 
 def _first_line(found: Mapping[str, Description], lost: tuple[str, ...]) -> str:

@@ -91,11 +91,9 @@ def _bands(cubes: CubeSet) -> str:
     count = len(info.wavelengths)
     if not info.wavelengths_known:
         return f"{count} bands of unknown wavelength"
-    return f"{count} bands ({', '.join(f'{nm:g}' for nm in _ends(info.wavelengths))} nm)"
-
-
-def _ends(values: NDArray[Any]) -> list[Any]:
-    return list(values) if len(values) <= 4 else [values[0], values[1], values[-1]]
+    centres = [f"{nm:g}" for nm in info.wavelengths]
+    listed = centres if count <= 4 else [*centres[:2], "...", centres[-1]]
+    return f"{count} bands ({', '.join(listed)} nm)"
 
 
 def check_scale(cubes: CubeSet, reference: CubeSet) -> None:

@@ -316,7 +316,7 @@ def test_an_output_that_can_not_be_is_refused_before_the_work(
     refused(hseval("sample", "pca", "--checkpoint", run, "-n", 10**9, "--out", tmp_path / name), word)
 
 
-def test_an_interrupted_sampling_leaves_no_half_written_file(
+def test_an_interrupted_sampling_leaves_no_half_written_file_and_goes_on(
     tmp_path: Path, run: Path, hseval: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hseval_pca.generator import Pca
@@ -327,11 +327,37 @@ def test_an_interrupted_sampling_leaves_no_half_written_file(
         yield from whole(self, 2, seed=seed)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pca, "sample", interrupted)
-    before = sorted(tmp_path.iterdir())
-    done = hseval("sample", "pca", "--checkpoint", run, "-n", 5, "--out", tmp_path / "fake.h5")
-    assert done.status == 130
-    assert sorted(tmp_path.iterdir()) == before
+    typed = ("sample", "pca", "--checkpoint", run, "-n", 5, "--out")
+    with monkeypatch.context() as patch:
+        patch.setattr(Pca, "sample", interrupted)
+        assert hseval(*typed, tmp_path / "fake.h5").status == 130
+    assert not (tmp_path / "fake.h5").exists()
+    assert "going on after 2 cubes" in hseval(*typed, tmp_path / "fake.h5").err
+    assert hseval(*typed, tmp_path / "fresh.h5").status == 0
+    assert (tmp_path / "fake.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+def test_a_generator_that_can_not_start_in_the_middle_leaves_nothing_when_interrupted(
+    tmp_path: Path, hseval: Command, dice: dict[str, BaseException]
+) -> None:
+    dice["sample"] = KeyboardInterrupt()
+    done = hseval("sample", "dice", "-n", 3, "--out", tmp_path / "fake.h5")
+    assert (done.status, done.err.strip()) == (130, "hseval: interrupted: nothing half-written was left behind")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ranks_after_the_first_train_into_a_folder_that_holds_files_and_say_nothing(
+    data: Path, run: Path, hseval: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    refused(hseval("train", "pca", data, "--out", run), "is not empty")
+    monkeypatch.setenv("RANK", "1")
+    for out in (run, run.with_name("further")):
+        done = hseval("train", "pca", data, "--out", out)
+        assert (done.status, done.out, done.err) == (0, "", "")
+        assert (out / "pca.json").exists()
+    refused(hseval("train", "pca", data, "--out", data), "is a file")
 
 
 def test_no_cubes_at_all_is_no_request(tmp_path: Path, hseval: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,12 @@ def train(generator: str, data: str, out: Path, **given: Any) -> None:
     _tell_left_out(generator, wanted, taken)
     with _run_folder(out, force=given["force"]):
         cubes = open_set(data, layout=given["layout"], wavelengths=given["wavelengths"])
-        for note in cubes.info.notes:
+        for note in cubes.info.notes if _is_first_rank() else ():
             click.echo(f"{data}: {note}", err=True)
         with plugins().blaming("generator", generator):
             built.fit(cubes, out, **taken)
-    click.echo(f"{out}: {generator} fitted on {len(cubes)} cubes of {data}")
+    if _is_first_rank():
+        click.echo(f"{out}: {generator} fitted on {len(cubes)} cubes of {data}")
 
 
 def _tell_left_out(generator: str, wanted: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
@@ -65,10 +67,14 @@ def _run_folder(out: Path, *, force: bool) -> Iterator[None]:
     from hseval.files import check_writable
 
     check_parents(out)
-    if out.is_dir() and not force and any(out.iterdir()):
-        raise HsevalError(f"{out}: is not empty; name another folder, or write into this one with --force")
     if out.exists() and not out.is_dir():
         raise HsevalError(f"{out}: is a file; --out takes the folder for the checkpoint")
+    if not _is_first_rank():
+        out.mkdir(exist_ok=True)  # another rank may have made it, and filled it; the first one checks it for all
+        yield
+        return
+    if out.is_dir() and not force and any(out.iterdir()):
+        raise HsevalError(f"{out}: is not empty; name another folder, or write into this one with --force")
     if not out.exists():
         check_writable(out)
     made = not out.exists()
@@ -79,6 +85,11 @@ def _run_folder(out: Path, *, force: bool) -> Iterator[None]:
     finally:
         if made and not any(out.iterdir()):
             out.rmdir()
+
+
+def _is_first_rank() -> bool:
+    """Say whether this process, of those that torchrun started, is the one that speaks for all."""
+    return int(os.environ.get("RANK", "0")) == 0 or int(os.environ.get("WORLD_SIZE", "1")) == 1
 
 
 def check_parents(out: Path) -> None:

@@ -1,0 +1,82 @@
+"""``hseval train-ldm DATA --out RUN``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hseval_ldm.options import MODES, PRESETS
+
+
+@click.command("train-ldm")
+@click.argument("data")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Folder for the run.")
+@click.option("--preset", metavar="P", help=f"{', '.join(PRESETS)}, or a TOML file.")
+@click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option; hseval plugins lists them.")
+@click.option("--stage", type=click.Choice(MODES), help="Train this stage only.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoints of RUN.")
+@click.option("--seed", type=int, help="Seed of all that the training draws. [default: 0, or that of the run resumed]")
+@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...")
+def train_ldm(data: str, out: Path, **given: Any) -> None:
+    """Train the bundled generator, a VQ-GAN and a diffusion model of its latents, on the real cubes DATA.
+
+    Stops cleanly on Ctrl-C and goes on with --resume, exactly as if it had never stopped. On several GPUs:
+    torchrun --nproc-per-node 4 -m hseval train-ldm DATA --out RUN ...
+    """
+    import os
+
+    from hseval.open import open_set
+    from hseval.options import build_options
+    from hseval_ldm.generator import Ldm
+    from hseval_ldm.training import train
+
+    options = build_options(Ldm, _settings(given), owner="generator 'ldm'")
+    _prepare(out)
+    cubes = open_set(data, layout=given["layout"], wavelengths=given["wavelengths"])
+    chief = os.environ.get("RANK", "0") == "0"
+    for note in cubes.info.notes if chief else ():
+        click.echo(f"{data}: {note}", err=True)
+    train(options, cubes, out, seed=_seed(given["seed"], out, resume=options.resume), device=given["device"])
+    if chief:
+        click.echo(f"{out}: ldm trained on {data}; draw cubes with: hseval sample ldm --checkpoint {out} -n 64 --out SET")
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    from hseval.errors import HsevalError
+
+    settings: dict[str, Any] = {}
+    for assignment in given["assignments"]:
+        path, equals, value = assignment.partition("=")
+        key = path.strip().removeprefix("ldm.")
+        if not equals or not key:
+            raise HsevalError(f"--set {assignment!r}: expected key=value")
+        settings[key] = value.strip()
+    for name in ("preset", "stage"):
+        if given[name] is not None:
+            settings[name] = given[name]
+    return settings | ({"resume": True} if given["resume"] else {})
+
+
+def _seed(seed: int | None, out: Path, *, resume: bool) -> int:
+    from hseval_ldm.config import FILE, read_config
+
+    if seed is None and resume and (out / FILE).exists():
+        return read_config(out).seed
+    return seed or 0
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder, and find out before the work starts that it takes files."""
+    from hseval.errors import HsevalError
+    from hseval.files import check_writable
+
+    if out.exists() and not out.is_dir():
+        raise HsevalError(f"{out}: is a file; --out takes the folder for the run")
+    if not out.exists():
+        check_writable(out)
+        out.mkdir(exist_ok=True)
+    check_writable(out / "config.json")

@@ -1,0 +1,98 @@
+"""What training says on stderr: a bar on a terminal, a line an interval elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+class Console:
+    """Says how far a stage is; silent where ``shown`` is false."""
+
+    def __init__(self, *, shown: bool = True) -> None:
+        self.shown = shown
+        self._bar: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Console:
+        if self.shown and sys.stderr.isatty():
+            self._bar = _bar()
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = None
+        self._tasks.clear()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        if not self.shown:
+            return
+        if self._bar is None:
+            click.echo(text, err=True)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, stage: str, step: int, steps: int) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=steps, figures="")
+        self._bar.update(self._tasks[stage], completed=step)
+
+    def figures(self, stage: str, step: int, steps: int, told: str) -> None:
+        """Show an interval's figures: beside the bar, or as a line."""
+        if stage in self._tasks:
+            self._bar.update(self._tasks[stage], figures=told)
+        else:
+            self.say(f"{stage} {step}/{steps}  {told}")
+
+
+def in_words(terms: Mapping[str, float | None], rates: Mapping[str, float | None]) -> str:
+    """Return figures as one line: ``l1 0.123  31 cubes/s  2.1 GiB  6 min left``.
+
+    Args:
+        terms: name -> mean; what is None is left out.
+        rates: what is known of ``cubes_per_s``, ``steps_per_s``, ``memory_gib``, ``seconds_left``.
+    """
+    parts = [f"{name} {short(value)}" for name, value in terms.items() if value is not None]
+    pace, memory, left = (rates.get(name) for name in ("cubes_per_s", "memory_gib", "seconds_left"))
+    if pace is not None:
+        parts.append(f"{short(pace)} cubes/s")
+    elif (steps := rates.get("steps_per_s")) is not None:
+        parts.append(f"{short(steps)} steps/s")
+    if memory:
+        parts.append(f"{memory:.1f} GiB")
+    if left is not None:
+        parts.append(f"{_duration(left)} left")
+    return "  ".join(parts)
+
+
+def short(value: float) -> str:
+    """Return a number to three digits, whole where it is large."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _bar() -> Any:
+    from rich.console import Console as Terminal
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}", markup=False, style="dim"),
+    )
+    return Progress(*columns, console=Terminal(stderr=True), transient=True)

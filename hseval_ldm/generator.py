@@ -1,0 +1,119 @@
+"""The generator ``ldm``: what hseval asks of a generator, on top of training and pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hseval import CubeSet, HsevalError, Sample
+from hseval.options import as_dict
+from hseval_ldm.options import SAMPLING, LdmOptions
+
+if TYPE_CHECKING:
+    from hseval_ldm.pipeline import Pipeline
+
+
+class Ldm:
+    """A VQ-GAN and a diffusion model of its latents: cubes with masks."""
+
+    name: ClassVar[str] = "ldm"
+    version: ClassVar[str] = "1.0.0"
+    summary: ClassVar[str] = "VQ-GAN and latent diffusion: cubes together with their masks"
+    Options = LdmOptions
+
+    def __init__(self, options: LdmOptions | None = None) -> None:
+        self.options = options or LdmOptions()
+        self.wavelengths: Any = None
+        self.units: str | None = None
+        self._pipeline: Pipeline | None = None
+
+    def fit(self, data: CubeSet, out: Path, *, seed: int = 0, device: str | None = None) -> None:
+        """Train on ``data`` into the folder ``out``, all stages or the one that ``options.stage`` names.
+
+        Args:
+            data: real cubes of one shape.
+            out: the run's folder; a run that it holds goes on if ``options.resume`` says so.
+            seed: of all that is drawn.
+            device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None: a GPU where there is one.
+
+        Raises:
+            HsevalError: see :func:`hseval_ldm.training.train`.
+        """
+        from hseval_ldm import checkpoint
+        from hseval_ldm.training import train
+
+        self.options = train(self.options, data, Path(out), seed=seed, device=device)
+        if checkpoint.exists(Path(out) / "diffusion"):
+            self.load(Path(out), device=device)
+
+    def load(self, path: Path | None, device: str | None = None) -> None:
+        """Read the best checkpoints of a run and make ready to sample.
+
+        Raises:
+            HsevalError: no run was given, it has no finished stages, is damaged, or was trained with other options.
+        """
+        if path is None:
+            raise HsevalError("ldm has to be trained first: hseval train-ldm DATA --out RUN, then --checkpoint RUN")
+        import torch
+
+        from hseval_ldm import checkpoint
+        from hseval_ldm.config import read_config
+        from hseval_ldm.diffusion import Schedule
+        from hseval_ldm.latents import Scale
+        from hseval_ldm.normalise import Normalisation
+        from hseval_ldm.pipeline import Pipeline
+        from hseval_ldm.precision import autocast
+        from hseval_ldm.ranks import chosen_device
+        from hseval_ldm.training import denoiser_of, trained_autoencoder
+
+        run = Path(path)
+        config = read_config(run)
+        self.options = self._merged(config.options, run)
+        self.device = chosen_device(device)
+        normalisation = Normalisation.from_record(config.normalisation)
+        autoencoder, _ = trained_autoencoder(run, self.options, normalisation)
+        tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
+        denoiser = denoiser_of(self.options, autoencoder.latent_shape[0])
+        denoiser.load_state_dict(checkpoint.unpack("ema", tensors))
+        networks = [m.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False) for m in (autoencoder, denoiser)]
+        schedule = Schedule("cosine", self.options.timesteps)
+        scale = Scale(*(tensors[f"scale.{name}"] for name in ("mean", "deviation")))
+        precision = self.options.precision
+        if precision == "auto" and self.device.type == "cpu":
+            precision = "float32"  # cubes that repeat to 1e-5 on any CPU
+        given = (self.options, self.device, autocast(precision, self.device))
+        denoise = torch.compile(networks[1]) if self.options.compile else networks[1]
+        self._pipeline = Pipeline(networks[0], denoise, scale, schedule, *given)  # type: ignore[arg-type]
+        self._structures = normalisation.structures
+        self.wavelengths, self.units = normalisation.wavelengths, normalisation.units
+
+    def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
+        """Yield cubes ``start`` to ``n - 1`` with their masks; cube i depends on (seed, i) alone.
+
+        Raises:
+            HsevalError: nothing was loaded, or memory runs out.
+        """
+        if self._pipeline is None:
+            raise HsevalError("ldm: nothing is loaded; load a run first")
+        from hseval_ldm.meter import out_of_memory_told
+
+        made = self._pipeline.cubes(range(start, n), seed=seed)
+        while True:
+            with out_of_memory_told("ldm, sampling", "batch_size (or set tile)"):
+                item = next(made, None)
+            if item is None:
+                return
+            index, cube = item
+            masks = {name: cube.masks[0, number].numpy() for number, name in enumerate(self._structures)}
+            yield Sample(cube.cubes[0].float().numpy(), masks, f"ldm-{seed}-{index:06d}")
+
+    def _merged(self, trained: LdmOptions, run: Path) -> LdmOptions:
+        """Return the run's options with those of sampling that were given."""
+        given = {name: getattr(self.options, name) for name in self.options.given}
+        before = as_dict(trained)
+        for name, value in given.items():
+            if name not in (*SAMPLING, "preset", "stage", "resume") and value != before[name]:
+                told = f"was trained with {name}={before[name]}, not {value}"
+                raise HsevalError(f"{run}: {told}; when sampling, set {', '.join(SAMPLING)}")
+        return LdmOptions(**(before | {name: value for name, value in given.items() if name in SAMPLING}))

@@ -1,0 +1,41 @@
+"""Mean, deviation and range of the bands of a set, pooled over pixels, cube by cube."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+
+class Moments:
+    """Moments of all pixels added so far (Chan, Golub and LeVeque, Am. Stat. 37, 1983, eq. 2.1).
+
+    Attributes:
+        count: of pixels.
+        mean, low, high: float64 ``(band,)``.
+    """
+
+    def __init__(self, bands: int) -> None:
+        self.count = 0
+        self.mean: Vector = np.zeros(bands)
+        self.low: Vector = np.full(bands, np.inf)
+        self.high: Vector = np.full(bands, -np.inf)
+        self._power: Vector = np.zeros(bands)
+
+    def add(self, values: Vector) -> None:
+        """Add the valid pixels ``(band, pixel)`` of one cube."""
+        pixels = values.shape[1]
+        if not pixels:
+            return
+        mean = values.mean(axis=1)
+        gap, total = mean - self.mean, self.count + pixels
+        self._power += np.square(values - mean[:, None]).sum(axis=1) + gap**2 * (self.count * pixels / total)
+        self.mean = self.mean + gap * (pixels / total)
+        self.low, self.high = np.minimum(self.low, values.min(axis=1)), np.maximum(self.high, values.max(axis=1))
+        self.count = total
+
+    def deviation(self) -> Vector:
+        """Return each band's deviation ``(band,)``."""
+        # Sums of equal float32 values are exact in float64: a dead band's deviation is 0, not rounding.
+        return np.sqrt(self._power / max(self.count, 1))

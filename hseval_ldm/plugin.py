@@ -1,0 +1,26 @@
+"""The entry point of hseval_ldm: hooks that any third party could implement the same way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hseval import hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+
+@hookimpl
+def hseval_generators() -> list[type]:
+    """Import inside the hook, so that ``hseval --help`` stays fast."""
+    from hseval_ldm.generator import Ldm
+
+    return [Ldm]
+
+
+@hookimpl
+def hseval_commands(cli: click.Group) -> None:
+    """Add ``hseval train-ldm``."""
+    from hseval_ldm.cli import train_ldm
+
+    cli.add_command(train_ldm)

@@ -1,0 +1,95 @@
+"""The diffusion process against diffusers', closed forms, and the draws of a training step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hseval.errors import HsevalError
+from hseval_ldm.diffusion import Schedule, draws, loss
+
+ALL = [("cosine", 1000), ("cosine", 300), ("linear", 1000), ("linear", 300), ("linear", 32)]
+
+
+@pytest.mark.parametrize(("name", "steps"), ALL)
+def test_agrees_with_diffusers(name: str, steps: int) -> None:
+    from diffusers import DDPMScheduler
+
+    schedule = Schedule(name, steps)
+    scaled = {"beta_start": 0.1 / steps, "beta_end": 20 / steps, "rescale_betas_zero_snr": True}
+    given = scaled if name == "linear" else {"beta_schedule": "squaredcos_cap_v2"}
+    theirs = DDPMScheduler(steps, prediction_type="v_prediction", **given)
+    np.testing.assert_allclose(theirs.alphas_cumprod[:-1], schedule.alpha_bar[:-1], rtol=2e-3, atol=1e-6)
+    generator = torch.Generator().manual_seed(1)
+    latents, noise = torch.randn((2, 8, 3, 5, 4), generator=generator)
+    t = torch.linspace(0, steps - 1, 8).long()
+    noisy, velocity = schedule.noised(latents, noise, t)
+    # The last level of theirs is exactly zero, of ours just above.
+    assert torch.allclose(noisy, theirs.add_noise(latents, noise, t), atol=2e-3)
+    assert torch.allclose(velocity, theirs.get_velocity(latents, noise, t), atol=2e-3)
+
+
+@pytest.mark.parametrize(("name", "steps"), ALL)
+def test_levels_fall_from_hardly_noise_to_hardly_signal(name: str, steps: int) -> None:
+    schedule = Schedule(name, steps)
+    assert len(schedule.alpha_bar) == steps and (np.diff(schedule.alpha_bar) < 0).all()
+    assert schedule.alpha_bar[0] > 0.98 and 0 < schedule.alpha_bar[-1] < (2e-4 if steps >= 300 else 2e-3) ** 2
+    assert ((schedule.betas > 0) & (schedule.betas < 1)).all()
+    np.testing.assert_allclose(np.cumprod(1 - schedule.betas), schedule.alpha_bar, rtol=1e-9)
+
+
+def test_velocity_and_noisy_latents_give_the_clean_ones_back() -> None:
+    schedule = Schedule()
+    latents, noise = torch.randn((2, 5, 2, 3, 3), generator=torch.Generator().manual_seed(2))
+    t = torch.tensor([0, 1, 500, 998, 999])
+    assert torch.allclose(schedule.clean(*schedule.noised(latents, noise, t), t), latents, atol=1e-6)
+
+
+def test_weights_are_those_of_hang_et_al() -> None:
+    schedule, t = Schedule(), torch.arange(1000)
+    snr = schedule.alpha_bar / (1 - schedule.alpha_bar)
+    np.testing.assert_allclose(schedule.weights(t, 5.0), np.minimum(snr, 5) / (snr + 1), rtol=1e-5, atol=1e-12)
+    assert torch.equal(schedule.weights(t, None), torch.ones(1000))
+
+
+def test_loss_is_each_cubes_weighted_mean_square() -> None:
+    schedule, t = Schedule(), torch.tensor([10, 500, 990])
+    velocity = torch.randn((3, 4, 6, 6), generator=torch.Generator().manual_seed(3))
+    off = torch.tensor([1.0, 2.0, 0.0]).view(3, 1, 1, 1)
+    expected = torch.tensor([1.0, 4.0, 0.0]) * schedule.weights(t, 5.0)
+    assert torch.allclose(loss(schedule, velocity + off, velocity, t), expected, rtol=1e-4)
+    half = loss(schedule, (velocity + off).bfloat16(), velocity, t)
+    assert half.dtype == torch.float32 and torch.allclose(half, expected, rtol=0.02, atol=1e-4)
+
+
+def test_times_are_stratified_and_uniform() -> None:
+    schedule, taken = Schedule(steps=320), []
+    for step in range(500):
+        t, _ = draws(step, batch=8, shape=(1, 1, 1), seed=5, schedule=schedule, device="cpu")
+        assert t.dtype == torch.int64
+        assert len({int(time) // 40 for time in t}) == 8  # one in each eighth, whatever the offset
+        taken.append(t.numpy())
+    counts = np.bincount(np.concatenate(taken), minlength=320)
+    assert len(counts) == 320 and ((counts - 12.5) ** 2 / 12.5).sum() < 320 + 5 * np.sqrt(640)
+    first = np.array(taken)[:, 0]  # of one place in the batch alone, too
+    assert abs(first.mean() / 320 - 0.5) < 5 / np.sqrt(12 * 500)
+
+
+def test_draws_are_a_function_of_seed_and_step() -> None:
+    given = {"batch": 6, "shape": (3, 8, 8), "schedule": Schedule(), "device": "cpu"}
+    state = torch.get_rng_state()
+    t, noise = draws(7, seed=1, **given)
+    again = draws(7, seed=1, **given)
+    assert torch.equal(t, again[0]) and torch.equal(noise, again[1])
+    assert torch.equal(torch.get_rng_state(), state)
+    for other in (draws(8, seed=1, **given), draws(7, seed=2, **given)):
+        assert abs(float((noise * other[1]).mean())) < 5 / np.sqrt(noise.numel())
+    assert abs(float(noise.mean())) < 5 / np.sqrt(noise.numel()) and abs(float(noise.std()) - 1) < 0.15
+
+
+def test_unusable_schedules_are_refused() -> None:
+    with pytest.raises(HsevalError, match=r"no schedule 'cosin' \(did you mean 'cosine'\?\)"):
+        Schedule("cosin")
+    with pytest.raises(HsevalError, match="31 steps, expected 32 or more"):
+        Schedule("linear", 31)

@@ -1,0 +1,149 @@
+"""Prefetching: order, bounds, exceptions in their place, and threads that end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hseval_ldm.prefetch import prefetched
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("hseval-prefetch")]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("depth", [1, 4, 50])
+def test_items_come_in_order_and_once(workers: int, depth: int) -> None:
+    made: list[int] = []
+
+    def produce(step: int) -> int:
+        made.append(step)
+        return step * step
+
+    assert list(prefetched(produce, 5, 25, depth=depth, workers=workers)) == [step * step for step in range(5, 25)]
+    assert sorted(made) == list(range(5, 25))
+    assert not threads()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_to_make_gives_nothing(workers: int) -> None:
+    assert list(prefetched(str, 3, 3, workers=workers)) == []
+
+
+def test_order_holds_when_later_items_are_ready_first() -> None:
+    done = [threading.Event() for _ in range(6)]
+
+    def produce(step: int) -> int:
+        if step % 2 == 0:  # an even step ends only after the odd one behind it has
+            assert done[step + 1].wait(60)
+        done[step].set()
+        return step
+
+    assert list(prefetched(produce, 0, 6, depth=2, workers=2)) == list(range(6))
+
+
+def test_workers_work_at_the_same_time() -> None:
+    together = threading.Barrier(3)
+    items = prefetched(lambda step: together.wait(60) >= 0, 0, 6, depth=3, workers=3)
+    assert list(items) == [True] * 6
+
+
+def test_no_more_than_depth_items_are_made_ahead() -> None:
+    asked, made = 0, []
+
+    def produce(step: int) -> int:
+        made.append(step - asked)
+        return step
+
+    for _ in prefetched(produce, 0, 40, depth=3, workers=2):
+        asked += 1
+    assert max(made) <= 3
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_an_exception_comes_in_the_place_of_its_item(workers: int) -> None:
+    def produce(step: int) -> int:
+        if step == 7:
+            raise OSError("disk gone")
+        return step
+
+    items, seen = prefetched(produce, 0, 20, workers=workers), []
+    with pytest.raises(OSError, match="disk gone"):
+        for item in items:  # not extend: what came before the exception has to be seen
+            seen.append(item)
+    assert seen == list(range(7))
+    assert not threads()
+
+
+def test_closing_ends_the_thread_and_drops_what_was_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    closing = threading.Event()
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def told(pool: ThreadPoolExecutor, *, wait: bool, cancel_futures: bool) -> None:
+        shutdown(pool, wait=False, cancel_futures=cancel_futures)
+        closing.set()  # only now may step 2 end
+        shutdown(pool, wait=wait, cancel_futures=cancel_futures)
+
+    def produce(step: int) -> int:
+        begun.append(step)
+        if step == 2:
+            assert closing.wait(60)
+        return step
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", told)
+    items = prefetched(produce, 0, 1000, depth=10)
+    assert [next(items), next(items)] == [0, 1]
+    items.close()
+    assert not threads()
+    assert max(begun) <= 2
+
+
+def test_dropping_the_generator_ends_its_threads() -> None:
+    items = prefetched(str, 0, 1000)
+    next(items)
+    assert threads()
+    del items
+    assert not threads()
+
+
+def test_a_taken_item_is_gone_while_the_next_is_made() -> None:
+    class Item:
+        pass
+
+    made: list[weakref.ref[Item]] = []
+
+    def produce(step: int) -> Item | bool:
+        if step == 0:
+            item = Item()
+            made.append(weakref.ref(item))
+            return item
+        tries, pause = 500, threading.Event()
+        while made[0]() is not None and (tries := tries - 1):
+            pause.wait(0.01)  # the consumer is on its way to asking for this item
+        return made[0]() is None
+
+    items = prefetched(produce, 0, 2)
+    next(items)
+    assert next(items) is True
+
+
+@pytest.mark.parametrize("end", ["pass", "raise SystemExit(0)", "1 / 0"])
+def test_the_interpreter_exits_with_a_generator_left_open(end: str) -> None:
+    script = "from hseval_ldm.prefetch import prefetched\n"
+    script += f"items = prefetched(lambda s: bytes(s), 0, 10**9, workers=2)\nnext(items)\n{end}\n"
+    done = subprocess.run([sys.executable, "-c", script], timeout=120, capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if "/" in end else 0)
+    assert ("ZeroDivisionError" in done.stderr) == ("/" in end)
+
+
+@pytest.mark.parametrize(("depth", "workers"), [(0, 1), (4, -1)])
+def test_impossible_sizes_are_refused_at_once(depth: int, workers: int) -> None:
+    with pytest.raises(ValueError, match="expected 1 or more and 0 or more"):
+        prefetched(str, 0, 1, depth=depth, workers=workers)

@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 SIZE := 96
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo ldm-demo ldm-tables test test-slow lint bench bench-gpu clean
 
 install: $(INSTALLED)
 
@@ -29,8 +29,23 @@ demo: $(INSTALLED)
 	$(BIN)/hseval score $(DEMO)/samples.h5 --ref $(DEMO)/real.h5 --train $(DEMO)/train.h5 --json $(DEMO)/report.json
 	@echo "the report as a file: $(DEMO)/report.json"
 
+# The bundled generator on 256 eyes of 64 x 64 x 16: training, samples, scores, and the bars they have to clear.
+# Half an hour on two cores; its result and pictures are recorded in benchmarks/results/ and docs/images/.
+ldm-demo: $(INSTALLED)
+	$(BIN)/python benchmarks/ldm_demo.py --out $(DEMO)/ldm
+
+# What the table of reconstructions, the curve of quality against steps and the speed are measured with.
+ldm-tables: $(INSTALLED)
+	$(BIN)/python benchmarks/ldm_autoencoder.py --out $(DEMO)/ldm-autoencoder
+	$(BIN)/python benchmarks/ldm_steps.py --checkpoint $(DEMO)/ldm/run
+	$(BIN)/python benchmarks/ldm.py --checkpoint $(DEMO)/ldm/run
+
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# What takes minutes and gigabytes: networks of full size at 224 and 672 px.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -39,6 +54,10 @@ lint: $(INSTALLED)
 # Side by side with named peers; each script checks that the results agree, and records them in benchmarks/results/.
 bench: $(INSTALLED)
 	for script in frechet ms_ssim neighbors extractor phantom verdicts score; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# For a machine with a GPU; goes on where it was cut off.
+bench-gpu: $(INSTALLED)
+	$(BIN)/python benchmarks/ldm_gpu.py
 
 clean:
 	rm -rf $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache

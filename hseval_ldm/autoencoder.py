@@ -70,4 +70,4 @@ class Decoder(nn.Module):
         convolutions = [2 * self.blocks] * self.levels
         convolutions[0] += 1
         convolutions[-1] += 1
-        return math.ceil(sum(count / 2**level for level, count in enumerate(convolutions)))
+        return math.ceil(sum(count / (1 << level) for level, count in enumerate(convolutions)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,15 @@ def train_ldm(data: str, out: Path, **given: Any) -> None:
     from hseval_ldm.training import train
 
     options = build_options(Ldm, _settings(given), owner="generator 'ldm'")
-    _prepare(out)
-    cubes = open_set(data, layout=given["layout"], wavelengths=given["wavelengths"])
     chief = os.environ.get("RANK", "0") == "0"
-    for note in cubes.info.notes if chief else ():
-        click.echo(f"{data}: {note}", err=True)
-    train(options, cubes, out, seed=_seed(given["seed"], out, resume=options.resume), device=given["device"])
+    with _run_folder(out):
+        cubes = open_set(data, layout=given["layout"], wavelengths=given["wavelengths"])
+        for note in cubes.info.notes if chief else ():
+            click.echo(f"{data}: {note}", err=True)
+        train(options, cubes, out, seed=_seed(given["seed"], out, resume=options.resume), device=given["device"])
     if chief:
-        click.echo(f"{out}: ldm trained on {data}; draw cubes with: hseval sample ldm --checkpoint {out} -n 64 --out SET")
+        way_on = f"hseval sample ldm --checkpoint {out} -n 64 --out SET"
+        click.echo(f"{out}: ldm trained on {data}; draw cubes with: {way_on}")
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -69,14 +72,22 @@ def _seed(seed: int | None, out: Path, *, resume: bool) -> int:
     return seed or 0
 
 
-def _prepare(out: Path) -> None:
-    """Make the folder, and find out before the work starts that it takes files."""
+@contextlib.contextmanager
+def _run_folder(out: Path) -> Iterator[None]:
+    """Make the folder, find out before the work starts that it takes files, and leave no empty one behind."""
     from hseval.errors import HsevalError
     from hseval.files import check_writable
 
     if out.exists() and not out.is_dir():
         raise HsevalError(f"{out}: is a file; --out takes the folder for the run")
-    if not out.exists():
+    made = not out.exists()
+    if made:
         check_writable(out)
         out.mkdir(exist_ok=True)
-    check_writable(out / "config.json")
+    try:
+        check_writable(out / "config.json")
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # it holds files
+                out.rmdir()

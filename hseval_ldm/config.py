@@ -14,16 +14,21 @@ from hseval.cubes import CubeSet
 from hseval.errors import HsevalError
 from hseval.files import write_text
 from hseval.options import as_dict, build_options
+from hseval_ldm.checkpoint import exists
 from hseval_ldm.options import LdmOptions
 
 FORMAT = "hseval-ldm-run-1"
 FILE = "config.json"
 
-# What decides the shape of a network, the order of the data or what a finished stage was trained for.
-FIXED = (
-    "held_out", "flip", "model", "compression", "latent_channels", "width", "blocks", "stem", "codes", "crop",
-    "features_width", "disc_width", "ae_batch", "ldm_batch", "base", "multipliers", "unet_blocks", "timesteps",
-)  # fmt: skip
+# What decides the shape of a stage's networks or the order of its data: fixed once the stage has a checkpoint.
+FIXED: Mapping[str, tuple[str, ...]] = {
+    "features": ("held_out", "flip", "crop", "features_width", "ae_batch"),
+    "autoencoder": (
+        "held_out", "flip", "crop", "ae_batch", "model", "compression", "latent_channels", "width", "blocks", "stem",
+        "codes", "disc_width",
+    ),
+    "diffusion": ("held_out", "flip", "ldm_batch", "base", "multipliers", "unet_blocks", "timesteps"),
+}  # fmt: skip
 PASSING = ("stage", "resume")  # what one command was asked to do
 
 
@@ -99,10 +104,11 @@ def going_on(saved: Config, given: LdmOptions, *, seed: int, data: str, run: Pat
     if seed != saved.seed:
         raise HsevalError(f"{run}: was started with --seed {saved.seed}, now {seed}; --resume takes the same one")
     before, changes = as_dict(saved.options), {}
+    fixed = {"held_out"}.union(*(names for stage, names in FIXED.items() if exists(run / stage)))
     chosen = given.given | (set(given.of_preset) if given.preset != saved.options.preset else set())
     for name in sorted(chosen):
         value = getattr(given, name)
-        if name in FIXED and value != getattr(saved.options, name):
+        if name in fixed and value != getattr(saved.options, name):
             told = f"{name} was {getattr(saved.options, name)}, now {value}"
             raise HsevalError(f"{run}: {told}; leave it out to go on, or train into another folder")
         changes[name] = value

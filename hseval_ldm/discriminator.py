@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval_ldm.layers import ChannelNorm
+from hseval_ldm.layers import ChannelNorm, unchanged_types
 
 
 class Discriminator(nn.Module):
-    """Convolutions with stride (Isola et al. 2017), a logit a patch of 4 x 4 pixels with a view of 22 x 22.
+    """Convolutions with stride (Isola et al. 2017), a logit a patch of 4 x 4 pixels with a view of 18 x 18.
 
     Runs in float32 whatever surrounds it: hinge losses in half precision end in NaN. It sees cubes, not masks:
     a decoder's soft masks would give it away at once.
@@ -32,7 +32,7 @@ class Discriminator(nn.Module):
 
     def forward(self, cubes: Tensor, field: Tensor) -> Tensor:
         """Return float32 logits ``(n, 1, y / 4, x / 4)`` of cubes ``(n, band, y, x)``, 0 outside ``field``."""
-        with torch.autocast(cubes.device.type, enabled=False):
+        with unchanged_types(cubes.device):
             return torch.as_tensor(self.layers(cubes.float() * field))
 
 

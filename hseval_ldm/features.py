@@ -2,8 +2,8 @@
 
 Networks trained on RGB photographs know nothing of spectra, and the extractor that scores the samples must not be
 what they were trained to please. This one learns to tell places apart: a pixel's features have to be found again
-among those of other places after gains, offsets and noise changed the bands (contrast of pixels: Wang et al. 2021,
-DenseCL; loss: van den Oord et al. 2018, InfoNCE).
+among those of its cube's other places after gains, offsets and noise changed the bands (contrast of pixels: Wang et
+al. 2021, DenseCL; loss: van den Oord et al. 2018, InfoNCE).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hseval.seeds import stream
-from hseval_ldm.layers import ChannelNorm, Halve
+from hseval_ldm.layers import ChannelNorm, Halve, unchanged_types
 
 TEMPERATURE = 0.1
-PLACES = 256  # of each level and batch that have to be told apart
+PLACES = 64  # of each level and cube that have to be told apart
 
 
 class Features(nn.Module):
@@ -42,7 +42,10 @@ class Features(nn.Module):
         return levels
 
     def contrast(self, one: Tensor, other: Tensor, places: list[Tensor]) -> Tensor:
-        """Return the InfoNCE loss of two views ``(n, band, y, x)`` of the same cubes.
+        """Return the InfoNCE loss of two views ``(n, band, y, x)`` of the same cubes, a mean of per-cube means.
+
+        A place is told apart from the others of its own cube, so that the loss does not depend on how a batch is
+        shared among ranks. A cube without places counts as 0.
 
         Args:
             one: a view.
@@ -51,13 +54,19 @@ class Features(nn.Module):
         """
         terms = []
         for head, first, second, at in zip(self.heads, self(one), self(other), places, strict=True):
-            rows = [
-                functional.normalize(head(f).movedim(1, -1).flatten(0, 2)[at].float(), dim=1) for f in (first, second)
-            ]
-            logits = rows[0] @ rows[1].T / TEMPERATURE
-            answer = torch.arange(len(at), device=logits.device)
-            terms.append((functional.cross_entropy(logits, answer) + functional.cross_entropy(logits.T, answer)) / 2)
+            rows = [head(f).movedim(1, -1).flatten(0, 2)[at].float() for f in (first, second)]
+            with unchanged_types(one.device):
+                terms.append(_told_apart(*rows, cube=at // first[0, 0].numel(), count=len(one)))
         return torch.stack(terms).mean()
+
+
+def _told_apart(first: Tensor, second: Tensor, *, cube: Tensor, count: int) -> Tensor:
+    """Return InfoNCE of rows ``(k, d)`` that belong to cubes ``(k,)`` 0 .. count - 1, as the mean of per-cube means."""
+    logits = functional.normalize(first, dim=1) @ functional.normalize(second, dim=1).T / TEMPERATURE
+    logits = logits.masked_fill(cube[:, None] != cube, -torch.inf)
+    answer = torch.arange(len(cube), device=cube.device)
+    each = sum(functional.cross_entropy(way, answer, reduction="none") for way in (logits, logits.T))
+    return (0.5 * each / cube.bincount(minlength=count)[cube]).sum() / count
 
 
 def _block(width: int) -> nn.Module:
@@ -84,13 +93,19 @@ def changed(cubes: Tensor, field: Tensor, *, seed: int, view: int, step: int, fi
 
 
 def places_in(field: Tensor, *, seed: int, step: int, first: int) -> list[Tensor]:
-    """Return, for each of the three levels, up to ``PLACES`` positions whose cell lies inside the field."""
+    """Return, for each of the three levels, up to ``PLACES`` positions a cube whose cell lies inside the field.
+
+    Cube ``i`` of the batch is number ``first + i`` of the step's global batch, and draws from its own stream.
+    """
     from hseval_ldm.losses import patches_inside
 
     chosen = []
     for level in range(3):
         size = [side >> level for side in field.shape[-2:]]
-        inside = patches_inside(field, size).flatten().nonzero()[:, 0]
-        order = stream(seed, "places", step, level, first).permutation(len(inside))[:PLACES]
-        chosen.append(inside[torch.as_tensor(order, device=inside.device)])
+        cells, parts = size[0] * size[1], []
+        for index, cube in enumerate(patches_inside(field, size)):
+            inside = cube.flatten().nonzero()[:, 0]
+            order = stream(seed, "places", step, level, first + index).permutation(len(inside))[:PLACES]
+            parts.append(index * cells + inside[torch.as_tensor(order, device=inside.device)])
+        chosen.append(torch.cat(parts))
     return chosen

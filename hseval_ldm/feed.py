@@ -24,7 +24,11 @@ class Feed(Generic[T]):
             self.close()
             self._source = prefetched(self._produce, step, self._steps, workers=self._workers)
         self._next = step + 1
-        return next(self._source)
+        try:
+            return next(self._source)
+        except BaseException:
+            self.close()  # a generator that raised is at its end: whatever is asked for next starts anew
+            raise
 
     def close(self) -> None:
         """Stop the threads."""

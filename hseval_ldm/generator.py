@@ -57,7 +57,7 @@ class Ldm:
             raise HsevalError("ldm has to be trained first: hseval train-ldm DATA --out RUN, then --checkpoint RUN")
         import torch
 
-        from hseval_ldm import checkpoint
+        from hseval_ldm import checkpoint, lineage
         from hseval_ldm.config import read_config
         from hseval_ldm.diffusion import Schedule
         from hseval_ldm.latents import Scale
@@ -66,25 +66,28 @@ class Ldm:
         from hseval_ldm.precision import autocast
         from hseval_ldm.ranks import chosen_device
         from hseval_ldm.training import denoiser_of, trained_autoencoder
+        from hseval_ldm.unet import layout
 
         run = Path(path)
         config = read_config(run)
         self.options = self._merged(config.options, run)
         self.device = chosen_device(device)
         normalisation = Normalisation.from_record(config.normalisation)
-        autoencoder, _ = trained_autoencoder(run, self.options, normalisation)
+        autoencoder, digest = trained_autoencoder(run, self.options, normalisation)
         tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
+        lineage.check(run, digest)
         denoiser = denoiser_of(self.options, autoencoder.latent_shape[0])
         denoiser.load_state_dict(checkpoint.unpack("ema", tensors))
-        networks = [m.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False) for m in (autoencoder, denoiser)]
+        for network, order in ((autoencoder, torch.channels_last), (denoiser, layout(self.device))):
+            network.to(self.device).to(memory_format=order).eval().requires_grad_(False)
         schedule = Schedule("cosine", self.options.timesteps)
         scale = Scale(*(tensors[f"scale.{name}"] for name in ("mean", "deviation")))
         precision = self.options.precision
         if precision == "auto" and self.device.type == "cpu":
             precision = "float32"  # cubes that repeat to 1e-5 on any CPU
         given = (self.options, self.device, autocast(precision, self.device))
-        denoise = torch.compile(networks[1]) if self.options.compile else networks[1]
-        self._pipeline = Pipeline(networks[0], denoise, scale, schedule, *given)  # type: ignore[arg-type]
+        denoise = torch.compile(denoiser) if self.options.compile else denoiser
+        self._pipeline = Pipeline(autoencoder, denoise, scale, schedule, *given)
         self._structures = normalisation.structures
         self.wavelengths, self.units = normalisation.wavelengths, normalisation.units
 

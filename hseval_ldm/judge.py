@@ -16,6 +16,7 @@ from torch.nn import functional
 from hseval import score
 from hseval.cubes import FIELD, ArraySet
 from hseval.errors import NotComputable
+from hseval.seeds import stream
 from hseval_ldm import losses
 from hseval_ldm.batches import whole
 from hseval_ldm.codebook import usage
@@ -100,25 +101,27 @@ def judged_reconstruction(
     """Return figures of held-out reconstructions.
 
     ``held_out_l1`` and ``held_out_fine`` as in training, unweighted; ``psnr`` in dB against the training set's
-    range; ``angle`` in degrees; ``perplexity`` and ``codes`` used of the codebook; ``kept_STRUCTURE``, the share
-    of a structure's contrast to its surroundings that is left (1: all); and hseval's scores of the reconstructions
-    as finished cubes.
+    range; ``held_out_angle`` in degrees; ``perplexity`` and ``codes`` used of the codebook; ``kept_STRUCTURE``, the
+    share of a structure's contrast to its surroundings that is left (1: all); and hseval's scores of the
+    reconstructions as finished cubes.
     """
     if not judge.count:
         return {}
     rows: list[dict[str, float]] = []
+    weights: list[int] = []
     finished, counts = [], torch.zeros(options.codes, dtype=torch.int64, device=judge.ranks.device)
     for batch in judge.batches(options):
         tokens = tokens_of(batch.field, options.compression)
         with autocast():
-            made = model(batch.picture().contiguous(memory_format=torch.channels_last), tokens)
+            made = model(batch.picture().contiguous(memory_format=torch.channels_last))
         counts += model.codebook.histogram(made.quantised.indices, tokens)
         rows.append(_figures(model, batch, made.cubes))
+        weights.append(len(batch.cubes))
         height, width = judge.normalisation.size
         cubes, logits = (part[..., :height, :width] for part in (made.cubes, made.masks))
-        noise = torch.randn(cubes.shape, generator=torch.Generator().manual_seed(judge.seed + len(rows)))
-        finished.append(model.finished(cubes, logits, noise=options.noise * noise.to(cubes.device)))
-    weights = [len(batch.cubes) for batch in judge.batches(options)]
+        rng = stream(judge.seed, "judged camera", len(rows))
+        noise = torch.from_numpy(rng.standard_normal(tuple(cubes.shape), dtype=np.float32)).to(cubes.device)
+        finished.append(model.finished(cubes, logits, noise=options.noise * noise))
     figures = {name: float(np.average([row[name] for row in rows], weights=weights)) for name in rows[0]}
     perplexity, used = usage(counts)
     return figures | {"perplexity": perplexity, "codes": float(used)} | judge.scores(finished)
@@ -135,7 +138,7 @@ def _figures(model: Autoencoder, batch: Batch, cubes: Tensor) -> dict[str, float
         "held_out_l1": float(pixels),
         "held_out_fine": float(fine),
         "psnr": float((10 * torch.log10(spread**2 / squared.clamp_min(1e-20))).mean()),
-        "angle": math.degrees(float(losses.field_mean(losses.spectral_angle(ours, real), batch.field))),
+        "held_out_angle": math.degrees(float(losses.field_mean(losses.spectral_angle(ours, real), batch.field))),
     }
     for number, name in enumerate(model.normalisation.structures):
         if name != FIELD:

@@ -6,9 +6,19 @@ surround of the field of view would change the pixels inside it. Here every norm
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+def unchanged_types(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast; the ``meta`` device has none to switch off."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class ChannelNorm(nn.Module):
@@ -22,7 +32,7 @@ class ChannelNorm(nn.Module):
         """Normalise ``(n, channel, y, x)`` of any float type; the type is kept."""
         kind = features.dtype
         # Autocast would widen the whole tensor; the kernel itself sums in float32.
-        with torch.autocast(features.device.type, enabled=False):
+        with unchanged_types(features.device):
             last = features.movedim(1, -1)
             normed = functional.layer_norm(last, last.shape[-1:], self.gain.to(kind), self.shift.to(kind), 1e-6)
         return normed.movedim(-1, 1)
@@ -37,7 +47,8 @@ class ResidualBlock(nn.Module):
         self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.conv_out = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
-        nn.init.zeros_(self.conv_out.weight)
+        for start in self.conv_out.parameters():
+            nn.init.zeros_(start)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(n, channels_in, y, x)`` to ``(n, channels_out, y, x)``."""

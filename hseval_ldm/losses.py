@@ -14,7 +14,9 @@ from torch.nn import functional
 from hseval_ldm.ranks import Ranks
 
 SMALL = 1e-6
-MOST_ADAPTIVE = 1e4  # bound of the adaptive weight (Esser et al. 2021)
+# Bound of the adaptive weight. Esser et al. 2021 allow 1e4; but a gradient that is small because the discriminator
+# knows nothing yet is noise, and blown up to the size of the others it undoes them (L1 up by a quarter, measured).
+MOST_ADAPTIVE = 1.0
 
 
 def field_mean(values: Tensor, field: Tensor) -> Tensor:
@@ -28,7 +30,7 @@ def field_mean(values: Tensor, field: Tensor) -> Tensor:
 
 
 def local_mean(images: Tensor, field: Tensor, size: int = 5) -> Tensor:
-    """Return the mean over the field's pixels in a ``size`` x ``size`` window, ``(n, c, y, x)``, 0 outside the field."""
+    """Return means over the field's pixels in a ``size`` x ``size`` window, ``(n, c, y, x)``; 0 outside the field."""
     inside = field.to(images.dtype)
     total = functional.avg_pool2d(images * inside, size, 1, size // 2)
     return total / functional.avg_pool2d(inside, size, 1, size // 2).clamp_min(SMALL) * inside
@@ -55,12 +57,16 @@ def spectral_angle(cubes: Tensor, target: Tensor) -> Tensor:
     """Return the angle between spectra, radians ``(n, 1, y, x)``, of physical cubes ``(n, band, y, x)``.
 
     By Kahan's formula, which keeps its precision and its gradient at small angles where the arc cosine loses both.
-    A spectrum of zero norm has no direction: its angle is 0 here, and it is for the other terms to judge.
+    A spectrum below a millionth of the real cube's brightest is rounding and has no direction: its angle is 0 here,
+    with no gradient, and it is for the other terms to judge.
     """
-    one, other = (c / c.norm(dim=1, keepdim=True).clamp_min(SMALL) for c in (cubes, target))
+    norms = [c.norm(dim=1, keepdim=True) for c in (cubes, target)]
+    least = SMALL * norms[1].amax(dim=(2, 3), keepdim=True)
+    directed = (norms[0] > least) & (norms[1] > least)
+    one, other = (c / torch.where(directed, norm, 1.0) for c, norm in zip((cubes, target), norms, strict=True))
     apart, together = ((one - other), (one + other))
     apart, together = ((v.square().sum(dim=1, keepdim=True) + SMALL**2).sqrt() for v in (apart, together))
-    return 2 * torch.atan2(apart, together)
+    return torch.where(directed, 2 * torch.atan2(apart, together), 0.0)
 
 
 def mask_term(logits: Tensor, masks: Tensor, known: Tensor, weight: Tensor) -> Tensor:
@@ -70,15 +76,15 @@ def mask_term(logits: Tensor, masks: Tensor, known: Tensor, weight: Tensor) -> T
         logits: ``(n, structure, y, x)``.
         masks: 0 or 1, the same shape.
         known: bool ``(n, structure)``; what is unknown counts as nothing.
-        weight: ``(n, 1, y, x)``.
+        weight: ``(n, 1, y, x)``; pixels of weight 0 count for nothing in either term.
     """
     if not masks.shape[1]:
         return logits.new_zeros(())
     counts = known.to(logits.dtype)[:, :, None, None]
     entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-    chance = logits.sigmoid() * counts
-    overlap = (2 * (chance * masks).sum(dim=(2, 3)) + 1) / (chance.sum(dim=(2, 3)) + masks.sum(dim=(2, 3)) + 1)
-    return field_mean(entropy * counts, weight) + ((1 - overlap) * known).mean()
+    chance, real = ((layer * counts) * (weight > 0) for layer in (logits.sigmoid(), masks))
+    overlap = (2 * (chance * real).sum(dim=(2, 3)) + 1) / (chance.sum(dim=(2, 3)) + real.sum(dim=(2, 3)) + 1)
+    return field_mean(entropy * counts, weight) + (1 - overlap).mean()
 
 
 def hinge_discriminator(real: Tensor, fake: Tensor, weight: Tensor) -> Tensor:
@@ -92,21 +98,21 @@ def hinge_generator(fake: Tensor, weight: Tensor) -> Tensor:
 
 
 def feature_term(features: Sequence[Tensor], targets: Sequence[Tensor], field: Tensor) -> Tensor:
-    """Return the mean over levels of the squared distance of unit feature vectors (Zhang et al. 2018, without LPIPS' weights).
+    """Return the mean over levels of the squared distance of unit feature vectors.
 
-    Each level counts where its pixels lie wholly inside the field.
+    After Zhang et al. 2018, without LPIPS' weights. Each level counts where its pixels lie wholly inside the field.
     """
     terms = []
     for one, other in zip(features, targets, strict=True):
         inside = patches_inside(field, one.shape[-2:])
-        one, other = (f / (f.square().sum(dim=1, keepdim=True) + SMALL).sqrt() for f in (one, other))
-        terms.append(field_mean((one - other).square().sum(dim=1, keepdim=True), inside))
+        units = [f / (f.square().sum(dim=1, keepdim=True) + SMALL).sqrt() for f in (one, other)]
+        terms.append(field_mean((units[0] - units[1]).square().sum(dim=1, keepdim=True), inside))
     return torch.stack(terms).mean()
 
 
 def patches_inside(field: Tensor, size: Sequence[int]) -> Tensor:
     """Return float ``(n, 1, h, w)``: 1 where a cell of a grid of ``size`` lies wholly inside the field."""
-    return (functional.adaptive_avg_pool2d(field.float(), tuple(size)) > 1 - SMALL).float()
+    return (functional.adaptive_avg_pool2d(field.float(), (size[0], size[1])) > 1 - SMALL).float()
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor, ranks: Ranks) -> Tensor:
@@ -115,7 +121,8 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor, r
     Esser et al. 2021, eq. 7. The gradients are averaged over ranks before their norms are taken: the norm of a part
     of the batch is not a part of the norm.
     """
-    gradients = [torch.autograd.grad(loss, last, retain_graph=True)[0].float() for loss in (reconstruction, adversarial)]
+    terms = (reconstruction, adversarial)
+    gradients = [torch.autograd.grad(term, last, retain_graph=True)[0].float() for term in terms]
     ranks.mean_(*gradients)
-    ratio = gradients[0].norm() / (gradients[1].norm() + SMALL)
+    ratio: Tensor = gradients[0].norm() / (gradients[1].norm() + SMALL)
     return ratio.clamp(0, MOST_ADAPTIVE).detach()

@@ -44,12 +44,13 @@ class Finished(NamedTuple):
 class Autoencoder(nn.Module):
     """Pictures to latents to codes to pictures.
 
-    Two things that are measured, not learned, are its buffers: the logit above which a mask lies, so that masks keep
-    their area (weighted losses make a decoder generous with small structures), and the sensor's noise
-    (:mod:`hseval_ldm.noise`).
+    Three things that are measured, not learned, are its buffers: the logit above which a mask lies, so that masks keep
+    their area (weighted losses make a decoder generous with small structures); the field of view, where it is the same
+    in all training cubes and need not be guessed (else nothing); and the sensor's noise (:mod:`hseval_ldm.noise`).
     """
 
     thresholds: Tensor
+    common_field: Tensor
     noise_offset: Tensor
     noise_slope: Tensor
 
@@ -69,6 +70,7 @@ class Autoencoder(nn.Module):
         self.encoder, self.decoder = Encoder(**shape), Decoder(**shape)
         self.codebook = Codebook(options.codes, options.latent_channels, decay=options.code_decay)
         self.register_buffer("thresholds", torch.zeros(structures))
+        self.register_buffer("common_field", torch.zeros(normalisation.size, dtype=torch.bool))
         self.register_buffer("noise_offset", torch.zeros(self.bands, dtype=torch.float64))
         self.register_buffer("noise_slope", torch.zeros(self.bands, dtype=torch.float64))
 
@@ -78,10 +80,12 @@ class Autoencoder(nn.Module):
         height, width = (-(-side // self.compression) for side in self.normalisation.size)
         return self.codebook.vectors.shape[1], height, width
 
-    def forward(self, picture: Tensor, tokens: Tensor) -> Reconstruction:
-        """Encode, quantise and decode pictures; ``tokens`` ``(n, 1, h, w)`` are the latents that count."""
+    def forward(self, picture: Tensor) -> Reconstruction:
+        """Encode, quantise and decode pictures."""
         latents = self.encoder(picture)
-        quantised = self.codebook(latents, field=tokens)
+        # The commitment holds all latents: those that no pixel of the field constrains would drift far from every code,
+        # and the diffusion model would spend itself on them.
+        quantised = self.codebook(latents)
         decoded = self.decoder(quantised.values)
         return Reconstruction(latents, quantised, decoded[:, : self.bands], decoded[:, self.bands :])
 
@@ -107,13 +111,25 @@ class Autoencoder(nn.Module):
             noise: standard normal of the cubes' shape, already scaled by the option ``noise``; None: none.
         """
         masks = logits > self.thresholds[:, None, None]
-        names = self.normalisation.structures
-        field = masks[:, [names.index(FIELD)]] if FIELD in names else torch.ones_like(cubes[:, :1], dtype=torch.bool)
+        field = self._field_of(masks)
         physical = self.normalisation.to_physical(cubes)
         if noise is not None:
             physical = physical + self.noise_deviation(physical) * noise
         physical = torch.where(field, self.normalisation.clipped(physical), 0.0)
-        return Finished(physical, masks & field, field)
+        masks = masks & field
+        names = self.normalisation.structures
+        if FIELD in names:
+            masks[:, names.index(FIELD)] = field[:, 0]
+        return Finished(physical, masks, field)
+
+    def _field_of(self, masks: Tensor) -> Tensor:
+        """Return the field of view, bool ``(n, 1, y, x)``: the training set's, the generated one, or all."""
+        names, count = self.normalisation.structures, len(masks)
+        if bool(self.common_field.any()):
+            return self.common_field.expand(count, 1, -1, -1)
+        if FIELD in names:
+            return masks[:, [names.index(FIELD)]]
+        return self.common_field.logical_not().expand(count, 1, -1, -1)
 
     def noise_deviation(self, physical: Tensor) -> Tensor:
         """Return the sensor noise's standard deviation at each pixel of clean physical cubes."""
@@ -124,7 +140,8 @@ class Autoencoder(nn.Module):
 def build_autoencoder(options: LdmOptions, normalisation: Normalisation, *, seed: int = 0) -> Autoencoder:
     """Return an autoencoder whose weights depend on the seed alone; torch's own generator is left as it is."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(seed, "ldm autoencoder weights").integers(2**63)))
+        # torch.manual_seed would seed the generators of all GPUs as well.
+        torch.default_generator.manual_seed(int(stream(seed, "ldm autoencoder weights").integers(2**63)))
         return Autoencoder(options, normalisation)
 
 

@@ -9,7 +9,7 @@ from the cube's own stream, when a cube is sampled.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BINS = 8  # of brightness, for each band's line
-MEDIAN_OF_SQUARE = 0.454936  # median of a squared standard normal
 LEAST_PIXELS = 64
+MEDIAN_OF_SQUARE = 0.454936  # of a standard normal
+TRIM = 1.75  # deviations beyond which a pixel is not noise
+TRIMMED_VARIANCE = 0.671729  # of a standard normal inside them
+
+Pixels = tuple[Tensor, Tensor]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,13 +47,16 @@ class Noise:
     def measure(cls, cubes: Tensor, target: Tensor, field: Tensor) -> Noise:
         """Measure what reconstructions ``cubes`` leave of the real ``target``, both physical ``(n, band, y, x)``.
 
-        Only what is finer than a pixel's neighbourhood counts (the mask of Immerkaer 1996, which neither slopes nor
-        curvature pass), and medians, so that a vessel that was missed is no noise. ``field`` is bool ``(n, 1, y, x)``.
+        Only what is finer than a pixel's neighbourhood counts, and variances are trimmed, so that a vessel that was
+        missed is no noise. ``field`` is bool ``(n, 1, y, x)``.
         """
-        fine, inside = _fine(target - cubes, field)
-        bright = cubes[..., 1:-1, 1:-1]
-        pairs = [_line(bright[:, b][inside], fine[:, b][inside]) for b in range(cubes.shape[1])]
-        offset, slope = np.array(pairs, dtype=np.float64).T
+        return cls.fitted([fine_pixels(cubes, target, field)])
+
+    @classmethod
+    def fitted(cls, parts: Sequence[Pixels]) -> Noise:
+        """Return the noise of pixels that :func:`fine_pixels` took from one or more batches."""
+        bright, fine = (torch.cat(part, dim=1).double().cpu().numpy() for part in zip(*parts, strict=True))
+        offset, slope = np.array([_line(*band) for band in zip(bright, fine, strict=True)], dtype=np.float64).T
         return cls(offset, slope)
 
     def deviation(self, cubes: Tensor) -> Tensor:
@@ -69,28 +76,61 @@ class Noise:
         return cls(np.asarray(record["offset"], dtype=np.float64), np.asarray(record["slope"], dtype=np.float64))
 
 
-def _fine(residual: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the residual's second differences along both axes, of unit gain for white noise, and where they are valid."""
-    second = torch.tensor([1.0, -2.0, 1.0], dtype=residual.dtype, device=residual.device)
-    kernel = (second[:, None] * second[None]) / 6
-    flat = (residual * field).flatten(0, 1)[:, None]
-    fine = torch.nn.functional.conv2d(flat, kernel[None, None]).view(*residual.shape[:2], *(s - 2 for s in residual.shape[2:]))
-    valid = torch.nn.functional.avg_pool2d(field.float(), 3, 1)[:, 0] > 0.999
-    return fine, valid
+def fine_pixels(cubes: Tensor, target: Tensor, field: Tensor, *, most: int | None = None) -> Pixels:
+    """Return the brightness and the fine part of the residual at the field's pixels, each ``(band, pixel)``.
+
+    The fine part is the residual's second difference along y of that along x, of unit gain for white noise: slopes,
+    curvature and straight lines along an axis do not pass (the mask of Immerkaer 1996).
+
+    Args:
+        cubes: reconstruction, physical ``(n, band, y, x)``.
+        target: the same of the real cubes.
+        field: bool ``(n, 1, y, x)``; a pixel counts if its eight neighbours lie in the field as well.
+        most: pixels to take of each cube, on average and evenly spread; None: all.
+    """
+    fine = _second_difference(_second_difference(target - cubes, -1), -2) / 6
+    at = (torch.nn.functional.max_pool2d((~field).float(), 3, 1)[:, 0] == 0).nonzero(as_tuple=True)
+    if most is not None and len(at[0]) > most * len(cubes):
+        chosen = torch.linspace(0, len(at[0]) - 1, most * len(cubes), dtype=torch.float64).long().to(cubes.device)
+        at = tuple(axis[chosen] for axis in at)
+    n, y, x = at
+    return cubes[n, :, y + 1, x + 1].T, fine[n, :, y, x].T
 
 
-def _line(brightness: Tensor, fine: Tensor) -> tuple[float, float]:
-    """Fit variance against brightness through medians of equally full bins, with no negative coefficient."""
+def _second_difference(images: Tensor, axis: int) -> Tensor:
+    # Slices, not a convolution, which autocast and TF32 would round.
+    before, here, after = (images.narrow(axis, start, images.shape[axis] - 2) for start in range(3))
+    return before - 2 * here + after
+
+
+def _line(level: NDArray[np.float64], fine: NDArray[np.float64]) -> tuple[float, float]:
+    """Fit variance against brightness through equally full bins, with no negative coefficient."""
     from scipy.optimize import nnls
 
-    level, square = brightness.double().cpu().numpy(), fine.double().square().cpu().numpy()
     if len(level) < LEAST_PIXELS:
         return 0.0, 0.0
     parts = np.array_split(np.argsort(level, kind="stable"), BINS)
-    middle = np.array([np.median(level[p]) for p in parts])
-    variance = np.array([np.median(square[p]) for p in parts]) / MEDIAN_OF_SQUARE
+    middle = np.array([np.median(level[part]) for part in parts])
+    variance = np.array([_trimmed_variance(fine[part] ** 2) for part in parts])
+    if not variance.any():
+        return 0.0, 0.0
     scale = max(float(np.abs(middle).max()), 1e-12)
-    # Each bin's median is known to a share of itself, so errors are relative.
-    weight = 1 / np.maximum(variance, 1e-30 + variance.max() * 1e-6)
-    fitted, _ = nnls(np.stack([weight, weight * np.maximum(middle, 0) / scale], axis=1), np.ones(len(middle)))
+    # Each bin's variance is known to a share of itself, so errors are relative.
+    weight = 1 / np.maximum(variance, variance.max() * 1e-6)
+    fitted, _ = nnls(np.stack([weight, weight * np.maximum(middle, 0) / scale], axis=1), weight * variance)
     return float(fitted[0]), float(fitted[1] / scale)
+
+
+def _trimmed_variance(square: NDArray[np.float64]) -> float:
+    """Return the variance of the normal distribution most of the values, given squared, come from.
+
+    It is the fixed point of: the variance of what lies within ``TRIM`` deviations, as a normal distribution would have
+    it. What a reconstruction missed counts for less there than in a median, whatever its size.
+    """
+    variance = float(np.median(square)) / MEDIAN_OF_SQUARE
+    for _ in range(50):
+        kept = square[square <= TRIM**2 * variance]
+        before, variance = variance, float(kept.mean()) / TRIMMED_VARIANCE
+        if abs(variance - before) <= 1e-4 * before:
+            break
+    return variance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,14 +40,18 @@ def take_step(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[n
     optimizer.step()
 
 
-def spread(module: nn.Module, ranks: Ranks) -> nn.Module:
-    """Return the module, under several ranks wrapped so that backward averages gradients (DDP).
+def spread(module: nn.Module, ranks: Ranks, *, compiled: bool = False) -> nn.Module:
+    """Return the module, under several ranks wrapped so that backward averages gradients (DDP), or compiled, or both.
 
-    Buffers are not broadcast: the codebook's averages are summed over ranks where they are made.
+    Buffers are not broadcast: the codebook's averages are summed over ranks where they are made. The module itself
+    keeps its names and its weights: states are read from it.
     """
-    if ranks.size == 1:
-        return module
-    given: dict[str, Any] = {"broadcast_buffers": False}
-    if ranks.device.type == "cuda":
-        given["device_ids"] = [ranks.device.index]
-    return nn.parallel.DistributedDataParallel(module, **given)
+    if ranks.size > 1:
+        given: dict[str, Any] = {"broadcast_buffers": False}
+        if ranks.device.type == "cuda":
+            given["device_ids"] = [ranks.device.index]
+        with warnings.catch_warnings():
+            # torch is about to give the argument another name and another meaning; older releases know this one alone.
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+            module = nn.parallel.DistributedDataParallel(module, **given)
+    return torch.compile(module) if compiled else module  # type: ignore[return-value]

@@ -6,15 +6,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from hseval.errors import HsevalError, nearest
 from hseval.options import option
 
 PRESETS = ("smoke", "demo", "retina-224", "retina-672")
 MODES = ("all", "features", "autoencoder", "diffusion")
+ONE_COMMAND = ("stage", "resume")  # what one command is asked to do; no property of a run
 
 
 @dataclasses.dataclass(frozen=True, init=False)
 class LdmOptions:
-    """Options of the generator ``ldm``; a preset gives those that are not set, the defaults below what it leaves out.
+    """Options of the generator ``ldm``: those that are not set come from the preset, then from the defaults below.
 
     Beside its fields an instance remembers which of them were ``given`` and which the preset holds (``of_preset``).
     """
@@ -79,7 +81,7 @@ class LdmOptions:
     tile: int = option(0, "side in latents of the tiles that are decoded one by one; 0: whole cubes")
     noise: float = option(1.0, "sensor noise drawn into samples, relative to the training set's own; 0: none")
 
-    precision: Literal["auto", "float32", "bf16"] = option("auto", "of training; auto: bf16 where the device is fast at it")
+    precision: Literal["auto", "float32", "bf16"] = option("auto", "of training; auto: bf16 where that is fast")
     compile: bool = option(False, "compile the networks (torch.compile; needs a C++ compiler or Triton)")
     log_every: int = option(50, "steps between lines of metrics.jsonl")
     checkpoint_every: int = option(1000, "steps between checkpoints")
@@ -97,9 +99,11 @@ class LdmOptions:
         """
         known = {field.name: field.default for field in dataclasses.fields(self)}
         if unknown := sorted(set(given) - set(known)):
-            raise TypeError(f"no option {unknown[0]!r}")
+            raise TypeError(f"no option {unknown[0]!r}{nearest(unknown[0], known)}")
         preset = given.get("preset")
-        of_preset = preset_values(preset) if preset else {}
+        # A run's record stands for itself: its preset's file may have changed since, or be on another machine.
+        recorded = set(known) <= {*given, *ONE_COMMAND}
+        of_preset = dict(preset_values(preset)) if preset and not recorded else {}
         for name, value in (known | of_preset | given).items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "given", frozenset(given))
@@ -120,14 +124,14 @@ def preset_values(preset: str) -> Mapping[str, Any]:
     from importlib import resources
     from pathlib import Path
 
-    from hseval.errors import HsevalError, nearest
     from hseval.options import convert
 
     shipped = resources.files("hseval_ldm") / "presets" / f"{preset}.toml"
     if preset in PRESETS:
         text = shipped.read_text(encoding="utf-8")
     elif not preset.endswith(".toml"):
-        raise HsevalError(f"preset {preset!r}: is none that ships with hseval, and no .toml file{nearest(preset, PRESETS)}")
+        told = f"preset {preset!r}: is none that ships with hseval, and no .toml file"
+        raise HsevalError(told + nearest(preset, PRESETS))
     else:
         try:
             text = Path(preset).read_text(encoding="utf-8")
@@ -173,7 +177,8 @@ def check(options: LdmOptions) -> None:
         if getattr(options, name) not in choices:
             raise ValueError(f"{name} is {getattr(options, name)}, expected {', '.join(map(str, choices))}")
     if options.crop is not None and (options.crop < 16 or options.crop % options.compression):
-        raise ValueError(f"crop is {options.crop}, expected a multiple of compression={options.compression}, 16 or more")
+        expected = f"16 or more and a multiple of compression={options.compression}"
+        raise ValueError(f"crop is {options.crop}, expected {expected}")
     if not options.multipliers or any(not 1 <= m <= 64 for m in options.multipliers):
         raise ValueError(f"multipliers is {options.multipliers}, expected whole numbers from 1 to 64, as in 1,2,4")
     if options.steps > options.timesteps:

@@ -16,6 +16,7 @@ from hseval_ldm.latents import Scale
 from hseval_ldm.model import Autoencoder, Finished
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampler import Denoise, sample_latents
+from hseval_ldm.unet import layout
 
 CPU_BATCH = 4
 
@@ -74,7 +75,7 @@ class Pipeline:
 
     def _velocity(self, noisy: Tensor, t: Tensor) -> Tensor:
         with self.autocast():
-            return self.denoise(noisy.contiguous(memory_format=torch.channels_last), t)
+            return self.denoise(noisy.contiguous(memory_format=layout(self.device)), t)
 
     @torch.no_grad()
     def _decoded(self, latents: Tensor, chosen: Sequence[int], seed: int) -> Finished:

@@ -37,5 +37,5 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], Abstrac
 
 
 def _has_amx() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile"))

@@ -11,7 +11,7 @@ import torch
 from hseval.cubes import FIELD
 from hseval_ldm.batches import whole
 from hseval_ldm.judge import Autocast, Judge
-from hseval_ldm.model import Autoencoder, Finished, tokens_of
+from hseval_ldm.model import Autoencoder, Finished
 from hseval_ldm.normalise import Normalisation
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.pictures import grid
@@ -21,26 +21,27 @@ SAMPLES = 8
 
 
 @torch.no_grad()
-def show_reconstructions(
-    model: Autoencoder, judge: Judge, options: LdmOptions, autocast: Autocast, out: Path
-) -> None:
+def show_reconstructions(model: Autoencoder, judge: Judge, options: LdmOptions, autocast: Autocast, out: Path) -> None:
     """Draw pairs of a held-out cube and its reconstruction."""
     count = min(PAIRS, judge.count)
     if not count:
         return
     batch = whole(judge.held_out, np.arange(count), options, judge.ranks.device)
     with autocast():
-        made = model(batch.picture().contiguous(memory_format=torch.channels_last), tokens_of(batch.field, options.compression))
+        picture = batch.picture().contiguous(memory_format=torch.channels_last)
+        made = model(picture)
     height, width = judge.normalisation.size
     ours = model.finished(made.cubes[..., :height, :width], made.masks[..., :height, :width])
     real = Finished(judge.normalisation.to_physical(batch.cubes), batch.masks > 0, batch.field)
-    pairs = Finished(*(torch.stack([r[..., :height, :width], o], dim=1).flatten(0, 1) for r, o in zip(real, ours, strict=True)))
+    both = ((theirs[..., :height, :width], decoded) for theirs, decoded in zip(real, ours, strict=True))
+    pairs = Finished(*(torch.stack(pair, dim=1).flatten(0, 1) for pair in both))
     titles = [title for number in range(count) for title in (f"real {number}", f"decoded {number}")]
     show(pairs, judge.normalisation, titles, out)
 
 
 def show(made: Finished, normalisation: Normalisation, titles: Sequence[str], out: Path) -> None:
     """Draw cubes as a contact sheet."""
-    masks = {name: made.masks[:, number].cpu().numpy() for number, name in enumerate(normalisation.structures) if name != FIELD}
+    names = normalisation.structures
+    masks = {name: made.masks[:, at].cpu().numpy() for at, name in enumerate(names) if name != FIELD}
     cubes, field = made.cubes.float().cpu().numpy(), made.field[:, 0].cpu().numpy()
     grid(cubes, normalisation.wavelengths, out=out, columns=titles, field=field, masks=masks)

@@ -54,8 +54,8 @@ class AutoencoderStage:
         self.options, self.data, self.judge, self.ranks, self.seed = options, data, judge, ranks, seed
         self.steps, self.batch = options.ae_steps, options.ae_batch
         self.epoch_steps = max(1, len(data) // options.ae_batch)
-        self.model = model.to(ranks.device, memory_format=torch.channels_last)
-        self.network = spread(self.model, ranks)
+        self.model = model.to(ranks.device).to(memory_format=torch.channels_last)
+        self.network = spread(self.model, ranks, compiled=options.compile)
         self.optimizer = adamw(self.model.parameters(), ranks.device)
         self.features = None if features is None else features.to(ranks.device).eval().requires_grad_(False)
         self.rival: Discriminator | None = None
@@ -100,7 +100,7 @@ class AutoencoderStage:
         """Return the latents of some cubes that lie in the field, ``(token, latent channel)``."""
         batch = whole(self.data, at, self.options, self.ranks.device)
         with self.autocast():
-            latents = self.model.encoder(_laid_out(batch.picture()))
+            latents: Tensor = self.model.encoder(_laid_out(batch.picture()))
         inside = tokens_of(batch.field, self.options.compression)[:, 0]
         return latents.movedim(1, -1)[inside].float()
 
@@ -108,13 +108,15 @@ class AutoencoderStage:
 
     def step(self, step: int) -> Mapping[str, Tensor]:
         """Do one step of the autoencoder and, once it has joined, of the discriminator."""
-        batch, weight = (part.to(self.ranks.device, non_blocking=True) for part in self.feed.get(step))
+        cpu_batch, cpu_weight = self.feed.get(step)
+        batch = cpu_batch.to(self.ranks.device, non_blocking=True)
+        weight = cpu_weight.to(self.ranks.device, non_blocking=True)
         tokens = tokens_of(batch.field, self.options.compression)
         picture = _laid_out(batch.picture())
         if not step:
             self._begin(picture, tokens)
         with self.autocast():
-            made = self.network(picture, tokens)
+            made = self.network(picture)
         against = self.rival is not None and step >= self.rival_from
         terms = self._reconstruction(made, batch, weight)
         loss = self._weighted(terms)
@@ -185,7 +187,8 @@ class AutoencoderStage:
     def _train_rival(self, real: Tensor, fake: Tensor, field: Tensor) -> Tensor:
         assert self.rival is not None
         logits = self.rival_network(torch.cat([real, fake]), torch.cat([field, field]))
-        loss = losses.hinge_discriminator(*logits.chunk(2), patch_weight(field))
+        real_logits, fake_logits = logits.chunk(2)
+        loss = losses.hinge_discriminator(real_logits, fake_logits, patch_weight(field))
         take_step(self.rival_optimizer, loss, list(self.rival.parameters()), self.options.disc_lr)
         return loss
 
@@ -203,9 +206,10 @@ class AutoencoderStage:
     def _reconstructed(self, count: int) -> Iterator[tuple[Batch, Reconstruction]]:
         """Yield the first training cubes, a few at a time, as they are and as they are decoded."""
         for at in range(0, min(count, len(self.data)), 16):
-            batch = whole(self.data, np.arange(at, min(at + 16, len(self.data), count)), self.options, self.ranks.device)
+            places = np.arange(at, min(at + 16, len(self.data), count))
+            batch = whole(self.data, places, self.options, self.ranks.device)
             with torch.no_grad(), self.autocast():
-                yield batch, self.model(_laid_out(batch.picture()), tokens_of(batch.field, self.options.compression))
+                yield batch, self.model(_laid_out(batch.picture()))
 
     # What decides the future.
 
@@ -231,12 +235,10 @@ class AutoencoderStage:
 
 def _build_discriminator(options: LdmOptions, bands: int, *, seed: int) -> Discriminator:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(seed, "ldm discriminator weights").integers(2**63)))
+        torch.default_generator.manual_seed(int(stream(seed, "ldm discriminator weights").integers(2**63)))
         return Discriminator(bands, options.disc_width)
 
 
 def _laid_out(picture: Tensor) -> Tensor:
     """Return the tensor with channels last in memory, which is what convolutions are fastest on."""
     return picture.contiguous(memory_format=torch.channels_last)
-
-

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from hseval_ldm.pipeline import Pipeline
 from hseval_ldm.precision import autocast
 from hseval_ldm.ranks import Ranks
 from hseval_ldm.show import SAMPLES, show
-from hseval_ldm.unet import Denoiser
+from hseval_ldm.unet import Denoiser, layout
 
 LEVELS = 16  # noise levels at which held-out latents are judged
 JUDGED = 64  # held-out and training latents, at most
@@ -56,8 +57,9 @@ class DiffusionStage:
         self.held_out = held_out
         self.steps, self.batch = options.ldm_steps, options.ldm_batch
         self.epoch_steps = max(1, len(cache) // options.ldm_batch)
-        self.model = denoiser.to(ranks.device, memory_format=torch.channels_last)
-        self.network = spread(self.model, ranks)
+        self.layout = layout(ranks.device)
+        self.model = denoiser.to(ranks.device).to(memory_format=self.layout)
+        self.network = spread(self.model, ranks, compiled=options.compile)
         self.optimizer = adamw(self.model.parameters(), ranks.device)
         self.ema = Ema(self.model, options.ema)
         self.schedule = Schedule("cosine", options.timesteps)
@@ -79,16 +81,25 @@ class DiffusionStage:
         )
         times, noise = times[self.mine], noise[self.mine]
         noisy, velocity = self.schedule.noised(latents, noise, times)
-        # Dropout draws from torch's own generator: it is set by step and rank, so that a resumed run draws the same.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(stream(self.seed, "dropout", step, self.ranks.rank).integers(2**63)))
-            self.model.train()
-            with self.autocast():
-                predicted = self.network(noisy.contiguous(memory_format=torch.channels_last), times)
-            term = loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean()
-            take_step(self.optimizer, term, list(self.model.parameters()), rate_at(step, self.steps, self.options.ldm_lr))
+        with self._dropout(step), self.autocast():
+            predicted = self.network(noisy.contiguous(memory_format=self.layout), times)
+        term = loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean()
+        rate = rate_at(step, self.steps, self.options.ldm_lr)
+        take_step(self.optimizer, term, list(self.model.parameters()), rate)
         self.ema.update(self.model, step)
         return {"loss": term.detach()}
+
+    @contextlib.contextmanager
+    def _dropout(self, step: int) -> Iterator[None]:
+        """Let dropout, which draws from torch's own generator, draw by step and rank, so that resuming is exact."""
+        self.model.train()
+        if not self.options.dropout:
+            yield
+            return
+        device = self.ranks.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(stream(self.seed, "dropout", step, self.ranks.rank).integers(2**63)))
+            yield
 
     def _rows(self, step: int) -> Tensor:
         chosen = indices(step, batch=self.batch, count=len(self.cache), seed=self.seed, name="diffusion")
@@ -136,7 +147,7 @@ class DiffusionStage:
             clean, noise, times = (part.to(self.ranks.device) for part in parts)
             noisy, velocity = self.schedule.noised(clean, noise, times)
             with self.autocast():
-                predicted = self.model(noisy.contiguous(memory_format=torch.channels_last), times)
+                predicted = self.model(noisy.contiguous(memory_format=self.layout), times)
             total += float(loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean())
         return total / LEVELS
 
@@ -173,5 +184,5 @@ def encoded(
     batch = flipped(data.batch(at), options.flip, np.full(len(at), variant))
     batch = padded(batch, options.compression).to(device)
     with torch.no_grad():
-        latents = autoencoder.encoder(batch.picture().contiguous(memory_format=torch.channels_last))
+        latents: Tensor = autoencoder.encoder(batch.picture().contiguous(memory_format=torch.channels_last))
     return latents.float().cpu()

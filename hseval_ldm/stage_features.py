@@ -28,7 +28,8 @@ JUDGED = 64  # held-out cubes, at most
 def build_features(options: LdmOptions, bands: int, *, seed: int) -> Features:
     """Return the encoder with weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(seed, "ldm features weights").integers(2**63)))
+        # torch.manual_seed would seed the generators of all GPUs as well.
+        torch.default_generator.manual_seed(int(stream(seed, "ldm features weights").integers(2**63)))
         return Features(bands, options.features_width)
 
 
@@ -69,9 +70,10 @@ class FeaturesStage:
         """Return the loss on held-out cubes, of one rank, with draws of their own."""
         judged = self.held_out if len(self.held_out) else self.data
         batch = whole(judged, np.arange(min(len(judged), JUDGED)), self.options, torch.device("cpu"))
-        views = self._two(batch, step=0, first=0, seed=self.seed + 1)
+        one, other, places = self._two(batch, step=0, first=0, seed=self.seed + 1)
+        device = self.ranks.device
         with torch.no_grad(), self.autocast():
-            loss = self.model.contrast(*(_on(part, self.ranks.device) for part in views))
+            loss = self.model.contrast(one.to(device), other.to(device), [p.to(device) for p in places])
         return {"held_out_contrast": float(loss)}
 
     def picture(self, step: int, out: Path) -> None:
@@ -107,7 +109,3 @@ class _Contrast(torch.nn.Module):
 
     def forward(self, one: Tensor, other: Tensor, places: list[Tensor]) -> Tensor:
         return self.model.contrast(one, other, places)
-
-
-def _on(part: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
-    return part.to(device) if isinstance(part, Tensor) else [p.to(device) for p in part]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+Span = tuple[int, int]
+
 
 def tiled(apply: Callable[[Tensor], Tensor], latents: Tensor, *, tile: int, reach: int, scale: int) -> Tensor:
     """Return ``apply(latents)``, worked out tile by tile.
@@ -26,22 +28,17 @@ def tiled(apply: Callable[[Tensor], Tensor], latents: Tensor, *, tile: int, reac
     if tile <= 0 or (height <= tile and width <= tile):
         return apply(latents)
     rows = []
-    for top, bottom in _spans(height, tile):
-        row = [
-            _decoded(apply, latents, (top, bottom), (left, right), reach=reach, scale=scale)
-            for left, right in _spans(width, tile)
-        ]
+    for y in _spans(height, tile):
+        row = [_decoded(apply, latents, y, x, reach=reach, scale=scale) for x in _spans(width, tile)]
         rows.append(torch.cat(row, dim=-1))
     return torch.cat(rows, dim=-2)
 
 
-def _spans(length: int, tile: int) -> Iterator[tuple[int, int]]:
+def _spans(length: int, tile: int) -> Iterator[Span]:
     return ((start, min(start + tile, length)) for start in range(0, length, tile))
 
 
-def _decoded(
-    apply: Callable[[Tensor], Tensor], latents: Tensor, y: tuple[int, int], x: tuple[int, int], *, reach: int, scale: int
-) -> Tensor:
+def _decoded(apply: Callable[[Tensor], Tensor], latents: Tensor, y: Span, x: Span, *, reach: int, scale: int) -> Tensor:
     """Decode the cells ``y`` by ``x`` with their margins, and cut the margins off."""
     (top, bottom), (left, right) = y, x
     above, before = max(top - reach, 0), max(left - reach, 0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hseval.cubes import CubeSet
 from hseval.errors import HsevalError
-from hseval_ldm import checkpoint
+from hseval_ldm import checkpoint, lineage
 from hseval_ldm.agreed import by_chief, together
 from hseval_ldm.config import FILE, Config, going_on, hash_of_ids, read_config
 from hseval_ldm.console import Console
@@ -82,11 +82,10 @@ class Work:
             config, normalisation = _taken_up(options, data, out, seed=seed)
         else:
             config, normalisation = _started(options, data, seed=seed)
+        _check_size(config.options, normalisation, data)
         aside = set(config.held_out)
         sides = ([i for i, name in enumerate(data.ids) if (name in aside) == held] for held in (False, True))
-        known, held_out = (
-            TrainingData.open(data, side, normalisation, memory=config.options.memory) for side in sides
-        )
+        known, held_out = (TrainingData.open(data, side, normalisation, memory=config.options.memory) for side in sides)
         return cls(config, out, ranks, normalisation, known, held_out)
 
     def run(self, name: str, console: Console) -> None:
@@ -96,16 +95,22 @@ class Work:
         every = Every(options.log_every, options.checkpoint_every, options.score_every, options.score_every)
         if name == "features":
             every = dataclasses.replace(every, picture=0)
-        given = {"ranks": self.ranks, "resume": options.resume, "every": every, "progress": console}
-        run_stage(stage, self.out, best_by=self._best_by(name), tensorboard=options.tensorboard, **given)
+        run_stage(
+            stage,
+            self.out,
+            ranks=self.ranks,
+            resume=options.resume,
+            every=every,
+            best_by=self._best_by(name),
+            progress=console,
+            tensorboard=options.tensorboard,
+        )
 
     # The stages.
 
     def _features(self) -> Stage:
         bands = len(self.normalisation.mean)
-        return FeaturesStage(
-            self.options, self.known, self.held_out, bands, ranks=self.ranks, seed=self.config.seed
-        )
+        return FeaturesStage(self.options, self.known, self.held_out, bands, ranks=self.ranks, seed=self.config.seed)
 
     def _autoencoder(self) -> Stage:
         model = build_autoencoder(self.options, self.normalisation, seed=self.config.seed)
@@ -122,6 +127,7 @@ class Work:
     def _diffusion(self) -> Stage:
         options, device = self.options, self.ranks.device
         autoencoder, digest = together(self.ranks, lambda: trained_autoencoder(self.out, options, self.normalisation))
+        by_chief(self.ranks, lambda: lineage.note(self.out, digest))
         autoencoder = autoencoder.to(device).eval().requires_grad_(False)
         cache = LatentCache.build(
             self.out / "latents.npy",
@@ -136,8 +142,8 @@ class Work:
         if len(judged):
             held_out = cache.scale.normalised(encoded(autoencoder, self.held_out, judged, options, device))
         denoiser = together(self.ranks, lambda: self._denoiser(cache.shape[0]))
-        given = {"judge": self._judge(), "ranks": self.ranks, "seed": self.config.seed}
-        return DiffusionStage(options, cache, held_out, denoiser, autoencoder, **given)
+        judge, ranks, seed = self._judge(), self.ranks, self.config.seed
+        return DiffusionStage(options, cache, held_out, denoiser, autoencoder, judge=judge, ranks=ranks, seed=seed)
 
     def _denoiser(self, channels: int) -> Denoiser:
         denoiser = denoiser_of(self.options, channels, seed=self.config.seed)
@@ -180,7 +186,7 @@ def trained_autoencoder(run: Path, options: LdmOptions, normalisation: Normalisa
     tensors, record = checkpoint.load(run / "autoencoder", which=checkpoint.BEST)
     model = build_autoencoder(options, normalisation)
     _fill(model, checkpoint.unpack("model", tensors), checkpoint.file_of(run / "autoencoder", checkpoint.BEST))
-    return model.to(memory_format=torch.channels_last), f"step {record['step']}, {_digest(model.state_dict())}"
+    return model.to(memory_format=torch.channels_last), f"step {record['step']}, {lineage.digest(model)}"
 
 
 def denoiser_of(options: LdmOptions, channels: int, *, seed: int = 0) -> Denoiser:
@@ -207,7 +213,8 @@ def start_from(denoiser: Denoiser, run: Path) -> None:
 
 
 def _attention(levels: int) -> tuple[bool, ...]:
-    return tuple(level == levels - 1 for level in range(levels))
+    # All levels but the first: 196 tokens at most of 28 x 28 latents, and a fixed rule lets weights move between sizes.
+    return tuple(level > 0 for level in range(levels))
 
 
 def _fill(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -216,15 +223,6 @@ def _fill(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
     except RuntimeError as error:
         told = " ".join(str(error).split())[:200]
         raise HsevalError(f"{path}: belongs to a network of another shape ({told})") from error
-
-
-def _digest(state: dict[str, Tensor]) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode() + state[name].cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _taken_up(options: LdmOptions, data: CubeSet, out: Path, *, seed: int) -> tuple[Config, Normalisation]:
@@ -237,10 +235,10 @@ def _taken_up(options: LdmOptions, data: CubeSet, out: Path, *, seed: int) -> tu
 
 def _started(options: LdmOptions, data: CubeSet, *, seed: int) -> tuple[Config, Normalisation]:
     if len(data) < 2:
-        raise HsevalError(f"{data.info.location}: holds {len(data)} cube, ldm needs 2 or more, and hundreds to be of use")
+        found = f"holds {len(data)} cube{'s' * (len(data) != 1)}"
+        raise HsevalError(f"{data.info.location}: {found}, ldm needs 2 or more, and hundreds to be of use")
     parts = split(data, share=options.held_out, seed=seed)
     normalisation = Normalisation.measure(data, parts.train, seed=seed)
-    _check_size(options, normalisation, data)
     held_out = [data.ids[index] for index in parts.held_out]
     record = normalisation.as_record()
     config = Config(options, seed, record, held_out, hash_of_ids(data), data.info.location)
@@ -256,6 +254,5 @@ def _check_size(options: LdmOptions, normalisation: Normalisation, data: CubeSet
     if latents < 2 ** (len(options.multipliers) - 1):
         told = f"{shorter} px at compression={options.compression} are {latents} latents"
         levels = len(options.multipliers)
-        raise HsevalError(f"{data.info.location}: {told}, too few for {levels} levels; lower compression or multipliers")
-
-
+        way_out = f"too few for {levels} levels; lower compression or multipliers"
+        raise HsevalError(f"{data.info.location}: {told}, {way_out}")

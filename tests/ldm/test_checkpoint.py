@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import multiprocessing
@@ -86,6 +87,17 @@ def test_the_one_before_and_the_best_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == KEPT
     checkpoint.clear(tmp_path)
     assert not checkpoint.exists(tmp_path) and not any(tmp_path.iterdir())
+
+
+def test_where_there_are_no_hard_links_copies_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    for step in (1, 2):
+        checkpoint.save(tmp_path, {"w": torch.tensor(step)}, {"stage": "s", "step": step}, best=step == 1)
+    assert [checkpoint.load(tmp_path, which=which)[1]["step"] for which in ("best", "last", "previous")] == [1, 2, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == KEPT
 
 
 def cut(path: Path) -> None:

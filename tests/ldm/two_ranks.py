@@ -21,7 +21,7 @@ from torch.distributed import TCPStore
 
 from hseval_ldm.ranks import Ranks
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 
 def two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:

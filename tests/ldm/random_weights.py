@@ -1,0 +1,36 @@
+"""Networks as if trained: no weight is zero, and activations keep their size."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from hseval_ldm.layers import ChannelNorm
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def randomised(module: M, seed: int = 0) -> M:
+    """Draw all weights anew; fresh networks have zeros that hide what a pixel depends on."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(parameter: nn.Parameter, scale: float, around: float = 0.0) -> None:
+        parameter.data = around + scale * torch.randn(parameter.shape, generator=generator).to(parameter)
+
+    for part in module.modules():
+        if isinstance(part, ChannelNorm):
+            draw(part.gain, 0.2, around=1.0)
+            draw(part.shift, 0.2)
+        elif isinstance(part, nn.Conv2d):
+            draw(part.weight, 1 / math.sqrt(part.weight[0].numel()))
+            if part.bias is not None:
+                draw(part.bias, 0.2)
+    return module
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Return standard normal numbers of a stream of their own."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

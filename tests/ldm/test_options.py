@@ -1,0 +1,185 @@
+"""Options: what is given beats the preset, the preset beats the defaults, and what can't be is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hseval.errors import HsevalError
+from hseval.options import as_dict, build_options, describe_options
+from hseval_ldm.options import BOUNDS, MODES, ONE_COMMAND, PRESETS, SAMPLING, LdmOptions, preset_values
+
+
+class Plugin:
+    Options = LdmOptions
+
+
+def build(**values: Any) -> LdmOptions:
+    built: LdmOptions = build_options(Plugin, values, owner="generator 'ldm'")
+    return built
+
+
+def preset(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_given_beats_preset_beats_default(tmp_path: Path) -> None:
+    mine = preset(tmp_path, "width = 48\ncodes = 512\nmultipliers = [1, 2]\ncrop = 64\nae_lr = 1\n")
+    built = build(preset=mine, codes="256")
+    assert (built.width, built.codes, built.blocks) == (48, 256, LdmOptions().blocks)
+    assert built.multipliers == (1, 2) and built.crop == 64
+    assert built.ae_lr == 1.0 and isinstance(built.ae_lr, float)
+    assert built.given == {"preset", "codes"}
+    assert built.of_preset == {"width", "codes", "multipliers", "crop", "ae_lr"}
+    # Also a value that happens to be the default's, and a none.
+    assert build(preset=mine, width=64, crop="none").width == 64
+    assert build(preset=mine, width=64, crop="none").crop is None
+
+
+def test_strings_become_the_declared_types() -> None:
+    built = build(**{"latent-channels": "32", "multipliers": "1,1,2,4", "compile": "yes", "ae_lr": "1e-3"})
+    assert (built.latent_channels, built.multipliers, built.compile, built.ae_lr) == (32, (1, 1, 2, 4), True, 1e-3)
+
+
+def test_every_option_has_help_a_type_and_a_default_that_can_be() -> None:
+    described = {info.name: info for info in describe_options(Plugin)}
+    assert list(described) == [field.name for field in dataclasses.fields(LdmOptions)]
+    assert all(info.help and info.type for info in described.values())
+    assert described["crop"].type == "int or none" and described["multipliers"].type == "int,..."
+    assert {name: info.default for name, info in described.items()} == as_dict(LdmOptions())
+    numbers = {name for name, info in described.items() if info.type in ("int", "float")}
+    assert numbers - set(BOUNDS) == {"compression", "stem"}  # which have choices
+    assert set(BOUNDS) < set(described) and set(SAMPLING) < set(described) and set(ONE_COMMAND) < set(described)
+    assert described["stage"].type == "|".join(MODES)
+
+
+def test_a_record_of_all_options_comes_back(tmp_path: Path) -> None:
+    mine = preset(tmp_path, "width = 48\nmultipliers = [1, 2]\n")
+    built = build(preset=mine, stage="diffusion", resume=True)
+    record = json.loads(json.dumps(as_dict(built)))
+    assert build(**record) == built
+    Path(mine).write_text("width = 96\n")  # the run goes by what was written down, and not by what a file says now
+    for name in ONE_COMMAND:
+        del record[name]
+    assert build(**record).width == 48
+    Path(mine).unlink()
+    assert build(**record).multipliers == (1, 2)
+    with pytest.raises(HsevalError, match=r"mine\.toml: can't be read"):
+        build(preset=mine)
+
+
+def test_replace_changes_what_it_is_told(tmp_path: Path) -> None:
+    built = build(preset=preset(tmp_path, "width = 48\n"), codes=99)
+    changed = dataclasses.replace(built, codes=100, preset=None)
+    assert (changed.width, changed.codes, changed.preset) == (48, 100, None)
+    assert built.codes == 99 and dataclasses.replace(built) == built
+    with pytest.raises(ValueError, match="codes is 1, expected 2 to"):
+        dataclasses.replace(built, codes=1)
+
+
+def test_options_are_frozen_and_compared_by_value() -> None:
+    assert build(width=32) == LdmOptions(width=32) != LdmOptions()
+    assert hash(build(width=32)) == hash(LdmOptions(width=32))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        build().width = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"widht": 3}, "has no option 'widht' .did you mean 'width'"),
+        ({"width": 3}, "generator 'ldm': width is 3, expected 4 to 4096"),
+        ({"width": "4097"}, "width is 4097"),
+        ({"width": 8.5}, "not of type int"),
+        ({"compression": 5}, "compression is 5, expected 4, 8, 16"),
+        ({"stem": 3}, "stem is 3, expected 1, 2, 4"),
+        ({"crop": 8, "compression": 4}, "crop is 8, expected 16 or more and a multiple of compression=4"),
+        ({"crop": 40, "compression": 16}, "crop is 40"),
+        ({"crop": -16}, "crop is -16"),
+        ({"multipliers": ""}, "multipliers"),
+        ({"multipliers": ()}, "multipliers is .., expected whole numbers"),
+        ({"multipliers": (1, 0)}, "multipliers is .1, 0."),
+        ({"steps": 50, "timesteps": 40}, "steps is 50, more than timesteps=40"),
+        ({"held_out": float("nan")}, "held_out is nan"),
+        ({"memory": float("inf")}, "memory is inf"),
+        ({"kmeans": "evry"}, "did you mean 'every'"),
+        ({"preset": "smok"}, "preset 'smok': is none that ships with hseval, and no .toml file .did you mean 'smoke'"),
+        ({"preset": "gone.toml"}, "preset gone.toml: can't be read: .*No such file"),
+    ],
+)
+def test_what_can_not_be_is_named_with_what_can(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(HsevalError, match=told) as raised:
+        build(**values)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bounds_are_part_of_the_range(name: str) -> None:
+    low, high = BOUNDS[name]
+    other = {"timesteps": 100000} if name == "steps" else {"steps": 2} if name == "timesteps" else {}
+    for value in (low, high):
+        assert getattr(LdmOptions(**(other | {name: value})), name) == value
+    for value in (low - 1e-3, high * (1 + 1e-6) + 1e-3):
+        with pytest.raises(ValueError, match=f"^{name} is .*, expected {low:g} to"):
+            LdmOptions(**(other | {name: value}))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("widht = 3", r"mine\.toml: has no option 'widht' .did you mean 'width'"),
+        ("preset = 'demo'", "has no option 'preset'"),
+        ("[autoencoder]\nwidth = 3", "has no option 'autoencoder'"),
+        ("width = 'many'", r"mine\.toml: width: 'many' is not of type int"),
+        ("width = 3.5", "width: 3.5 is not of type int"),
+        ("compile = 1", "compile: 1 is not of type bool"),
+        ("multipliers = ['x']", "multipliers: 'x' is not of type int"),
+        ("model = 'vqgam'", "model: 'vqgam' is no valid value .did you mean 'vqgan'"),
+        ("width = 3", "width is 3, expected 4 to 4096"),
+        ("width = ", r"mine\.toml: is no TOML"),
+        ("width = 8\nwidth = 9", "is no TOML"),
+        ("\x00", "is no TOML"),
+    ],
+)
+def test_a_preset_that_can_not_be_is_named(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(HsevalError, match=told) as raised:
+        build(preset=preset(tmp_path, text))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_preset_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(HsevalError, match="can't be read"):
+        build(preset=str(path))
+    folder = tmp_path / "folder.toml"
+    folder.mkdir()
+    with pytest.raises(HsevalError, match="can't be read"):
+        build(preset=str(folder))
+
+
+def test_a_wrong_name_in_python_is_a_type_error_with_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"no option 'widht' .did you mean 'width'"):
+        LdmOptions(widht=3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_that_ship_can_be_built_and_set_no_default(name: str) -> None:
+    built, values = build(preset=name), preset_values(name)
+    assert values and all(getattr(built, option) == value for option, value in values.items())
+    assert not {"stage", "resume", "start_from"} & set(values)
+
+
+def test_importing_the_options_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'numpy', 'diffusers', 'h5py'} & set(sys.modules)"
+    told = f"import sys, hseval_ldm.options as o; o.LdmOptions(); print({heavy} or 'nothing')"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "nothing"

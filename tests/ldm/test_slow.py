@@ -1,0 +1,115 @@
+"""Networks of full size at the sides of real fundus cubes: a minute and some gigabytes each (``pytest -m slow``)."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hseval.cubes import ArraySet
+from hseval_ldm.data import TrainingData
+from hseval_ldm.diffusion import Schedule, draws, loss
+from hseval_ldm.judge import Judge
+from hseval_ldm.latents import Scale
+from hseval_ldm.model import Autoencoder, build_autoencoder, tokens_of
+from hseval_ldm.normalise import Normalisation
+from hseval_ldm.options import LdmOptions
+from hseval_ldm.pipeline import Pipeline
+from hseval_ldm.ranks import Ranks
+from hseval_ldm.stage_autoencoder import AutoencoderStage
+from hseval_ldm.stage_features import build_features
+from hseval_ldm.training import denoiser_of
+
+pytestmark = pytest.mark.slow
+CPU = torch.device("cpu")
+STRUCTURES = ("artery", "fov", "onh", "vein")
+
+
+def eyes(count: int, side: int) -> ArraySet:
+    """Return noise with a round field and rectangles in it."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    masks: dict[str, NDArray[np.bool_]] = {name: np.zeros((count, side, side), dtype=bool) for name in STRUCTURES}
+    masks["fov"][:] = np.hypot(y, x) < 0.48
+    for place, name in enumerate(("artery", "onh", "vein")):
+        masks[name][:, side // 3 : side // 2, (4 + place) * side // 10 : (5 + place) * side // 10] = True
+    cubes = rng.uniform(0.1, 0.9, (count, 16, side, side)).astype(np.float32) * masks["fov"][:, None]
+    return ArraySet(cubes, wavelengths=np.linspace(450, 905, 16), masks=masks)
+
+
+def all_learn(module: torch.nn.Module) -> bool:
+    grads = [parameter.grad for parameter in module.parameters()]
+    return all(grad is not None and bool(torch.isfinite(grad).all()) for grad in grads) and any(
+        bool(grad.any()) for grad in grads if grad is not None
+    )
+
+
+@pytest.mark.parametrize(
+    ("compression", "channels", "base"),
+    [(4, 8, 128), (4, 32, 256), (8, 8, 512), (8, 256, 128), (16, 32, 512), (16, 256, 256)],
+)
+def test_combinations_learn_and_sample_at_224(compression: int, channels: int, base: int) -> None:
+    """Run six of the 27, of each value two."""
+    small = {"width": 16, "blocks": 1, "codes": 64, "unet_blocks": 1, "steps": 2}
+    options = LdmOptions(compression=compression, latent_channels=channels, base=base, **small)
+    data = eyes(1, 224)
+    normalisation = Normalisation.measure(data, [0])
+    batch = TrainingData.open(data, [0], normalisation, memory=1).batch(np.array([0]))
+    autoencoder = build_autoencoder(options, normalisation)
+    tokens = tokens_of(batch.field, compression)
+    with torch.no_grad():
+        latents = autoencoder.encoder(batch.picture())
+        autoencoder.codebook.begin(latents, tokens, ranks=Ranks(), step=0, seed=0)
+    made = autoencoder(batch.picture(), tokens)
+    side = 224 // compression
+    assert made.latents.shape == (1, channels, side, side) and made.cubes.shape == (1, 16, 224, 224)
+    term = (made.cubes - batch.cubes).abs().mean() + made.masks.square().mean() + made.quantised.commitment
+    term.backward()  # type: ignore[no-untyped-call]
+    assert all_learn(autoencoder)
+
+    denoiser = denoiser_of(options, channels)
+    schedule = Schedule("cosine", options.timesteps)
+    scale = Scale(latents.mean((0, 2, 3)), latents.std((0, 2, 3)).clamp_min(1e-6))
+    clean = scale.normalised(latents)
+    times, noise = draws(0, batch=1, shape=tuple(clean.shape[1:]), seed=0, schedule=schedule, device=CPU)  # type: ignore[arg-type]
+    noisy, velocity = schedule.noised(clean, noise, times)
+    loss(schedule, denoiser(noisy, times), velocity, times, gamma=5.0).mean().backward()
+    assert all_learn(denoiser)
+    denoiser.zero_grad(set_to_none=True)
+
+    denoiser.eval().requires_grad_(False)
+    pipeline = Pipeline(autoencoder, denoiser, scale, schedule, options, CPU, contextlib.nullcontext)
+    ((index, cube),) = pipeline.cubes([7], seed=1)
+    assert index == 7 and cube.cubes.shape == (1, 16, 224, 224) and cube.masks.shape == (1, 4, 224, 224)
+    assert bool(torch.isfinite(cube.cubes).all())
+
+
+def test_retina_672_takes_a_step_on_a_crop_and_decodes_a_whole_cube_in_tiles() -> None:
+    options = LdmOptions(preset="retina-672", ae_batch=1, disc_start=0.0, kmeans_iterations=1, precision="float32")
+    assert (options.crop, options.tile, options.compression) == (256, 16, 16)
+    data, ranks = eyes(2, 672), Ranks()
+    normalisation = Normalisation.measure(data, [0, 1])
+    known = TrainingData.open(data, [0, 1], normalisation, memory=1)
+    model = build_autoencoder(options, normalisation)
+    judge = Judge(TrainingData.open(data, [], normalisation, memory=1), normalisation, ranks, 0)
+    features = build_features(options, 16, seed=0)
+    stage = AutoencoderStage(options, known, model, features=features, judge=judge, ranks=ranks, seed=0)
+    before = model.decoder.last.weight.detach().clone()
+    assert stage.start_epoch(0)["kmeans_distortion"] > 0
+    terms = stage.step(0)
+    assert {"l1", "perceptual", "adversarial", "discriminator"} <= terms.keys()
+    assert all(bool(torch.isfinite(term)) for term in terms.values())
+    assert not torch.equal(model.decoder.last.weight, before)
+    _decode_whole(model.eval().requires_grad_(False), options)
+
+
+def _decode_whole(model: Autoencoder, options: LdmOptions) -> None:
+    assert model.latent_shape == (32, 42, 42)
+    latents = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(0))
+    tiled, whole = (model.decode(latents, tile=tile) for tile in (options.tile, 0))
+    assert tiled[0].shape == (1, 16, 672, 672) and tiled[1].shape == (1, 4, 672, 672)
+    for part, other in zip(tiled, whole, strict=True):
+        torch.testing.assert_close(part, other, rtol=0, atol=1e-5 * float(other.abs().max()))

@@ -94,6 +94,8 @@ def convert(value: Any, kind: Any, *, owner: str) -> Any:
             return value
         raise HsevalError(f"{owner}: {value!r} is no valid value{nearest(str(value), map(str, arguments))}")
     if origin is tuple:
+        if not isinstance(value, str | list | tuple):
+            raise HsevalError(f"{owner}: {value!r} is not of type {type_name(kind)}")
         parts = value.split(",") if isinstance(value, str) else list(value)
         return tuple(convert(part, arguments[0], owner=owner) for part in parts)
     return _scalar(value, kind, owner=owner)

@@ -135,7 +135,7 @@ class _Rows:
         if not total:
             raise HsevalError("k-means: there is not one latent to cluster (no token lies inside the field of view)")
         if not bool(moments.isfinite().all()):
-            raise HsevalError("k-means: a latent is not finite; go back to the last good checkpoint")
+            raise HsevalError("k-means: a latent is not finite")
         mean, power = moments / total
         variance = float((power - mean.square()).clamp(min=0).mean())
         return cls(chunks, ranks, mean.float(), variance, total, sum(counts[: ranks.rank]))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hseval.errors import HsevalError
 from hseval_ldm.agreed import by_chief
 from hseval_ldm.console import Console, in_words
 from hseval_ldm.finite import Finite
@@ -112,13 +113,21 @@ class _Loop:
     def _step(self, step: int) -> None:
         stage = self.stage
         if step % stage.epoch_steps == 0:
-            figures = stage.start_epoch(step // stage.epoch_steps)
-            self.epoch = {name: as_json(value) for name, value in figures.items()}
+            self._start_epoch(step)
         terms = stage.step(step)
         self.finite.watch(step + 1, terms)
         self.means.add(terms)
         self.pace.step()
         self.console.step(stage.name, step + 1, stage.steps)
+
+    def _start_epoch(self, step: int) -> None:
+        try:
+            figures = self.stage.start_epoch(step // self.stage.epoch_steps)
+        except HsevalError as error:
+            way_on = self.keeper.way_on()
+            self.finite.check(self.ranks, way_on=way_on)  # a loss of the steps before may be why, and says more
+            raise HsevalError(f"{self.stage.name}, after step {step}: {error}; {way_on}") from error
+        self.epoch = {name: as_json(value) for name, value in figures.items()}
 
     def _after(self, step: int, stop: Stop, *, again: bool = False) -> None:
         """Do what is due after a step; ``again``: the run goes on from it, its checkpoint is on disk."""

@@ -76,7 +76,7 @@ class LdmOptions:
     start_from: str | None = option(None, "run whose U-Net this one starts from, of another resolution perhaps")
 
     sampler: Literal["ddpm", "ddim", "dpm-solver"] = option("dpm-solver", "how latents are sampled")
-    steps: int = option(20, "U-Net evaluations a sample")
+    steps: int = option(12, "U-Net evaluations a sample")
     batch_size: int = option(16, "cubes sampled at once")
     tile: int = option(0, "side in latents of the tiles that are decoded one by one; 0: whole cubes")
     noise: float = option(1.0, "sensor noise drawn into samples, relative to the training set's own; 0: none")

@@ -76,7 +76,7 @@ def build_unet(
     groups = math.gcd(GROUPS, base)
     model: Any = diffusers.UNet2DModel
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(seed, "ldm unet weights").integers(2**63)))
+        torch.default_generator.manual_seed(int(stream(seed, "ldm unet weights").integers(2**63)))
         unet = model(
             in_channels=channels,
             out_channels=channels,

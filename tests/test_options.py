@@ -46,6 +46,7 @@ def test_none_is_read_where_it_is_allowed() -> None:
         ({"size": True}, "not of type int"),
         ({"fast": "perhaps"}, "not of type bool"),
         ({"mode": "exakt"}, "did you mean 'exact'"),
+        ({"bands": 3}, "plugin.bands: 3 is not of type float"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_was_expected(values: dict[str, object], told: str) -> None:

@@ -303,16 +303,25 @@ def test_a_full_disk_at_the_first_checkpoint(begin: Begin, hseval: Command) -> N
     assert hseval("train-ldm", begin.data, "--out", begin.out, "--resume", "--stage", "features").status == 0
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(begin: Begin, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kmeans", "words"),
+    [
+        ("first", ["autoencoder, step 4: loss 'adversarial' (nan), ", "'l1' (nan), ", "are not finite; "]),
+        ("every", ["autoencoder, after step 3: k-means: a latent is not finite; "]),  # which comes before step 4's loss
+    ],
+)
+def test_what_is_not_finite_is_named_and_the_last_good_checkpoint_kept(
+    begin: Begin, tmp_path: Path, kmeans: str, words: list[str]
+) -> None:
     base = texture_set(16, size=16, bands=3)
     cubes = base.cubes.copy()
     cubes[3, :, 8, 8] = 1e20  # a fill value that no mask tells of, in a cube that this seed has in the third batch
     absurd = saved(tmp_path / "absurd.h5", base, cubes=cubes)
-    given = ("features_steps=0", "log_every=2", "checkpoint_every=2", "score_every=9")
+    given = ("features_steps=0", "log_every=2", "checkpoint_every=2", "score_every=9", f"kmeans={kmeans}")
     done = begin("--seed", 1, *(f"--set={each}" for each in given), data=absurd)
     last = begin.out / "autoencoder" / "last.safetensors"
     kept = f"the last good checkpoint is {last} (step 2); lower ae_lr or adversarial, then --resume"
-    refused(done, "hseval: autoencoder, step 4: loss 'adversarial' (nan), ", "'l1' (nan), ", "are not finite; ", kept)
+    refused(done, *words, kept)
     assert checkpoint.load(last.parent)[1]["step"] == 2
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hseval.errors import HsevalError
 from hseval.seeds import stream
 from hseval_ldm import losses
 from hseval_ldm.batches import Batches, whole
@@ -209,7 +210,10 @@ class AutoencoderStage:
             places = np.arange(at, min(at + 16, len(self.data), count))
             batch = whole(self.data, places, self.options, self.ranks.device)
             with torch.no_grad(), self.autocast():
-                yield batch, self.model(_laid_out(batch.picture()))
+                made = self.model(_laid_out(batch.picture()))
+            if not bool(made.cubes.isfinite().all()):
+                raise HsevalError("a reconstruction is not finite")
+            yield batch, made
 
     # What decides the future.
 

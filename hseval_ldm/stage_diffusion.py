@@ -20,6 +20,7 @@ from hseval_ldm.ema import Ema
 from hseval_ldm.feed import Feed
 from hseval_ldm.judge import Judge
 from hseval_ldm.latents import LatentCache
+from hseval_ldm.meter import out_of_memory_told
 from hseval_ldm.model import Autoencoder, Finished, padded
 from hseval_ldm.optimise import adamw, rate_at, spread, take_step
 from hseval_ldm.options import LdmOptions
@@ -30,6 +31,7 @@ from hseval_ldm.ranks import Ranks
 from hseval_ldm.show import SAMPLES, show
 from hseval_ldm.unet import Denoiser, layout
 
+ENCODED = 16  # whole cubes at once
 LEVELS = 16  # noise levels at which held-out latents are judged
 JUDGED = 64  # held-out and training latents, at most
 
@@ -181,8 +183,11 @@ def encoded(
     variant: int = 0,
 ) -> Tensor:
     """Return the latents ``(n, channel, h, w)`` of the cubes at ``at``, in float32; ``variant`` is a flip's number."""
-    batch = flipped(data.batch(at), options.flip, np.full(len(at), variant))
-    batch = padded(batch, options.compression).to(device)
-    with torch.no_grad():
-        latents: Tensor = autoencoder.encoder(batch.picture().contiguous(memory_format=torch.channels_last))
-    return latents.float().cpu()
+    parts = []
+    for part in np.split(at, range(ENCODED, len(at), ENCODED)):
+        batch = flipped(data.batch(part), options.flip, np.full(len(part), variant))
+        batch = padded(batch, options.compression).to(device)
+        with torch.no_grad(), out_of_memory_told("diffusion, latents of whole cubes", "width"):
+            latents: Tensor = autoencoder.encoder(batch.picture().contiguous(memory_format=torch.channels_last))
+        parts.append(latents.float().cpu())
+    return torch.cat(parts)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def hseval_forked(
     *arguments: Any,
     at: tuple[str, int] | None = None,
     signalled: signal.Signals = signal.SIGKILL,
+    until: Path | None = None,
 ) -> Outcome:
     """Run a command in a process of its own.
 
@@ -45,6 +47,7 @@ def hseval_forked(
         arguments: as typed.
         at: stage and step; when the line of that step is in the journal, the process gets a signal.
         signalled: which one.
+        until: file that, once it is there, has the process killed.
 
     Returns:
         Its exit status (minus the signal's number, if that ended it) and what it printed.
@@ -55,16 +58,22 @@ def hseval_forked(
         given = ([str(argument) for argument in arguments], out, err)
         process = _context.Process(target=_command, args=given, kwargs={"moment": moment})
         process.start()
-        process.join(TIMEOUT_S)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(f"hseval {' '.join(map(str, arguments))}: {out.read_text()} {err.read_text()}")
+        give_up = time.monotonic() + TIMEOUT_S
+        while process.exitcode is None:
+            process.join(TIMEOUT_S if until is None else 0.02)
+            if until is not None and until.exists():
+                process.kill()
+            elif time.monotonic() > give_up:
+                process.kill()
+                raise TimeoutError(f"hseval {' '.join(map(str, arguments))}: {out.read_text()} {err.read_text()}")
         return Outcome(process.exitcode, out.read_text(), err.read_text())
 
 
 def _command(arguments: list[str], out: Path, err: Path, *, moment: Moment | None) -> None:
+    import hseval.parts
     from hseval.cli.main import main
 
+    hseval.parts.PART_SECONDS = 0.1
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
     sys.argv = ["hseval", *arguments]

@@ -303,25 +303,21 @@ def test_a_full_disk_at_the_first_checkpoint(begin: Begin, hseval: Command) -> N
     assert hseval("train-ldm", begin.data, "--out", begin.out, "--resume", "--stage", "features").status == 0
 
 
-@pytest.mark.parametrize(
-    ("kmeans", "words"),
-    [
-        ("first", ["autoencoder, step 4: loss 'adversarial' (nan), ", "'l1' (nan), ", "are not finite; "]),
-        ("every", ["autoencoder, after step 3: k-means: a latent is not finite; "]),  # which comes before step 4's loss
-    ],
-)
+@pytest.mark.parametrize("kmeans", ["every", "first"])
 def test_what_is_not_finite_is_named_and_the_last_good_checkpoint_kept(
-    begin: Begin, tmp_path: Path, kmeans: str, words: list[str]
+    begin: Begin, tmp_path: Path, kmeans: str
 ) -> None:
     base = texture_set(16, size=16, bands=3)
     cubes = base.cubes.copy()
-    cubes[3, :, 8, 8] = 1e20  # a fill value that no mask tells of, in a cube that this seed has in the third batch
+    # A fill value that no mask tells of, in a cube that this seed has in the third batch. What starts the next epoch,
+    # before the step that is to write a line, meets weights that are not finite: k-means, or the measured noise.
+    cubes[3, :, 8, 8] = 1e20
     absurd = saved(tmp_path / "absurd.h5", base, cubes=cubes)
     given = ("features_steps=0", "log_every=2", "checkpoint_every=2", "score_every=9", f"kmeans={kmeans}")
     done = begin("--seed", 1, *(f"--set={each}" for each in given), data=absurd)
     last = begin.out / "autoencoder" / "last.safetensors"
-    kept = f"the last good checkpoint is {last} (step 2); lower ae_lr or adversarial, then --resume"
-    refused(done, *words, kept)
+    told = "autoencoder, step 3: loss 'adaptive_weight' (nan) is not finite; the last good checkpoint is "
+    refused(done, f"hseval: {told}{last} (step 2); lower ae_lr or adversarial, then --resume")
     assert checkpoint.load(last.parent)[1]["step"] == 2
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,7 @@ import pytest
 import torch
 from conftest import Outcome, texture_set
 
-from hseval import HsevalError, Sample, open_set
+from hseval import Cube, HsevalError, Sample, open_set
 from hseval.plugins import plugins
 from hseval.testing import check_generator
 from hseval_ldm.generator import Ldm
@@ -42,6 +38,11 @@ def assert_same(found: list[Sample], expected: list[Sample]) -> None:
         np.testing.assert_allclose(one.cube, other.cube, rtol=0, atol=RELATIVE * np.abs(other.cube).max())
         for name, mask in other.masks.items():
             np.testing.assert_array_equal(one.masks[name], mask)
+
+
+def cubes_of(path: Path, count: int = 6) -> list[Cube]:
+    found = open_set(path)
+    return [found[index] for index in range(count)]
 
 
 # The contract, and the two commands.
@@ -99,8 +100,7 @@ def test_a_cube_does_not_depend_on_the_process(trained: Path, expected: list[Sam
     out = tmp_path / "s.h5"
     done = hseval_forked("sample", "ldm", "--checkpoint", trained, "-n", 6, "--seed", 4, "--out", out)
     assert done.status == 0, done.err
-    found = open_set(out)
-    assert_same([Sample(cube.data, cube.masks, cube.id) for cube in map(found.__getitem__, range(6))], expected)
+    assert_same([Sample(cube.data, cube.masks, cube.id) for cube in cubes_of(out)], expected)
 
 
 def test_torchs_own_generator_changes_nothing_and_is_left_as_it_is(trained: Path, expected: list[Sample]) -> None:
@@ -131,7 +131,8 @@ def test_noise_is_added_on_top(trained: Path) -> None:
 
 def test_samples_are_cubes_with_masks_inside_the_field(expected: list[Sample], data: Path, trained: Path) -> None:
     real = open_set(data)
-    low, high = np.min(real.cubes, axis=(0, 2, 3)), np.max(real.cubes, axis=(0, 2, 3))
+    cubes = np.stack([real[index].data for index in range(len(real))])
+    low, high = cubes.min(axis=(0, 2, 3)), cubes.max(axis=(0, 2, 3))
     for sample in expected:
         assert sample.cube.dtype == np.float32 and sample.cube.shape == (3, 16, 16)
         assert set(sample.masks) == {"bright", "dark", "fov"}
@@ -161,32 +162,15 @@ def test_the_set_that_is_written_has_wavelengths_units_and_provenance(
     assert provenance["options"]["latent_channels"] == 4
 
 
-KILLED = """
-import sys, hseval.parts
-hseval.parts.PART_SECONDS = 0.1
-from hseval.cli.main import main
-main()
-"""
-
-
 def test_sampling_goes_on_after_kill_9(trained: Path, expected: list[Sample], tmp_path: Path, hseval: Command) -> None:
     out, parts = tmp_path / "s.h5", tmp_path / ".s.h5.parts" / "parts.json"
-    typed = ["sample", "ldm", "--checkpoint", trained, "--seed", 4, "--out", out, "-n"]
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, *map(str, typed), "100000"], stderr=subprocess.PIPE
-    ) as process:
-        give_up = time.monotonic() + 300
-        while not parts.exists():
-            assert process.poll() is None, process.stderr.read() if process.stderr else None
-            assert time.monotonic() < give_up
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
+    typed = ("sample", "ldm", "--checkpoint", trained, "--seed", 4, "--out", out, "-n")
+    assert hseval_forked(*typed, 10**6, until=parts).status == -signal.SIGKILL
     kept = sum(part["cubes"] for part in json.loads(parts.read_text())["parts"])
     assert kept > 0 and not out.exists()
     done = hseval(*typed, max(kept, 6))
     assert (done.status, done.err.split(" (")[0]) == (0, f"{out}: going on after {kept} cube{'s' * (kept != 1)}")
-    found = open_set(out)
-    assert_same([Sample(cube.data, cube.masks, cube.id) for cube in map(found.__getitem__, range(6))], expected)
+    assert_same([Sample(cube.data, cube.masks, cube.id) for cube in cubes_of(out)], expected)
 
 
 # What can't be loaded.

@@ -63,7 +63,7 @@ def test_combinations_learn_and_sample_at_224(compression: int, channels: int, b
     with torch.no_grad():
         latents = autoencoder.encoder(batch.picture())
         autoencoder.codebook.begin(latents, tokens, ranks=Ranks(), step=0, seed=0)
-    made = autoencoder(batch.picture(), tokens)
+    made = autoencoder(batch.picture())
     side = 224 // compression
     assert made.latents.shape == (1, channels, side, side) and made.cubes.shape == (1, 16, 224, 224)
     term = (made.cubes - batch.cubes).abs().mean() + made.masks.square().mean() + made.quantised.commitment

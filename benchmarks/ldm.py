@@ -1,12 +1,12 @@
 """hseval_ldm against the reference recipe (``reference_recipe.py``) with the same networks, on this machine's CPU.
 
-    python benchmarks/ldm.py --checkpoint RUN --ref REAL [--data TRAIN] [-n 64] [--threads 2]
+    python benchmarks/ldm.py --checkpoint RUN [--ref REAL] [--data TRAIN] [-n 64] [--threads 2]
 
 RUN is a run of ``hseval train-ldm``, TRAIN the set it was trained on (by default where the run found it) and REAL
-eyes it has not seen. Both sides have the run's weights: the recipe samples in 300 ancestral steps, one cube at a
-time, and encodes in every training step; hseval_ldm samples through its public generator and trains with its own
-stage and feed. They take turns, after a warm-up; rates are medians over the rounds. Samples that were timed are
-those that are scored.
+cubes it has not seen (by default those that ``ldm_demo.py`` left beside the run). Both sides have the run's weights:
+the recipe samples in 300 ancestral steps, one cube at a time, and encodes in every training step; hseval_ldm samples
+through its public generator and trains with its own stage and feed. They take turns, after a warm-up; rates are
+medians over the rounds. Samples that were timed are those that are scored.
 
 On a CPU the generator samples in float32 and trains in bf16 where there are matrix units for it. That is what the
 bars are held against; the other precision is measured too.
@@ -134,7 +134,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a run of hseval train-ldm")
-    parser.add_argument("--ref", type=Path, required=True, help="real cubes that the run has not seen")
+    parser.add_argument("--ref", type=Path, help="real cubes that the run has not seen [default: RUN/../reference.h5]")
     parser.add_argument("--data", type=Path, help="the run's training set [default: where the run found it]")
     parser.add_argument("-n", type=int, default=64, help="cubes to draw on each side")
     parser.add_argument("--steps", type=int, help="steps of hseval_ldm's sampler [default: the run's]")
@@ -143,6 +143,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--record", default="ldm", help="name in benchmarks/results; empty: do not record")
     given = parser.parse_args()
+    given.ref = given.ref or given.checkpoint.parent / "reference.h5"
+    if not given.ref.exists():  # said before an hour of sampling, not after it
+        parser.error(f"{given.ref} is not there; --ref takes real cubes that the run has not seen")
     if given.n % (given.rounds * CPU_BATCH):
         parser.error(f"-n is {given.n}, expected a multiple of {given.rounds * CPU_BATCH}: whole batches each round")
     return given

@@ -5,7 +5,10 @@
     python benchmarks/ldm_gpu.py --small                      # all of it in small on a CPU; the figures say nothing
 
 Each finished measurement is kept in ``results/ldm_gpu/DEVICE/GROUP.json`` and not done again; with ``--minutes`` none
-is begun that would not end in time. What is not worth keeping (sets, runs) lies in ``--work``.
+is begun that would not end in time. What is not worth keeping (sets, runs) lies in ``--work``. ``quality`` runs the
+commands of hseval, so hseval has to be installed there.
+
+So far this has run in small on a CPU alone, never on a GPU.
 
 speed       every configuration at 224 x 224 x 16, the 18 of the reference's study first: training steps/s of the
             diffusion stage, samples/s, memory, FLOPs counted, share of the rate of a large bf16 matrix product
@@ -26,6 +29,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
 from gpu_device import name_of
 from gpu_quality import SMALL as SMALL_PLAN
 from gpu_quality import Plan, Work, quality
@@ -99,9 +103,9 @@ GROUPS: dict[str, Callable[[Place, Work], Iterator[Measurement]]] = {
 
 def main(given: argparse.Namespace) -> None:
     """Do what is asked for and not done yet."""
-    device = chosen_device("cpu" if given.small else given.device)
-    if device.type != "cuda" and not given.small:
+    if not given.small and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here; --small tries everything on a CPU")
+    device = chosen_device("cpu" if given.small else given.device)
     budget = Budget(given.minutes)
     place = Place(device, SMALL if given.small else FULL, given.work / ("small" if given.small else "full"))
     plan = Plan(autoencoder=given.ae_minutes, diffusion=given.ldm_minutes)

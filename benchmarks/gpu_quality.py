@@ -223,4 +223,3 @@ def last_figures(run: Path, stage: str) -> Mapping[str, Any]:
     lines = (json.loads(text) for text in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     found: Mapping[str, Any] = [line for line in lines if line.get("stage") == stage][-1]
     return found
-

@@ -274,4 +274,3 @@ def _against_parts(place: Place, pipeline: Pipeline) -> Mapping[str, float]:
     seconds = pipeline.batch / samples
     parts = pipeline.options.steps / evaluations + 1 / decodes
     return {"seconds_a_batch": seconds, "seconds_of_parts": parts, "share": parts / seconds}
-

@@ -64,9 +64,7 @@ def main() -> None:
     print(f"against the bare matrix product: {ours / product:.2f} times its time")
 
 
-def compared(
-    ours: tuple[NDArray[Any], NDArray[Any]], theirs: tuple[NDArray[Any], NDArray[Any]]
-) -> float:
+def compared(ours: tuple[NDArray[Any], NDArray[Any]], theirs: tuple[NDArray[Any], NDArray[Any]]) -> float:
     """Return the largest difference of distances.
 
     Raises:

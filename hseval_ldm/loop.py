@@ -61,7 +61,7 @@ def run(
     console = progress if progress is not None and ranks.chief else Console(shown=False)
     loop = _Loop(stage, folder, keeper, every, console)
     if loop.begin(resume=resume):
-        with Stop(ranks, time_limit) as stop, loop.opened(tensorboard=tensorboard):
+        with contextlib.closing(stage), Stop(ranks, time_limit) as stop, loop.opened(tensorboard=tensorboard):
             loop.go(stop)
 
 

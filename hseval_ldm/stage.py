@@ -47,6 +47,9 @@ class Stage(Protocol):
     def picture(self, step: int, out: Path) -> None:
         """Write a PNG; changes nothing that training depends on."""
 
+    def close(self) -> None:
+        """End what runs beside the steps; called when the loop ends, however it does."""
+
     def state(self) -> Mapping[str, Tensor]:
         """Return all that decides the future, finite numbers only; not copied."""
 

@@ -217,6 +217,10 @@ class AutoencoderStage:
 
     # What decides the future.
 
+    def close(self) -> None:
+        """End the threads that prepare batches."""
+        self.feed.close()
+
     def state(self) -> Mapping[str, Tensor]:
         """Return weights, codebook statistics and both optimisers' moments."""
         state = pack("model", self.model.state_dict())

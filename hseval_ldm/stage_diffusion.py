@@ -159,6 +159,10 @@ class DiffusionStage:
 
     # What decides the future, and what sampling needs.
 
+    def close(self) -> None:
+        """End the threads that prepare batches."""
+        self.feed.close()
+
     def state(self) -> Mapping[str, Tensor]:
         """Return weights, their average, the optimiser's moments and the latents' scale."""
         state = pack("model", self.model.state_dict())

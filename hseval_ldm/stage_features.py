@@ -79,6 +79,10 @@ class FeaturesStage:
     def picture(self, step: int, out: Path) -> None:
         """Draw nothing: features are no picture."""
 
+    def close(self) -> None:
+        """End the threads that prepare batches."""
+        self.feed.close()
+
     def state(self) -> Mapping[str, Tensor]:
         """Return weights and moments."""
         moments = optimizer_state(self.optimizer, dict(self.model.named_parameters()))

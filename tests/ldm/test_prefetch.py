@@ -13,8 +13,22 @@ import pytest
 from hseval_ldm.prefetch import prefetched
 
 
+def running() -> set[threading.Thread]:
+    return {t for t in threading.enumerate() if t.name.startswith("hseval-prefetch")}
+
+
+OTHERS: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Leave out the threads of other tests, whose stages nobody has thrown away yet."""
+    OTHERS.clear()
+    OTHERS.update(running())
+
+
 def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("hseval-prefetch")]
+    return [t.name for t in running() - OTHERS]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -84,7 +84,9 @@ def test_groups_are_never_divided(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_held_out_keeps_the_last_as_best(tiny: Path, tmp_path: Path) -> None:
-    first(fitted(BASE, tiny, tmp_path, held_out=0, **(ONE_STEP | {"ae_steps": 2})))
+    # With batches larger than the set, and more codes than latents.
+    larger = {"held_out": 0, "ae_steps": 2, "ae_batch": 20, "ldm_batch": 30, "codes": 512}
+    first(fitted(BASE, tiny, tmp_path, **(ONE_STEP | larger)))
     for stage in ("features", "autoencoder", "diffusion"):
         last, best = (checkpoint.load(tmp_path / stage, which=which) for which in ("last", "best"))
         assert last[1]["step"] == best[1]["step"]

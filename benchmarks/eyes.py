@@ -125,7 +125,9 @@ def bright_discs(cubes: Array, field: BoolArray, nm: Array) -> BoolArray:
     """Return where cubes look like a disc, without their masks: bool ``(n, y, x)``.
 
     The disc is pale: red over infrared, each blurred, is higher there than in the rest of the fundus, where the
-    pigment takes more of the red. In the ratio the illumination, by which single bands vary more, cancels.
+    pigment takes more of the red. In the ratio the illumination, by which single bands vary more, cancels. The disc is
+    also no dark place: where the red is below the field's median, as at a vignetted rim, a ratio says little (decoded
+    rims are off by a few per cent in colour, and patches of them passed for discs).
 
     Args:
         cubes: ``(n, band, y, x)``.
@@ -143,9 +145,15 @@ def bright_discs(cubes: Array, field: BoolArray, nm: Array) -> BoolArray:
         for some in bands
     )
     ratio = red / np.maximum(infrared, 1e-9)
-    usual = [np.median(each[inside]) if inside.any() else 1.0 for each, inside in zip(ratio, field, strict=True)]
-    found: BoolArray = field & (ratio > BRIGHT * np.array(usual)[:, None, None])
+    pale = ratio > BRIGHT * _medians(ratio, field)
+    found: BoolArray = field & pale & (red > _medians(red, field))
     return found
+
+
+def _medians(images: Array, field: BoolArray) -> Array:
+    """Return each image's median over its field, ``(n, 1, 1)``; 1 where there is none."""
+    found = [np.median(each[inside]) if inside.any() else 1.0 for each, inside in zip(images, field, strict=True)]
+    return np.array(found)[:, None, None]
 
 
 def disc_count(discs: BoolArray) -> NDArray[np.int64]:

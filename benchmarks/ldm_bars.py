@@ -17,7 +17,11 @@ Anatomies = Mapping[str, Mapping[str, float]]
 
 
 class Bar(NamedTuple):
-    """One thing that was asked for; ``pca`` and ``real`` are there to compare."""
+    """One thing that was asked for; ``pca`` and ``real`` are there to compare.
+
+    ``stricter`` ones are more than was asked for: they are told, and decide nothing. A generator's own masks can
+    flatter it, so what a detector finds in the cubes alone stands beside what the masks say.
+    """
 
     what: str
     value: float
@@ -25,6 +29,13 @@ class Bar(NamedTuple):
     met: bool
     pca: float = math.nan
     real: float = math.nan
+    stricter: bool = False
+
+    def told(self) -> str:
+        """Return the outcome in words."""
+        if self.met:
+            return "met"
+        return "missed (stricter than asked)" if self.stricter else "MISSED"
 
 
 def held_against(
@@ -55,8 +66,8 @@ def summary(one: Score) -> dict[str, Any]:
     return told | {name: each for name, each in detailed.items() if each is not None}
 
 
-def _at_least(what: str, least: float, value: float, *compared: float) -> Bar:
-    return Bar(what, value, f"at least {least:.2f}", value >= least, *compared)
+def _at_least(what: str, least: float, value: float, pca: float = math.nan, real: float = math.nan) -> Bar:
+    return Bar(what, value, f"at least {least:.2f}", value >= least, pca, real)
 
 
 def _areas(seen: Anatomies) -> Iterator[Bar]:
@@ -66,12 +77,13 @@ def _areas(seen: Anatomies) -> Iterator[Bar]:
     asked = f"{1 - MOST_OFF:.1f} to {1 + MOST_OFF:.1f} of real"
     for name, what in areas.items():
         ours, theirs = (seen[side][name] / seen["reference"][name] for side in GENERATORS)
-        yield Bar(what, ours, asked, abs(ours - 1) <= MOST_OFF, theirs, 1.0)
+        yield Bar(what, ours, asked, abs(ours - 1) <= MOST_OFF, theirs, 1.0, stricter=name != "vessel_share")
 
 
 def _discs(seen: Anatomies) -> Iterator[Bar]:
     for name, what in (("one_disc", "exactly one disc, masks"), ("one_bright_disc", "exactly one disc, cubes")):
-        yield _at_least(what, LEAST_ONE_DISC, *(seen[side][name] for side in (*GENERATORS, "reference")))
+        found = _at_least(what, LEAST_ONE_DISC, *(seen[side][name] for side in (*GENERATORS, "reference")))
+        yield found._replace(stricter=name != "one_disc")
 
 
 def _scores(ldm: Report, pca: Report) -> Iterator[Bar]:

@@ -1,6 +1,6 @@
 """Configurations trained for a given time on 2,000 phantom eyes, sampled and scored by the commands that users type.
 
-Autoencoder and U-Net are trained in calls as short as the machine is lent for: a run that is cut off goes on, and
+Autoencoder and U-Net are trained in calls as short as a machine can be had for: a run that is cut off goes on, and
 its steps are those that fill the time at the rate that was measured first.
 """
 

@@ -1,4 +1,4 @@
-"""hseval_ldm on a GPU: speed, memory and quality, on a machine that is lent for minutes at a time.
+"""hseval_ldm on a GPU: speed, memory and quality, on a machine that can be had for minutes at a time.
 
     python benchmarks/ldm_gpu.py --minutes 9                  # again and again, until nothing is left
     python benchmarks/ldm_gpu.py --only speed,quality --minutes 9

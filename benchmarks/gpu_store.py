@@ -1,4 +1,4 @@
-"""Measurements that are kept one by one, so that a machine had for minutes takes up where the last one was left.
+"""Measurements that are kept one by one, so that a machine had for minutes takes up where the last one was left."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class LdmOptions:
 
     held_out: float = option(0.125, "share of the cubes (whole groups) that is not trained on and judges the training")
     memory: float = option(8.0, "GiB that cubes held in memory may take; a larger set is read as it is needed")
-    loaders: int = option(2, "threads that prepare batches")
+    loaders: int = option(2, "threads that prepare batches; 0, fastest on a CPU of few cores: the one that trains")
     flip: Literal["none", "horizontal", "both"] = option("none", "flips that turn a real cube into a plausible one")
 
     model: Literal["vqgan", "vqvae"] = option("vqgan", "autoencoder with a discriminator, or without")

@@ -26,15 +26,17 @@ def calibrate(model: Autoencoder, pairs: Pairs) -> None:
         areas.add(batch, made)
         field = batch.field[:, 0, :height, :width]
         everywhere, anywhere = everywhere & field.all(dim=0), anywhere | field.any(dim=0)
-    _keep_noise(model, pixels)
+    noise = Noise.fitted(pixels)
+    model.noise_offset.copy_(torch.from_numpy(noise.offset))
+    model.noise_slope.copy_(torch.from_numpy(noise.slope))
     model.thresholds.copy_(areas.thresholds())
     same = torch.equal(everywhere, anywhere)
     model.common_field.copy_(everywhere if same else torch.zeros_like(everywhere))
 
 
-def measured_noise(model: Autoencoder, pairs: Pairs) -> None:
-    """Measure the noise (:class:`~hseval_ldm.noise.Noise`) and leave it in the model's buffers."""
-    _keep_noise(model, [_noise_pixels(model, batch, made) for batch, made in pairs])
+def measured_noise(model: Autoencoder, pairs: Pairs) -> Noise:
+    """Return the noise that is left of the cubes; the model's buffers stay as they are."""
+    return Noise.fitted([_noise_pixels(model, batch, made) for batch, made in pairs])
 
 
 def area_thresholds(pairs: Pairs, structures: int) -> Tensor:
@@ -77,9 +79,3 @@ def _noise_pixels(model: Autoencoder, batch: Batch, made: Reconstruction) -> Pix
     cubes, target = (model.normalisation.to_physical(part) for part in (made.cubes, batch.cubes))
     bright, fine = fine_pixels(cubes, target, batch.field, most=NOISE_PIXELS)
     return bright.cpu(), fine.cpu()
-
-
-def _keep_noise(model: Autoencoder, pixels: list[Pixels]) -> None:
-    noise = Noise.fitted(pixels)
-    model.noise_offset.copy_(torch.from_numpy(noise.offset))
-    model.noise_slope.copy_(torch.from_numpy(noise.slope))

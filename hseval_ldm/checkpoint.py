@@ -90,12 +90,6 @@ def exists(folder: Path) -> bool:
     return any(file_of(folder, which).exists() for which in (LAST, PREVIOUS))
 
 
-def clear(folder: Path) -> None:
-    """Remove a stage's checkpoints, for a run that starts anew."""
-    for which in (LAST, PREVIOUS, BEST):
-        file_of(folder, which).unlink(missing_ok=True)
-
-
 def pack(prefix: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the tensors of a ``state_dict`` under ``prefix.``; ValueError where something else is among them."""
     for name, value in state.items():

@@ -15,7 +15,7 @@ from hseval.errors import HsevalError
 from hseval.files import write_text
 from hseval.options import as_dict, build_options
 from hseval_ldm.checkpoint import exists
-from hseval_ldm.options import LdmOptions
+from hseval_ldm.options import ONE_COMMAND, LdmOptions
 
 FORMAT = "hseval-ldm-run-1"
 FILE = "config.json"
@@ -29,7 +29,6 @@ FIXED: Mapping[str, tuple[str, ...]] = {
     ),
     "diffusion": ("held_out", "flip", "ldm_batch", "base", "multipliers", "unet_blocks", "timesteps"),
 }  # fmt: skip
-PASSING = ("stage", "resume")  # what one command was asked to do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Config:
     def write(self, run: Path) -> None:
         """Write the file, whole or not at all."""
         record = {name: getattr(self, name) for name in ("seed", "normalisation", "held_out", "data", "location")}
-        kept = {name: value for name, value in as_dict(self.options).items() if name not in PASSING}
+        kept = {name: value for name, value in as_dict(self.options).items() if name not in ONE_COMMAND}
         record = {"format": FORMAT, "hseval": __version__, "options": kept} | record
         write_text(run / FILE, json.dumps(record, indent=1) + "\n")
 
@@ -71,6 +70,8 @@ def read_config(run: Path) -> Config:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise HsevalError(f"{run}: holds no {FILE}, so it is no run of ldm; hseval train-ldm makes one") from error
+    except NotADirectoryError as error:
+        raise HsevalError(f"{run}: is a file; expected the folder of a run, as hseval train-ldm makes it") from error
     except (OSError, ValueError) as error:
         raise HsevalError(f"{path}: can't be read ({error}); train again, or restore the file") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:

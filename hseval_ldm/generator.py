@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hseval import CubeSet, HsevalError, Sample
 from hseval.options import as_dict
-from hseval_ldm.options import SAMPLING, LdmOptions
+from hseval_ldm.options import ONE_COMMAND, SAMPLING, LdmOptions
 
 if TYPE_CHECKING:
     from hseval_ldm.pipeline import Pipeline
@@ -116,7 +116,7 @@ class Ldm:
         given = {name: getattr(self.options, name) for name in self.options.given}
         before = as_dict(trained)
         for name, value in given.items():
-            if name not in (*SAMPLING, "preset", "stage", "resume") and value != before[name]:
+            if name not in (*SAMPLING, "preset", *ONE_COMMAND) and value != before[name]:
                 told = f"was trained with {name}={before[name]}, not {value}"
                 raise HsevalError(f"{run}: {told}; when sampling, set {', '.join(SAMPLING)}")
         return LdmOptions(**(before | {name: value for name, value in given.items() if name in SAMPLING}))

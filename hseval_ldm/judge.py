@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from hseval import score
 from hseval.cubes import FIELD, ArraySet
-from hseval.errors import NotComputable
+from hseval.errors import HsevalError
 from hseval.seeds import stream
 from hseval_ldm import losses
 from hseval_ldm.batches import whole
@@ -76,15 +76,11 @@ class Judge:
     def _scored(self, made: Sequence[Finished], metrics: Sequence[str]) -> list[float]:
         together = Finished(*(torch.cat([getattr(part, name) for part in made]).cpu() for name in Finished._fields))
         samples = self._as_set(together)
-        values = []
-        for name in metrics:
-            try:
-                report = score(samples, ref=self.real(), metrics=[name], seed=self.seed, device="cpu", cache=False)
-                value = report.scores[0].value
-            except NotComputable:
-                value = None
-            values.append(math.nan if value is None else float(value))
-        return values
+        try:
+            report = score(samples, ref=self.real(), metrics=list(metrics), seed=self.seed, device="cpu", cache=False)
+        except HsevalError:  # samples of an early network may have nothing to score; that ends no training
+            return [math.nan] * len(metrics)
+        return [math.nan if (value := report[name].value) is None else float(value) for name in metrics]
 
     def _as_set(self, made: Finished) -> ArraySet:
         names = self.normalisation.structures

@@ -12,6 +12,7 @@ from hseval.cubes import FIELD
 from hseval.seeds import stream
 from hseval_ldm.autoencoder import Decoder, Encoder
 from hseval_ldm.codebook import Codebook, Quantised
+from hseval_ldm.noise import deviation_at
 from hseval_ldm.normalise import Batch, Normalisation
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.tiles import tiled
@@ -133,8 +134,7 @@ class Autoencoder(nn.Module):
 
     def noise_deviation(self, physical: Tensor) -> Tensor:
         """Return the sensor noise's standard deviation at each pixel of clean physical cubes."""
-        offset, slope = (v.to(physical.dtype)[:, None, None] for v in (self.noise_offset, self.noise_slope))
-        return (offset + slope * physical.clamp_min(0)).clamp_min(0).sqrt()
+        return deviation_at(physical, self.noise_offset, self.noise_slope)
 
 
 def build_autoencoder(options: LdmOptions, normalisation: Normalisation, *, seed: int = 0) -> Autoencoder:

@@ -9,8 +9,7 @@ from the cube's own stream, when a cube is sampled.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -61,19 +60,16 @@ class Noise:
 
     def deviation(self, cubes: Tensor) -> Tensor:
         """Return the standard deviation at each pixel of clean physical cubes ``(n, band, y, x)``."""
-        offset, slope = (
-            torch.as_tensor(v, dtype=cubes.dtype, device=cubes.device)[:, None, None] for v in (self.offset, self.slope)
-        )
-        return (offset + slope * cubes.clamp_min(0)).clamp_min(0).sqrt()
+        return deviation_at(cubes, torch.from_numpy(self.offset), torch.from_numpy(self.slope))
 
-    def as_record(self) -> dict[str, list[float]]:
-        """Return what JSON holds."""
-        return {"offset": self.offset.tolist(), "slope": self.slope.tolist()}
 
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Noise:
-        """Return what :meth:`as_record` was called on."""
-        return cls(np.asarray(record["offset"], dtype=np.float64), np.asarray(record["slope"], dtype=np.float64))
+def deviation_at(cubes: Tensor, offset: Tensor, slope: Tensor) -> Tensor:
+    """Return the noise's standard deviation at each pixel of clean physical cubes ``(n, band, y, x)``.
+
+    ``offset`` and ``slope`` ``(band,)`` are those of :class:`Noise`, of any float type and on any device.
+    """
+    offset, slope = (line.to(cubes)[:, None, None] for line in (offset, slope))
+    return (offset + slope * cubes.clamp_min(0)).clamp_min(0).sqrt()
 
 
 def fine_pixels(cubes: Tensor, target: Tensor, field: Tensor, *, most: int | None = None) -> Pixels:

@@ -48,6 +48,7 @@ class LdmOptions:
     crop: int | None = option(None, "side of the crops that the autoencoder is trained on; none: whole cubes")
     features_steps: int = option(1000, "steps of the perceptual encoder; 0: no perceptual term")
     features_width: int = option(32, "channels of the perceptual encoder's finest level")
+    features_lr: float = option(1e-3, "peak learning rate of the perceptual encoder")
     ae_steps: int = option(100000, "steps of the autoencoder")
     ae_batch: int = option(16, "cubes a step of autoencoder and perceptual encoder, over all ranks")
     ae_lr: float = option(4e-4, "peak learning rate of the autoencoder")
@@ -81,7 +82,7 @@ class LdmOptions:
     tile: int = option(0, "side in latents of the tiles that are decoded one by one; 0: whole cubes")
     noise: float = option(1.0, "sensor noise drawn into samples, relative to the training set's own; 0: none")
 
-    precision: Literal["auto", "float32", "bf16"] = option("auto", "of training; auto: bf16 where that is fast")
+    precision: Literal["auto", "float32", "bf16"] = option("auto", "auto: bf16 where fast, float32 to sample on a CPU")
     compile: bool = option(False, "compile the networks (torch.compile; needs a C++ compiler or Triton)")
     log_every: int = option(50, "steps between lines of metrics.jsonl")
     checkpoint_every: int = option(1000, "steps between checkpoints")
@@ -157,14 +158,14 @@ def _hints() -> Mapping[str, Any]:
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "held_out": (0, 0.9), "memory": (0, 1e6), "loaders": (0, 64), "latent_channels": (1, 4096), "width": (4, 4096),
     "blocks": (1, 16), "codes": (2, 1 << 20), "kmeans_iterations": (1, 1000), "kmeans_cubes": (1, 1 << 30),
-    "code_decay": (0, 0.999999), "features_steps": (0, 1 << 40), "features_width": (4, 4096), "ae_steps": (1, 1 << 40),
-    "ae_batch": (1, 1 << 20), "ae_lr": (0, 1), "disc_lr": (0, 1), "disc_width": (4, 4096), "disc_start": (0, 1),
-    "mask_gain": (0, 1e6), "contrast_gain": (0, 1e6), "fine": (0, 1e6), "angle": (0, 1e6), "masks": (0, 1e6),
-    "perceptual": (0, 1e6), "adversarial": (0, 1e6), "commitment": (0, 1e6), "base": (8, 8192), "unet_blocks": (1, 16),
-    "dropout": (0, 0.95), "timesteps": (2, 100000), "snr_gamma": (0, 1e9), "ldm_steps": (1, 1 << 40),
-    "ldm_batch": (1, 1 << 20), "ldm_lr": (0, 1), "ema": (0, 1), "steps": (1, 100000), "batch_size": (1, 1 << 20),
-    "tile": (0, 1 << 20), "noise": (0, 1000), "log_every": (1, 1 << 40), "checkpoint_every": (1, 1 << 40),
-    "score_every": (1, 1 << 40), "score_cubes": (0, 1 << 20),
+    "code_decay": (0, 0.999999), "features_steps": (0, 1 << 40), "features_width": (4, 4096), "features_lr": (0, 1),
+    "ae_steps": (1, 1 << 40), "ae_batch": (1, 1 << 20), "ae_lr": (0, 1), "disc_lr": (0, 1), "disc_width": (4, 4096),
+    "disc_start": (0, 1), "mask_gain": (0, 1e6), "contrast_gain": (0, 1e6), "fine": (0, 1e6), "angle": (0, 1e6),
+    "masks": (0, 1e6), "perceptual": (0, 1e6), "adversarial": (0, 1e6), "commitment": (0, 1e6), "base": (8, 8192),
+    "unet_blocks": (1, 16), "dropout": (0, 0.95), "timesteps": (2, 100000), "snr_gamma": (0, 1e9),
+    "ldm_steps": (1, 1 << 40), "ldm_batch": (1, 1 << 20), "ldm_lr": (0, 1), "ema": (0, 1), "steps": (1, 100000),
+    "batch_size": (1, 1 << 20), "tile": (0, 1 << 20), "noise": (0, 1000), "log_every": (1, 1 << 40),
+    "checkpoint_every": (1, 1 << 40), "score_every": (1, 1 << 40), "score_cubes": (0, 1 << 20),
 }  # fmt: skip
 
 

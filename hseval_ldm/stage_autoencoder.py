@@ -22,6 +22,7 @@ from hseval_ldm.feed import Feed
 from hseval_ldm.judge import Judge, judged_reconstruction
 from hseval_ldm.kmeans import kmeans
 from hseval_ldm.model import Autoencoder, Reconstruction, tokens_of
+from hseval_ldm.noise import Noise
 from hseval_ldm.normalise import Batch
 from hseval_ldm.optimise import adamw, rate_at, spread, take_step
 from hseval_ldm.options import LdmOptions
@@ -64,6 +65,7 @@ class AutoencoderStage:
             self.rival = _build_discriminator(options, self.model.bands, seed=seed).to(ranks.device)
             self.rival_network = spread(self.rival, ranks)
             self.rival_optimizer = adamw(self.rival.parameters(), ranks.device, beta=0.5)
+        self.camera = Noise.none(self.model.bands)  # of the fakes; what samples get is measured by evaluate alone
         self.rival_from = round(options.disc_start * self.steps)
         self.autocast = autocast(options.precision, ranks.device)
         self.batches = Batches(data, options, ranks, seed=seed, name="autoencoder")
@@ -76,7 +78,7 @@ class AutoencoderStage:
         when = self.options.kmeans
         figures = self._cluster(epoch) if when == "every" or (when == "first" and epoch == 0) else {}
         if self.rival is not None and (epoch + 1) * self.epoch_steps > self.rival_from:
-            measured_noise(self.model, self._reconstructed(NOISE_CUBES))
+            self.camera = measured_noise(self.model, self._reconstructed(NOISE_CUBES))
         return figures
 
     def _cluster(self, epoch: int) -> dict[str, float]:
@@ -91,7 +93,7 @@ class AutoencoderStage:
             start=start,
             iterations=self.options.kmeans_iterations,
             ranks=self.ranks,
-            seed=self.seed + epoch,
+            seed=int(stream(self.seed, "kmeans", epoch).integers(2**63)),  # never seed + epoch
         )
         book.set(found, tokens=float(found.counts.sum()) / len(chosen) * self.batch)
         return {"kmeans_distortion": found.distortion}
@@ -172,7 +174,7 @@ class AutoencoderStage:
         generator.manual_seed(int(stream(self.seed, "camera", step).integers(2**63)))
         drawn = torch.randn((batch, *cubes.shape[1:]), generator=generator, device=cubes.device)[share]
         normalisation = self.model.normalisation
-        deviation = self.model.noise_deviation(normalisation.to_physical(cubes.detach()))
+        deviation = self.camera.deviation(normalisation.to_physical(cubes.detach()))
         scale = torch.as_tensor(normalisation.deviation, dtype=cubes.dtype, device=cubes.device)[:, None, None]
         return (cubes + drawn * deviation / scale) * field
 
@@ -201,7 +203,7 @@ class AutoencoderStage:
         return judged_reconstruction(self.model, self.judge, self.options, self.autocast)
 
     def picture(self, step: int, out: Path) -> None:
-        """Draw held-out cubes above their reconstructions."""
+        """Draw held-out cubes beside their reconstructions."""
         show_reconstructions(self.model, self.judge, self.options, self.autocast, out)
 
     def _reconstructed(self, count: int) -> Iterator[tuple[Batch, Reconstruction]]:
@@ -229,6 +231,7 @@ class AutoencoderStage:
             state |= pack("rival", self.rival.state_dict())
             moments = optimizer_state(self.rival_optimizer, dict(self.rival.named_parameters()))
             state |= pack("rival_optimizer", moments)
+            state["camera"] = torch.from_numpy(np.stack([self.camera.offset, self.camera.slope]))
         return state
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -239,6 +242,7 @@ class AutoencoderStage:
             self.rival.load_state_dict(unpack("rival", tensors))
             names = dict(self.rival.named_parameters())
             load_optimizer_state(self.rival_optimizer, names, unpack("rival_optimizer", tensors))
+            self.camera = Noise(*tensors["camera"].cpu().numpy())
 
 
 def _build_discriminator(options: LdmOptions, bands: int, *, seed: int) -> Discriminator:

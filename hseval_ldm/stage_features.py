@@ -21,7 +21,6 @@ from hseval_ldm.options import LdmOptions
 from hseval_ldm.precision import autocast
 from hseval_ldm.ranks import Ranks
 
-PEAK = 1e-3  # learning rate
 JUDGED = 64  # held-out cubes, at most
 
 
@@ -38,7 +37,7 @@ class FeaturesStage:
 
     name = "features"
     memory_knob = "ae_batch"
-    loss_knob = "features_width"
+    loss_knob = "features_lr"
 
     def __init__(
         self, options: LdmOptions, data: TrainingData, held_out: TrainingData, bands: int, *, ranks: Ranks, seed: int
@@ -63,14 +62,16 @@ class FeaturesStage:
         device = self.ranks.device
         with self.autocast():
             loss = self.network(one.to(device), other.to(device), [p.to(device) for p in places])
-        take_step(self.optimizer, loss, list(self.model.parameters()), rate_at(step, self.steps, PEAK))
+        rate = rate_at(step, self.steps, self.options.features_lr)
+        take_step(self.optimizer, loss, list(self.model.parameters()), rate)
         return {"contrast": loss.detach()}
 
     def evaluate(self, step: int) -> Mapping[str, float]:
         """Return the loss on held-out cubes, of one rank, with draws of their own."""
         judged = self.held_out if len(self.held_out) else self.data
         batch = whole(judged, np.arange(min(len(judged), JUDGED)), self.options, torch.device("cpu"))
-        one, other, places = self._two(batch, step=0, first=0, seed=self.seed + 1)
+        seed = int(stream(self.seed, "judged views").integers(2**63))
+        one, other, places = self._two(batch, step=0, first=0, seed=seed)
         device = self.ranks.device
         with torch.no_grad(), self.autocast():
             loss = self.model.contrast(one.to(device), other.to(device), [p.to(device) for p in places])

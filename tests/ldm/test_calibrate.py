@@ -114,16 +114,19 @@ def noisy_pairs(batches: int = 4, *, padding: int = 1) -> Iterator[Pair]:
 @pytest.mark.parametrize("padding", [1, 16])
 def test_the_noise_is_that_of_the_physical_cubes(padding: int) -> None:
     model = model_of()
-    measured_noise(model, noisy_pairs(padding=padding))
-    assert torch.allclose(model.noise_deviation(torch.full((1, BANDS, 1, 1), 0.5))[0, :, 0, 0], DEVIATIONS, rtol=0.06)
-    assert not model.thresholds.any()
+    found = measured_noise(model, noisy_pairs(padding=padding))
+    assert torch.allclose(found.deviation(torch.full((1, BANDS, 1, 1), 0.5))[0, :, 0, 0], DEVIATIONS, rtol=0.06)
+    assert not model.thresholds.any() and not model.noise_offset.any()
 
 
 def test_both_are_measured_in_one_pass() -> None:
     model, alone = model_of(), model_of()
     calibrate(model, noisy_pairs())
-    measured_noise(alone, noisy_pairs())
-    assert torch.equal(model.noise_offset, alone.noise_offset) and torch.equal(model.noise_slope, alone.noise_slope)
+    found = measured_noise(alone, noisy_pairs())
+    assert np.array_equal(model.noise_offset, found.offset) and np.array_equal(model.noise_slope, found.slope)
+    assert torch.allclose(
+        model.noise_deviation(torch.ones(1, BANDS, 1, 1)), found.deviation(torch.ones(1, BANDS, 1, 1))
+    )
     assert torch.equal(model.thresholds, area_thresholds(noisy_pairs(), 3)) and model.thresholds.any()
     again = model_of()
     calibrate(again, noisy_pairs(1))
@@ -151,9 +154,9 @@ def test_a_part_of_the_pixels_is_enough(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Noise, "fitted", counted)
     monkeypatch.setattr(module, "NOISE_PIXELS", 100)
     model = model_of()
-    measured_noise(model, noisy_pairs())
+    found = measured_noise(model, noisy_pairs())
     assert kept == [800] * 4
-    assert torch.allclose(model.noise_deviation(torch.full((1, BANDS, 1, 1), 0.5))[0, :, 0, 0], DEVIATIONS, rtol=0.1)
+    assert torch.allclose(found.deviation(torch.full((1, BANDS, 1, 1), 0.5))[0, :, 0, 0], DEVIATIONS, rtol=0.1)
 
 
 def test_without_structures_the_noise_alone_is_measured() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -132,7 +131,7 @@ def test_parts_measure_as_the_whole() -> None:
     cubes, target = clean(), noisy(clean())
     parts = [fine_pixels(cubes[part], target[part], FIELD[part]) for part in (slice(0, 5), slice(5, None))]
     together, whole = Noise.fitted(parts), Noise.measure(cubes, target, FIELD)
-    assert together.as_record() == whole.as_record()
+    assert (together.offset == whole.offset).all() and (together.slope == whole.slope).all()
 
 
 def test_brightness_and_residual_are_of_the_same_pixel() -> None:
@@ -149,8 +148,3 @@ def test_brightness_and_residual_are_of_the_same_pixel() -> None:
 def test_deviation_is_the_root_of_the_line_and_never_negative() -> None:
     found = Noise(np.array([4.0]), np.array([2.0])).deviation(torch.tensor([[[[0.0, 6.0, -5.0]]]]))
     assert torch.allclose(found, torch.tensor([[[[2.0, 4.0, 2.0]]]]))
-
-
-def test_a_record_is_json_and_comes_back() -> None:
-    again = Noise.from_record(json.loads(json.dumps(CAMERA.as_record())))
-    assert (again.offset == OFFSET).all() and (again.slope == SLOPE).all()

@@ -1,0 +1,1 @@
+"""Graded ways to spoil real cubes; :mod:`hseval.degradations.base` says what one is."""

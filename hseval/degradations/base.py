@@ -1,0 +1,63 @@
+"""What a degradation is: a graded way to spoil real cubes, whose dose has a unit.
+
+``hseval qualify`` spoils one half of the real cubes, dose by dose, and watches how every metric reacts. Three kinds:
+one cube to one cube (spectral and spatial), a set to a set (modes dropped, duplicates), and samples that are near-copies
+of training cubes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hseval.cubes import Cube, CubeSet
+
+Kind = Literal["spectral", "spatial", "set", "copies"]
+
+
+class Degradation(Protocol):
+    """What all kinds declare.
+
+    Attributes:
+        name: as typed on the command line, for example ``shift``.
+        summary: one line.
+        kind: which of the three methods below it has.
+        unit: of the dose: ``"nm"``, ``"px"``, ``"% of gain"`` ...
+        doses: at least 8, ascending, above 0, in ``unit``: from hardly anything to gross. 0 would change nothing.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    kind: ClassVar[Kind]
+    unit: ClassVar[str]
+    doses: ClassVar[tuple[float, ...]]
+
+    def unfit(self, data: CubeSet) -> str | None:
+        """Return why it can't be applied to a set (no wavelengths in nm, no such structure ...), or None; from headers."""
+
+
+class CubeDegradation(Degradation, Protocol):
+    """Spoils one cube (kinds ``spectral`` and ``spatial``)."""
+
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[np.float64], rng: np.random.Generator) -> Cube:
+        """Return the cube spoiled; masks and field of view stay, invalid pixels never leak into valid ones.
+
+        The same ``rng`` state at every dose gives the same pattern, only stronger, so that curves are smooth.
+        """
+
+
+class SetDegradation(Degradation, Protocol):
+    """Chooses which cubes of a set are shown, some of them several times (kind ``set``)."""
+
+    def pick(self, features: NDArray[np.float64], dose: float, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return ``n`` indices of rows (0 to n - 1, repeats allowed); ``features`` ``(n, d)`` tell modes apart."""
+
+
+class CopyDegradation(Degradation, Protocol):
+    """Makes a near-copy of a training cube (kind ``copies``); the dose is the % of samples that are replaced by such."""
+
+    def copy(self, cube: Cube, *, wavelengths: NDArray[np.float64], rng: np.random.Generator) -> Cube:
+        """Return the near-copy of a training cube."""

@@ -65,11 +65,6 @@ class Schedule:
         alpha, sigma = self.levels(t)
         return alpha * latents + sigma * noise, alpha * noise - sigma * latents
 
-    def clean(self, noisy: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
-        """Return the ``x_0`` that a velocity stands for: ``alpha_t x_t - sigma_t v``."""
-        alpha, sigma = self.levels(t)
-        return alpha * noisy - sigma * velocity
-
     def weights(self, t: Tensor, gamma: float | None) -> Tensor:
         """Return the loss weights ``min(snr, gamma) / (snr + 1)``, float32 ``(n,)``; 1 for ``gamma`` None.
 

@@ -12,6 +12,7 @@ import torch
 from hseval.cubes import FIELD, TOLERANCE_NM, BoolArray, Cube, CubeSet
 from hseval.errors import HsevalError
 from hseval.seeds import stream
+from hseval_ldm.fill import Extremes
 from hseval_ldm.moments import Moments, Vector
 
 FLOOR = 1e-2  # least deviation of a band, relative to the median band's: a dead band is not blown up to noise
@@ -76,14 +77,16 @@ class Normalisation:
         """Measure the cubes at ``indices``, or ``limit`` of them drawn from the stream (seed, "normalisation").
 
         Raises:
-            HsevalError: cubes of several shapes, no valid pixel, or valid pixels that are all the same.
+            HsevalError: cubes of several shapes, no valid pixel, valid pixels that are all the same, or a fill value.
         """
         shape = _one_shape(data)
         order = stream(seed, "normalisation").permutation(len(indices))[:limit]
-        moments = Moments(shape[0])
+        moments, extremes = Moments(shape[0]), Extremes(len(order))
         for place in sorted(order.tolist()):
             cube = data[indices[place]]
-            moments.add(cube.data[:, valid_pixels(cube)].astype(np.float64))
+            values = cube.data[:, valid_pixels(cube)].astype(np.float64)
+            moments.add(values)
+            extremes.add(cube.id, values)
         where = data.info.location
         if not moments.count:
             told = f"none of {len(order)} cubes has a pixel in its field that is finite in all bands"
@@ -91,6 +94,7 @@ class Normalisation:
         deviation = moments.deviation()
         if not deviation.any():
             raise HsevalError(f"{where}: all valid pixels of {len(order)} cubes have the same values; nothing to learn")
+        extremes.check(data)
         known = data.info.wavelengths_known
         return cls(
             mean=moments.mean,

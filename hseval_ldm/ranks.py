@@ -111,10 +111,6 @@ class Ranks:
         """Return every rank's ``(n, ...)``, one after the other in rank order: ``(size * n, ...)``, no gradient."""
         return tensor.detach() if self.size == 1 else torch.cat(self._parts(tensor))
 
-    def gather_ragged(self, tensor: Tensor) -> Tensor:
-        """Do as :meth:`gather` where the first dimension differs between ranks; it may be 0."""
-        return tensor.detach() if self.size == 1 else torch.cat(self._ragged(tensor))
-
     def barrier(self) -> None:
         """Wait until all ranks are here."""
         self.sum_(torch.zeros(1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,17 @@ def trained(shared: Path) -> Path:
 def run(trained: Path, tmp_path: Path) -> Path:
     """Return a copy of the finished run."""
     return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture
+def threads() -> Callable[[], list[str]]:
+    """Return what lists the prefetching threads that this test began.
+
+    Those of earlier tests, whose stages nobody has thrown away yet, are left out.
+    """
+    others = _prefetching()
+    return lambda: [thread.name for thread in _prefetching() - others]
+
+
+def _prefetching() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("hseval-prefetch")}

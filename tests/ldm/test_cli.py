@@ -305,12 +305,14 @@ def test_a_full_disk_at_the_first_checkpoint(begin: Begin, hseval: Command) -> N
 
 @pytest.mark.parametrize("kmeans", ["every", "first"])
 def test_what_is_not_finite_is_named_and_the_last_good_checkpoint_kept(
-    begin: Begin, tmp_path: Path, kmeans: str
+    begin: Begin, tmp_path: Path, kmeans: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = texture_set(16, size=16, bands=3)
     cubes = base.cubes.copy()
-    # A fill value that no mask tells of, in a cube that this seed has in the third batch. What starts the next epoch,
-    # before the step that is to write a line, meets weights that are not finite: k-means, or the measured noise.
+    # A fill value that the check of the data is made to miss, as it would beyond the cubes that it looks at; in a cube
+    # that this seed has in the third batch. What starts the next epoch, before the step that is to write a line, meets
+    # weights that are not finite: k-means, or the measured noise.
+    monkeypatch.setattr("hseval_ldm.fill.FARTHEST", np.inf)
     cubes[3, :, 8, 8] = 1e20
     absurd = saved(tmp_path / "absurd.h5", base, cubes=cubes)
     given = ("features_steps=0", "log_every=2", "checkpoint_every=2", "score_every=9", f"kmeans={kmeans}")
@@ -319,6 +321,15 @@ def test_what_is_not_finite_is_named_and_the_last_good_checkpoint_kept(
     told = "autoencoder, step 3: loss 'adaptive_weight' (nan) is not finite; the last good checkpoint is "
     refused(done, f"hseval: {told}{last} (step 2); lower ae_lr or adversarial, then --resume")
     assert checkpoint.load(last.parent)[1]["step"] == 2
+
+
+def test_a_fill_value_is_refused_at_once(begin: Begin, tmp_path: Path) -> None:
+    base = texture_set(16, size=16, bands=3)
+    cubes = base.cubes.copy()
+    cubes[:, 1, 6:9] = 1e20
+    filled = saved(tmp_path / "filled.h5", base, cubes=cubes)
+    at_once(begin(data=filled), f"hseval: {filled}: band 1 (677.5 nm) of cube ", " holds 1e+20, the band")
+    assert not begin.out.exists()
 
 
 def test_wavelengths_that_a_set_lacks_can_be_given(begin: Begin, tmp_path: Path, hseval: Command) -> None:

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 
 import pytest
 
 from hseval_ldm.feed import Feed
 
-
-def running() -> set[threading.Thread]:
-    return {t for t in threading.enumerate() if t.name.startswith("hseval-prefetch")}
-
-
-OTHERS: set[threading.Thread] = set()
-
-
-@pytest.fixture(autouse=True)
-def others() -> None:
-    """Leave out the threads of other tests, whose stages nobody has thrown away yet."""
-    OTHERS.clear()
-    OTHERS.update(running())
-
-
-def threads() -> list[str]:
-    return [t.name for t in running() - OTHERS]
+Threads = Callable[[], list[str]]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -43,7 +27,7 @@ def test_going_on_makes_no_item_twice() -> None:
     feed.close()
 
 
-def test_a_jump_and_closing_end_the_threads() -> None:
+def test_a_jump_and_closing_end_the_threads(threads: Threads) -> None:
     feed = Feed(str, 1000, workers=2)
     feed.get(0)
     assert 0 < len(threads()) <= 2
@@ -58,7 +42,7 @@ def test_a_jump_and_closing_end_the_threads() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_is_raised_at_its_step_and_the_feed_goes_on(workers: int) -> None:
+def test_an_error_is_raised_at_its_step_and_the_feed_goes_on(workers: int, threads: Threads) -> None:
     def produce(step: int) -> int:
         if step == 3:
             raise OSError("the disk is gone")

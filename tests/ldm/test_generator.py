@@ -195,6 +195,13 @@ def test_a_run_that_is_not_finished_says_what_is_missing(run: Path, tmp_path: Pa
         sampled(run)
 
 
+def test_a_file_of_a_run_is_no_run(trained: Path, tmp_path: Path, hseval: Command) -> None:
+    file = trained / "diffusion" / "best.safetensors"
+    done = hseval("sample", "ldm", "--checkpoint", file, "-n", 1, "--out", tmp_path / "s.h5")
+    told = f"hseval: {file}: is a file; expected the folder of a run, as hseval train-ldm makes it\n"
+    assert (done.status, done.err) == (2, told) and not (tmp_path / "s.h5").exists()
+
+
 def test_fitting_one_stage_leaves_nothing_to_sample_from_yet(data: Path, tiny: Path, tmp_path: Path) -> None:
     generator = Ldm(LdmOptions(preset=str(tiny), stage="autoencoder", features_steps=0, ae_steps=1))
     generator.fit(open_set(data), tmp_path, device="cpu")

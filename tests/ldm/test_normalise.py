@@ -252,3 +252,51 @@ def test_another_set_has_to_agree_with_what_was_measured(data: ArraySet) -> None
         HsevalError, match="has the masks bright, dark, the checkpoint was trained with bright, dark, fov"
     ):
         found.check(texture_set(2, size=16, bands=4, field=False))
+
+
+def far_out(data: ArraySet, value: float, *, share: float = 0.0, band: int = 2) -> ArraySet:
+    """Return the set with a value in one pixel of cube 3, or in a share of the field of every cube."""
+    cubes = data.cubes.copy()
+    cubes[3, band, 8, 8] = value
+    rows = int(share * 16)
+    cubes[:, band, :rows] = np.where(rows, value, cubes[:, band, :rows])
+    return changed(data, cubes)
+
+
+@pytest.mark.parametrize("fill", [1e20, -1e20, 9.97e36, -3.4e38, 1e8])
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_a_fill_value_is_named_with_its_band_before_training(data: ArraySet, fill: float, share: float) -> None:
+    with pytest.raises(HsevalError) as told:
+        measured(far_out(data, fill, share=share))
+    one_line = str(told.value)
+    assert f"band 2 (753.333 nm) of cube 'cube-0-00{0 if share else 3}' holds {np.float32(fill):.6g}," in one_line
+    assert "write NaN there, or leave such pixels out of the mask 'fov'" in one_line and "\n" not in one_line
+
+
+def test_a_fill_value_in_a_dead_band_is_named_too(data: ArraySet) -> None:
+    cubes = data.cubes.copy()
+    cubes[:, 1] = 0.3
+    with pytest.raises(HsevalError, match=r"band 1 \(601\.667 nm\) of cube 'cube-0-003' holds 1e\+20, the .* 0\.3:"):
+        measured(far_out(changed(data, cubes), 1e20, band=1))
+
+
+def test_a_fill_value_that_is_masked_out_is_none(data: ArraySet) -> None:
+    fov = data.masks["fov"].copy()
+    fov[3, 8, 8] = False
+    masked = changed(data, far_out(data, 1e20).cubes, fov=fov)
+    assert measured(masked).as_record() == measured(changed(data, data.cubes, fov=fov)).as_record()
+    assert measured(far_out(data, np.nan)).as_record() == measured(masked).as_record()
+
+
+@pytest.mark.parametrize("tail", ["lognormal", "cauchy", "hot pixel", "counts of a few photons", "scales far apart"])
+def test_heavy_tails_are_no_fill_values(data: ArraySet, tail: str) -> None:
+    rng = np.random.default_rng(0)
+    shape = data.cubes.shape
+    cubes = {
+        "lognormal": lambda: np.exp(3 * rng.standard_normal(shape)),
+        "cauchy": lambda: rng.standard_cauchy(shape),
+        "hot pixel": lambda: far_out(data, 65535).cubes,
+        "counts of a few photons": lambda: rng.poisson(0.01, shape) * 4000.0,
+        "scales far apart": lambda: data.cubes * np.logspace(-12, 12, 4)[:, None, None],
+    }[tail]()
+    assert np.isfinite(measured(changed(data, cubes.astype(np.float32))).deviation).all()

@@ -6,34 +6,19 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from hseval_ldm.prefetch import prefetched
 
-
-def running() -> set[threading.Thread]:
-    return {t for t in threading.enumerate() if t.name.startswith("hseval-prefetch")}
-
-
-OTHERS: set[threading.Thread] = set()
-
-
-@pytest.fixture(autouse=True)
-def others() -> None:
-    """Leave out the threads of other tests, whose stages nobody has thrown away yet."""
-    OTHERS.clear()
-    OTHERS.update(running())
-
-
-def threads() -> list[str]:
-    return [t.name for t in running() - OTHERS]
+Threads = Callable[[], list[str]]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("depth", [1, 4, 50])
-def test_items_come_in_order_and_once(workers: int, depth: int) -> None:
+def test_items_come_in_order_and_once(workers: int, depth: int, threads: Threads) -> None:
     made: list[int] = []
 
     def produce(step: int) -> int:
@@ -81,7 +66,7 @@ def test_no_more_than_depth_items_are_made_ahead() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_an_exception_comes_in_the_place_of_its_item(workers: int) -> None:
+def test_an_exception_comes_in_the_place_of_its_item(workers: int, threads: Threads) -> None:
     def produce(step: int) -> int:
         if step == 7:
             raise OSError("disk gone")
@@ -95,7 +80,9 @@ def test_an_exception_comes_in_the_place_of_its_item(workers: int) -> None:
     assert not threads()
 
 
-def test_closing_ends_the_thread_and_drops_what_was_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_ends_the_thread_and_drops_what_was_not_begun(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun: list[int] = []
     closing = threading.Event()
     shutdown = ThreadPoolExecutor.shutdown
@@ -119,7 +106,7 @@ def test_closing_ends_the_thread_and_drops_what_was_not_begun(monkeypatch: pytes
     assert max(begun) <= 2
 
 
-def test_dropping_the_generator_ends_its_threads() -> None:
+def test_dropping_the_generator_ends_its_threads(threads: Threads) -> None:
     items = prefetched(str, 0, 1000)
     next(items)
     assert threads()

@@ -31,7 +31,6 @@ def all_calls(ranks: Ranks) -> dict[str, Any]:
         "gather": ranks.gather(mine),
         "turned back": ranks.gather(mine.T),
         "bool": ranks.gather(mine > 2),
-        "ragged": ranks.gather_ragged(mine[: ranks.rank]),
         "share": ranks.share(6),
         "block": list(ranks.block(5)),
     }
@@ -53,7 +52,6 @@ def test_two_ranks() -> None:
         "gather": both,
         "turned back": torch.cat([first.T, first.T + 10]),
         "bool": both > 2,
-        "ragged": first[:1] + 10,
     }
     for rank in (zero, one):
         assert rank.keys() == expected.keys()
@@ -66,7 +64,7 @@ def test_alone_every_call_leaves_the_tensor() -> None:
     mine = torch.arange(6.0).reshape(2, 3)
     for name in ("sum", "mean", "broadcast", "gather"):
         assert torch.equal(done[name], mine), name
-    assert len(done["ragged"]) == 0 and done["share"] == slice(0, 6) and done["block"] == [0, 1, 2, 3, 4]
+    assert done["share"] == slice(0, 6) and done["block"] == [0, 1, 2, 3, 4]
 
 
 def one_fails(ranks: Ranks, failing: int) -> str:

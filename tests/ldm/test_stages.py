@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,21 @@ def test_a_set_that_does_not_fit_in_memory_trains_the_same(tiny: Path, tmp_path:
 
 
 # Options.
+
+
+def test_how_often_is_scored_changes_no_training(tiny: Path, tmp_path: Path) -> None:
+    options = {"stage": "autoencoder", "features_steps": 0, "ae_steps": 6, "disc_start": 0.34}
+    tensors = {}
+    for often in (1, 4):  # every step; once on the way, and at the end
+        (tmp_path / str(often)).mkdir()
+        fitted(BASE, tiny, tmp_path / str(often), score_every=often, **options)
+        tensors[often] = checkpoint.load(tmp_path / str(often) / "autoencoder")[0]
+    scored = {often: sum("psnr" in line for line in lines(tmp_path / str(often), "autoencoder")) for often in tensors}
+    assert scored == {1: 6, 4: 2} and tensors[1].keys() == tensors[4].keys()
+    assert {name.split(".")[0] for name in tensors[1]} >= {"model", "optimizer", "rival", "rival_optimizer"}
+    measured = re.compile(r"(^|\.)(thresholds$|noise_|common_field$)")  # for samples, when scored
+    for name, tensor in tensors[1].items():
+        assert measured.search(name) or torch.equal(tensor, tensors[4][name]), name
 
 
 def test_stage_by_stage_is_the_same_as_all_at_once(trained: Path, data: Path, tiny: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """What a degradation is: a graded way to spoil real cubes, whose dose has a unit.
 
-``hseval qualify`` spoils one half of the real cubes, dose by dose, and watches how every metric reacts. Three kinds:
-one cube to one cube (spectral and spatial), a set to a set (modes dropped, duplicates), and samples that are near-copies
-of training cubes.
+``hseval qualify`` spoils one half of the real cubes, dose by dose, and watches how every metric reacts. Three ways:
+one cube to one cube (spectral and spatial), a set to a set (modes dropped, duplicates), and samples that are
+near-copies of training cubes.
 """
 
 from __future__ import annotations
@@ -36,11 +36,18 @@ class Degradation(Protocol):
     doses: ClassVar[tuple[float, ...]]
 
     def unfit(self, data: CubeSet) -> str | None:
-        """Return why it can't be applied to a set (no wavelengths in nm, no such structure ...), or None; from headers."""
+        """Return why it fits no such set (no wavelengths in nm, no such structure ...), or None; from headers."""
 
 
 class CubeDegradation(Degradation, Protocol):
-    """Spoils one cube (kinds ``spectral`` and ``spatial``)."""
+    """Spoils one cube (kinds ``spectral`` and ``spatial``).
+
+    Attributes:
+        shared: the fault belongs to the sensor and is the same in every cube: ``rng`` starts from the same state for
+            all cubes of a set. Otherwise every cube has a stream of its own.
+    """
+
+    shared: ClassVar[bool]
 
     def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[np.float64], rng: np.random.Generator) -> Cube:
         """Return the cube spoiled; masks and field of view stay, invalid pixels never leak into valid ones.
@@ -53,11 +60,22 @@ class SetDegradation(Degradation, Protocol):
     """Chooses which cubes of a set are shown, some of them several times (kind ``set``)."""
 
     def pick(self, features: NDArray[np.float64], dose: float, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return ``n`` indices of rows (0 to n - 1, repeats allowed); ``features`` ``(n, d)`` tell modes apart."""
+        """Return ``n`` indices of rows (0 to n - 1, repeats allowed); ``features`` ``(n, d)`` tell modes apart.
+
+        Place i names the cube that is shown for cube i. The same ``rng`` state at every dose gives nested picks.
+        """
 
 
 class CopyDegradation(Degradation, Protocol):
-    """Makes a near-copy of a training cube (kind ``copies``); the dose is the % of samples that are replaced by such."""
+    """Makes a near-copy of a training cube (kind ``copies``); the dose is the % of samples that such copies replace."""
 
     def copy(self, cube: Cube, *, wavelengths: NDArray[np.float64], rng: np.random.Generator) -> Cube:
-        """Return the near-copy of a training cube."""
+        """Return the near-copy of a training cube; its masks move along with what they mark."""
+
+
+class FitForAll:
+    """For degradations that any set of cubes can be given to."""
+
+    def unfit(self, data: CubeSet) -> str | None:
+        """Return None."""
+        return None

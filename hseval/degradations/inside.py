@@ -1,0 +1,66 @@
+"""What degradations share: which pixels count, a cube's level, and putting spoiled values where they belong."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.cubes import FIELD, Cube
+from hseval.field import canvas_shape, fill_outside
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hseval.cubes import CubeSet
+
+    Floats = NDArray[np.float32]
+
+
+def valid_pixels(cube: Cube) -> NDArray[np.bool_]:
+    """Return bool ``(y, x)``: inside the field of view, where there is one, and finite in every band."""
+    finite = np.asarray(np.isfinite(cube.data).all(axis=0))
+    return finite & cube.masks[FIELD] if FIELD in cube.masks else finite
+
+
+def zero_outside(cube: Cube, valid: NDArray[np.bool_]) -> Floats:
+    """Return the cube's values, float32 ``(band, y, x)``, 0 where not valid."""
+    return np.where(valid, cube.data, np.float32(0)).astype(np.float32, copy=False)
+
+
+def spoiled(cube: Cube, data: NDArray[Any], valid: NDArray[np.bool_]) -> Cube:
+    """Return the cube with other values, float32, at its valid pixels; the others keep what they held."""
+    return dataclasses.replace(cube, data=np.where(valid, data, cube.data).astype(np.float32, copy=False))
+
+
+def levels(cube: Cube, valid: NDArray[np.bool_]) -> Floats:
+    """Return the median absolute value of each band over valid pixels, ``(band, 1, 1)``; 0 where none is valid."""
+    if not valid.any():
+        return np.zeros((len(cube.data), 1, 1), dtype=np.float32)
+    medians = np.median(np.abs(cube.data[:, valid]), axis=1)
+    return medians.astype(np.float32)[:, None, None]
+
+
+def filled(values: Floats, valid: NDArray[np.bool_], *, margin: int = 0) -> Floats:
+    """Return values ``(band, y, x)`` on a periodic canvas, at least ``margin`` px larger, filled smoothly outside."""
+    import torch
+
+    canvas = canvas_shape(*valid.shape, margin=margin)
+    tensors = torch.from_numpy(values[None]), torch.from_numpy(valid[None])
+    whole: Floats = fill_outside(*tensors, canvas=canvas)[0].numpy()
+    return whole
+
+
+def needs_nm(data: CubeSet) -> str | None:
+    """Return why a set has no spectra to interpolate, or None: wavelengths in nm and 2 bands of different centres."""
+    if not data.info.wavelengths_known:
+        return "needs wavelengths in nm (--wavelengths)"
+    if len(np.unique(data.wavelengths)) < 2:
+        return f"needs at least 2 bands of different wavelengths, found {len(data.wavelengths)}"
+    return None
+
+
+def needs_two_bands(data: CubeSet) -> str | None:
+    """Return why a set has no neighbouring bands, or None."""
+    return None if len(data.wavelengths) >= 2 else "needs at least 2 bands, found 1"

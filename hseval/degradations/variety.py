@@ -1,0 +1,92 @@
+"""Sets that lack variety: modes left out, everything alike, samples that repeat. Every single cube stays real."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from hseval.degradations.base import FitForAll, Kind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Doubles = NDArray[np.float64]
+    Picks = NDArray[np.int64]
+
+
+class ModeDropped(FitForAll):
+    """One end of the leading principal axis is missing."""
+
+    name: ClassVar[str] = "mode-dropped"
+    summary: ClassVar[str] = "cubes at one end of the leading principal axis replaced by others: a mode is missing"
+    kind: ClassVar[Kind] = "set"
+    unit: ClassVar[str] = "% of cubes"
+    doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 70.0)
+
+    def pick(self, features: Doubles, dose: float, rng: np.random.Generator) -> Picks:
+        """Return the rows shown: those at the far end of the axis are replaced by rows drawn from the rest."""
+        end = 1.0 if rng.random() < 0.5 else -1.0
+        return _replaced(np.argsort(end * leading_axis(features), kind="stable"), dose, rng)
+
+
+class Collapse(FitForAll):
+    """All samples come from the neighbourhood of one cube."""
+
+    name: ClassVar[str] = "collapse"
+    summary: ClassVar[str] = "cubes far from one of them replaced by near ones: all samples are few and alike"
+    kind: ClassVar[Kind] = "set"
+    unit: ClassVar[str] = "% of distinct cubes lost"
+    doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 97.0)
+
+    def pick(self, features: Doubles, dose: float, rng: np.random.Generator) -> Picks:
+        """Return the rows shown: the nearest to a row drawn at random, and these again in place of the others."""
+        values = standardised(features)
+        away = ((values - values[rng.integers(len(values))]) ** 2).sum(axis=1)
+        return _replaced(np.argsort(away, kind="stable"), dose, rng)
+
+
+class Duplicates(FitForAll):
+    """Samples that repeat others."""
+
+    name: ClassVar[str] = "duplicates"
+    summary: ClassVar[str] = "samples that repeat others, drawn at random"
+    kind: ClassVar[Kind] = "set"
+    unit: ClassVar[str] = "% of samples"
+    doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 95.0)
+
+    def pick(self, features: Doubles, dose: float, rng: np.random.Generator) -> Picks:
+        """Return the rows shown: some, drawn at random, are replaced by rows drawn from the rest."""
+        return _replaced(rng.permutation(len(features)), dose, rng)
+
+
+def leading_axis(features: Doubles) -> Doubles:
+    """Return each row's coordinate along the leading principal axis of the standardised features, ``(n,)``."""
+    values = standardised(features)
+    _, vectors = np.linalg.eigh(values @ values.T)
+    leading: Doubles = vectors[:, -1]
+    return leading
+
+
+def standardised(features: Doubles) -> Doubles:
+    """Return features with mean 0 and deviation 1 in each column; constant columns become 0."""
+    centred = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0)
+    spread = centred.std(axis=0)
+    varies = spread > 1e-12 * np.abs(features).max()
+    scaled: Doubles = np.divide(centred, spread, out=np.zeros_like(centred), where=varies)
+    return scaled
+
+
+def _replaced(order: NDArray[np.int64], dose: float, rng: np.random.Generator) -> Picks:
+    """Replace the last ``dose`` % of rows in an order by rows drawn evenly from the others; at least one stays.
+
+    Every row has its own draw, scaled to the number of rows that are left: more dose moves replacements a little and
+    draws none anew. Draws are stratified, so that the rows that are left repeat about equally often.
+    """
+    count = len(order)
+    lost = min(round(dose / 100 * count), count - 1)
+    left = count - lost
+    places = (rng.permutation(count) + rng.random(count)) / count  # one in each n-th of 0 to 1, in random order
+    picks = np.arange(count, dtype=np.int64)
+    picks[order[left:]] = order[(places[left:] * left).astype(np.int64)]
+    return picks

@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 SIZE := 96
 
-.PHONY: install demo ldm-demo ldm-tables test test-slow lint bench bench-gpu clean
+.PHONY: install demo ldm-demo ldm-tables qualify test test-slow lint bench bench-gpu clean
 
 install: $(INSTALLED)
 
@@ -39,6 +39,10 @@ ldm-tables: $(INSTALLED)
 	$(BIN)/python benchmarks/ldm_autoencoder.py --out $(DEMO)/ldm-autoencoder
 	$(BIN)/python benchmarks/ldm_steps.py --checkpoint $(DEMO)/ldm/run
 	$(BIN)/python benchmarks/ldm.py --checkpoint $(DEMO)/ldm/run
+
+# What every metric sees: the tables and pictures in docs/qualify.md, on the phantom and on both parts of Indian Pines.
+qualify: $(INSTALLED)
+	$(BIN)/python benchmarks/qualify.py
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from hseval.cubes import ArraySet, Cube, CubeSet
     from hseval.evaluate import score
     from hseval.open import open_set
+    from hseval.qualifying.report import QualifyReport, load_qualify
+    from hseval.qualifying.run import qualify
     from hseval.report import Report, Score, load_report
     from hseval.rows import Rows
 
@@ -25,17 +27,20 @@ _LAZY = {
     "ArraySet": "hseval.cubes",
     "Cube": "hseval.cubes",
     "CubeSet": "hseval.cubes",
+    "QualifyReport": "hseval.qualifying.report",
     "Report": "hseval.report",
     "Rows": "hseval.rows",
     "Score": "hseval.report",
+    "load_qualify": "hseval.qualifying.report",
     "load_report": "hseval.report",
     "open_set": "hseval.open",
+    "qualify": "hseval.qualifying.run",
     "score": "hseval.evaluate",
 }
 
 __all__ = [
-    "ArraySet", "Cube", "CubeSet", "HsevalError", "Needs", "NotComputable", "Report", "Rows", "Sample", "Score",
-    "ScoreParts", "hookimpl", "load_report", "open_set", "option", "score",
+    "ArraySet", "Cube", "CubeSet", "HsevalError", "Needs", "NotComputable", "QualifyReport", "Report", "Rows", "Sample",
+    "Score", "ScoreParts", "hookimpl", "load_qualify", "load_report", "open_set", "option", "qualify", "score",
 ]  # fmt: skip
 
 

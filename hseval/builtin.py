@@ -23,24 +23,54 @@ def hseval_readers() -> Sequence[type[Any]]:
 @hookimpl
 def hseval_extractors() -> Sequence[type[Any]]:
     """What describes cubes."""
+    from hseval.extractors.encoder import Encoder
     from hseval.extractors.maps import Maps
+    from hseval.extractors.noise_level import NoiseLevel
+    from hseval.extractors.power import Power
     from hseval.extractors.scattering import Scattering
     from hseval.extractors.spectra import Spectra
+    from hseval.extractors.statistics import Statistics
     from hseval.extractors.torchvision import Torchvision
     from hseval.extractors.values import Values
+    from hseval.views import SpatialView, SpectralView
 
-    return [Scattering, Torchvision, Spectra, Maps, Values]
+    return [
+        *(Scattering, Encoder, Torchvision, Statistics),
+        *(Spectra, Maps, Values, Power, NoiseLevel, SpectralView, SpatialView),
+    ]
 
 
 @hookimpl
 def hseval_metrics() -> Sequence[type[Any]]:
     """The four scores."""
     from hseval.metrics.authenticity import Authenticity
+    from hseval.metrics.band_covariance import BandCovariance
     from hseval.metrics.fid import Fid
+    from hseval.metrics.fid_views import FidSpatial, FidSpectral
+    from hseval.metrics.kid import Kid
+    from hseval.metrics.membership import Membership
     from hseval.metrics.ms_ssim import MsSsim
+    from hseval.metrics.plausibility import Plausibility
+    from hseval.metrics.power_spectrum import PowerSpectrum
+    from hseval.metrics.prdc import PrecisionRecall
+    from hseval.metrics.spectral_angle import SpectralAngle
     from hseval.metrics.spectral_kl import SpectralKL
+    from hseval.metrics.vendi import Vendi
 
-    return [Fid, SpectralKL, MsSsim, Authenticity]
+    return [
+        *(Kid, PrecisionRecall, Vendi, Membership),
+        *(SpectralAngle, BandCovariance, PowerSpectrum, Plausibility, FidSpectral, FidSpatial),
+        *(Fid, SpectralKL, MsSsim, Authenticity),
+    ]
+
+
+@hookimpl
+def hseval_segmenters() -> Sequence[type[Any]]:
+    """What finds structures."""
+    from hseval.segmenters.pixels import Pixels
+    from hseval.segmenters.unet import UNetSegmenter
+
+    return [Pixels, UNetSegmenter]
 
 
 @hookimpl
@@ -64,11 +94,13 @@ def hseval_renderers() -> Sequence[type[Any]]:
 def hseval_commands(cli: click.Group) -> None:
     """One file a command; none imports more than click before it runs."""
     from hseval.cli.cache import cache
+    from hseval.cli.fit_extractor import fit_extractor
     from hseval.cli.info import info
     from hseval.cli.plugins import plugins_command
+    from hseval.cli.qualify import qualify
     from hseval.cli.sample import sample
     from hseval.cli.score import score
     from hseval.cli.train import train
 
-    for command in (score, info, train, sample, plugins_command, cache):
+    for command in (score, qualify, info, train, fit_extractor, sample, plugins_command, cache):
         cli.add_command(command)

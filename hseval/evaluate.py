@@ -14,6 +14,7 @@ from hseval.cubes import FIELD, CubeSet
 from hseval.describe import Description, describe
 from hseval.describer import Chosen, Plan
 from hseval.errors import HsevalError, first_line, nearest
+from hseval.many import judged_together
 from hseval.notes import set_notes, shared_notes
 from hseval.options import build_options, options_class
 from hseval.plugins import plugins
@@ -21,16 +22,21 @@ from hseval.provenance import provenance
 from hseval.report import Report
 from hseval.run import Described, Progress, Run
 from hseval.seeds import stream
+from hseval.segmenting import Masked, choose, masked_sets, plain_plan
 from hseval.sets import Sets, Source, common_field, open_sets, quick_subset, shared, without
+from hseval.views import with_inside
 from hseval.wavelengths import ResampledSet
+from hseval.where import where
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from hseval.hookspecs import Metric
+    from hseval.segmentjobs import Choice
 
 DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
+ALL = "all"  # in place of a metric's name: every one
 QUICK_CUBES, QUICK_PAIRS = 64, 112
 RESAMPLED = "interpolated bands are smoother than the reference's: metrics that see noise may tell them from real"
 
@@ -44,6 +50,7 @@ def score(
     train: Source | None = None,
     metrics: Sequence[str] | None = None,
     extractor: str | None = None,
+    segmenter: str | None = None,
     seed: int = 0,
     device: str | None = None,
     options: Settings | None = None,
@@ -64,8 +71,10 @@ def score(
         samples: the generated set: a path, a CubeSet or an array ``(n, band, y, x)``.
         ref: real cubes that the generator has not seen.
         train: the real cubes that the generator was fitted on; never replaced by ``ref``.
-        metrics: names; None: the default four.
+        metrics: names, or ``all``; None: the default four.
         extractor: in place of every metric's default feature extractor.
+        segmenter: whose masks structures are told by, in all sets; ``none``: the sets' own. None: a segmenter where the
+            samples lack masks that the reference has.
         seed: one seed; every consumer derives its own stream from it.
         device: ``"cpu"``, ``"cuda"`` ...; None: CUDA where torch sees it.
         options: plugin name -> option -> value.
@@ -86,16 +95,19 @@ def score(
     settings = {name: dict(values) for name, values in (options or {}).items()}
     chosen = build_metrics(metrics, extractor=extractor, settings=settings, quick=quick)
     device = _device(device)
-    extractors = _build_extractors(chosen, settings, device)
-    if extractor is not None and extractor not in extractors:
+    extractors = _build_extractors(chosen, settings, device, extractor)
+    if extractor not in {None, *extractors, *(each.options.get("extractor") for each in extractors.values())}:
         raise HsevalError(f"--extractor {extractor}: none of the metrics asked for uses a feature extractor")
     sets = open_sets(samples, ref, train, layout=layout, wavelengths=wavelengths, resample=resample)
     if not sets.reference.info.wavelengths_known:
         extractors = {name: each for name, each in extractors.items() if not each.needs_nm}
+    choice = choose(segmenter, sets, extractors, settings, device)
     with Cache(default_path() if cache else None) as rows:
         run = Run(rows, connect() if ranks else Comm(), seed, device, workers, batch_size, quick, verify, progress)
-        described, notes = _describe_sets(sets, chosen, extractors, run)
+        described, notes, masked = _describe_sets(sets, chosen, extractors, run, choice)
         scores = [score_of(metric, described, run) for metric in chosen]
+        scores = masked.told(scores, chosen, run) if masked is not None else scores
+        scores = judged_together(scores)
         notes.extend([rows.trouble] if rows.trouble else [])
     told = provenance(
         sets={role: (cubes, getattr(described, role)) for role, cubes in described.sets.named()},
@@ -103,6 +115,7 @@ def score(
             "seed": seed,
             "metrics": [metric.name for metric in chosen],
             "extractor": extractor,
+            "segmenter": segmenter,
             "options": settings,
             "device": device,
             "batch_size": batch_size,
@@ -113,8 +126,10 @@ def score(
         },
         metrics=chosen,
         extractors=[each.build() for each in extractors.values()],
+        segmenter=masked.about.choice.build() if masked is not None else None,
     )
     notes.extend([RESAMPLED] if _resampled(sets) else [])
+    notes.extend(where(Report(tuple(scores), (), told)))
     return Report(tuple(scores), tuple(notes), told)
 
 
@@ -125,13 +140,15 @@ def _resampled(sets: Sets) -> bool:
 def build_metrics(
     names: Sequence[str] | None, *, extractor: str | None, settings: dict[str, dict[str, Any]], quick: bool = False
 ) -> list[Metric]:
-    """Return the metrics asked for, built with their options.
+    """Return the metrics asked for (``all``: every one), built with their options.
 
     Raises:
         HsevalError: an unknown metric, extractor or option, with the nearest name.
     """
     registry = plugins()
-    wanted = list(dict.fromkeys(names if names is not None else DEFAULT_METRICS))
+    asked = names if names is not None else DEFAULT_METRICS
+    every = {ALL: registry.names("metric")}
+    wanted = list(dict.fromkeys(name for each in asked for name in every.get(each, (each,))))
     if not wanted:
         raise HsevalError(f"no metric was asked for{nearest('', registry.names('metric'))}")
     if extractor is not None:
@@ -163,10 +180,10 @@ def _check_metric_needs(metric: Metric) -> None:
 def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse an option of no plugin, or with a wrong value, whether its plugin is used this time or not."""
     registry = plugins()
-    kinds = {name: kind for kind in ("extractor", "metric") for name in registry.names(kind)}
+    kinds = {name: kind for kind in ("segmenter", "extractor", "metric") for name in registry.names(kind)}
     for name, values in settings.items():
         if name not in kinds:
-            raise HsevalError(f"--set {name}: no metric or extractor is called {name!r}{nearest(name, kinds)}")
+            raise HsevalError(f"--set {name}: no metric, extractor or segmenter has that name{nearest(name, kinds)}")
         build_options(registry.find(kinds[name], name), values, owner=f"{kinds[name]} {name!r}")
 
 
@@ -189,32 +206,45 @@ def _device(device: str | None) -> str:
     return device
 
 
-def _build_extractors(metrics: Sequence[Metric], settings: Settings, device: str) -> dict[str, Chosen]:
+def _build_extractors(
+    metrics: Sequence[Metric], settings: Settings, device: str, extractor: str | None = None
+) -> dict[str, Chosen]:
     """Return the extractors that some metric needs; each is built once here, so that a bad option shows now."""
     names = sorted({name for metric in metrics for name in metric.needs.rows})
-    chosen = {name: Chosen(name, settings.get(name, {}), device) for name in names}
+    chosen = {name: Chosen(name, with_inside(name, settings, extractor=extractor), device) for name in names}
     for each in chosen.values():
         each.build()
     return chosen
 
 
 def _describe_sets(
-    sets: Sets, metrics: Sequence[Metric], extractors: Mapping[str, Chosen], run: Run
-) -> tuple[Described, list[str]]:
+    sets: Sets, metrics: Sequence[Metric], extractors: Mapping[str, Chosen], run: Run, choice: Choice | None = None
+) -> tuple[Described, list[str], Masked | None]:
     field, field_note = common_field(sets)
     plans = {role: _plan(cubes, field) for role, cubes in sets.named()}
     seen, whole = (_quick(sets, plans, run) if run.quick else (sets, None))
     found: dict[str, Description] = {}
     for role, cubes in seen.named():
         needed = [name for name in extractors if role != "train" or _for_train(name, metrics)]
-        plan = dataclasses.replace(plans[role], extractors=tuple(extractors[name] for name in needed))
-        found[role] = _describe(cubes, plan, run, what=role)
+        plans[role] = dataclasses.replace(plans[role], extractors=tuple(extractors[name] for name in needed))
+        found[role] = _describe(cubes, plain_plan(choice, seen, plans[role]), run, what=role)
     told = whole or found
     notes = set_notes(sets, found, told, quick=QUICK_CUBES if run.quick else None)
     notes.extend([field_note] if field_note else [])
     notes.extend(shared_notes(told))
+    described = _settled(seen, plans, found)
+    if choice is None:
+        return described, notes, None
+    masked = masked_sets(choice, described, found, run, _describe)
+    if isinstance(masked, str):  # nobody asked for a segmenter, and none can be fitted
+        as_they_come = _describe_sets(sets, metrics, extractors, run)
+        return as_they_come[0], [*as_they_come[1], masked], None
+    return _settled(seen, plans, masked.found), [*notes, *masked.about.notes()], masked
+
+
+def _settled(sets: Sets, plans: Mapping[str, Plan], found: Mapping[str, Description]) -> Described:
     reference, held_out = _held_out(found)
-    return Described(seen, plans, found["samples"], reference, found.get("train"), held_out), notes
+    return Described(sets, plans, found["samples"], reference, found.get("train"), held_out)
 
 
 def _plan(cubes: CubeSet, field: NDArray[np.bool_] | None) -> Plan:

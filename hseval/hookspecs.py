@@ -97,10 +97,18 @@ class Needs:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreParts:
-    """What ``compare`` returns where a bare float is not enough: the headline and its details."""
+    """What ``compare`` returns where a bare float is not enough.
+
+    Attributes:
+        value: the headline.
+        details: what stands behind it, by name.
+        signed: where the headline is the absolute value of a difference: the difference. Its interval is then that
+            of an absolute value, which has a corner at 0.
+    """
 
     value: float
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    signed: float | None = None
 
 
 class Metric(Protocol):
@@ -135,16 +143,27 @@ class Metric(Protocol):
 
 
 class Segmenter(Protocol):
-    """Finds structures in cubes that come without masks."""
+    """Finds structures in cubes that come without masks.
+
+    A class names itself as an extractor does (``version`` is raised whenever the same cubes give other masks).
+    Cubes come as extractors get them: cropped to the field of view's bounding box, invalid pixels NaN in every band.
+    What was fitted travels to worker processes by pickling. Optional: ``fingerprint()`` returns what else decides the
+    masks; ``device`` is set by the core before ``fit``; ``state() -> Mapping[str, NDArray]`` and
+    ``restore(state, structures)`` let the core keep a fitted segmenter in its cache, as arrays.
+    """
 
     name: ClassVar[str]
+    version: ClassVar[str]
     summary: ClassVar[str]
 
     def fit(self, data: CubeSet) -> None:
-        """Learn from cubes that have masks."""
+        """Learn every structure of ``data`` but ``fov``; a cube without a mask has none of that structure.
 
-    def segment(self, cubes: NDArray[Any], *, wavelengths: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        """Return bool ``(n, y, x)`` by structure."""
+        The cubes come in the order of their content and may differ in shape. The same cubes give the same segmenter.
+        """
+
+    def segment(self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any]) -> Mapping[str, NDArray[np.bool_]]:
+        """Return bool ``(n, y, x)`` by structure, for every structure it was fitted on; mask i by cube i alone."""
 
 
 class Sample(NamedTuple):

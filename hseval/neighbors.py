@@ -30,6 +30,7 @@ SPARE = 1  # candidates beyond k that are compared in float64
 WIDER = 8  # times more candidates, where these do not settle a query
 MOST = 2048  # candidates that FAISS gives on a GPU; where more are needed, all rows are compared in float64
 BLOCK_BYTES = 64 << 20  # of any temporary array
+FEW = 32  # queries that are searched one by one in less time than padded ones
 UNIT = 2.0**-24  # unit roundoff of float32
 
 
@@ -82,6 +83,41 @@ class Neighbors:
             squared[rows], found[rows] = self._search(queries[rows], k, wanted, barred)
         return np.sqrt(squared), found
 
+    def kth(self, queries: NDArray[Any], k: int, *, exclude: NDArray[Any] | None = None) -> Floats:
+        """Return the distance ``(n,)`` to the k-th nearest row alone: the last column that :meth:`nearest` gives.
+
+        Where float32 leaves no doubt which row that is, it is the only one that is compared in float64.
+        """
+        wanted = k + SPARE + (exclude is not None)
+        exclude = None if exclude is None else np.asarray(exclude)
+        if self.approximate or self._candidates(wanted) != wanted:
+            return self.nearest(queries, k=k, exclude=exclude)[0][:, -1]
+        squared, unsure = np.empty(len(queries)), np.zeros(len(queries), dtype=bool)
+        for rows in _blocks(len(queries), self.base.shape[1] * 64):
+            squared[rows], unsure[rows] = self._kth_block(queries[rows], k, wanted, _at(exclude, rows))
+        again = np.flatnonzero(unsure)
+        if len(again):
+            squared[again] = self.nearest(queries[again], k=k, exclude=_at(exclude, again))[0][:, -1] ** 2
+        return np.sqrt(squared)
+
+    def _kth_block(
+        self, queries: NDArray[Any], k: int, wanted: int, barred: NDArray[Any] | None
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return squared distances to the k-th nearest, and which of them more candidates could change."""
+        centred = self._centred(queries)
+        rough, candidates = self._rough(centred, wanted)
+        if barred is not None:
+            kept = np.argsort(candidates == barred[:, None], axis=1, kind="stable")[:, :-1]
+            rough, candidates = (np.take_along_axis(each, kept, axis=1) for each in (rough, candidates))
+        error = self._rounding(centred)
+        difference = self.base[candidates[:, k - 1]].astype(np.float64, copy=False) - queries
+        squared: Floats = np.einsum("nd,nd->n", difference, difference)
+        # Which row it is stands firm where both of its neighbours in order are further off than rounding reaches.
+        close = np.diff(rough[:, max(k - 2, 0) :], axis=1).min(axis=1) <= 2 * error
+        ranked, _ = _ranked(queries[close], self.base, candidates[close], k, None)
+        squared[close] = ranked[:, -1]
+        return squared, close & (squared >= rough[:, -1] - error)
+
     def screen(self, queries: NDArray[Any], *, exclude: NDArray[Any] | None = None) -> tuple[Floats, Floats]:
         """Bound the squared distance to the nearest row without the float64 steps: cheap, for sifting queries.
 
@@ -93,7 +129,7 @@ class Neighbors:
             ``(n,)`` squared distances by float32, and by how much each of them can be off.
         """
         centred = self._centred(queries)
-        squared, found = self._index.search(centred, min(1 + (exclude is not None), len(self.base)))
+        squared, found = self._rough(centred, min(1 + (exclude is not None), len(self.base)))
         if exclude is not None:
             squared = np.where(found[:, :1] == np.asarray(exclude)[:, None], squared[:, 1:], squared)
         return squared[:, 0].astype(np.float64), self._rounding(centred)
@@ -108,7 +144,7 @@ class Neighbors:
             everything = np.broadcast_to(np.arange(wanted), (len(queries), wanted))
             return _ranked(queries, self.base, everything, k, barred)
         centred = self._centred(queries)
-        rough, candidates = self._index.search(centred, wanted)
+        rough, candidates = self._rough(centred, wanted)
         squared, found = _ranked(queries, self.base, candidates, k, barred)
         if self.approximate:
             return squared, found
@@ -116,8 +152,23 @@ class Neighbors:
         more = self._candidates(WIDER * wanted)
         for block in _blocks(len(unsure), more * 32):
             rows = unsure[block]
-            squared[rows], found[rows] = self._search(queries[rows], k, more, None if barred is None else barred[rows])
+            squared[rows], found[rows] = self._search(queries[rows], k, more, _at(barred, rows))
         return squared, found
+
+    def _rough(self, centred: NDArray[np.float32], wanted: int) -> tuple[NDArray[np.float32], Positions]:
+        """Return FAISS's candidates: squared distances in float32 ``(n, wanted)``, and rows.
+
+        Where queries x width is below a bound, FAISS takes queries one by one; padded beyond it, some dozens of them
+        take an eighth of the time.
+        """
+        import faiss
+
+        short = faiss.cvar.distance_compute_blas_threshold // centred.shape[1] + 1 - len(centred)
+        queries = centred
+        if len(centred) >= FEW and short > 0:
+            queries = np.concatenate([centred, np.zeros((short, centred.shape[1]), np.float32)])
+        squared, found = self._index.search(queries, wanted)
+        return squared[: len(centred)], found[: len(centred)]
 
     def _rounding(self, centred: NDArray[np.float32]) -> Floats:
         lengths = np.sqrt(np.einsum("nd,nd->n", centred, centred, dtype=np.float64))
@@ -157,6 +208,10 @@ def nearest(
         raise HsevalError(f"neighbours: exclude_self, but {len(queries)} queries and a base of {len(base)} rows")
     own = np.arange(len(queries)) if exclude_self else None
     return Neighbors(base, index=index).nearest(queries, k=k, exclude=own)
+
+
+def _at(barred: NDArray[Any] | None, rows: Any) -> NDArray[Any] | None:
+    return None if barred is None else barred[rows]
 
 
 def rounding_bound(lengths: Floats, reach: float, width: int) -> Floats:

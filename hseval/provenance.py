@@ -25,8 +25,10 @@ def provenance(
     settings: Mapping[str, Any],
     metrics: Sequence[Any],
     extractors: Sequence[Any],
+    segmenter: Any = None,
 ) -> dict[str, Any]:
     """Return versions, options, seed, content hashes, command line, machine and time."""
+    more = {} if segmenter is None else {"segmenter": _described("segmenter", segmenter)}
     return {
         "hseval": __version__,
         "python": platform.python_version(),
@@ -37,6 +39,7 @@ def provenance(
         "settings": dict(settings),
         "metrics": {metric.name: _described("metric", metric) for metric in metrics},
         "extractors": {extractor.name: _described("extractor", extractor) for extractor in extractors},
+        **more,
         "sets": {role: _described_set(cubes, found) for role, (cubes, found) in sets.items()},
     }
 

@@ -25,7 +25,7 @@ class Score:
         name: the metric's name.
         value: mean over disjoint splits at ``n`` cubes a side; None: not computed, ``verdict`` says why.
         floor: the same between two real sets of the same size; None: there are too few real cubes.
-        interval: 95 % interval of ``value``, or None where no measured method covers the metric.
+        interval: 95 % interval of what ``value`` estimates; None: ``details["no_interval"]`` says why there is none.
         better: which way is better; ``"floor"``: best is nearest the floor.
         verdict: one plain phrase.
         n: cubes a side behind ``value`` and ``floor``.

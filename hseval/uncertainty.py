@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,17 +31,51 @@ def splits(
 ) -> list[Split]:
     """Return seeded splits at ``m = min(n_samples, n_ref // 2)`` cubes a side; no group is on both sides.
 
+    They come in complementary pairs: what is ``real`` in one is ``held`` in the other, so that every real cube weighs
+    the same in their mean. What has been drawn least comes first, which spreads the splits over sets larger than m.
+    The reference's halves depend on the reference, m and ``rng`` alone, so that two sets of samples meet the same ones.
     With groups of unequal size m is what whole groups leave. Empty where the reference can't be halved.
     """
+    real_rng, fake_rng = rng.spawn(2)
+    reals, fakes = Dealer(real_groups, real_rng), Dealer(fake_groups, fake_rng)
+    wanted = min(len(real_groups) // 2, len(fake_groups))
     found = []
-    for _ in range(repeats):
-        one, other = _halves(real_groups, rng)
-        size = min(len(one), len(other), len(fake_groups))
-        found.append((one, other, _whole_groups(fake_groups, rng), size))
-    smallest = min((size for *_, size in found), default=0)
+    for _ in range(-(-repeats // 2)):
+        one, other = reals.deal(2, wanted)
+        for real, held in ((one, other), (other, one)):
+            found.append((real, held, fakes.deal(1, wanted)[0]))
+    smallest = min((min(map(len, each)) for each in found), default=0)
     if smallest < MINIMUM:
         return []
-    return [Split(one[:smallest], other[:smallest], fake[:smallest]) for one, other, fake, _ in found]
+    return [Split(*(side[:smallest] for side in each)) for each in found[:repeats]]
+
+
+class Dealer:
+    """Deals whole groups again and again, those first that were dealt least.
+
+    Args:
+        groups: ``(n,)``; their order has to come from their cubes (rows are sorted by content), not from their names.
+        rng: decides between groups that were dealt as often.
+    """
+
+    def __init__(self, groups: NDArray[Any], rng: np.random.Generator) -> None:
+        _, inverse = np.unique(groups, return_inverse=True)
+        found = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+        self.members = sorted(found, key=lambda each: int(each[0]))
+        self.dealt = np.zeros(len(self.members))
+        self.rng = rng
+
+    def deal(self, sides: int, wanted: int) -> list[NDArray[np.int64]]:
+        """Return that many disjoint sides, each group on the side that is smaller, until all have ``wanted`` rows."""
+        found: list[list[int]] = [[] for _ in range(sides)]
+        order = self.rng.permutation(len(self.members))
+        for group in order[np.argsort(self.dealt[order], kind="stable")]:
+            smallest = min(found, key=len)
+            if len(smallest) >= wanted:
+                break
+            smallest.extend(self.members[group].tolist())
+            self.dealt[group] += 1
+        return [np.array(side, dtype=np.int64) for side in found]
 
 
 def spread(values: Sequence[float]) -> float:
@@ -61,12 +95,16 @@ def verdict(values: Sequence[float], floors: Sequence[float], better: Better) ->
     joint = float(np.hypot(spread(floors), spread(values)))
     # Rounding alone must not tell two numbers apart where nothing varies (a duplicated set, say).
     resolution = 1e-9 * max(abs(float(np.mean(values))), abs(float(np.mean(floors))), 1e-300)
-    apart = min(values) > max(floors) or max(values) < min(floors)
-    if abs(excess) <= resolution or (abs(excess) <= TOLD * joint and not apart):
+    if abs(excess) <= resolution or (abs(excess) <= TOLD * joint and not apart(values, floors)):
         return "like real"
     if better == "floor":
         return "too high" if excess > 0 else "too low"
     return "worse than real" if (excess > 0) == (better == "lower") else "closer than real"
+
+
+def apart(values: Sequence[float], floors: Sequence[float]) -> bool:
+    """Return whether every split's value lies beyond every split's floor."""
+    return min(values) > max(floors) or max(values) < min(floors)
 
 
 def mean_details(details: Sequence[Any]) -> Any:
@@ -83,26 +121,3 @@ def mean_details(details: Sequence[Any]) -> Any:
     except (TypeError, ValueError):
         return None
     return stacked.mean(axis=0).tolist()
-
-
-def _halves(groups: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Deal whole groups, in random order, each to the smaller side."""
-    sides: tuple[list[int], list[int]] = ([], [])
-    for members in _shuffled(groups, rng):
-        (sides[0] if len(sides[0]) <= len(sides[1]) else sides[1]).extend(members)
-    return np.array(sides[0], dtype=np.int64), np.array(sides[1], dtype=np.int64)
-
-
-def _whole_groups(groups: NDArray[Any], rng: np.random.Generator) -> NDArray[np.int64]:
-    return np.array([i for members in _shuffled(groups, rng) for i in members], dtype=np.int64)
-
-
-def _shuffled(groups: NDArray[Any], rng: np.random.Generator) -> Iterator[list[int]]:
-    names, inverse = np.unique(groups, return_inverse=True)
-    members: list[list[int]] = [[] for _ in names]
-    for i, group in enumerate(inverse):
-        members[group].append(i)
-    # The order of groups has to come from their cubes (rows are sorted by content), not from their names.
-    members.sort(key=lambda each: each[0])
-    for place in rng.permutation(len(members)):
-        yield members[place]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy.ndimage import gaussian_filter, rotate
 from hseval.cubes import Cube
 from hseval.errors import NotComputable
 from hseval.extractors.maps import Maps, area_average
-from hseval.metrics.authenticity import Authenticity, authentic_share, copy_share, copy_threshold
+from hseval.metrics.authenticity import Authenticity
 from hseval.metrics.copies import (
     PLACEMENTS,
     common_details,
@@ -23,6 +24,7 @@ from hseval.metrics.copies import (
     vectors,
     without_rim,
 )
+from hseval.metrics.data_copying import authentic_share, copy_share, copy_threshold
 from hseval.neighbors import Neighbors
 from hseval.prepare import prepare
 from hseval.rows import Rows
@@ -130,6 +132,43 @@ def test_planted_copies_make_up_the_share_that_is_reported() -> None:
     assert below[49:].all()
     assert parts.value == below.mean() >= 11 / 60
     assert parts.details["nearest_pairs"][0]["distance"] < 1e-4
+
+
+def test_copies_show_in_the_tests_of_copying_and_honest_samples_do_not() -> None:
+    held, train = rows_of(HELD_MAPS), rows_of(TRAIN_MAPS)
+    samples = {"honest": FRESH_MAPS, "a tenth copied": np.concatenate([FRESH_MAPS[:54], TRAIN_MAPS[:6]])}
+    samples["memorised"] = TRAIN_MAPS
+    found = {
+        name: Authenticity().compare(real=held, fake=rows_of(maps), train=train, rng=RNG).details
+        for name, maps in samples.items()
+    }
+    assert found["honest"]["copying"]["p"] > 0.05 < found["honest"]["calibrated"]["p"]
+    assert found["a tenth copied"]["calibrated"]["below_all_held_out"] >= 6
+    assert found["a tenth copied"]["calibrated"]["p"] < 0.01
+    assert found["memorised"]["copying"]["p"] < 1e-9
+    assert found["memorised"]["copying"]["c_t"] < -4
+    assert found["memorised"]["calibrated"]["samples"] < 1e-4
+
+
+def test_the_calibrated_distance_is_relative_to_the_training_cubes_around() -> None:
+    real, fake, train = rows_of(HELD_MAPS[:2]), rows_of(FRESH_MAPS[:3]), rows_of(TRAIN_MAPS)
+    _, fake, _ = Authenticity().relate(real=real, fake=fake, train=train)
+    base = vectors(particular(TRAIN_MAPS)).astype(np.float64)
+    for i in range(3):
+        place = PLACEMENTS[fake["authenticity/placement"][i]]
+        turned = oriented(particular(FRESH_MAPS[i : i + 1])[0], place.turns, place.mirrored)
+        gaps = np.sqrt(((base - vectors(shifted(turned, place.down, place.right))) ** 2).sum(axis=1))  # 40 training cubes are fewer than 50: all of them count
+        assert fake["authenticity/calibrated"][i] == pytest.approx(gaps.min() / gaps.mean(), rel=1e-6)
+
+
+def test_p_values_are_of_one_cube_a_group() -> None:
+    held, train = rows_of(HELD_MAPS), rows_of(TRAIN_MAPS)
+    grouped = dataclasses.replace(held, groups=np.array([str(i // 50) for i in range(100)]))
+    copies = rows_of(TRAIN_MAPS)
+    one, other = (Authenticity().compare(real=real, fake=copies, train=train, rng=RNG) for real in (held, grouped))
+    assert one.value == other.value == 1
+    assert one.details["calibrated"]["p"] < 1e-6
+    assert other.details["calibrated"]["p"] == pytest.approx(2 / (42 * 41))  # all 40 samples before 2 held-out cubes
 
 
 def test_the_nearest_pairs_name_both_cubes_and_how_they_fit() -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hseval.errors import NotComputable
 from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.fid import FLOOR, Fid, scale_of, standardised
+from hseval.metrics.features import FLOOR, scale_of, standardised
+from hseval.metrics.fid import Fid
 from hseval.metrics.frechet import frechet_distance
 from hseval.rows import Rows
 from hseval.testing import check_metric
@@ -71,7 +72,7 @@ def test_related_splits_share_the_full_reference_scale() -> None:
     )
     assert compare(whole.take(half), samples.take(half), metric).value == pytest.approx(expected, rel=1e-9)
     assert compare(real.take(half), fake.take(half)).value != pytest.approx(expected, rel=1e-3)
-    assert "fid/scattering" in train.columns
+    assert "standardised/scattering" in train.columns
     assert metric.relate(real=real, fake=fake, train=None)[2] is None
 
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from hseval.errors import HsevalError
+from hseval.extractors.backbones import drawn_state
 from hseval.extractors.torchvision import Torchvision, TorchvisionOptions, composite_weights
 from hseval.options import build_options
+from hseval.testing import check_extractor
 
 WAVELENGTHS = np.linspace(450.0, 905.0, 8)
 
@@ -215,3 +217,61 @@ def test_a_composite_beyond_the_bands_is_refused() -> None:
 def test_options_that_make_no_picture_are_refused(values: dict[str, object], told: str) -> None:
     with pytest.raises(HsevalError, match=told):
         options(**values)
+
+
+# ---------------------------------------------------------------- random weights
+
+
+@pytest.mark.parametrize(("backbone", "width"), [("resnet50", 2048), ("convnext_tiny", 768)])
+def test_random_weights_follow_from_their_seed_alone(backbone: str, width: int) -> None:
+    found = []
+    for seed, torch_seed in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(torch_seed)
+        found.append(rows(Torchvision(options(backbone=backbone, random=seed)), cubes(2)))
+    assert found[0].shape == (2, width)
+    assert np.isfinite(found[0]).all()
+    assert np.array_equal(found[0], found[1])
+    assert not np.allclose(found[0], found[2])
+    assert np.abs(found[0][0] - found[0][1]).max() > 0
+
+
+def test_random_weights_have_the_deviation_that_keeps_the_signal() -> None:
+    """He et al. 2015: variance 2 / fan-in; what was drawn is checked, against the formula."""
+    state = network("resnet50").state_dict()
+    found = drawn_state(state, 0, "resnet50")
+    assert found.keys() == state.keys()
+    for name in ("conv1.weight", "layer3.2.conv2.weight"):
+        expected = (2 / (state[name].shape[1] * state[name].shape[2] * state[name].shape[3])) ** 0.5
+        assert float(found[name].std()) == pytest.approx(expected, rel=0.03)
+        assert abs(float(found[name].mean())) < 0.05 * expected
+    assert torch.equal(found["bn1.weight"], torch.ones(64))
+    assert torch.equal(found["bn1.running_var"], torch.ones(64))
+    assert torch.equal(found["bn1.bias"], torch.zeros(64))
+    other = drawn_state({name: state[name] for name in sorted(state, reverse=True)}, 0, "resnet50")
+    assert all(torch.equal(other[name], found[name]) for name in state)
+
+
+def test_random_weights_draw_nothing_from_the_global_stream() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    rows(Torchvision(options(backbone="convnext_tiny", random=0)), cubes(1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_fingerprint_of_random_weights_names_seed_and_way_of_drawing() -> None:
+    prints = [Torchvision(options(random=seed)).fingerprint() for seed in (0, 0, 1)]
+    assert prints[0] == prints[1] != prints[2]
+    assert prints[0].startswith("random-1 ")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [({"random": 0, "weights": "a.pth"}, "expected one of the two"), ({"random": -1}, "seed of 0")]
+)
+def test_random_weights_and_a_file_exclude_each_other(values: dict[str, object], told: str) -> None:
+    with pytest.raises(HsevalError, match=told):
+        options(**values)
+
+
+def test_random_weights_keep_the_contract() -> None:
+    check_extractor(Torchvision(options(backbone="convnext_tiny", random=0)))

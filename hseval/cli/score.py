@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 @click.argument("samples")
 @click.option("--ref", "reference", required=True, metavar="REAL", help="Real cubes that the generator has not seen.")
 @click.option("--train", metavar="TRAIN", help="The real cubes that the generator was fitted on.")
-@click.option("--metrics", metavar="A,B", help="Metrics by name; default: fid, spectral-kl, ms-ssim, authenticity.")
+@click.option("--metrics", metavar="A,B", help="By name, or all; default: fid, spectral-kl, ms-ssim, authenticity.")
 @click.option("--extractor", metavar="NAME", help="Feature extractor in place of the default one.")
+@click.option("--segmenter", metavar="NAME", help="Whose masks tell structures; none: the sets' own.")
 @click.option("--json", "json_path", metavar="F", help="Write the report as JSON; -: print it instead of tables.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of splits and pairs.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where there is one.")
@@ -58,6 +59,7 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
             train=train,
             metrics=_names(given["metrics"]),
             extractor=given["extractor"],
+            segmenter=given["segmenter"],
             seed=given["seed"],
             device=given["device"],
             options=options,
@@ -74,7 +76,7 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
         )
     if first:
         _show(report, json_path)
-    return _status(report, asked=given["metrics"] is not None)
+    return _status(report, asked=_names(given["metrics"]) or [])
 
 
 def _check_no_input(json_path: str, inputs: tuple[str | None, ...]) -> None:
@@ -96,7 +98,7 @@ def _show(report: Report, json_path: str | None) -> None:
     renderer.render(report, sys.stdout)
 
 
-def _status(report: Report, *, asked: bool) -> int:
+def _status(report: Report, *, asked: list[str]) -> int:
     """Return 1 where a metric asked for by name, or every one, has no value; else 0."""
-    missing = [found.value is None for found in report.scores]
-    return int(any(missing) if asked else all(missing))
+    missing = {found.name for found in report.scores if found.value is None}
+    return int(bool(missing.intersection(asked)) or len(missing) == len(report.scores))

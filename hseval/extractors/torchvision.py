@@ -2,7 +2,8 @@
 
 Heusel et al., GANs trained by a two time-scale update rule converge to a local Nash equilibrium, NeurIPS 2017.
 The backbone sees three bands of the cube and knows natural photographs: it is blind to most of a spectrum.
-Weights come from a file that the user names; nothing is ever fetched.
+Weights come from a file that the user names, nothing is ever fetched; or they are drawn by a seed, untrained, which is
+the measure of what training on photographs is good for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from hseval.errors import HsevalError, first_line
+from hseval.errors import HsevalError
+from hseval.extractors.backbones import DRAWN, SIZES, build, drawn, read_state
 from hseval.extractors.windows import interpolation_weights
 from hseval.field import by_box, canvas_shape, eroded, fill_outside
 from hseval.options import option
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OWNER = "extractor 'torchvision'"
-SIZES = {"inception_v3": 299, "resnet50": 224, "convnext_tiny": 224}  # px, what each was trained on
-HEADS = {"inception_v3": ("fc.", "AuxLogits."), "resnet50": ("fc.",), "convnext_tiny": ("classifier.2.",)}
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by channel: torchvision's convention
 BLOCK = 16  # images a forward pass
 
@@ -37,6 +37,7 @@ class TorchvisionOptions:
 
     backbone: Literal["inception_v3", "resnet50", "convnext_tiny"] = option("inception_v3", "network")
     weights: str | None = option(None, "file with the network's state dict (.pth or .safetensors)")
+    random: int | None = option(None, "seed of random weights, in place of a file")
     composite: tuple[float, ...] = option((640.0, 550.0, 460.0), "wavelengths of red, green and blue, nm")
     low: float = option(0.0, "value that is shown black")
     high: float = option(1.0, "value that is shown white")
@@ -44,6 +45,10 @@ class TorchvisionOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no composite can be made from."""
+        if self.weights is not None and self.random is not None:
+            raise HsevalError(f"{OWNER}: weights={self.weights} and random={self.random}: expected one of the two")
+        if self.random is not None and self.random < 0:
+            raise HsevalError(f"{OWNER}: random = {self.random}, expected a seed of 0 or more")
         if len(self.composite) != 3:
             raise HsevalError(f"{OWNER}: composite has {len(self.composite)} wavelengths, expected 3, as 640,550,460")
         if not self.high > self.low:
@@ -57,7 +62,7 @@ class Torchvision:
 
     name: ClassVar[str] = "torchvision"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "a torchvision backbone on a three-band composite, weights from a file"
+    summary: ClassVar[str] = "a torchvision backbone on a three-band composite, weights from a file or random"
     reads_structures: ClassVar[bool] = False
     needs_nm: ClassVar[bool] = True
     Options = TorchvisionOptions
@@ -68,7 +73,9 @@ class Torchvision:
         self._model: torch.nn.Module | None = None
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the weights file."""
+        """Return the sha256 of the weights file, or how random weights are drawn."""
+        if self.options.random is not None:
+            return f"{DRAWN} {self.options.random}"
         with self._weights().open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -120,7 +127,8 @@ class Torchvision:
         if path is None:
             raise HsevalError(
                 f"{OWNER} needs a weights file: --set torchvision.weights=FILE with a state dict of "
-                f"torchvision's {self.options.backbone} (.pth or .safetensors); nothing is downloaded"
+                f"torchvision's {self.options.backbone} (.pth or .safetensors); nothing is downloaded. Without a file: "
+                "--set torchvision.random=0, untrained"
             )
         if not Path(path).is_file():
             raise HsevalError(f"{path}: no such weights file for {OWNER}")
@@ -128,8 +136,12 @@ class Torchvision:
 
     def _loaded(self) -> torch.nn.Module:
         if self._model is None:
-            path = self._weights()
-            self._model = build(self.options.backbone, read_state(path), path=path)
+            backbone, seed = self.options.backbone, self.options.random
+            if seed is not None:
+                self._model = drawn(backbone, seed)
+            else:
+                path = self._weights()
+                self._model = build(backbone, read_state(path), path=path)
         return self._model.to(self.device)
 
 
@@ -147,60 +159,3 @@ def composite_weights(wavelengths: NDArray[Any], composite: tuple[float, ...]) -
                 "set torchvision.composite to three wavelengths inside"
             )
     return interpolation_weights(wavelengths, np.array(composite))
-
-
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict: safetensors, or a torch file of plain tensors (never code).
-
-    Raises:
-        HsevalError: the file can't be read as one.
-    """
-    import torch
-
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, zip, pickle and safetensors raise a dozen types
-        raise HsevalError(f"{path}: can't be read as a state dict: {first_line(error)}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise HsevalError(f"{path}: holds no state dict (names -> tensors), but {type(state).__name__}")
-    return dict(state)
-
-
-def build(backbone: str, state: dict[str, torch.Tensor], *, path: Path) -> torch.nn.Module:
-    """Return a backbone without its classifier, in evaluation mode, with the weights of ``state``.
-
-    Raises:
-        HsevalError: a tensor is missing, unknown, or of another shape; the message names ``path`` and the first one.
-    """
-    import torch
-    from torchvision import models
-
-    extra = {"transform_input": True, "init_weights": False} if backbone == "inception_v3" else {}
-    with torch.random.fork_rng(devices=[]):  # the layers' initial values are drawn and thrown away
-        model: Any = models.get_model(backbone, weights=None, **extra)
-    trunk = {name: value for name, value in state.items() if not name.startswith(HEADS[backbone])}
-    _check(backbone, model.state_dict(), trunk, path)
-    model.load_state_dict(trunk, strict=False)
-    if backbone == "convnext_tiny":
-        model.classifier.pop(-1)
-    else:
-        model.fc = torch.nn.Identity()
-    network: torch.nn.Module = model.eval().requires_grad_(False)
-    return network
-
-
-def _check(backbone: str, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], path: Path) -> None:
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}  # older files lack them
-    wanted = {name for name in expected if not name.startswith(HEADS[backbone])}
-    for problem, names in (("lacks", wanted - counters - set(found)), ("has unknown", set(found) - wanted)):
-        if names:
-            told = f"{path}: no state dict of {backbone}: it {problem} {len(names)} tensors, {min(names)!r} for one"
-            raise HsevalError(f"{told} (backbones: {', '.join(SIZES)})")
-    for name, value in found.items():
-        if value.shape != expected[name].shape:
-            shapes = f"{tuple(value.shape)}, expected {tuple(expected[name].shape)}"
-            raise HsevalError(f"{path}: tensor {name!r} of {backbone} has shape {shapes}")

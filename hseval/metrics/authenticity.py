@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from hseval.errors import NotComputable
 from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.copies import PLACEMENTS, Found, common_details, particulars, search, vectors
+from hseval.metrics.cells import cell_of, centres_of, profiles
+from hseval.metrics.copies import PLACEMENTS, common_details, laid, particulars, search, vectors
+from hseval.metrics.data_copying import (
+    IDENTICAL,
+    PERCENTILE,
+    authentic_share,
+    copy_share,
+    copy_threshold,
+    copying_test,
+    one_a_group,
+    precedence_test,
+)
+from hseval.metrics.extremes import Side, expected_shares
 from hseval.neighbors import Neighbors
 from hseval.options import option
 from hseval.report import Better
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
+    from hseval.metrics.copies import Found
     from hseval.rows import Rows
 
 MAPS = "maps"
 DISTANCE, NEAREST = "authenticity/distance", "authenticity/nearest"
 SPACING, PLACEMENT = "authenticity/spacing", "authenticity/placement"
-PERCENTILE = 0.01  # of the held-out cubes' distances: nearer than that counts as a copy
+CALIBRATED, CELL = "authenticity/calibrated", "authenticity/cell"
+AROUND = 50  # nearest training cubes whose mean distance calibrates that to the nearest
 ENOUGH = 100  # held-out cubes below which the 1st percentile is the minimum
-IDENTICAL = 1e-4  # distances up to this are rounding: a copy, whatever the held-out cubes say
 PAIRS = 10  # nearest pairs that are named
 CAVEAT = (
     "no proof of privacy: only copies that are turned, mirrored, shifted a little, brightened or noisy are looked "
@@ -38,6 +54,7 @@ class Authenticity:
     name: ClassVar[str] = "authenticity"
     summary: ClassVar[str] = "share of samples that are nearer to the training set than unseen real cubes are"
     better: ClassVar[Better] = "lower"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[Needs] = Needs(rows=(MAPS,), train=True)
 
     @dataclasses.dataclass(frozen=True)
@@ -54,8 +71,10 @@ class Authenticity:
 
         Adds ``distance`` (0 to 2), ``nearest`` (the training cube's id), ``placement`` (index into
         ``PLACEMENTS``: how the cube was turned and shifted to fit) and ``spacing`` (the distance of that
-        training cube to its own nearest other one) to ``real`` and ``fake``; to ``train`` its own spacing, as
-        ``distance``. Training cubes that are equal count as each other's neighbours, at distance 0.
+        training cube to its own nearest other one), ``calibrated`` (the distance over the mean distance to the
+        50 nearest training cubes) and ``cell`` (of a small partition of the training set) to ``real`` and ``fake``;
+        to ``train`` its own spacing, as ``distance``. Training cubes that are equal count as each other's
+        neighbours, at distance 0.
 
         Raises:
             NotComputable: there is no training set.
@@ -66,11 +85,22 @@ class Authenticity:
         maps = particulars(train[MAPS], common)
         base = Neighbors(vectors(maps), index=self.options.index)
         spacing = _spacing(maps, base)
-        related = (
-            rows.adding(_columns(search(particulars(rows[MAPS], common), base), train.ids, spacing))
-            for rows in (real, fake)
-        )
-        return next(related), next(related), train.adding({DISTANCE: spacing})
+        centres = centres_of(profiles(train[MAPS]))
+
+        def add(rows: Rows) -> Rows:
+            own = particulars(rows[MAPS], common)
+            found = search(own, base)
+            columns = {
+                DISTANCE: found.distance,
+                NEAREST: np.asarray(train.ids)[found.row],
+                SPACING: spacing[found.row],
+                PLACEMENT: found.placement,
+                CALIBRATED: _calibrated(own, found, base),
+                CELL: cell_of(profiles(rows[MAPS]), centres),
+            }
+            return rows.adding(columns)
+
+        return add(real), add(fake), train.adding({DISTANCE: spacing})
 
     def compare(
         self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
@@ -88,43 +118,38 @@ class Authenticity:
         threshold = copy_threshold(held)
         auth_pct = authentic_share(found, fake[SPACING]) * 100
         ratio = float(np.median(found) / np.median(held)) if np.median(held) > 0 else float("nan")
+        tests = _tested(real, fake)
         details = {
             "threshold": threshold,
             "held_out": len(held),
             "resolution": 1 / (len(held) + 1),
             "auth_pct": auth_pct,
             "median_ratio": ratio,
+            **tests,
             "shown": {
                 "AuthPct (0 to 100, higher is more authentic)": auth_pct,
                 "median distance to the training set, samples / held-out": ratio,
                 "a copy is nearer than": threshold,
+                **_shown(tests),
             },
             "nearest_pairs": _nearest_pairs(fake),
             "caveat": _caveat(len(held), threshold),
         }
         return ScoreParts(copy_share(found, threshold), details)
 
-
-def copy_threshold(held: NDArray[Any]) -> float:
-    """Return the 1st percentile of held-out distances; below 100 of them that is the minimum.
-
-    Inverted distribution function, so that at most 1 % of the held-out cubes themselves lie strictly below.
-    """
-    return float(np.quantile(held, PERCENTILE, method="inverted_cdf"))
-
-
-def copy_share(distances: NDArray[Any], threshold: float) -> float:
-    """Return the share of distances strictly below the threshold, or no more than rounding away from 0."""
-    return float(np.mean((distances < threshold) | (distances <= IDENTICAL)))
-
-
-def authentic_share(distances: NDArray[Any], spacing: NDArray[Any]) -> float:
-    """Return the share of samples farther from their nearest training cube than that one is from the others.
-
-    Alaa et al., How Faithful is your Synthetic Data, ICML 2022, section 4.3. Nothing is subtracted. NaN where
-    the training set has one cube, and so no spacing.
-    """
-    return float(np.mean(distances > spacing)) if np.isfinite(spacing).all() else float("nan")
+    def expected(
+        self, *, real: Rows, fake: Rows, size: int, draws: int, rngs: tuple[np.random.Generator, np.random.Generator]
+    ) -> NDArray[np.float64]:
+        """Return draws of the expected share and its floor: what hangs on the nearest held-out cubes."""
+        return expected_shares(
+            real=Side(real[DISTANCE], real.groups),
+            fake=Side(fake[DISTANCE], fake.groups),
+            size=size,
+            rank=max(1, math.ceil(round(PERCENTILE * size, 9))),
+            draws=draws,
+            rngs=rngs,
+            always=IDENTICAL,
+        )
 
 
 def _spacing(maps: NDArray[np.float32], base: Neighbors) -> NDArray[np.float64]:
@@ -134,12 +159,35 @@ def _spacing(maps: NDArray[np.float32], base: Neighbors) -> NDArray[np.float64]:
     return search(maps, base, exclude=np.arange(len(maps))).distance
 
 
-def _columns(found: Found, ids: NDArray[Any], spacing: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def _calibrated(maps: NDArray[np.float32], found: Found, base: Neighbors) -> NDArray[np.float64]:
+    """Return each distance over the mean distance to the nearest training cubes, laid as it fits best.
+
+    Carlini et al., Extracting training data from diffusion models, USENIX Security 2023, section 4.2, without their
+    constant: a plain cube is near to every other, and is no copy for that. 1 where all distances are 0.
+    """
+    around, _ = base.nearest(vectors(laid(maps, found.placement)), k=min(AROUND, len(base.base)))
+    mean = around.mean(axis=1)
+    ratio: NDArray[np.float64] = np.divide(found.distance, mean, out=np.ones(len(mean)), where=mean > 0)
+    return ratio
+
+
+def _tested(held: Rows, fake: Rows) -> dict[str, Any]:
+    """Return the tests of copying, on one cube of each group: p-values take cubes as independent."""
+    held, fake = (rows.take(one_a_group(hashes=rows.hashes, groups=rows.groups)) for rows in (held, fake))
+    copying = copying_test(held=held[DISTANCE], found=fake[DISTANCE], held_cells=held[CELL], found_cells=fake[CELL])
+    below, p = precedence_test(held=held[CALIBRATED], found=fake[CALIBRATED])
+    medians = {name: float(np.median(rows[CALIBRATED])) for name, rows in (("samples", fake), ("held_out", held))}
+    return {"copying": copying._asdict(), "calibrated": {**medians, "below_all_held_out": below, "p": p}}
+
+
+def _shown(tests: Mapping[str, Any]) -> dict[str, float]:
+    copying, calibrated = tests["copying"], tests["calibrated"]
     return {
-        DISTANCE: found.distance,
-        NEAREST: np.asarray(ids)[found.row],
-        SPACING: spacing[found.row],
-        PLACEMENT: found.placement,
+        "C_T, data-copying (below 0: nearer to the training set than unseen cubes)": copying["c_t"],
+        "p that samples as a whole are no nearer": copying["p"],
+        f"the same in the worst of {copying['cells']} cells": copying["worst_p"],
+        "samples whose calibrated distance is below every held-out cube's": calibrated["below_all_held_out"],
+        "p of so many": calibrated["p"],
     }
 
 

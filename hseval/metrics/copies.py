@@ -175,7 +175,7 @@ def search(maps: NDArray[np.float32], base: Neighbors, *, exclude: NDArray[Any] 
 
 
 def _search_block(maps: NDArray[np.float32], base: Neighbors, exclude: NDArray[Any] | None) -> Found:
-    rows = np.stack([vectors(_placed(maps, place)) for place in PLACEMENTS], axis=1)
+    rows = np.stack([vectors(placed(maps, place)) for place in PLACEMENTS], axis=1)
     shape = rows.shape[:2]
     rows = rows.reshape(-1, rows.shape[-1])
     barred = None if exclude is None else np.repeat(exclude, len(PLACEMENTS))
@@ -189,7 +189,17 @@ def _search_block(maps: NDArray[np.float32], base: Neighbors, exclude: NDArray[A
     return Found(distance[own, best], row[own, best], best)
 
 
-def _placed(maps: NDArray[np.float32], place: Placement) -> NDArray[np.float32]:
+def laid(maps: NDArray[np.float32], placement: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return each of the maps ``(n, C, G, G)`` laid by its own placement (an index into ``PLACEMENTS``)."""
+    found = np.empty_like(maps)
+    for index in np.unique(placement):
+        own = placement == index
+        found[own] = placed(maps[own], PLACEMENTS[index])
+    return found
+
+
+def placed(maps: NDArray[np.float32], place: Placement) -> NDArray[np.float32]:
+    """Return maps ``(n, C, G, G)`` turned, mirrored and shifted."""
     return shifted(oriented(maps, place.turns, place.mirrored), place.down, place.right)
 
 

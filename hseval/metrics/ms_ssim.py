@@ -125,7 +125,8 @@ class MsSsim:
                 "scales": scales,
             },
         }
-        return ScoreParts(abs(ours.plane - theirs.plane), details)
+        difference = ours.plane - theirs.plane
+        return ScoreParts(abs(difference), details, signed=difference)
 
 
 def data_range_of(quantiles: NDArray[Any]) -> Array:

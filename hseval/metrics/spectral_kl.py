@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.cubes import FIELD
-from hseval.errors import NotComputable
 from hseval.hookspecs import Needs, ScoreParts
 from hseval.metrics.divergence import (
     bin_counts,
@@ -19,6 +17,18 @@ from hseval.metrics.divergence import (
     quantile_edges,
     smoothed,
 )
+from hseval.metrics.structures import (
+    COV,
+    LEVELS,
+    MEAN,
+    PIXELS,
+    choosing,
+    chosen,
+    mean_of,
+    remarks,
+    structures_to_score,
+    without_columns,
+)
 from hseval.options import option
 from hseval.report import Better
 
@@ -27,10 +37,7 @@ if TYPE_CHECKING:
 
     from hseval.rows import Rows
 
-LEVELS, PIXELS, MEAN, COV = "spectra/levels", "spectra/pixels", "spectra/mean", "spectra/cov"
 HISTOGRAM = "spectral-kl/histogram"
-SCORED = "spectral-kl/scored"
-ENOUGH = 6  # cubes with a structure (a quarter of a small set's) below which its score would hang on a few cubes
 SHOWN = {
     "reverse": "KL(samples || real)",
     "jensen_shannon": "Jensen-Shannon",
@@ -45,6 +52,7 @@ class SpectralKL:
     name: ClassVar[str] = "spectral-kl"
     summary: ClassVar[str] = "KL divergence of each structure's spectra, per band, in nats"
     better: ClassVar[Better] = "lower"
+    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     needs: ClassVar[Needs] = Needs(rows=("spectra",))
 
     @dataclasses.dataclass(frozen=True)
@@ -72,12 +80,8 @@ class SpectralKL:
         used = structures_to_score(real, fake)
 
         def add(rows: Rows) -> Rows:
-            scored = np.array([name in used for name in rows.structures])
-            columns = {
-                HISTOGRAM: relative_histograms(rows, edges, self.options.bins),
-                SCORED: np.broadcast_to(scored, rows[PIXELS].shape),
-            }
-            return without_levels(rows).adding(columns)
+            histograms = relative_histograms(rows, edges, self.options.bins)
+            return choosing(without_columns(rows, LEVELS).adding({HISTOGRAM: histograms}), used)
 
         return add(real), add(fake), train
 
@@ -86,26 +90,26 @@ class SpectralKL:
     ) -> ScoreParts:
         """Return the headline and, for each structure, its curve over wavelength and other divergences.
 
+        ``means`` and ``deviations`` by band say which way the samples' pixels differ.
+
         Raises:
             NotComputable: one side has no pixel of a scored structure.
         """
         if HISTOGRAM not in real.columns:
             real, fake, train = self.relate(real=real, fake=fake, train=train)
-        used = [name for place, name in enumerate(real.structures) if real[SCORED][0, place]]
-        for name in used:
-            if not has(real, fake, name):
-                raise NotComputable(f"no cube of one side has {name!r}")
+        used = chosen(real, fake)
         scored = {name: _score(Side.of(real, name), Side.of(fake, name)) for name in used}
-        details: dict[str, Any] = {
+        details = {
             "structures": scored,
-            "shown": {label: _mean_of(scored, key) for key, label in SHOWN.items()},
-            "masks_from": {"reference": real.masks_from, "samples": fake.masks_from},
-            "left_out": left_out(real, fake, used),
+            "shown": {label: mean_of(scored, key) for key, label in SHOWN.items()},
             "shrinkage": SHRINKAGE,
+            **remarks(real, fake, used),
         }
-        if used == [FIELD]:
-            details["caveat"] = "no structure is on both sides: the whole field of view is scored"
-        return ScoreParts(_mean_of(scored, "value"), details)
+        return ScoreParts(mean_of(scored, "value"), details)
+
+    def headline(self, *, real: Rows, fake: Rows, train: Rows | None = None) -> float:
+        """Return the headline alone, as :meth:`compare` does, from rows that :meth:`relate` has seen."""
+        return float(np.mean([_headline(real, fake, name) for name in chosen(real, fake)]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,17 +118,17 @@ class Side:
 
     Attributes:
         frequencies: ``(band, bins)`` mean of the cubes' relative histograms: every cube weighs the same.
+        pixels: their pixels of the structure.
         mean: ``(band,)`` mean of the pooled pixels, every cube of equal weight.
         cov: ``(band, band)`` their covariance.
         cubes: number of cubes that have the structure.
-        pixels: their pixels of the structure.
     """
 
     frequencies: NDArray[np.float64]
+    pixels: float
     mean: NDArray[np.float64]
     cov: NDArray[np.float64]
     cubes: int
-    pixels: float
 
     @classmethod
     def of(cls, rows: Rows, name: str) -> Side:
@@ -132,8 +136,7 @@ class Side:
         place = rows.structures.index(name)
         having = rows[PIXELS][:, place] > 0
         mean, cov = pooled_gaussian(rows[MEAN][having, place], rows[COV][having, place])
-        frequencies = rows[HISTOGRAM][having, place].mean(axis=0, dtype=np.float64)
-        return cls(frequencies, mean, cov, int(having.sum()), float(rows[PIXELS][having, place].sum(dtype=np.float64)))
+        return cls(*_histogram(rows, name), mean, cov, int(having.sum()))
 
 
 def shared_edges(real: Rows, bins: int) -> dict[str, NDArray[Any]]:
@@ -164,61 +167,19 @@ def relative_histograms(rows: Rows, edges: dict[str, NDArray[Any]], bins: int) -
     return found
 
 
-def without_levels(rows: Rows) -> Rows:
-    """Drop the widest column, which the histograms replace, so that no split copies it."""
-    return dataclasses.replace(rows, columns={name: rows[name] for name in rows.columns if name != LEVELS})
+def _histogram(rows: Rows, name: str) -> tuple[NDArray[np.float64], float]:
+    """Return a structure's frequencies ``(band, bins)`` and pixels, over the cubes that have it."""
+    place = rows.structures.index(name)
+    having = rows[PIXELS][:, place] > 0
+    frequencies = rows[HISTOGRAM][having, place].mean(axis=0, dtype=np.float64)
+    return frequencies, float(rows[PIXELS][having, place].sum(dtype=np.float64))
 
 
-def structures_to_score(real: Rows, fake: Rows) -> list[str]:
-    """Return the structures that enough cubes of both sides have; the field of view where there is no other.
-
-    Raises:
-        NotComputable: the sides share no structure with pixels.
-    """
-    names = sorted({*real.structures, *fake.structures} - {FIELD})
-    used = [name for name in names if not lack(real, fake, name)]
-    if used:
-        return used
-    if why := lack(real, fake, FIELD):
-        raise NotComputable(f"reference and samples share no structure ({FIELD}: {why})")
-    return [FIELD]
-
-
-def left_out(real: Rows, fake: Rows, used: list[str]) -> dict[str, str]:
-    """Return why each structure but the field of view and the used ones is not scored."""
-    names = {*real.structures, *fake.structures} - {FIELD, *used}
-    return {name: lack(real, fake, name) for name in sorted(names)}
-
-
-def has(real: Rows, fake: Rows, name: str) -> bool:
-    """Return whether both sides have a pixel of a structure."""
-    return bool(_cubes_with(real, name) and _cubes_with(fake, name))
-
-
-def lack(real: Rows, fake: Rows, name: str) -> str:
-    """Return which side lacks a structure, or has it in too few cubes to say much; ``""``: neither."""
-    for rows, side in ((real, "reference"), (fake, "samples")):
-        if name not in rows.structures:
-            return f"no mask in the {side}"
-        if not _cubes_with(rows, name):
-            return f"no pixel in any cube of the {side}"
-        if _groups_with(rows, name) < min(ENOUGH, -(-len(np.unique(rows.groups)) // 4)):
-            return f"in too few cubes of the {side}"
-    return ""
-
-
-def _cubes_with(rows: Rows, name: str) -> int:
-    return int((rows[PIXELS][:, rows.structures.index(name)] > 0).sum()) if name in rows.structures else 0
-
-
-def _groups_with(rows: Rows, name: str) -> int:
-    having = rows[PIXELS][:, rows.structures.index(name)] > 0
-    return len(np.unique(rows.groups[having]))
-
-
-def _mean_of(scored: dict[str, dict[str, Any]], key: str) -> float:
-    """Return the unweighted mean over structures."""
-    return float(np.mean([entry[key] for entry in scored.values()]))
+def _headline(real: Rows, fake: Rows, name: str) -> float:
+    """Return one structure's divergence, as :func:`_score` does, and nothing else."""
+    (ours, pixels), (theirs, others) = _histogram(real, name), _histogram(fake, name)
+    total = min(pixels, others)
+    return float(kl_divergence(smoothed(ours, total), smoothed(theirs, total)).mean())
 
 
 def _score(real: Side, fake: Side) -> dict[str, Any]:
@@ -234,7 +195,14 @@ def _score(real: Side, fake: Side) -> dict[str, Any]:
         "gaussian": _gaussian(real, fake),
         "cubes": {"reference": real.cubes, "samples": fake.cubes},
         "counts": total,
+        "means": {"reference": real.mean.tolist(), "samples": fake.mean.tolist()},
+        "deviations": {"reference": _deviations(real.cov), "samples": _deviations(fake.cov)},
     }
+
+
+def _deviations(cov: NDArray[np.float64]) -> list[float]:
+    deviations: list[float] = np.sqrt(np.maximum(np.diag(cov), 0.0)).tolist()
+    return deviations
 
 
 def _gaussian(real: Side, fake: Side) -> float:

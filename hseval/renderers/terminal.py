@@ -19,6 +19,7 @@ STYLES = {
     "too low": "red",
 }
 PIPED_WIDTH = 10_000  # so that no line of a report is wrapped or cut when it is piped
+INTERVAL = "95 % interval"
 SHOWN_PAIRS = 3
 SPARK = "▁▂▃▄▅▆▇█"
 
@@ -43,13 +44,15 @@ class Terminal:
 
 
 def _scores(report: Report) -> RenderableType:
-    table = _table("score", "value", "floor", "verdict", "n", "better")
+    table = _table("score", "value", INTERVAL, "floor", "excess", "verdict", "n", "better")
     for score in report.scores:
         style = STYLES.get(score.verdict, "dim" if score.value is None else "default")
         table.add_row(
             _escaped(score.name),
-            _with_spread(score.value, score.details.get("spread")),
-            _with_spread(score.floor, score.details.get("floor_spread")),
+            _number(score.value),
+            _span(score.interval),
+            _number(score.floor),
+            _number(score.details.get("excess")),
             f"[{style}]{_escaped(score.verdict)}[/{style}]",
             str(score.n) if score.n else "-",
             {"lower": "lower", "higher": "higher", "floor": "near floor"}[score.better],
@@ -63,7 +66,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
         if isinstance(score.details.get("structures"), Mapping):
             yield _structures(score, report)
     for score in report.scores:
-        lines = [*_numbers(score), *_pairs(score), *_remarks(score)]
+        lines = [*_certainty(score), *_numbers(score), *_pairs(score), *_remarks(score)]
         if lines:
             yield "\n".join([f"[bold]{_escaped(score.name)}[/bold]", *(f"  {line}" for line in lines)])
 
@@ -89,6 +92,23 @@ def _structures(score: Score, report: Report) -> RenderableType:
 def _dig(details: Mapping[str, Any], where: str, structure: str) -> Any:
     side = details.get(where) or {}
     return side.get("structures", {}).get(structure, {}).get("value")
+
+
+def _certainty(score: Score) -> Iterator[str]:
+    """Yield how sure the excess is, and what two generators have to differ by to be told apart."""
+    found = score.details
+    if found.get("excess_interval"):
+        p, adjusted = found.get("p_value"), found.get("p_adjusted")
+        chance = "" if p is None else f"; p = {p:.2g}" + (f", {adjusted:.2g} among these scores" if adjusted else "")
+        yield f"excess over the floor: {_number(found['excess'])} ({_span(found['excess_interval'])}){chance}"
+    elif score.value is not None and found.get("no_interval"):
+        yield f"no interval: {_escaped(found['no_interval'])}"
+    if found.get("smallest_difference"):
+        least, more = found["smallest_difference"], found["samples_for_half"]
+        yield (
+            f"two generators are told apart at {found['samples']} samples if they differ by {_rough(least)} or more; "
+            f"at {more} samples: {_rough(least / 2)}"
+        )
 
 
 def _numbers(score: Score) -> Iterator[str]:
@@ -123,17 +143,20 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, column in enumerate(columns):
-        numeric = column in ("value", "floor", "n")
+        numeric = column in ("value", "floor", "excess", "n", INTERVAL)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0 or numeric)
     return table
 
 
-def _with_spread(value: float | None, spread: float | None) -> str:
-    if value is None:
+def _span(interval: Sequence[float | None] | None) -> str:
+    if interval is None:
         return "-"
-    if not spread:
-        return _number(value)
-    return f"{_number(value)} ± {spread:.0f}" if spread >= 100 else f"{_number(value)} ± {spread:.2g}"
+    low, high = interval
+    return f"{_number(low)} to {_number(high)}"
+
+
+def _rough(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _number(value: Any) -> str:

@@ -15,5 +15,14 @@ from hseval.testing.extractor import check_extractor
 from hseval.testing.generator import check_generator
 from hseval.testing.metric import check_metric
 from hseval.testing.reader import check_reader
+from hseval.testing.segmenter import check_segmenter
 
-__all__ = ["ContractError", "check_extractor", "check_generator", "check_metric", "check_reader", "example_set"]
+__all__ = [
+    "ContractError",
+    "check_extractor",
+    "check_generator",
+    "check_metric",
+    "check_reader",
+    "check_segmenter",
+    "example_set",
+]

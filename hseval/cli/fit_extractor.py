@@ -1,0 +1,81 @@
+"""``hseval fit-extractor REAL --out F.safetensors``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hseval.errors import HsevalError
+
+
+@click.command("fit-extractor")
+@click.argument("real")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="F", help="File for the weights.")
+@click.option("--extractor", default="encoder", show_default=True, metavar="NAME", help="What is fitted.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all that the fit draws.")
+@click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option of the fit (docs/extractors.md).")
+@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where torch sees it.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def fit_extractor(real: str, out: Path, extractor: str, assignments: tuple[str, ...], **given: Any) -> None:
+    """Fit an extractor on the real cubes REAL, without labels, and leave its weights in the file F.
+
+    Give it the training set rather than the reference, then score with
+    ``--extractor encoder --set encoder.weights=F``.
+    """
+    from hseval.cli.progress import Progress
+    from hseval.cli.settings import settings_of
+    from hseval.open import open_set
+    from hseval.plugins import accepted, plugins
+
+    fitter = _fitter(extractor, settings_of(extractor, assignments))
+    _check_output(out, force=given["force"])
+    data = open_set(real, layout=given["layout"], wavelengths=given["wavelengths"])
+    for note in data.info.notes:
+        click.echo(f"{real}: {note}", err=True)
+    with Progress() as progress, plugins().blaming("extractor", extractor):
+        wanted = {"seed": given["seed"], "device": _device(given["device"]), "progress": progress.told}
+        fitter.fit(data, out, **accepted(fitter.fit, **wanted))
+    click.echo(f"{out}: {extractor} fitted on {len(data)} cubes of {real}; use it by --set {extractor}.weights={out}")
+
+
+def _fitter(name: str, settings: Any) -> Any:
+    """Return what fits an extractor.
+
+    Raises:
+        HsevalError: there is no such extractor, or none that needs fitting; or an unknown option.
+    """
+    from hseval.options import build_options
+    from hseval.plugins import plugins
+
+    found = plugins().find("extractor", name)
+    if not hasattr(found, "Fitter"):
+        able = [each for each in plugins().names("extractor") if hasattr(plugins().find("extractor", each), "Fitter")]
+        raise HsevalError(f"extractor {name!r} needs no fitting; those that do: {', '.join(able) or 'none'}")
+    return found.Fitter(build_options(found.Fitter, settings, owner=f"fit-extractor {name}"))
+
+
+def _check_output(out: Path, *, force: bool) -> None:
+    from hseval.cli.train import check_parents
+    from hseval.files import check_writable
+
+    check_parents(out)
+    check_writable(out)
+    if out.suffix != ".safetensors":
+        raise HsevalError(f"--out {out}: expected a name ending in .safetensors")
+    if out.exists() and not force:
+        raise HsevalError(f"{out}: exists already; name another file, or overwrite it with --force")
+
+
+def _device(device: str | None) -> str:
+    """Return a device that torch can compute on.
+
+    Raises:
+        HsevalError: it is none, or nothing can be computed there.
+    """
+    from hseval.evaluate import _device as usable_device
+
+    return usable_device(device)

@@ -1,0 +1,137 @@
+"""What the encoder is fitted on: pieces of real cubes, in memory, drawn anew for every step."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.cubes import FIELD, CubeSet
+from hseval.errors import HsevalError
+from hseval.extractors.encoder_input import at_nodes, node_weights, on_canvas
+from hseval.field import bounding_box
+from hseval.seeds import stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from numpy.typing import NDArray
+
+SIDE = 64  # px of a piece, at most
+MOST = 4096  # pieces in memory: 1 GiB at 16 nodes
+CENTRES = 8  # places tried for a piece that lies mostly inside the field
+
+
+class Pieces:
+    """Standardised pieces ``(node, y, x)`` with their fields, all that the fit sees.
+
+    Attributes:
+        centre, scale: float32 ``(node,)``, mean and deviation of the valid pixels of the cubes that were read.
+        content: sha256 of the cubes' own hashes, sorted: which cubes, in whatever order and file.
+        cubes: how many were read.
+    """
+
+    def __init__(
+        self, data: CubeSet, nodes: NDArray[np.float64], *, seed: int, told: Callable[[str, int, int], None]
+    ) -> None:
+        """Read the cubes; of more than ``MOST`` a seeded part.
+
+        Raises:
+            HsevalError: no cube has a valid pixel, or all valid pixels are the same at some node.
+        """
+        self.nodes = len(nodes)
+        weights = node_weights(data.wavelengths, nodes)
+        chosen = np.sort(stream(seed, "encoder cubes").permutation(len(data))[:MOST])
+        images: list[tuple[str, torch.Tensor, NDArray[np.bool_]]] = []
+        each = max(1, MOST // len(chosen))
+        for done, index in enumerate(chosen, start=1):
+            cube = data[int(index)]
+            valid = cube.masks.get(FIELD, np.ones(cube.data.shape[1:], bool)) & np.isfinite(cube.data).all(axis=0)
+            digest = hashlib.sha256(np.ascontiguousarray(cube.data[:, valid], dtype="<f4").tobytes()).hexdigest()
+            for place, box in enumerate(cuts(valid, each, stream(seed, f"encoder pieces {digest}"))):
+                part = at_nodes(cube.data[None, :, *box], valid[None][:, *box], weights)[0]
+                images.append((f"{digest} {place:04d}", part, valid[box]))
+            told("reading", done, len(chosen))
+        if not images:
+            raise HsevalError(f"{data.info.location}: no cube has a valid pixel")
+        images.sort(key=lambda piece: piece[0])  # the files' order and names decide nothing
+        self.cubes = len({name.split()[0] for name, *_ in images})
+        self.content = hashlib.sha256("".join(name for name, *_ in images).encode()).hexdigest()
+        self.centre, self.scale = moments([(part, valid) for _, part, valid in images], data.info.location)
+        self.pieces = [self._standard(part, valid) for _, part, valid in images]
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def batch(self, count: int, crop: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``count`` crops ``(n, node, crop, crop)``, turned and flipped at random, and their fields."""
+        import torch
+
+        drawn = [self._crop(int(rng.integers(len(self))), crop, rng) for _ in range(count)]
+        return torch.stack([images for images, _ in drawn]), torch.stack([field for _, field in drawn])
+
+    def _crop(self, index: int, crop: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        images, field, (height, width) = self.pieces[index]
+        top, left = (int(rng.integers(max(0, size - crop) + 1)) for size in (height, width))
+        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        images, field = (each[..., top : top + crop, left : left + crop] for each in (images, field))
+        images, field = images.rot90(turns, (-2, -1)), field.rot90(turns, (-2, -1))
+        return (images.flip(-1), field.flip(-1)) if flip else (images, field)
+
+    def _standard(
+        self, part: torch.Tensor, valid: NDArray[np.bool_]
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+        import torch
+
+        centre, scale = torch.from_numpy(self.centre), torch.from_numpy(self.scale)
+        margin = max(0, SIDE - min(valid.shape))  # so that every crop lies on the canvas
+        images, field = on_canvas(part[None], valid[None], centre, scale, margin=margin)
+        return images[0], field[0], (valid.shape[0], valid.shape[1])
+
+
+def cuts(valid: NDArray[np.bool_], most: int, rng: np.random.Generator) -> list[Any]:
+    """Return boxes of at most ``SIDE`` px that cover a field about once: each the fullest of a few drawn places."""
+    if not valid.any():
+        return []
+    rows, columns = bounding_box(valid)
+    sizes = [rows.stop - rows.start, columns.stop - columns.start]
+    count = min(most, math.prod(math.ceil(size / SIDE) for size in sizes))
+    if count == 1 and max(sizes) <= SIDE:
+        return [(rows, columns)]
+    boxes = []
+    for _ in range(count):
+        places = [
+            tuple(
+                slice(box.start + at, box.start + at + min(size, SIDE))
+                for box, size, at in zip(
+                    (rows, columns), sizes, (int(rng.integers(max(0, s - SIDE) + 1)) for s in sizes), strict=True
+                )
+            )
+            for _ in range(CENTRES)
+        ]
+        boxes.append(max(places, key=lambda box: int(valid[box].sum())))
+    return [box for box in boxes if valid[box].any()]
+
+
+def moments(
+    images: list[tuple[torch.Tensor, NDArray[np.bool_]]], location: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and deviation ``(node,)`` of the valid pixels of images ``(node, y, x)``.
+
+    Raises:
+        HsevalError: a node does not vary.
+    """
+    pixels = [part.numpy()[:, valid].astype(np.float64) for part, valid in images]
+    count = sum(part.shape[1] for part in pixels)
+    centre = sum(part.sum(axis=1) for part in pixels) / count
+    power = sum(((part - centre[:, None]) ** 2).sum(axis=1) for part in pixels) / count
+    scale = np.sqrt(power)
+    # A dead band is no reason to stop: its residual is 0 and says nothing. All of them dead is.
+    dead = scale <= 1e-6 * max(float(np.abs(centre).max()), 1e-30)
+    if dead.all():
+        raise HsevalError(f"{location}: all valid pixels are the same, so there is nothing to be fitted on")
+    scale[dead] = scale[~dead].min()
+    return centre.astype(np.float32), scale.astype(np.float32)

@@ -1,0 +1,95 @@
+"""The radial power spectrum of every band: how much there is of fine and of coarse structure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from hseval.cubes import FIELD
+from hseval.extractors.radial import RESOLVED, centres, radial_power, taper
+from hseval.field import eroded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+FLOOR = 1e-10  # of the cube's mean square, added to the density: -100 dB, far below any camera's noise
+
+
+class Power:
+    """Mean power spectral density in radial bins, band by band, in dB of the cube's mean square."""
+
+    name: ClassVar[str] = "power"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "radial power spectrum of every band, in dB of the cube's mean square"
+    reads_structures: ClassVar[bool] = False
+
+    def __call__(
+        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Describe a batch of cubes ``(n, band, y, x)``.
+
+        Returns:
+            ``db`` ``(n, band, 25)``, 10 log10 of the density over the cube's mean square; NaN for a cube without a
+            valid pixel. ``modes`` ``(n, 25)``, about how many independent frequencies each bin stands for; 0 where
+            the field is too small to tell the bin's frequencies from its shape, or has none of them: ``db`` is
+            then that of the nearest bin that has some, and means nothing.
+        """
+        fields = masks[FIELD] & np.isfinite(cubes).all(axis=1)
+        rows = [_described(cube, field) for cube, field in zip(cubes, fields, strict=True)]
+        bins = len(centres())
+        return {
+            "db": np.stack([row[0] for row in rows]) if rows else np.empty((0, cubes.shape[1], bins), np.float32),
+            "modes": np.stack([row[1] for row in rows]) if rows else np.empty((0, bins), np.float32),
+        }
+
+
+def _described(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    bins = len(centres())
+    if not valid.any():
+        return np.full((len(cube), bins), np.nan, np.float32), np.zeros(bins, np.float32)
+    mean_square = np.square(cube[:, valid], dtype=np.float64).mean()
+    field, images = mended(cube, eroded(valid[None])[0])
+    window = taper(field)
+    density, share = radial_power(images, window)
+    modes = share * np.square(window).sum() ** 2 / np.power(window, 4).sum()
+    modes[centres() * np.sqrt(field.sum()) < RESOLVED] = 0
+    db = 10 * np.log10(density / (mean_square or 1.0) + FLOOR)
+    return _nearest_known(db, share > 0).astype(np.float32), modes.astype(np.float32)
+
+
+def mended(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Return the field with its smallest holes closed, and the cube with these filled smoothly.
+
+    A taper around every dead pixel would leave nothing; one that is filled costs next to nothing. Holes wider than
+    two pixels stay outside.
+
+    Args:
+        cube: ``(band, y, x)``.
+        valid: bool ``(y, x)``.
+    """
+    from scipy.ndimage import binary_closing
+
+    closed = np.asarray(binary_closing(np.pad(valid, 2), np.ones((3, 3), dtype=bool)))[2:-2, 2:-2] | valid
+    if not (closed & ~valid).any():
+        return valid, cube
+    import torch
+
+    from hseval.field import canvas_shape, fill_outside
+
+    images = torch.from_numpy(np.where(valid, cube, np.float32(0)))[None]
+    filled = fill_outside(images, torch.from_numpy(valid)[None], canvas=canvas_shape(*valid.shape))
+    return closed, filled[0, :, : valid.shape[0], : valid.shape[1]].numpy()
+
+
+def _nearest_known(db: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Return ``db`` ``(band, bin)`` with bins that are not known taken from the nearest one that is."""
+    if not known.any():
+        return db
+    places = np.flatnonzero(known)
+    nearest = places[np.abs(places[None, :] - np.arange(len(known))[:, None]).argmin(axis=1)]
+    taken: Floats = db[:, nearest]
+    return taken

@@ -1,0 +1,108 @@
+"""Radial power spectra of images in a field of view of any shape.
+
+The periodogram of a tapered image: the surround is weighed with 0 and the rim with next to nothing, so that neither a
+black surround nor the edge of the frame is taken for an edge of the picture. Plain functions on numpy arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+PER_OCTAVE, OCTAVES = 3, 8  # bins below the Nyquist frequency: thirds of an octave, from 1/512 to 1/2 cycle/px
+RESOLVED = 3.0  # periods across the field (the root of its area) below which a frequency is not told from the taper
+NYQUIST = 0.5
+
+
+def edges() -> Floats:
+    """Return the bins' interior edges in cycles/px, ``(25 - 1,)``: bins are ``(0, e_1], (e_1, e_2] ... (1/2, inf)``.
+
+    What the last one holds are the corners of the frequency plane, beyond the Nyquist frequency of rows and columns.
+    """
+    steps = np.arange(PER_OCTAVE * OCTAVES - 1, -1, -1)
+    result: Floats = NYQUIST * 2.0 ** (-steps / PER_OCTAVE)
+    return result
+
+
+def centres() -> Floats:
+    """Return the bins' centres in cycles/px, ``(25,)`` (geometric; the end bins' as if they were as wide as others)."""
+    inner = edges()
+    half = 2.0 ** (0.5 / PER_OCTAVE)
+    return np.concatenate([inner / half, inner[-1:] * half])
+
+
+def taper(valid: NDArray[np.bool_]) -> Floats:
+    """Return a smooth window ``(y, x)``: 0 outside ``valid``, rising as a squared sine to 1 in its middle.
+
+    It rises with the distance to the nearest pixel outside (beyond the image is outside), over the largest such
+    distance. A field no pixel of which is valid gives zeros.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    distance = np.asarray(distance_transform_edt(np.pad(valid, 1)))[1:-1, 1:-1]
+    widest = float(distance.max())
+    window: Floats = np.sin(0.5 * np.pi * distance / (widest + 0.5 if widest else 1.0)) ** 2
+    return np.minimum(window, 1.0)
+
+
+def radial_power(images: NDArray[Any], window: Floats) -> tuple[Floats, Floats]:
+    """Return the mean power spectral density of images in radial bins.
+
+    The images less their mean under the window, times the window; squared Fourier transform over the window's sum of
+    squares (Welch, The use of fast Fourier transform for the estimation of power spectra, 1967). White noise of
+    variance s has the density s in every bin, and the mean over all frequencies is the variance under the window.
+
+    Args:
+        images: ``(c, y, x)``, finite wherever ``window`` is above 0.
+        window: ``(y, x)``, at least 0.
+
+    Returns:
+        density ``(c, 25)`` in squared units of the images, 0 in bins without a frequency; and ``(25,)``, each bin's
+        share of all frequencies (constant included, so they add up to a little less than 1).
+    """
+    energy, total = float(np.square(window).sum()), float(window.sum())
+    shape = _canvas(images.shape[-2], images.shape[-1])
+    place, weight = _plane(shape)
+    count = np.bincount(place, weights=weight, minlength=len(centres()) + 1)[1:]
+    if energy == 0:
+        return np.zeros((len(images), len(count))), np.zeros_like(count)
+    seen = np.where(window > 0, images, 0.0).astype(np.float64)
+    mean = (seen * window).sum(axis=(1, 2)) / total
+    spectra = _transformed((seen - mean[:, None, None]) * window, shape)
+    power = (spectra.real**2 + spectra.imag**2).reshape(len(images), -1) / energy
+    sums = np.stack([np.bincount(place, weights=weight * each, minlength=len(count) + 1)[1:] for each in power])
+    return sums / np.maximum(count, 1.0), count / (shape[0] * shape[1])
+
+
+def _canvas(height: int, width: int) -> tuple[int, int]:
+    """Return lengths, hardly longer, that transform fast; the window is 0 in what is added."""
+    from scipy.fft import next_fast_len
+
+    return int(next_fast_len(height)), int(next_fast_len(width, real=True))
+
+
+def _transformed(images: Floats, shape: tuple[int, int]) -> NDArray[np.complex128]:
+    from scipy.fft import rfft2
+
+    return np.asarray(rfft2(images, s=shape, axes=(-2, -1)))
+
+
+@functools.lru_cache(maxsize=32)
+def _plane(shape: tuple[int, int]) -> tuple[NDArray[np.int64], Floats]:
+    """Return, for each frequency of ``rfft2``, its bin (0: constant; bin i is place i + 1) and how often it counts."""
+    height, width = shape
+    down, right = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
+    radius = np.hypot(down, right)
+    # A frequency that is an edge but for rounding belongs below it.
+    place = np.searchsorted(edges() * (1 + 1e-12), radius.ravel(), side="left") + 1
+    place[0] = 0
+    once = (np.arange(width // 2 + 1) == 0) | (2 * np.arange(width // 2 + 1) == width)
+    weight = np.broadcast_to(np.where(once, 1.0, 2.0), radius.shape).ravel()
+    return place, weight

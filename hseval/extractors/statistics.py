@@ -1,0 +1,60 @@
+"""The straw man: mean and deviation of the spectra, and nothing of what lies beside what.
+
+A metric that can't beat it on a change sees nothing of space in that change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from hseval.errors import HsevalError
+from hseval.extractors.windows import window_weights
+from hseval.options import option
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclasses.dataclass(frozen=True)
+class StatisticsOptions:
+    """What decides the features."""
+
+    nodes: int = option(16, "spectral nodes (fewer bands: as many)")
+
+    def __post_init__(self) -> None:
+        """Refuse a spectrum without nodes."""
+        if not 1 <= self.nodes <= 256:
+            raise HsevalError(f"extractor 'statistics': nodes = {self.nodes}, expected 1 to 256")
+
+
+class Statistics:
+    """Mean and standard deviation over the valid pixels at each spectral node, in the cube's own units."""
+
+    name: ClassVar[str] = "statistics"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "mean and deviation of the spectra, nothing of space: a straw man"
+    reads_structures: ClassVar[bool] = False
+    Options = StatisticsOptions
+
+    def __init__(self, options: StatisticsOptions | None = None) -> None:
+        self.options = options or StatisticsOptions()
+
+    def __call__(
+        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> NDArray[np.float32]:
+        """Return means, then deviations, by node: float32 ``(n, 2 * node)``; NaN for a cube without a valid pixel."""
+        weights = window_weights(wavelengths, self.options.nodes, shape="hat")
+        fields = masks["fov"] & np.isfinite(cubes).all(axis=1)
+        return np.stack([moments(cube[:, valid], weights) for cube, valid in zip(cubes, fields, strict=True)])
+
+
+def moments(pixels: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return means and deviations of pixels ``(band, pixel)`` at the nodes of ``weights`` ``(node, band)``."""
+    if not pixels.shape[1]:
+        return np.full(2 * len(weights), np.nan, dtype=np.float32)
+    nodes = weights @ pixels.astype(np.float64)
+    return np.concatenate([nodes.mean(axis=1), nodes.std(axis=1)]).astype(np.float32)

@@ -1,0 +1,92 @@
+"""Two folds of the reference: cubes of one group, or of one content, on one side, and every structure on both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FOLDS = 2
+
+
+def deal(*, contents: Sequence[str], groups: Sequence[str], having: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return each cube's fold, 0 or 1.
+
+    What may not be divided is dealt as one: the cubes of a group, and groups that share a cube. Those that have rare
+    structures are dealt first, each to the fold that has fewer of its rarest one; ties go by number of cubes, then by
+    content. Names decide nothing.
+
+    Args:
+        contents: ``(n,)`` hash of each cube's pixels.
+        groups: ``(n,)``.
+        having: bool ``(n, structure)``: which structures a cube has.
+    """
+    parts = undivided(contents, groups)
+    has = np.stack([having[part].any(axis=0) for part in parts])
+    common = has.sum(axis=0)
+    fold = np.zeros(len(contents), dtype=np.int64)
+    dealt, sizes = np.zeros((FOLDS, having.shape[1]), dtype=np.int64), [0] * FOLDS
+    for place in sorted(range(len(parts)), key=lambda i: (_rarity(common, has[i]), -len(parts[i]), i)):
+        there = np.flatnonzero(has[place])
+        rarest = there[np.argmin(common[there])] if len(there) else None
+        held = [0 if rarest is None else int(dealt[side, rarest]) for side in range(FOLDS)]
+        side = min(range(FOLDS), key=lambda each: (held[each], sizes[each], each))
+        fold[parts[place]] = side
+        dealt[side] += has[place]
+        sizes[side] += len(parts[place])
+    return fold
+
+
+def undivided(contents: Sequence[str], groups: Sequence[str]) -> list[list[int]]:
+    """Return the places of cubes that belong together, in the order of their first cube's content."""
+    root = list(range(len(contents)))
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = root[root[i]]
+            i = root[i]
+        return i
+
+    for keys in (contents, groups):
+        first: dict[str, int] = {}
+        for i, name in enumerate(keys):
+            root[find(i)] = find(first.setdefault(name, i))
+    members: dict[int, list[int]] = {}
+    for i in sorted(range(len(contents)), key=lambda each: (contents[each], each)):
+        members.setdefault(find(i), []).append(i)
+    return list(members.values())
+
+
+def _rarity(common: NDArray[Any], has: NDArray[np.bool_]) -> int:
+    return int(common[has].min()) if has.any() else int(common.max(initial=0)) + 1
+
+
+def some_of(having: NDArray[np.bool_], most: int) -> list[int]:
+    """Return at most ``most`` places, ascending: rare structures first come in turn, then the rest, evenly spread.
+
+    Args:
+        having: bool ``(n, structure)`` of cubes in the order of their content.
+        most: how many.
+    """
+    if len(having) <= most:
+        return list(range(len(having)))
+    structures = having.shape[1]
+    share = max(most // (2 * max(structures, 1)), 1)
+    taken: list[int] = []
+    for structure in np.argsort(having.sum(axis=0), kind="stable"):
+        lacking = share - int(having[taken, structure].sum())
+        more = [int(i) for i in np.flatnonzero(having[:, structure]) if i not in taken]
+        taken += _spread(more, min(lacking, most - len(taken)))
+    rest = [i for i in range(len(having)) if i not in taken]
+    return sorted(taken + _spread(rest, most - len(taken)))
+
+
+def _spread(places: Sequence[int], count: int) -> list[int]:
+    if count <= 0:
+        return []
+    picked = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).astype(int))
+    return [places[int(i)] for i in picked]

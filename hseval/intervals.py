@@ -1,0 +1,215 @@
+"""A score's 95 % interval, that of its excess over the floor, and what two generators must differ by to be told apart.
+
+The estimand is the score's expected value at (m, m) over draws of both sets, the training set fixed; its bias at that
+size is part of it, so that only the variance has to be estimated. See ``docs/intervals.md`` for the measured coverage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval import folded
+from hseval.errors import HsevalError, NotComputable, first_line
+from hseval.identity import key
+from hseval.jackknife import LEAST, quantile
+from hseval.related import Comparable
+from hseval.resample import Evaluated, Replicates, replicates
+from hseval.seeds import stream
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+LEVEL = 0.95
+DRAWS = 2000  # of a metric that draws its expected value itself
+FEWEST = 4  # groups a side: of fewer the variance is hardly known
+POWER = 1.959964 + 0.841621  # normal quantiles at 97.5 % and 80 %: two-sided at 5 %, told in 80 % of cases
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The interval of the value, None with a reason in the details; and the details."""
+
+    interval: tuple[float, float] | None
+    details: dict[str, Any]
+
+
+def interval(comparable: Comparable, evaluated: Sequence[Evaluated]) -> Found:
+    """Return a score's interval and what goes with it.
+
+    Args:
+        comparable: the metric with its rows.
+        evaluated: its splits, in complementary pairs, with what each scored.
+    """
+    excess = float(np.mean([each.value.value - each.floor.value for each in evaluated]))
+    if why := _lacking(comparable, evaluated):
+        return Found(None, {"excess": excess, "excess_interval": None, "no_interval": why})
+    try:
+        if hasattr(comparable.metric, "expected"):
+            return _by_draws(comparable, evaluated, excess)
+        found = replicates(comparable, evaluated)
+    except NotComputable as error:
+        why = f"with some cubes left out there is no value: {error}"
+        return Found(None, {"excess": excess, "excess_interval": None, "no_interval": why})
+    except HsevalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a third party's metric may raise anything
+        why = f"with some cubes left out it raised {first_line(error)}"
+        return Found(None, {"excess": excess, "excess_interval": None, "no_interval": why})
+    signed = evaluated[0].value.signed is not None
+    bounds = getattr(comparable.metric, "bounds", (-math.inf, math.inf))
+    positive = bounds == (0.0, math.inf)
+    spans = _folded(comparable, evaluated, found) if signed else _spans(found, positive=positive)
+    value, over = _clipped(spans, bounds)
+    details = {"excess": excess, "excess_interval": list(over), "p_value": p_value(found, signed=signed)}
+    details |= _differences(found, len(comparable.rows.fake))
+    details["resamples"] = told(found, signed=signed)
+    return Found(value, details)
+
+
+def _by_draws(comparable: Comparable, evaluated: Sequence[Evaluated], excess: float) -> Found:
+    """Return the interval of a metric that says itself what its expected value may be."""
+    rows, name = comparable.rows, comparable.metric.name
+    size = len(evaluated[0].split.real)
+
+    def drawn(which: str) -> Floats:
+        rngs = stream(comparable.seed, f"{name} reference"), stream(comparable.seed, f"{name} {which}")
+        real, fake = rows.real, rows.fake
+        found = comparable.metric.expected(real=real, fake=fake, size=size, draws=DRAWS, rngs=rngs)  # type: ignore[attr-defined]
+        return np.stack([found[:, 0], found[:, 0] - found[:, 1]], axis=1)
+
+    # Draws of two generators share the reference's part, and nothing of their own.
+    one = drawn(f"samples {key(rows.fake.hashes.tolist())}")
+    apart = float(np.std(one[:, 0] - drawn("other samples")[:, 0]))
+    value, over = _spans_of_draws(one, float(np.mean([each.value.value for each in evaluated])))
+    beyond = float(np.mean(one[:, 1] > 0)), float(np.mean(one[:, 1] < 0))
+    count = len(rows.fake)
+    details = {
+        "excess": excess,
+        "excess_interval": list(over),
+        "p_value": min(1.0, 2 * max(min(beyond), 1 / DRAWS)),
+        "smallest_difference": POWER * apart,
+        "samples": count,
+        "samples_for_half": 4 * count,
+        "resamples": {"draws": [float(f"{each:.6g}") for each in one[:, 0]]},
+    }
+    return Found(value, details)
+
+
+def _spans_of_draws(draws: Floats, value: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    low, high = np.quantile(draws, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2), axis=0)
+    if value == 0.0:  # nothing speaks for more than 0
+        low = np.array([0.0, np.quantile(draws[:, 1] - draws[:, 0], 0.5 - LEVEL / 2)])
+    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
+
+
+def p_value(found: Replicates, *, signed: bool) -> float:
+    """Return the two-sided p-value of an excess of 0 (of a signed difference of 0, where there is one)."""
+    from scipy.stats import t
+
+    place = 0 if signed else 2
+    error = math.sqrt(found.variance()[place])
+    estimate = float(found.splits.mean(axis=0)[place])
+    if error == 0.0:
+        return float(estimate == 0.0)
+    return float(2 * t.sf(abs(estimate) / error, found.degrees()[place]))
+
+
+def told(found: Replicates, *, signed: bool) -> dict[str, Any]:
+    """Return what a comparison of two reports needs of one: see :mod:`hseval.paired`."""
+    jack = found.found
+    _, within, across = jack.parts()
+    return {
+        "signed": signed,
+        "splits": found.splits.tolist(),
+        "used": found.used,
+        "real": jack.real.tolist(),
+        "real_pairs": [] if jack.real_pairs is None else jack.real_pairs.tolist(),
+        "samples": {
+            "blocks": len(jack.fake),
+            "pairs": 0 if jack.fake_pairs is None else len(jack.fake_pairs),
+            "variance": jack.fake_variance().tolist(),
+            "twice": (within + across).tolist(),
+        },
+    }
+
+
+def _lacking(comparable: Comparable, evaluated: Sequence[Evaluated]) -> str:
+    """Return why there is no interval, or ``""``."""
+    for side, rows in (("real cubes", comparable.rows.real), ("samples", comparable.rows.fake)):
+        groups = len(np.unique(rows.groups))
+        if groups < FEWEST:
+            return f"{groups} independent groups of {side}, expected at least {FEWEST}"
+    return ""
+
+
+def _spans(found: Replicates, *, positive: bool) -> Floats:
+    """Return the intervals ``(2, 2)`` of value and excess.
+
+    A distance that is small varies less than one that is large, so what can't be negative gets its interval on the
+    logarithm's scale. That of the excess is put together from those of value and floor and their correlation (MOVER,
+    Zou and Donner 2008; Zou 2007 for correlated estimates).
+    """
+    reach = quantile(LEVEL, found.degrees()) * np.sqrt(found.variance())
+    centre = found.splits.mean(axis=0)
+    if not positive or not (centre[:2] > 0).all():
+        return np.stack([centre - reach, centre + reach], axis=1)[[0, 2]]
+    ratio = np.exp(reach[:2] / centre[:2])
+    low, high = centre[:2] / ratio, centre[:2] * ratio
+    below, above = centre[:2] - low, high - centre[:2]
+    spread = np.sqrt(found.variance())
+    product = 2 * spread[0] * spread[1]
+    shared = np.clip((spread[0] ** 2 + spread[1] ** 2 - spread[2] ** 2) / product, -1, 1) if product > 0 else 0.0
+    down = below[0] ** 2 + above[1] ** 2 - 2 * shared * below[0] * above[1]
+    up = above[0] ** 2 + below[1] ** 2 - 2 * shared * above[0] * below[1]
+    return np.array([[low[0], high[0]], [centre[2] - math.sqrt(max(down, 0)), centre[2] + math.sqrt(max(up, 0))]])
+
+
+def _folded(comparable: Comparable, evaluated: Sequence[Evaluated], found: Replicates) -> Floats:
+    size = len(evaluated[0].split.real)
+    sides = [
+        folded.Side(float(part[0]), count, min(1.0, size / len(rows)))
+        for part, count, rows in (
+            (found.found.real_variance(), len(found.found.real), comparable.rows.real),
+            (found.found.fake_variance(), len(found.found.fake), comparable.rows.fake),
+        )
+    ]
+    rng = stream(comparable.seed, f"{comparable.metric.name} interval")
+    return folded.intervals(float(found.splits[:, 0].mean()), real=sides[0], fake=sides[1], rng=rng, level=LEVEL)
+
+
+def _clipped(spans: Floats, bounds: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Cut the value's interval where no value can be."""
+    low, high = bounds
+    value, excess = ((float(span[0]), float(span[1])) for span in spans)
+    return (max(value[0], low), min(value[1], high)), excess
+
+
+def _differences(found: Replicates, samples: int) -> dict[str, Any]:
+    """Return the difference between two generators that is told at this size, and the samples for half of it.
+
+    Both are scored against one reference, so what it adds cancels; each brings the sample side's variance. Its
+    second-order part falls with the square of the number of samples.
+    """
+    jack = found.found
+    plain = float(jack.fake_variance()[0])
+    second = min(float(jack.parts()[1][0]), plain * (1 - LEAST))
+    total = plain - second
+    if not total > 0:
+        return {"smallest_difference": 0.0, "samples": samples, "samples_for_half": samples}
+    first = max(total - second, 0.0)
+    twice = total - first
+    # first x + twice x^2 = total / 4, x = samples now over samples then
+    root = (math.sqrt(first**2 + twice * total) - first) / (2 * twice) if twice > 0 else 0.25
+    return {
+        "smallest_difference": POWER * math.sqrt(2 * total),
+        "samples": samples,
+        "samples_for_half": math.ceil(samples / root - 1e-9),
+    }
+

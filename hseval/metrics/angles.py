@@ -1,0 +1,57 @@
+"""Angles between spectra, and how far spectra scatter about one; all in degrees. Gain changes none of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+
+def unit(spectra: NDArray[Any]) -> Floats:
+    """Return spectra ``(..., band)`` over their norms; NaN where the norm is 0, which has no direction."""
+    wide = np.asarray(spectra, dtype=np.float64)
+    norms = np.linalg.norm(wide, axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        directions: Floats = np.divide(wide, norms, out=np.full_like(wide, np.nan), where=norms > 0)
+    return directions
+
+
+def angle(a: NDArray[Any], b: NDArray[Any]) -> Floats:
+    """Return the angle between spectra ``(..., band)`` in degrees, 0 to 180; NaN where a norm is 0.
+
+    The spectral angle of Kruse et al., The spectral image processing system (SIPS), Remote Sensing of Environment
+    1993, computed as ``2 atan2(|u - v|, |u + v|)`` of the unit vectors (Kahan, How futile are mindless assessments of
+    roundoff, 2006, section 12): the arc cosine of a product near 1 loses half of its digits.
+    """
+    u, v = unit(a), unit(b)
+    apart = np.linalg.norm(u - v, axis=-1)
+    together = np.linalg.norm(u + v, axis=-1)
+    angles: Floats = np.degrees(2 * np.arctan2(apart, together))
+    return angles
+
+
+def across(means: NDArray[Any], covs: NDArray[Any]) -> Floats:
+    """Return the variance across each mean spectrum: ``tr C - u^T C u``, u the mean's direction.
+
+    Over the mean's squared norm, its root is the root mean square tangent of the pixels' angles to their mean.
+
+    Args:
+        means: ``(..., band)``.
+        covs: ``(..., band (band + 1) / 2)``, upper triangles, row by row.
+
+    Returns:
+        ``(...)``, NaN where the mean's norm is 0.
+    """
+    directions = unit(means)
+    down, right = np.triu_indices(directions.shape[-1])
+    twice = np.where(down == right, 1.0, 2.0)
+    wide = np.asarray(covs, dtype=np.float64)
+    total = (wide * (down == right)).sum(axis=-1)
+    along = (wide * (directions[..., down] * directions[..., right] * twice)).sum(axis=-1)
+    variance: Floats = np.maximum(total - along, 0.0)
+    return variance

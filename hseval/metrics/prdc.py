@@ -1,0 +1,67 @@
+"""``prdc``: precision, recall, density and coverage of samples among real cubes' nearest neighbours."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from hseval.hookspecs import Needs, ScoreParts
+from hseval.metrics.balls import prdc
+from hseval.metrics.features import at_least, standardised_features, standardised_rows
+from hseval.options import option
+from hseval.report import Better
+from hseval.rows import Rows
+
+
+class PrecisionRecall:
+    """The share of real cubes that have a sample among their nearest neighbours, and what stands behind it."""
+
+    name: ClassVar[str] = "prdc"
+    summary: ClassVar[str] = "coverage: share of real cubes with a sample nearby; with precision, recall and density"
+    better: ClassVar[Better] = "higher"
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        """What can be set."""
+
+        extractor: str = option("scattering", "extractor whose rows are compared; numbers of two never compare")
+        k: int = option(5, "a ball reaches to this nearest neighbour")
+
+        def __post_init__(self) -> None:
+            """Refuse balls without a neighbour."""
+            if self.k < 1:
+                raise ValueError(f"k is {self.k}, expected at least 1")
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    @property
+    def needs(self) -> Needs:
+        """The rows of the chosen extractor."""
+        return Needs(rows=(self.options.extractor,))
+
+    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
+        """Add the column of features standardised by the full reference."""
+        return standardised_rows(real=real, fake=fake, train=train, extractor=self.options.extractor)
+
+    def compare(
+        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
+    ) -> ScoreParts:
+        """Return coverage, with all four in the details.
+
+        Raises:
+            NotComputable: a side has no more than ``k`` cubes, or a feature is not finite.
+        """
+        at_least(self.options.k + 1, real=real, fake=fake)
+        a, b = standardised_features(real=real, fake=fake, extractor=self.options.extractor)
+        found = prdc(real=a, fake=b, k=self.options.k)._asdict()
+        details = {
+            "extractor": self.options.extractor,
+            "dimension": a.shape[1],
+            "k": self.options.k,
+            **found,
+            "shown": {"extractor": self.options.extractor, **found},
+        }
+        return ScoreParts(found["coverage"], details)

@@ -1,0 +1,167 @@
+"""Pictures of a qualify report: the curves of each metric, and a map of what every metric sees."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.files import written_whole
+from hseval.qualifying.cells import BLIND, short_unit
+
+if TYPE_CHECKING:
+    from hseval.qualifying.report import Column, Curve, QualifyReport, Row
+
+# Okabe and Ito's palette: told apart by readers of every kind of colour vision, and in grey by their markers.
+SEEN, UNSEEN, FLOOR = "#0072B2", "#D55E00", "#999999"
+ACROSS, PANEL = 4, (3.1, 2.35)  # panels side by side, and the size of one in inches
+WIDE = 20.0  # a curve that spans more than this factor gets a logarithmic axis
+DPI = 110
+
+
+def draw(report: QualifyReport, folder: Path) -> list[Path]:
+    """Write one page of curves a metric and the map as PNG; return their paths.
+
+    Raises:
+        HsevalError: the folder can't be written.
+    """
+    pages = {f"curves-{_slug(column.label)}.png": curves_page(report, column) for column in report.columns}
+    paths = []
+    for name, figure in {**pages, "sees.png": seen_map(report)}.items():
+        paths.append(folder / name)
+        with written_whole(paths[-1]) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
+    return paths
+
+
+def curves_page(report: QualifyReport, column: Column) -> Any:
+    """Return the page of one metric: a panel a degradation, value against dose, with the floor's band."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    down = -(-len(report.rows) // ACROSS)
+    height = PANEL[1] * down + 1.1
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.75 / height))
+    figure = Figure(figsize=(PANEL[0] * ACROSS, height), layout=layout)
+    panels = np.asarray(figure.subplots(down, ACROSS, squeeze=False)).ravel()
+    for panel in panels[len(report.rows) :]:
+        panel.set_axis_off()
+    for row, panel in zip(report.rows, panels, strict=False):
+        _panel(panel, row, report.curve(column.label, row.name))
+    better = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
+    figure.suptitle(
+        f"{column.label}: clean half against spoiled half, by dose ({better[column.better]})",
+        x=0.01, y=1 - 0.1 / height, ha="left", fontsize=13, weight="bold",
+    )  # fmt: skip
+    marks = [
+        Line2D([], [], color=SEEN, marker="o", markersize=5, label="told from the floor, with 95 % interval"),
+        Line2D([], [], color=UNSEEN, marker="o", markersize=5, markerfacecolor="white", label="not told"),
+        Patch(facecolor=FLOOR, alpha=0.35, label="floor (dashed), with 95 % interval"),
+    ]
+    figure.legend(handles=marks, loc="upper left", bbox_to_anchor=(0.005, 1 - 0.38 / height), ncols=3, frameon=False,
+                  fontsize=9)  # fmt: skip
+    return figure
+
+
+def seen_map(report: QualifyReport) -> Any:
+    """Return the map: degradations by metrics; the darker, the smaller the dose that is told."""
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    shares = np.array([[_share(report.curve(c.label, row.name)) for c in report.columns] for row in report.rows])
+    down, across = shares.shape
+    figure = Figure(figsize=(2.9 + 1.25 * max(across, 3), 1.6 + 0.36 * down), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", norm=Normalize(0, 1), aspect="auto")
+    axes.set_facecolor("#dddddd")
+    for i, row in enumerate(report.rows):
+        for j, column in enumerate(report.columns):
+            dark = shares[i, j] > 0.6
+            axes.text(j, i, _in_map(report.curve(column.label, row.name), row), ha="center", va="center", fontsize=8,
+                      color="white" if dark else "black")  # fmt: skip
+    axes.set_xticks(range(across), [_folded(column.label) for column in report.columns], fontsize=9)
+    axes.set_yticks(range(down), [row.name for row in report.rows], fontsize=9)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    kinds = [row.kind for row in report.rows]
+    for place in range(1, down):
+        if kinds[place] != kinds[place - 1]:
+            axes.axhline(place - 0.5, color="black", linewidth=1)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6)
+    bar.set_label("share of the doses that are told from the floor", fontsize=9)
+    axes.set_title("Smallest dose that is told from the floor", fontsize=12, weight="bold", loc="left")
+    return figure
+
+
+def _panel(axes: Any, row: Row, curve: Curve) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    seen = curve.told_from is not None
+    points = [point for point in curve.points if point.value is not None]
+    none = curve.floor is None or not points
+    said = "not computed" if none else f"told from {curve.told_from:g}" if seen else BLIND
+    rank = "" if curve.spearman is None else f", Spearman {curve.spearman:.2f}"
+    axes.text(0, 1.16, row.name, transform=axes.transAxes, fontsize=9, weight="bold", va="bottom")
+    colour = SEEN if seen else UNSEEN
+    axes.text(0, 1.04, f"{said}{rank}", transform=axes.transAxes, fontsize=8.5, va="bottom", color=colour)
+    axes.tick_params(labelsize=7.5)
+    if curve.floor is None or none:
+        axes.set_axis_off()
+        return
+    if curve.floor_interval is not None:
+        axes.axhspan(*curve.floor_interval, color=FLOOR, alpha=0.35, linewidth=0)
+    axes.axhline(curve.floor, color=FLOOR, linestyle="--", linewidth=1)
+    doses = np.array([point.dose for point in points])
+    values = np.array([point.value for point in points])
+    axes.plot(doses, values, color=colour, linewidth=1.2, zorder=2)
+    reach = np.array([[_or_nan(point.interval, end) for point in points] for end in (0, 1)])
+    axes.errorbar(doses, values, yerr=np.abs(reach - values), fmt="none", ecolor=colour, elinewidth=0.9, zorder=2)
+    told = np.array([point.told for point in points])
+    axes.scatter(doses[told], values[told], s=18, color=SEEN, zorder=3)
+    axes.scatter(doses[~told], values[~told], s=18, facecolors="white", edgecolors=UNSEEN, zorder=3)
+    axes.set_xscale("log")
+    # Marks at 1, 2 and 5 where a curve spans less than two decades; two marks would say little of the scale.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if doses[-1] < 100 * doses[0] else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if values.min() > 0 and values.max() > WIDE * values.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(short_unit(row.unit), fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _share(curve: Curve) -> float:
+    """Return the share of a curve's doses from the smallest one told on; NaN where nothing was computed."""
+    doses = [point.dose for point in curve.points if point.value is not None]
+    if curve.floor is None or not doses:
+        return float("nan")
+    return 0.0 if curve.told_from is None else sum(dose >= curve.told_from for dose in doses) / len(doses)
+
+
+def _in_map(curve: Curve, row: Row) -> str:
+    if np.isnan(_share(curve)):
+        return "not computed"
+    return BLIND if curve.told_from is None else f"{curve.told_from:g} {_symbol(row.unit)}"
+
+
+def _symbol(unit: str) -> str:
+    """Return a unit in one word: ``%`` of what stands on the page of curves."""
+    first = unit.split(maxsplit=1)[0]
+    return {"nm": "nm", "px": "px", "%": "%", "percentage": "points"}.get(first, "")
+
+
+def _folded(label: str) -> str:
+    return label.replace(" (", "\n(")
+
+
+def _or_nan(found: tuple[float, float] | None, end: int) -> float:
+    return float("nan") if found is None else found[end]
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

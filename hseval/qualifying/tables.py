@@ -1,0 +1,96 @@
+"""A qualify report on the terminal, and as a table for a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from hseval.qualifying.cells import BLIND, LEGEND, MISSING, missing, rows_of, sentence
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hseval.qualifying.equivalent import Translated
+    from hseval.qualifying.report import QualifyReport
+
+ABREAST = 6  # columns of a table on a page
+PIPED_WIDTH = 10_000  # so that no line is wrapped or cut when it is piped
+
+
+def print_report(report: QualifyReport, stream: TextIO, found: Sequence[Translated] = ()) -> None:
+    """Write the table of what each metric sees, and a user's scores as doses where there are any."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    piped = not stream.isatty()
+    console = Console(file=stream, highlight=False, width=PIPED_WIDTH if piped else None, soft_wrap=piped)
+    for note in report.notes:
+        console.print(f"[dim]·[/dim] {escape(note)}")
+    console.print()
+    console.print(_table(report))
+    console.print()
+    for line in _below(report):
+        console.print(escape(line))
+    for each in found:
+        console.print()
+        console.print(f"[bold]{escape(sentence(each))}[/bold]")
+        for warning in each.warnings:
+            console.print(f"  {escape(warning)}")
+
+
+def markdown(report: QualifyReport) -> str:
+    """Return the table as Markdown, a few columns at a time, with its floors and what was left out below it."""
+    lines: list[str] = []
+    for first in range(0, len(report.columns), ABREAST):
+        part = slice(first, first + ABREAST)
+        heads = ["degradation", "unit of the dose", *(column.label for column in report.columns[part])]
+        lines += [_line(heads), _line(["---"] * len(heads))]
+        lines += [_line([name, unit, *cells[part]]) for name, unit, cells in rows_of(report)]
+        lines.append("")
+    return "\n".join([*lines, *(f"- {line}" for line in (*report.notes, *_below(report, legend=False)))])
+
+
+def _table(report: QualifyReport) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, head in enumerate(("degradation", "dose in", *(column.label for column in report.columns))):
+        table.add_column(escape(head), justify="left" if i < 2 else "right", overflow="fold", no_wrap=i == 0)
+    for name, unit, cells in rows_of(report):
+        table.add_row(escape(name), escape(unit), *(_styled(text) for text in cells))
+    return table
+
+
+def _styled(text: str) -> str:
+    style = "dim" if text == MISSING else "yellow" if text.startswith(BLIND) else "default"
+    return f"[{style}]{text}[/{style}]"
+
+
+def _below(report: QualifyReport, *, legend: bool = True) -> Iterator[str]:
+    if legend:
+        yield LEGEND
+    for column in report.columns:
+        floors = {
+            (curve.floor, curve.sizes): curve.floor_interval
+            for curve in report.curves
+            if curve.metric == column.label and curve.floor is not None
+        }
+        told = [
+            f"{floor:.4g} ({_range(between)}) at {real} against {fake}"
+            for (floor, (real, fake)), between in floors.items()
+        ]
+        if told:
+            yield f"floor of {column.label} (95 % interval): {'; '.join(told)}"
+    yield from missing(report)
+    for name, why in report.not_applied.items():
+        yield f"{name}: not applied: {why}"
+
+
+def _range(between: tuple[float, float] | None) -> str:
+    return "-" if between is None else f"{between[0]:.4g} to {between[1]:.4g}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,1 @@
+"""Segmenters: what finds structures in cubes that come without masks."""

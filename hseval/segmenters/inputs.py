@@ -1,0 +1,104 @@
+"""What both built-in segmenters see of a cube: spectra in a few windows, on a scale fixed when they were fitted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.cubes import FIELD, Cube
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+    Bools = NDArray[np.bool_]
+
+WINDOWS = 16  # spectral windows at most: 200 bands say little more about a structure, and cost more than ten times
+POSITIVE = 0.999  # share of values above 0 from which spectra are taken as reflectance or radiance, by logarithm
+DARK = 1e-3  # of the typical value: what is darker is noise, whose logarithm would be anything
+
+
+def windowed(cube: Floats) -> Floats:
+    """Return ``(window, y, x)``: means of adjacent bands of ``cube`` (band, y, x), at most ``WINDOWS`` of them."""
+    if len(cube) <= WINDOWS:
+        return cube
+    return np.stack([part.mean(axis=0) for part in np.array_split(cube, WINDOWS)])
+
+
+def valid_of(cube: Floats) -> Bools:
+    """Return bool ``(y, x)``: where a cube has values (invalid pixels come as NaN in every band)."""
+    return np.asarray(np.isfinite(cube).all(axis=0))
+
+
+def labels_of(cube: Cube, structures: Sequence[str]) -> Bools:
+    """Return bool ``(structure, y, x)``; a cube without a mask has none of that structure."""
+    nowhere = np.zeros(cube.data.shape[1:], dtype=bool)
+    return np.stack([np.asarray(cube.masks.get(name, nowhere), dtype=bool) for name in structures])
+
+
+def structures_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the structures to learn: all but the field of view, sorted."""
+    return tuple(sorted(set(names) - {FIELD}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How spectra become numbers of order 1.
+
+    Attributes:
+        logarithmic: whether values are taken by logarithm, so that a gain is an offset.
+        dark: what smaller values are raised to before the logarithm.
+        mean: ``(window,)`` of the pixels it was fitted on, after the logarithm.
+        deviation: ``(window,)``.
+    """
+
+    logarithmic: bool
+    dark: float
+    mean: Floats
+    deviation: Floats
+
+    @classmethod
+    def of(cls, spectra: Floats) -> Scale:
+        """Fit to spectra ``(window, pixel)``."""
+        logarithmic = bool((spectra > 0).mean() >= POSITIVE)
+        dark = DARK * float(np.median(np.abs(spectra))) or 1.0
+        values = np.log(np.maximum(spectra, dark)) if logarithmic else spectra
+        deviation = values.std(axis=1, dtype=np.float64)
+        typical = float(np.median(deviation)) or 1.0
+        mean = values.mean(axis=1, dtype=np.float64).astype(np.float32)
+        return cls(logarithmic, dark, mean, np.maximum(deviation, 0.01 * typical).astype(np.float32))
+
+    def scaled(self, spectra: Floats) -> Floats:
+        """Return spectra ``(window, pixel)`` on this scale."""
+        values = np.log(np.maximum(spectra, self.dark)) if self.logarithmic else spectra
+        return (values - self.mean[:, None]) / self.deviation[:, None]
+
+    def __call__(self, cube: Floats) -> tuple[Floats, Floats]:
+        """Return a cube ``(band, y, x)`` scaled, and scaled less its own median spectrum: ``(window, y, x)`` each.
+
+        The first tells a cube of one crop from a cube of another; the second is free of a cube's own brightness.
+        Both are 0 where the cube is not valid.
+        """
+        valid = valid_of(cube)
+        scaled = self.scaled(windowed(cube).reshape(len(self.mean), -1)).reshape(-1, *valid.shape)
+        own = np.median(scaled[:, valid], axis=1)[:, None, None] if valid.any() else np.float32(0)
+        absolute, relative = (np.where(valid, each, 0).astype(np.float32) for each in (scaled, scaled - own))
+        return absolute, relative
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the fitted numbers as arrays."""
+        return {
+            "scale.mean": self.mean,
+            "scale.deviation": self.deviation,
+            "scale.dark": np.array([self.dark], dtype=np.float64),
+            "scale.logarithmic": np.array([self.logarithmic]),
+        }
+
+    @classmethod
+    def restored(cls, state: Mapping[str, NDArray[Any]]) -> Scale:
+        """Return the scale that :meth:`state` described."""
+        flags = bool(state["scale.logarithmic"][0]), float(state["scale.dark"][0])
+        return cls(*flags, state["scale.mean"], state["scale.deviation"])

@@ -1,0 +1,236 @@
+"""Scores whose masks come from a segmenter: when one is used, what is described through it, what the report says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.compare import score_of
+from hseval.crossfit import Crossfit, Folds, fold
+from hseval.cubes import FIELD
+from hseval.describe import Description
+from hseval.describer import Chosen, Plan, reads_structures
+from hseval.errors import HsevalError
+from hseval.plugins import plugins
+from hseval.report import Score
+from hseval.run import Described, Run
+from hseval.segmented import SegmentedSet, dice
+from hseval.segmentjobs import AGREEMENT, MASKS, Choice
+from hseval.sets import Sets
+
+if TYPE_CHECKING:
+    from hseval.hookspecs import Metric
+
+DEFAULT = "pixels"
+NONE = "none"
+POOR = 0.5  # a Dice below says that a mask is more wrong than right
+
+Found = Mapping[str, Description]
+Describe = Callable[..., Description]
+
+
+def choose(
+    name: str | None, sets: Sets, extractors: Mapping[str, Chosen], options: Mapping[str, Any], device: str
+) -> Choice | None:
+    """Return the segmenter to use, or None: masks as they come.
+
+    Without a name, the default one where the samples lack masks of a structure that the reference has.
+
+    Raises:
+        HsevalError: a segmenter was asked for that is not there, that nothing needs, or that can't be fitted.
+    """
+    if name is not None and name != NONE:
+        plugins().find("segmenter", name)
+    if name == NONE:
+        return None
+    wanted = set(sets.reference.structures) - {FIELD}
+    lacking = tuple(sorted(wanted - set(sets.samples.structures)))
+    chosen = Choice(name or DEFAULT, name is not None, lacking, options.get(name or DEFAULT, {}), device)
+    if not any(_reads(each) for each in extractors.values()):
+        if name is not None:
+            raise HsevalError(f"--segmenter {name}: none of the metrics asked for looks at structures")
+        return None
+    if not wanted and name is not None:
+        raise HsevalError(
+            f"--segmenter {name}: the reference {sets.reference.info.location} has no masks that it could be fitted on"
+        )
+    return chosen if wanted and (name is not None or lacking) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation:
+    """How good the masks are that a segmenter found.
+
+    Attributes:
+        choice: the segmenter.
+        folds: what it was fitted on.
+        reading: names of the extractors that look at structures.
+        held_out: int ``(cube, structure, 3)``: pixels in both masks, found, true; of the reference's cubes with masks,
+            each found by the model that did not see it.
+        on_samples: the same of the samples and their own masks; None where they bring none.
+    """
+
+    choice: Choice
+    folds: Folds
+    reading: tuple[str, ...]
+    held_out: Any
+    on_samples: Any
+
+    def dice(self) -> dict[str, float | None]:
+        """Return the held-out Dice of each structure, over all pixels."""
+        return _by_structure(self.folds, self.held_out)
+
+    def details(self) -> dict[str, Any]:
+        """Return what a score says of its masks."""
+        told = {"name": self.choice.name, "dice": self.dice(), "left_out": dict(self.folds.left_out)}
+        if self.on_samples is not None:
+            told["agreement_with_samples"] = _by_structure(self.folds, self.on_samples)
+        return told
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a reader has to know of the masks."""
+        name, fitted = self.choice.name, sum(map(len, self.folds.places))
+        why = "as asked for" if self.choice.asked else f"as the samples lack masks of: {', '.join(self.choice.lacking)}"
+        yield (
+            f"structures of all sets are found by the segmenter {name!r}, {why}; fitted on {fitted} reference cubes in "
+            "two folds, and no cube is seen by a model that was fitted on its group"
+        )
+        told = self.dice()
+        yield f"{name}: held-out Dice on the reference: {_listed(told)}"
+        for structure, value in told.items():
+            if value is None or value < POOR:
+                shown = "none" if value is None else f"{value:.2f}"
+                yield f"{structure}: a held-out Dice of {shown}: the structure's score says little"
+        for structure, reason in self.folds.left_out.items():
+            yield f"{structure}: not segmented ({reason})"
+        if self.on_samples is not None:
+            agreed = _by_structure(self.folds, self.on_samples)
+            yield f"{name}: Dice of what it finds in the samples with their own masks: {_listed(agreed)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+    """Sets described by the masks that a segmenter found.
+
+    Attributes:
+        about: the segmenter, and how good its masks are.
+        found: the described sets, by role.
+        own: the sets described by the masks that they came with; None where the samples bring none of use.
+    """
+
+    about: Segmentation
+    found: Found
+    own: Described | None
+
+    def told(self, scores: Sequence[Score], metrics: Sequence[Metric], run: Run) -> list[Score]:
+        """Return the scores: those that look at structures with whose masks tell them, and the value by the sets' own.
+
+        Args:
+            scores: by the segmenter's masks.
+            metrics: theirs.
+            run: how the others are computed.
+        """
+        return [self._told(score, metric, run) for score, metric in zip(scores, metrics, strict=True)]
+
+    def _told(self, score: Score, metric: Metric, run: Run) -> Score:
+        if not set(metric.needs.rows) & set(self.about.reading):
+            return score
+        details = {**score.details, "segmenter": self.about.details()}
+        if self.own is not None:
+            details |= _beside(score_of(metric, self.own, run, intervals=False), details)
+        return dataclasses.replace(score, details=details)
+
+
+def plain_plan(choice: Choice | None, sets: Sets, plan: Plan) -> Plan:
+    """Return the plan by which a set is described before structures are found in it.
+
+    What looks at structures waits, unless the samples bring masks that a second score can be had by.
+    """
+    if choice is None or _brought(sets):
+        return plan
+    return dataclasses.replace(plan, extractors=tuple(each for each in plan.extractors if not _reads(each)))
+
+
+def masked_sets(choice: Choice, described: Described, found: Found, run: Run, describe: Describe) -> Masked | str:
+    """Return the sets described by the masks that a segmenter finds in them.
+
+    Args:
+        choice: the segmenter.
+        described: the sets by :func:`plain_plan`, for the score by their own masks.
+        found: the same, shared cubes included.
+        run: how.
+        describe: describes a set by a plan.
+
+    Returns:
+        a note instead where nobody asked for the segmenter and it can't be fitted.
+
+    Raises:
+        HsevalError: it was asked for and can't be fitted, or it fails.
+    """
+    sets, plans = described.sets, described.plans
+    try:
+        folds = fold(choice, sets.reference, found["reference"], plans["reference"])
+    except HsevalError as error:
+        if choice.asked:
+            raise
+        return f"no segmenter was fitted: {error}"
+    models = Crossfit(choice, sets.reference, folds, plans["reference"], run)
+    whole, counts = dict(found), {}
+    for role, cubes in sets.named():
+        looking = tuple(each for each in plans[role].extractors if _reads(each))
+        if not looking:
+            continue
+        columns = models.masks_of(cubes, found[role], what=role)
+        masks = {int(place): each[MASKS] for place, each in zip(found[role].index, columns, strict=True)}
+        segmented = SegmentedSet(cubes, structures=folds.structures, masks=masks, field=plans[role].field)
+        counts[role] = np.stack([each[AGREEMENT] for each in columns])
+        names = tuple(sorted({FIELD, *segmented.structures}))
+        plan = dataclasses.replace(plans[role], extractors=looking, structures=names)
+        by_masks = describe(segmented, plan, run, what=f"structures of {role}")
+        whole[role] = merged(found[role], by_masks, [each.name for each in looking], choice.name)
+    brought = _brought(sets)
+    reading = tuple(each.name for each in plans["reference"].extractors if _reads(each))
+    held_out, on_samples = counts["reference"][folds.annotated], counts["samples"] if brought else None
+    about = Segmentation(choice, folds, reading, held_out, on_samples)
+    return Masked(about, whole, described if brought else None)
+
+
+def merged(plain: Description, segmented: Description, names: Sequence[str], masks_from: str) -> Description:
+    """Return a described set whose columns of the extractors ``names`` are those of its segmented twin."""
+    place = {int(index): row for row, index in enumerate(segmented.index)}
+    rows = segmented.rows.take(np.array([place[int(index)] for index in plain.index], dtype=np.int64)).only(names)
+    kept = {name: column for name, column in plain.rows.columns.items() if name.split("/", maxsplit=1)[0] not in names}
+    columns = {**kept, **rows.columns}
+    told = dataclasses.replace(plain.rows, columns=columns, structures=rows.structures, masks_from=masks_from)
+    return dataclasses.replace(plain, rows=told)
+
+
+def _reads(chosen: Chosen) -> bool:
+    return reads_structures(chosen.build())
+
+
+def _brought(sets: Sets) -> bool:
+    """Return whether the samples come with masks of a structure that the reference has."""
+    return bool(set(sets.samples.structures) & set(sets.reference.structures) - {FIELD})
+
+
+def _beside(own: Score, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the details that show a score by the sets' own masks."""
+    kept = {"value": own.value, "floor": own.floor, "verdict": own.verdict, "n": own.n}
+    kept |= {name: own.details[name] for name in ("spread", "floor_spread", "structures") if name in own.details}
+    shown = dict(details.get("shown") or {})
+    shown["by the sets' own masks (the samples' may flatter): value"] = own.value
+    shown["by the sets' own masks: floor"] = own.floor
+    return {"own_masks": kept, "shown": shown}
+
+
+def _by_structure(folds: Folds, counts: Any) -> dict[str, float | None]:
+    found = dice(counts.sum(axis=0))
+    return {name: None if np.isnan(each) else float(each) for name, each in zip(folds.structures, found, strict=True)}
+
+
+def _listed(told: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {'-' if value is None else format(value, '.2f')}" for name, value in told.items())

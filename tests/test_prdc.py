@@ -1,0 +1,173 @@
+"""``prdc``: the package of its authors as an oracle, closed forms, ties, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from prdc import compute_prdc
+
+from hseval.errors import HsevalError, NotComputable
+from hseval.hookspecs import Needs, ScoreParts
+from hseval.metrics import balls
+from hseval.metrics.balls import Prdc, prdc, radii
+from hseval.metrics.prdc import PrecisionRecall
+from hseval.neighbors import Neighbors
+from hseval.rows import Rows
+from hseval.testing import check_metric
+
+Array = NDArray[Any]
+
+
+def features(n: int, d: int = 8, *, seed: int = 0, scale: float = 1.0, mean: float = 0.0) -> Array:
+    return (np.random.default_rng(seed).normal(size=(n, d)) * scale + mean).astype(np.float32)
+
+
+def rows(values: Array, extractor: str = "scattering") -> Rows:
+    names = np.array([f"cube-{i}" for i in range(len(values))])
+    return Rows({extractor: np.asarray(values, dtype=np.float32)}, names, names, names, np.arange(4.0))
+
+
+def compare(real: Array, fake: Array, **options: Any) -> ScoreParts:
+    metric = PrecisionRecall(PrecisionRecall.Options(**options))
+    return metric.compare(real=rows(real), fake=rows(fake), rng=np.random.default_rng(0))
+
+
+def brute_force(real: Array, fake: Array, k: int) -> Prdc:
+    """Return the four numbers from all distances, each by float64 differences."""
+    real, fake = real.astype(np.float64), fake.astype(np.float64)
+
+    def distances(a: Array, b: Array) -> Array:
+        return np.asarray(np.sqrt(np.einsum("nmd,nmd->nm", a[:, None] - b, a[:, None] - b)))
+
+    ball_real, ball_fake = (np.sort(distances(each, each), axis=1)[:, k] for each in (real, fake))
+    across = distances(real, fake)
+    in_real = across < ball_real[:, None]
+    return Prdc(
+        float(in_real.any(axis=0).mean()),
+        float((across < ball_fake).any(axis=1).mean()),
+        float(in_real.sum(axis=0).mean()) / k,
+        float(in_real.any(axis=1).mean()),
+    )
+
+
+def test_prdc_keeps_the_contract_of_metrics() -> None:
+    check_metric(PrecisionRecall)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("n", "m", "d", "changed"), [(200, 200, 8, (1, 0)), (300, 170, 64, (1.1, 0.3)), (90, 400, 2, (0.5, 1))]
+)
+def test_the_numbers_are_those_of_the_package(k: int, n: int, m: int, d: int, changed: tuple[float, float]) -> None:
+    real, fake = features(n, d), features(m, d, seed=1, scale=changed[0], mean=changed[1])
+    assert prdc(real=real, fake=fake, k=k)._asdict() == pytest.approx(compute_prdc(real, fake, k), abs=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_ties_and_offsets_are_decided_as_float64_differences_decide(offset: float) -> None:
+    # On a grid almost every radius is met exactly by other points, and float32 products can't tell.
+    grid = np.random.default_rng(0).integers(0, 4, (300, 3)).astype(np.float32) + np.float32(offset)
+    real, fake = grid[:160], grid[140:]
+    assert prdc(real=real, fake=fake, k=5) == brute_force(real, fake, 5)
+
+
+def test_strips_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = features(150), features(130, seed=1)
+    whole = prdc(real=real, fake=fake)
+    monkeypatch.setattr(balls, "STRIP", 7)
+    monkeypatch.setattr(balls, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(balls, "CHECKED", 3)
+    assert prdc(real=real, fake=fake) == whole == brute_force(real, fake, 5)
+
+
+def test_radii_are_the_distances_to_the_kth_other_row() -> None:
+    values = np.r_[features(60), features(6), features(6)]  # the last rows are there three times
+    for k in (1, 2, 5, 71):
+        expected = Neighbors(values).nearest(values, k=k, exclude=np.arange(72))[0][:, -1]
+        assert np.array_equal(radii(values, k), expected)
+
+
+def test_radii_far_from_the_origin_are_those_of_float64() -> None:
+    values = features(80).astype(np.float64) + 1e7
+    gaps = np.sort(np.sqrt(((values[:, None] - values) ** 2).sum(axis=-1)), axis=1)
+    assert radii(values, 4) == pytest.approx(gaps[:, 4], rel=1e-12)
+
+
+def test_the_same_set_covers_itself() -> None:
+    real = features(100)
+    found = prdc(real=real, fake=real)
+    assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
+    assert found.density == 1  # in its own ball and in k - 1 others' on average: the k-th lies on the rim
+
+
+def test_sets_far_apart_share_nothing() -> None:
+    assert prdc(real=features(50), fake=features(50, seed=1, mean=100)) == Prdc(0, 0, 0, 0)
+
+
+def test_the_expected_coverage_of_an_equal_distribution_is_the_published_one() -> None:
+    # Naeem et al. 2020, equation 9: 1 - (m - 1) ... (m - k) / (2 m - 1) ... (2 m - k) for n = m.
+    n, k = 40, 3
+    expected = 1 - np.prod([(n - i) / (2 * n - i) for i in range(1, k + 1)])
+    found = [prdc(real=features(n, seed=2 * i), fake=features(n, seed=2 * i + 1), k=k).coverage for i in range(150)]
+    assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / 150**0.5)
+
+
+def test_rotations_and_permutations_change_nothing() -> None:
+    real, fake = features(90), features(80, seed=1, mean=0.4)
+    turn, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(8, 8)))
+    value = prdc(real=real, fake=fake)
+    assert prdc(real=real.astype(np.float64) @ turn, fake=fake.astype(np.float64) @ turn) == value
+    assert prdc(real=real[::-1], fake=np.roll(fake, 3, axis=0)) == pytest.approx(value)
+
+
+def test_precision_and_recall_are_each_others_mirror() -> None:
+    real, fake = features(90), features(80, seed=1, scale=0.4)
+    one, other = prdc(real=real, fake=fake), prdc(real=fake, fake=real)
+    assert (one.precision, one.recall) == pytest.approx((other.recall, other.precision))
+    assert one.precision > one.recall  # narrow samples: all plausible, and little of the variety
+
+
+def test_lost_modes_lower_coverage_step_by_step_and_leave_precision() -> None:
+    modes = [features(50, seed=i, scale=0.1, mean=10 * i) for i in range(4)]
+    fresh = [features(50, seed=9 + i, scale=0.1, mean=10 * i) for i in range(4)]
+    found = [compare(np.concatenate(modes), np.concatenate(fresh[:kept])) for kept in (4, 3, 2, 1)]
+    values = [parts.value for parts in found]
+    assert values == sorted(values, reverse=True)
+    assert values[1:] == pytest.approx([0.75, 0.5, 0.25], abs=0.05)
+    precision = [parts.details["precision"] for parts in found]
+    assert precision == pytest.approx([precision[0]] * 4, abs=0.06)
+
+
+def test_the_headline_is_coverage_and_all_four_are_told() -> None:
+    parts = compare(features(60), features(60, seed=1))
+    assert parts.value == parts.details["coverage"] == parts.details["shown"]["coverage"]
+    assert {"precision", "recall", "density"} < set(parts.details["shown"])
+    assert parts.details["k"] == 5
+
+
+def test_extractor_and_k_are_options() -> None:
+    assert PrecisionRecall(PrecisionRecall.Options(extractor="torchvision")).needs == Needs(rows=("torchvision",))
+    assert compare(features(30), features(30, seed=1), k=2).value <= compare(features(30), features(30, seed=1)).value
+    with pytest.raises(ValueError, match="k is 0"):
+        PrecisionRecall.Options(k=0)
+
+
+@pytest.mark.parametrize(("n", "m", "side"), [(5, 9, "reference"), (9, 5, "sample")])
+def test_no_more_cubes_than_k_are_not_computable(n: int, m: int, side: str) -> None:
+    with pytest.raises(NotComputable, match=f"at least 6 {side} cubes, found 5"):
+        compare(features(n), features(m))
+    with pytest.raises(HsevalError, match="more than k = 5"):
+        prdc(real=features(n), fake=features(m))
+
+
+def test_collapsed_constant_and_broken_features() -> None:
+    assert compare(features(20), np.full((20, 8), 50.0)).value == 0
+    broken = features(9)
+    broken[2, 3] = np.nan
+    with pytest.raises(NotComputable, match="not finite for 1 cubes"):
+        compare(features(9), broken)
+    with pytest.raises(NotComputable, match="do not vary"):
+        compare(np.ones((9, 8)), features(9))

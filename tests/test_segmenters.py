@@ -1,0 +1,198 @@
+"""The built-in segmenters: their numerics against other ways to compute them, and the contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from sklearn.metrics import f1_score
+
+from hseval.cubes import FIELD, ArraySet
+from hseval.errors import HsevalError
+from hseval.segmented import PreparedSet, agreement, dice
+from hseval.segmenters.dice import BINS, Tally
+from hseval.segmenters.drawn import HEAVIEST, draw_pixels
+from hseval.segmenters.features import directions
+from hseval.segmenters.filters import Canvas
+from hseval.segmenters.inputs import WINDOWS, Scale, windowed
+from hseval.segmenters.pixels import Pixels
+from hseval.segmenters.unet import UNetSegmenter
+from hseval.testing import check_segmenter, example_set
+
+QUICK = {
+    "pixels": Pixels(Pixels.Options(trees=8, pixels=3000)),
+    "unet": UNetSegmenter(UNetSegmenter.Options(steps=12)),
+}
+
+
+def fitted(segmenter: Pixels | UNetSegmenter, data: ArraySet) -> Pixels | UNetSegmenter:
+    fresh = type(segmenter)(segmenter.options)
+    fresh.fit(PreparedSet(data, data.structures, None))
+    return fresh
+
+
+def reached(segmenter: Pixels | UNetSegmenter, data: ArraySet) -> dict[str, float]:
+    """Return the Dice of each structure over a set that the segmenter has not seen."""
+    names = sorted(set(data.structures) - {FIELD})
+    counts = np.zeros((len(names), 3), dtype=int)
+    for cube in PreparedSet(data, data.structures, None):
+        found = segmenter.segment(cube.data[None], wavelengths=data.wavelengths)
+        counts += agreement(np.stack([found[n][0] for n in names]), np.stack([cube.masks[n] for n in names]))
+    return dict(zip(names, dice(counts).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_contract_holds(name: str) -> None:
+    check_segmenter(QUICK[name], data=example_set(8, size=32))
+
+
+def test_classes_of_small_patches_are_told_apart_by_their_spectra() -> None:
+    # As in a land-cover scene: patches of 12 px, some of one class throughout, five classes, some in few patches.
+    rng = np.random.default_rng(0)
+    spectra = rng.uniform(0.5, 1.5, (5, 20)).astype(np.float32)
+    patches = np.where(rng.random((24, 1, 1)) < 0.5, rng.integers(5, size=(24, 1, 1)), 0)
+    patches = np.broadcast_to(patches, (24, 12, 12)).copy()
+    patches[:, 6:] = rng.integers(5, size=(24, 1, 1))
+    cubes = np.moveaxis(spectra[patches], -1, 1) * rng.normal(1, 0.02, (24, 1, 12, 12))
+    masks = {f"class-{i}": patches == i for i in range(1, 5)}
+    halves = [
+        ArraySet(cubes[part], wavelengths=np.arange(400.0, 420), masks={n: m[part] for n, m in masks.items()})
+        for part in (slice(12), slice(12, None))
+    ]
+    dices = reached(fitted(QUICK["pixels"], halves[0]), halves[1])
+    assert min(dices.values()) > 0.9, dices
+
+
+def test_structures_that_overlap_are_both_found() -> None:
+    rng = np.random.default_rng(0)
+    cubes = rng.normal(1, 0.02, (12, 3, 24, 24)).astype(np.float32)
+    masks = {name: np.zeros((12, 24, 24), bool) for name in ("first", "second")}
+    for i, (y, x) in enumerate(rng.integers(3, 9, (12, 2))):
+        masks["first"][i, y : y + 8, x : x + 8] = True
+        masks["second"][i, y + 4 : y + 12, x + 4 : x + 12] = True
+    cubes[:, 0] += 0.2 * masks["first"]
+    cubes[:, 1] += 0.2 * masks["second"]
+    sets = [
+        ArraySet(cubes[part], wavelengths=np.arange(3.0), masks={name: mask[part] for name, mask in masks.items()})
+        for part in (slice(6), slice(6, None))
+    ]
+    assert min(reached(fitted(QUICK["pixels"], sets[0]), sets[1]).values()) > 0.9
+
+
+def test_a_structure_that_no_cube_has_is_found_nowhere() -> None:
+    data = example_set(6, size=32)
+    masks = {**data.masks, "nothing": np.zeros_like(data.masks["disc"])}
+    segmenter = fitted(QUICK["pixels"], ArraySet(data.cubes, wavelengths=data.wavelengths, masks=masks))
+    cube = PreparedSet(data, data.structures, None)[0]
+    assert not segmenter.segment(cube.data[None], wavelengths=data.wavelengths)["nothing"].any()
+
+
+@pytest.mark.parametrize("options", [{"trees": 0}, {"pixels": 1}])
+def test_options_out_of_range_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Pixels(Pixels.Options(**options))
+
+
+def test_segmenting_before_fitting_is_refused() -> None:
+    for segmenter in (Pixels(), UNetSegmenter()):
+        with pytest.raises(HsevalError, match="has not been fitted"):
+            segmenter.segment(np.ones((1, 4, 8, 8), np.float32), wavelengths=np.arange(4))
+
+
+def test_dice_is_the_f1_score() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.random((2, 3, 20, 20)) < np.array([0.1, 0.5, 0.9])[:, None, None]
+    expected = [f1_score(b.ravel(), a.ravel()) for a, b in zip(one, other, strict=True)]
+    assert dice(agreement(one, other)) == pytest.approx(expected)
+    assert np.isnan(dice(np.zeros(3)))
+
+
+def test_the_threshold_is_the_best_of_all() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.random((2, 4000)) < np.array([[0.03], [0.4]])
+    scores = np.clip(0.3 + 0.25 * labels + rng.normal(0, 0.15, labels.shape), 0, 0.999)
+    tally = Tally(2)
+    for part in range(4):
+        tally.add(scores[:, part::4], labels[:, part::4])
+    for place, threshold in enumerate(tally.thresholds()):
+        found = scores[place] >= np.arange(BINS)[:, None] / BINS
+        best = (2 * (found & labels[place]).sum(axis=1) / (found.sum(axis=1) + labels[place].sum())).max()
+        assert f1_score(labels[place], scores[place] >= threshold) == pytest.approx(best)
+
+
+def test_drawn_pixels_stand_for_all_and_rare_ones_are_among_them() -> None:
+    labels = np.zeros((2, 60, 60), bool)
+    labels[0, 10:12, 10:50], labels[1, 30:50, 30:50], labels[:, 40:42, 40:42] = True, True, True
+    valid = np.ones((60, 60), bool)
+    valid[:5] = False
+    places, weights = draw_pixels(labels, valid, 200, np.random.default_rng(0))
+    assert (np.diff(places) > 0).all()
+    assert weights.sum() == pytest.approx(valid.sum())
+    assert weights.max() <= HEAVIEST
+    drawn = labels[:, valid][:, places]
+    assert drawn[0].sum() == labels[0].sum()  # all of the thin one
+    assert (drawn.all(axis=0)).sum() == 4  # and of where both are
+
+
+def test_the_scale_makes_gain_an_offset_and_relative_spectra_free_of_it() -> None:
+    rng = np.random.default_rng(0)
+    cube = rng.uniform(0.5, 1.0, (5, 16, 16)).astype(np.float32)
+    cube[:, :4] = np.nan
+    scale = Scale.of(cube[:, 4:].reshape(5, -1))
+    absolute, relative = scale(cube)
+    brighter = scale(np.float32(1.3) * cube)
+    assert scale.logarithmic
+    assert np.allclose(relative, brighter[1], atol=1e-4)
+    assert np.allclose((brighter[0] - absolute)[:, 4:], (np.log(1.3) / scale.deviation)[:, None, None], atol=1e-3)
+    assert not relative[:, :4].any()
+    assert absolute[:, 4:].std() == pytest.approx(1, abs=0.02)
+
+
+def test_values_on_both_sides_of_zero_are_taken_as_they_are() -> None:
+    spectra = np.random.default_rng(0).normal(0, 1, (3, 500)).astype(np.float32)
+    assert not Scale.of(spectra).logarithmic
+    assert Scale.of(np.ones((3, 10), np.float32)).scaled(np.ones((3, 10), np.float32)).any() == False  # noqa: E712
+
+
+def test_many_bands_become_few_windows() -> None:
+    cube = np.arange(200, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
+    assert windowed(cube).shape == (WINDOWS, 2, 2)
+    assert windowed(cube).mean() == pytest.approx(cube.mean(), rel=0.03)
+    assert np.array_equal(windowed(cube[:7]), cube[:7])
+
+
+def test_the_first_direction_is_the_one_that_tells_structures_apart() -> None:
+    rng = np.random.default_rng(0)
+    spectra = rng.normal(0, 1, (4, 3000)) * np.array([[5.0], [1.0], [1.0], [0.2]])
+    labels = np.zeros((1, 3000), bool)
+    labels[0, :300] = True
+    spectra[3, :300] += 1.0  # weak beside the first band's variance, and five deviations of its own
+    found = directions(spectra.astype(np.float32), labels)
+    assert found.shape == (4, 4)
+    strength = np.abs(found[0] * spectra.std(axis=1))
+    assert strength.argmax() == 3
+
+
+def test_smoothing_is_the_gaussian_filter_away_from_edges() -> None:
+    image = np.random.default_rng(0).normal(size=(2, 60, 50)).astype(np.float32)
+    canvas = Canvas(image, np.ones((60, 50), bool), widest=4)
+    expected = ndimage.gaussian_filter(image, (0, 2, 2), truncate=6)
+    assert np.allclose(canvas.smoothed(2.0)[:, 14:-14, 14:-14], expected[:, 14:-14, 14:-14], atol=1e-4)
+
+
+def test_ridges_are_the_eigenvalues_of_the_hessian() -> None:
+    image = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(64, 64)), 2).astype(np.float32)
+    found = Canvas(image[None], np.ones((64, 64), bool), widest=4).ridges(2.0, 1)
+    wide, orders = image.astype(float), ((2, 0), (0, 2), (1, 1))
+    yy, xx, yx = (4 * ndimage.gaussian_filter(wide, 2, order=order, truncate=6) for order in orders)
+    hessian = np.stack([np.stack([yy, yx], -1), np.stack([yx, xx], -1)], -1)
+    expected = np.moveaxis(np.linalg.eigvalsh(hessian)[..., ::-1], -1, 0)
+    inner = (slice(None), slice(16, -16), slice(16, -16))
+    assert np.allclose(found[inner], expected[inner], atol=1e-2 * np.abs(expected[inner]).max())
+
+
+def test_what_stands_outside_the_field_makes_no_ridge() -> None:
+    y, x = np.mgrid[:48, :48] - 24
+    valid = np.hypot(y, x) < 20
+    flat = np.where(valid, 1.0, 0.0).astype(np.float32)[None]
+    assert np.abs(Canvas(flat, valid, widest=4).ridges(2.0, 1)[:, valid]).max() < 1e-4

@@ -184,7 +184,7 @@ def _within(value: Floats, one: Floats, drawn: Sequence[tuple[int, int]], left: 
 
 
 def _pairs(count: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Return distinct pairs of ``count`` blocks; of few blocks, of which a split takes half, two out leave too little."""
+    """Return distinct pairs of ``count`` blocks; of few, of which a split takes half, two out leave too little."""
     if count < LEAST_PAIRED:
         return []
     one, other = np.triu_indices(count, 1)

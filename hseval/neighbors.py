@@ -108,7 +108,8 @@ class Neighbors:
         rough, candidates = self._rough(centred, wanted)
         if barred is not None:
             kept = np.argsort(candidates == barred[:, None], axis=1, kind="stable")[:, :-1]
-            rough, candidates = (np.take_along_axis(each, kept, axis=1) for each in (rough, candidates))
+            rough = np.take_along_axis(rough, kept, axis=1)
+            candidates = np.take_along_axis(candidates, kept, axis=1)
         error = self._rounding(centred)
         difference = self.base[candidates[:, k - 1]].astype(np.float64, copy=False) - queries
         squared: Floats = np.einsum("nd,nd->n", difference, difference)

@@ -157,7 +157,8 @@ def test_the_calibrated_distance_is_relative_to_the_training_cubes_around() -> N
     for i in range(3):
         place = PLACEMENTS[fake["authenticity/placement"][i]]
         turned = oriented(particular(FRESH_MAPS[i : i + 1])[0], place.turns, place.mirrored)
-        gaps = np.sqrt(((base - vectors(shifted(turned, place.down, place.right))) ** 2).sum(axis=1))  # 40 training cubes are fewer than 50: all of them count
+        # 40 training cubes are fewer than 50: all of them count.
+        gaps = np.sqrt(((base - vectors(shifted(turned, place.down, place.right))) ** 2).sum(axis=1))
         assert fake["authenticity/calibrated"][i] == pytest.approx(gaps.min() / gaps.mean(), rel=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,7 +40,7 @@ class Pixels:
         """What can be set."""
 
         trees: int = option(50, "rounds of boosting")
-        pixels: int = option(60_000, "pixels to learn from, at most, drawn by structure")
+        pixels: int = option(100_000, "pixels to learn from, at most, drawn by structure")
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
@@ -57,6 +58,10 @@ class Pixels:
 
     def fit(self, data: CubeSet) -> None:
         """Learn from cubes with masks; every structure but ``fov``."""
+        with _one_thread():
+            self._fit(data)
+
+    def _fit(self, data: CubeSet) -> None:
         self.structures = structures_of(data.structures)
         self.features = _features(data, self.structures)
         features, labels, weights = self._drawn(data)
@@ -68,9 +73,9 @@ class Pixels:
         if not self.structures:
             raise HsevalError("segmenter 'pixels' has not been fitted: call fit with cubes that have masks")
         found = np.zeros((len(self.structures), len(cubes), *cubes.shape[2:]), dtype=bool)
-        for i, cube in enumerate(cubes):
-            valid = valid_of(cube)
-            found[:, i, valid] = self._probabilities(cube) >= self.thresholds[:, None]
+        with _one_thread():
+            for i, cube in enumerate(cubes):
+                found[:, i, valid_of(cube)] = self._probabilities(cube) >= self.thresholds[:, None]
         return dict(zip(self.structures, found, strict=True))
 
     def _drawn(self, data: CubeSet) -> tuple[Floats, Bools, Floats]:
@@ -103,6 +108,19 @@ class Pixels:
         nowhere = np.zeros(len(features), dtype=np.float32)
         found = [nowhere if each is None else each.predict_proba(features)[:, 1] for each in self.models]
         return np.stack(found).astype(np.float32)
+
+
+def _one_thread() -> contextlib.AbstractContextManager[Any]:
+    """Limit scikit-learn's own threads, which exist once it is imported.
+
+    Sums then run in one order, and threads that wait for each other on a busy machine, which cost ten times the work, do
+    not occur.
+    """
+    import sklearn.ensemble  # noqa: F401
+    import threadpoolctl
+
+    limits: contextlib.AbstractContextManager[Any] = threadpoolctl.threadpool_limits(1)
+    return limits
 
 
 def _features(data: CubeSet, structures: Sequence[str]) -> Features:

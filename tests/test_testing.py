@@ -11,7 +11,7 @@ from conftest import saved
 from hseval.plugins import plugins
 from hseval.testing import check_extractor, check_generator, check_metric, check_reader, example_set
 
-WITHOUT_WEIGHTS = [name for name in plugins().names("extractor") if name != "torchvision"]
+WITHOUT_WEIGHTS = [name for name in plugins().names("extractor") if name not in ("encoder", "torchvision")]
 SMALL = {"phantom": {"size": 48}}
 
 

@@ -12,7 +12,7 @@ from hseval.rows import Rows
 
 Array = NDArray[np.float64]
 
-FLOOR = 0.01  # no feature counts as steadier than this share of the median feature's deviation
+FLOOR = 0.03  # no feature counts as steadier than this share of the median feature's deviation
 
 
 class Scale(NamedTuple):

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hseval.qualifying.report import Curve, Point, Range
-from hseval.qualifying.told import ROUNDING, Scatter, apart, complete, difference, scatter, spearman, told_from
+from hseval.qualifying.told import (
+    ROUNDING,
+    Scatter,
+    apart,
+    complete,
+    difference,
+    null_deviation,
+    scatter,
+    spearman,
+    told_from,
+)
 
 if TYPE_CHECKING:
     from hseval.jackknife import Jackknife
@@ -34,17 +44,18 @@ def curve_of(
     """
     found, why = _all(floors)
     if why is not None:
-        return Curve(metric, degradation, None, None, sizes, (), None, None, why=why)
+        return Curve(metric, degradation, None, None, None, sizes, (), None, None, why=why)
+    null = float(np.sqrt(np.mean([null_deviation(each) ** 2 for each in found])))
     points, moves = [], []
     for dose, at in outcomes.items():
         values, missing = _all(at)
-        points.append(_point(dose, values, found) if missing is None else Point(dose, why=missing))
+        points.append(_point(dose, values, found, null) if missing is None else Point(dose, why=missing))
         if missing is None:
             moves.append(_moved(values, found))
     have = [point for point in points if point.value is not None]
     floor, between = _value(found), _interval(found)
     if not have:
-        return Curve(metric, degradation, floor, between, sizes, tuple(points), None, None, why=points[0].why)
+        return Curve(metric, degradation, floor, between, null, sizes, tuple(points), None, None, why=points[0].why)
     doses = [point.dose for point in have]
     return Curve(
         metric,
@@ -52,6 +63,7 @@ def curve_of(
         floor=floor,
         floor_interval=between,
         sizes=sizes,
+        floor_scatter=null,
         points=tuple(points),
         spearman=spearman([0.0, *doses], _ranked(have, floor, moves, signed=len(found[0].value) > 1)),
         told_from=told_from(doses, [point.told for point in have], moves),
@@ -86,7 +98,7 @@ def _size(*found: Sequence[Jackknife]) -> float:
     return max(float(np.abs(each.value).max()) for some in found for each in some)
 
 
-def _point(dose: float, values: Sequence[Jackknife], floors: Sequence[Jackknife]) -> Point:
+def _point(dose: float, values: Sequence[Jackknife], floors: Sequence[Jackknife], null: float) -> Point:
     pairs = list(zip(values, floors, strict=True))
     return Point(
         dose,
@@ -95,7 +107,7 @@ def _point(dose: float, values: Sequence[Jackknife], floors: Sequence[Jackknife]
         excess=_value(values) - _value(floors),
         excess_interval=_interval([difference(value, floor) for value, floor in pairs]),
         scatter=(scattered := _scatter(pairs)).deviation,
-        told=apart(_moved(values, floors), scattered, size=_size(values, floors)),
+        told=apart(_moved(values, floors), scattered, null=null, size=_size(values, floors)),
     )
 
 

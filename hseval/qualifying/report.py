@@ -60,7 +60,7 @@ class Point:
             those of the same cubes.
         scatter: standard deviation of the excess between independent sets of this size (of the difference's, where the
             value is the absolute value of a difference).
-        told: the excess is further from 0 than 95 % of such excesses scatter (Student's t).
+        told: the excess is further from 0 than 95 % of such excesses scatter (:func:`hseval.qualifying.told.apart`).
         why: there is no value.
     """
 
@@ -83,6 +83,7 @@ class Curve:
         degradation: the row's name.
         floor: the value at dose 0; None: not computed, ``why`` says why.
         floor_interval: its 95 % interval.
+        floor_scatter: standard deviation of the excess between independent real sets of this size.
         sizes: clean cubes and spoiled cubes.
         points: in order of dose.
         spearman: rank correlation of value and dose, dose 0 included; None: the value never changes. Where the value is
@@ -95,6 +96,7 @@ class Curve:
     degradation: str
     floor: float | None
     floor_interval: Range | None
+    floor_scatter: float | None
     sizes: tuple[int, int]
     points: tuple[Point, ...]
     spearman: float | None

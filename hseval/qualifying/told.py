@@ -94,9 +94,40 @@ def _pairs(found: Floats | None, count: float) -> list[tuple[Floats, int]]:
     return [] if found is None or not len(found) else [(np.asarray(pair_variance(found, count)), len(found))]
 
 
-def apart(excess: float, scattered: Scatter, *, size: float) -> bool:
-    """Say whether an excess is told from 0, given how it scatters; ``size`` is that of the values it comes from."""
-    return abs(excess) > max(scattered.reach * scattered.deviation, ROUNDING * size)
+def null_deviation(floor: Jackknife) -> float:
+    """Return the standard deviation of ``value - floor`` where nothing is wrong: two real sets against a third one.
+
+    The third one's part cancels, and the parts of the two others are alike: twice what the floor's other side adds.
+    """
+    (floor,) = complete(floor)
+    g, h = len(floor.real), len(floor.fake)
+    plain = floor.fake_variance()
+    taken = [*_pairs(floor.fake_pairs, h * (h - 1) / 2), *_pairs(floor.cross_pairs, g * h)]
+    twice = np.sum([variance for variance, _ in taken], axis=0) if taken else np.zeros_like(plain)
+    return float(np.sqrt(2 * np.maximum(plain - twice, LEAST * plain)[-1]))
+
+
+def apart(excess: float, scattered: Scatter, *, null: float, size: float) -> bool:
+    """Say whether an excess is told from 0, given how it scatters, and how it scatters where nothing is wrong.
+
+    A gross fault makes values that scatter as much as they are large, each of them far beyond every floor. So the
+    excess is judged on the scale on which its scatter is even: with variance ``null^2 + (k excess)^2`` that is
+    ``asinh(k excess / null) / k`` (Bartlett 1947), which is ``excess / null`` where the scatter has not grown and
+    logarithmic where it has.
+
+    Args:
+        excess: value less floor.
+        scattered: how it scatters at this dose.
+        null: its standard deviation at dose 0; 0: not known, and nothing is rescaled.
+        size: of the values that the excess comes from.
+    """
+    if abs(excess) <= ROUNDING * size:
+        return False
+    if null <= ROUNDING * size:
+        return abs(excess) > scattered.reach * scattered.deviation
+    grown = float(np.sqrt(max((scattered.deviation / null) ** 2 - 1, 0.0)))
+    shrink = float(np.arcsinh(grown)) / grown if grown > 0 else 1.0
+    return abs(excess) / null * shrink > scattered.reach
 
 
 def told_from(doses: Sequence[float], told: Sequence[bool], excesses: Sequence[float]) -> float | None:

@@ -10,7 +10,7 @@ import torch
 from hseval.errors import HsevalError
 from hseval_ldm.finite import Finite
 from hseval_ldm.ranks import Ranks
-from tests.ldm.two_ranks import two_ranks
+from ldm.two_ranks import two_ranks
 
 WAY = "the last good checkpoint is RUN/autoencoder/last.safetensors (step 400); lower ae_lr, then --resume"
 NAN, INF = float("nan"), float("inf")

@@ -29,7 +29,7 @@ from hseval_ldm.meter import Means, out_of_memory_told
 from hseval_ldm.ranks import Ranks
 from hseval_ldm.stage import Every
 from hseval_ldm.stopping import Stopped
-from tests.ldm.two_ranks import two_ranks
+from ldm.two_ranks import two_ranks
 
 STEPS = 40
 EVERY = Every(log=10, checkpoint=16, picture=20, evaluate=20)
@@ -160,7 +160,7 @@ def test_what_a_run_leaves(straight: Path) -> None:
 HALTS = """
 import sys, time
 from pathlib import Path
-from tests.ldm.test_loop import Linear, train
+from ldm.test_loop import Linear, train
 train(Path(sys.argv[1]), Linear(before={int(sys.argv[2]): lambda _: time.sleep(600)}), resume=True)
 """
 
@@ -168,7 +168,7 @@ train(Path(sys.argv[1]), Linear(before={int(sys.argv[2]): lambda _: time.sleep(6
 def killed(folder: Path, *, at: int, seen: int) -> None:
     """Run in a process of its own until the line of step ``seen`` is there and step ``at`` began; kill -9."""
     with subprocess.Popen(
-        [sys.executable, "-c", HALTS, str(folder), str(at)], cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", HALTS, str(folder), str(at)], cwd=Path(__file__).parents[1]
     ) as process:
         try:
             deadline = time.monotonic() + 120

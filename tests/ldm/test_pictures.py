@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import texture_set
 from numpy.typing import NDArray
 from PIL import Image
 
 from hseval.errors import HsevalError
 from hseval_ldm.pictures import COLOURS, chosen_bands, grid, rgb_bands
-from tests.conftest import texture_set
 
 NM = np.linspace(450, 905, 16)
 SIZE = 20

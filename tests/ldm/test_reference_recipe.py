@@ -14,6 +14,7 @@ if not BENCHMARKS.is_dir():
     pytest.skip("benchmarks are not part of an installed package", allow_module_level=True)
 sys.path.append(str(BENCHMARKS))
 
+from conftest import texture_set  # noqa: E402
 from reference_recipe import Recipe, ancestral, copied, ddpm  # noqa: E402
 
 from hseval_ldm.data import TrainingData  # noqa: E402
@@ -24,7 +25,6 @@ from hseval_ldm.normalise import Normalisation  # noqa: E402
 from hseval_ldm.options import LdmOptions  # noqa: E402
 from hseval_ldm.stage_diffusion import encoded  # noqa: E402
 from hseval_ldm.training import denoiser_of  # noqa: E402
-from tests.conftest import texture_set  # noqa: E402
 
 CPU = torch.device("cpu")
 

@@ -94,7 +94,7 @@ def score(
     """
     settings = {name: dict(values) for name, values in (options or {}).items()}
     chosen = build_metrics(metrics, extractor=extractor, settings=settings, quick=quick)
-    device = _device(device)
+    device = usable_device(device)
     extractors = _build_extractors(chosen, settings, device, extractor)
     if extractor not in {None, *extractors, *(each.options.get("extractor") for each in extractors.values())}:
         raise HsevalError(f"--extractor {extractor}: none of the metrics asked for uses a feature extractor")
@@ -187,7 +187,7 @@ def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:
         build_options(registry.find(kinds[name], name), values, owner=f"{kinds[name]} {name!r}")
 
 
-def _device(device: str | None) -> str:
+def usable_device(device: str | None) -> str:
     """Return a device that torch can compute on; under torchrun every rank gets a GPU of its own.
 
     Raises:

@@ -76,6 +76,6 @@ def _device(device: str | None) -> str:
     Raises:
         HsevalError: it is none, or nothing can be computed there.
     """
-    from hseval.evaluate import _device as usable_device
+    from hseval.evaluate import usable_device
 
     return usable_device(device)

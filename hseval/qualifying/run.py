@@ -12,7 +12,7 @@ from hseval.cache import Cache, default_path
 from hseval.cubes import FIELD, CubeSet
 from hseval.describe import Description, describe
 from hseval.describer import Plan
-from hseval.evaluate import _device as usable_device
+from hseval.evaluate import usable_device
 from hseval.open import open_set
 from hseval.provenance import provenance
 from hseval.qualifying.curves import curve_of

@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 SIZE := 96
 
-.PHONY: install demo ldm-demo ldm-tables qualify test test-slow lint bench bench-gpu clean
+.PHONY: install demo ldm-demo ldm-tables qualify docs test test-slow lint bench bench-gpu clean
 
 install: $(INSTALLED)
 
@@ -54,6 +54,11 @@ test-slow: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The site in build/site; what is broken in it stops the build. Nothing is fetched.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "the site: build/site/index.html"
 
 # Side by side with named peers; each script checks that the results agree, and records them in benchmarks/results/.
 bench: $(INSTALLED)

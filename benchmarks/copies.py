@@ -5,13 +5,14 @@ are real cubes that nobody saw. Found is a copy below the metric's threshold; tr
 the one it was made from. Whether a copy is found does not depend on the other samples, so every repeat plants more of
 each kind than a twentieth, and the score is taken with a twentieth of them.
 
-False alarms are honest samples below the threshold, which is the k-th smallest distance of n held-out cubes (k = n /
-100, rounded up): k / (n + 1) of honest samples are expected there. Every repeat draws training, held-out and sample
-cubes afresh (of Indian Pines: deals the same patches anew), because one threshold errs for all of its samples alike;
-the interval is t's over repeats for the phantom. The patches of Indian Pines are few: their repeats share cubes and
-have no interval, and the threshold is the minimum, so that 1 / (n + 1) is more than 1 %.
+False alarms are honest samples below the threshold, which is the k-th smallest distance of n held-out cubes: k /
+(n + 1) of honest samples are expected there, at most 1 % from 99 held-out cubes on. Every repeat draws training,
+held-out and sample cubes afresh (of Indian Pines: deals the same patches anew), because one threshold errs for all of
+its samples alike; the interval is t's over repeats for the phantom. The patches of Indian Pines are few: their repeats
+share cubes and have no interval. Cut into 12 px they leave 24 held-out ones, whose minimum 1 honest patch in 25 passes;
+cut into 8 px, 99.
 
-    python benchmarks/copies.py [--data phantom-64 phantom-224 indian-pines] [--workers 2]
+    python benchmarks/copies.py [--data phantom-64 phantom-224 indian-pines indian-pines-8] [--workers 2]
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from hseval.cubes import FIELD, Cube
 from hseval.degradations import all_of
 from hseval.degradations.base import CopyDegradation
 from hseval.extractors.maps import Maps
-from hseval.metrics.authenticity import DISTANCE, NEAREST, Authenticity
-from hseval.metrics.data_copying import PERCENTILE, copy_threshold
+from hseval.metrics.authenticity import DISTANCE, MAPS, NEAREST, PIXELS, Authenticity
+from hseval.metrics.data_copying import copy_rank, copy_threshold
 from hseval.prepare import prepare
 from hseval.rows import Rows
 from hseval.seeds import stream
@@ -44,14 +45,18 @@ from hseval.seeds import stream
 PLANTED = 0.05  # of the samples whose score is taken
 FOUND, ALARMS = 0.95, 0.01  # the bars
 EXPECTED_TO_FIND = ("copy-exact", "copy-noise", "copy-shift", "copy-flip", "copy-gain")
-COLUMNS, PATCH = 72, 12  # of Indian Pines: the part that may be looked at, cut into patches that share no pixel
+COLUMNS = 72  # of Indian Pines: the part that may be looked at, cut into patches that share no pixel
 
 Array = NDArray[Any]
+Columns = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How many cubes of each set, how many copies of each kind, and how many repeats; ``size`` 0: Indian Pines."""
+    """How many cubes of each set, how many copies of each kind, and how many repeats.
+
+    ``size`` is in pixels; ``scene``: patches of Indian Pines, not phantom eyes.
+    """
 
     size: int
     train: int
@@ -59,12 +64,13 @@ class Setting:
     samples: int
     copies: int
     repeats: int
+    scene: bool = False
 
     def roles(self, repeat: int) -> tuple[list[int], list[int], list[int]]:
         """Return the indices of training, held-out and sample cubes."""
         total = self.train + self.held_out + self.samples
         places = np.arange(repeat * total, (repeat + 1) * total)
-        if not self.size:
+        if self.scene:
             places = stream(repeat, "copies deal").permutation(total)
         train, held, samples = np.split(places, [self.train, self.train + self.held_out])
         return train.tolist(), held.tolist(), samples.tolist()
@@ -73,14 +79,15 @@ class Setting:
 SETTINGS = {
     "phantom-64": Setting(size=64, train=200, held_out=200, samples=200, copies=20, repeats=10),
     "phantom-224": Setting(size=224, train=100, held_out=100, samples=100, copies=20, repeats=2),
-    "indian-pines": Setting(size=0, train=24, held_out=24, samples=24, copies=24, repeats=10),
+    "indian-pines": Setting(size=12, train=24, held_out=24, samples=24, copies=24, repeats=10, scene=True),
+    "indian-pines-8": Setting(size=8, train=30, held_out=99, samples=33, copies=30, repeats=10, scene=True),
 }
 
 
-def cube_of(size: int, index: int) -> tuple[Cube, Array]:
+def cube_of(size: int, scene: bool, index: int) -> tuple[Cube, Array]:
     """Return a cube and its wavelengths."""
-    if not size:
-        cubes, wavelengths = patches()
+    if scene:
+        cubes, wavelengths = patches(size)
         return cubes[index], wavelengths
     from hseval.generators.phantom import Phantom
     from hseval.generators.phantom.plugin import PhantomOptions
@@ -92,30 +99,30 @@ def cube_of(size: int, index: int) -> tuple[Cube, Array]:
 
 
 @cache
-def patches() -> tuple[list[Cube], Array]:
+def patches(size: int) -> tuple[list[Cube], Array]:
     """Return the patches of Indian Pines' left half, 16 bands, and the wavelengths."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
     from indian_pines import every_nth_band, load_scene  # type: ignore[import-not-found,unused-ignore]
 
     scene, wavelengths, _ = load_scene()
     bands, centres = every_nth_band(scene[:, :, :COLUMNS], wavelengths)
-    corners = [(y, x) for y in range(0, scene.shape[1] - PATCH + 1, PATCH) for x in range(0, COLUMNS, PATCH)]
-    return [Cube(np.ascontiguousarray(bands[:, y : y + PATCH, x : x + PATCH])) for y, x in corners], centres
+    corners = [(y, x) for y in range(0, scene.shape[1] - size + 1, size) for x in range(0, COLUMNS, size)]
+    return [Cube(np.ascontiguousarray(bands[:, y : y + size, x : x + size])) for y, x in corners], centres
 
 
-def maps_of(cube: Cube, wavelengths: Array) -> Array:
-    """Describe a cube as the core does: cropped to its field."""
+def maps_of(cube: Cube, wavelengths: Array) -> Columns:
+    """Describe a cube as the core does: cropped to its field. Columns by name."""
     ready = prepare(cube, (FIELD,))
     if ready is None:
         raise RuntimeError("a cube has no valid pixel")
     masks = {name: mask[None] for name, mask in ready.masks.items()}
-    found: Array = Maps()(ready.data[None], wavelengths=wavelengths, masks=masks)[0]
-    return found
+    found = Maps()(ready.data[None], wavelengths=wavelengths, masks=masks)
+    return {MAPS: found[""][0], PIXELS: found["pixels"][0]}
 
 
-def described(index: int, *, size: int, copies: bool) -> dict[str, Array]:
+def described(index: int, *, size: int, scene: bool, copies: bool) -> dict[str, Columns]:
     """Return the maps of a cube, under ``""``, and of its near-copies by kind where they are asked for."""
-    cube, wavelengths = cube_of(size, index)
+    cube, wavelengths = cube_of(size, scene, index)
     found = {"": maps_of(cube, wavelengths)}
     for each in all_of("copies") if copies else ():
         copy = cast("CopyDegradation", each).copy(cube, wavelengths=wavelengths, rng=stream(index, each.name))
@@ -123,17 +130,18 @@ def described(index: int, *, size: int, copies: bool) -> dict[str, Array]:
     return found
 
 
-def rows_of(maps: Sequence[Array], names: Sequence[int]) -> Rows:
+def rows_of(maps: Sequence[Columns], names: Sequence[int]) -> Rows:
     """Return maps as the rows of a set."""
     ids = np.array([str(name) for name in names])
-    return Rows({"maps": np.stack(maps)}, ids, ids, ids, np.arange(1.0), structures=(FIELD,))
+    columns = {name: np.stack([each[name] for each in maps]) for name in (MAPS, PIXELS)}
+    return Rows(columns, ids, ids, ids, np.arange(1.0), structures=(FIELD,))
 
 
 def one_repeat(setting: Setting, repeat: int, pool: ProcessPoolExecutor) -> dict[str, Any]:
     """Draw the sets, plant copies of every kind, and search."""
     train, held, samples = setting.roles(repeat)
     originals = train[: setting.copies]
-    describe = partial(described, size=setting.size)
+    describe = partial(described, size=setting.size, scene=setting.scene)
     plain = pool.map(partial(describe, copies=False), [*train, *held, *samples], chunksize=8)
     maps = dict(zip([*train, *held, *samples], (found[""] for found in plain), strict=True))
     planted = list(pool.map(partial(describe, copies=True), originals, chunksize=2))
@@ -185,8 +193,7 @@ def summary(setting: Setting, repeats: Sequence[dict[str, Any]]) -> dict[str, An
     """Return what is recorded of one kind of data."""
     alarms = np.array([each["false_alarms"] for each in repeats])
     honest = setting.samples * len(repeats)
-    rank = max(int(np.ceil(PERCENTILE * setting.held_out)), 1)
-    fresh = setting.size > 0
+    fresh = not setting.scene
     kinds = {}
     for kind in (each.name for each in all_of("copies")):
         found, traced = (sum(each[kind][word] for each in repeats) for word in ("found", "traced"))
@@ -209,7 +216,7 @@ def summary(setting: Setting, repeats: Sequence[dict[str, Any]]) -> dict[str, An
             "honest": honest,
             "alarms": int(alarms.sum()),
             "share": float(alarms.sum() / honest),
-            "expected": rank / (setting.held_out + 1),
+            "expected": copy_rank(setting.held_out) / (setting.held_out + 1),
             "interval_over_cubes": binomial_interval(int(alarms.sum()), honest) if fresh else None,
             "interval_over_repeats": t_interval(alarms / setting.samples) if fresh else None,
             "share_by_repeat": (alarms / setting.samples).tolist(),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hseval.cubes import ArraySet, Cube, CubeSet
     from hseval.evaluate import score
     from hseval.open import open_set
+    from hseval.pairwise import paired
     from hseval.qualifying.report import QualifyReport, load_qualify
     from hseval.qualifying.run import qualify
     from hseval.report import Report, Score, load_report
@@ -34,13 +35,15 @@ _LAZY = {
     "load_qualify": "hseval.qualifying.report",
     "load_report": "hseval.report",
     "open_set": "hseval.open",
+    "paired": "hseval.pairwise",
     "qualify": "hseval.qualifying.run",
     "score": "hseval.evaluate",
 }
 
 __all__ = [
     "ArraySet", "Cube", "CubeSet", "HsevalError", "Needs", "NotComputable", "QualifyReport", "Report", "Rows", "Sample",
-    "Score", "ScoreParts", "hookimpl", "load_qualify", "load_report", "open_set", "option", "qualify", "score",
+    "Score", "ScoreParts", "hookimpl", "load_qualify", "load_report", "open_set", "option", "paired", "qualify",
+    "score",
 ]  # fmt: skip
 
 

@@ -94,13 +94,19 @@ def hseval_renderers() -> Sequence[type[Any]]:
 def hseval_commands(cli: click.Group) -> None:
     """One file a command; none imports more than click before it runs."""
     from hseval.cli.cache import cache
+    from hseval.cli.diff import diff
     from hseval.cli.fit_extractor import fit_extractor
     from hseval.cli.info import info
+    from hseval.cli.pareto import pareto
     from hseval.cli.plugins import plugins_command
+    from hseval.cli.preview import preview
     from hseval.cli.qualify import qualify
     from hseval.cli.sample import sample
     from hseval.cli.score import score
+    from hseval.cli.sweep import sweep
     from hseval.cli.train import train
 
-    for command in (score, qualify, info, train, fit_extractor, sample, plugins_command, cache):
+    for command in (score, qualify, info, preview, train, fit_extractor, sample, plugins_command, cache):
+        cli.add_command(command)
+    for command in (diff, sweep, pareto):
         cli.add_command(command)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hseval.hookspecs import Segmenter
 
 MOST_FITTED = 64  # cubes that one model is fitted on
+WORTH_PIXELS = 100_000  # of a fold, from which two processes are started faster than two models are fitted in turn
 CHUNK = 4  # cubes a worker segments at a time
 
 Columns = Mapping[str, "NDArray[Any]"]
@@ -168,9 +169,8 @@ class Crossfit:
         run = self.run
         missing = [side for side in range(FOLDS) if side not in self._models and not self._restored(side)]
         job = FitJob(self.choice, self.cubes, self.folds.places, self.folds.structures, self.plan.field)
-        alone = run.comm.size > 1 or run.device != "cpu"
-        workers = 0 if alone else min(len(missing), os.cpu_count() or 1) if run.workers is None else run.workers
-        for part in run_job(job, [[side] for side in missing], workers if len(missing) > 1 else 0):
+        workers = self._workers_to_fit() if len(missing) > 1 else 0
+        for part in run_job(job, [[side] for side in missing], workers):
             self._models.update(part)
             for side, model in part.items():
                 if hasattr(model, "state"):
@@ -178,6 +178,17 @@ class Crossfit:
             if run.progress is not None:
                 run.progress(f"fitting {self.choice.name}", len(self._models), FOLDS)
         return self._models
+
+    def _workers_to_fit(self) -> int:
+        """Return one process a fold, where they do not have to share a GPU and have enough to learn from."""
+        run, places = self.run, self.folds.places[0]
+        if run.comm.size > 1 or run.device != "cpu":
+            return 0
+        if run.workers is not None:
+            return run.workers
+        _, height, width = self.cubes.shape(places[0])
+        pays = (os.cpu_count() or 1) > 1 and len(places) * height * width > WORTH_PIXELS
+        return FOLDS if pays else 0
 
     def _restored(self, side: int) -> bool:
         """Take up a model's state from the cache, if it is there."""

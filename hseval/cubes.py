@@ -129,6 +129,12 @@ class CubeSet(ABC):
         """Label name -> one value a cube."""
         return self.info.labels
 
+    def _repr_html_(self) -> str:
+        """Return the set as a notebook shows it: its headers, and a picture of its first cubes."""
+        from hseval.notebook import set_html
+
+        return set_html(self)
+
     def subset(self, indices: Sequence[int]) -> CubeSet:
         """Return the set of the cubes at ``indices``, still lazy."""
         return Subset(self, tuple(indices))

@@ -14,6 +14,7 @@ from hseval.cubes import FIELD, CubeSet
 from hseval.describe import Description, describe
 from hseval.describer import Chosen, Plan
 from hseval.errors import HsevalError, first_line, nearest
+from hseval.exhibiting import embedded_by, exhibits_of
 from hseval.many import judged_together
 from hseval.notes import set_notes, shared_notes
 from hseval.options import build_options, options_class
@@ -22,7 +23,7 @@ from hseval.provenance import provenance
 from hseval.report import Report
 from hseval.run import Described, Progress, Run
 from hseval.seeds import stream
-from hseval.segmenting import Masked, choose, masked_sets, plain_plan
+from hseval.segmenting import Masked, choose, masked_sets, own_masks_note, plain_plan
 from hseval.sets import Sets, Source, common_field, open_sets, quick_subset, shared, without
 from hseval.views import with_inside
 from hseval.wavelengths import ResampledSet
@@ -64,6 +65,7 @@ def score(
     verify: bool = False,
     progress: Progress | None = None,
     ranks: bool = False,
+    exhibits: bool = False,
 ) -> Report:
     """Score generated cubes against real ones.
 
@@ -88,6 +90,7 @@ def score(
         verify: hash every cube anew instead of trusting file stamps.
         progress: called with (what, done, total).
         ranks: share the work with the other processes that torchrun started with this one.
+        exhibits: keep pictures, spectra and points for an HTML report; needs the training set's features, too.
 
     Raises:
         HsevalError: unusable or incompatible input or options; one line says what and what would do.
@@ -103,11 +106,14 @@ def score(
         extractors = {name: each for name, each in extractors.items() if not each.needs_nm}
     choice = choose(segmenter, sets, extractors, settings, device)
     with Cache(default_path() if cache else None) as rows:
-        run = Run(rows, connect() if ranks else Comm(), seed, device, workers, batch_size, quick, verify, progress)
+        comm = connect() if ranks else Comm()
+        seen: dict[str, Mapping[str, Any]] | None = {} if exhibits else None
+        run = Run(rows, comm, seed, device, workers, batch_size, quick, verify, progress, seen)
         described, notes, masked = _describe_sets(sets, chosen, extractors, run, choice)
         scores = [score_of(metric, described, run) for metric in chosen]
         scores = masked.told(scores, chosen, run) if masked is not None else scores
         scores = judged_together(scores)
+        shown = exhibits_of(described, scores, run, extractor=embedded_by(chosen)) if exhibits else None
         notes.extend([rows.trouble] if rows.trouble else [])
     told = provenance(
         sets={role: (cubes, getattr(described, role)) for role, cubes in described.sets.named()},
@@ -130,7 +136,7 @@ def score(
     )
     notes.extend([RESAMPLED] if _resampled(sets) else [])
     notes.extend(where(Report(tuple(scores), (), told)))
-    return Report(tuple(scores), tuple(notes), told)
+    return Report(tuple(scores), tuple(notes), told, shown)
 
 
 def _resampled(sets: Sets) -> bool:
@@ -225,7 +231,7 @@ def _describe_sets(
     seen, whole = (_quick(sets, plans, run) if run.quick else (sets, None))
     found: dict[str, Description] = {}
     for role, cubes in seen.named():
-        needed = [name for name in extractors if role != "train" or _for_train(name, metrics)]
+        needed = [name for name in extractors if role != "train" or _for_train(name, metrics, run)]
         plans[role] = dataclasses.replace(plans[role], extractors=tuple(extractors[name] for name in needed))
         found[role] = _describe(cubes, plain_plan(choice, seen, plans[role]), run, what=role)
     told = whole or found
@@ -234,7 +240,7 @@ def _describe_sets(
     notes.extend(shared_notes(told))
     described = _settled(seen, plans, found)
     if choice is None:
-        return described, notes, None
+        return described, [*notes, *own_masks_note(seen, extractors)], None
     masked = masked_sets(choice, described, found, run, _describe)
     if isinstance(masked, str):  # nobody asked for a segmenter, and none can be fitted
         as_they_come = _describe_sets(sets, metrics, extractors, run)
@@ -252,7 +258,9 @@ def _plan(cubes: CubeSet, field: NDArray[np.bool_] | None) -> Plan:
     return Plan((), tuple(sorted({FIELD, *cubes.structures})), cubes.wavelengths, field)
 
 
-def _for_train(extractor: str, metrics: Sequence[Metric]) -> bool:
+def _for_train(extractor: str, metrics: Sequence[Metric], run: Run) -> bool:
+    if run.shown is not None and extractor == embedded_by(metrics):
+        return True
     return any(metric.needs.train and extractor in metric.needs.rows for metric in metrics)
 
 

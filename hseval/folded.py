@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.jackknife import freedom
+from hseval.variances import freedom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -117,11 +117,21 @@ class Metric(Protocol):
     ``Options`` is a frozen dataclass; a metric with ``needs.pairs`` has a ``version`` (raised whenever the same block
     gives another row: the cache keys on it).
 
-    Two optional methods. ``relate(*, real, fake, train)`` gets the full sets once, before they are split, and
+    Optional methods. ``relate(*, real, fake, train)`` gets the full sets once, before they are split, and
     returns them with columns added that need more than one set (nearest training cube, shared bin edges).
     ``describe_block(cubes, *, field, reference)`` is what ``needs.pairs`` streams to: cubes ``(n, band, y, x)`` and
     their fields ``(n, y, x)``, with the reference's rows; it returns one row for the block, a mapping of arrays
-    whose first axis is 1.
+    whose first axis is 1. ``shown_values(*, real, fake)`` gets the related rows and returns what the metric measured
+    of single cubes or pairs, label -> (real values, sample values), for the histograms of an HTML report.
+
+    What intervals can use, all of it optional: ``bounds``, the least and largest value that there can be (``(0, inf)``
+    marks a distance, whose interval is taken on the logarithm's scale); ``relates_anew = True`` says that ``relate``
+    depends on which reference cubes there are (as a scale does) and has to be run again with some left out;
+    ``headline(*, real, fake, train=None) -> float`` returns the value of ``compare`` alone, as it is called some
+    thousand times. ``expected(*, real, fake, size, draws, rngs) -> (draws, 2)`` stands in for the jackknife where the
+    value hangs on a few extreme cubes: it draws what the data say of the expected value at ``size`` cubes a side, and
+    of its floor; ``rngs`` are the reference's (the same for all samples that are held against it) and the samples'.
+    See ``docs/intervals.md``.
     """
 
     name: ClassVar[str]
@@ -179,6 +189,13 @@ class Generator(Protocol):
 
     ``fit`` is left out where there is nothing to fit. After ``load`` or ``fit`` the attribute ``wavelengths``
     holds the band centres in nm of what ``sample`` yields.
+
+    Optional, for sweeps over options. ``sampling`` names the options that ``sample`` alone depends on: they vary
+    without another fit. ``stages`` maps the stages of a fit that configurations may share, in order, to the names of
+    the options that decide each (with those of the stages before it). ``fit`` then takes ``until`` (the name of the
+    last stage to do) and ``start`` (a folder that a fit left which had all those options, seed and data in common: take
+    its stages over, and leave it as it is). A ``fit`` that takes ``resume`` gets True, and goes on with what it finds
+    in ``out`` of a fit that was cut off; without, the folder is emptied first.
     """
 
     name: ClassVar[str]

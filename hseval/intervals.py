@@ -13,23 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval import folded
+from hseval import drawn, folded
 from hseval.errors import HsevalError, NotComputable, first_line
-from hseval.identity import key
-from hseval.jackknife import LEAST, quantile
 from hseval.related import Comparable
 from hseval.resample import Evaluated, Replicates, replicates
 from hseval.seeds import stream
+from hseval.variances import LEAST, LEVEL, POWER, quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 
-LEVEL = 0.95
-DRAWS = 2000  # of a metric that draws its expected value itself
 FEWEST = 4  # groups a side: of fewer the variance is hardly known
-POWER = 1.959964 + 0.841621  # normal quantiles at 97.5 % and 80 %: two-sided at 5 %, told in 80 % of cases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,64 +45,45 @@ def interval(comparable: Comparable, evaluated: Sequence[Evaluated]) -> Found:
     """
     excess = float(np.mean([each.value.value - each.floor.value for each in evaluated]))
     if why := _lacking(comparable, evaluated):
-        return Found(None, {"excess": excess, "excess_interval": None, "no_interval": why})
+        return _none(excess, why)
     try:
         if hasattr(comparable.metric, "expected"):
-            return _by_draws(comparable, evaluated, excess)
+            return _of_draws(comparable, evaluated, excess)
         found = replicates(comparable, evaluated)
     except NotComputable as error:
         why = f"with some cubes left out there is no value: {error}"
-        return Found(None, {"excess": excess, "excess_interval": None, "no_interval": why})
+        return _none(excess, why)
     except HsevalError:
         raise
     except Exception as error:  # noqa: BLE001 - a third party's metric may raise anything
         why = f"with some cubes left out it raised {first_line(error)}"
-        return Found(None, {"excess": excess, "excess_interval": None, "no_interval": why})
+        return _none(excess, why)
+    if not found.variance()[0] > 0:
+        why = "whichever cubes are left out, the value stays: nothing says how far other cubes would move it"
+        return _none(excess, why)
     signed = evaluated[0].value.signed is not None
     bounds = getattr(comparable.metric, "bounds", (-math.inf, math.inf))
     positive = bounds == (0.0, math.inf)
     spans = _folded(comparable, evaluated, found) if signed else _spans(found, positive=positive)
-    value, over = _clipped(spans, bounds)
+    centre = float(np.mean([each.value.value for each in evaluated]))
+    value, over = _clipped(_holding(spans, [centre, excess]), bounds)
     details = {"excess": excess, "excess_interval": list(over), "p_value": p_value(found, signed=signed)}
-    details |= _differences(found, len(comparable.rows.fake))
+    details |= _differences(found, comparable.rows.cubes_of(comparable.rows.fake))
     details["resamples"] = told(found, signed=signed)
     return Found(value, details)
 
 
-def _by_draws(comparable: Comparable, evaluated: Sequence[Evaluated], excess: float) -> Found:
-    """Return the interval of a metric that says itself what its expected value may be."""
-    rows, name = comparable.rows, comparable.metric.name
-    size = len(evaluated[0].split.real)
-
-    def drawn(which: str) -> Floats:
-        rngs = stream(comparable.seed, f"{name} reference"), stream(comparable.seed, f"{name} {which}")
-        real, fake = rows.real, rows.fake
-        found = comparable.metric.expected(real=real, fake=fake, size=size, draws=DRAWS, rngs=rngs)  # type: ignore[attr-defined]
-        return np.stack([found[:, 0], found[:, 0] - found[:, 1]], axis=1)
-
-    # Draws of two generators share the reference's part, and nothing of their own.
-    one = drawn(f"samples {key(rows.fake.hashes.tolist())}")
-    apart = float(np.std(one[:, 0] - drawn("other samples")[:, 0]))
-    value, over = _spans_of_draws(one, float(np.mean([each.value.value for each in evaluated])))
-    beyond = float(np.mean(one[:, 1] > 0)), float(np.mean(one[:, 1] < 0))
-    count = len(rows.fake)
-    details = {
-        "excess": excess,
-        "excess_interval": list(over),
-        "p_value": min(1.0, 2 * max(min(beyond), 1 / DRAWS)),
-        "smallest_difference": POWER * apart,
-        "samples": count,
-        "samples_for_half": 4 * count,
-        "resamples": {"draws": [float(f"{each:.6g}") for each in one[:, 0]]},
-    }
-    return Found(value, details)
+def _none(excess: float, why: str) -> Found:
+    return Found(None, {"excess": excess, "excess_interval": None, "no_interval": why})
 
 
-def _spans_of_draws(draws: Floats, value: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    low, high = np.quantile(draws, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2), axis=0)
-    if value == 0.0:  # nothing speaks for more than 0
-        low = np.array([0.0, np.quantile(draws[:, 1] - draws[:, 0], 0.5 - LEVEL / 2)])
-    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
+def _of_draws(comparable: Comparable, evaluated: Sequence[Evaluated], excess: float) -> Found:
+    """Return the interval of a metric that draws its expected value itself."""
+    centre = float(np.mean([each.value.value for each in evaluated]))
+    spans, details = drawn.spans(comparable, size=len(evaluated[0].split.real), value=centre)
+    bounds = getattr(comparable.metric, "bounds", (-math.inf, math.inf))
+    value, over = _clipped(_holding(spans, [centre, excess]), bounds)
+    return Found(value, {"excess": excess, "excess_interval": list(over), **details})
 
 
 def p_value(found: Replicates, *, signed: bool) -> float:
@@ -122,7 +99,7 @@ def p_value(found: Replicates, *, signed: bool) -> float:
 
 
 def told(found: Replicates, *, signed: bool) -> dict[str, Any]:
-    """Return what a comparison of two reports needs of one: see :mod:`hseval.paired`."""
+    """Return what a comparison of two reports needs of one: see :mod:`hseval.pairwise`."""
     jack = found.found
     _, within, across = jack.parts()
     return {
@@ -184,6 +161,12 @@ def _folded(comparable: Comparable, evaluated: Sequence[Evaluated], found: Repli
     return folded.intervals(float(found.splits[:, 0].mean()), real=sides[0], fake=sides[1], rng=rng, level=LEVEL)
 
 
+def _holding(spans: Floats, estimates: Sequence[float]) -> Floats:
+    """Return intervals that hold what was estimated: few splits of few cubes can lie beyond what a model expects."""
+    found = np.array(estimates, dtype=np.float64)
+    return np.stack([np.minimum(spans[:, 0], found), np.maximum(spans[:, 1], found)], axis=1)
+
+
 def _clipped(spans: Floats, bounds: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
     """Cut the value's interval where no value can be."""
     low, high = bounds
@@ -192,7 +175,7 @@ def _clipped(spans: Floats, bounds: tuple[float, float]) -> tuple[tuple[float, f
 
 
 def _differences(found: Replicates, samples: int) -> dict[str, Any]:
-    """Return the difference between two generators that is told at this size, and the samples for half of it.
+    """Return the difference between two generators that is told 4 times in 5, and the samples for half of it.
 
     Both are scored against one reference, so what it adds cancels; each brings the sample side's variance. Its
     second-order part falls with the square of the number of samples.

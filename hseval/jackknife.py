@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hseval.variances import LEAST, LEVEL, Estimate, block_variance, freedom, levelled, pair_variance, quantile
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,9 +24,7 @@ if TYPE_CHECKING:
 
 Statistic = Callable[["Indices", "Indices"], "Floats"]
 NOTHING = np.empty(0, dtype=np.int64)
-FEWEST = 2.0  # degrees of freedom that an interval is ever based on
 LEAST_PAIRED = 8  # blocks of a side from which on pairs of them are left out
-LEAST = 0.25  # of the plain jackknife's variance: a correction from few pairs of blocks takes no more off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +72,20 @@ class Jackknife:
 
     def degrees(self) -> Floats:
         """Return the degrees of freedom ``(k,)`` of the variances: fewer, the more the correction takes off."""
-        return freedom(self.variance(), self.estimates())
+        return freedom(self.variance(), self.added(), self.taken())
 
-    def estimates(self) -> list[tuple[Floats, int]]:
-        """Return the variances ``(k,)`` that are added or taken off, each with its degrees of freedom."""
+    def added(self) -> list[Estimate]:
+        """Return the variances that are added up."""
+        sides = (self.real_variance(), len(self.real)), (self.fake_variance(), len(self.fake))
+        return [(variance, count - 1) for variance, count in sides]
+
+    def taken(self) -> list[Estimate]:
+        """Return the variances that are taken off."""
         drawn = (self.real_pairs, self.fake_pairs, self.cross_pairs)
-        sides = [(self.real_variance(), len(self.real) - 1), (self.fake_variance(), len(self.fake) - 1)]
-        taken = zip(self.parts(), drawn, strict=True)
-        return sides + [(part, len(found)) for part, found in taken if found is not None]
+        parts = zip(self.parts(), drawn, strict=True)
+        return [(part, len(found)) for part, found in parts if found is not None]
 
-    def interval(self, level: float = 0.95) -> Floats:
+    def interval(self, level: float = LEVEL) -> Floats:
         """Return the intervals ``(k, 2)`` by Student's t."""
         reach = quantile(level, self.degrees()) * np.sqrt(self.variance())
         return np.stack([self.value - reach, self.value + reach], axis=1)
@@ -130,46 +134,9 @@ def jackknife(
         scale * (value - one[i] - two[j] + statistic(real[i], fake[j]))
         for i, j in (_crossed(g, h, each, rng) if both else ())
     ]
-    return Jackknife(value, one, two, within_real, within_fake, _stacked(across, width))
-
-
-def block_variance(replicates: Floats) -> Floats:
-    """Return the jackknife's variance ``(k,)`` of replicates ``(g, k)``; 0 of fewer than two."""
-    g = len(replicates)
-    if g < 2:
-        return np.zeros(replicates.shape[1])
-    found: Floats = (g - 1) / g * ((replicates - replicates.mean(axis=0)) ** 2).sum(axis=0)
-    return found
-
-
-def pair_variance(found: Floats | None, count: float) -> Floats | float:
-    """Return the variance ``(k,)`` of ``count`` pairs of blocks, from some of them ``(p, k)``; 0 of none."""
-    return 0.0 if found is None or not len(found) else count * (found**2).mean(axis=0)
-
-
-def freedom(total: Floats, estimates: Sequence[tuple[Floats, int]]) -> Floats:
-    """Return the degrees of freedom ``(k,)`` of a variance put together from others (Satterthwaite 1946).
-
-    Args:
-        total: ``(k,)``, the sum of the estimates, some of them taken off.
-        estimates: each ``(k,)``, with its own degrees of freedom.
-    """
-    weighed = np.sum([part**2 / max(count, 1) for part, count in estimates], axis=0)
-    found = np.divide(total**2, weighed, out=np.full_like(total, FEWEST), where=weighed > 0)
-    return np.asarray(np.maximum(found, FEWEST), dtype=np.float64)
-
-
-def degrees(*sides: tuple[Floats, int]) -> Floats:
-    """Return the degrees of freedom ``(k,)`` of a plain sum of variances, each from so many blocks (Welch 1947)."""
-    total = np.sum([variance for variance, _ in sides], axis=0)
-    return freedom(np.asarray(total), [(variance, count - 1) for variance, count in sides])
-
-
-def quantile(level: float, freedom: Floats) -> Floats:
-    """Return how many standard errors a two-sided interval reaches, ``(k,)``."""
-    from scipy.stats import t
-
-    return np.asarray(t.ppf(0.5 + level / 2, freedom), dtype=np.float64)
+    sizes = [np.array([len(block) for block in side], dtype=np.float64) for side in (real, fake)]
+    level_real, level_fake = (levelled(value, left, size) for left, size in zip((one, two), sizes, strict=True))
+    return Jackknife(value, level_real, level_fake, within_real, within_fake, _stacked(across, width))
 
 
 def _within(value: Floats, one: Floats, drawn: Sequence[tuple[int, int]], left: Callable[[int, int], Floats]) -> Floats:

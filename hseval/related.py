@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ class Related:
     def cubes(self, index: Any) -> int:
         """Return how many reference cubes the rows at ``index`` stand for."""
         return int(self.real[SIZE][index].sum()) if SIZE in self.real.columns else len(index)
+
+    def cubes_of(self, rows: Rows) -> int:
+        """Return how many cubes all rows of a side stand for."""
+        return int(rows[SIZE].sum()) if SIZE in rows.columns else len(rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +114,12 @@ def comparable(metric: Metric, described: Described, run: Run) -> Comparable:
         return Related(*metric.relate(real=rows.real, fake=rows.fake, train=rows.train, **more))
 
     again = relate if getattr(metric, "relates_anew", False) and not more else None
-    return Comparable(metric, run.seed, plain, relate(plain), again)
+    related = relate(plain)
+    if run.shown is not None and hasattr(metric, "shown_values"):
+        with contextlib.suppress(Exception):  # a histogram that fails costs no score
+            # By the first rows: a score by other masks comes later.
+            run.shown.setdefault(metric.name, metric.shown_values(real=related.real, fake=related.fake))
+    return Comparable(metric, run.seed, plain, related, again)
 
 
 def _pairs(metric: Metric, described: Described, role: str, run: Run) -> Rows:

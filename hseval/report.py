@@ -7,10 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hseval.errors import HsevalError
 from hseval.files import write_text
+
+if TYPE_CHECKING:
+    from hseval.exhibits import Exhibits
 
 FORMAT, VERSION = "hseval-report", 1
 
@@ -41,14 +44,25 @@ class Score:
     n: int
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """Return the score as a notebook shows it."""
+        from hseval.notebook import score_html
+
+        return score_html(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Scores with the notes that qualify them and the provenance that repeats them."""
+    """Scores with the notes that qualify them and the provenance that repeats them.
+
+    ``exhibits`` are pictures and points for a page, where they were asked for; they are neither compared nor written
+    as JSON.
+    """
 
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
+    exhibits: Exhibits | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> Score:
         for score in self.scores:
@@ -56,9 +70,17 @@ class Report:
                 return score
         raise KeyError(name)
 
+    def _repr_html_(self) -> str:
+        """Return the report as a notebook shows it."""
+        from hseval.notebook import report_html
+
+        return report_html(self)
+
     def to_json(self) -> str:
         """Return the report as JSON text (format ``hseval-report``, version 1); not-a-number becomes null."""
-        return json.dumps(plain({"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}), indent=1) + "\n"
+        scores = [dataclasses.asdict(score) for score in self.scores]
+        parts = {"scores": scores, "notes": self.notes, "provenance": self.provenance}
+        return json.dumps(plain({"format": FORMAT, "version": VERSION, **parts}), indent=1) + "\n"
 
     def save(self, path: str | Path) -> None:
         """Write the report as JSON, whole or not at all."""

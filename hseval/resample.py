@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.errors import NotComputable
-from hseval.jackknife import LEAST, Jackknife, blocks, freedom, jackknife
+from hseval.jackknife import Jackknife, blocks, jackknife
 from hseval.related import Comparable, signed
 from hseval.seeds import stream
 from hseval.uncertainty import Split
+from hseval.variances import LEAST, freedom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +81,7 @@ class Replicates:
     def degrees(self) -> Floats:
         """Return their degrees of freedom ``(3,)``."""
         more = (surplus(self.splits, self.used), len(self.splits) // 2 - 1)
-        return freedom(self.variance(), [*self.found.estimates(), more])
+        return freedom(self.variance(), self.found.added(), [*self.found.taken(), more])
 
 
 def surplus(splits: Floats, used: int) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hseval.cache import Cache
 from hseval.comm import Comm
@@ -19,7 +19,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How a score is computed; nothing in it changes a value beyond rounding, but ``seed`` and ``quick``."""
+    """How a score is computed; nothing in it changes a value beyond rounding, but ``seed`` and ``quick``.
+
+    ``shown``, where it is a dict, is filled with what metrics say of single cubes or pairs (``shown_values``), by name.
+    """
 
     cache: Cache
     comm: Comm
@@ -30,6 +33,7 @@ class Run:
     quick: bool = False
     verify: bool = False
     progress: Progress | None = None
+    shown: dict[str, Mapping[str, Any]] | None = None
 
     def told(self, what: str) -> Callable[[int, int], None] | None:
         """Return the progress callback for one piece of work."""

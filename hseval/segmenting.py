@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hseval.compare import score_of
-from hseval.crossfit import Crossfit, Folds, fold
+from hseval.crossfit import Crossfit, fold
 from hseval.cubes import FIELD
 from hseval.describe import Description
 from hseval.describer import Chosen, Plan, reads_structures
 from hseval.errors import HsevalError
+from hseval.maskquality import Segmentation
 from hseval.plugins import plugins
 from hseval.report import Score
 from hseval.run import Described, Run
-from hseval.segmented import SegmentedSet, dice
+from hseval.segmented import SegmentedSet
 from hseval.segmentjobs import AGREEMENT, MASKS, Choice
 from hseval.sets import Sets
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 DEFAULT = "pixels"
 NONE = "none"
-POOR = 0.5  # a Dice below says that a mask is more wrong than right
 
 Found = Mapping[str, Description]
 Describe = Callable[..., Description]
@@ -61,57 +61,6 @@ def choose(
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation:
-    """How good the masks are that a segmenter found.
-
-    Attributes:
-        choice: the segmenter.
-        folds: what it was fitted on.
-        reading: names of the extractors that look at structures.
-        held_out: int ``(cube, structure, 3)``: pixels in both masks, found, true; of the reference's cubes with masks,
-            each found by the model that did not see it.
-        on_samples: the same of the samples and their own masks; None where they bring none.
-    """
-
-    choice: Choice
-    folds: Folds
-    reading: tuple[str, ...]
-    held_out: Any
-    on_samples: Any
-
-    def dice(self) -> dict[str, float | None]:
-        """Return the held-out Dice of each structure, over all pixels."""
-        return _by_structure(self.folds, self.held_out)
-
-    def details(self) -> dict[str, Any]:
-        """Return what a score says of its masks."""
-        told = {"name": self.choice.name, "dice": self.dice(), "left_out": dict(self.folds.left_out)}
-        if self.on_samples is not None:
-            told["agreement_with_samples"] = _by_structure(self.folds, self.on_samples)
-        return told
-
-    def notes(self) -> Iterator[str]:
-        """Yield what a reader has to know of the masks."""
-        name, fitted = self.choice.name, sum(map(len, self.folds.places))
-        why = "as asked for" if self.choice.asked else f"as the samples lack masks of: {', '.join(self.choice.lacking)}"
-        yield (
-            f"structures of all sets are found by the segmenter {name!r}, {why}; fitted on {fitted} reference cubes in "
-            "two folds, and no cube is seen by a model that was fitted on its group"
-        )
-        told = self.dice()
-        yield f"{name}: held-out Dice on the reference: {_listed(told)}"
-        for structure, value in told.items():
-            if value is None or value < POOR:
-                shown = "none" if value is None else f"{value:.2f}"
-                yield f"{structure}: a held-out Dice of {shown}: the structure's score says little"
-        for structure, reason in self.folds.left_out.items():
-            yield f"{structure}: not segmented ({reason})"
-        if self.on_samples is not None:
-            agreed = _by_structure(self.folds, self.on_samples)
-            yield f"{name}: Dice of what it finds in the samples with their own masks: {_listed(agreed)}"
-
-
-@dataclasses.dataclass(frozen=True)
 class Masked:
     """Sets described by the masks that a segmenter found.
 
@@ -142,6 +91,16 @@ class Masked:
         if self.own is not None:
             details |= _beside(score_of(metric, self.own, run, intervals=False), details)
         return dataclasses.replace(score, details=details)
+
+
+def own_masks_note(sets: Sets, extractors: Mapping[str, Chosen]) -> list[str]:
+    """Return what is to be known where no segmenter is used, and the samples' own masks tell their structures."""
+    if not _brought(sets) or not any(_reads(each) for each in extractors.values()):
+        return []
+    return [
+        "structures are where the sets' own masks say; a generator's own may flatter it (--segmenter "
+        f"{DEFAULT} finds them in all sets alike, and shows both figures)"
+    ]
 
 
 def plain_plan(choice: Choice | None, sets: Sets, plan: Plan) -> Plan:
@@ -194,7 +153,7 @@ def masked_sets(choice: Choice, described: Described, found: Found, run: Run, de
     brought = _brought(sets)
     reading = tuple(each.name for each in plans["reference"].extractors if _reads(each))
     held_out, on_samples = counts["reference"][folds.annotated], counts["samples"] if brought else None
-    about = Segmentation(choice, folds, reading, held_out, on_samples)
+    about = Segmentation(choice, folds, reading, held_out, on_samples, brought)
     return Masked(about, whole, described if brought else None)
 
 
@@ -212,9 +171,9 @@ def _reads(chosen: Chosen) -> bool:
     return reads_structures(chosen.build())
 
 
-def _brought(sets: Sets) -> bool:
-    """Return whether the samples come with masks of a structure that the reference has."""
-    return bool(set(sets.samples.structures) & set(sets.reference.structures) - {FIELD})
+def _brought(sets: Sets) -> tuple[str, ...]:
+    """Return the structures of the reference that the samples come with masks of."""
+    return tuple(sorted(set(sets.samples.structures) & set(sets.reference.structures) - {FIELD}))
 
 
 def _beside(own: Score, details: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,12 +184,3 @@ def _beside(own: Score, details: Mapping[str, Any]) -> dict[str, Any]:
     shown["by the sets' own masks (the samples' may flatter): value"] = own.value
     shown["by the sets' own masks: floor"] = own.floor
     return {"own_masks": kept, "shown": shown}
-
-
-def _by_structure(folds: Folds, counts: Any) -> dict[str, float | None]:
-    found = dice(counts.sum(axis=0))
-    return {name: None if np.isnan(each) else float(each) for name, each in zip(folds.structures, found, strict=True)}
-
-
-def _listed(told: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{name} {'-' if value is None else format(value, '.2f')}" for name, value in told.items())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hseval import CubeSet, HsevalError, Sample
 from hseval.options import as_dict
-from hseval_ldm.options import ONE_COMMAND, SAMPLING, LdmOptions
+from hseval_ldm.options import ONE_COMMAND, SAMPLING, STAGES, LdmOptions, resuming
 
 if TYPE_CHECKING:
     from hseval_ldm.pipeline import Pipeline
@@ -21,6 +21,8 @@ class Ldm:
     version: ClassVar[str] = "1.0.0"
     summary: ClassVar[str] = "VQ-GAN and latent diffusion: cubes together with their masks"
     Options = LdmOptions
+    sampling: ClassVar[tuple[str, ...]] = SAMPLING
+    stages: ClassVar[Mapping[str, tuple[str, ...]]] = STAGES
 
     def __init__(self, options: LdmOptions | None = None) -> None:
         self.options = options or LdmOptions()
@@ -28,7 +30,17 @@ class Ldm:
         self.units: str | None = None
         self._pipeline: Pipeline | None = None
 
-    def fit(self, data: CubeSet, out: Path, *, seed: int = 0, device: str | None = None) -> None:
+    def fit(
+        self,
+        data: CubeSet,
+        out: Path,
+        *,
+        seed: int = 0,
+        device: str | None = None,
+        resume: bool = False,
+        until: str | None = None,
+        start: Path | None = None,
+    ) -> None:
         """Train on ``data`` into the folder ``out``, all stages or the one that ``options.stage`` names.
 
         Args:
@@ -36,14 +48,22 @@ class Ldm:
             out: the run's folder; a run that it holds goes on if ``options.resume`` says so.
             seed: of all that is drawn.
             device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None: a GPU where there is one.
+            resume: go on with a run that ``out`` holds, if it holds one.
+            until: the last stage to train, of ``stages``; None: all.
+            start: a run whose stages of ``stages`` were trained with the same options on the same set: they are taken
+                over (as hard links where the file system has them), and not trained again.
 
         Raises:
-            HsevalError: see :func:`hseval_ldm.training.train`.
+            HsevalError: see :func:`hseval_ldm.training.train` and :func:`hseval_ldm.adopt.adopt`.
         """
         from hseval_ldm import checkpoint
+        from hseval_ldm.adopt import adopt
         from hseval_ldm.training import train
 
-        self.options = train(self.options, data, Path(out), seed=seed, device=device)
+        options = resuming(self.options) if resume or start is not None else self.options
+        if start is not None:
+            adopt(Path(start), options, data, Path(out), seed=seed)
+        self.options = train(options, data, Path(out), seed=seed, device=device, until=until)
         if checkpoint.exists(Path(out) / "diffusion"):
             self.load(Path(out), device=device)
 

@@ -114,6 +114,26 @@ class LdmOptions:
 
 SAMPLING = ("sampler", "steps", "batch_size", "tile", "noise", "precision", "compile")
 
+# What decides each stage that runs can share, beside what decides the stages before it. What is in neither list, nor in
+# SAMPLING or NEUTRAL, decides the diffusion model alone.
+STAGES: Mapping[str, tuple[str, ...]] = {
+    "features": (
+        "held_out", "flip", "crop", "features_steps", "features_width", "features_lr", "ae_batch", "score_every",
+        "precision", "compile",
+    ),
+    "autoencoder": (
+        "model", "compression", "latent_channels", "width", "blocks", "stem", "codes", "kmeans", "kmeans_iterations",
+        "kmeans_cubes", "code_decay", "ae_steps", "ae_lr", "disc_lr", "disc_width", "disc_start", "mask_gain",
+        "contrast_gain", "fine", "angle", "masks", "perceptual", "adversarial", "commitment", "noise", "best_by",
+    ),
+}  # fmt: skip
+NEUTRAL = ("preset", "memory", "loaders", "log_every", "checkpoint_every", "tensorboard", *ONE_COMMAND)
+
+
+def resuming(options: LdmOptions) -> LdmOptions:
+    """Return the same options, asked to go on with a run."""
+    return LdmOptions(**({name: getattr(options, name) for name in options.given} | {"resume": True}))
+
 
 def preset_values(preset: str) -> Mapping[str, Any]:
     """Return the values of a preset that ships with hseval_ldm, or of a TOML file.

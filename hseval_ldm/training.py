@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hseval.cubes import CubeSet
-from hseval.errors import HsevalError
+from hseval.errors import HsevalError, nearest
 from hseval_ldm import checkpoint, lineage
 from hseval_ldm.agreed import by_chief, together
 from hseval_ldm.config import FILE, Config, going_on, hash_of_ids, read_config
@@ -35,21 +35,32 @@ FEWEST_TO_JUDGE = 8  # held-out cubes, below which scores say nothing and the lo
 STAGES = ("features", "autoencoder", "diffusion")
 
 
-def train(options: LdmOptions, data: CubeSet, out: Path, *, seed: int = 0, device: str | None = None) -> LdmOptions:
+def train(
+    options: LdmOptions,
+    data: CubeSet,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    until: str | None = None,
+) -> LdmOptions:
     """Train all stages, or the one that ``options.stage`` names, into the folder ``out``; return the options used.
 
-    Behind torchrun every process calls this.
+    Behind torchrun every process calls this. ``until`` names the last stage to train.
 
     Raises:
-        HsevalError: too small a set, options that do not fit the run that is resumed, and all that
+        HsevalError: no such stage, too small a set, options that do not fit the run that is resumed, and all that
             :func:`hseval_ldm.loop.run` raises.
     """
+    if until is not None and until not in STAGES:
+        raise HsevalError(f"ldm has no stage {until!r}{nearest(until, STAGES)}")
+    wanted = STAGES[: STAGES.index(until) + 1] if until else STAGES
     ranks = Ranks.join(device)
     try:
         work = together(ranks, lambda: Work.prepared(options, data, out, seed=seed, ranks=ranks))
         by_chief(ranks, lambda: work.config.write(out))
         with Console(shown=ranks.chief) as console:
-            for name in STAGES:
+            for name in wanted:
                 if work.options.stage in ("all", name) and (name != "features" or work.options.features_steps):
                     work.run(name, console)
         return work.options

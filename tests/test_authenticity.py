@@ -14,17 +14,15 @@ from hseval.errors import NotComputable
 from hseval.extractors.maps import Maps, area_average
 from hseval.metrics.authenticity import Authenticity
 from hseval.metrics.copies import (
-    PLACEMENTS,
     common_details,
     details,
-    oriented,
     particulars,
     search,
-    shifted,
     vectors,
     without_rim,
 )
-from hseval.metrics.data_copying import authentic_share, copy_share, copy_threshold
+from hseval.metrics.data_copying import authentic_share, copy_rank, copy_share, copy_threshold
+from hseval.metrics.placements import oriented, placements, shifted, step_of
 from hseval.neighbors import Neighbors
 from hseval.prepare import prepare
 from hseval.rows import Rows
@@ -65,18 +63,20 @@ def maps_of(cubes: list[Array], fields: list[Array] | None = None, **options: in
         ready = prepare(Cube(cube, {"fov": field}), ("fov",))
         assert ready is not None
         masks = {name: mask[None] for name, mask in ready.masks.items()}
-        rows.append(extractor(ready.data[None], wavelengths=WAVELENGTHS[: len(cube)], masks=masks)[0])
+        rows.append(extractor(ready.data[None], wavelengths=WAVELENGTHS[: len(cube)], masks=masks)[""][0])
     return np.stack(rows)
 
 
-def rows_of(maps: Array, name: str = "cube") -> Rows:
+def rows_of(maps: Array, name: str = "cube", pixels: int = SIZE) -> Rows:
     ids = np.array([f"{name}-{i}" for i in range(len(maps))])
-    return Rows({"maps": maps}, ids, ids, ids, WAVELENGTHS, structures=("fov",))
+    columns = {"maps": maps, "maps/pixels": np.full((len(maps), 2), pixels)}
+    return Rows(columns, ids, ids, ids, WAVELENGTHS, structures=("fov",))
 
 
 TRAIN, HELD, FRESH = eyes(40, 1), eyes(100, 2), eyes(60, 3)
 TRAIN_MAPS, HELD_MAPS, FRESH_MAPS = maps_of(TRAIN), maps_of(HELD), maps_of(FRESH)
 COMMON = common_details(TRAIN_MAPS)
+PLACES = placements((1.0, 1.0))  # a cell is larger than a pixel of 62
 
 
 def particular(maps: Array) -> NDArray[np.float32]:
@@ -108,8 +108,8 @@ COPIES: dict[str, Callable[[Array], Array]] = {
 @pytest.mark.parametrize("kind", COPIES)
 def test_every_copy_is_nearer_than_any_unseen_eye_and_traced_to_its_original(kind: str) -> None:
     copies = maps_of([np.ascontiguousarray(COPIES[kind](cube)) for cube in TRAIN])
-    found = search(particular(copies), BASE)
-    unseen = search(particular(FRESH_MAPS), BASE).distance
+    found = search(particular(copies), BASE, PLACES)
+    unseen = search(particular(FRESH_MAPS), BASE, PLACES).distance
     assert found.distance.max() < unseen.min()
     assert found.row.tolist() == list(range(len(TRAIN)))
 
@@ -117,8 +117,8 @@ def test_every_copy_is_nearer_than_any_unseen_eye_and_traced_to_its_original(kin
 def test_a_copy_whose_field_moves_with_it_is_found() -> None:
     moved = [np.roll(cube, (2, 2), axis=(1, 2)) for cube in TRAIN]
     copies = maps_of(moved, [np.roll(FIELD, (2, 2), axis=(0, 1))] * len(moved))
-    found = search(particular(copies), BASE)
-    assert found.distance.max() < search(particular(FRESH_MAPS), BASE).distance.min()
+    found = search(particular(copies), BASE, PLACES)
+    assert found.distance.max() < search(particular(FRESH_MAPS), BASE, PLACES).distance.min()
 
 
 def test_planted_copies_make_up_the_share_that_is_reported() -> None:
@@ -155,7 +155,7 @@ def test_the_calibrated_distance_is_relative_to_the_training_cubes_around() -> N
     _, fake, _ = Authenticity().relate(real=real, fake=fake, train=train)
     base = vectors(particular(TRAIN_MAPS)).astype(np.float64)
     for i in range(3):
-        place = PLACEMENTS[fake["authenticity/placement"][i]]
+        place = PLACES[fake["authenticity/placement"][i]]
         turned = oriented(particular(FRESH_MAPS[i : i + 1])[0], place.turns, place.mirrored)
         # 40 training cubes are fewer than 50: all of them count.
         gaps = np.sqrt(((base - vectors(shifted(turned, place.down, place.right))) ** 2).sum(axis=1))
@@ -193,6 +193,56 @@ def test_a_generator_that_memorised_scores_1_and_unseen_eyes_score_near_0() -> N
 def test_the_threshold_is_the_first_percentile_or_the_minimum_of_fewer_than_100() -> None:
     assert copy_threshold(np.arange(1000.0)) == 9
     assert copy_threshold(np.arange(1.0, 100.0)) == 1
+    assert copy_threshold(np.random.default_rng(0).permutation(500.0 + np.arange(400.0))) == 503
+
+
+def test_at_most_one_percent_of_honest_samples_is_expected_below_the_threshold() -> None:
+    assert [copy_rank(count) for count in (1, 98, 99, 100, 198, 199, 299, 1000)] == [1, 1, 1, 1, 1, 2, 3, 10]
+    for count in range(99, 2000):
+        rank = copy_rank(count)
+        assert rank / (count + 1) <= 0.01 + 1e-12 < (rank + 1) / (count + 1)
+    rng = np.random.default_rng(0)
+    shares = [copy_share(rng.uniform(size=500), copy_threshold(rng.uniform(size=150))) for _ in range(2000)]
+    assert np.mean(shares) == pytest.approx(1 / 151, abs=4 * np.std(shares) / 2000**0.5)
+
+
+def patches(seed: int, count: int = 24, size: int = 12) -> tuple[Array, Array]:
+    """Return the maps of patches cut from larger images, and of what lies 2 px beside them."""
+    images = gaussian_filter(np.random.default_rng(seed).normal(size=(count, 5, 24, 24)), (0, 1, 1, 1))
+    cubes = np.asarray(5 + 10 * images, dtype=np.float32)
+    whole = np.ones((size, size), dtype=bool)
+    cut = [np.ascontiguousarray(cubes[:, :, 6 : 6 + size, x : x + size]) for x in (6, 8)]
+    return tuple(maps_of(list(part), [whole] * count) for part in cut)  # type: ignore[return-value]
+
+
+def test_copies_shifted_by_two_pixels_are_found_in_patches_of_twelve() -> None:
+    (train, moved), (held, _) = patches(1), patches(2)
+    real, fake, _ = Authenticity().relate(
+        real=rows_of(held, pixels=12), fake=rows_of(moved, pixels=12), train=rows_of(train, pixels=12)
+    )
+    assert fake["authenticity/distance"].max() < real["authenticity/distance"].min()
+    assert fake["authenticity/nearest"].tolist() == [f"cube-{i}" for i in range(24)]
+    steps = placements(tuple(fake["authenticity/step"][0]))
+    assert {steps[i][2:] for i in fake["authenticity/placement"]} <= {(0, 5), (0, 3)}
+    # By 2 cells, three quarters of a pixel, they are not: the reach has to follow the cubes' size.
+    assert search(particular(moved), Neighbors(vectors(particular(train))), PLACES).distance.max() > 0.8
+
+
+def test_a_step_is_a_pixel_or_a_cell_whichever_is_larger() -> None:
+    assert step_of(np.full((3, 2), 64), 32) == (1, 1)
+    assert step_of(np.array([[12, 16], [12, 16], [50, 200]]), 32) == pytest.approx((32 / 12, 2))
+    assert step_of(np.array([[4, 8]]), 32) == (4, 4)  # 2 steps are a quarter of the map, and no more
+    assert step_of(np.array([[2, 2]]), 8) == (1, 1)
+
+
+def test_shifts_reach_two_pixels_at_any_size_and_cost_the_same() -> None:
+    for pixels in (8, 9, 12, 15, 18, 24, 31, 32, 33, 48, 64, 65, 224):
+        places = placements(step_of(np.full((1, 2), pixels), 32))
+        assert len(set(places)) == 104
+        for axis in (2, 3):
+            reached = {place[axis] for place in places if place[:2] == (0, False) and place[5 - axis] == 0}
+            for moved in (-2, -1, 1, 2):  # each whole pixel is within half a cell
+                assert min(abs(moved * 32 / pixels - each) for each in reached) <= 0.5
 
 
 def test_only_what_is_strictly_nearer_counts() -> None:
@@ -214,11 +264,11 @@ def test_authpct_is_the_share_that_is_farther_than_the_training_cube_is_from_the
 def test_the_distances_are_those_of_a_search_placement_by_placement() -> None:
     queries, base = particular(FRESH_MAPS[:3]), vectors(particular(TRAIN_MAPS)).astype(np.float64)
     expected = np.full((3, len(base)), np.inf)
-    for place in PLACEMENTS:
+    for place in PLACES:
         laid = shifted(oriented(queries, place.turns, place.mirrored), place.down, place.right)
         gaps = vectors(laid)[:, None].astype(np.float64) - base
         expected = np.minimum(expected, np.sqrt((gaps**2).sum(axis=-1)))
-    found = search(queries, BASE)
+    found = search(queries, BASE, PLACES)
     assert np.array_equal(found.row, expected.argmin(axis=1))
     assert found.distance == pytest.approx(expected.min(axis=1), rel=1e-12)
 
@@ -247,8 +297,8 @@ def test_without_a_training_set_there_is_no_value() -> None:
 
 
 def test_a_cube_is_placed_alike_whatever_stands_beside_it() -> None:
-    together = search(particular(FRESH_MAPS), BASE)
-    alone = search(particular(FRESH_MAPS[35:36]), BASE)
+    together = search(particular(FRESH_MAPS), BASE, PLACES)
+    alone = search(particular(FRESH_MAPS[35:36]), BASE, PLACES)
     assert together.distance[35] == pytest.approx(alone.distance[0], rel=1e-6)
     assert (together.row[35], together.placement[35]) == (alone.row[0], alone.placement[0])
 
@@ -282,15 +332,15 @@ def test_the_rim_of_a_field_does_not_count_unless_little_else_is_left() -> None:
 
 def test_a_copy_that_drags_the_black_surround_into_the_field_is_found() -> None:
     dragged = maps_of([np.roll(cube * FIELD, (2, 2), axis=(1, 2)) for cube in TRAIN])
-    found = search(particular(dragged), BASE)
-    assert found.distance.max() < search(particular(FRESH_MAPS), BASE).distance.min()
+    found = search(particular(dragged), BASE, PLACES)
+    assert found.distance.max() < search(particular(FRESH_MAPS), BASE, PLACES).distance.min()
 
 
 def test_the_eight_orientations_and_the_shifts_are_all_different() -> None:
     image = np.random.default_rng(5).normal(size=(1, 6, 6))
-    laid = {shifted(oriented(image, p.turns, p.mirrored), p.down, p.right).tobytes() for p in PLACEMENTS}
-    assert len(laid) == len(PLACEMENTS) == 8 * 13
-    assert str(PLACEMENTS[0]) == "as it is"
+    laid = {shifted(oriented(image, p.turns, p.mirrored), p.down, p.right).tobytes() for p in PLACES}
+    assert len(laid) == len(PLACES) == 8 * 13
+    assert str(PLACES[0]) == "as it is"
 
 
 def test_a_shift_brings_in_zeros() -> None:

@@ -14,7 +14,7 @@ from hseval.cubes import Cube
 from hseval.extractors.maps import Maps
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
-from hseval.metrics.authenticity import DISTANCE, NEAREST, Authenticity
+from hseval.metrics.authenticity import DISTANCE, NEAREST, PIXELS, Authenticity
 from hseval.prepare import prepare
 from hseval.rows import Rows
 
@@ -30,13 +30,17 @@ def eyes(seed: int) -> tuple[Cube, ...]:
 
 def rows_of(cubes: tuple[Cube, ...]) -> Rows:
     ids = np.array([str(i) for i in range(len(cubes))])
-    return Rows({"maps": np.stack([maps_of(cube) for cube in cubes])}, ids, ids, ids, np.asarray(PHANTOM.wavelengths))
+    described = [maps_of(cube) for cube in cubes]
+    columns = {
+        name: np.concatenate([each[key] for each in described]) for name, key in (("maps", ""), (PIXELS, "pixels"))
+    }
+    return Rows(columns, ids, ids, ids, np.asarray(PHANTOM.wavelengths))
 
 
-def maps_of(cube: Cube) -> NDArray[Any]:
+def maps_of(cube: Cube) -> dict[str, NDArray[Any]]:
     ready = prepare(cube, ("fov",))
     assert ready is not None
-    return Maps()(ready.data[None], wavelengths=PHANTOM.wavelengths, masks={"fov": ready.masks["fov"][None]})[0]
+    return Maps()(ready.data[None], wavelengths=PHANTOM.wavelengths, masks={"fov": ready.masks["fov"][None]})
 
 
 @pytest.mark.parametrize("name", COPY_NAMES)

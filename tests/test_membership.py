@@ -19,17 +19,20 @@ from hseval.metrics.attack import attack_auc, true_positives
 from hseval.metrics.copies import common_details, particulars, search, vectors
 from hseval.metrics.copies_near import list_length, near
 from hseval.metrics.membership import Membership
+from hseval.metrics.placements import placements
 from hseval.neighbors import Neighbors
 from hseval.rows import Rows
 from hseval.testing import check_metric
 
 Array = NDArray[Any]
 TRAIN, HELD, FRESH = maps_of(eyes(40, 11)), maps_of(eyes(60, 12)), maps_of(eyes(50, 13))
+PLACES = placements((1.0, 1.0))
 
 
 def rows_of(maps: Array, name: str = "cube", groups: Any = None) -> Rows:
     ids = np.array([f"{name}-{i:02d}" for i in range(len(maps))])
-    return Rows({"maps": maps}, ids, ids, ids if groups is None else np.asarray(groups), WAVELENGTHS)
+    columns = {"maps": maps, "maps/pixels": np.full((len(maps), 2), 64)}
+    return Rows(columns, ids, ids, ids if groups is None else np.asarray(groups), WAVELENGTHS)
 
 
 def related(fake: Array, held: Array = HELD, train: Array = TRAIN, groups: Any = None) -> tuple[Rows, Rows, Rows]:
@@ -47,7 +50,7 @@ def compare(real: Rows, fake: Rows, train: Rows | None) -> Any:
 def searched(queries: Rows, among: Rows) -> Array:
     """Return the distances that an exhaustive search gives."""
     base = Neighbors(vectors(among[membership.PARTICULARS]))
-    return search(queries[membership.PARTICULARS], base).distance
+    return search(queries[membership.PARTICULARS], base, PLACES).distance
 
 
 def test_membership_keeps_the_contract_of_metrics() -> None:
@@ -79,9 +82,10 @@ def test_lists_hold_the_nearest_in_order_as_an_exhaustive_search_finds_them(monk
     monkeypatch.setattr("hseval.metrics.copies_near.CHUNK", 16)
     common = common_details(TRAIN)
     queries, base = particulars(HELD[:6], common), particulars(TRAIN, common)
-    found = near(queries, vectors(base), k=5)
+    found = near(queries, vectors(base), PLACES, k=5)
     for i in range(6):
-        each = [search(queries[i : i + 1], Neighbors(vectors(base[j : j + 1]))).distance[0] for j in range(len(base))]
+        alone = [Neighbors(vectors(base[j : j + 1])) for j in range(len(base))]
+        each = [search(queries[i : i + 1], one, PLACES).distance[0] for one in alone]
         expected = np.argsort(each)[:5]
         assert found.row[i].tolist() == expected.tolist()
         assert found.distance[i] == pytest.approx(np.array(each)[expected], rel=1e-6)
@@ -91,7 +95,7 @@ def test_a_cubes_own_group_is_in_no_list() -> None:
     common = common_details(TRAIN)
     maps = particulars(HELD[:6], common)
     groups = np.array(["a", "a", "b", "b", "b", "c"])
-    found = near(maps, vectors(maps), k=6, groups=groups, base_groups=groups)
+    found = near(maps, vectors(maps), PLACES, k=6, groups=groups, base_groups=groups)
     for i in range(6):
         listed = found.row[i][found.row[i] >= 0]
         assert sorted(listed) == np.flatnonzero(groups != groups[i]).tolist()

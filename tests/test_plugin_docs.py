@@ -35,7 +35,7 @@ def signature(function: object) -> str:
 
 def block(language: str) -> str:
     """Return the page's first code block of a language."""
-    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    found = re.search(rf"```{language}[^\n]*\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None
     return found.group(1)
 

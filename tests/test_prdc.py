@@ -11,9 +11,11 @@ from prdc import compute_prdc
 
 from hseval.errors import HsevalError, NotComputable
 from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics import balls
-from hseval.metrics.balls import Prdc, prdc, radii
+from hseval.metrics import balls, products
+from hseval.metrics import radii as by_products
+from hseval.metrics.balls import Prdc, prdc
 from hseval.metrics.prdc import PrecisionRecall
+from hseval.metrics.radii import radii
 from hseval.neighbors import Neighbors
 from hseval.rows import Rows
 from hseval.testing import check_metric
@@ -79,7 +81,7 @@ def test_strips_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     whole = prdc(real=real, fake=fake)
     monkeypatch.setattr(balls, "STRIP", 7)
     monkeypatch.setattr(balls, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(balls, "CHECKED", 3)
+    monkeypatch.setattr(products, "CHECKED", 3)
     assert prdc(real=real, fake=fake) == whole == brute_force(real, fake, 5)
 
 
@@ -88,6 +90,26 @@ def test_radii_are_the_distances_to_the_kth_other_row() -> None:
     for k in (1, 2, 5, 71):
         expected = Neighbors(values).nearest(values, k=k, exclude=np.arange(72))[0][:, -1]
         assert np.array_equal(radii(values, k), expected)
+
+
+@pytest.mark.parametrize("kind", ["features", "grid", "repeated", "same", "far"])
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_radii_by_products_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch, kind: str, k: int) -> None:
+    monkeypatch.setattr(by_products, "FROM", 300)
+    monkeypatch.setattr(by_products, "FOLDED", 1)
+    monkeypatch.setattr(by_products, "BLOCK", 130)
+    values = {
+        "features": features(600, 24),
+        "grid": np.random.default_rng(0).integers(0, 4, (600, 3)).astype(np.float32),  # nearly all distances tie
+        "repeated": np.repeat(features(100, 6), 6, axis=0),
+        "same": np.zeros((600, 4), np.float32),
+        "far": features(600, 24).astype(np.float64) + 1e7,
+    }[kind]
+    expected = Neighbors(values).nearest(values, k=k, exclude=np.arange(600))[0][:, -1]
+    assert np.array_equal(radii(values, k), expected)
+    found = by_products._by_products(values, k)
+    assert (found is None) == (kind == "same")  # every pair lies below every bound: too many to hold
+    assert found is None or np.array_equal(found, expected)
 
 
 def test_radii_far_from_the_origin_are_those_of_float64() -> None:

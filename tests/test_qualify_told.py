@@ -7,10 +7,27 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import integrate, stats
 
-from hseval.jackknife import Jackknife, jackknife
-from hseval.qualifying.told import Scatter, apart, complete, equivalent_dose, isotonic, scatter, spearman, told_from
+from hseval.errors import NotComputable
+from hseval.hookspecs import Needs
+from hseval.jackknife import Jackknife, blocks, jackknife
+from hseval.qualifying.replicates import replicates
+from hseval.qualifying.told import (
+    Scatter,
+    apart,
+    complete,
+    equivalent_dose,
+    isotonic,
+    null_deviation,
+    scatter,
+    spearman,
+    told_from,
+)
+from hseval.related import Comparable, Related
+from hseval.rows import Rows
+from hseval.seeds import stream
+from hseval.variances import levelled
 
 Array = NDArray[Any]
 
@@ -97,7 +114,7 @@ def test_pairs_of_blocks_may_be_missing_on_one_side() -> None:
     assert scatter(value=some, floor=some).deviation < found
 
 
-def replicates(real: Array, fake: Array) -> Jackknife:
+def of_means(real: Array, fake: Array) -> Jackknife:
     """Return those of the squared distance of two means, which is degenerate where the means agree."""
 
     def statistic(real_out: Array, fake_out: Array) -> Array:
@@ -128,13 +145,96 @@ def test_a_users_scatter_is_that_of_independent_sets_though_floor_and_value_shar
         found = []
         for _ in range(60):
             clean, real = rng.normal(size=(2, 50))
-            found.append(scatter(value=replicates(clean, real + moved), floor=replicates(clean, real)).deviation ** 2)
+            found.append(scatter(value=of_means(clean, real + moved), floor=of_means(clean, real)).deviation ** 2)
         assert np.sqrt(np.mean(found)) == pytest.approx(truth, rel=0.25)
 
 
 def test_what_is_told_apart() -> None:
-    assert apart(2.0, Scatter(1.0, 1.96), size=10)
-    assert not apart(1.9, Scatter(1.0, 1.96), size=10)
-    assert apart(-2.0, Scatter(1.0, 1.96), size=10)
-    assert not apart(1e-12, Scatter(0.0, 1.96), size=1.0)  # rounding tells nothing, even where nothing scatters
-    assert apart(0.1, Scatter(0.0, 1.96), size=1.0)
+    assert apart(2.0, Scatter(1.0, 1.96), null=1.0, size=10)
+    assert not apart(1.9, Scatter(1.0, 1.96), null=1.0, size=10)
+    assert apart(-2.0, Scatter(1.0, 1.96), null=1.0, size=10)
+    assert not apart(1.9, Scatter(0.5, 1.96), null=1.0, size=10)  # even spoiled sets meet floors that scatter
+    assert not apart(1e-12, Scatter(0.0, 1.96), null=0.0, size=1.0)  # rounding tells nothing, even of what is constant
+    assert apart(0.1, Scatter(0.0, 1.96), null=0.0, size=1.0)
+    assert not apart(1.9, Scatter(1.0, 1.96), null=0.0, size=1.0)  # a floor that never moved is no scale
+
+
+def test_the_scale_of_what_is_told_is_that_on_which_the_scatter_is_even() -> None:
+    null, k, reach = 2.0, 0.8, 2.26
+    for excess in (5.0, 12.0, 80.0):
+        told = Scatter(float(np.hypot(null, k * excess)), reach)
+        steps = integrate.quad(lambda e: 1 / np.hypot(null, k * e), 0, excess)[0]  # in standard deviations, one by one
+        assert apart(excess, told, null=null, size=excess) == (steps > reach)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0, 1.1])  # 1.1: where one cube in fifty makes all of the value
+def test_a_gross_fault_is_never_blind_however_its_value_scatters(share: float) -> None:
+    told = [apart(e, Scatter(float(np.hypot(1, share * e)), 4.3), null=1.0, size=e) for e in np.geomspace(1, 1e4, 40)]
+    assert told[-1]
+    assert told == sorted(told)  # told once, told for good
+    assert not told[0]
+
+
+def test_what_most_users_would_tell_is_told_where_single_cubes_decide_the_value() -> None:
+    # Truth by simulation: cubes answer to the fault by factors of ten; the floor is that of cubes without it.
+    rng = np.random.default_rng(4)
+
+    def sample(dose: float) -> Array:
+        return rng.normal(size=50) * (1 + dose * np.exp(2 * rng.normal(size=50)))
+
+    def replicated(one: Array, blocks: list[Array]) -> Jackknife:
+        return jackknife(lambda real_out, fake_out: np.array([np.delete(one, fake_out).var()]),
+                         real=[], fake=blocks, rng=np.random.default_rng(0), pairs=24)  # fmt: skip
+
+    blocks = np.split(np.arange(50), 10)
+    for dose, expected in ((0.0, 0.05), (0.1, 0.9), (3.0, 1.0)):
+        told, linear, users = [], [], []
+        for _ in range(100):
+            value, floor = (replicated(sample(each), blocks) for each in (dose, 0.0))
+            excess, scattered = float((value.value - floor.value)[0]), scatter(value=value, floor=floor)
+            told.append(apart(excess, scattered, null=null_deviation(floor), size=1.0))
+            linear.append(apart(excess, scattered, null=0.0, size=1.0))
+            users.append(abs(sample(dose).var() - sample(0.0).var()) > 1.96 * np.sqrt(2 * 2 / 50))
+        assert np.mean(users) == pytest.approx(expected, abs=0.08)
+        assert np.mean(told) == pytest.approx(expected, abs=0.08)
+        assert np.mean(linear) < 0.3  # on a scale on which the scatter grows, even what every user tells is lost
+
+
+def test_two_real_sets_against_a_third_scatter_as_the_floor_says() -> None:
+    rng = np.random.default_rng(5)
+    third, one, other = rng.normal(size=(3, 20_000, 50))
+    truth = ((third.mean(axis=1) - one.mean(axis=1)) ** 2 - (third.mean(axis=1) - other.mean(axis=1)) ** 2).std()
+    found = [null_deviation(of_means(*rng.normal(size=(2, 50)))) ** 2 for _ in range(80)]
+    assert np.sqrt(np.mean(found)) == pytest.approx(truth, rel=0.25)
+
+
+class NeedsTheOdd:
+    """The difference of two means, where there is an odd row among the real ones."""
+
+    name, summary, better, needs = "needs-the-odd", "difference of means", "lower", Needs()
+
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> float:
+        if not (real["x"] > 100).any():
+            raise NotComputable("no odd row")
+        return float(real["x"].clip(max=100).mean() - fake["x"].mean())
+
+
+def test_a_block_without_which_there_is_no_value_spoils_no_other() -> None:
+    def rows(values: Array) -> Rows:
+        names = np.array([f"{value}" for value in values])
+        return Rows({"x": values}, names, names, names, np.arange(3.0), True, ())
+
+    rng = np.random.default_rng(6)
+    real, fake = rng.normal(size=23), rng.normal(size=20)  # 23 rows make blocks of unequal size
+    real[4] = 101
+    related = Related(rows(real), rows(fake), None)
+    found = replicates(Comparable(NeedsTheOdd(), 0, related, related, None), count=10, pairs=24, seed=0)
+    lost = np.isnan(found.real[:, 0])
+    assert lost.sum() == 1
+    assert np.isfinite(found.fake).all()
+    dealt = [block for block in blocks(related.real.groups, 10, stream(0, "qualify clean")) if 4 not in block]
+    means = [[np.delete(real, block).clip(max=100).mean() - fake.mean()] for block in dealt]
+    sizes = np.array([len(block) for block in dealt])
+    np.testing.assert_allclose(found.real[~lost], levelled(found.value, np.array(means), sizes))
+    (kept,) = complete(found)
+    assert kept.variance()[0] > 0

@@ -10,18 +10,19 @@ from sklearn.metrics import f1_score
 from hseval.cubes import FIELD, ArraySet
 from hseval.errors import HsevalError
 from hseval.segmented import PreparedSet, agreement, dice
+from hseval.segmenters.coarse import coarse
 from hseval.segmenters.dice import BINS, Tally
 from hseval.segmenters.drawn import HEAVIEST, draw_pixels
 from hseval.segmenters.features import directions
 from hseval.segmenters.filters import Canvas
 from hseval.segmenters.inputs import WINDOWS, Scale, windowed
-from hseval.segmenters.pixels import Pixels
+from hseval.segmenters.pixels import Pixels, _grown
 from hseval.segmenters.unet import UNetSegmenter
 from hseval.testing import check_segmenter, example_set
 
 QUICK = {
-    "pixels": Pixels(Pixels.Options(trees=8, pixels=3000)),
-    "unet": UNetSegmenter(UNetSegmenter.Options(steps=12)),
+    "pixels": Pixels(Pixels.Options(trees=5, pixels=2000)),
+    "unet": UNetSegmenter(UNetSegmenter.Options(steps=8)),
 }
 
 
@@ -43,7 +44,7 @@ def reached(segmenter: Pixels | UNetSegmenter, data: ArraySet) -> dict[str, floa
 
 @pytest.mark.parametrize("name", QUICK)
 def test_the_contract_holds(name: str) -> None:
-    check_segmenter(QUICK[name], data=example_set(8, size=32))
+    check_segmenter(QUICK[name], data=example_set(6, size=24))
 
 
 def test_classes_of_small_patches_are_told_apart_by_their_spectra() -> None:
@@ -132,6 +133,19 @@ def test_drawn_pixels_stand_for_all_and_rare_ones_are_among_them() -> None:
     drawn = labels[:, valid][:, places]
     assert drawn[0].sum() == labels[0].sum()  # all of the thin one
     assert (drawn.all(axis=0)).sum() == 4  # and of where both are
+
+
+def test_trees_grown_on_coarse_features_tell_the_features_themselves_apart_alike() -> None:
+    rng = np.random.default_rng(0)
+    features = np.stack([rng.normal(size=3000), rng.exponential(size=3000), rng.integers(3, size=3000)], axis=1)
+    features = features.astype(np.float32)
+    labels = features.sum(axis=1) + rng.normal(0, 0.5, 3000) > 2
+    few = coarse(features, 63)
+    assert [len(np.unique(column)) for column in few.T] == [63, 63, 3]
+    assert np.array_equal(few[:, 2], features[:, 2])
+    model = _grown(few, labels, np.ones(3000, np.float32), rounds=20)
+    assert np.array_equal(model.predict_proba(few), model.predict_proba(features))
+    assert (model.predict(features) == labels).mean() > 0.85
 
 
 def test_the_scale_makes_gain_an_offset_and_relative_spectra_free_of_it() -> None:

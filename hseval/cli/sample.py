@@ -12,7 +12,6 @@ import click
 from hseval.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.hookspecs import Sample
     from hseval.parts import Parts
 
 
@@ -31,6 +30,7 @@ def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **giv
     The same command goes on where it was cut off, where the generator can start in the middle. The options of each
     generator are listed by ``hseval plugins``.
     """
+    from hseval import drawing
     from hseval.cli.settings import settings_of
     from hseval.plugins import accepted, plugins
 
@@ -38,34 +38,15 @@ def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **giv
     _check_output(out, force=given["force"])
     if checkpoint is not None and not checkpoint.exists():
         raise HsevalError(f"--checkpoint {checkpoint}: does not exist; hseval train makes one")
-    weights = _hashes(checkpoint)  # before they are read: going on is refused if they are replaced in between
+    weights = drawing.hashes(checkpoint)
     with plugins().blaming("generator", generator):
-        _load(built, checkpoint, given["device"])
-    about = _about(built, given["seed"])
+        drawing.loaded(built, checkpoint, given["device"])
+    about = drawing.about(built, given["seed"])
     if accepted(built.sample, start=0):
-        _write_in_parts(built, count, out, about, {"checkpoint": weights}, force=given["force"])
+        _write_in_parts(built, count, out, about, weights, force=given["force"])
     else:
         _write_at_once(built, count, out, about)
     click.echo(f"{out}: {count} cubes by {generator}, seed {given['seed']}")
-
-
-def _hashes(checkpoint: Path | None) -> dict[str, str | None]:
-    from hseval.hashes import checkpoint_hashes
-
-    return {} if checkpoint is None else checkpoint_hashes(checkpoint)
-
-
-def _load(generator: Any, checkpoint: Path | None, device: str | None) -> None:
-    """Load on the device; HsevalError where one is named and the generator does not use it."""
-    from hseval.plugins import accepted
-
-    told = f"--device {device}: generator {generator.name!r} does not choose a device to sample on"
-    taken = accepted(generator.load, device=device)
-    if device is not None and not taken:
-        raise HsevalError(told)
-    generator.load(checkpoint, **taken)
-    if device is not None and not hasattr(generator, "device"):
-        raise HsevalError(told)
 
 
 def _check_output(out: Path, *, force: bool) -> None:
@@ -78,37 +59,27 @@ def _check_output(out: Path, *, force: bool) -> None:
         raise HsevalError(f"{out}: exists already; name another file, or overwrite it with --force")
 
 
-def _about(generator: Any, seed: int) -> dict[str, Any]:
-    """Return what the file says of all cubes, as SetWriter takes it."""
-    from hseval.plugins import plugins
-
-    with plugins().blaming("generator", generator.name):
-        return {
-            "wavelengths": generator.wavelengths,
-            "units": getattr(generator, "units", None),
-            "provenance": _provenance(generator, seed),
-        }
-
-
 def _write_at_once(generator: Any, count: int, out: Path, about: Mapping[str, Any]) -> None:
     """Stream the cubes to the file: by a generator that can't start in the middle, all of them or none."""
     from hseval.cli.progress import Progress
+    from hseval.drawing import drawn
     from hseval.writer import SetWriter
 
     with Progress() as progress, SetWriter(out, **about) as writer:
-        for done, sample in enumerate(_drawn(generator, count, about), start=1):
+        for done, sample in enumerate(drawn(generator, count, about["provenance"]["seed"]), start=1):
             writer.add(*sample)
             progress.told("sampling", done, count)
 
 
 def _write_in_parts(
-    generator: Any, count: int, out: Path, about: Mapping[str, Any], more: Mapping[str, Any], *, force: bool
+    generator: Any, count: int, out: Path, about: Mapping[str, Any], weights: Mapping[str, Any], *, force: bool
 ) -> None:
     """Stream the cubes to parts, from where an earlier process was cut off, and join them."""
     from hseval.cli.progress import Progress
+    from hseval.drawing import deciding, drawn
     from hseval.parts import parts_of
 
-    with parts_of(out, {**_deciding(about), **more}, about) as parts:
+    with parts_of(out, deciding(about, weights), about) as parts:
         _check_output(out, force=force)  # again: a process that had the parts open may have finished the set
         given_up = parts.take_up(force=force)
         if given_up:
@@ -117,24 +88,9 @@ def _write_in_parts(
             click.echo(f"{out}: going on after {_cubes(min(parts.count, count))} (in {parts.folder})", err=True)
         with _telling_what_is_kept(parts), Progress() as progress:
             if parts.count < count:
-                samples = _drawn(generator, count, about, start=parts.count)
+                samples = drawn(generator, count, about["provenance"]["seed"], start=parts.count)
                 parts.keep(samples, lambda done: progress.told("sampling", done, count))
             parts.join(count, lambda done: progress.told("writing", done, count))
-
-
-def _deciding(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the cubes and all that the file says of them, as JSON can hold it."""
-    import numpy as np
-
-    from hseval.plugins import plugins
-
-    centres = about["wavelengths"]
-    return {
-        **about["provenance"],
-        "distribution": plugins().origin("generator", about["provenance"]["generator"]),
-        "wavelengths": None if centres is None else np.asarray(centres, dtype=np.float64).tolist(),
-        "units": about["units"],
-    }
 
 
 @contextlib.contextmanager
@@ -156,28 +112,3 @@ def _telling_what_is_kept(parts: Parts) -> Iterator[None]:
 
 def _cubes(count: int) -> str:
     return f"{count} cube{'' if count == 1 else 's'}"
-
-
-def _drawn(generator: Any, count: int, about: Mapping[str, Any], **start: int) -> Iterator[Sample]:
-    """Yield what the generator draws; what it raises, or yields that is no sample, is told as its own."""
-    import numpy as np
-
-    from hseval.hookspecs import Sample
-    from hseval.plugins import plugins
-
-    with plugins().blaming("generator", generator.name):
-        for cube, masks, name in generator.sample(count, seed=about["provenance"]["seed"], **start):
-            yield Sample(np.asarray(cube), {key: np.asarray(mask) for key, mask in masks.items()}, name)
-
-
-def _provenance(generator: Any, seed: int) -> dict[str, Any]:
-    from hseval import __version__
-    from hseval.options import as_dict
-
-    return {
-        "generator": generator.name,
-        "generator_version": generator.version,
-        "options": as_dict(getattr(generator, "options", None)),
-        "seed": seed,
-        "hseval": __version__,
-    }

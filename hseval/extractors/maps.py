@@ -25,7 +25,7 @@ class Maps:
     """Area averages of a few spectral windows on a square grid over the field of view's bounding box."""
 
     name: ClassVar[str] = "maps"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     summary: ClassVar[str] = "gain-normalised low-resolution maps of a few spectral windows"
     reads_structures: ClassVar[bool] = False
 
@@ -43,19 +43,21 @@ class Maps:
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> NDArray[np.float32]:
+    ) -> dict[str, NDArray[np.float32]]:
         """Describe a batch of cubes ``(n, band, y, x)``.
 
         Returns:
-            float32 ``(n, C, G, G)``: mean absolute value 1 and then mean 0 in each window, NaN in cells that
-            are mostly outside the field.
+            Under ``""`` float32 ``(n, C, G, G)``: mean absolute value 1 and then mean 0 in each window, NaN in
+            cells that are mostly outside the field. ``pixels`` ``(n, 2)``: rows and columns that the grid lies
+            over, so that a shift in cells is known in pixels.
         """
         windows = window_weights(wavelengths, self.options.windows)
         shape = (len(cubes), len(windows), self.options.size, self.options.size)
         maps = np.empty(shape, dtype=np.float32)
         for i, (cube, field) in enumerate(zip(cubes, masks[FIELD], strict=True)):
             maps[i] = gain_normalised(area_average(_windowed(cube, windows, field), field, self.options.size))
-        return maps
+        pixels = np.tile(np.array(cubes.shape[2:], dtype=np.float32), (len(cubes), 1))
+        return {"": maps, "pixels": pixels}
 
 
 def area_average(images: Floats, field: NDArray[np.bool_], size: int) -> Floats:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,11 +10,11 @@ import numpy as np
 from hseval.errors import NotComputable
 from hseval.hookspecs import Needs, ScoreParts
 from hseval.metrics.cells import cell_of, centres_of, profiles
-from hseval.metrics.copies import PLACEMENTS, common_details, laid, particulars, search, vectors
+from hseval.metrics.copies import common_details, particulars, search, vectors
 from hseval.metrics.data_copying import (
     IDENTICAL,
-    PERCENTILE,
     authentic_share,
+    copy_rank,
     copy_share,
     copy_threshold,
     copying_test,
@@ -23,22 +22,24 @@ from hseval.metrics.data_copying import (
     precedence_test,
 )
 from hseval.metrics.extremes import Side, expected_shares
+from hseval.metrics.placements import laid, placements, step_of
 from hseval.neighbors import Neighbors
 from hseval.options import option
 from hseval.report import Better
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from hseval.metrics.copies import Found
+    from hseval.metrics.placements import Placement
     from hseval.rows import Rows
 
-MAPS = "maps"
+MAPS, PIXELS = "maps", "maps/pixels"
 DISTANCE, NEAREST = "authenticity/distance", "authenticity/nearest"
 SPACING, PLACEMENT = "authenticity/spacing", "authenticity/placement"
-CALIBRATED, CELL = "authenticity/calibrated", "authenticity/cell"
+CALIBRATED, CELL, STEP = "authenticity/calibrated", "authenticity/cell", "authenticity/step"
 AROUND = 50  # nearest training cubes whose mean distance calibrates that to the nearest
 ENOUGH = 100  # held-out cubes below which the 1st percentile is the minimum
 PAIRS = 10  # nearest pairs that are named
@@ -70,11 +71,11 @@ class Authenticity:
         """Search each cube's nearest training cube, once.
 
         Adds ``distance`` (0 to 2), ``nearest`` (the training cube's id), ``placement`` (index into
-        ``PLACEMENTS``: how the cube was turned and shifted to fit) and ``spacing`` (the distance of that
-        training cube to its own nearest other one), ``calibrated`` (the distance over the mean distance to the
-        50 nearest training cubes) and ``cell`` (of a small partition of the training set) to ``real`` and ``fake``;
-        to ``train`` its own spacing, as ``distance``. Training cubes that are equal count as each other's
-        neighbours, at distance 0.
+        :func:`placements` of ``step``: how the cube was turned and shifted to fit), ``spacing`` (the distance of
+        that training cube to its own nearest other one), ``calibrated`` (the distance over the mean distance to
+        the 50 nearest training cubes) and ``cell`` (of a small partition of the training set) to ``real`` and
+        ``fake``; to ``train`` its own spacing, as ``distance``. Training cubes that are equal count as each
+        other's neighbours, at distance 0.
 
         Raises:
             NotComputable: there is no training set.
@@ -84,19 +85,22 @@ class Authenticity:
         common = common_details(train[MAPS])
         maps = particulars(train[MAPS], common)
         base = Neighbors(vectors(maps), index=self.options.index)
-        spacing = _spacing(maps, base)
+        step = step_of(train[PIXELS], maps.shape[-1])
+        places = placements(step)
+        spacing = _spacing(maps, base, places)
         centres = centres_of(profiles(train[MAPS]))
 
         def add(rows: Rows) -> Rows:
             own = particulars(rows[MAPS], common)
-            found = search(own, base)
+            found = search(own, base, places)
             columns = {
                 DISTANCE: found.distance,
                 NEAREST: np.asarray(train.ids)[found.row],
                 SPACING: spacing[found.row],
                 PLACEMENT: found.placement,
-                CALIBRATED: _calibrated(own, found, base),
+                CALIBRATED: _calibrated(own, found, base, places),
                 CELL: cell_of(profiles(rows[MAPS]), centres),
+                STEP: np.tile(step, (len(rows), 1)),
             }
             return rows.adding(columns)
 
@@ -137,6 +141,10 @@ class Authenticity:
         }
         return ScoreParts(copy_share(found, threshold), details)
 
+    def shown_values(self, *, real: Rows, fake: Rows) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+        """Return each cube's distance to its nearest training cube, held-out cubes and samples, for a histogram."""
+        return {"distance to the nearest training cube": (real[DISTANCE], fake[DISTANCE])}
+
     def expected(
         self, *, real: Rows, fake: Rows, size: int, draws: int, rngs: tuple[np.random.Generator, np.random.Generator]
     ) -> NDArray[np.float64]:
@@ -145,27 +153,29 @@ class Authenticity:
             real=Side(real[DISTANCE], real.groups),
             fake=Side(fake[DISTANCE], fake.groups),
             size=size,
-            rank=max(1, math.ceil(round(PERCENTILE * size, 9))),
+            rank=copy_rank(size),
             draws=draws,
             rngs=rngs,
             always=IDENTICAL,
         )
 
 
-def _spacing(maps: NDArray[np.float32], base: Neighbors) -> NDArray[np.float64]:
+def _spacing(maps: NDArray[np.float32], base: Neighbors, places: Sequence[Placement]) -> NDArray[np.float64]:
     """Return each training cube's distance to its nearest other one; NaN where there is only one."""
     if len(maps) == 1:
         return np.full(1, np.nan)
-    return search(maps, base, exclude=np.arange(len(maps))).distance
+    return search(maps, base, places, exclude=np.arange(len(maps))).distance
 
 
-def _calibrated(maps: NDArray[np.float32], found: Found, base: Neighbors) -> NDArray[np.float64]:
+def _calibrated(
+    maps: NDArray[np.float32], found: Found, base: Neighbors, places: Sequence[Placement]
+) -> NDArray[np.float64]:
     """Return each distance over the mean distance to the nearest training cubes, laid as it fits best.
 
     Carlini et al., Extracting training data from diffusion models, USENIX Security 2023, section 4.2, without their
     constant: a plain cube is near to every other, and is no copy for that. 1 where all distances are 0.
     """
-    around, _ = base.nearest(vectors(laid(maps, found.placement)), k=min(AROUND, len(base.base)))
+    around, _ = base.nearest(vectors(laid(maps, found.placement, places)), k=min(AROUND, len(base.base)))
     mean = around.mean(axis=1)
     ratio: NDArray[np.float64] = np.divide(found.distance, mean, out=np.ones(len(mean)), where=mean > 0)
     return ratio
@@ -192,13 +202,14 @@ def _shown(tests: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _nearest_pairs(fake: Rows) -> list[dict[str, Any]]:
+    places = placements(tuple(fake[STEP][0]))
     first = np.argsort(fake[DISTANCE], kind="stable")[:PAIRS]
     return [
         {
             "sample": str(fake.ids[i]),
             "training": str(fake[NEAREST][i]),
             "distance": float(fake[DISTANCE][i]),
-            "placement": str(PLACEMENTS[fake[PLACEMENT][i]]),
+            "placement": str(places[fake[PLACEMENT][i]]),
         }
         for i in first
     ]

@@ -1,19 +1,19 @@
 """Precision, recall, density and coverage: which balls around real rows hold samples, and the other way round.
 
-A ball of row i has the distance to its k-th nearest other row of its own set as radius. The radii come from
-:mod:`hseval.neighbors`; which balls hold which rows is counted block by block, by float32 products where these are
-sure and by float64 differences where rounding could decide. No matrix of all pairs is held.
+A ball of row i has the distance to its k-th nearest other row of its own set as radius. Which balls hold which rows
+is found block by block, by float32 products where these are sure and by float64 differences where rounding could
+decide. No matrix of all pairs is held.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hseval.errors import HsevalError
-from hseval.neighbors import Neighbors, rounding_bound
+from hseval.metrics.products import block_threads, left_factor, right_factor, slack_of, squared_between
+from hseval.metrics.radii import radii
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 BLOCK_BYTES = 32 << 20  # of a block of products: many rows at once, or packing the other side costs more than they do
-AT_A_TIME = 2  # threads: one multiplies while the other one compares
-STRIP = 128  # rows of a strip of it, which stays in the processor's cache; counts of a strip fit into one byte
-CHECKED = 4096  # pairs that are compared in float64 at a time
+STRIP = 128  # rows of a strip of it, which stays in the processor's cache
 
 
 class Prdc(NamedTuple):
@@ -69,9 +67,7 @@ def prdc(*, real: NDArray[Any], fake: NDArray[Any], k: int = 5) -> Prdc:
     for name, rows in (("real", real), ("fake", fake)):
         if len(rows) <= k:
             raise HsevalError(f"{name}: {len(rows)} rows, expected more than k = {k}")
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        balls_real, balls_fake = pool.map(radii, (real, fake), (k, k))
-    held = held_rows(real=Balls(real, balls_real), fake=Balls(fake, balls_fake))
+    held = held_rows(real=Balls(real, radii(real, k)), fake=Balls(fake, radii(fake, k)))
     return Prdc(
         precision=float((held.fake_in_real > 0).mean()),
         recall=float(held.real_in_fake.mean()),
@@ -80,37 +76,23 @@ def prdc(*, real: NDArray[Any], fake: NDArray[Any], k: int = 5) -> Prdc:
     )
 
 
-def radii(rows: NDArray[Any], k: int) -> Floats:
-    """Return each row's distance ``(n,)`` to its k-th nearest other row."""
-    return Neighbors(rows).kth(rows, k, exclude=np.arange(len(rows)))
-
-
 def held_rows(*, real: Balls, fake: Balls) -> Held:
     """Find which rows of each side lie strictly inside which balls of the other."""
     centre = real.rows.mean(axis=0, dtype=np.float64)
-    a, b = ((each.rows - centre).astype(np.float32) for each in (real, fake))
-    size_a, size_b = (np.einsum("nd,nd->n", rows, rows, dtype=np.float64) for rows in (a, b))
-    # Twice: the products' rounding, and that of the thresholds in float32.
-    slack = 2 * rounding_bound(np.sqrt(size_a), float(np.sqrt(size_b.max())), a.shape[1])
-    # |x - y|^2 - |x|^2 by one product: (x, 1) . (-2 y, |y|^2).
-    left = np.concatenate([a, np.ones((len(a), 1), np.float32)], axis=1)
-    right = np.concatenate([-2 * b, size_b[:, None].astype(np.float32)], axis=1).T
+    a, b = (left_factor(each.rows, centre) for each in (real, fake))
+    slack_real, slack_fake = slack_of(a, b), slack_of(b, a)
+    right = right_factor(b).T
 
     def block(rows: slice) -> Held:
-        products = left[rows] @ right
-        strips = [
-            _strip(
-                products[part],
-                size=size_a[rows][part],
-                slack=slack[rows][part],
-                real=Balls(real.rows[rows][part], real.radii[rows][part]),
-                fake=fake,
-            )
-            for part in _slices(len(products), STRIP)
-        ]
+        products = a[rows] @ right
+        own = Balls(real.rows[rows], real.radii[rows])
+        strips = []
+        for part in _slices(len(products), STRIP):
+            strip = _Strip(products[part], Balls(own.rows[part], own.radii[part]), fake)
+            strips.append(strip.held(slack_real[rows][part], slack_fake))
         return _joined(strips)
 
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    with block_threads() as pool:
         return _joined(list(pool.map(block, _slices(len(a), max(STRIP, BLOCK_BYTES // (4 * len(b)))))))
 
 
@@ -119,48 +101,36 @@ def _joined(parts: Sequence[Held]) -> Held:
     return Held(np.sum(counts, axis=0), np.concatenate(inside), np.concatenate(covered))
 
 
-def _strip(squared: NDArray[np.float32], *, size: Floats, slack: Floats, real: Balls, fake: Balls) -> Held:
-    """Answer for some real rows; ``squared + size`` are their squared distances to all fake rows, off by ``slack``."""
-    own = _below(squared, real.radii**2 - size, slack)
-    i, j = own.doubtful()
-    own.sure[i, j] = _distances(real.rows, fake.rows, i, j) < real.radii[i]
-    squared -= (fake.radii**2).astype(np.float32)
-    other = _below(squared, -size, slack)
-    i, j = other.doubtful()
-    other.sure[i, j] = _distances(real.rows, fake.rows, i, j) < fake.radii[j]
-    counts = own.sure.view(np.uint8).sum(axis=0, dtype=np.uint8).astype(np.int64)
-    return Held(counts, np.asarray(other.sure.any(axis=1)), np.asarray(own.sure.any(axis=1)))
+class _Strip(NamedTuple):
+    """Some real rows, all fake rows, and squared distances ``(s, m)`` in float32."""
+
+    squared: NDArray[np.float32]
+    real: Balls
+    fake: Balls
+
+    def held(self, slack_real: Floats, slack_fake: Floats) -> Held:
+        """Return what these rows hold, where distances can be off by ``slack_real`` (s,) and ``slack_fake`` (m,)."""
+        i, j = self._inside(self.real.radii, slack_real, axis=0)
+        held_by, _ = self._inside(self.fake.radii, slack_fake, axis=1)
+        count, width = self.squared.shape
+        return Held(np.bincount(j, minlength=width), _among(held_by, count), _among(i, count))
+
+    def _inside(self, radii: Floats, slack: Floats, *, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return pairs of rows that are nearer than the real one's (axis 0) or the fake one's (axis 1) radius."""
+        low, high = ((radii**2 + sign * slack).astype(np.float32) for sign in (-1, 1))
+        place = np.flatnonzero(self.squared <= (high[:, None] if axis == 0 else high))
+        pairs = np.divmod(place, self.squared.shape[1])
+        inside = self.squared.ravel()[place] < low[pairs[axis]]
+        unsure = np.flatnonzero(~inside)
+        i, j = (each[unsure] for each in pairs)
+        # The root is taken as for the radii: a tie is a tie.
+        inside[unsure] = np.sqrt(squared_between(self.real.rows, self.fake.rows, i, j)) < radii[(i, j)[axis]]
+        return pairs[0][inside], pairs[1][inside]
 
 
-def _distances(real: NDArray[Any], fake: NDArray[Any], i: NDArray[np.int64], j: NDArray[np.int64]) -> Floats:
-    """Return distances in float64, by differences, as the radii are: a tie is a tie."""
-    found = np.empty(len(i))
-    for part in _slices(len(i), CHECKED):
-        difference = fake[j[part]].astype(np.float64) - real[i[part]]
-        found[part] = np.einsum("nd,nd->n", difference, difference)
-    return np.sqrt(found)
+def _among(rows: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    return np.bincount(rows, minlength=count) > 0
 
 
 def _slices(count: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
-
-
-class _Below(NamedTuple):
-    """Where values are below their row's threshold for sure, and where perhaps."""
-
-    sure: NDArray[np.bool_]
-    perhaps: NDArray[np.bool_]
-
-    def doubtful(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the places that only float64 can decide."""
-        if np.count_nonzero(self.perhaps) == np.count_nonzero(self.sure):
-            nothing = np.empty(0, dtype=np.int64)
-            return nothing, nothing
-        i, j = np.nonzero(self.perhaps ^ self.sure)
-        return i, j
-
-
-def _below(values: NDArray[np.float32], threshold: Floats, slack: Floats) -> _Below:
-    """Compare values ``(n, m)``, each off by its row's ``slack`` at most, with a threshold for each row."""
-    low, high = ((threshold + sign * slack).astype(np.float32)[:, None] for sign in (-1, 1))
-    return _Below(values < low, values <= high)

@@ -41,6 +41,7 @@ class BandCovariance:
     name: ClassVar[str] = "band-covariance"
     summary: ClassVar[str] = "difference of the correlations between bands, within cubes"
     better: ClassVar[Better] = "lower"
+    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     needs: ClassVar[Needs] = Needs(rows=("spectra",))
 
     def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
@@ -81,6 +82,10 @@ class BandCovariance:
         }
         return ScoreParts(whole["value"], details)
 
+    def headline(self, *, real: Rows, fake: Rows, train: Rows | None = None) -> float:
+        """Return the distance in the field of view alone, as :meth:`compare` does."""
+        return _distance(_mean(fake, FIELD) - _mean(real, FIELD))
+
 
 def _transformed(rows: Rows) -> Rows:
     """Return rows with Fisher's z in place of covariances; too few pixels count as none."""
@@ -101,12 +106,16 @@ def _mean(rows: Rows, name: str) -> Floats:
     return mean
 
 
+def _distance(difference: Floats) -> float:
+    return float(np.sqrt(np.square(difference).mean()))
+
+
 def _score(real: Floats, fake: Floats, wavelengths: NDArray[Any]) -> dict[str, Any]:
     difference, bands = fake - real, len(wavelengths)
     one, other = band_pairs(bands)
     top = int(np.abs(difference).argmax())
     return {
-        "value": float(np.sqrt(np.square(difference).mean())),
+        "value": _distance(difference),
         "by_wavelength": by_band(difference, bands).tolist(),
         "correlation": float(np.sqrt(np.square(back(fake) - back(real)).mean())),
         "neighbours": float(difference[other == one + 1].mean()),

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hseval.metrics.placements import oriented, placed
 from hseval.neighbors import Neighbors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from hseval.metrics.placements import Placement
 
     Floats = NDArray[np.float64]
 
@@ -25,37 +30,8 @@ STEADY = 0.2  # of a map's overall contrast is added to the local one, so that f
 FLAT = 1e-6  # contrast (of a map whose mean value is 1) that is no more than rounding
 RIM = 3  # cells at the field's rim that do not count: a shifted copy brings its surround in there
 KEPT = 0.25  # a rim that leaves less of a field than this is kept
-REACH = 2  # cells: the largest shift searched
 BLOCK = 32  # queries whose placements are held at a time
 CHUNK = 256  # maps that are filtered at a time
-
-
-class Placement(NamedTuple):
-    """How a query was laid on the base: turned, mirrored, then shifted by cells."""
-
-    turns: int
-    mirrored: bool
-    down: int
-    right: int
-
-    def __str__(self) -> str:
-        turned = f"turned {90 * self.turns} degrees" if self.turns else ""
-        moved = f"shifted by ({self.down}, {self.right}) cells" if self.down or self.right else ""
-        said = [word for word in (turned, "mirrored" if self.mirrored else "", moved) if word]
-        return ", ".join(said) or "as it is"
-
-
-PLACEMENTS = sorted(
-    (
-        Placement(turns, mirrored, down, right)
-        for turns in range(4)
-        for mirrored in (False, True)
-        for down in range(-REACH, REACH + 1)
-        for right in range(-REACH, REACH + 1)
-        if down**2 + right**2 <= REACH**2
-    ),
-    key=lambda place: (place.down**2 + place.right**2, place),
-)  # the least moved first: among equals it is the one reported
 
 
 class Found(NamedTuple):
@@ -131,22 +107,6 @@ def particulars(maps: NDArray[Any], common: Floats) -> NDArray[np.float32]:
     return found
 
 
-def oriented(maps: NDArray[Any], turns: int, mirrored: bool) -> NDArray[Any]:
-    """Turn maps ``(..., G, G)`` by 90 degrees ``turns`` times, then mirror them left to right if told so."""
-    turned = np.rot90(maps, turns, axes=(-2, -1))
-    return turned[..., ::-1] if mirrored else turned
-
-
-def shifted(maps: NDArray[Any], down: int, right: int) -> NDArray[Any]:
-    """Shift maps ``(..., G, G)`` by whole cells; what comes in is 0."""
-    size = maps.shape[-1]
-    moved = np.zeros_like(maps)
-    moved[..., max(down, 0) : size + min(down, 0), max(right, 0) : size + min(right, 0)] = maps[
-        ..., max(-down, 0) : size + min(-down, 0), max(-right, 0) : size + min(-right, 0)
-    ]
-    return moved
-
-
 def vectors(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return maps ``(..., C, G, G)`` as rows ``(..., D)`` of length 1 (0 where a map is 0 throughout).
 
@@ -159,26 +119,35 @@ def vectors(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     return units
 
 
-def search(maps: NDArray[np.float32], base: Neighbors, *, exclude: NDArray[Any] | None = None) -> Found:
+def search(
+    maps: NDArray[np.float32],
+    base: Neighbors,
+    places: Sequence[Placement],
+    *,
+    exclude: NDArray[Any] | None = None,
+) -> Found:
     """Find each query's nearest base cube over all placements of the query.
 
     Args:
         maps: ``(n, C, G, G)``, from :func:`particulars`.
         base: rows by :func:`vectors` of the base's maps.
+        places: from :func:`hseval.metrics.placements.placements`.
         exclude: ``(n,)`` one base row for each query that does not count, or None.
     """
     found = []
     for start in range(0, len(maps), BLOCK):
         barred = None if exclude is None else exclude[start : start + BLOCK]
-        found.append(_search_block(maps[start : start + BLOCK], base, barred))
+        found.append(_search_block(maps[start : start + BLOCK], base, places, barred))
     return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _search_block(maps: NDArray[np.float32], base: Neighbors, exclude: NDArray[Any] | None) -> Found:
-    rows = np.stack([vectors(placed(maps, place)) for place in PLACEMENTS], axis=1)
+def _search_block(
+    maps: NDArray[np.float32], base: Neighbors, places: Sequence[Placement], exclude: NDArray[Any] | None
+) -> Found:
+    rows = np.stack([vectors(placed(maps, place)) for place in places], axis=1)
     shape = rows.shape[:2]
     rows = rows.reshape(-1, rows.shape[-1])
-    barred = None if exclude is None else np.repeat(exclude, len(PLACEMENTS))
+    barred = None if exclude is None else np.repeat(exclude, len(places))
     squared, error = (each.reshape(shape) for each in base.screen(rows, exclude=barred))
     hopeful = np.flatnonzero(squared - error <= (squared + error).min(axis=1, keepdims=True))
     distance, row = np.full(shape, np.inf), np.zeros(shape, dtype=np.int64)
@@ -187,20 +156,6 @@ def _search_block(maps: NDArray[np.float32], base: Neighbors, exclude: NDArray[A
     )
     best, own = distance.argmin(axis=1), np.arange(len(maps))
     return Found(distance[own, best], row[own, best], best)
-
-
-def laid(maps: NDArray[np.float32], placement: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return each of the maps ``(n, C, G, G)`` laid by its own placement (an index into ``PLACEMENTS``)."""
-    found = np.empty_like(maps)
-    for index in np.unique(placement):
-        own = placement == index
-        found[own] = placed(maps[own], PLACEMENTS[index])
-    return found
-
-
-def placed(maps: NDArray[np.float32], place: Placement) -> NDArray[np.float32]:
-    """Return maps ``(n, C, G, G)`` turned, mirrored and shifted."""
-    return shifted(oriented(maps, place.turns, place.mirrored), place.down, place.right)
 
 
 def _halved(maps: NDArray[np.float32]) -> NDArray[np.float32]:

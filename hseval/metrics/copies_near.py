@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hseval.metrics.copies import BLOCK, PLACEMENTS, placed, vectors
+from hseval.metrics.copies import BLOCK, vectors
+from hseval.metrics.placements import placed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from hseval.metrics.placements import Placement
 
     Floats = NDArray[np.float64]
 
@@ -38,6 +43,7 @@ def list_length(count: int, share: float) -> int:
 def near(
     maps: NDArray[np.float32],
     base: NDArray[np.float32],
+    places: Sequence[Placement],
     *,
     k: int,
     groups: NDArray[Any] | None = None,
@@ -51,6 +57,7 @@ def near(
     Args:
         maps: ``(n, C, G, G)``, from :func:`hseval.metrics.copies.particulars`.
         base: ``(m, D)`` rows by :func:`hseval.metrics.copies.vectors` of the base's maps.
+        places: from :func:`hseval.metrics.placements.placements`.
         k: length of the lists, 1 to m.
         groups: ``(n,)``; base cubes of a query's own group are not listed. None: all are.
         base_groups: ``(m,)``, with ``groups``.
@@ -58,7 +65,7 @@ def near(
     found = []
     for start in range(0, len(maps), BLOCK):
         block = slice(start, start + BLOCK)
-        rows = np.stack([vectors(placed(maps[block], place)) for place in PLACEMENTS], axis=1)
+        rows = np.stack([vectors(placed(maps[block], place)) for place in places], axis=1)
         barred = None if groups is None else groups[block, None] == base_groups
         found.append(_near_block(rows, base, k, barred))
     return Near(*(np.concatenate(parts) for parts in zip(*found, strict=True)))

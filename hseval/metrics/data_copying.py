@@ -6,6 +6,7 @@ come from one distribution. Small p-values say that samples are nearer.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-PERCENTILE = 0.01  # of the held-out cubes' distances: nearer than that counts as a copy
+ALARMS = 0.01  # of honest samples may count as copies, on average
 IDENTICAL = 1e-4  # distances up to this are rounding: a copy, whatever the held-out cubes say
 FEWEST = 10  # held-out cubes and samples that a cell has to hold, for the normal approximation to hold
 
@@ -38,11 +39,18 @@ class Copying(NamedTuple):
 
 
 def copy_threshold(held: NDArray[Any]) -> float:
-    """Return the 1st percentile of held-out distances; below 100 of them that is the minimum.
+    """Return the distance below which a sample counts as a copy: the :func:`copy_rank`-th smallest of held-out ones."""
+    rank = copy_rank(len(held))
+    return float(np.partition(held, rank - 1)[rank - 1])
 
-    Inverted distribution function, so that at most 1 % of the held-out cubes themselves lie strictly below.
+
+def copy_rank(count: int) -> int:
+    """Return which of ``count`` held-out distances is the threshold, 1 for the smallest.
+
+    An honest sample lies below the k-th of n in k / (n + 1) of all cases, whatever the distribution. k is the largest
+    for which that is at most 1 %; fewer than 99 held-out cubes have none, and 1 is what is left.
     """
-    return float(np.quantile(held, PERCENTILE, method="inverted_cdf"))
+    return max(1, math.floor(round(ALARMS * (count + 1), 9)))
 
 
 def copy_share(distances: NDArray[Any], threshold: float) -> float:

@@ -10,6 +10,7 @@ whatever the distribution), samples weigh as a Dirichlet draw says, half a group
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 PRIOR = 0.5  # groups of samples put below, and above, all others
-KEPT = 40  # lowest held-out groups that can decide; beyond 4 more for each rank the chance is below 1e-9
+KEPT = 20  # of ``size`` values, this many and two for each rank decide: beyond them the chance is about 1e-9
+CHUNK = 100  # draws held in memory at a time, always: a reference's stream must not depend on the samples' number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,22 @@ def expected_shares(
         rngs: of the real side (shared by all samples that are held against it), and of the samples.
         always: values up to this count as below, whatever the quantile.
     """
+    chunks = [min(CHUNK, draws - start) for start in range(0, draws, CHUNK)]
+    return np.concatenate([
+        _shares(real, fake, size=size, rank=rank, draws=count, rngs=rngs, always=always) for count in chunks
+    ])
+
+
+def _shares(
+    real: Side,
+    fake: Side,
+    *,
+    size: int,
+    rank: int,
+    draws: int,
+    rngs: tuple[np.random.Generator, np.random.Generator],
+    always: float,
+) -> Floats:
     place, groups = _grouped(real.groups)
     weights, rest = rngs[0].standard_gamma(1.0, (draws, groups)), rngs[0].standard_gamma(1.0, (draws, 1))
     least = np.nextafter(always, np.inf)
@@ -96,7 +114,7 @@ def _threshold(
     """Return the lowest values ``(c,)``, and the chance ``(draws, c)`` that the quantile is at or below each."""
     from scipy.special import betainc
 
-    kept = KEPT + 4 * rank
+    kept = math.ceil(len(values) / size * (KEPT + 2 * rank))
     if rank == 1:
         lowest = np.full(weights.shape[1], np.inf)
         np.minimum.at(lowest, place, values)

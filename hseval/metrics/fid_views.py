@@ -16,6 +16,8 @@ class _FidOfView:
     """``fid`` on the rows of a view; which extractor describes the view is the view's own option."""
 
     better: ClassVar[Better] = "lower"
+    relates_anew: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     needs: ClassVar[Needs]
 
     def __init__(self) -> None:
@@ -34,6 +36,10 @@ class _FidOfView:
             NotComputable: a side has fewer than two cubes, or a feature is not finite.
         """
         return self._fid.compare(real=real, fake=fake, train=train, rng=rng)
+
+    def headline(self, *, real: Rows, fake: Rows, train: Rows | None = None) -> float:
+        """Return the distance alone, as ``fid`` does."""
+        return self._fid.headline(real=real, fake=fake, train=train)
 
 
 class FidSpectral(_FidOfView):

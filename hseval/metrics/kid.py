@@ -22,6 +22,7 @@ class Kid:
     name: ClassVar[str] = "kid"
     summary: ClassVar[str] = "unbiased kernel distance (cubic) of features standardised by real cubes"
     better: ClassVar[Better] = "lower"
+    relates_anew: ClassVar[bool] = True
 
     @dataclasses.dataclass(frozen=True)
     class Options:

@@ -11,20 +11,25 @@ import numpy as np
 from hseval.errors import NotComputable
 from hseval.hookspecs import Needs, ScoreParts
 from hseval.metrics.attack import attack_auc, true_positives
-from hseval.metrics.copies import PLACEMENTS, Found, common_details, particulars, search, vectors
+from hseval.metrics.copies import Found, common_details, particulars, search, vectors
 from hseval.metrics.copies_near import list_length, near
 from hseval.metrics.data_copying import copy_threshold, copying_z, lower_tail, one_a_group, precedence_test
+from hseval.metrics.placements import placements, step_of
 from hseval.neighbors import Neighbors
 from hseval.report import Better
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from hseval.metrics.placements import Placement
     from hseval.rows import Rows
 
-MAPS, PARTICULARS = "maps", "membership/particulars"
+MAPS, PIXELS, PARTICULARS = "maps", "maps/pixels", "membership/particulars"
 PLACE = "membership/place"  # a cube's row in the full set, which lists name
 SAMPLE = "membership/is-sample"
+STEP = "membership/step"  # cells of a shift by one, as placements take it
 SAMPLES, REAL = "membership/samples", "membership/real"  # lists of the nearest cubes of either
 PAIRS = 10  # most exposed training cubes that are named
 ENOUGH = 100  # held-out cubes below which 1 % of them can't be resolved
@@ -43,6 +48,7 @@ class Membership:
     name: ClassVar[str] = "membership"
     summary: ClassVar[str] = "how well nearness to the samples tells training cubes from held-out ones (AUC)"
     better: ClassVar[Better] = "lower"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[Needs] = Needs(rows=(MAPS,), train=True)
 
     @dataclasses.dataclass(frozen=True)
@@ -67,8 +73,9 @@ class Membership:
         if not len(real) or not len(fake):
             raise NotComputable(f"{len(real)} held-out cubes and {len(fake)} samples, expected at least 1 of each")
         common = common_details(train[MAPS])
+        step = step_of(train[PIXELS], train[MAPS].shape[-1])
         real, fake, train = (
-            _placed(rows, particulars(rows[MAPS], common), sample=rows is fake) for rows in (real, fake, train)
+            _placed(rows, particulars(rows[MAPS], common), step, sample=rows is fake) for rows in (real, fake, train)
         )
         size = max(1, min(len(fake), len(real) // 2))
         lists = functools.partial(_lists, real=real, fake=fake, size=size)
@@ -114,9 +121,14 @@ class Membership:
         return ScoreParts(auc, details)
 
 
-def _placed(rows: Rows, own: NDArray[np.float32], *, sample: bool) -> Rows:
+def _placed(rows: Rows, own: NDArray[np.float32], step: tuple[float, float], *, sample: bool) -> Rows:
     """Return the rows with what the searches need in place of their maps."""
-    columns = {PLACE: np.arange(len(rows)), SAMPLE: np.full(len(rows), sample), PARTICULARS: own}
+    columns = {
+        PLACE: np.arange(len(rows)),
+        SAMPLE: np.full(len(rows), sample),
+        STEP: np.tile(step, (len(rows), 1)),
+        PARTICULARS: own,
+    }
     return rows.only(()).adding(columns)
 
 
@@ -127,6 +139,7 @@ def _lists(queries: Rows, *, real: Rows, fake: Rows, size: int, own_group: bool)
         found = near(
             queries[PARTICULARS],
             vectors(rows[PARTICULARS]),
+            _places(queries),
             k=list_length(len(rows), size / len(rows)),
             groups=queries.groups if barred else None,
             base_groups=rows.groups if barred else None,
@@ -149,10 +162,14 @@ def _nearest(queries: Rows, among: Rows) -> Found:
     found = Found(queries[f"{name}/distance"][first], here[first], queries[f"{name}/placement"][first])
     missing = np.flatnonzero(found.row < 0)
     if len(missing):
-        anew = search(queries[PARTICULARS][missing], Neighbors(vectors(among[PARTICULARS])))
+        anew = search(queries[PARTICULARS][missing], Neighbors(vectors(among[PARTICULARS])), _places(queries))
         for column, value in zip(found, anew, strict=True):
             column[missing] = value
     return found
+
+
+def _places(rows: Rows) -> Sequence[Placement]:
+    return placements(tuple(rows[STEP][0]))
 
 
 def _chances(
@@ -166,13 +183,14 @@ def _chances(
 
 
 def _most_exposed(train: Rows, fake: Rows, found: Found) -> list[dict[str, Any]]:
+    places = _places(train)
     first = np.argsort(found.distance, kind="stable")[:PAIRS]
     return [
         {
             "training": str(train.ids[i]),
             "sample": str(fake.ids[found.row[i]]),
             "distance": float(found.distance[i]),
-            "placement": str(PLACEMENTS[found.placement[i]]),
+            "placement": str(places[found.placement[i]]),
         }
         for i in first
     ]

@@ -22,6 +22,7 @@ LOW, HIGH = 1, 5  # places of p = 0.001 and 0.999 in the column ``values/quantil
 CUBES = 0.9  # of the reference's cubes, this share ends below the top of the data range, and above its bottom
 FLOOR = 0.01  # a band's data range is at least this share of the widest band's
 SHARE = 0.9  # a number of scales is used if this share of either set's pairs have windows at all of them
+BLOCK_PAIRS = 28  # of a full block of eight cubes: rows of all blocks are of one width
 RULE = "by band: 10th percentile over reference cubes of quantile 0.001, to 90th percentile of quantile 0.999"
 
 
@@ -42,7 +43,7 @@ class MsSsim:
     """
 
     name: ClassVar[str] = "ms-ssim"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     summary: ClassVar[str] = "difference of the mean similarity of pairs, within samples and within real cubes"
     better: ClassVar[Better] = "lower"
 
@@ -75,7 +76,8 @@ class MsSsim:
         Returns:
             ``ms-ssim/2d`` and ``ms-ssim/3d`` ``(1, 5)``, entry s - 1 with s scales, NaN where the block allows
             fewer; ``ms-ssim/2d-by-band`` ``(1, 5, band)``; ``ms-ssim/pairs`` ``(1, 5)``, how many pairs have
-            windows inside both fields at that many scales; ``ms-ssim/offered`` ``(1,)``, how many there are.
+            windows inside both fields at that many scales; ``ms-ssim/offered`` ``(1,)``, how many there are;
+            ``ms-ssim/each`` ``(1, 5, 28 or more)``, the 2D form pair by pair, NaN where there is none.
 
         Raises:
             NotComputable: the cubes are smaller than a window, or the reference has no data range.
@@ -88,6 +90,12 @@ class MsSsim:
         row = _row(terms, bands=cubes.shape[1])
         row["ms-ssim/offered"] = np.array(len(cubes) * (len(cubes) - 1) / 2)
         return {name: column[None] for name, column in row.items()}
+
+    def shown_values(self, *, real: Rows, fake: Rows) -> dict[str, tuple[Array, Array]]:
+        """Return the similarity of each pair, within the reference and within the samples, for a histogram."""
+        scales = int(real["ms-ssim/scales"][0])
+        ours, theirs = (rows["ms-ssim/each"][:, scales - 1].ravel() for rows in (fake, real))
+        return {"MS-SSIM of two cubes of one set, 2D": (theirs[np.isfinite(theirs)], ours[np.isfinite(ours)])}
 
     def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
         """Fix the number of scales once for both sets and all splits: numbers of two scales never compare."""
@@ -167,7 +175,9 @@ def common_scales(*sets: Rows) -> int:
 
 
 def _row(terms: list[Terms], *, bands: int) -> dict[str, Array]:
+    offered = terms[0].similarity.shape[1] if terms else 0
     row = {
+        "ms-ssim/each": np.full((MAX_SCALES, max(offered, BLOCK_PAIRS)), np.nan),
         "ms-ssim/2d": np.full(MAX_SCALES, np.nan),
         "ms-ssim/3d": np.full(MAX_SCALES, np.nan),
         "ms-ssim/2d-by-band": np.full((MAX_SCALES, bands), np.nan),
@@ -177,6 +187,7 @@ def _row(terms: list[Terms], *, bands: int) -> dict[str, Array]:
         plane, volume = (form.combined(scales) for form in terms)
         have = np.isfinite(plane).all(axis=1)
         row["ms-ssim/pairs"][scales - 1] = have.sum()
+        row["ms-ssim/each"][scales - 1, :offered] = plane.mean(axis=1)
         if have.any():
             row["ms-ssim/2d"][scales - 1] = plane[have].mean()
             row["ms-ssim/3d"][scales - 1] = volume[have].mean()

@@ -38,6 +38,7 @@ class Plausibility:
     name: ClassVar[str] = "plausibility"
     summary: ClassVar[str] = "values out of range, spectra that do not unmix, and noise, in deviations of real cubes"
     better: ClassVar[Better] = "lower"
+    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     needs: ClassVar[Needs] = Needs(rows=("noise-level", "spectra", "values"))
 
     @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,7 @@ class PowerSpectrum:
     name: ClassVar[str] = "power-spectrum"
     summary: ClassVar[str] = "difference of the radial power spectra, band by band, in dB"
     better: ClassVar[Better] = "lower"
+    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     needs: ClassVar[Needs] = Needs(rows=("power",))
 
     def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
@@ -57,12 +58,25 @@ class PowerSpectrum:
         """
         if USED not in real.columns:
             real, fake, train = self.relate(real=real, fake=fake, train=train)
-        used = real[USED].any(axis=0) & fake[USED].any(axis=0)
-        if not used.any():
-            raise NotComputable("no spatial frequency is resolved on both sides")
+        used = _used(real, fake)
         a, b = _mean(real)[:, used], _mean(fake)[:, used]
         cycles = frequencies(len(real[USED][0]))[used]
-        return ScoreParts(float(np.sqrt(np.square(b - a).mean())), _details(a, b, cycles))
+        return ScoreParts(_distance(b - a), _details(a, b, cycles))
+
+    def headline(self, *, real: Rows, fake: Rows, train: Rows | None = None) -> float:
+        """Return the distance alone, as :meth:`compare` does."""
+        return _distance((_mean(fake) - _mean(real))[:, _used(real, fake)])
+
+
+def _used(real: Rows, fake: Rows) -> NDArray[np.bool_]:
+    used: NDArray[np.bool_] = np.logical_and(real[USED].any(axis=0), fake[USED].any(axis=0))
+    if not used.any():
+        raise NotComputable("no spatial frequency is resolved on both sides")
+    return used
+
+
+def _distance(difference: Floats) -> float:
+    return float(np.sqrt(np.square(difference).mean()))
 
 
 def frequencies(bins: int) -> Floats:

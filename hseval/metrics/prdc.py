@@ -21,6 +21,8 @@ class PrecisionRecall:
     name: ClassVar[str] = "prdc"
     summary: ClassVar[str] = "coverage: share of real cubes with a sample nearby; with precision, recall and density"
     better: ClassVar[Better] = "higher"
+    relates_anew: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     @dataclasses.dataclass(frozen=True)
     class Options:

@@ -38,6 +38,7 @@ class SpectralAngle:
     name: ClassVar[str] = "spectral-angle"
     summary: ClassVar[str] = "angle between the mean spectra of each structure, in degrees"
     better: ClassVar[Better] = "lower"
+    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     needs: ClassVar[Needs] = Needs(rows=("spectra",))
 
     def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
@@ -75,6 +76,10 @@ class SpectralAngle:
         }
         return ScoreParts(mean_of(scored, "value"), details)
 
+    def headline(self, *, real: Rows, fake: Rows, train: Rows | None = None) -> float:
+        """Return the mean angle alone, as :meth:`compare` does."""
+        return float(np.mean([_angle(_mean(real, name), _mean(fake, name), name) for name in chosen(real, fake)]))
+
 
 @dataclasses.dataclass(frozen=True)
 class _Side:
@@ -104,10 +109,22 @@ class _Side:
         return cls(mean, float(np.degrees(np.arctan(tangent))), float(scatter), int(having.sum()))
 
 
-def _score(real: _Side, fake: _Side, name: str) -> dict[str, Any]:
-    value = float(angle(real.mean, fake.mean))
+def _mean(rows: Rows, name: str) -> NDArray[np.float64]:
+    """Return the mean ``(band,)`` of the cubes' mean spectra: every cube weighs the same."""
+    place = rows.structures.index(name)
+    mean: NDArray[np.float64] = rows[MEAN][rows[PIXELS][:, place] > 0, place].astype(np.float64).mean(axis=0)
+    return mean
+
+
+def _angle(real: NDArray[np.float64], fake: NDArray[np.float64], name: str) -> float:
+    value = float(angle(real, fake))
     if not np.isfinite(value):
         raise NotComputable(f"the mean spectrum of {name!r} has norm 0 on one side")
+    return value
+
+
+def _score(real: _Side, fake: _Side, name: str) -> dict[str, Any]:
+    value = _angle(real.mean, fake.mean, name)
     turned = np.degrees(unit(fake.mean) - unit(real.mean))
     return {
         "value": value,

@@ -23,6 +23,8 @@ class Vendi:
     name: ClassVar[str] = "vendi"
     summary: ClassVar[str] = "effective number of different samples, against that of as many real cubes"
     better: ClassVar[Better] = "floor"
+    relates_anew: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (1.0, float("inf"))
 
     @dataclasses.dataclass(frozen=True)
     class Options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from hseval.jackknife import Jackknife
     from hseval.qualifying.job import Outcome
 
+ANY: Range = (-math.inf, math.inf)
+POSITIVE: Range = (0.0, math.inf)
+
 
 def curve_of(
     metric: str,
@@ -32,6 +36,7 @@ def curve_of(
     floors: Sequence[Outcome],
     outcomes: Mapping[float, Sequence[Outcome]],
     sizes: tuple[int, int],
+    bounds: Range = ANY,
 ) -> Curve:
     """Return the curve of one metric and degradation.
 
@@ -41,19 +46,22 @@ def curve_of(
         floors: the outcome where nothing was done, for each way.
         outcomes: by dose, ascending, for each way.
         sizes: clean cubes and spoiled cubes.
+        bounds: of the metric's values.
     """
     found, why = _all(floors)
     if why is not None:
         return Curve(metric, degradation, None, None, None, sizes, (), None, None, why=why)
+    signed = len(found[0].value) > 1
+    bounds = (0.0, bounds[1]) if signed else bounds
     null = float(np.sqrt(np.mean([null_deviation(each) ** 2 for each in found])))
     points, moves = [], []
     for dose, at in outcomes.items():
         values, missing = _all(at)
-        points.append(_point(dose, values, found, null) if missing is None else Point(dose, why=missing))
+        points.append(_point(dose, values, found, null, bounds) if missing is None else Point(dose, why=missing))
         if missing is None:
             moves.append(_moved(values, found))
     have = [point for point in points if point.value is not None]
-    floor, between = _value(found), _interval(found)
+    floor, between = _value(found), _within(_interval(found), _value(found), bounds)
     if not have:
         return Curve(metric, degradation, floor, between, null, sizes, tuple(points), None, None, why=points[0].why)
     doses = [point.dose for point in have]
@@ -65,7 +73,7 @@ def curve_of(
         sizes=sizes,
         floor_scatter=null,
         points=tuple(points),
-        spearman=spearman([0.0, *doses], _ranked(have, floor, moves, signed=len(found[0].value) > 1)),
+        spearman=spearman([0.0, *doses], _ranked(have, floor, moves, signed=signed)),
         told_from=told_from(doses, [point.told for point in have], moves),
     )
 
@@ -98,12 +106,14 @@ def _size(*found: Sequence[Jackknife]) -> float:
     return max(float(np.abs(each.value).max()) for some in found for each in some)
 
 
-def _point(dose: float, values: Sequence[Jackknife], floors: Sequence[Jackknife], null: float) -> Point:
+def _point(
+    dose: float, values: Sequence[Jackknife], floors: Sequence[Jackknife], null: float, bounds: Range
+) -> Point:
     pairs = list(zip(values, floors, strict=True))
     return Point(
         dose,
         value=_value(values),
-        interval=_interval(values),
+        interval=_within(_interval(values), _value(values), bounds),
         excess=_value(values) - _value(floors),
         excess_interval=_interval([difference(value, floor) for value, floor in pairs]),
         scatter=(scattered := _scatter(pairs)).deviation,
@@ -126,3 +136,12 @@ def _interval(found: Sequence[Jackknife]) -> Range:
     """Return the interval of one way around the mean of both: these share their cubes, so it is hardly narrower."""
     low, high = np.mean([complete(each)[0].interval()[0] for each in found], axis=0)
     return float(low), float(high)
+
+
+def _within(between: Range, value: float, bounds: Range) -> Range:
+    """Return an interval without what no value can be; on the logarithm's scale for a distance, as that of a score."""
+    reach = between[1] - value
+    if bounds == POSITIVE and reach < value:
+        ratio = math.exp(reach / value)
+        return value / ratio, value * ratio
+    return max(between[0], bounds[0]), min(between[1], bounds[1])

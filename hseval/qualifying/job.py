@@ -13,19 +13,19 @@ from hseval.cache import Cache
 from hseval.comm import Comm
 from hseval.describer import Plan
 from hseval.errors import HsevalError, NotComputable, first_line
-from hseval.jackknife import Jackknife, blocks, jackknife
 from hseval.qualifying.plan import Task, build
+from hseval.qualifying.replicates import replicates
 from hseval.qualifying.sides import Side
 from hseval.qualifying.spoiler import Spoiler
 from hseval.related import Comparable, comparable
 from hseval.run import Described, Run
-from hseval.seeds import stream
 from hseval.sets import Sets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.hookspecs import Metric
+    from hseval.jackknife import Jackknife
     from hseval.parallel import Assignment
     from hseval.qualifying.report import Column
 
@@ -102,41 +102,14 @@ class QualifyJob:
 
     def _outcome(self, label: str, spoiled: Side, *, trained: bool) -> Outcome:
         try:
-            return Outcome(self._replicates(label, spoiled, trained=trained))
+            compared = self._comparable(label, spoiled, trained=trained)
+            return Outcome(replicates(compared, count=BLOCKS, pairs=BLOCK_PAIRS, seed=self.seed))
         except NotComputable as error:
             return Outcome(None, str(error))
         except (HsevalError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - a third party's metric may raise anything
             return Outcome(None, f"it raised {first_line(error)}", lasting=False)
-
-    def _replicates(self, label: str, spoiled: Side, *, trained: bool) -> Jackknife:
-        """Return the replicates of the value and, where it is the absolute value of a difference, of that."""
-        compared = self._comparable(label, spoiled, trained=trained)
-        everything = np.arange(len(compared.rows.real))
-        rows = compared.rows
-        width = 1 if compared.parts(rows.real, rows.fake, rows.train).signed is None else 2
-
-        def value(real_out: NDArray[np.int64], fake_out: NDArray[np.int64]) -> NDArray[np.float64]:
-            rows, places = compared.without(real_out)
-            real = rows.real.take(places[np.setdiff1d(everything, real_out)])
-            fake = rows.fake.take(np.setdiff1d(np.arange(len(rows.fake)), fake_out))
-            try:
-                parts = compared.parts(real, fake, rows.train)
-            except NotComputable:
-                if not len(real_out) and not len(fake_out):
-                    raise
-                return np.full(width, np.nan)  # what is left lacks something (a structure, say): `complete` drops it
-            return np.array([parts.value] if parts.signed is None else [parts.value, parts.signed])
-
-        # The floor's and the spoiled set's blocks are the same, as their groups are: their difference is paired.
-        return jackknife(
-            value,
-            real=blocks(compared.rows.real.groups, BLOCKS, stream(self.seed, "qualify clean")),
-            fake=blocks(compared.rows.fake.groups, BLOCKS, stream(self.seed, "qualify spoiled")),
-            rng=stream(self.seed, "qualify"),
-            pairs=BLOCK_PAIRS,
-        )
 
     def _comparable(self, label: str, spoiled: Side, *, trained: bool) -> Comparable:
         """Return the metric with the rows of both sides, as a score has them."""

@@ -15,7 +15,7 @@ from hseval.describer import Plan
 from hseval.evaluate import usable_device
 from hseval.open import open_set
 from hseval.provenance import provenance
-from hseval.qualifying.curves import curve_of
+from hseval.qualifying.curves import ANY, curve_of
 from hseval.qualifying.halves import halves, trained
 from hseval.qualifying.job import Outcome, QualifyJob
 from hseval.qualifying.kept import Part
@@ -191,6 +191,7 @@ def _curves(
                 floors=[outcomes[0, column.label, arm] for outcomes in ways],
                 outcomes={job.tasks[part[0]].dose: [outcomes[part] for outcomes in ways] for part in sorted(parts)},
                 sizes=(len(job.clean), len(job.samples) if arm else len(job.other)),
+                bounds=getattr(build(column), "bounds", ANY),
             )
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from hseval.qualifying.equivalent import Translated
     from hseval.qualifying.report import QualifyReport
 
+Rows = Sequence[tuple[str, str, list[str]]]
+
+GAP = 2  # characters between two columns
 ABREAST = 6  # columns of a table on a page
 PIPED_WIDTH = 10_000  # so that no line is wrapped or cut when it is piped
 
@@ -26,8 +29,10 @@ def print_report(report: QualifyReport, stream: TextIO, found: Sequence[Translat
     console = Console(file=stream, highlight=False, width=PIPED_WIDTH if piped else None, soft_wrap=piped)
     for note in report.notes:
         console.print(f"[dim]·[/dim] {escape(note)}")
-    console.print()
-    console.print(_table(report))
+    rows = rows_of(report)
+    for part in _parts(report, rows, console.width):
+        console.print()
+        console.print(_table(report, rows, part))
     console.print()
     for line in _below(report):
         console.print(escape(line))
@@ -50,16 +55,31 @@ def markdown(report: QualifyReport) -> str:
     return "\n".join([*lines, *(f"- {line}" for line in (*report.notes, *_below(report, legend=False)))])
 
 
-def _table(report: QualifyReport) -> Table:
+def _parts(report: QualifyReport, rows: Rows, width: int) -> Iterator[slice]:
+    """Yield which columns go side by side where a line has ``width`` characters."""
+    heads = [max(len(name) for name, _, _ in rows), max(len(unit) for _, unit, _ in rows)]
+    wide = [
+        max(len(column.label), *(len(cells[i]) for _, _, cells in rows)) for i, column in enumerate(report.columns)
+    ]
+    first, used = 0, sum(heads) + GAP
+    for place, each in enumerate(wide):
+        if place > first and used + GAP + each > width:
+            yield slice(first, place)
+            first, used = place, sum(heads) + GAP
+        used += GAP + each
+    yield slice(first, len(wide))
+
+
+def _table(report: QualifyReport, rows: Rows, part: slice) -> Table:
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, head in enumerate(("degradation", "dose in", *(column.label for column in report.columns))):
+    for i, head in enumerate(("degradation", "dose in", *(column.label for column in report.columns[part]))):
         table.add_column(escape(head), justify="left" if i < 2 else "right", overflow="fold", no_wrap=i == 0)
-    for name, unit, cells in rows_of(report):
-        table.add_row(escape(name), escape(unit), *(_styled(text) for text in cells))
+    for name, unit, cells in rows:
+        table.add_row(escape(name), escape(unit), *(_styled(text) for text in cells[part]))
     return table
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hseval.jackknife import LEAST, Jackknife, freedom, pair_variance, quantile
+from hseval.jackknife import Jackknife
+from hseval.variances import LEAST, freedom, pair_variance, quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +86,7 @@ def scatter(*, value: Jackknife, floor: Jackknife) -> Scatter:
     plain = np.sum([variance for variance, _ in added], axis=0)
     twice = np.sum([variance for variance, _ in taken], axis=0) if taken else np.zeros_like(plain)
     found = np.maximum(plain - twice, LEAST * plain)
-    reach = quantile(0.95, freedom(found, added + taken))
+    reach = quantile(0.95, freedom(found, added, taken))
     return Scatter(float(np.sqrt(found[-1])), float(reach[-1]))
 
 

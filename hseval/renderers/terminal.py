@@ -38,7 +38,11 @@ class Terminal:
         console = Console(file=stream, highlight=False, width=PIPED_WIDTH if piped else None, soft_wrap=piped)
         for note in report.notes:
             console.print(f"[dim]·[/dim] {_escaped(note)}")
-        for part in (_scores(report), *_parts(report)):
+        console.print()
+        console.print(_scores(report))
+        for line in _rule(report.scores):
+            console.print(f"[dim]·[/dim] {line}")
+        for part in _parts(report):
             console.print()
             console.print(part)
 
@@ -58,6 +62,16 @@ def _scores(report: Report) -> RenderableType:
             {"lower": "lower", "higher": "higher", "floor": "near floor"}[score.better],
         )
     return table
+
+
+def _rule(scores: Sequence[Score]) -> Iterator[str]:
+    """Yield by which rule verdicts are given where there are several."""
+    count = sum(score.details.get("p_adjusted") is not None for score in scores)
+    if count > 1:
+        yield (
+            f"{count} scores at once: to be told from its floor, each needs p < 0.05 by Holm's rule, "
+            "or splits that lie wholly apart"
+        )
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
@@ -99,15 +113,15 @@ def _certainty(score: Score) -> Iterator[str]:
     found = score.details
     if found.get("excess_interval"):
         p, adjusted = found.get("p_value"), found.get("p_adjusted")
-        chance = "" if p is None else f"; p = {p:.2g}" + (f", {adjusted:.2g} among these scores" if adjusted else "")
+        chance = "" if p is None else f"; p = {p:.2g}" + (f" ({adjusted:.2g} by Holm's rule)" if adjusted else "")
         yield f"excess over the floor: {_number(found['excess'])} ({_span(found['excess_interval'])}){chance}"
     elif score.value is not None and found.get("no_interval"):
         yield f"no interval: {_escaped(found['no_interval'])}"
     if found.get("smallest_difference"):
         least, more = found["smallest_difference"], found["samples_for_half"]
         yield (
-            f"two generators are told apart at {found['samples']} samples if they differ by {_rough(least)} or more; "
-            f"at {more} samples: {_rough(least / 2)}"
+            f"two generators are told apart (4 times in 5) at {found['samples']} samples if they differ by "
+            f"{_rough(least)}, at {more} samples by {_rough(least / 2)}"
         )
 
 

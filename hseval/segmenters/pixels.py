@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ from hseval.cubes import CubeSet
 from hseval.errors import HsevalError
 from hseval.options import option
 from hseval.seeds import stream
+from hseval.segmenters.coarse import coarse
 from hseval.segmenters.dice import Tally
 from hseval.segmenters.drawn import draw_pixels
 from hseval.segmenters.features import Features, directions
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 SPECTRA = 400  # pixels a stratum and cube from which scale and directions are found
+BINS = 127  # that trees cut a feature into
 TOLD = 12  # cubes on which thresholds are chosen
 
 
@@ -65,6 +68,7 @@ class Pixels:
         self.structures = structures_of(data.structures)
         self.features = _features(data, self.structures)
         features, labels, weights = self._drawn(data)
+        features = coarse(features, BINS)
         self.models = [_grown(features, each, weights, rounds=self.options.trees) for each in labels]
         self.thresholds = self._best_thresholds(data)
 
@@ -110,16 +114,22 @@ class Pixels:
         return np.stack(found).astype(np.float32)
 
 
-def _one_thread() -> contextlib.AbstractContextManager[Any]:
-    """Limit scikit-learn's own threads, which exist once it is imported.
-
-    Sums then run in one order, and threads that wait for each other on a busy machine, which cost ten times the work, do
-    not occur.
-    """
-    import sklearn.ensemble  # noqa: F401
+@functools.cache
+def _threads() -> Any:
+    import sklearn.ensemble  # noqa: F401 - its threads exist once it is imported
     import threadpoolctl
+    import torch  # noqa: F401
 
-    limits: contextlib.AbstractContextManager[Any] = threadpoolctl.threadpool_limits(1)
+    return threadpoolctl.ThreadpoolController()
+
+
+def _one_thread() -> contextlib.AbstractContextManager[Any]:
+    """Limit the threads of scikit-learn and torch.
+
+    Sums then run in one order, and threads that wait for each other on a busy machine, which cost ten times the work,
+    do not occur.
+    """
+    limits: contextlib.AbstractContextManager[Any] = _threads().limit(limits=1)
     return limits
 
 
@@ -146,7 +156,7 @@ def _grown(features: Floats, labels: Bools, weights: Floats, *, rounds: int) -> 
     if labels.all() or not labels.any():
         return None
     model = HistGradientBoostingClassifier(
-        max_iter=rounds, learning_rate=0.2, min_samples_leaf=20, l2_regularization=1.0, max_bins=127,
+        max_iter=rounds, learning_rate=0.2, min_samples_leaf=20, l2_regularization=1.0, max_bins=BINS,
         early_stopping=False, random_state=0,
     )  # fmt: skip
     return model.fit(features, labels, sample_weight=weights)

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hseval.errors import HsevalError
-from hseval.jackknife import LEAST, block_variance, freedom, pair_variance, quantile
 from hseval.report import Score
 from hseval.resample import surplus
+from hseval.variances import LEAST, LEVEL, block_variance, freedom, pair_variance, quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 
-LEVEL = 0.95
 SAME = 1e-4  # of a floor: what two computations of it may differ by
 SHARED = {
     "reference": "reference sets",
@@ -121,7 +120,7 @@ def _error(
     taken.append((surplus(splits, one["used"]), len(splits) // 2 - 1))
     plain = sum(part for part, _ in added)
     total = np.maximum(plain - sum(part for part, _ in taken), LEAST * plain)
-    return float(np.sqrt(total[0])), float(freedom(total, added + taken)[0])
+    return float(np.sqrt(total[0])), float(freedom(total, added, taken)[0])
 
 
 def _sum(one: Any, two: Any, places: tuple[int, int], signs: tuple[float, float]) -> Floats:

@@ -1,0 +1,82 @@
+"""The leaderboard's page and record: hseval's own tables, and what every generator cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ldm_bars import summary
+from ldm_runs import command, markdown, spent
+from leaderboard_plan import BOARDS, GENERATORS, Place
+
+from hseval import load_report
+
+
+def table(place: Place) -> str:
+    """Return hseval's own table of the reports, in Markdown."""
+    path = place.folder / "board.md"
+    reports = [place.report(each) for each in GENERATORS]
+    command("diff", *reports, "--names", ",".join(GENERATORS), "--format", "markdown", "--out", path)
+    return path.read_text(encoding="utf-8").strip()
+
+
+def result(place: Place) -> dict[str, Any]:
+    """Return what is recorded of one data set."""
+    data = BOARDS[place.data]
+    reports = {each: load_report(place.report(each)).scores for each in GENERATORS}
+    scores = {
+        each: {one.name: {**summary(one), "interval": one.interval} for one in found} for each, found in reports.items()
+    }
+    return {"samples": data.samples, "settings": data.settings, "cpu_seconds": seconds(place), "scores": scores}
+
+
+def seconds(place: Place) -> dict[str, float]:
+    """Return the CPU seconds that were spent; for ``ldm`` the demo run's (of the wall clock), where that was used."""
+    found = spent(place.clock)
+    demo = place.folder / "ldm-demo-seconds.json"
+    return found | ({"training ldm": spent(demo)["training"]} if demo.exists() else {})
+
+
+TOLD = {
+    "phantom": (
+        "Phantom eyes",
+        "256 eyes of 64 x 64 x 16 to train on, 256 others to compare with, 128 samples. The oracle is the phantom "
+        "itself, with another seed: what a perfect generator scores.",
+    ),
+    "indian-pines": (
+        "Indian Pines",
+        "The scene's columns 0 to 72 as 72 patches of 12 x 12 x 16 with class masks, dealt by squares of 2 x 2 patches "
+        "to train on (24), to compare with (24), and to the oracle (24): real patches that nobody has seen stand in "
+        "for the phantom. 24 samples of each generator. So few patches tell little, and the intervals say so.",
+    ),
+}
+HEAD = """# Leaderboard
+
+`make leaderboard` trains, samples and scores five generators with the same commands and writes this page
+(`benchmarks/leaderboard.py`; figures in `benchmarks/results/leaderboard.json`). `oracle` is as good as a generator can
+be, `pca` is the baseline, `ldm` is the bundled generator, `diffusers` and `monai` are the plugins of those names. The
+networks were trained for minutes on a CPU, far from what they can do on a GPU in a day: the tables show that one
+command compares them, and how far apart they are after that much training. They are no verdict on the libraries.
+"""
+
+
+def page(places: Mapping[str, Place], tables: Mapping[str, str]) -> str:
+    """Return the page with both tables, and what was spent."""
+    parts = [HEAD]
+    for name, place in places.items():
+        title, text = TOLD[name]
+        parts += [f"## {title}\n", text + "\n", tables[name] + "\n", costs(place) + "\n"]
+    return "\n".join(parts)
+
+
+def costs(place: Place) -> str:
+    """Return a table of training and sampling times."""
+    found, data = seconds(place), BOARDS[place.data]
+    rows = []
+    for each in GENERATORS[1:]:
+        drawn = found.get(f"sampling {each}")
+        given = " ".join(f"{key}={value}" for key, value in data.settings[each].items())
+        cost = {"minutes": found.get(f"training {each}", 0.0) / 60, "each": drawn and drawn / data.samples}
+        rows.append({"generator": each, **cost, "settings": given or "defaults"})
+    columns = {"generator": ("generator", ""), "minutes": ("training, minutes", ".1f")}
+    return markdown(rows, columns | {"each": ("s a sample", ".2f"), "settings": ("settings", "")})

@@ -1,0 +1,82 @@
+"""``hseval preview``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hseval.errors import HsevalError
+
+if TYPE_CHECKING:
+    from hseval.cubes import CubeSet
+
+SUFFIXES = (".png", ".gif")
+
+
+@click.command()
+@click.argument("path", metavar="SET")
+@click.option("--out", required=True, metavar="F.png|F.gif", help="A contact sheet, or a film over wavelength.")
+@click.option("-n", "--cubes", type=click.IntRange(1, 100), default=6, show_default=True, help="How many cubes.")
+@click.option("--ids", metavar="A,B", help="These cubes, in this order, in place of -n drawn by content.")
+@click.option("--wavelengths-shown", "shown", metavar="A,B", help="nm of the sheet's rows; default: four, spread.")
+@click.option("--size", type=click.IntRange(min=16, max=2000), default=160, show_default=True, help="px a picture.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
+@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where the file does not state it.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), in place of what the file says.")
+@click.option("--no-cache", is_flag=True, help="Hash every cube anew, and remember none.")
+def preview(path: str, out: str, **given: Any) -> None:
+    """Show what is in SET: cubes side by side in true colour and at single wavelengths.
+
+    Colour is what an eye would see under daylight (CIE 1931 observer, all bands). What the bands do not measure of it
+    is told; where they tell too little, false colour stands in.
+    """
+    from hseval.files import check_writable
+    from hseval.open import open_set
+    from hseval.preview import named
+    from hseval.preview import preview as painted
+    from hseval.sheet import save_film, save_sheet
+
+    target = Path(out)
+    if target.suffix.lower() not in SUFFIXES:
+        raise HsevalError(f"--out {out}: expected a name that ends in .png (contact sheet) or .gif (film)")
+    check_writable(target)
+    wanted = _numbers(given["shown"])
+    cubes = open_set(path, layout=given["layout"], wavelengths=given["wavelengths"])
+    if target.resolve() in {Path(path).resolve(), *_sources(cubes)}:
+        raise HsevalError(f"--out {out}: is an input; name another file")
+    ids = None if given["ids"] is None else [each.strip() for each in given["ids"].split(",") if each.strip()]
+    places = named(cubes, ids) if ids else _drawn(cubes, given)
+    found = painted(cubes, places, wavelengths=wanted, size=given["size"])
+    save = save_film if target.suffix.lower() == ".gif" else save_sheet
+    save(found, target, size=given["size"])
+    click.echo(f"{out}: {len(found.ids)} of {len(cubes)} cubes: {', '.join(found.ids)}")
+    click.echo(found.look.colour_told if found.look.colour else f"{found.look.colour_told} {found.look.composite}")
+
+
+def _drawn(cubes: CubeSet, given: dict[str, Any]) -> list[int]:
+    from hseval.cache import Cache, default_path
+    from hseval.cli.progress import Progress
+    from hseval.preview import drawn
+
+    kept = None if given["no_cache"] else default_path()
+    with Cache(kept) as cache, Progress(hint="; --ids reads these alone") as bar:
+        return drawn(
+            cubes,
+            given["cubes"],
+            seed=given["seed"],
+            cache=cache,
+            progress=lambda done, total: bar.told("content", done, total),
+        )
+
+
+def _sources(cubes: CubeSet) -> set[Path]:
+    return {source.resolve() for place in range(min(len(cubes), 100)) for source in cubes.sources(place)}
+
+
+def _numbers(text: str | None) -> list[float]:
+    try:
+        return [float(each) for each in (text or "").split(",") if each.strip()]
+    except ValueError:
+        raise HsevalError(f"--wavelengths-shown {text}: expected numbers, as 500,560,800") from None

@@ -1,0 +1,87 @@
+"""``hseval sweep F.toml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hseval.errors import HsevalError
+
+if TYPE_CHECKING:
+    from hseval.sweeping.results import Results
+
+
+@click.command()
+@click.argument("file", metavar="F.toml", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="In place of the file's own.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Workers (jobs of submitit).")
+@click.option("--slurm", metavar="K=V,...", help="Under Slurm, as slurm_partition=gpu,timeout_min=600.")
+@click.option("--only", multiple=True, metavar="LABEL", help="Only the runs of this [[generator]] table.")
+@click.option("--retry", is_flag=True, help="Try runs again that failed before.")
+@click.option("--list", "listing", is_flag=True, help="Show the runs, and which of them are done, and do none.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; in place of the file's own.")
+def sweep(file: Path, **given: Any) -> int:
+    """Train, sample, time and score every configuration that F.toml names, and draw the trade-offs.
+
+    What is done is kept and not done again: after Ctrl-C, kill -9 or a full disk the same command goes on. A run that
+    fails is reported and skipped.
+    """
+    from hseval.sweeping.results import gathered
+    from hseval.sweeping.sweep import prepare, run_sweep
+    from hseval.sweeping.toml import read_plan
+    from hseval.sweeping.workers import keyed
+
+    plan = read_plan(file, out=given["out"], device=given["device"])
+    if given["listing"]:
+        prepare(plan)
+        _show(gathered(plan, keyed(plan)))
+        return 0
+    options = {"jobs": given["jobs"], "slurm": _slurm(given["slurm"]), "retry": given["retry"], "only": given["only"]}
+    results = run_sweep(plan, told=lambda line: click.echo(line, err=True), **options)
+    results.save(plan.out)
+    _show(results)
+    drawn = _draw(results, plan.out)
+    click.echo(f"{plan.out}: results.json, results.csv{drawn}")
+    wanted = [row for row in results.rows if not given["only"] or row.part in given["only"]]
+    return int(not all(row.scores for row in wanted))
+
+
+def _draw(results: Results, folder: Path) -> str:
+    """Draw the plot where there is something to draw; return what to say of it."""
+    from hseval.pareto import points
+
+    plot = results.plot
+    known = set(results.score_names)
+    if not any(points(results, plot.x, y) for y in plot.y if y in known) or not known.issuperset(plot.y):
+        return ""
+    from hseval.pareto_plot import pareto_figure, save_figure
+
+    figure = pareto_figure(results)
+    for name in ("pareto.png", "pareto.svg"):
+        save_figure(figure, folder / name)
+    return ", pareto.png, pareto.svg"
+
+
+def _show(results: Results) -> None:
+    from hseval.sweeping.show import print_results
+
+    print_results(results)
+
+
+def _slurm(text: str | None) -> dict[str, Any] | None:
+    """Return the parameters as submitit takes them: whole numbers as such.
+
+    Raises:
+        HsevalError: a part without ``=``.
+    """
+    if text is None:
+        return None
+    found: dict[str, Any] = {}
+    for part in text.split(","):
+        key, equals, value = part.strip().partition("=")
+        if not equals or not key:
+            raise HsevalError(f"--slurm {part!r}: expected key=value,key=value, as submitit's AutoExecutor names them")
+        found[key] = int(value) if value.isdigit() else value
+    return found

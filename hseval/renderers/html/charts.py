@@ -1,0 +1,210 @@
+"""Plots by Vega-Altair: drawn once here, so that the page shows them without scripts, and made interactive by the page.
+
+Colours are the page's own variables, so a plot follows light, dark and paper as the text does. What comes from files
+(names, ids) stands in the data alone, never in an expression; titles are left to the page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from hseval.exhibits import Embedding, Values
+
+REAL, FAKE, TRAIN = "var(--real)", "var(--fake)", "var(--train)"
+ROLES = {"train": "training set", "reference": "reference (real)", "samples": "samples (generated)"}
+SMALL, LARGE = (340, 190), (680, 420)  # px; the page fits the width to its own
+BINS = 40
+CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--muted)", "titleColor": "var(--muted)", "gridColor": "var(--line)",
+        "domainColor": "var(--line)", "tickColor": "var(--line)", "titleFontWeight": "normal", "labelFontSize": 11,
+        "titleFontSize": 12,
+    },
+    "legend": {"labelColor": "var(--ink)", "titleColor": "var(--muted)", "labelFontSize": 12, "orient": "top",
+               "symbolSize": 90, "labelLimit": 0, "columns": 3},
+    "aria": False,
+}  # fmt: skip
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A plot: its specification for the page's script, and the same as SVG."""
+
+    spec: dict[str, Any]
+    svg: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line over wavelength: ``role`` is ``"real"`` or ``"fake"``; ``low`` and ``high`` bound its spread."""
+
+    role: str
+    values: Sequence[float | None]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+def lines(
+    across: Sequence[float], drawn: Sequence[Line], *, x: str, y: str, top: float | None = None, zero: bool = False
+) -> Chart:
+    """Return lines over wavelength with their spreads; the pointer's nearest band is read off.
+
+    Args:
+        across: ``(band,)``.
+        drawn: the lines.
+        x: title of the axis across.
+        y: title of the axis up.
+        top: end of the axis up, where several plots share one.
+        zero: the axis up starts at 0.
+    """
+    import altair as alt
+
+    rows = [
+        {"x": x_, "y": value, "who": ROLE_NAMES[line.role], **_bounds(line, i)}
+        for line in drawn
+        for i, (x_, value) in enumerate(zip(_plain(across), _plain(line.values), strict=True))
+        if value is not None
+    ]
+    scale = alt.Scale(domain=[0.0, top]) if top else alt.Scale(zero=zero)
+    colour = alt.Color("who:N", legend=None, scale=alt.Scale(domain=list(ROLE_NAMES.values()), range=[REAL, FAKE]))
+    across_axis = alt.X("x:Q", title=x, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(grid=False, tickCount=5))
+    base = alt.Chart(alt.InlineData(values=rows)).encode(x=across_axis)
+    line = base.mark_line(strokeWidth=2).encode(
+        y=alt.Y("y:Q", title=y, scale=scale, axis=alt.Axis(tickCount=5)),
+        color=colour,
+        strokeDash=alt.StrokeDash(
+            "who:N", legend=None, scale=alt.Scale(domain=list(ROLE_NAMES.values()), range=[[5, 3], [1, 0]])
+        ),
+    )
+    near = alt.selection_point(
+        name="near", nearest=True, on="pointerover", fields=["x"], empty=False, clear="pointerout"
+    )
+    dots = base.mark_point(filled=True, size=70).encode(
+        y="y:Q",
+        color=colour,
+        opacity=alt.condition(near, alt.value(1), alt.value(0)),
+        tooltip=[
+            alt.Tooltip("who:N", title="set"),
+            alt.Tooltip("x:Q", title=x, format=".0f"),
+            alt.Tooltip("y:Q", title=y, format=".4g"),
+        ],
+    )
+    layers = [line, dots.add_params(near)]
+    if any(line.low is not None for line in drawn):
+        layers.insert(0, base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=y), y2="high:Q", color=colour))
+    return _finished(alt.layer(*layers), SMALL)
+
+
+def histogram(values: Values) -> Chart:
+    """Return the two sides' shares by bin, on common bins."""
+    import altair as alt
+
+    both = np.concatenate([values.real, values.fake])
+    low, high = np.percentile(both, (0.2, 99.8))
+    if not high > low:
+        low, high = float(both.min()) - 0.5, float(both.max()) + 0.5
+    edges = np.linspace(low, high, BINS + 1)
+    rows = []
+    for role, side in (("real", values.real), ("fake", values.fake)):
+        counts, _ = np.histogram(np.clip(side, low, high), edges)
+        for i, count in enumerate(counts):
+            share = 100 * float(count) / len(side)
+            rows.append({"from": float(edges[i]), "to": float(edges[i + 1]), "y": share, "who": ROLE_NAMES[role]})
+    colour = alt.Color("who:N", legend=None, scale=alt.Scale(domain=list(ROLE_NAMES.values()), range=[REAL, FAKE]))
+    bars = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_bar(opacity=0.5, binSpacing=0)
+        .encode(
+            x=alt.X("from:Q", bin="binned", title=values.label, scale=alt.Scale(zero=False, nice=False)),
+            x2="to:Q",
+            y=alt.Y("y:Q", title="share, %", stack=None),
+            color=colour,
+            tooltip=[
+                alt.Tooltip("who:N", title="set"),
+                alt.Tooltip("from:Q", title="from", format=".4g"),
+                alt.Tooltip("to:Q", title="to", format=".4g"),
+                alt.Tooltip("y:Q", title="share, %", format=".3g"),
+            ],
+        )
+    )
+    return _finished(bars, SMALL)
+
+
+def scatter(found: Embedding) -> Chart:
+    """Return sets of cubes in the plane; a click on the legend picks a set, dragging and Shift with the wheel zoom."""
+    import altair as alt
+
+    rows = [
+        {"x": round(float(x), 4), "y": round(float(y), 4), "who": ROLES[points.role], "id": id}
+        for points in found.points
+        for (x, y), id in zip(points.places, points.ids, strict=True)
+    ]
+    names = [ROLES[points.role] for points in found.points]
+    colours = {"train": TRAIN, "reference": REAL, "samples": FAKE}
+    shapes = {"train": "cross", "reference": "circle", "samples": "triangle-up"}
+    picked = alt.selection_point(name="picked", fields=["who"], bind="legend")
+    zoomed = alt.selection_interval(
+        name="zoomed",
+        bind="scales",
+        translate="[mousedown, window:mouseup] > window:mousemove!",
+        zoom="wheel![event.shiftKey]",
+    )
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_point(filled=True, size=36)
+        .encode(
+            x=alt.X("x:Q", title=f"first direction ({100 * found.explained[0]:.0f} % of the variance)"),
+            y=alt.Y("y:Q", title=f"second direction ({100 * found.explained[1]:.0f} %)"),
+            color=alt.Color(
+                "who:N", title=None, scale=alt.Scale(domain=names, range=[colours[p.role] for p in found.points])
+            ),
+            shape=alt.Shape(
+                "who:N", title=None, scale=alt.Scale(domain=names, range=[shapes[p.role] for p in found.points])
+            ),
+            opacity=alt.condition(picked, alt.value(0.65), alt.value(0.05)),
+            tooltip=[alt.Tooltip("who:N", title="set"), alt.Tooltip("id:N", title="id")],
+        )
+        .add_params(picked, zoomed)
+    )
+    return _finished(chart, LARGE)
+
+
+ROLE_NAMES = {"real": "real", "fake": "generated"}
+
+
+def script() -> str:
+    """Return Vega, Vega-Lite and vega-embed as one script that sets ``vegaEmbed``; nothing of it uses a network."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
+def _finished(chart: Any, size: tuple[int, int]) -> Chart:
+    """Return a chart with the page's look, as a specification that fits its width to the page, and as SVG."""
+    import vl_convert
+
+    width, height = size
+    spec: dict[str, Any] = chart.properties(width=width, height=height).configure(**CONFIG).to_dict()
+    svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
+    own = f"c{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"  # ids of several pictures in one page must differ
+    svg = re.sub(r'(\bid="|url\(#)', rf"\g<1>{own}", svg)
+    return Chart({**spec, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}, svg)
+
+
+def _bounds(line: Line, place: int) -> dict[str, float]:
+    if line.low is None or line.high is None:
+        return {}
+    return {"low": float(line.low[place]), "high": float(line.high[place])}
+
+
+def _plain(values: Sequence[Any]) -> list[float | None]:
+    return [None if value is None or not np.isfinite(value) else float(value) for value in values]

@@ -1,0 +1,50 @@
+"""Pictures as ``data:`` addresses: PNG without loss, empty where pixels are not valid."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hseval.exhibits import Shown
+
+
+def colour(shown: Shown) -> str:
+    """Return the address of a cube in colour, or in false colour where there is none."""
+    return picture(shown.composite if shown.colour is None else shown.colour, shown.valid)
+
+
+def composite(shown: Shown) -> str:
+    """Return the address of a cube in false colour."""
+    return picture(shown.composite, shown.valid)
+
+
+def film(shown: Shown) -> str:
+    """Return the address of all shown bands below each other, with an empty line after each.
+
+    A browser that scales the film would else mix the edge of one band with that of the next.
+    """
+    count, height, width = shown.grey.shape
+    tall = np.zeros((count, height + 1, width), dtype=np.uint8)
+    tall[:, :height] = shown.grey
+    there = np.zeros((count, height + 1, width), dtype=bool)
+    there[:, :height] = shown.valid
+    return picture(tall.reshape(-1, width), there.reshape(-1, width))
+
+
+def picture(values: NDArray[np.uint8], valid: NDArray[np.bool_]) -> str:
+    """Return the address of a picture ``(y, x)`` or ``(y, x, 3)``, see-through where not ``valid``."""
+    from PIL import Image
+
+    colours = values.reshape(*valid.shape, -1) * valid[..., None]
+    if not valid.all():
+        alpha: Any = (valid * 255).astype(np.uint8)[..., None]
+        colours = np.concatenate([colours, alpha], axis=2)
+    stream = io.BytesIO()
+    Image.fromarray(colours[..., 0] if colours.shape[2] == 1 else colours).save(stream, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

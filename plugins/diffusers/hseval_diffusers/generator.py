@@ -1,0 +1,130 @@
+"""The generator ``diffusers``: what hseval asks of a generator, on top of the U-Net next door."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hseval import CubeSet, HsevalError, Sample
+from hseval.generating import (
+    Channels,
+    Loop,
+    chosen_device,
+    drawn_in_batches,
+    from_numpy,
+    load_checkpoint,
+    merged_options,
+    save_checkpoint,
+    seeded,
+    train,
+)
+from hseval.options import as_dict, build_options
+from hseval_diffusers.options import SAMPLING, DiffusersOptions
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = "hseval-diffusers-1"
+MAY_CHANGE = ("steps", "checkpoint_every", "resume", *SAMPLING)  # a training that goes on may change them
+
+
+class Diffusers:
+    """Pixels and masks as one picture, drawn by a U-Net that undoes noise (Ho et al. 2020)."""
+
+    name = "diffusers"
+    version = "1.0.0"
+    summary = "diffusers' U-Net on pixels (DDPM), masks as further channels; DPM-Solver++ when sampling"
+    Options = DiffusersOptions
+
+    def __init__(self, options: DiffusersOptions | None = None) -> None:
+        self.options = options or DiffusersOptions()
+        self.network: torch.nn.Module | None = None
+
+    def fit(self, data: CubeSet, out: Path, *, seed: int = 0, device: str | None = None) -> None:
+        """Train on ``data`` and write ``diffusers.safetensors`` and ``diffusers.json`` to the folder ``out``.
+
+        Raises:
+            HsevalError: no cubes, cubes of several shapes, nothing to go on from, or a loss that is not finite.
+        """
+        import torch
+
+        from hseval_diffusers.diffusion import Process
+
+        given, chosen = self.options, chosen_device(device)
+        channels = Channels.of(data, multiple=2 ** (len(given.channels) - 1))
+        network = seeded(lambda: self._unet(channels), seed=seed, name=self.name).to(chosen)
+        process, loop = Process(given.timesteps), _loop(given, seed, channels)
+
+        def loss(step: int) -> torch.Tensor:
+            clean = [torch.from_numpy(channels.encode(data[index])) for index in loop.indices(step, len(data))]
+            return process.loss(network, torch.stack(clean).to(chosen), loop.draws("noise", step))
+
+        weights = train(network, loss, loop, out)
+        record = {"version": self.version, "options": as_dict(given), "channels": channels.record()}
+        kept = {f"unet.{name}": value for name, value in weights.items()} | channels.tensors()
+        save_checkpoint(out, "diffusers", kept, record, format=FORMAT)
+        self.load(out, device=device)
+
+    def load(self, path: Path | None, device: str | None = None) -> None:
+        """Read what :meth:`fit` left in ``path`` and make ready to sample.
+
+        Raises:
+            HsevalError: no folder was given, or its checkpoint is missing, damaged or has other options.
+        """
+        if path is None:
+            raise HsevalError(
+                "diffusers has to be trained: hseval train diffusers DATA --out RUN, then --checkpoint RUN"
+            )
+        hint = "hseval train diffusers makes one"
+        tensors, record = load_checkpoint(path, "diffusers", format=FORMAT, holds=("options", "channels"), hint=hint)
+        trained = build_options(type(self), record["options"], owner=f"{path}: diffusers.json")
+        self.options = merged_options(self.options, trained, sampling=SAMPLING, where=path)
+        self.channels = Channels.restored(record["channels"], tensors)
+        self.wavelengths, self.units = self.channels.wavelengths, self.channels.units
+        self.device = chosen_device(device)
+        network = self._unet(self.channels)
+        weights = {name.removeprefix("unet."): each for name, each in tensors.items() if name.startswith("unet.")}
+        network.load_state_dict(from_numpy(weights))
+        self.network = network.to(self.device).eval()
+
+    def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
+        """Yield cubes ``start`` to ``n - 1``; cube i is drawn from the stream (seed, "diffusers", i) alone."""
+        if self.network is None:
+            raise HsevalError("diffusers: nothing is loaded; load a run first")
+        from hseval_diffusers.diffusion import Process
+
+        process, network = Process(self.options.timesteps), self.network
+
+        def draw(noise: Any) -> Any:
+            return process.sample(network, noise, steps=self.options.solver_steps, device=self.device)
+
+        given: dict[str, Any] = {
+            "batch": self.options.sample_batch,
+            "seed": seed,
+            "name": self.name,
+            "shape": self.channels.shape,
+        }
+        for index, picture in drawn_in_batches(draw, start=start, stop=n, **given):
+            yield Sample(*self.channels.decode(picture), f"{self.name}-{seed}-{index:06d}")
+
+    def _unet(self, channels: Channels) -> torch.nn.Module:
+        from hseval_diffusers.diffusion import unet
+
+        return unet(channels.count, widths=self.options.channels, blocks=self.options.blocks)
+
+
+def _loop(given: DiffusersOptions, seed: int, channels: Channels) -> Loop:
+    same = {name: value for name, value in dataclasses.asdict(given).items() if name not in MAY_CHANGE}
+    return Loop(
+        name="diffusers",
+        steps=given.steps,
+        batch=given.batch,
+        rate=given.rate,
+        average=given.average,
+        every=given.checkpoint_every,
+        seed=seed,
+        resume=given.resume,
+        facts={**same, **channels.record()},
+    )

@@ -1,0 +1,111 @@
+"""The generator ``monai``: what hseval asks of a generator, on top of the stages next door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval import CubeSet, HsevalError, Sample
+from hseval.generating import (
+    Channels,
+    chosen_device,
+    drawn_in_batches,
+    from_numpy,
+    load_checkpoint,
+    merged_options,
+    save_checkpoint,
+)
+from hseval.options import as_dict, build_options
+from hseval_monai.options import SAMPLING, MonaiOptions
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = "hseval-monai-1"
+
+
+class Monai:
+    """An autoencoder of pixels and masks, and a flow from noise to its latents."""
+
+    name = "monai"
+    version = "1.0.0"
+    summary = "MONAI's AutoencoderKL and DiffusionModelUNet in its latent space, masks as further channels"
+    Options = MonaiOptions
+
+    def __init__(self, options: MonaiOptions | None = None) -> None:
+        self.options = options or MonaiOptions()
+        self._networks: tuple[Any, Any] | None = None
+
+    def fit(self, data: CubeSet, out: Path, *, seed: int = 0, device: str | None = None) -> None:
+        """Train both stages on ``data`` and write ``monai.safetensors`` and ``monai.json`` to the folder ``out``.
+
+        Raises:
+            HsevalError: no cubes, cubes of several shapes, nothing to go on from, or a loss that is not finite.
+        """
+        from hseval_monai.stages import Stages
+
+        given = self.options
+        halvings = len(given.ae_channels) + len(given.channels) - 2
+        channels = Channels.of(data, multiple=2**halvings)
+        stages = Stages(given, data, channels, out=out, seed=seed, device=chosen_device(device))
+        encoder = stages.autoencoder()
+        latents, mean, deviation = stages.latents(encoder)
+        denoiser = stages.unet(latents)
+        kept = {"latents.mean": mean, "latents.deviation": deviation, **channels.tensors()}
+        for prefix, network in (("autoencoder.", encoder), ("unet.", denoiser)):
+            kept |= {prefix + name: value.cpu().numpy() for name, value in network.state_dict().items()}
+        record = {"version": self.version, "options": as_dict(given), "channels": channels.record()}
+        save_checkpoint(out, "monai", kept, record, format=FORMAT)
+        self.load(out, device=device)
+
+    def load(self, path: Path | None, device: str | None = None) -> None:
+        """Read what :meth:`fit` left in ``path`` and make ready to sample.
+
+        Raises:
+            HsevalError: no folder was given, or its checkpoint is missing, damaged or has other options.
+        """
+        if path is None:
+            raise HsevalError("monai has to be trained first: hseval train monai DATA --out RUN, then --checkpoint RUN")
+        hint = "hseval train monai makes one"
+        tensors, record = load_checkpoint(path, "monai", format=FORMAT, holds=("options", "channels"), hint=hint)
+        trained = build_options(type(self), record["options"], owner=f"{path}: monai.json")
+        self.options = merged_options(self.options, trained, sampling=SAMPLING, where=path)
+        self.channels = Channels.restored(record["channels"], tensors)
+        self.wavelengths, self.units = self.channels.wavelengths, self.channels.units
+        self.device = chosen_device(device)
+        self._mean, self._deviation = (tensors[f"latents.{name}"][:, None, None] for name in ("mean", "deviation"))
+        self._networks = self._restored("autoencoder.", tensors), self._restored("unet.", tensors)
+
+    def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
+        """Yield cubes ``start`` to ``n - 1``; cube i is drawn from the stream (seed, "monai", i) alone."""
+        if self._networks is None:
+            raise HsevalError("monai: nothing is loaded; load a run first")
+        import torch
+
+        from hseval_monai.networks import Flow
+
+        (decoder, denoiser), flow = self._networks, Flow()
+
+        def draw(noise: Any) -> Any:
+            with torch.inference_mode():
+                normal = flow.sample(denoiser, noise, steps=self.options.flow_steps, device=self.device).cpu().numpy()
+                latents = torch.from_numpy(normal * self._deviation + self._mean).to(self.device)
+                return decoder.decode(latents).cpu().numpy()
+
+        _, height, width = self.channels.shape
+        half = 2 ** (len(self.options.ae_channels) - 1)
+        shape = (self.options.latent_channels, height // half, width // half)
+        given: dict[str, Any] = {"batch": self.options.sample_batch, "seed": seed, "name": self.name, "shape": shape}
+        for index, picture in drawn_in_batches(draw, start=start, stop=n, **given):
+            yield Sample(*self.channels.decode(picture), f"{self.name}-{seed}-{index:06d}")
+
+    def _restored(self, prefix: str, tensors: dict[str, np.ndarray[Any, Any]]) -> torch.nn.Module:
+        from hseval_monai.networks import autoencoder, unet
+
+        network = unet(self.options) if prefix == "unet." else autoencoder(self.channels.count, self.options)
+        weights = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+        network.load_state_dict(from_numpy(weights))
+        return network.to(self.device).eval()

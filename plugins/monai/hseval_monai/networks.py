@@ -1,0 +1,118 @@
+"""MONAI's parts: the autoencoder, the U-Net on its latents, and the rectified flow between noise and latents."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval_monai.options import GROUPS, MonaiOptions
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+TIMES = 1000  # of the flow; the U-Net is told whole ones
+
+
+def autoencoder(channels: int, given: MonaiOptions) -> torch.nn.Module:
+    """Return MONAI's ``AutoencoderKL`` for pictures of so many channels, without attention."""
+    from monai.networks.nets.autoencoderkl import AutoencoderKL
+
+    network: torch.nn.Module = AutoencoderKL(
+        spatial_dims=2,
+        in_channels=channels,
+        out_channels=channels,
+        channels=given.ae_channels,
+        latent_channels=given.latent_channels,
+        num_res_blocks=given.ae_blocks,
+        attention_levels=(False,) * len(given.ae_channels),
+        norm_num_groups=GROUPS,
+        with_encoder_nonlocal_attn=False,
+        with_decoder_nonlocal_attn=False,
+    )
+    return network
+
+
+def unet(given: MonaiOptions) -> torch.nn.Module:
+    """Return MONAI's ``DiffusionModelUNet`` for latents; attention at its lowest level alone."""
+    from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
+
+    levels = len(given.channels)
+    network: torch.nn.Module = DiffusionModelUNet(
+        spatial_dims=2,
+        in_channels=given.latent_channels,
+        out_channels=given.latent_channels,
+        channels=given.channels,
+        num_res_blocks=given.blocks,
+        attention_levels=(*(False,) * (levels - 1), True),
+        norm_num_groups=GROUPS,
+        num_head_channels=GROUPS,
+    )
+    return network
+
+
+def reconstruction_loss(network: Any, pictures: torch.Tensor, rng: np.random.Generator, kl: float) -> torch.Tensor:
+    """Return the mean absolute error of a reconstruction, and ``kl`` times the divergence of the latents' Gaussians.
+
+    Args:
+        network: an ``AutoencoderKL``.
+        pictures: ``(n, channel, y, x)``, normalised.
+        rng: of this step.
+        kl: weight of KL(N(mean, deviation) || N(0, 1)), in nats a latent.
+    """
+    import torch
+
+    mean, deviation = network.encode(pictures)
+    noise = torch.from_numpy(rng.standard_normal(tuple(mean.shape), dtype=np.float32)).to(mean.device)
+    decoded = network.decode(mean + deviation * noise)
+    divergence = (mean.square() + deviation.square() - 1).mean() / 2 - deviation.log().mean()
+    loss: torch.Tensor = torch.nn.functional.l1_loss(decoded, pictures) + kl * divergence
+    return loss
+
+
+class Flow:
+    """Rectified flow (Liu et al. 2023): straight lines between noise and data, by MONAI's ``RFlowScheduler``.
+
+    Not MONAI's ``DDIMScheduler``, whose times are spaced by (N - 1) / (n - 1) and whose steps reach back by N // n.
+    """
+
+    def __init__(self) -> None:
+        from monai.networks.schedulers.rectified_flow import RFlowScheduler
+
+        self.scheduler = RFlowScheduler(num_train_timesteps=TIMES, use_discrete_timesteps=True)
+
+    def loss(self, network: Any, clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Return the mean squared error of the flow's direction at random places between noise and data.
+
+        Args:
+            network: the U-Net, which takes noisy latents and times.
+            clean: latents ``(n, channel, y, x)``, normalised.
+            rng: of this step; all that is drawn comes from it.
+        """
+        import torch
+
+        times = torch.from_numpy(rng.integers(TIMES + 1, size=len(clean))).to(clean.device)
+        noise = torch.from_numpy(rng.standard_normal(tuple(clean.shape), dtype=np.float32)).to(clean.device)
+        noisy = self.scheduler.add_noise(original_samples=clean, noise=noise, timesteps=times)
+        return torch.nn.functional.mse_loss(network(noisy, times), clean - noise)
+
+    def sample(self, network: Any, noise: NDArray[Any], *, steps: int, device: torch.device) -> torch.Tensor:
+        """Return latents after so many of Heun's steps from standard normal noise ``(n, channel, y, x)``.
+
+        The network is asked twice a step. On Gaussians of deviation 0.2 to 3, 12 such steps keep the deviation within
+        2 %, 25 of Euler's within 10 %.
+        """
+        import torch
+
+        self.scheduler.set_timesteps(steps)
+        latents = torch.from_numpy(noise).to(device)
+        times = [*self.scheduler.timesteps.tolist(), 0]
+        for time, following in itertools.pairwise(times):
+            here, there = (torch.full((len(latents),), each, device=device) for each in (time, following))
+            first = network(latents, here)
+            ahead, _ = self.scheduler.step(first, time, latents, following)
+            direction = (first + network(ahead, there)) / 2
+            latents, _ = self.scheduler.step(direction, time, latents, following)
+        return latents

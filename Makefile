@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 SIZE := 96
 
-.PHONY: install demo ldm-demo ldm-tables qualify docs test test-slow lint bench bench-gpu clean
+.PHONY: install demo ldm-demo ldm-tables sweep-demo qualify docs test test-slow lint bench bench-gpu clean
 
 install: $(INSTALLED)
 
@@ -39,6 +39,10 @@ ldm-tables: $(INSTALLED)
 	$(BIN)/python benchmarks/ldm_autoencoder.py --out $(DEMO)/ldm-autoencoder
 	$(BIN)/python benchmarks/ldm_steps.py --checkpoint $(DEMO)/ldm/run
 	$(BIN)/python benchmarks/ldm.py --checkpoint $(DEMO)/ldm/run
+
+# Eight small latent diffusion models, killed in the middle and resumed: the figure in docs/sweep.md, in minutes.
+sweep-demo: $(INSTALLED)
+	$(BIN)/python benchmarks/sweep_small.py --out $(DEMO)/sweep
 
 # What every metric sees: the tables and pictures in docs/qualify.md, on the phantom and on both parts of Indian Pines.
 qualify: $(INSTALLED)

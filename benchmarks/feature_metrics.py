@@ -1,7 +1,7 @@
 """What metrics of rows cost once cubes are described: kid, prdc, vendi, authenticity, membership.
 
 Run: ``python benchmarks/feature_metrics.py``. Processor seconds of one comparison (``relate`` and ``compare``), on one
-thread each, the least of three runs; a report makes about 30 comparisons at half the size besides. Features are
+thread each, the lesser of two runs; a report makes about 30 comparisons at half the size besides. Features are
 normal, 800 a row, as many as the default extractor gives for 16 bands; maps are smooth noise.
 """
 
@@ -22,8 +22,8 @@ from hseval.metrics.prdc import PrecisionRecall
 from hseval.metrics.vendi import Vendi
 from hseval.rows import Rows
 
-WIDTH, REPEATS = 800, 3
-SIZES = {"features": (200, 1000, 4000), "maps": (100, 200, 400)}
+WIDTH, REPEATS = 800, 2
+SIZES = {"features": (200, 1000, 2000), "maps": (100, 200, 400)}
 
 Array = NDArray[Any]
 

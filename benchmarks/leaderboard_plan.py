@@ -48,8 +48,8 @@ BOARDS = {
             "oracle": {},
             "pca": {},
             "ldm": {
-                "preset": "demo", "width": 32, "base": 32, "features_steps": 100, "ae_steps": 600, "ldm_steps": 800,
-                "codes": 64, "score_cubes": 4, "score_every": 400, "held_out": 0.2,
+                "preset": "demo", "width": 32, "blocks": 1, "base": 32, "multipliers": "1,2", "features_steps": 60,
+                "ae_steps": 250, "ldm_steps": 800, "codes": 64, "score_cubes": 4, "score_every": 400, "held_out": 0.2,
             },
             "diffusers": {
                 "channels": "32,64", "blocks": 1, "batch": 8, "steps": 1200, "rate": 1e-3, "average": 0.99,

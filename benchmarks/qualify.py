@@ -1,7 +1,7 @@
 """What every metric sees: ``hseval qualify`` on 200 phantom eyes of 64 px and on two parts of Indian Pines.
 
-For each kind of data: the default metrics, timed on an empty cache as a user would run them on two cores; all metrics;
-and ``fid`` by four extractors, on all faults but planted copies. What the runs wrote is kept in the folder, and a run
+For each kind of data: the default metrics, timed on an empty cache as a user would run them on two cores; all metrics
+of hseval itself; and ``fid`` by four extractors, on all faults but planted copies. What the runs wrote is kept in the folder, and a run
 that was cut off goes on from hseval's cache (but the timed one starts anew), so the command can be stopped and started
 again. Then the curves are written to ``benchmarks/results/qualify_*.json``, the tables to ``docs/qualify.md`` and
 ``docs/metrics/``, and the pictures to ``docs/images/``.
@@ -31,6 +31,7 @@ from machine import RESULTS, describe
 
 from hseval.degradations import names
 from hseval.files import write_text
+from hseval.plugins import plugins
 from hseval.qualifying.report import QualifyReport, load_qualify
 from hseval.report import plain
 
@@ -40,6 +41,9 @@ HSEVAL = [sys.executable, "-m", "hseval"]
 EYES, SIZE, WORKERS = 200, 64, 2
 EXTRACTORS = ("scattering", "encoder", "statistics", "torchvision")
 FAULTS = ",".join(name for kind in ("spectral", "spatial", "set") for name in names(kind))
+BUILT_IN = [
+    each for each in plugins().names("metric") if plugins().origin("metric", each).startswith("hseval ")
+]
 RANDOM = ("torchvision.backbone=resnet50", "torchvision.random=0", "torchvision.size=64")
 
 
@@ -120,7 +124,7 @@ def run(name: str, folder: Path) -> None:
     os.environ["HSEVAL_CACHE"] = str(folder / f"{name}-cache")
     timed(name, folder)
     real, data = made(name, folder), DATA[name]
-    everything = qualified(real, folder / f"{name}.json", "--metrics", "all")
+    everything = qualified(real, folder / f"{name}.json", "--metrics", ",".join(BUILT_IN))
     asked = ("--metrics", "fid", "--extractors", ",".join(EXTRACTORS), "--degradations", FAULTS)
     weights = f"--set=encoder.weights={fitted(data.fit, folder)}"
     by_extractor = qualified(real, folder / f"{name}-extractors.json", *asked, weights, *data.asked)

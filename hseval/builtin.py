@@ -97,6 +97,7 @@ def hseval_commands(cli: click.Group) -> None:
     from hseval.cli.diff import diff
     from hseval.cli.fit_extractor import fit_extractor
     from hseval.cli.info import info
+    from hseval.cli.new_plugin import new_plugin
     from hseval.cli.pareto import pareto
     from hseval.cli.plugins import plugins_command
     from hseval.cli.preview import preview
@@ -108,5 +109,5 @@ def hseval_commands(cli: click.Group) -> None:
 
     for command in (score, qualify, info, preview, train, fit_extractor, sample, plugins_command, cache):
         cli.add_command(command)
-    for command in (diff, sweep, pareto):
+    for command in (diff, sweep, pareto, new_plugin):
         cli.add_command(command)

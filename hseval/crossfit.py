@@ -18,7 +18,7 @@ from hseval.identity import key
 from hseval.parallel import run as run_job
 from hseval.rows import ALONE
 from hseval.run import Run
-from hseval.segmentjobs import AGREEMENT, MASKS, Choice, FitJob, SegmentJob
+from hseval.segmentjobs import AGREEMENT, MASKS, Choice, Columns, FitJob, SegmentJob
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,9 @@ MOST_FITTED = 64  # cubes that one model is fitted on
 WORTH_PIXELS = 100_000  # of a fold, from which two processes are started faster than two models are fitted in turn
 CHUNK = 4  # cubes a worker segments at a time
 
-Columns = Mapping[str, "NDArray[Any]"]
+
+class NothingFoundError(HsevalError):
+    """The reference does not do: a segmenter can't be fitted and tested on it, or finds nothing in held-out cubes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def fold(choice: Choice, cubes: CubeSet, description: Description, plan: Plan) -
     """Deal the reference's cubes that have masks into folds.
 
     Raises:
-        HsevalError: no structure is in two groups of cubes, so that one could be fitted on and one held out.
+        NothingFoundError: no structure is in two groups of cubes, so that one could be fitted on and one held out.
     """
     names = tuple(sorted(set(cubes.structures) - {FIELD}))
     annotated, having = _having(cubes, description, names)
@@ -75,7 +77,7 @@ def fold(choice: Choice, cubes: CubeSet, description: Description, plan: Plan) -
     both = np.logical_and.reduce([having[some][dealt == side].any(axis=0) for side in range(FOLDS)])
     structures = tuple(name for name, kept in zip(names, both, strict=True) if kept)
     if not structures:
-        raise HsevalError(
+        raise NothingFoundError(
             f"{cubes.info.location}: no structure is in two groups of cubes with masks, so a segmenter can't be "
             "fitted and tested (--segmenter none scores without)"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from hseval.identity import key
 from hseval.related import Comparable
 from hseval.seeds import stream
-from hseval.variances import LEVEL, POWER
+from hseval.variances import LEVEL, smallest_difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 DRAWS = 2000
+REACH = 1.959964  # normal quantile at 97.5 %
 DIGITS = 6  # of a draw that is kept in a report
 
 
@@ -34,12 +35,14 @@ def spans(comparable: Comparable, *, size: int, value: float) -> tuple[Floats, d
     # Draws of two generators share the reference's part, and nothing of their own.
     other = _draws(comparable, size, "other samples")
     beyond = float(np.mean(excess > 0)), float(np.mean(excess < 0))
+    fake = float(np.var(found[:, 0] - other[:, 0])) / 2
+    real, score = max(float(np.var(found[:, 0])) - fake, 0.0), float(found[:, 0].mean())
     count = len(comparable.rows.fake)
     details = {
         "p_value": min(1.0, 2 * max(min(beyond), 1 / DRAWS)),
-        "smallest_difference": POWER * float(np.std(found[:, 0] - other[:, 0])),
         "samples": count,
-        "samples_for_half": 4 * count,
+        "smallest_difference": smallest_difference(fake, real, REACH, score=score),  # a larger share varies more, too
+        "smallest_difference_at_4n": smallest_difference(fake / 4, real, REACH, score=score),
         "resamples": {"draws": [float(f"{each:.{DIGITS}g}") for each in found[:, 0]]},
     }
     tails = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)

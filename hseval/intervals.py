@@ -18,7 +18,7 @@ from hseval.errors import HsevalError, NotComputable, first_line
 from hseval.related import Comparable
 from hseval.resample import Evaluated, Replicates, replicates
 from hseval.seeds import stream
-from hseval.variances import LEAST, LEVEL, POWER, quantile
+from hseval.variances import LEAST, LEVEL, freedom, quantile, smallest_difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +68,7 @@ def interval(comparable: Comparable, evaluated: Sequence[Evaluated]) -> Found:
     centre = float(np.mean([each.value.value for each in evaluated]))
     value, over = _clipped(_holding(spans, [centre, excess]), bounds)
     details = {"excess": excess, "excess_interval": list(over), "p_value": p_value(found, signed=signed)}
-    details |= _differences(found, comparable.rows.cubes_of(comparable.rows.fake))
+    details |= _differences(found, comparable.rows.cubes_of(comparable.rows.fake), positive=positive)
     details["resamples"] = told(found, signed=signed)
     return Found(value, details)
 
@@ -174,25 +174,23 @@ def _clipped(spans: Floats, bounds: tuple[float, float]) -> tuple[tuple[float, f
     return (max(value[0], low), min(value[1], high)), excess
 
 
-def _differences(found: Replicates, samples: int) -> dict[str, Any]:
-    """Return the difference between two generators that is told 4 times in 5, and the samples for half of it.
+def _differences(found: Replicates, samples: int, *, positive: bool) -> dict[str, Any]:
+    """Return the difference that is told between this generator and a worse one, at this many samples and at 4 times.
 
-    Both are scored against one reference, so what it adds cancels; each brings the sample side's variance. Its
-    second-order part falls with the square of the number of samples.
+    The samples' part of the variance falls with their number, and what is of second order in it with its square.
     """
     jack = found.found
-    plain = float(jack.fake_variance()[0])
+    plain, other = float(jack.fake_variance()[0]), float(jack.real_variance()[0])
     second = min(float(jack.parts()[1][0]), plain * (1 - LEAST))
     total = plain - second
-    if not total > 0:
-        return {"smallest_difference": 0.0, "samples": samples, "samples_for_half": samples}
+    pairs = 0 if jack.fake_pairs is None else len(jack.fake_pairs)
+    freed = freedom(np.array([total]), [(np.array([plain]), len(jack.fake) - 1)], [(np.array([second]), pairs)])
+    reach = float(quantile(LEVEL, freed)[0])
+    score = float(found.splits[:, 0].mean()) if positive else None
     first = max(total - second, 0.0)
-    twice = total - first
-    # first x + twice x^2 = total / 4, x = samples now over samples then
-    root = (math.sqrt(first**2 + twice * total) - first) / (2 * twice) if twice > 0 else 0.25
+    four = first / 4 + (total - first) / 16
     return {
-        "smallest_difference": POWER * math.sqrt(2 * total),
         "samples": samples,
-        "samples_for_half": math.ceil(samples / root - 1e-9),
+        "smallest_difference": smallest_difference(total, other, reach, score=score),
+        "smallest_difference_at_4n": smallest_difference(four, other, reach, score=score),
     }
-

@@ -12,7 +12,7 @@ from hseval.crossfit import Folds
 from hseval.segmented import dice
 from hseval.segmentjobs import Choice
 
-POOR = 0.5  # a Dice below says that a mask is more wrong than right
+POOR = 0.5  # a held-out Dice below says that a mask is more wrong than right: the structure is left out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,23 @@ class Segmentation:
         """Return the held-out Dice of each structure, over all pixels."""
         return _by_structure(self.folds, self.held_out)
 
+    def kept(self) -> tuple[str, ...]:
+        """Return the structures that are found well enough to be scored."""
+        return tuple(name for name, value in self.dice().items() if value is not None and value >= POOR)
+
+    def left_out(self) -> dict[str, str]:
+        """Return the others, with why."""
+        poor = {
+            name: f"held-out Dice of {_shown(value)}, expected at least {POOR}"
+            for name, value in self.dice().items()
+            if name not in self.kept()
+        }
+        return {**self.folds.left_out, **poor}
+
+    def listed(self) -> str:
+        """Return the held-out Dice of each structure in words."""
+        return _listed(self.dice())
+
     def agreed(self) -> dict[str, float | None]:
         """Return the Dice between what was found in the samples and the masks that they bring."""
         told = _by_structure(self.folds, self.on_samples)
@@ -47,7 +64,7 @@ class Segmentation:
 
     def details(self) -> dict[str, Any]:
         """Return what a score says of its masks."""
-        told = {"name": self.choice.name, "dice": self.dice(), "left_out": dict(self.folds.left_out)}
+        told = {"name": self.choice.name, "dice": self.dice(), "left_out": self.left_out()}
         if self.on_samples is not None:
             told["agreement_with_samples"] = self.agreed()
         return told
@@ -60,14 +77,9 @@ class Segmentation:
             f"structures of all sets are found by the segmenter {name!r}, {why}; fitted on {fitted} reference cubes in "
             "two folds, and no cube is seen by a model that was fitted on its group"
         )
-        told = self.dice()
-        yield f"{name}: held-out Dice on the reference: {_listed(told)}"
-        for structure, value in told.items():
-            if value is None or value < POOR:
-                shown = "none" if value is None else f"{value:.2f}"
-                yield f"{structure}: a held-out Dice of {shown}: the structure's score says little"
-        for structure, reason in self.folds.left_out.items():
-            yield f"{structure}: not segmented ({reason})"
+        yield f"{name}: held-out Dice on the reference: {self.listed()}"
+        if left_out := self.left_out():
+            yield "structures left out: " + "; ".join(f"{each} ({why})" for each, why in left_out.items())
         if self.on_samples is not None:
             yield f"{name}: Dice of what it finds in the samples with their own masks: {_listed(self.agreed())}"
 
@@ -78,4 +90,8 @@ def _by_structure(folds: Folds, counts: Any) -> dict[str, float | None]:
 
 
 def _listed(told: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{name} {'-' if value is None else format(value, '.2f')}" for name, value in told.items())
+    return ", ".join(f"{name} {_shown(value)}" for name, value in told.items())
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

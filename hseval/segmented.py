@@ -48,7 +48,8 @@ class SegmentedSet(CubeSet):
 
     Args:
         base: the set.
-        structures: the names that the segmenter found, sorted.
+        structures: the names that the segmenter looked for, sorted.
+        kept: those of them that the set shows.
         masks: place in ``base`` -> masks ``(structure, y, x)`` of the box around the cube's valid pixels, packed; a
             cube that is not there (it has no valid pixel) has empty masks.
         field: the field that stands in for the cubes' own (bool ``(y, x)``), or None.
@@ -59,12 +60,13 @@ class SegmentedSet(CubeSet):
         base: CubeSet,
         *,
         structures: Sequence[str],
+        kept: Sequence[str],
         masks: Mapping[int, NDArray[np.uint8]],
         field: Bools | None,
     ) -> None:
-        self.base, self.names, self.masks, self.field = base, tuple(structures), dict(masks), field
+        self.base, self.names, self.kept, self.masks, self.field = base, tuple(structures), kept, dict(masks), field
         own = {FIELD} & set(base.structures)
-        self.info = dataclasses.replace(base.info, structures=tuple(sorted({*self.names, *own})))
+        self.info = dataclasses.replace(base.info, structures=tuple(sorted({*kept, *own})))
 
     def read(self, index: int) -> Cube:
         """Read a cube of the base, with the masks that were found in it."""
@@ -79,7 +81,7 @@ class SegmentedSet(CubeSet):
             except ValueError as error:
                 name = f"{self.info.location}: cube {self.ids[index]}"
                 raise HsevalError(f"{name} has changed since it was segmented: {error}") from error
-        found.update(zip(self.names, frame, strict=True))
+        found.update((name, mask) for name, mask in zip(self.names, frame, strict=True) if name in self.kept)
         return dataclasses.replace(cube, masks=found)
 
     def shape(self, index: int) -> tuple[int, int, int]:
@@ -93,7 +95,7 @@ class SegmentedSet(CubeSet):
     def recipe(self, index: int) -> str:
         """Return the base's recipe and the masks' hash, so that to the cache another fit is another set."""
         kept = self.masks[index].tobytes() if index in self.masks else b""
-        return f"{self.base.recipe(index)} | masks {','.join(self.names)} {hashlib.sha256(kept).hexdigest()}"
+        return f"{self.base.recipe(index)} | masks {','.join(self.kept)} {hashlib.sha256(kept).hexdigest()}"
 
 
 class PreparedSet(CubeSet):

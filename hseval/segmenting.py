@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.compare import score_of
-from hseval.crossfit import Crossfit, fold
+from hseval.crossfit import Crossfit, Folds, NothingFoundError, fold
 from hseval.cubes import FIELD
 from hseval.describe import Description
 from hseval.describer import Chosen, Plan, reads_structures
 from hseval.errors import HsevalError
-from hseval.maskquality import Segmentation
+from hseval.maskquality import POOR, Segmentation
 from hseval.plugins import plugins
 from hseval.report import Score
 from hseval.run import Described, Run
 from hseval.segmented import SegmentedSet
-from hseval.segmentjobs import AGREEMENT, MASKS, Choice
+from hseval.segmentjobs import AGREEMENT, MASKS, Choice, Columns
 from hseval.sets import Sets
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from hseval.hookspecs import Metric
 
 DEFAULT = "pixels"
@@ -124,37 +126,69 @@ def masked_sets(choice: Choice, described: Described, found: Found, run: Run, de
         describe: describes a set by a plan.
 
     Returns:
-        a note instead where nobody asked for the segmenter and it can't be fitted.
+        a note instead where nobody asked for the segmenter, and it can't be fitted, finds nothing or nothing new.
 
     Raises:
-        HsevalError: it was asked for and can't be fitted, or it fails.
+        HsevalError: it was asked for and can't be fitted or finds nothing, or it fails.
     """
-    sets, plans = described.sets, described.plans
     try:
-        folds = fold(choice, sets.reference, found["reference"], plans["reference"])
-    except HsevalError as error:
+        reference, plan = described.sets.reference, described.plans["reference"]
+        folds = fold(choice, reference, found["reference"], plan)
+        if why := _not_worth_it(choice, folds, _brought(described.sets)):
+            return why
+        return _masked(Crossfit(choice, reference, folds, plan, run), described, found, describe)
+    except NothingFoundError as error:
         if choice.asked:
             raise
-        return f"no segmenter was fitted: {error}"
-    models = Crossfit(choice, sets.reference, folds, plans["reference"], run)
-    whole, counts = dict(found), {}
+        return f"masks as they come, and no segmenter: {error}"
+
+
+def _not_worth_it(choice: Choice, folds: Folds, brought: Sequence[str]) -> str:
+    """Return why no segmenter is used though nobody forbade it, or ``""``."""
+    if choice.asked or not brought or set(choice.lacking) & set(folds.structures):
+        return ""
+    few = "; ".join(f"{name}: {folds.left_out[name]}" for name in choice.lacking)
+    return f"masks as they come: what the samples lack masks of can't be segmented ({few})"
+
+
+def _masked(models: Crossfit, described: Described, found: Found, describe: Describe) -> Masked:
+    """Return the sets described by the masks of all structures that are found on held-out cubes.
+
+    Raises:
+        HsevalError: the segmenter fails, or finds none.
+    """
+    sets, plans, choice, folds = described.sets, described.plans, models.choice, models.folds
+    of_reference = models.masks_of(sets.reference, found["reference"], what="reference")
+    reading = tuple(each.name for each in plans["reference"].extractors if _reads(each))
+    brought = _brought(sets)
+    held_out = _agreement(of_reference)[folds.annotated]
+    about = Segmentation(choice, folds, reading, held_out, None, brought)
+    if not about.kept():
+        raise NothingFoundError(
+            f"{choice.name!r} finds none of the reference's structures on held-out cubes: Dice {about.listed()}, "
+            f"expected at least {POOR} (--segmenter none scores by the sets' own masks)"
+        )
+    whole = dict(found)
     for role, cubes in sets.named():
         looking = tuple(each for each in plans[role].extractors if _reads(each))
         if not looking:
             continue
-        columns = models.masks_of(cubes, found[role], what=role)
+        columns = of_reference if role == "reference" else models.masks_of(cubes, found[role], what=role)
+        if role == "samples" and brought:
+            about = dataclasses.replace(about, on_samples=_agreement(columns))
         masks = {int(place): each[MASKS] for place, each in zip(found[role].index, columns, strict=True)}
-        segmented = SegmentedSet(cubes, structures=folds.structures, masks=masks, field=plans[role].field)
-        counts[role] = np.stack([each[AGREEMENT] for each in columns])
+        segmented = SegmentedSet(
+            cubes, structures=folds.structures, kept=about.kept(), masks=masks, field=plans[role].field
+        )
         names = tuple(sorted({FIELD, *segmented.structures}))
         plan = dataclasses.replace(plans[role], extractors=looking, structures=names)
-        by_masks = describe(segmented, plan, run, what=f"structures of {role}")
+        by_masks = describe(segmented, plan, models.run, what=f"structures of {role}")
         whole[role] = merged(found[role], by_masks, [each.name for each in looking], choice.name)
-    brought = _brought(sets)
-    reading = tuple(each.name for each in plans["reference"].extractors if _reads(each))
-    held_out, on_samples = counts["reference"][folds.annotated], counts["samples"] if brought else None
-    about = Segmentation(choice, folds, reading, held_out, on_samples, brought)
     return Masked(about, whole, described if brought else None)
+
+
+def _agreement(columns: Sequence[Columns]) -> NDArray[Any]:
+    return np.stack([each[AGREEMENT] for each in columns])
 
 
 def merged(plain: Description, segmented: Description, names: Sequence[str], masks_from: str) -> Description:

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from conftest import Outcome
 from docblocks import RUN, Block, blocks
 from docrun import Reader, prepare
 
@@ -24,10 +25,13 @@ class Recorder(Reader):
     """A reader who writes down what is printed."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__(folder, lambda *_: None, monkeypatch)
+        super().__init__(folder, self._in_process, monkeypatch)
         self.exact = False
-        self.installed.mkdir()  # every command in a process of its own
         self.printed: list[str] = []
+
+    def _in_process(self, *typed: str) -> Outcome:
+        status, out, err = self._process([sys.executable, "-m", "hseval", *typed])
+        return Outcome(status, out, err)
 
     def _run(self, line: str) -> tuple[int, str, str]:
         print(f"$ {line}", file=sys.stderr)

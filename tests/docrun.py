@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import io
 import itertools
 import json
 import os
+import runpy
 import shlex
 import subprocess
 import sys
@@ -17,6 +20,8 @@ from typing import Any
 import numpy as np
 from conftest import saved, texture_set
 from docblocks import ROOT, Block, commands, prints
+
+from hseval.plugins import plugins
 
 SETS = {"samples": 1, "real": 2, "train": 3}
 SHELL = ("|", ">", ">>", "<", "&&", ";", "&")
@@ -52,7 +57,8 @@ class Reader:
         self.folder, self.hseval, self.monkeypatch = folder, hseval, monkeypatch
         self.slow = self.exact = True
         self.prepared = {path.name for path in folder.iterdir()}
-        self.installed = folder.parent / f"{folder.name}-installed"
+        self.root, self.installed = folder.parent, folder.parent / f"{folder.name}-installed"
+        self.sources: list[str] = []  # folders of what was installed
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.go(folder)
 
@@ -69,6 +75,7 @@ class Reader:
             target = self.folder / block.title
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(block.typed(slow=self.slow))
+            self._forget()
         if block.language == "python":
             code = compile(block.typed(slow=self.slow), str(block), "exec")
             if block.title is None:
@@ -99,14 +106,23 @@ class Reader:
         if words[0] == "make":  # what it would do; CI does it
             return self._process(["make", "-n", "-C", str(ROOT), *words[1:]])
         if words[:2] == ["pip", "install"]:
-            return self._install([word for word in words[2:] if not word.startswith("-")])
+            named = [word.partition("[")[0] for word in words[2:] if not word.startswith("-")]
+            return self._install(named, editable="-e" in words)
         if words[0] == "hseval" and not set(words) & set(SHELL):
             self._give_way(words)
-            if not self.installed.exists():
-                done = self.hseval(*words[1:])
-                return done.status, done.out, done.err
-            return self._process([sys.executable, "-m", *words])
+            done = self.hseval(*words[1:])
+            return done.status, done.out, done.err
+        if words[0] == "python" and words[1].endswith(".py") and not set(words) & set(SHELL):
+            return self._script(words[1:])
         return self._process(["bash", "-c", line])
+
+    def _script(self, words: list[str]) -> tuple[int, str, str]:
+        """Run a script in this process, which has the libraries loaded."""
+        printed = io.StringIO()
+        self.monkeypatch.setattr(sys, "argv", words)
+        with contextlib.redirect_stdout(printed):
+            runpy.run_path(str(self.folder / words[0]), run_name="__main__")
+        return 0, printed.getvalue(), ""
 
     def _give_way(self, words: list[str]) -> None:
         """Take a prepared set out of the way of one that the page makes."""
@@ -114,7 +130,7 @@ class Reader:
             if flag == "--out" and name in self.prepared and (self.folder / name).is_file():
                 (self.folder / name).unlink()
 
-    def _install(self, sources: list[str]) -> tuple[int, str, str]:
+    def _install(self, sources: list[str], *, editable: bool) -> tuple[int, str, str]:
         """Install a distribution that the page made; one of the project's has to be installed already."""
         for source in sources:
             if not (self.folder / source / "pyproject.toml").exists():
@@ -125,10 +141,28 @@ class Reader:
             done = self._process([*pip, "--target", str(self.installed), str(self.folder / source)])
             if done[0]:
                 return done
+            self.sources = [str(self.installed), *self.sources]
+            if editable:  # what is changed afterwards counts
+                self.sources = [str(self.folder / source), *self.sources]
+            for path in reversed(self.sources):
+                self.monkeypatch.syspath_prepend(path)
+            self._forget()
         return 0, "", ""
 
+    def leave(self) -> None:
+        """Forget what was installed."""
+        self.monkeypatch.undo()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Have plugins loaded anew: those that the page brought or changed."""
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(str(self.root)):
+                del sys.modules[name]
+        plugins.cache_clear()
+
     def _process(self, command: list[str]) -> tuple[int, str, str]:
-        here = f"{self.installed}{os.pathsep}{self.folder}"
+        here = os.pathsep.join([*self.sources, str(self.folder)])
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         given = {**os.environ, "PYTHONPATH": here, "PATH": path, "PIP_NO_INDEX": "1"}
         done = subprocess.run(

@@ -181,3 +181,11 @@ def test_scores_without_resamples_are_shown_and_not_compared() -> None:
     entries = [Entry(name, plain_report("good")) for name in "ab"]
     pair = all_pairs(entries, {"spectral-kl": {"a": bare, "b": bare}})[0]
     assert pair.p_adjusted is None and pair.why is not None and "too few groups" in pair.why
+
+
+def test_the_python_of_the_docs_runs(files: dict[str, Path]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "diff.md").read_text(encoding="utf-8")
+    space: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], space)
+    text = space["leaderboard"](str(files["good"].parent))
+    assert text.count("\n| ") == 6 and "floor (real against real)" in text

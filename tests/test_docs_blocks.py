@@ -25,11 +25,13 @@ def read(name: str, reader: Reader, *, slow: bool) -> None:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, hseval: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> Reader:
+def reader(tmp_path: Path, hseval: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     folder = tmp_path / "folder"
     folder.mkdir()
     prepare(folder)
-    return Reader(folder, hseval, monkeypatch)
+    found = Reader(folder, hseval, monkeypatch)
+    yield found
+    found.leave()
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from conftest import saved, texture_set
 from described import described
-from scipy.stats import binom
+from scipy.stats import binom, norm, t
 from simrows import Mean, MeansApart, Shift, normal, rows, scored
 
 import hseval
 from hseval.errors import NotComputable
 from hseval.folded import Side, expected_absolute, intervals
+from hseval.pairwise import paired
 from hseval.plugins import plugins
 from hseval.report import load_report
 from hseval.resample import Plan, surplus
-from hseval.variances import POWER
+from hseval.variances import smallest_difference
 
 REPEATS = 60
 FEWEST = int(binom.ppf(0.001, REPEATS, 0.95))  # a method that covers 95 % falls below this once in 1000
@@ -77,20 +78,40 @@ def test_of_a_mean_the_interval_is_student_s() -> None:
 
 
 def test_what_two_generators_must_differ_by_is_the_textbook_s() -> None:
-    """Two means of n: (1.96 + 0.84) deviations of their difference; half of it takes four times as many."""
+    """Two means of n: the reach of t and 0.84 deviations of their difference; half of it takes four times as many."""
     fake = normal(24, 3)
     details = scored(Mean(), normal(48, 1), fake).details
-    expected = POWER * np.sqrt(2 * fake["x"][:, 0].var(ddof=1) / 24)
+    expected = (t.ppf(0.975, 23) + norm.ppf(0.8)) * np.sqrt(2 * fake["x"][:, 0].var(ddof=1) / 24)
     assert details["smallest_difference"] == pytest.approx(expected)
-    assert (details["samples"], details["samples_for_half"]) == (24, 96)
+    assert details["smallest_difference_at_4n"] == pytest.approx(expected / 2)
+    assert details["samples"] == 24
 
 
-def test_of_second_order_fewer_more_samples_are_needed() -> None:
-    """Near the floor a squared distance varies with 1 / n, not with its root: twice the samples halve it."""
-    details = scored(MeansApart(), normal(400, 1), normal(40, 3)).details
-    assert 80 <= details["samples_for_half"] < 160
-    far = scored(MeansApart(), normal(400, 1), normal(40, 3, away=3.0)).details
-    assert far["samples_for_half"] == pytest.approx(160, abs=3)
+@pytest.mark.parametrize("away", [0.0, 1.0])
+def test_a_difference_of_that_size_is_told_about_as_often_as_it_says(away: float) -> None:
+    """A worse generator varies more than this one, and is told all the same."""
+    def pair(seed: int, b: float) -> tuple[Any, Any]:
+        real = normal(120, 3 * seed)
+        return tuple(
+            scored(MeansApart(), real, normal(60, 3 * seed + k, away=each), seed=seed, quick=True)
+            for k, each in ((1, b), (2, away))
+        )  # type: ignore[return-value]
+
+    least = np.mean([pair(seed, away)[1].details["smallest_difference"] for seed in range(5)])
+    worse = np.sqrt(away**2 + least / 3)
+    told = np.mean([paired(*pair(100 + seed, worse)).interval[0] > 0 for seed in range(20)])
+    assert 0.35 < told < 0.97
+
+
+def test_a_worse_generator_s_larger_variance_is_counted() -> None:
+    plain = smallest_difference(1.0, 1.0, 1.96, score=None)
+    assert plain == pytest.approx(2.8016 * np.sqrt(2), rel=1e-4)
+    for score in (0.1, 1.0, 10.0):
+        found = smallest_difference(1.0, 0.5, 1.96, score=score)
+        apart = 1.0 * (2 + found / score) + 0.5 * (np.sqrt(1 + found / score) - 1) ** 2
+        assert found == pytest.approx(2.8016 * np.sqrt(apart), rel=1e-4)
+        assert found > plain
+    assert smallest_difference(1.0, 1.0, 1.96, score=1e6) == pytest.approx(plain, rel=1e-4)
 
 
 def test_a_distance_s_interval_stays_above_zero_and_a_wide_one_leans_up() -> None:
@@ -253,5 +274,5 @@ def test_the_terminal_shows_interval_excess_and_what_is_told_apart(
     header, *_ = [line for line in found.out.splitlines() if line.startswith("score")]
     assert header.split() == ["score", "value", "95", "%", "interval", "floor", "excess", "verdict", "n", "better"]
     assert "excess over the floor: " in found.out
-    assert "two generators are told apart (4 times in 5) at 16 samples if they differ by " in found.out
+    assert "two generators are told apart at 16 samples if they differ by about " in found.out
     assert "2 scores at once: to be told from its floor, each needs p < 0.05 by Holm's rule" in found.out

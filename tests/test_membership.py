@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -178,10 +179,14 @@ def test_without_a_training_set_or_a_side_there_is_no_value() -> None:
 
 def test_feature_metrics_and_membership_as_typed(hseval: Callable[..., Outcome], tmp_path: Path) -> None:
     sets = [saved(tmp_path / f"{name}.h5", texture_set(16, size=24, seed=i)) for i, name in enumerate("srt")]
-    told = hseval("score", sets[0], "--ref", sets[1], "--train", sets[2], "--metrics", "kid,prdc,vendi,membership")
+    four = ("--metrics", "kid,prdc,vendi,membership", "--extractor", "statistics", "--json", tmp_path / "r.json")
+    told = hseval("score", sets[0], "--ref", sets[1], "--train", sets[2], *four)
     assert told.status == 0, told.err
     for word in ("kid", "prdc", "coverage", "vendi", "membership", "p of such an AUC by chance", "nearest: training"):
         assert word in told.out
+    scores = {each["name"]: each for each in json.loads((tmp_path / "r.json").read_text())["scores"]}
+    assert [scores[name]["details"]["extractor"] for name in ("kid", "prdc", "vendi")] == ["statistics"] * 3
+    assert len(scores["membership"]["details"]["nearest_pairs"]) == 10
     without = hseval("score", sets[0], "--ref", sets[1], "--metrics", "membership")
     assert without.status == 1
     assert "not computed: needs --train" in without.out

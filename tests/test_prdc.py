@@ -92,7 +92,7 @@ def test_radii_are_the_distances_to_the_kth_other_row() -> None:
         assert np.array_equal(radii(values, k), expected)
 
 
-@pytest.mark.parametrize("kind", ["features", "grid", "repeated", "same", "far"])
+@pytest.mark.parametrize("kind", ["features", "grid", "clusters", "repeated", "same", "far"])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_radii_by_products_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch, kind: str, k: int) -> None:
     monkeypatch.setattr(by_products, "FROM", 300)
@@ -101,6 +101,8 @@ def test_radii_by_products_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch
     values = {
         "features": features(600, 24),
         "grid": np.random.default_rng(0).integers(0, 4, (600, 3)).astype(np.float32),  # nearly all distances tie
+        # Within a cluster distances are a millionth of the rows' lengths: nothing to float32 products.
+        "clusters": np.repeat(features(75, 6, scale=1e3), 8, axis=0) + 1e-3 * features(600, 6).astype(np.float64),
         "repeated": np.repeat(features(100, 6), 6, axis=0),
         "same": np.zeros((600, 4), np.float32),
         "far": features(600, 24).astype(np.float64) + 1e7,

@@ -22,7 +22,7 @@ from hseval.testing import check_segmenter, example_set
 
 QUICK = {
     "pixels": Pixels(Pixels.Options(trees=5, pixels=2000)),
-    "unet": UNetSegmenter(UNetSegmenter.Options(steps=8)),
+    "unet": UNetSegmenter(UNetSegmenter.Options(steps=5)),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ def test_none_leaves_masks_as_they_come(samples: ArraySet, ref: ArraySet) -> Non
 
 def test_other_metrics_do_not_move_by_a_digit(samples: ArraySet, ref: ArraySet) -> None:
     asked = {"metrics": ["fid", KL, "ms-ssim", "authenticity"], "train": texture_set(24, seed=3)}
+    asked["options"] = {**FAST, "ms-ssim": {"pairs": 60}}
     with_it, without = (score(bare(samples), ref, segmenter=name, **asked) for name in (None, "none"))
     assert with_it[KL] != without[KL]
     for name in ("fid", "ms-ssim", "authenticity"):
@@ -156,11 +158,33 @@ def test_masks_beside_their_structures_are_not_held_against_good_cubes(samples: 
     assert found.verdict == "like real"
 
 
-def test_a_segmenter_that_finds_nothing_is_warned_of(samples: ArraySet, ref: ArraySet) -> None:
+def random_masks(ref: ArraySet, *names: str) -> ArraySet:
     rng = np.random.default_rng(0)
-    noise = {n: m if n == "fov" else (rng.random(m.shape) < 0.1) & ref.masks["fov"] for n, m in ref.masks.items()}
-    notes = score(bare(samples), changed(ref, masks=noise)).notes
-    assert any(note.startswith("bright: a held-out Dice of 0.") and note.endswith("says little") for note in notes)
+    noise = {name: (rng.random(ref.masks[name].shape) < 0.1) & ref.masks["fov"] for name in names}
+    return changed(ref, masks={**ref.masks, **noise})
+
+
+def test_what_a_segmenter_does_not_find_is_left_out(samples: ArraySet, ref: ArraySet) -> None:
+    report = score(bare(samples), random_masks(ref, "bright"))
+    assert set(report[KL].details["structures"]) == {"dark"}
+    assert any(re.search(r"left out: bright \(held-out Dice of 0\.\d\d", note) for note in report.notes)
+
+
+def test_a_segmenter_that_finds_nothing_is_not_used(samples: ArraySet, ref: ArraySet) -> None:
+    noise = random_masks(ref, "bright", "dark")
+    report = score(bare(samples), noise)
+    assert set(report[KL].details["structures"]) == {"fov"}
+    assert any("finds none of the reference's structures" in note for note in report.notes)
+    with pytest.raises(HsevalError, match="finds none of the reference's structures"):
+        score(bare(samples), noise, segmenter="pixels")
+
+
+def test_masks_that_nobody_can_find_start_no_segmenter(samples: ArraySet, ref: ArraySet) -> None:
+    once = np.zeros_like(ref.masks["dark"])
+    once[0] = ref.masks["dark"][0]
+    report = score(samples, changed(ref, masks={**ref.masks, "once": once}))
+    assert "segmenter" not in report[KL].details
+    assert any(note.startswith("masks as they come: what the samples lack") for note in report.notes)
 
 
 def plan_of(cubes: CubeSet) -> Plan:
@@ -273,7 +297,7 @@ def test_a_cube_without_a_valid_pixel_does_no_harm(samples: ArraySet, ref: Array
 def test_masks_that_no_two_groups_share_can_fit_nothing(samples: ArraySet, ref: ArraySet) -> None:
     one_patient = changed(ref, groups=["patient"] * 24)
     report = score(bare(samples), one_patient)
-    assert any(note.startswith("no segmenter was fitted: ") for note in report.notes)
+    assert any(note.startswith("masks as they come, and no segmenter: ") for note in report.notes)
     assert report[KL].details["masks_from"]["samples"] == "set"
     with pytest.raises(HsevalError, match="no structure is in two groups"):
         score(bare(samples), one_patient, segmenter="pixels")
@@ -283,7 +307,7 @@ def test_a_structure_of_one_group_is_left_out(samples: ArraySet, ref: ArraySet) 
     once = np.zeros_like(ref.masks["dark"])
     once[0] = ref.masks["dark"][0]
     report = score(bare(samples), changed(ref, masks={**ref.masks, "once": once}))
-    assert any(note.startswith("once: not segmented") for note in report.notes)
+    assert any(note.startswith("structures left out: once (in fewer than two groups") for note in report.notes)
     assert set(report[KL].details["structures"]) == {"bright", "dark"}
 
 
@@ -341,7 +365,8 @@ def test_a_segmented_set_keeps_the_field_and_is_another_set_to_the_cache(ref: Ar
     found = np.zeros((1, side, side), bool)
     found[0, 4, 5] = True
     one, other = (
-        SegmentedSet(ref, structures=["spot"], masks={0: packed(masks)}, field=None) for masks in (found, ~found)
+        SegmentedSet(ref, structures=["spot"], kept=["spot"], masks={0: packed(masks)}, field=None)
+        for masks in (found, ~found)
     )
     assert one.structures == ("fov", "spot")
     assert np.array_equal(one[0].masks["fov"], ref.masks["fov"][0])

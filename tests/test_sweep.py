@@ -114,6 +114,14 @@ def test_only_one_table_is_run_where_one_is_named(folder: Path, hseval: Command)
     assert refused.status == 2 and "did you mean 'mine'" in refused.err
 
 
+def test_another_timing_is_measured_without_another_fit_or_sample(folder: Path, hseval: Command) -> None:
+    hseval("sweep", plan(folder, grid(c=[0.1])))
+    Staged.calls.clear()
+    hseval("sweep", plan(folder, grid(c=[0.1]), score=CHEAP.replace("cubes = 2", "cubes = 5")))
+    assert set(Staged.calls) == {("sample", 1.0, 5)}
+    assert rows(folder)["staged c=0.1"]["timing"]["cubes"] == 5
+
+
 # What is shared, and not done again.
 
 
@@ -202,10 +210,10 @@ def test_a_sample_file_that_vanishes_before_its_scores_costs_its_run_alone(
 
     scored = steps.scored
 
-    def vanishing(samples: Path, plan: Any) -> Any:
+    def vanishing(samples: Path, plan: Any, **given: Any) -> Any:
         if open_set(samples).info.provenance["options"]["c"] == 0.1:
             samples.unlink()
-        return scored(samples, plan)
+        return scored(samples, plan, **given)
 
     monkeypatch.setattr(steps, "scored", vanishing)
     file = plan(folder, grid(c=[0.0, 0.1, 0.2]))
@@ -272,3 +280,11 @@ def test_a_missing_set_or_metric_is_refused(folder: Path, hseval: Command) -> No
     done = hseval("sweep", plan(folder, grid(c=[1]), score='[score]\nmetrics = ["spectral-kk"]'))
     assert done.status == 2 and "did you mean 'spectral-kl'" in done.err
     assert not (folder / "s.sweep").exists()
+
+
+def test_the_file_in_the_docs_is_one(folder: Path, hseval: Command) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "sweep.md").read_text(encoding="utf-8")
+    (folder / "s.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    done = hseval("sweep", folder / "s.toml", "--list")
+    assert done.status == 0 and "0 of 3 runs done" in done.out
+    assert [word in done.out for word in ("pca variance=0.9", "pca variance=0.99", "oracle")] == [True] * 3

@@ -20,7 +20,7 @@ def cell(curve: Curve) -> str:
     """Return one cell: ``"4 (0.98)"``, ``"blind (0.31)"`` or ``"-"``."""
     if curve.floor is None or all(point.value is None for point in curve.points):
         return MISSING
-    seen = BLIND if curve.told_from is None else f"{curve.told_from:g}"
+    seen = BLIND if curve.told_from is None else f"{curve.told_from:.3g}"
     return seen if curve.spearman is None else f"{seen} ({curve.spearman:.2f})"
 
 

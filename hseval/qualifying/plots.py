@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: told apart by readers of every kind of colour vision, and in grey by their markers.
 SEEN, UNSEEN, FLOOR = "#0072B2", "#D55E00", "#999999"
 ACROSS, PANEL = 4, (3.1, 2.35)  # panels side by side, and the size of one in inches
+CELL = (0.93, 0.34)  # of the map, inches
+LETTERS = 11  # of a label in one line of the map
 WIDE = 20.0  # a curve that spans more than this factor gets a logarithmic axis
 DPI = 110
 
@@ -74,7 +76,7 @@ def seen_map(report: QualifyReport) -> Any:
 
     shares = np.array([[_share(report.curve(c.label, row.name)) for c in report.columns] for row in report.rows])
     down, across = shares.shape
-    figure = Figure(figsize=(2.9 + 1.25 * max(across, 3), 1.6 + 0.36 * down), layout="constrained")
+    figure = Figure(figsize=(2.7 + CELL[0] * max(across, 4), 1.6 + CELL[1] * down), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", norm=Normalize(0, 1), aspect="auto")
     axes.set_facecolor("#dddddd")
@@ -91,8 +93,8 @@ def seen_map(report: QualifyReport) -> Any:
     for place in range(1, down):
         if kinds[place] != kinds[place - 1]:
             axes.axhline(place - 0.5, color="black", linewidth=1)
-    bar = figure.colorbar(image, ax=axes, shrink=0.6)
-    bar.set_label("share of the doses that are told from the floor", fontsize=9)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.01, aspect=30)
+    bar.set_label("share of doses told", fontsize=9)
     axes.set_title("Smallest dose that is told from the floor", fontsize=12, weight="bold", loc="left")
     return figure
 
@@ -103,7 +105,7 @@ def _panel(axes: Any, row: Row, curve: Curve) -> None:
     seen = curve.told_from is not None
     points = [point for point in curve.points if point.value is not None]
     none = curve.floor is None or not points
-    said = "not computed" if none else f"told from {curve.told_from:g}" if seen else BLIND
+    said = "not computed" if none else f"told from {curve.told_from:.3g}" if seen else BLIND
     rank = "" if curve.spearman is None else f", Spearman {curve.spearman:.2f}"
     axes.text(0, 1.16, row.name, transform=axes.transAxes, fontsize=9, weight="bold", va="bottom")
     colour = SEEN if seen else UNSEEN
@@ -146,7 +148,7 @@ def _share(curve: Curve) -> float:
 def _in_map(curve: Curve, row: Row) -> str:
     if np.isnan(_share(curve)):
         return "not computed"
-    return BLIND if curve.told_from is None else f"{curve.told_from:g} {_symbol(row.unit)}"
+    return BLIND if curve.told_from is None else f"{curve.told_from:.3g} {_symbol(row.unit)}"
 
 
 def _symbol(unit: str) -> str:
@@ -156,7 +158,11 @@ def _symbol(unit: str) -> str:
 
 
 def _folded(label: str) -> str:
-    return label.replace(" (", "\n(")
+    """Return a label in lines that are no wider than a column of the map."""
+    head, bracket, rest = label.partition(" (")
+    if len(head) > LETTERS:
+        head = head.replace("-", "-\n", 1)
+    return f"{head}\n({rest}" if bracket else head
 
 
 def _or_nan(found: tuple[float, float] | None, end: int) -> float:

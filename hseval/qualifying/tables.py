@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Rows = Sequence[tuple[str, str, list[str]]]
 
-GAP = 2  # characters between two columns
+GAP = 3  # characters between two columns
 ABREAST = 6  # columns of a table on a page
 PIPED_WIDTH = 10_000  # so that no line is wrapped or cut when it is piped
 

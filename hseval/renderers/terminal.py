@@ -118,10 +118,10 @@ def _certainty(score: Score) -> Iterator[str]:
     elif score.value is not None and found.get("no_interval"):
         yield f"no interval: {_escaped(found['no_interval'])}"
     if found.get("smallest_difference"):
-        least, more = found["smallest_difference"], found["samples_for_half"]
+        least, less = found["smallest_difference"], found["smallest_difference_at_4n"]
         yield (
-            f"two generators are told apart (4 times in 5) at {found['samples']} samples if they differ by "
-            f"{_rough(least)}, at {more} samples by {_rough(least / 2)}"
+            f"two generators are told apart at {found['samples']} samples if they differ by about {_rough(least)}, "
+            f"at {4 * found['samples']} by {_rough(less)}"
         )
 
 

@@ -38,8 +38,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def waited(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, once whoever holds it has ended; the folder is made."""
+def waited(folder: Path, *, every: float = POLL_SECONDS) -> Iterator[None]:
+    """Hold a folder's lock, once whoever holds it has ended (asked ``every`` so many seconds); the folder is made."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         while True:
@@ -47,7 +47,7 @@ def waited(folder: Path) -> Iterator[None]:
                 stack.enter_context(held(folder / LOCK, told="busy"))
                 break
             except HsevalError:
-                time.sleep(POLL_SECONDS)
+                time.sleep(every)
         yield
 
 

@@ -45,8 +45,9 @@ class Queue:
         """Add the runs that do not wait already and that no living worker is at; give up what dead ones had taken."""
         busy = set()
         for trial in self._study.get_trials(deepcopy=False, states=(self._states.RUNNING,)):
-            if in_use(trial.user_attrs[RUN]):
-                busy.add(trial.user_attrs[RUN])
+            run = trial.user_attrs.get(RUN)  # none: of a worker that was killed as it found that others were faster
+            if run is not None and in_use(run):
+                busy.add(run)
             else:
                 self._study.tell(trial.number, state=self._states.FAIL)
         waiting = self._study.get_trials(deepcopy=False, states=(self._states.WAITING,))
@@ -103,7 +104,7 @@ class _Lock:
         self._folder, self._stack = folder, contextlib.ExitStack()
 
     def acquire(self) -> bool:
-        self._stack.enter_context(waited(self._folder))
+        self._stack.enter_context(waited(self._folder, every=0.01))
         return True
 
     def release(self) -> None:

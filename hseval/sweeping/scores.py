@@ -14,7 +14,7 @@ from hseval.sweeping.only import OnlyStructure
 from hseval.sweeping.plan import Plan
 
 
-def scored(samples: Path, plan: Plan) -> tuple[Report, dict[str, Score]]:
+def scored(samples: Path, plan: Plan, *, workers: int | None = 0) -> tuple[Report, dict[str, Score]]:
     """Return the report, and every score by its name in the sweep: ``fid``, ``spectral-kl:vein``.
 
     Raises:
@@ -32,6 +32,7 @@ def scored(samples: Path, plan: Plan) -> tuple[Report, dict[str, Score]]:
         "seed": scoring.seed,
         "options": scoring.options,
         "device": plan.device,
+        "workers": workers,
     }
     report = score(sets["samples"], ref=sets["ref"], train=sets["train"], metrics=scoring.metrics, **given)
     found = {each.name: each for each in report.scores}

@@ -28,7 +28,17 @@ def is_done(plan: Plan, keys: Keys, *, timed: bool = True) -> bool:
     folder = folder_of(plan, keys)
     record = read_record(folder / DONE)
     is_scored = record is not None and record.get("scores_key") == keys.scores.key
-    return is_scored and (not timed or (folder / TIMING).exists())
+    return is_scored and (not timed or is_timed(plan, keys))
+
+
+def is_timed(plan: Plan, keys: Keys) -> bool:
+    """Say whether a run was timed, as the plan asks for and on the device that it asks for."""
+    record = read_record(folder_of(plan, keys) / TIMING)
+    return record is not None and record.get("of") == _asked(plan)
+
+
+def _asked(plan: Plan) -> dict[str, Any]:
+    return {"device": plan.device, **dataclasses.asdict(plan.timing)}
 
 
 def do(run: Configuration, plan: Plan, keys: Keys, told: Told, *, timed: bool = True) -> None:
@@ -39,7 +49,8 @@ def do(run: Configuration, plan: Plan, keys: Keys, told: Told, *, timed: bool = 
         plan: the sweep.
         keys: the run's.
         told: gets a line about each thing that is begun.
-        timed: measure seconds a sample, too; where several runs share a machine, that waits until they are done.
+        timed: the machine is this run's alone: measure seconds a sample, too, and score with all cores. Where several
+            runs share one, timing waits until they are done.
 
     Raises:
         StepFailed: a step failed; it is on record, and what was done before it is kept.
@@ -59,9 +70,9 @@ def do(run: Configuration, plan: Plan, keys: Keys, told: Told, *, timed: bool = 
 
 def _do(run: Configuration, plan: Plan, keys: Keys, told: Told, *, timed: bool) -> None:
     folder = folder_of(plan, keys)
-    samples, timing = folder / SAMPLES, folder / TIMING
+    samples = folder / SAMPLES
     needs_samples = not is_done(plan, keys, timed=False)
-    to_time = timed and not timing.exists()
+    to_time = timed and not is_timed(plan, keys)
     if to_time or (needs_samples and not samples.exists()):
         drawer = Drawer(run, plan, fitted(run, plan, keys, told))
         if needs_samples and not samples.exists():
@@ -70,11 +81,11 @@ def _do(run: Configuration, plan: Plan, keys: Keys, told: Told, *, timed: bool) 
                 drawer.draw(samples)
         if to_time:
             with step("timing", folder):
-                write_record(timing, drawer.time())
+                write_record(folder / TIMING, {**drawer.time(), "of": _asked(plan)})
     if needs_samples:
         told(f"{run.label}: scoring")
         with step("scoring", folder):
-            report, scores = scored(samples, plan)
+            report, scores = scored(samples, plan, workers=None if timed else 0)  # a machine of its own, or a share
             report.save(folder / REPORT)
             write_record(folder / DONE, _record(run, keys, scores))
 

@@ -14,7 +14,7 @@ from hseval.sweeping.folders import FAILED
 from hseval.sweeping.plan import Plan
 from hseval.sweeping.queue import Queue
 from hseval.sweeping.results import Results, gathered
-from hseval.sweeping.steps import TIMING, do, folder_of
+from hseval.sweeping.steps import do, folder_of, is_timed
 from hseval.sweeping.workers import Runs, fill, keyed, launch, work
 
 
@@ -91,8 +91,7 @@ def only_parts(plan: Plan, parts: tuple[str, ...]) -> Plan:
 def _time(plan: Plan, runs: Runs, told: Told) -> None:
     """Time what several workers drew, now that they have ended and nothing else runs here."""
     for run, keys in runs.values():
-        folder = folder_of(plan, keys)
-        if not (folder / TIMING).exists() and not (folder / FAILED).exists():
+        if not is_timed(plan, keys) and not (folder_of(plan, keys) / FAILED).exists():
             told(f"{run.label}: timing")
             try:
                 do(run, plan, keys, told)

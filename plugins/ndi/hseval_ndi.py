@@ -74,7 +74,8 @@ def difference_index(cube: NDArray[Any], wavelengths: NDArray[Any], *, high: flo
         return np.full(cube.shape[1:], np.nan)
     a, b = (_at(cube, wavelengths, nm) for nm in (high, low))
     total = a + b
-    return np.divide(a - b, total, out=np.full(total.shape, np.nan), where=total > 0)
+    index: NDArray[np.float64] = np.divide(a - b, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return index
 
 
 def _at(cube: NDArray[Any], wavelengths: NDArray[Any], nm: float) -> NDArray[np.float64]:
@@ -115,7 +116,7 @@ class Ndi:
             reach = f"{real.wavelengths[0]:g} to {real.wavelengths[-1]:g} nm"
             told = f"no pixel has an index; its two wavelengths have to lie within the bands, {reach}"
             raise NotComputable(f"{told}: --set {COLUMN}.high=... --set {COLUMN}.low=...")
-        return ScoreParts(distances[FIELD], {"structures": distances})
+        return ScoreParts(distances[FIELD], {"structures": {name: {"value": each} for name, each in distances.items()}})
 
 
 def _values(rows: Rows, name: str) -> NDArray[np.float32]:

@@ -83,10 +83,11 @@ def remarks(score: Score) -> Iterator[str]:
         yield f"Excess over the floor: {number(found.get('excess'))} ({span(found['excess_interval'])}){chance}."
     elif score.value is not None and found.get("no_interval"):
         yield f"No interval: {found['no_interval']}."
-    if found.get("smallest_difference") and found.get("samples_for_half"):
+    if found.get("smallest_difference") and found.get("smallest_difference_at_4n"):
+        least, less = found["smallest_difference"], found["smallest_difference_at_4n"]
         yield (
-            f"Two generators are told apart at {found.get('samples')} samples if they differ by "
-            f"{found['smallest_difference']:.2g} or more; by half of that at {found['samples_for_half']} samples."
+            f"Two generators are told apart at {found['samples']} samples if they differ by about {least:.2g}, "
+            f"at {4 * found['samples']} by {less:.2g}."
         )
     sizes = found.get("full_size")
     if found.get("full_value") is not None and isinstance(sizes, Mapping):

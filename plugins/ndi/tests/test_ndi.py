@@ -1,5 +1,7 @@
 """Closed forms, what the metric sees and does not see, and the contracts."""
 
+import io
+
 import numpy as np
 import pytest
 from hseval_ndi import Ndi, NdiLevels, difference_index
@@ -20,7 +22,7 @@ def flat(indices: np.ndarray, gain: float = 1.0, nm: np.ndarray = NM) -> ArraySe
 
 
 def value(samples: ArraySet, ref: ArraySet) -> float:
-    found = hseval.score(samples, ref=ref, metrics=["ndi"], device="cpu").scores[0]
+    found = hseval.score(samples, ref=ref, metrics=["ndi"], device="cpu", cache=False).scores[0]
     return float(found.details["full_value"])
 
 
@@ -50,6 +52,14 @@ def test_a_shift_of_the_index_is_the_score_and_gain_is_none() -> None:
     assert value(flat(indices, gain=3), real) == pytest.approx(0, abs=1e-5)
 
 
+def test_each_structure_has_its_own_and_is_shown() -> None:
+    sets = [example_set(12, seed=seed) for seed in (1, 2)]
+    report, shown = hseval.score(sets[0], ref=sets[1], metrics=["ndi"], cache=False), io.StringIO()
+    assert set(report.scores[0].details["structures"]) == {"disc", "fov"}
+    plugins().build("renderer", "terminal").render(report, shown)
+    assert "ndi by structure" in shown.getvalue()
+
+
 def test_swapped_partners_are_seen_though_every_band_keeps_its_histogram() -> None:
     real = flat(np.linspace(-0.4, 0.4, 12))
     swapped = real.cubes.copy()
@@ -59,6 +69,7 @@ def test_swapped_partners_are_seen_though_every_band_keeps_its_histogram() -> No
 
 def test_bands_that_do_not_reach_say_what_to_do() -> None:
     sets = [example_set(8, seed=seed) for seed in (1, 2)]
-    score = hseval.score(sets[0], ref=sets[1], metrics=["ndi"], options={"ndi-levels": {"high": 1200}}).scores[0]
+    far = {"ndi-levels": {"high": 1200}}
+    score = hseval.score(sets[0], ref=sets[1], metrics=["ndi"], cache=False, options=far).scores[0]
     assert score.value is None
-    assert "within the bands, 450 to 905 nm: --set ndi-levels.high=" in str(score.details)
+    assert "within the bands, 450 to 905 nm: --set ndi-levels.high=" in score.verdict

@@ -1,0 +1,24 @@
+"""``hseval new-plugin KIND NAME [--out FOLDER]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("new-plugin")
+@click.argument("kind", metavar="metric|extractor|generator|reader")
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: hseval-NAME, in this folder.")
+def new_plugin(kind: str, name: str, out: Path | None) -> None:
+    """Begin a plugin: a small distribution that works, with a test that passes, to be changed into yours."""
+    from hseval.newplugin.naming import checked_names
+    from hseval.newplugin.writing import written
+    from hseval.plugins import plugins
+
+    names = checked_names(kind, name, plugins())
+    folder = out or Path(names.distribution)
+    for path in written(names, folder):
+        click.echo(path)
+    click.echo(f"next: cd {folder}; pip install -e '.[test]'; pytest; then change {names.module}.py into yours")

@@ -1,0 +1,39 @@
+"""A sweep over U-Nets and steps on one autoencoder, by the commands that a user types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import Outcome, saved, texture_set
+
+from hseval_ldm import checkpoint
+from hseval_ldm.journal import read_journal
+
+Command = Callable[..., Outcome]
+
+
+def test_one_autoencoder_serves_two_widths_and_one_unet_two_step_counts(
+    data: Path, tiny: Path, tmp_path: Path, hseval: Command
+) -> None:
+    ref = saved(tmp_path / "ref.h5", texture_set(16, size=16, bands=3, seed=3), units="reflectance")
+    file = tmp_path / "s.toml"
+    file.write_text(
+        f'samples = 8\ndevice = "cpu"\n[data]\ntrain = "{data}"\nref = "{ref}"\n'
+        '[score]\nmetrics = ["spectral-kl"]\n[timing]\ncubes = 2\nrepeats = 1\n[plot]\ny = []\n'
+        f'[[generator]]\nname = "ldm"\n[generator.set]\npreset = "{tiny}"\n'
+        "[generator.grid]\nbase = [8, 16]\nsteps = [1, 2]\n"
+    )
+    done = hseval("sweep", file)
+    assert done.status == 0, done.err
+    out = tmp_path / "s.sweep"
+    stages = [[line["stage"] for line in read_journal(path / "files" / "metrics.jsonl")]
+              for path in [*out.glob("stages/*"), *out.glob("fits/*")]]  # fmt: skip
+    trained = sorted(tuple(sorted(set(each))) for each in stages)
+    assert trained == [("autoencoder",), ("diffusion",), ("diffusion",), ("features",)]
+    weights = {checkpoint.file_of(path / "files" / "autoencoder").stat().st_ino for path in out.glob("fits/*")}
+    assert len(weights) == 1  # on disk once
+    found = json.loads((out / "results.json").read_text())["rows"]
+    values = {(row["varied"]["base"], row["varied"]["steps"]): row["scores"]["spectral-kl"]["value"] for row in found}
+    assert len(values) == len(set(values.values())) == 4

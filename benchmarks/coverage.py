@@ -9,7 +9,7 @@ Situations already in ``results/coverage.json`` at the same settings are not run
 goes on (``--fresh`` starts over). With 200 repeats and a true coverage of 95 %, 92 % to 98 % is what chance allows in
 19 of 20 cases.
 
-    python benchmarks/coverage.py                                   # about 12 minutes on one core
+    python benchmarks/coverage.py                                   # about 15 minutes on one core
     python benchmarks/coverage.py --repeats 50 --truths 400 --only fid --no-record
 """
 
@@ -194,7 +194,8 @@ def table(situations: Mapping[str, Any]) -> list[str]:
         "| situation | repeats | value | excess | difference | told from the floor |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, found in situations.items():
+    for name in filter(situations.__contains__, map(str, SITUATIONS)):
+        found = situations[name]
         figures = {what: f"{100 * each['coverage']:.1f}" for what, each in found["figures"].items()}
         pairs = (" / ".join(figures.get(f"{what} {side}", "-") for side in "ab") for what in ("value", "excess"))
         told = " / ".join(f"{100 * share:.1f}" for share in found["told"].values())

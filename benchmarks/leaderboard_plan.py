@@ -13,37 +13,41 @@ from ldm_runs import spent
 
 from hseval.files import write_text
 
+METRICS = "fid,spectral-kl,ms-ssim,authenticity,ndi"
 GENERATORS = ("oracle", "pca", "ldm", "diffusers", "monai")
 
 Settings = Mapping[str, Any]
 
 
 class Data(NamedTuple):
-    """A data set: how many samples are scored, and what each trained generator is trained with."""
+    """A data set: how many samples are scored, which scores are shown, and what each generator is trained with."""
 
     samples: int
+    shown: str
     settings: Mapping[str, Settings]
 
 
 BOARDS = {
     "phantom": Data(
         samples=128,
+        shown=METRICS,
         settings={
             "oracle": {},
             "pca": {},
             "ldm": {"preset": "demo"},
             "diffusers": {
-                "channels": "32,64,96", "blocks": 1, "batch": 8, "steps": 700, "rate": 1e-3, "average": 0.99,
+                "channels": "32,64,96", "blocks": 1, "batch": 8, "steps": 400, "rate": 1e-3, "average": 0.99,
                 "checkpoint_every": 100,
             },
             "monai": {
-                "ae_channels": "32,64,64", "ae_steps": 800, "ae_rate": 2e-3, "channels": "64,128", "blocks": 1,
-                "steps": 900, "rate": 1e-3, "batch": 8, "average": 0.99, "checkpoint_every": 100,
+                "ae_channels": "32,64,64", "ae_steps": 450, "ae_rate": 2e-3, "channels": "64,128", "blocks": 1,
+                "steps": 600, "rate": 1e-3, "batch": 8, "average": 0.99, "checkpoint_every": 100,
             },
         },
     ),
     "indian-pines": Data(
         samples=24,
+        shown=METRICS.replace("ms-ssim,", ""),
         settings={
             "oracle": {},
             "pca": {},
@@ -52,12 +56,12 @@ BOARDS = {
                 "ae_steps": 250, "ldm_steps": 800, "codes": 64, "score_cubes": 4, "score_every": 400, "held_out": 0.2,
             },
             "diffusers": {
-                "channels": "32,64", "blocks": 1, "batch": 8, "steps": 1200, "rate": 1e-3, "average": 0.99,
+                "channels": "32,64", "blocks": 1, "batch": 8, "steps": 700, "rate": 1e-3, "average": 0.99,
                 "checkpoint_every": 200,
             },
             "monai": {
-                "ae_channels": "32,64", "ae_steps": 800, "ae_rate": 2e-3, "channels": "64,64", "blocks": 1,
-                "steps": 1000, "rate": 1e-3, "batch": 8, "average": 0.99, "checkpoint_every": 200,
+                "ae_channels": "32,64", "ae_steps": 600, "ae_rate": 2e-3, "channels": "64,64", "blocks": 1,
+                "steps": 700, "rate": 1e-3, "batch": 8, "average": 0.99, "checkpoint_every": 200,
             },
         },
     ),
@@ -84,6 +88,10 @@ class Place:
     def report(self, generator: str) -> Path:
         """Return the report on them."""
         return self.folder / f"{generator}.json"
+
+    def finished(self) -> list[str]:
+        """Return the generators that have a report."""
+        return [each for each in GENERATORS if self.report(each).exists()]
 
     @contextmanager
     def counted(self, what: str) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Precision, recall, density, coverage of 8000 against 8000 rows x 512: ours against the ``prdc`` package.
 
-Run: ``python benchmarks/precision_recall.py``. Results are checked equal before anything is timed. Both run in one
+Run: ``python benchmarks/precision_recall.py [--repeats 7]``. A first turn, whose arrays are counted, warms both up and
+their results are checked equal before anything is timed. Both run in one
 process, taking turns, with the threads that they choose by themselves: ours as many as there are cores, the package
 eight. The least of several runs counts on both sides: what else the machine does can only add to it; medians stand
 beside. The package holds matrices of all distances; ours holds blocks of 32 MiB.
@@ -8,6 +9,7 @@ beside. The package holds matrices of all distances; ours holds blocks of 32 MiB
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import statistics
@@ -22,13 +24,16 @@ from numpy.typing import NDArray
 from hseval.metrics.balls import prdc
 from hseval.metrics.radii import radii
 
-ROWS, WIDTH, K, REPEATS, BAR = 8000, 512, 5, 7, 5.0
+ROWS, WIDTH, K, BAR = 8000, 512, 5, 5.0
 
 
 def main() -> None:
     """Measure, print and record."""
     from prdc import compute_prdc
 
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7)
+    repeats = parser.parse_args().repeats
     real, fake = rows(0.0, 0), rows(0.05, 1)
 
     def ours() -> Mapping[str, float]:
@@ -38,16 +43,18 @@ def main() -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints
             return dict(compute_prdc(real, fake, K))
 
-    found = compared(ours(), package())
-    taken = timed({"hseval": ours, "prdc package": package, "of hseval, one side's radii": lambda: radii(real, K)})
+    (own, own_peak), (peers, peers_peak) = peak(ours), peak(package)
+    found, memory = compared(own, peers), {"hseval": own_peak, "prdc package": peers_peak}
+    parts = {"hseval": ours, "prdc package": package, "of hseval, one side's radii": lambda: radii(real, K)}
+    taken = timed(parts, repeats)
     least = {name: min(each) for name, each in taken.items()}
     ratio = least["prdc package"] / least["hseval"]
-    memory = {"hseval": peak(ours), "prdc package": peak(package)}
     record(
         "precision_recall",
         {
             "problem": f"{ROWS} against {ROWS} rows x {WIDTH}, float32, k = {K}, threads as each chooses",
             "result": found,
+            "repeats": repeats,
             "seconds": least,
             "median_seconds": {name: statistics.median(each) for name, each in taken.items()},
             "times_prdc_package": ratio,
@@ -62,10 +69,10 @@ def main() -> None:
     print(f"against the prdc package: {verdict(ratio, BAR)}")
 
 
-def timed(contestants: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+def timed(contestants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Return the wall-clock seconds of each contestant's runs, which take turns."""
     taken: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name, run in contestants.items():
             start = time.perf_counter()
             run()
@@ -92,13 +99,13 @@ def compared(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Mapping[
     return ours
 
 
-def peak(run: Callable[[], object]) -> float:
-    """Return how much the call's numpy arrays take at their peak, in MiB."""
+def peak(run: Callable[[], Mapping[str, float]]) -> tuple[Mapping[str, float], float]:
+    """Return the call's result, and how much its numpy arrays take at their peak, in MiB."""
     tracemalloc.start()
-    run()
+    result = run()
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return most / 2**20
+    return result, most / 2**20
 
 
 if __name__ == "__main__":

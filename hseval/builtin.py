@@ -83,11 +83,12 @@ def hseval_generators() -> Sequence[type[Any]]:
 
 @hookimpl
 def hseval_renderers() -> Sequence[type[Any]]:
-    """Terminal and JSON."""
+    """Terminal, JSON and a page."""
+    from hseval.renderers.html import Html
     from hseval.renderers.json import Json
     from hseval.renderers.terminal import Terminal
 
-    return [Terminal, Json]
+    return [Terminal, Json, Html]
 
 
 @hookimpl
@@ -104,10 +105,11 @@ def hseval_commands(cli: click.Group) -> None:
     from hseval.cli.qualify import qualify
     from hseval.cli.sample import sample
     from hseval.cli.score import score
+    from hseval.cli.show import show
     from hseval.cli.sweep import sweep
     from hseval.cli.train import train
 
-    for command in (score, qualify, info, preview, train, fit_extractor, sample, plugins_command, cache):
+    for command in (score, show, qualify, info, preview, train, fit_extractor, sample, plugins_command, cache):
         cli.add_command(command)
     for command in (diff, sweep, pareto, new_plugin):
         cli.add_command(command)

@@ -106,7 +106,7 @@ class Embedding:
     Attributes:
         extractor: whose rows.
         dimension: of a row.
-        explained: share of the variance along the two axes.
+        explained: share of the directions' spread along the two axes.
         points: one entry a set.
     """
 

@@ -48,8 +48,10 @@ def _spread(rows: Rows, structure: str) -> Spread | None:
 def embedding(extractor: str | None, sets: Mapping[str, Description], *, seed: int) -> Embedding | None:
     """Return features in the plane of the two directions in which real cubes and samples together spread most.
 
-    Features are standardised by the reference, never by all cubes; both sides weigh the same in the principal
-    components, and the training set is laid on afterwards. Up to :data:`POINTS` cubes of a set are drawn by content.
+    Features are standardised by the reference, never by all cubes. The directions are spherical principal components
+    (Locantore et al. 1999): every cube counts by its direction from the centre alone, so that a few wild samples do
+    not decide. Both sides weigh the same in them, and the training set is laid on afterwards. Up to :data:`POINTS`
+    cubes of a set are drawn by content.
 
     Args:
         extractor: whose rows; None: there is none.
@@ -88,17 +90,22 @@ def embedding(extractor: str | None, sets: Mapping[str, Description], *, seed: i
 def _plane(
     real: NDArray[Any], fake: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], tuple[float, float]]:
-    """Return the centre, the first two principal axes ``(2, d)`` of both sides at equal weight, and their shares."""
+    """Return the centre, two spherical principal axes ``(2, d)`` of both sides at equal weight, and their shares."""
     from scipy.linalg import svd
 
-    centre = (real.mean(axis=0) + fake.mean(axis=0)) / 2
-    both = np.concatenate([(side - centre) / np.sqrt(len(side)) for side in (real, fake)])
+    centre = (np.median(real, axis=0) + np.median(fake, axis=0)) / 2
+    both = np.concatenate([_directions(side - centre) / np.sqrt(len(side)) for side in (real, fake)])
     _, lengths, axes = svd(both, full_matrices=False)
     axes = axes[:2] * np.where(axes[:2].sum(axis=1, keepdims=True) < 0, -1.0, 1.0)  # signs are a matter of convention
     shares = lengths**2 / max(float((lengths**2).sum()), 1e-300)
     if len(axes) < 2:  # one feature alone
         axes, shares = np.concatenate([axes, np.zeros_like(axes)]), np.array([*shares, 0.0])
     return centre, axes, (float(shares[0]), float(shares[1]))
+
+
+def _directions(rows: NDArray[Any]) -> NDArray[Any]:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))
 
 
 def values(shown: Mapping[str, Mapping[str, Any]], *, seed: int) -> Iterator[Values]:

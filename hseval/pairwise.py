@@ -145,6 +145,9 @@ def _of_distances(a: Score, b: Score, one: Mapping[str, Any], two: Mapping[str, 
 
 
 def _of_draws(a: Score, draws: Floats, difference: float) -> Paired:
-    low, high = np.quantile(draws, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
-    below = float(np.mean(draws < 0) + np.mean(draws == 0) / 2)
-    return Paired(difference, (float(low), float(high)), below if a.better == "lower" else 1 - below)
+    # Half a group beyond all others pulls draws of few cubes to the middle: the interval is that of the draws, and of
+    # the draws moved half way to the estimate.
+    moved = draws + (difference - draws.mean()) / 2
+    low, high = np.quantile(np.stack([draws, moved]), (0.5 - LEVEL / 2, 0.5 + LEVEL / 2), axis=1)
+    below = float(np.mean(moved < 0) + np.mean(moved == 0) / 2)
+    return Paired(difference, (float(low.min()), float(high.max())), below if a.better == "lower" else 1 - below)

@@ -15,6 +15,8 @@ from hseval_ldm import checkpoint
 from hseval_ldm.config import FILE, Config, hash_of_ids, read_config
 from hseval_ldm.options import STAGES, LdmOptions
 
+FIRST = next(iter(STAGES))  # its options decide, trained or not, which cubes are held out of all stages
+
 
 def adopt(start: Path, options: LdmOptions, data: CubeSet, out: Path, *, seed: int) -> None:
     """Give the folder ``out``, unless it holds a run, the finished stages of the run ``start``.
@@ -28,8 +30,10 @@ def adopt(start: Path, options: LdmOptions, data: CubeSet, out: Path, *, seed: i
     if (out / FILE).exists() or not chief:
         return
     found = read_config(start)
-    _check(found, options, hash_of_ids(data), seed, start)
     finished = [stage for stage in STAGES if _is_finished(start, stage)]
+    _check(found, options, hash_of_ids(data), seed, start)
+    for stage in dict.fromkeys((FIRST, *finished)):  # what decides a stage that was not trained is free
+        _check_options(found, options, STAGES[stage], start)
     out.mkdir(exist_ok=True)
     for stage in finished:
         (out / stage).mkdir(exist_ok=True)
@@ -44,7 +48,10 @@ def _check(found: Config, options: LdmOptions, data: str, seed: int, start: Path
         raise HsevalError(f"{start}: was trained on another set ({found.location}: its ids or groups differ)")
     if found.seed != seed:
         raise HsevalError(f"{start}: was trained with seed {found.seed}, not {seed}")
-    for name in (name for names in STAGES.values() for name in names):
+
+
+def _check_options(found: Config, options: LdmOptions, names: tuple[str, ...], start: Path) -> None:
+    for name in names:
         was, now = getattr(found.options, name), getattr(options, name)
         if was != now:
             raise HsevalError(f"{start}: was trained with {name}={was}, not {now}; its stages can't be taken over")

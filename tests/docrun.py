@@ -110,6 +110,7 @@ class Reader:
             return self._install(named, editable="-e" in words)
         if words[0] == "hseval" and not set(words) & set(SHELL):
             self._give_way(words)
+            words = [each for word in words for each in self._matching(word)]
             done = self.hseval(*words[1:])
             return done.status, done.out, done.err
         if words[0] == "python" and words[1].endswith(".py") and not set(words) & set(SHELL):
@@ -129,6 +130,11 @@ class Reader:
         for flag, name in itertools.pairwise(words):
             if flag == "--out" and name in self.prepared and (self.folder / name).is_file():
                 (self.folder / name).unlink()
+
+    def _matching(self, word: str) -> list[str]:
+        """Return the files that a pattern stands for, as a shell would; or the word."""
+        found = sorted(str(path.relative_to(self.folder)) for path in self.folder.glob(word)) if set("*[") & set(word) else []
+        return found or [word]
 
     def _install(self, sources: list[str], *, editable: bool) -> tuple[int, str, str]:
         """Install a distribution that the page made; one of the project's has to be installed already."""

@@ -50,3 +50,4 @@ def test_the_wheel_samples_trains_and_scores_in_an_empty_folder(installed: Path,
     table = hseval("score", "samples.h5", "--ref", "real.h5", "--train", "train.h5", "--json", "report.json")
     assert all(name in table for name in ("fid", "spectral-kl", "ms-ssim", "authenticity"))
     assert {path.name for path in tmp_path.iterdir()} == {"real.h5", "train.h5", "run", "samples.h5", "report.json"}
+    assert "tests/test_hseval_depth.py" in hseval("new-plugin", "metric", "depth")  # the templates are in it

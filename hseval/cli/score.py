@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @click.option("--extractor", metavar="NAME", help="Feature extractor in place of the default one.")
 @click.option("--segmenter", metavar="NAME", help="Whose masks tell structures; none: the sets' own.")
 @click.option("--json", "json_path", metavar="F", help="Write the report as JSON; -: print it instead of tables.")
+@click.option("--html", "html_path", metavar="F", help="Write a page: verdict, tables, pictures, plots; no network.")
+@click.option("--qualify", "qualify_path", metavar="Q", help="With --html: a JSON of hseval qualify; scores as doses.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of splits and pairs.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where there is one.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores once it pays.")
@@ -44,12 +46,8 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
     from hseval.cli.settings import merged_settings
     from hseval.comm import connect
     from hseval.evaluate import score as evaluate
-    from hseval.files import check_writable
 
-    json_path = given["json_path"]
-    if json_path not in (None, "-"):
-        check_writable(json_path)
-        _check_no_input(json_path, (samples, reference, train))
+    _check_outputs(given, (samples, reference, train))
     options = merged_settings(given["assignments"], given["config"])
     first = connect().rank == 0
     with Progress(shown=first, hint="; --quick looks at 64") as progress:
@@ -73,27 +71,44 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
             verify=given["verify"],
             progress=progress.told,
             ranks=True,
+            exhibits=given["html_path"] is not None,
         )
     if first:
-        _show(report, json_path)
+        _show(report, given)
     return _status(report, asked=_names(given["metrics"]) or [])
 
 
-def _check_no_input(json_path: str, inputs: tuple[str | None, ...]) -> None:
-    for given in inputs:
-        if given is not None and Path(given).exists() and Path(json_path).resolve() == Path(given).resolve():
-            raise HsevalError(f"--json {json_path}: is an input of this score; name another file")
+def _check_outputs(given: dict[str, Any], inputs: tuple[str | None, ...]) -> None:
+    """Refuse, before any work, files that can't be written or would overwrite each other or an input."""
+    from hseval.cli.html import check_output
+    from hseval.qualifying.report import load_qualify
+
+    json_path, html_path, qualify_path = (given[name] for name in ("json_path", "html_path", "qualify_path"))
+    if json_path not in (None, "-"):
+        check_output("--json", json_path, (*inputs, qualify_path))
+    if html_path is not None:
+        check_output("--html", html_path, (*inputs, qualify_path))
+        if json_path not in (None, "-") and Path(html_path).resolve() == Path(json_path).resolve():
+            raise HsevalError(f"--html {html_path}: is what --json writes; name another file")
+    if qualify_path is not None:
+        if html_path is None:
+            raise click.UsageError("--qualify goes with --html; hseval qualify --load Q --report F prints the same")
+        load_qualify(qualify_path)
 
 
 def _names(metrics: str | None) -> list[str] | None:
     return None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
 
 
-def _show(report: Report, json_path: str | None) -> None:
+def _show(report: Report, given: dict[str, Any]) -> None:
+    from hseval.cli.html import save_html, with_qualify
     from hseval.plugins import plugins
 
+    json_path, qualify_path = given["json_path"], given["qualify_path"]
     if json_path not in (None, "-"):
         report.save(Path(json_path))  # first: a closed pipe must not cost the file
+    if given["html_path"] is not None:
+        save_html(report if qualify_path is None else with_qualify(report, qualify_path), given["html_path"])
     renderer: Renderer = plugins().build("renderer", "json" if json_path == "-" else "terminal")
     renderer.render(report, sys.stdout)
 

@@ -112,16 +112,13 @@ def chosen_device(device: str | None) -> torch.device:
     """Return the device that was asked for; else a GPU where there is one.
 
     Raises:
-        HsevalError: torch does not know it, or it is not there.
+        HsevalError: it is no device, or nothing can be computed there.
     """
     import torch
 
-    try:
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise HsevalError(f"--device {device}: {str(error).splitlines()[0]}") from error
-    return chosen
+    from hseval.evaluate import usable_device
+
+    return torch.device(usable_device(device))
 
 
 class _Teller:

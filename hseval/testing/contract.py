@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from hseval.errors import HsevalError, first_line
 from hseval.options import build_options, describe_options, options_class
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+SETS = ("real", "fake", "train")
 RELATIVE = 1e-5  # what batch size, order and worker count may change
 
 
@@ -45,6 +46,15 @@ class Contract:
                 f"{self.who}: can't be built without arguments ({first_line(error)}); __init__ takes options=None"
             ) from error
 
+    def method(self, plugin: Any, name: str, signature: str) -> Callable[..., Any]:
+        """Return a method of a plugin; a plugin that lacks it is told what it looks like."""
+        found = getattr(plugin, name, None)
+        self.require(
+            callable(found),
+            f"has no method {name}; {self.kind}s have {signature}. docs/plugins.md says what that gets and returns",
+        )
+        return cast(Callable[..., Any], found)
+
     def check_named(self, *attributes: str) -> None:
         """Check the class attributes by which a plugin is listed and chosen."""
         name = getattr(self.factory, "name", None)
@@ -75,19 +85,27 @@ class Contract:
         for found in describe_options(self.factory):
             self.require(found.help, f"option {found.name!r} has no help; declare it as option(default, 'what it is')")
         try:
-            build_options(self.factory, {}, owner=self.who)
+            options = build_options(self.factory, {}, owner=self.who)
         except HsevalError as error:
             raise ContractError(f"{self.who}: its default options are refused ({error})") from error
+        if hasattr(self.factory, "Options"):
+            try:
+                self.factory(options)
+            except TypeError as error:
+                raise ContractError(
+                    f"{self.who}: can't be built with its options ({error}); hseval calls the class with one argument: "
+                    "def __init__(self, options=None): self.options = options or self.Options()"
+                ) from error
 
     def check_keyword_only(self, method: Callable[..., Any], names: Sequence[str]) -> None:
         """Check that a method takes ``names``, and by keyword only."""
         found = inspect.signature(method).parameters
         for name in names:
             self.require(name in found, f"{method.__name__} does not take {name!r}; docs/plugins.md has its signature")
+            why = f"swapped {'sets are the classic bug of this field' if name in SETS else 'arguments go unnoticed'}"
             self.require(
                 found[name].kind is inspect.Parameter.KEYWORD_ONLY,
-                f"{method.__name__} takes {name!r} by position; write a * before it, because swapped sets are the "
-                "classic bug of this field",
+                f"{method.__name__} takes {name!r} by position; write a * before it, because {why}",
             )
 
     def check_flag(self, attribute: str, default: bool) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hseval.cubes import FIELD, CubeSet
 from hseval.prepare import prepare
-from hseval.testing.contract import Contract, close
+from hseval.testing.contract import Contract, ContractError, close
 from hseval.testing.examples import example_set
 
 Columns = Mapping[str, NDArray[Any]]
@@ -34,7 +34,8 @@ def check_extractor(extractor: Any, *, data: CubeSet | None = None) -> None:
     reads_structures = contract.check_flag("reads_structures", default=True)
     contract.check_flag("needs_nm", default=False)
     built = contract.built(extractor)
-    contract.check_keyword_only(built.__call__, ("wavelengths", "masks"))
+    call = contract.method(built, "__call__", "__call__(self, cubes, *, wavelengths, masks)")
+    contract.check_keyword_only(call, ("wavelengths", "masks"))
     batch = _Batch.of(data or example_set(4))
     rows = _check_rows(contract, built, batch)
     _check_alone(contract, built, batch, rows)
@@ -68,7 +69,13 @@ class _Batch:
 
 def _check_rows(contract: Contract, extractor: Any, batch: _Batch) -> Columns:
     untouched = batch.cubes.copy()
-    rows = extractor(batch.cubes, wavelengths=batch.wavelengths, masks=batch.masks)
+    try:
+        rows = extractor(batch.cubes, wavelengths=batch.wavelengths, masks=batch.masks)
+    except KeyError as error:
+        raise ContractError(
+            f"{contract.who}: raises KeyError ({error}); here masks has {', '.join(batch.masks)}. Only 'fov' is in "
+            "every set: go through sorted(masks), or leave NaN for a structure that is not there"
+        ) from error
     contract.require(
         np.array_equal(untouched, batch.cubes, equal_nan=True),
         "writes to the cubes it is given; other extractors get the same array, so copy first",
@@ -76,10 +83,10 @@ def _check_rows(contract: Contract, extractor: Any, batch: _Batch) -> Columns:
     columns = rows if isinstance(rows, Mapping) else {"": rows}
     contract.require(len(columns) > 0, "returns no rows; expected an array (n, ...) or a mapping of such arrays")
     for name, column in columns.items():
-        what = f"column {name!r}" if name else "its array of rows"
+        what = _called(name)
         contract.require(
             isinstance(column, np.ndarray) and np.issubdtype(column.dtype, np.floating),
-            f"{what} is no float array of numpy; rows are stored, gathered and compared as such",
+            f"{what} is {_kind(column)}, no float array of numpy; its first axis has to be the cube",
         )
         contract.require(
             column.shape[:1] == (len(batch.cubes),),
@@ -104,7 +111,7 @@ def _check_alone(contract: Contract, extractor: Any, batch: _Batch, rows: Column
         for name, column in rows.items():
             contract.require(
                 close(part[name], column[index]),
-                f"column {name!r}: a cube's row changes with the other cubes in its batch; row i may depend on cube i "
+                f"{_called(name)}: a cube's row changes with the other cubes in its batch; row i may depend on cube i "
                 "alone (no batch statistics)",
             )
 
@@ -142,7 +149,7 @@ def _check_surround(contract: Contract, extractor: Any, batch: _Batch) -> None:
         scale = np.abs(full[follows]).max(initial=0)
         contract.require(
             bool(np.all(np.abs(round_ - full)[follows] <= FILL_TOLERANCE * scale)),
-            f"column {name!r}: a constant cube gets other rows when its field of view is round than when it fills the "
+            f"{_called(name)}: a constant cube gets other rows when its field of view is round than when it fills the "
             "frame; NaN pixels are counted, as zeros perhaps. Leave them out, and fill smoothly before any filter",
         )
 
@@ -160,3 +167,13 @@ def _constants(extractor: Any, batch: _Batch) -> Mapping[str, tuple[NDArray[Any]
         masks = dict.fromkeys(batch.masks, field[None])
         described.append(_Batch(cubes, batch.wavelengths, masks).described_by(extractor))
     return {name: tuple(np.asarray(rows[name], dtype=np.float64) for rows in described) for name in described[0]}
+
+
+def _called(name: str) -> str:
+    """Return what a message calls a column; an extractor that returns a bare array has one without a name."""
+    return f"column {name!r}" if name else "its array of rows"
+
+
+def _kind(column: Any) -> str:
+    """Return what was given in place of an array of floats."""
+    return f"an array of {column.dtype}" if isinstance(column, np.ndarray) else f"a {type(column).__name__}"

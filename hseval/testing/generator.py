@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def check_generator(generator: Any, *, tmp_path: Path, data: CubeSet | None = No
     contract.check_named("version")
     contract.check_options()
     built = contract.built(generator)
-    contract.check_keyword_only(built.sample, ("seed", *accepted(built.sample, start=0)))
+    sample = contract.method(built, "sample", "sample(self, n, *, seed, start=0), which yields hseval.Sample")
+    contract.check_keyword_only(sample, ("seed", *accepted(sample, start=0)))
+    _check_load(contract, built)
     checkpoint = None
     if hasattr(built, "fit"):
         checkpoint = _check_fit(contract, built, data or example_set(8), tmp_path / "run")
@@ -74,7 +77,7 @@ def _check_samples(contract: Contract, generator: Any) -> list[Sample]:
         isinstance(drawn, Iterator),
         "sample does not return an iterator; yield cubes one by one, because sets do not fit in memory",
     )
-    samples = [Sample(*sample) for sample in drawn]
+    samples = [_checked_sample(contract, sample) for sample in drawn]
     require(len(samples) == 4, f"sample(4) yields {len(samples)} cubes")
     require(next(iter(generator.sample(0, seed=SEED)), None) is None, "sample(0) yields a cube")
     names = [sample.id for sample in samples]
@@ -86,6 +89,35 @@ def _check_samples(contract: Contract, generator: Any) -> list[Sample]:
     for sample in samples:
         _check_sample(contract, sample, samples[0], bands)
     return samples
+
+
+def _check_load(contract: Contract, generator: Any) -> None:
+    """Check that ``load`` takes the checkpoint's folder by position."""
+    load = contract.method(generator, "load", "load(self, path, device=None)")
+    try:
+        inspect.signature(load).bind(None)
+    except TypeError as error:
+        raise ContractError(
+            f"{contract.who}: load can't be called with a path ({error}); it is load(self, path, device=None), and "
+            "path is the folder that fit left, or None"
+        ) from error
+
+
+def _checked_sample(contract: Contract, drawn: Any) -> Sample:
+    """Return what ``sample`` yields as a Sample, where it can be taken for one."""
+    asked = "it has to be hseval.Sample(cube, masks, id): float32 (band, y, x), bool (y, x) by structure, and a str"
+    sequence = isinstance(drawn, tuple | list)
+    of = f" of {len(drawn)}" if sequence else ""
+    contract.require(sequence and len(drawn) == 3, f"sample yields {type(drawn).__name__}{of}; {asked}")
+    found = Sample(*drawn)
+    contract.require(
+        isinstance(found.masks, Mapping), f"its masks are {type(found.masks).__name__}; {asked}, {{}} for no masks"
+    )
+    for what, array in {"cube": found.cube, **found.masks}.items():
+        contract.require(
+            isinstance(array, np.ndarray), f"its {what!r} is {type(array).__name__}, expected a numpy array; {asked}"
+        )
+    return found
 
 
 def _check_wavelengths(contract: Contract, generator: Any) -> int | None:

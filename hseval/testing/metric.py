@@ -12,9 +12,10 @@ from hseval.cache import Cache
 from hseval.cubes import FIELD, CubeSet
 from hseval.describe import Description, describe
 from hseval.describer import Chosen, Plan
-from hseval.errors import NotComputable, first_line
+from hseval.errors import HsevalError, NotComputable, first_line
 from hseval.hookspecs import Needs, ScoreParts
 from hseval.pairs import describe_pairs
+from hseval.plugins import plugins
 from hseval.report import plain
 from hseval.rows import Rows
 from hseval.seeds import stream
@@ -38,7 +39,8 @@ def check_metric(
     contract = Contract("metric", metric)
     _check_declared(contract)
     built = contract.built(metric)
-    contract.check_keyword_only(built.compare, ("real", "fake", "train", "rng"))
+    compare = contract.method(built, "compare", "compare(self, *, real, fake, train=None, rng)")
+    contract.check_keyword_only(compare, ("real", "fake", "train", "rng"))
     _check_needs(contract, built)
     sets = (real or example_set(12, seed=1), fake or example_set(12, seed=2), train or example_set(12, seed=3))
     rows = _Frozen(built, contract, *_described(built, *sets))
@@ -59,12 +61,23 @@ class _Frozen:
         real, fake = real or self.real, fake or self.fake
         try:
             return self.metric.compare(real=real, fake=fake, train=self.train, rng=rng)
+        except KeyError as error:
+            raise ContractError(f"{self.contract.who}: {_told_column(error, real)}") from error
         except ValueError as error:
             if "read-only" not in str(error):
                 raise
             raise ContractError(
                 f"{self.contract.who}: compare writes to the rows it is given; other metrics share them, so copy first"
             ) from error
+
+
+def _told_column(error: KeyError, rows: Rows | None) -> str:
+    """Return what a KeyError of ``compare`` means: most often a column that was not asked for."""
+    columns = ", ".join(sorted(name for name in rows.columns if not name.startswith("core/"))) if rows else ""
+    return (
+        f"compare raises KeyError ({error}); the rows have the columns {columns or 'none'}. Those of an extractor are "
+        "there if needs = Needs(rows=('its-name', ...)) asks for it, and docs/plugins.md lists them"
+    )
 
 
 def _check_declared(contract: Contract) -> None:
@@ -78,14 +91,33 @@ def _check_declared(contract: Contract) -> None:
 
 
 def _check_needs(contract: Contract, metric: Any) -> None:
-    needs = metric.needs
-    contract.require(isinstance(needs, Needs), f"its needs is {needs!r}; it has to be an instance of hseval.Needs")
+    needs = getattr(metric, "needs", None)
+    contract.require(
+        isinstance(needs, Needs),
+        f"its needs is {needs!r}; it has to be an instance of hseval.Needs, such as Needs(rows=('spectra',))",
+    )
+    assert isinstance(needs, Needs)
+    _check_rows(contract, needs.rows)
     version = getattr(contract.factory, "version", None)
     contract.require(
         not needs.pairs or (isinstance(version, str) and version.strip()),
         f"its class attribute version is {version!r}; a metric that needs pairs has a text there, to be raised "
         "whenever describe_block gives other rows for the same cubes, because these rows are cached",
     )
+
+
+def _check_rows(contract: Contract, rows: Any) -> None:
+    """Check that ``needs.rows`` names extractors that are there."""
+    contract.require(
+        isinstance(rows, tuple) and all(isinstance(name, str) for name in rows),
+        f"its needs.rows is {rows!r}; it has to be a tuple of names: with a single one, mind the comma, as in "
+        "Needs(rows=('spectra',))",
+    )
+    for name in rows:
+        try:
+            plugins().find("extractor", name)
+        except HsevalError as error:
+            raise ContractError(f"{contract.who}: its needs.rows: {error}; rows are what extractors give") from error
 
 
 def _check_value(contract: Contract, rows: _Frozen) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hseval.cubes import Cube, CubeSet
+from hseval.cubes import Cube, CubeSet, SetInfo
+from hseval.errors import first_line
 from hseval.testing.contract import Contract, ContractError
 
 UNCLAIMED = "notes.surely-not-a-cube"
@@ -28,8 +29,11 @@ def check_reader(reader: Any, path: str | Path) -> None:
     contract = Contract("reader", reader)
     contract.check_named()
     built = contract.built(reader)
-    contract.check_keyword_only(built.open, ("layout", "wavelengths"))
+    contract.method(built, "claims", "claims(self, path) -> bool")
+    opening = contract.method(built, "open", "open(self, path, *, layout=None, wavelengths=None) -> CubeSet")
+    contract.check_keyword_only(opening, ("layout", "wavelengths"))
     path = Path(path)
+    contract.require(path.exists(), f"there is no {str(path)!r} to check it on; write a small file in the test first")
     _check_claims(contract, built, path)
     cubes = built.open(path)
     _check_headers(contract, cubes)
@@ -44,9 +48,14 @@ def _check_claims(contract: Contract, reader: Any, path: Path) -> None:
     contract.require(reader.claims(path) is True, f"claims({path.name!r}) is not True, though it is to open it")
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / UNCLAIMED
-        contract.require(
-            reader.claims(other) is False, f"does not say False to a path that does not exist ({UNCLAIMED!r})"
-        )
+        try:
+            claimed = reader.claims(other)
+        except Exception as error:
+            raise ContractError(
+                f"{contract.who}: claims raises {first_line(error)} at a path that does not exist; it is asked about "
+                "every path of every command, so it says False to what it can't look at"
+            ) from error
+        contract.require(claimed is False, f"does not say False to a path that does not exist ({UNCLAIMED!r})")
         other.write_text("nothing that any reader knows\n")
         contract.require(reader.claims(other) is False, f"claims {UNCLAIMED!r}, a line of text; look at its bytes")
 
@@ -54,6 +63,10 @@ def _check_claims(contract: Contract, reader: Any, path: Path) -> None:
 def _check_headers(contract: Contract, cubes: Any) -> None:
     require = contract.require
     require(isinstance(cubes, CubeSet), f"open returns {type(cubes).__name__}; expected a subclass of hseval.CubeSet")
+    require(
+        isinstance(getattr(cubes, "info", None), SetInfo),
+        "its set has no info; a CubeSet sets self.info = hseval.cubes.SetInfo(location, ids, wavelengths)",
+    )
     info, count = cubes.info, len(cubes)
     require(count > 0, "opens an empty set; raise hseval.HsevalError where there are no cubes")
     require(len(set(info.ids)) == count, "its ids are not unique; reports name cubes by them")

@@ -50,6 +50,22 @@ def test_another_unet_on_the_same_autoencoder_is_that_trained_alone(
     assert shared.samefile(checkpoint.file_of(tmp_path / "16" / "autoencoder"))
 
 
+@pytest.mark.parametrize("features_steps", [0, 2])
+def test_perceptual_features_serve_autoencoders_of_other_shapes(
+    data: Path, tiny: Path, tmp_path: Path, features_steps: int
+) -> None:
+    for name in ("shared", "run"):
+        (tmp_path / name).mkdir()
+    given = {"features_steps": features_steps}
+    ldm(tiny, **given).fit(open_set(data), tmp_path / "shared", device="cpu", until="features")
+    other = ldm(tiny, latent_channels=8, ae_lr=1e-3, **given)
+    other.fit(open_set(data), tmp_path / "run", device="cpu", until="autoencoder", start=tmp_path / "shared")
+    stages = {line["stage"] for line in read_journal(tmp_path / "run" / "metrics.jsonl")}
+    assert stages == {"autoencoder"}
+    with pytest.raises(HsevalError, match="was trained with ae_batch=4, not 2"):
+        ldm(tiny, ae_batch=2, **given).fit(open_set(data), tmp_path / "x", device="cpu", start=tmp_path / "shared")
+
+
 def test_a_killed_fit_on_a_shared_autoencoder_goes_on(trained: Path, data: Path, tiny: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "shared")
     shutil.rmtree(tmp_path / "shared" / "diffusion")

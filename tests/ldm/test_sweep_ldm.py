@@ -14,7 +14,7 @@ from hseval_ldm.journal import read_journal
 Command = Callable[..., Outcome]
 
 
-def test_one_autoencoder_serves_two_widths_and_one_unet_two_step_counts(
+def test_autoencoders_serve_several_widths_and_unets_several_step_counts(
     data: Path, tiny: Path, tmp_path: Path, hseval: Command
 ) -> None:
     ref = saved(tmp_path / "ref.h5", texture_set(16, size=16, bands=3, seed=3), units="reflectance")
@@ -23,7 +23,10 @@ def test_one_autoencoder_serves_two_widths_and_one_unet_two_step_counts(
         f'samples = 8\ndevice = "cpu"\n[data]\ntrain = "{data}"\nref = "{ref}"\n'
         '[score]\nmetrics = ["spectral-kl"]\n[timing]\ncubes = 2\nrepeats = 1\n[plot]\ny = []\n'
         f'[[generator]]\nname = "ldm"\n[generator.set]\npreset = "{tiny}"\n'
-        "[generator.grid]\nbase = [8, 16]\nsteps = [1, 2]\n"
+        "[[generator.configurations]]\nlatent_channels = 4\nbase = 8\n"
+        "[[generator.configurations]]\nlatent_channels = 4\nbase = 16\n"
+        "[[generator.configurations]]\nlatent_channels = 2\nbase = 8\n"
+        "[generator.grid]\nsteps = [1, 2]\n"
     )
     done = hseval("sweep", file)
     assert done.status == 0, done.err
@@ -31,9 +34,9 @@ def test_one_autoencoder_serves_two_widths_and_one_unet_two_step_counts(
     stages = [[line["stage"] for line in read_journal(path / "files" / "metrics.jsonl")]
               for path in [*out.glob("stages/*"), *out.glob("fits/*")]]  # fmt: skip
     trained = sorted(tuple(sorted(set(each))) for each in stages)
-    assert trained == [("autoencoder",), ("diffusion",), ("diffusion",), ("features",)]
+    assert trained == [("autoencoder",)] * 2 + [("diffusion",)] * 3 + [("features",)]
     weights = {checkpoint.file_of(path / "files" / "autoencoder").stat().st_ino for path in out.glob("fits/*")}
-    assert len(weights) == 1  # on disk once
+    assert len(weights) == 2  # each on disk once
     found = json.loads((out / "results.json").read_text())["rows"]
-    values = {(row["varied"]["base"], row["varied"]["steps"]): row["scores"]["spectral-kl"]["value"] for row in found}
-    assert len(values) == len(set(values.values())) == 4
+    values = {row["label"]: row["scores"]["spectral-kl"]["value"] for row in found}
+    assert len(values) == len(set(values.values())) == 6

@@ -7,6 +7,7 @@ Colours are the page's own variables, so a plot follows light, dark and paper as
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from hseval.exhibits import Embedding, Values
 
 REAL, FAKE, TRAIN = "var(--real)", "var(--fake)", "var(--train)"
-ROLES = {"train": "training set", "reference": "reference (real)", "samples": "samples (generated)"}
+ROLES = {"train": "training set", "reference": "reference", "samples": "samples"}
 SMALL, LARGE = (340, 190), (680, 420)  # px; the page fits the width to its own
-BINS = 40
+NAMED_CLIP = r'\b(id="|url\(#)(clip\d+)(?=["\)])'
+BINS = (8, 40)  # fewest and most of a histogram; between them as many as Rice's rule says, twice the cube root
+WIDE, ROOM = 0.5, 0.05  # of the spread of sets: how far beyond their middle 80 % the plane reaches; its margin
 CONFIG: dict[str, Any] = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
@@ -88,7 +91,7 @@ def lines(
     near = alt.selection_point(
         name="near", nearest=True, on="pointerover", fields=["x"], empty=False, clear="pointerout"
     )
-    dots = base.mark_point(filled=True, size=70).encode(
+    dots = base.mark_point(filled=True, size=70).properties(name="dots").encode(
         y="y:Q",
         color=colour,
         opacity=alt.condition(near, alt.value(1), alt.value(0)),
@@ -112,7 +115,8 @@ def histogram(values: Values) -> Chart:
     low, high = np.percentile(both, (0.2, 99.8))
     if not high > low:
         low, high = float(both.min()) - 0.5, float(both.max()) + 0.5
-    edges = np.linspace(low, high, BINS + 1)
+    bins = int(np.clip(2 * min(len(values.real), len(values.fake)) ** (1 / 3), *BINS))
+    edges = np.linspace(low, high, bins + 1)
     rows = []
     for role, side in (("real", values.real), ("fake", values.fake)):
         counts, _ = np.histogram(np.clip(side, low, high), edges)
@@ -140,13 +144,17 @@ def histogram(values: Values) -> Chart:
 
 
 def scatter(found: Embedding) -> Chart:
-    """Return sets of cubes in the plane; a click on the legend picks a set, dragging and Shift with the wheel zoom."""
+    """Return sets of cubes in the plane; a click on the legend picks a set, dragging and Shift with the wheel zoom.
+
+    What lies beyond :func:`frame` is drawn at its edge, with its own place to be read off.
+    """
     import altair as alt
 
+    low, high = frame(found)
     rows = [
-        {"x": round(float(x), 4), "y": round(float(y), 4), "who": ROLES[points.role], "id": id}
+        {"x": _four(held[0]), "y": _four(held[1]), "who": ROLES[points.role], "id": id, "at": f"{x:.4g}, {y:.4g}"}
         for points in found.points
-        for (x, y), id in zip(points.places, points.ids, strict=True)
+        for (x, y), held, id in zip(points.places, np.clip(points.places, low, high), points.ids, strict=True)
     ]
     names = [ROLES[points.role] for points in found.points]
     colours = {"train": TRAIN, "reference": REAL, "samples": FAKE}
@@ -162,8 +170,17 @@ def scatter(found: Embedding) -> Chart:
         alt.Chart(alt.InlineData(values=rows))
         .mark_point(filled=True, size=36)
         .encode(
-            x=alt.X("x:Q", title=f"first direction ({100 * found.explained[0]:.0f} % of the variance)"),
-            y=alt.Y("y:Q", title=f"second direction ({100 * found.explained[1]:.0f} %)"),
+            x=alt.X(
+                "x:Q",
+                title=f"first direction ({100 * found.explained[0]:.0f} % of the spread)",
+                scale=alt.Scale(domain=[low[0], high[0]], nice=False),
+                axis=alt.Axis(tickCount=8),
+            ),
+            y=alt.Y(
+                "y:Q",
+                title=f"second direction ({100 * found.explained[1]:.0f} %)",
+                scale=alt.Scale(domain=[low[1], high[1]], nice=False),
+            ),
             color=alt.Color(
                 "who:N", title=None, scale=alt.Scale(domain=names, range=[colours[p.role] for p in found.points])
             ),
@@ -171,16 +188,45 @@ def scatter(found: Embedding) -> Chart:
                 "who:N", title=None, scale=alt.Scale(domain=names, range=[shapes[p.role] for p in found.points])
             ),
             opacity=alt.condition(picked, alt.value(0.65), alt.value(0.05)),
-            tooltip=[alt.Tooltip("who:N", title="set"), alt.Tooltip("id:N", title="id")],
+            tooltip=[
+                alt.Tooltip("who:N", title="set"),
+                alt.Tooltip("id:N", title="id"),
+                alt.Tooltip("at:N", title="place"),
+            ],
         )
         .add_params(picked, zoomed)
+        .properties(name="points")
     )
     return _finished(chart, LARGE)
+
+
+def frame(found: Embedding) -> tuple[list[float], list[float]]:
+    """Return the lower and upper corner that hold the middle 98 % of every set, as far as that lies near the rest."""
+    ends = np.stack([np.percentile(points.places, (1, 99), axis=0) for points in found.points])
+    low, high = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
+    # One set may scatter far beyond the others: what lies within half their width is enough then.
+    inner = np.stack([np.percentile(points.places, (10, 90), axis=0) for points in found.points])
+    least, most = inner[:, 0].min(axis=0), inner[:, 1].max(axis=0)
+    reach = WIDE * np.maximum(most - least, 1e-9)
+    low, high = np.maximum(low, least - reach), np.minimum(high, most + reach)
+    room = ROOM * np.maximum(high - low, 1e-9)
+    return (low - room).tolist(), (high + room).tolist()
+
+
+def beyond(found: Embedding) -> int:
+    """Return how many cubes lie beyond the frame."""
+    low, high = frame(found)
+    return sum(int(((points.places < low) | (points.places > high)).any(axis=1).sum()) for points in found.points)
+
+
+def _four(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 ROLE_NAMES = {"real": "real", "fake": "generated"}
 
 
+@functools.cache
 def script() -> str:
     """Return Vega, Vega-Lite and vega-embed as one script that sets ``vegaEmbed``; nothing of it uses a network."""
     import vl_convert
@@ -195,9 +241,21 @@ def _finished(chart: Any, size: tuple[int, int]) -> Chart:
     width, height = size
     spec: dict[str, Any] = chart.properties(width=width, height=height).configure(**CONFIG).to_dict()
     svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
-    own = f"c{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"  # ids of several pictures in one page must differ
-    svg = re.sub(r'(\bid="|url\(#)', rf"\g<1>{own}", svg)
+    svg = _own_ids(svg)
     return Chart({**spec, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}, svg)
+
+
+def _own_ids(svg: str) -> str:
+    """Return a drawing whose clips are named by its content, as the library counts them through a process.
+
+    Those of two drawings in a page must differ, and those of a page made twice must not.
+    """
+    order = {name: i for i, name in enumerate(dict.fromkeys(re.findall(r'\bid="(clip\d+)"', svg)))}
+
+    def renamed(prefix: str) -> str:
+        return re.sub(NAMED_CLIP, lambda found: f"{found[1]}{prefix}clip-{order.get(found[2], found[2])}", svg)
+
+    return renamed(f"c{hashlib.sha256(renamed('').encode()).hexdigest()[:8]}-")
 
 
 def _bounds(line: Line, place: int) -> dict[str, float]:

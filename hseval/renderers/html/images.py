@@ -1,4 +1,4 @@
-"""Pictures as ``data:`` addresses: PNG without loss, empty where pixels are not valid."""
+"""Pictures as ``data:`` addresses, empty where pixels are not valid: PNG, without loss unless that takes much room."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.exhibits import Shown
+
+
+LARGE = 300_000  # bytes of a PNG: what is larger is stored with slight loss, and the page says so
+TALLEST = 16_383  # px of a WebP
+QUALITY = 90
 
 
 def colour(shown: Shown) -> str:
@@ -45,6 +50,10 @@ def picture(values: NDArray[np.uint8], valid: NDArray[np.bool_]) -> str:
     if not valid.all():
         alpha: Any = (valid * 255).astype(np.uint8)[..., None]
         colours = np.concatenate([colours, alpha], axis=2)
-    stream = io.BytesIO()
-    Image.fromarray(colours[..., 0] if colours.shape[2] == 1 else colours).save(stream, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    image = Image.fromarray(colours[..., 0] if colours.shape[2] == 1 else colours)
+    kind, stream = "png", io.BytesIO()
+    image.save(stream, format="PNG")
+    if stream.tell() > LARGE and image.height < TALLEST:
+        kind, stream = "webp", io.BytesIO()
+        image.convert("RGB" if valid.all() else "RGBA").save(stream, format="WEBP", quality=QUALITY, alpha_quality=100)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hseval.report import Report, Score
 
 MODULE, TEMPLATES = "hseval.renderers.html", "templates"
+SENSITIVE_NM = 555.0  # where the eye is most sensitive by day
 ROLES = {"samples": "samples (generated)", "reference": "reference (real)", "train": "training set (real)"}
 
 
@@ -70,9 +71,10 @@ def _context(report: Report) -> dict[str, Any]:
         "sentences": sentences,
         "notes": [note for note in report.notes if note not in sentences],
         "scores": [_score(score) for score in report.scores],
+        "tests": sum(score.details.get("p_adjusted") is not None for score in report.scores),
         "details": [_details(score) for score in report.scores],
         "bands": [band_name(centre, known=axis.known) for centre in exhibits.look.bands] if exhibits.look else [],
-        "start": _start(exhibits),
+        "start": _start(exhibits, axis),
         "spectra": spectra,
         "over": over,
         "pairs": pairs,
@@ -125,21 +127,21 @@ def _structures(score: Score) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _start(exhibits: Exhibits) -> int:
-    """Return the band that the slider starts at: the one in which real cubes have most contrast."""
-    if not exhibits.real:
-        return 0
-    contrast = sum(shown.grey.reshape(len(shown.grey), -1).std(axis=1) for shown in exhibits.real)
-    return int(contrast.argmax())
+def _start(exhibits: Exhibits, axis: plots.Axis) -> int:
+    """Return the band that the slider starts at: where the eye is most sensitive, else the one in the middle."""
+    bands = exhibits.look.bands if exhibits.look else ()
+    if bands and axis.known and bands[0] <= SENSITIVE_NM <= bands[-1]:
+        return min(range(len(bands)), key=lambda i: abs(bands[i] - SENSITIVE_NM))
+    return len(bands) // 2
 
 
 def _named_pairs(report: Report) -> list[Mapping[str, Any]]:
     """Return the nearest pairs by id, for a report without pictures."""
-    return next((list(score.details["nearest_pairs"]) for score in report.scores if _has_pairs(score)), [])
+    return next((list(score.details.get("nearest_pairs", ())) for score in report.scores if _has_pairs(score)), [])
 
 
 def _has_pairs(score: Score) -> bool:
-    pairs = score.details.get("nearest_pairs")
+    pairs = score.details.get("nearest_pairs") or []
     return bool(pairs) and all({"sample", "training"} <= pair.keys() for pair in pairs)
 
 

@@ -1,4 +1,4 @@
-"""What the page plots: spectra, scores over wavelength, pairs, points, histograms; each with words and numbers beside."""
+"""What the page plots: spectra, scores over wavelength, pairs, points, histograms; with words and numbers beside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.colour import band_name
-from hseval.renderers.html.charts import Chart, Line, histogram, lines, scatter
+from hseval.renderers.html.charts import Chart, Line, beyond, histogram, lines, scatter
 from hseval.renderers.html.told import number
 
 if TYPE_CHECKING:
@@ -17,22 +17,25 @@ if TYPE_CHECKING:
     from hseval.report import Report, Score
 
 UNITS = {"spectral-kl": "KL, nats", "spectral-angle": "angle, degrees", "power-spectrum": "dB"}
+Sides = tuple[Sequence[Any], Sequence[Any] | None]  # of a score over wavelength: value and floor by band
+
 MOST = 16  # structures of one score that are plotted
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """The wavelengths of a report: ``(band,)`` centres, whether they are nm."""
+    """The wavelengths of a report: ``(band,)`` centres, whether they are nm; and the units of values."""
 
     centres: tuple[float, ...]
     known: bool
+    units: str
 
     @classmethod
     def of(cls, report: Report) -> Axis:
         """Return a report's axis; empty where its provenance has none."""
         about = report.provenance.get("sets", {}).get("reference", {})
         centres = tuple(float(each) for each in about.get("wavelengths", ()))
-        return cls(centres, bool(about.get("wavelengths_known", True)))
+        return cls(centres, bool(about.get("wavelengths_known", True)), str(about.get("units") or "value"))
 
     @property
     def title(self) -> str:
@@ -87,15 +90,19 @@ def mean_spectra(exhibits: Exhibits, axis: Axis) -> Group | None:
 
 
 def _mean_spectrum(found: Spectra, axis: Axis) -> Plot:
-    drawn = [Line(role, side.mean, side.low, side.high) for role, side in (("real", found.real), ("fake", found.fake))]
+    drawn = [
+        Line(role, side.mean.tolist(), side.low.tolist(), side.high.tolist())
+        for role, side in (("real", found.real), ("fake", found.fake))
+    ]
     away = np.abs(found.fake.mean - found.real.mean)
     top = int(np.nanargmax(away))
     alt = (
-        f"Mean spectra of {found.structure}: {found.real.cubes} real cubes, {found.fake.cubes} samples. They differ most "
-        f"at {axis.name(top)}: {number(found.real.mean[top])} real, {number(found.fake.mean[top])} generated."
+        f"Mean spectra of {found.structure}: {found.real.cubes} real cubes, {found.fake.cubes} samples. "
+        f"They differ most at {axis.name(top)}: {number(float(found.real.mean[top]))} real, "
+        f"{number(float(found.fake.mean[top]))} generated."
     )
     title = f"{found.structure} ({found.real.cubes} real cubes, {found.fake.cubes} samples)"
-    return Plot(title, lines(axis.centres, drawn, x=axis.title, y="value"), alt)
+    return Plot(title, lines(axis.centres, drawn, x=axis.title, y=axis.units), alt)
 
 
 def over_wavelength(report: Report, axis: Axis) -> Iterator[Group]:
@@ -107,7 +114,7 @@ def over_wavelength(report: Report, axis: Axis) -> Iterator[Group]:
         shown = sorted(curves, key=lambda name: -_excess(*curves[name]))[:MOST]
         top = 1.05 * max(max(_numbers(value)) for name in shown for value in curves[name] if value)
         unit = UNITS.get(score.name, score.name)
-        plots = tuple(_curve(score, name, *curves[name], axis, unit, top) for name in shown)
+        plots = tuple(_curve(f"{score.name} of {name}", name, curves[name], axis, (unit, top)) for name in shown)
         heads = (axis.title, *(f"{name}: {side}" for name in curves for side in ("samples", "floor")))
         rows = tuple(
             (f"{centre:g}", *(number(value[i]) if value else "–" for name in curves for value in curves[name]))
@@ -117,16 +124,16 @@ def over_wavelength(report: Report, axis: Axis) -> Iterator[Group]:
         yield Group(f"{score.name} over wavelength", plots, numbers, _more(len(curves)))
 
 
-def _curves(score: Score, bands: int) -> dict[str, tuple[Sequence[Any], Sequence[Any] | None]]:
+def _curves(score: Score, bands: int) -> dict[str, Sides]:
     """Return name -> (value by band, floor by band or None) of all that a score has over wavelength."""
     sides = [score.details.get(where) or {} for where in ("at_n", "floor_at_n")]
     sides[0] = sides[0] or score.details
-    found: dict[str, tuple[Sequence[Any], Sequence[Any] | None]] = {}
+    found: dict[str, Sides] = {}
     names = [name for name, each in (sides[0].get("structures") or {}).items() if isinstance(each, Mapping)]
     for name in [None, *names]:
         value, floor = (_by_band(side, name, bands) for side in sides)
         if value is not None:
-            found["all bands" if name is None else name] = (value, floor)
+            found["whole picture" if name is None else name] = (value, floor)
     return found
 
 
@@ -138,22 +145,22 @@ def _by_band(side: Mapping[str, Any], structure: str | None, bands: int) -> Sequ
     return curve if fits else None
 
 
-def _curve(
-    score: Score, name: str, value: Sequence[Any], floor: Sequence[Any] | None, axis: Axis, unit: str, top: float
-) -> Plot:
+def _curve(what: str, name: str, sides: Sides, axis: Axis, up: tuple[str, float]) -> Plot:
+    """Return one curve with its floor; ``up`` is the title and the end of the axis up."""
+    value, floor = sides
     drawn = [*([] if floor is None else [Line("real", floor)]), Line("fake", value)]
     best = max((each, -i) for i, each in enumerate(value) if each is not None)
     at = -best[1]
     below = "" if floor is None or floor[at] is None else f", where real cubes score {number(floor[at])}"
-    alt = f"{score.name} of {name} over wavelength: highest at {axis.name(at)}, {number(best[0])}{below}."
-    return Plot(name, lines(axis.centres, drawn, x=axis.title, y=unit, top=top or None), alt)
+    alt = f"{what} over wavelength: highest at {axis.name(at)}, {number(best[0])}{below}."
+    return Plot(name, lines(axis.centres, drawn, x=axis.title, y=up[0], top=up[1] or None), alt)
 
 
 def pair_plot(pair: Pair, axis: Axis) -> Plot:
     """Return the spectra of a sample and of the training cube that it is nearest to."""
     drawn = [Line("real", pair.training.spectrum.tolist()), Line("fake", pair.sample.spectrum.tolist())]
     alt = f"Mean spectra of the sample {pair.sample.id} and of the training cube {pair.training.id}."
-    return Plot("Mean spectra", lines(axis.centres, drawn, x=axis.title, y="value"), alt)
+    return Plot("Mean spectra", lines(axis.centres, drawn, x=axis.title, y=axis.units), alt)
 
 
 def plane(exhibits: Exhibits) -> Plot | None:
@@ -164,7 +171,9 @@ def plane(exhibits: Exhibits) -> Plot | None:
     where = {points.role: np.median(points.places, axis=0) for points in found.points}
     told = "; ".join(f"{role}: ({number(float(x))}, {number(float(y))})" for role, (x, y) in where.items())
     alt = f"Features of all sets along their two main directions. Medians of the sets: {told}."
-    return Plot("Features in the plane", scatter(found), alt)
+    out = beyond(found)
+    title = f"{out} cubes lie further out and are drawn at the edge." if out else ""
+    return Plot(title, scatter(found), alt)
 
 
 def histograms(exhibits: Exhibits) -> tuple[Plot, ...]:
@@ -172,10 +181,10 @@ def histograms(exhibits: Exhibits) -> tuple[Plot, ...]:
     plots = []
     for found in exhibits.values:
         real, fake = (np.percentile(side, (5, 50, 95)) for side in (found.real, found.fake))
-        told = " ".join(
-            f"{who}: median {number(float(side[1]))}, 5 to 95 % from {number(float(side[0]))} to {number(float(side[2]))};"
-            for who, side in (("Real", real), ("generated", fake))
-        ).rstrip(";")
+        told = "; ".join(
+            f"{who}: median {number(float(half))}, 5 to 95 % from {number(float(low))} to {number(float(high))}"
+            for who, (low, half, high) in (("Real", real), ("generated", fake))
+        )
         title = f"{found.metric}: {found.label} ({len(found.real)} real, {len(found.fake)} generated)"
         plots.append(Plot(title, histogram(found), f"{found.label}. {told}."))
     return tuple(plots)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from hseval.report import Report, Score
@@ -79,15 +78,15 @@ def remarks(score: Score) -> Iterator[str]:
     found = score.details
     if found.get("excess_interval"):
         p, adjusted = found.get("p_value"), found.get("p_adjusted")
-        chance = "" if p is None else f"; p = {p:.2g}" + (f", {adjusted:.2g} among these scores" if adjusted else "")
+        chance = "" if p is None else f"; p = {p:.2g}" + (f" ({adjusted:.2g} by Holm's rule)" if adjusted else "")
         yield f"Excess over the floor: {number(found.get('excess'))} ({span(found['excess_interval'])}){chance}."
     elif score.value is not None and found.get("no_interval"):
         yield f"No interval: {found['no_interval']}."
     if found.get("smallest_difference") and found.get("smallest_difference_at_4n"):
         least, less = found["smallest_difference"], found["smallest_difference_at_4n"]
         yield (
-            f"Two generators are told apart at {found['samples']} samples if they differ by about {least:.2g}, "
-            f"at {4 * found['samples']} by {less:.2g}."
+            f"Two generators are told apart at {found['samples']} samples if they differ by about {_rough(least)}, "
+            f"at {4 * found['samples']} by {_rough(less)}."
         )
     sizes = found.get("full_size")
     if found.get("full_value") is not None and isinstance(sizes, Mapping):
@@ -111,16 +110,17 @@ def again(report: Report) -> str:
     """Return the command (or Python) that makes the report again."""
     about = report.provenance
     command = [str(part) for part in about.get("command") or []]
-    if len(command) > 1 and command[1] == "score":
-        name = PurePath(command[0]).name
-        return shlex.join(["python", "-m", "hseval"] if name == "__main__.py" else ["hseval"]) + " " + shlex.join(
-            command[1:]
-        )
+    if command[1:2] == ["score"]:
+        return shlex.join(["hseval", *command[1:]])
     places = {role: str(one.get("location")) for role, one in about.get("sets", {}).items()}
     settings = {name: value for name, value in about.get("settings", {}).items() if value not in (None, False, {})}
     given = {"ref": places.get("reference"), "train": places.get("train"), **settings}
     told = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
     return f"hseval.score({places.get('samples')!r}{told})"
+
+
+def _rough(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -66,12 +66,12 @@ def test_training_lowers_the_loss_on_cubes_that_are_flat(tmp_path: Path) -> None
     levels = np.linspace(0.4, 0.6, 4, dtype=np.float32)[:, None, None, None]
     data = ArraySet(np.broadcast_to(levels, (4, 3, 8, 8)), wavelengths=np.array([500.0, 600.0, 700.0]))
     process, losses = Process(1000), []
-    for steps in (1, 80):
-        generator = Diffusers(dataclasses.replace(TINY, steps=steps, rate=1e-2, batch=8, average=0.9))
+    for steps in (1, 60):
+        generator = Diffusers(dataclasses.replace(TINY, steps=steps, rate=3e-2, batch=8, average=0.9))
         (tmp_path / str(steps)).mkdir()
         generator.fit(data, tmp_path / str(steps))
         clean = torch.from_numpy(np.stack([generator.channels.encode(cube) for cube in data]))
         with torch.inference_mode():
             rounds = [process.loss(generator.network, clean, np.random.default_rng(number)) for number in range(8)]
         losses.append(float(torch.stack(rounds).mean()))
-    assert losses[1] < 0.7 * losses[0]
+    assert losses[1] < 0.8 * losses[0]

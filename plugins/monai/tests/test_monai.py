@@ -51,17 +51,17 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(tmp_path: Path)
 
 
 def test_the_autoencoder_learns_to_reconstruct(tmp_path: Path) -> None:
-    data = example_set(6, size=24)
+    data = example_set(6, size=16)
     channels, errors = Channels.of(data, multiple=4), []
-    for steps in (1, 150):
-        given = dataclasses.replace(TINY, batch=6, ae_steps=steps, ae_rate=3e-3, average=0.9)
+    for steps in (1, 100):
+        given = dataclasses.replace(TINY, batch=6, ae_steps=steps, ae_rate=5e-3, average=0.9)
         stages = Stages(given, data, channels, out=tmp_path, seed=0, device=chosen_device("cpu"))
         network = stages.autoencoder()
         pictures = stages.pictures(range(6))
         errors.append(float((network.reconstruct(pictures) - pictures).detach().abs().mean()))
     assert errors[1] < 0.7 * errors[0]
     latents, mean, deviation = stages.latents(network)
-    assert latents.shape[1:] == (2, 12, 12)
+    assert latents.shape[1:] == (2, 8, 8)
     assert np.allclose(latents.mean(axis=(0, 2, 3)), 0, atol=1e-3)
     assert np.allclose(latents.std(axis=(0, 2, 3)), 1, atol=1e-3)
     assert mean.shape == deviation.shape == (2,)

@@ -54,12 +54,4 @@
         .forEach((row) => body.append(row));
     }));
   });
-
-  // On paper nothing can be opened.
-  let closed = [];
-  window.addEventListener("beforeprint", () => {
-    closed = every(document, "details:not([open]):not(.screen)");
-    closed.forEach((one) => { one.open = true; });
-  });
-  window.addEventListener("afterprint", () => closed.forEach((one) => { one.open = false; }));
 })();

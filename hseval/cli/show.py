@@ -1,0 +1,31 @@
+"""``hseval show``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("report", metavar="REPORT.json")
+@click.option("--html", "html_path", metavar="F", help="Write a page instead of tables: all but pictures and points.")
+@click.option("--qualify", "qualify_path", metavar="Q", help="With --html: a JSON of hseval qualify; scores as doses.")
+def show(report: str, html_path: str | None, qualify_path: str | None) -> None:
+    """Show a report that hseval score wrote as JSON, as tables or as a page.
+
+    Pictures need the cubes: hseval score --html, with the cache, takes little longer than to read them.
+    """
+    from hseval.cli.html import check_output, save_html, with_qualify
+    from hseval.plugins import plugins
+    from hseval.report import load_report
+
+    if qualify_path is not None and html_path is None:
+        raise click.UsageError("--qualify goes with --html; hseval qualify --load Q --report REPORT prints the same")
+    if html_path is not None:
+        check_output("--html", html_path, (report, qualify_path))
+    loaded = load_report(report)
+    if html_path is None:
+        plugins().build("renderer", "terminal").render(loaded, sys.stdout)
+        return
+    save_html(loaded if qualify_path is None else with_qualify(loaded, qualify_path), html_path)

@@ -1,0 +1,143 @@
+"""What generator plugins share: channels that come back as cubes, checkpoints that refuse, batches, the loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hseval import ArraySet, HsevalError
+from hseval.cubes import Cube
+from hseval.generating import (
+    Channels,
+    Loop,
+    drawn_in_batches,
+    load_checkpoint,
+    merged_options,
+    noise_of,
+    save_checkpoint,
+    train,
+)
+from hseval.options import option
+from hseval.testing import example_set
+
+LOOP = Loop(name="x", steps=8, batch=3, rate=0.1, average=0.5, every=100, seed=1, resume=False, facts={})
+
+
+def test_channels_come_back_as_the_cube_and_its_masks() -> None:
+    data = example_set(4, size=21, bands=5)
+    channels = Channels.of(data, multiple=8)
+    assert (channels.shape, channels.structures, set(channels.fixed)) == ((6, 24, 24), ("disc",), {"fov"})
+    for cube in data:
+        encoded = channels.encode(cube)
+        assert (encoded.shape, encoded.dtype) == (channels.shape, np.float32)
+        back, masks = channels.decode(encoded)
+        assert np.allclose(back, cube.data, atol=1e-6)
+        assert all(np.array_equal(masks[name], cube.masks[name]) for name in ("disc", "fov"))
+
+
+def test_bands_have_mean_0_and_deviation_1_over_the_valid_pixels_of_all_cubes() -> None:
+    data = example_set(5)
+    channels = Channels.of(data)
+    inside = np.stack([channels.encode(cube) for cube in data])[:, :6, data.masks["fov"][0]]
+    assert np.allclose(inside.mean(axis=(0, 2)), 0, atol=1e-5)
+    assert np.allclose(inside.std(axis=(0, 2)), 1, atol=1e-5)
+    outside = channels.encode(data[0])[:6, ~data.masks["fov"][0]]
+    assert not outside.any()
+
+
+def test_pixels_that_are_not_finite_neither_count_nor_spread() -> None:
+    data = example_set(4)
+    broken = data.cubes.copy()
+    broken[1, 2, 20:24, 8:14] = np.nan
+    other = ArraySet(broken, wavelengths=data.wavelengths, masks=data.masks)
+    dropped = Cube(broken[1], other.read_masks(1))
+    encoded = Channels.of(other).encode(dropped)
+    assert np.isfinite(encoded).all()
+    assert not encoded[:6, 20:24, 8:14].any()
+
+
+def test_channels_survive_a_checkpoint(tmp_path: Path) -> None:
+    data = example_set(3)
+    channels = Channels.of(data, multiple=4)
+    save_checkpoint(tmp_path, "it", channels.tensors(), {"channels": channels.record()}, format="f-1")
+    tensors, record = load_checkpoint(tmp_path, "it", format="f-1", holds=("channels",))
+    restored = Channels.restored(record["channels"], tensors)
+    assert restored.same_as(channels)
+    assert np.array_equal(restored.encode(data[1]), channels.encode(data[1]))
+
+
+def test_sets_that_nothing_can_be_learned_from_are_refused() -> None:
+    flat = ArraySet(np.full((3, 2, 4, 4), 0.5), wavelengths=np.array([500.0, 600.0]))
+    with pytest.raises(HsevalError, match="valid pixels of its 3 cubes are all the same"):
+        Channels.of(flat)
+    with pytest.raises(HsevalError, match="holds no cubes"):
+        Channels.of(flat.subset([]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: (folder / "it.json").unlink(), "no whole checkpoint .it.json: No such file.*train again"),
+        (lambda folder: (folder / "it.json").write_text("{"), "it.json is no JSON"),
+        (lambda folder: (folder / "it.safetensors").write_bytes(b"short"), "cut off or changed"),
+        (lambda folder: (folder / "it.json").write_text('{"format": "g"}'), "its format is 'g', expected 'f-1'"),
+        (lambda folder: (folder / "it.json").write_text('{"format": "f-1"}'), "'options' is missing"),
+    ],
+)
+def test_a_damaged_checkpoint_says_what_is_wrong(damage: object, told: str, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, "it", {"a": np.ones(3)}, {"options": {}}, format="f-1")
+    damage(tmp_path)  # type: ignore[operator]
+    with pytest.raises(HsevalError, match=told):
+        load_checkpoint(tmp_path, "it", format="f-1", holds=("options",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    width: int = option(8, "training")
+    steps: int = option(20, "sampling")
+
+
+def test_options_of_sampling_may_change_and_those_of_training_may_not() -> None:
+    trained, run = Given(width=16, steps=30), Path("run")
+    assert merged_options(Given(), trained, sampling=("steps",), where=run) == trained
+    assert merged_options(Given(steps=5), trained, sampling=("steps",), where=run) == Given(16, 5)
+    with pytest.raises(HsevalError, match="run: was trained with width=16, not 12; when sampling, set steps"):
+        merged_options(Given(width=12), trained, sampling=("steps",), where=run)
+
+
+def test_a_cube_depends_on_its_own_noise_whatever_batch_it_is_drawn_in() -> None:
+    def draw(noise: np.ndarray) -> np.ndarray:
+        sizes.append(len(noise))
+        return noise * 2
+
+    sizes: list[int] = []
+    given = {"seed": 3, "name": "x", "shape": (2, 4)}
+    wide = dict(drawn_in_batches(draw, start=0, stop=7, batch=4, **given))
+    late = dict(drawn_in_batches(draw, start=5, stop=7, batch=3, **given))
+    assert (list(wide), list(late), sizes) == (list(range(7)), [5, 6], [4, 4, 3])
+    assert all(np.array_equal(wide[index], late[index]) for index in late)
+    assert np.array_equal(wide[6], 2 * noise_of(3, "x", 6, (2, 4)))
+
+
+def test_an_epoch_sees_every_cube_once_and_each_in_another_order() -> None:
+    seen = [index for step in range(8) for index in LOOP.indices(step, 6)]
+    epochs = [seen[start : start + 6] for start in range(0, 24, 6)]
+    assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert sorted(LOOP.indices(0, 2)) != [0, 0, 0]  # a batch larger than the set
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+    import torch
+
+    network = torch.nn.Linear(1, 1)
+
+    def loss(step: int) -> torch.Tensor:
+        return network(torch.ones(1, 1)).sum() * (float("nan") if step == 3 else 1.0)
+
+    with pytest.raises(HsevalError, match="x: the loss of step 3 is not finite; try a lower rate"):
+        train(network, loss, dataclasses.replace(LOOP, every=2), tmp_path)
+    assert '"step": 2' in (tmp_path / "training-x.json").read_text()  # what was good is kept

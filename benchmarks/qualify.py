@@ -1,10 +1,11 @@
 """What every metric sees: ``hseval qualify`` on 200 phantom eyes of 64 px and on two parts of Indian Pines.
 
 On the eyes first the default metrics, timed on an empty cache as a user would run them on two cores; then on each kind
-of data all metrics of hseval itself, and ``fid`` by four extractors on all faults but planted copies. What the runs
-wrote is kept in the folder, and a run that was cut off goes on from hseval's cache (but the timed one starts anew), so
-the command can be stopped and started again. Then the curves are written to ``benchmarks/results/qualify_*.json``, the
-tables to ``docs/qualify.md`` and ``docs/metrics/``, and the pictures to ``docs/images/``.
+of data all other metrics of hseval itself, and ``fid`` by four extractors on all faults but planted copies; on fewer
+eyes than the default metrics, so that all of it takes half an hour. What the runs wrote is kept in the folder, and a
+run that was cut off goes on from hseval's cache (but the timed one starts anew), so the command can be stopped and
+started again. Then the curves are written to ``benchmarks/results/qualify_*.json``, the tables to ``docs/qualify.md``
+and ``docs/metrics/``, and the pictures to ``docs/images/``.
 
 The encoder is fitted on other eyes than are qualified. Of Indian Pines there are no others: it is fitted on columns 0
 to 72, which flatters it there and not on ``indian-pines-held-back``, on which nothing was tuned at all.
@@ -30,6 +31,7 @@ import qualify_pages
 from machine import RESULTS, describe
 
 from hseval.degradations import names
+from hseval.evaluate import DEFAULT_METRICS
 from hseval.files import write_text
 from hseval.plugins import plugins
 from hseval.qualifying.report import QualifyReport, load_qualify
@@ -41,24 +43,27 @@ HSEVAL = [sys.executable, "-m", "hseval"]
 EYES, SIZE, WORKERS = 200, 64, 2
 EXTRACTORS = ("scattering", "encoder", "statistics", "torchvision")
 FAULTS = ",".join(name for kind in ("spectral", "spatial", "set") for name in names(kind))
-BUILT_IN = [
-    each for each in plugins().names("metric") if plugins().origin("metric", each).startswith("hseval ")
+OTHERS = [
+    each
+    for each in plugins().names("metric")
+    if plugins().origin("metric", each).startswith("hseval ") and each not in DEFAULT_METRICS
 ]
-RANDOM = ("torchvision.backbone=resnet50", "torchvision.random=0", "torchvision.size=64")
 
 
 class Data(NamedTuple):
-    """How a set is made, on which other the encoder is fitted, and what the extractors are compared with.
+    """How a set is made, on which other the encoder is fitted, and what the runs are asked for.
 
     Attributes:
         make: command that writes the set, but for its path.
         fit: name of the set that the encoder is fitted on.
-        asked: options of the run by four extractors.
+        others: options of the run by the metrics that are not default.
+        extractors: options of the run by four extractors.
     """
 
     make: Sequence[str]
-    fit: str
-    asked: Sequence[str]
+    fit: str = ""
+    others: Sequence[str] = ()
+    extractors: Sequence[str] = ()
 
 
 def _eyes(seed: int) -> list[str]:
@@ -66,15 +71,15 @@ def _eyes(seed: int) -> list[str]:
 
 
 PATCHES = [sys.executable, str(ROOT / "examples" / "indian_pines_patches.py")]
-COUNTS = (*RANDOM, "torchvision.low=1000", "torchvision.high=9000")  # the range that is shown black and white
+RANDOM = [f"--set=torchvision.{each}" for each in ("backbone=resnet50", "random=0", "size=64")]
+COUNTS = [*RANDOM, "--set=torchvision.low=1000", "--set=torchvision.high=9000"]  # what is shown black and white
 DATA = {
-    "phantom": Data(_eyes(1), "phantom-to-fit-on", ("-n", "80", *(f"--set={each}" for each in RANDOM))),
-    "indian-pines": Data(PATCHES, "indian-pines", [f"--set={each}" for each in COUNTS]),
-    "indian-pines-held-back": Data(
-        [*PATCHES, "--held-back"], "indian-pines", [f"--set={each}" for each in COUNTS]
-    ),
-    "phantom-to-fit-on": Data(_eyes(2), "", ()),
+    "phantom": Data(_eyes(1), "phantom-to-fit-on", ("-n", "120"), ("-n", "80", *RANDOM)),
+    "indian-pines": Data(PATCHES, "indian-pines", (), COUNTS),
+    "indian-pines-held-back": Data([*PATCHES, "--held-back"], "indian-pines", (), COUNTS),
+    "phantom-to-fit-on": Data(_eyes(2)),
 }
+PARTS = ("default", "others", "extractors")
 NAMES = ("phantom", "indian-pines", "indian-pines-held-back")
 
 
@@ -104,47 +109,47 @@ def qualified(real: Path, out: Path, *asked: str) -> QualifyReport:
     return load_qualify(out)
 
 
-def timed(name: str, folder: Path) -> None:
-    """Qualify by the default metrics on an empty cache, and record what it took."""
+def default(name: str, folder: Path) -> QualifyReport:
+    """Return what the default metrics see; on the eyes, record what it takes on an empty cache."""
     real, out = made(name, folder), folder / f"{name}-default.json"
-    if out.exists():
-        return
+    if name != "phantom" or out.exists():
+        return qualified(real, out)
     subprocess.run([*HSEVAL, "cache", "clear"], check=True, stdout=subprocess.DEVNULL)
     started, before = time.perf_counter(), _cpu()
-    qualified(real, out)
+    report = qualified(real, out)
     spent = {"seconds": time.perf_counter() - started, "cpu_seconds": _cpu() - before}
-    known = json.loads(TIMES.read_text()) if TIMES.exists() else {}
-    known[name] = {**spent, "workers": WORKERS, "load": os.getloadavg()[1], "machine": describe()}
-    write_text(TIMES, json.dumps(plain(known), indent=1) + "\n")
+    told = {name: {**spent, "workers": WORKERS, "load": os.getloadavg()[1], "machine": describe()}}
+    write_text(TIMES, json.dumps(plain(told), indent=1) + "\n")
     print(f"{name}: default metrics in {spent['seconds']:.0f} s, {spent['cpu_seconds']:.0f} s of CPU", flush=True)
+    return report
 
 
 def run(name: str, folder: Path) -> None:
     """Do what is still to be done for one kind of data, and keep its curves."""
     os.environ["HSEVAL_CACHE"] = str(folder / f"{name}-cache")
-    if name == "phantom":
-        timed(name, folder)
     real, data = made(name, folder), DATA[name]
-    everything = qualified(real, folder / f"{name}.json", "--metrics", ",".join(BUILT_IN))
+    qualify_pages.keep(default(name, folder), _results(name, "default"), folder)
+    others = qualified(real, folder / f"{name}-others.json", "--metrics", ",".join(OTHERS), *data.others)
+    qualify_pages.keep(others, _results(name, "others"), folder)
     asked = ("--metrics", "fid", "--extractors", ",".join(EXTRACTORS), "--degradations", FAULTS)
     weights = f"--set=encoder.weights={fitted(data.fit, folder)}"
-    by_extractor = qualified(real, folder / f"{name}-extractors.json", *asked, weights, *data.asked)
-    qualify_pages.keep(everything, RESULTS / f"{_file(name)}.json", folder)
-    qualify_pages.keep(by_extractor, RESULTS / f"{_file(name)}_extractors.json", folder)
+    by_extractor = qualified(real, folder / f"{name}-extractors.json", *asked, weights, *data.extractors)
+    qualify_pages.keep(by_extractor, _results(name, "extractors"), folder)
 
 
 def publish(folder: Path) -> None:
     """Write pages and pictures from the curves that are kept."""
-    kept = {name: RESULTS / f"{_file(name)}.json" for name in NAMES}
-    reports = {name: load_qualify(path) for name, path in kept.items() if path.exists()}
-    for name, report in reports.items():
-        by_extractor = load_qualify(RESULTS / f"{_file(name)}_extractors.json")
-        qualify_pages.of_set(name, report, by_extractor, folder)
+    reports = {}
+    for name in NAMES:
+        kept = {part: load_qualify(path) for part in PARTS if (path := _results(name, part)).exists()}
+        if "default" in kept:
+            reports[name] = qualify_pages.joined([kept[part] for part in ("default", "others") if part in kept])
+            qualify_pages.of_set(name, reports[name], kept.get("extractors"), folder)
     qualify_pages.of_metrics(reports)
 
 
-def _file(name: str) -> str:
-    return f"qualify_{name.replace('-', '_')}"
+def _results(name: str, part: str) -> Path:
+    return RESULTS / f"qualify_{name.replace('-', '_')}_{part}.json"
 
 
 def _cpu() -> float:

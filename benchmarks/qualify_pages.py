@@ -7,7 +7,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,25 @@ def keep(report: QualifyReport, path: Path, folder: Path) -> None:
     write_text(path, text.replace(f"{folder}/", "") + "\n")
 
 
-def of_set(name: str, report: QualifyReport, by_extractor: QualifyReport, folder: Path) -> None:
+def joined(reports: Sequence[QualifyReport]) -> QualifyReport:
+    """Return reports of the same cubes, or some of them, as one: the columns of all."""
+    first, *rest = reports
+    notes = [f"{', '.join(column.label for column in each.columns)}: {each.notes[0]}" for each in rest]
+    return dataclasses.replace(
+        first,
+        columns=tuple(column for each in reports for column in each.columns),
+        curves=tuple(curve for each in reports for curve in each.curves),
+        notes=(*first.notes, *(note for note, each in zip(notes, rest, strict=True) if each.notes != first.notes)),
+    )
+
+
+def of_set(name: str, report: QualifyReport, by_extractor: QualifyReport | None, folder: Path) -> None:
     """Write tables and pictures of one kind of data.
 
     Args:
         name: of the data.
         report: all metrics.
-        by_extractor: ``fid``, by several extractors.
+        by_extractor: ``fid``, by several extractors; None: not run.
         folder: where all pictures are drawn; some of them go to the docs.
     """
     pictures = folder / f"{name}-plots"
@@ -59,8 +71,9 @@ def of_set(name: str, report: QualifyReport, by_extractor: QualifyReport, folder
         shutil.copyfile(pictures / f"{picture}.png", IMAGES / f"qualify-{name}-{picture}.png")
     shown = "\n\n".join(f"![{alt}](images/qualify-{name}-{picture}.png)" for picture, alt in kept)
     fill_in(PAGE, name, f"\n{shown}\n\n{markdown(report)}")
-    fill_in(PAGE, f"{name} by extractor", ranked(by_extractor))
     fill_in(PAGE, f"{name} by default", default_sees(report))
+    if by_extractor is not None:
+        fill_in(PAGE, f"{name} by extractor", ranked(by_extractor))
 
 
 def of_metrics(reports: Mapping[str, QualifyReport]) -> None:
@@ -79,7 +92,7 @@ def of_metric(metric: str, reports: Mapping[str, QualifyReport]) -> str:
     rows = {row.name: row for report in reports.values() for row in report.rows}
     lines = [
         "Smallest dose that is told from the floor, and in brackets Spearman's correlation of value and dose, by",
-        f"`benchmarks/qualify.py`: {'; '.join(_sizes(TITLES[name], report) for name, report in reports.items())}.",
+        f"`benchmarks/qualify.py`: {'; '.join(_sizes(name, metric, report) for name, report in reports.items())}.",
         "[Qualify](../qualify.md) says what is done and told.",
         "",
         _line(["degradation", "unit of the dose", *(TITLES[name] for name in reports)]),
@@ -161,9 +174,9 @@ def _cell(report: QualifyReport, metric: str, degradation: str) -> str:
         return "-"
 
 
-def _sizes(title: str, report: QualifyReport) -> str:
-    clean, spoiled = max(curve.sizes for curve in report.curves)
-    return f"{title}, {clean} clean cubes against {spoiled}"
+def _sizes(name: str, metric: str, report: QualifyReport) -> str:
+    sizes = [curve.sizes for curve in report.curves if curve.metric == metric]
+    return f"{TITLES[name]}, {' and '.join(f'{clean} against {spoiled}' for clean, spoiled in sorted(set(sizes)))}"
 
 
 def _listed(names: list[str]) -> str:

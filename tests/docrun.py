@@ -133,8 +133,9 @@ class Reader:
 
     def _matching(self, word: str) -> list[str]:
         """Return the files that a pattern stands for, as a shell would; or the word."""
-        found = sorted(str(path.relative_to(self.folder)) for path in self.folder.glob(word)) if set("*[") & set(word) else []
-        return found or [word]
+        if not set("*[") & set(word):
+            return [word]
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.glob(word)) or [word]
 
     def _install(self, sources: list[str], *, editable: bool) -> tuple[int, str, str]:
         """Install a distribution that the page made; one of the project's has to be installed already."""

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "torch", "scipy", "h5py", "faiss", "sklearn", "rich"}
+HEAVY = {"numpy", "torch", "scipy", "h5py", "faiss", "sklearn", "rich", "altair", "jinja2", "matplotlib", "PIL"}
 SLOW_TO_LOAD = {"torch", "faiss", "sklearn", "scipy", "tensorly"}
 
 

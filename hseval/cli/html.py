@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hseval.report import Report
 
 
-def check_output(option: str, path: str, inputs: tuple[str | None, ...]) -> None:
+def check_output(option: str, path: str, inputs: tuple[str | None, ...], *, of: str = "score") -> None:
     """Refuse a file that can't be written, or that is an input.
 
     Raises:
@@ -24,7 +24,7 @@ def check_output(option: str, path: str, inputs: tuple[str | None, ...]) -> None
     check_writable(path)
     for given in inputs:
         if given is not None and Path(given).exists() and Path(path).resolve() == Path(given).resolve():
-            raise HsevalError(f"{option} {path}: is an input of this command; name another file")
+            raise HsevalError(f"{option} {path}: is an input of this {of}; name another file")
 
 
 def save_html(report: Report, path: str) -> None:

@@ -23,7 +23,7 @@ def show(report: str, html_path: str | None, qualify_path: str | None) -> None:
     if qualify_path is not None and html_path is None:
         raise click.UsageError("--qualify goes with --html; hseval qualify --load Q --report REPORT prints the same")
     if html_path is not None:
-        check_output("--html", html_path, (report, qualify_path))
+        check_output("--html", html_path, (report, qualify_path), of="command")
     loaded = load_report(report)
     if html_path is None:
         plugins().build("renderer", "terminal").render(loaded, sys.stdout)

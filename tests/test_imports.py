@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FAMILIES = ("readers", "extractors", "metrics", "segmenters", "generators", "renderers", "degradations")
 RECORDS = {"errors", "options", "seeds", "files", "cubes", "rows", "report", "exhibits", "hookspecs"}
 # Plain functions that several families share.
-HELPERS = {"colour", "excess", "field", "house", "layout", "neighbors", "wavelengths", "where"}
+HELPERS = {"colour", "excess", "field", "house", "layout", "many", "neighbors", "remarks", "wavelengths", "where"}
 SHOWN = {"notebook"}  # what records name in order to show themselves, inside `_repr_html_` alone
 ENTRY = {"cli", "builtin", "__main__"}
 DOORS = {

@@ -275,4 +275,4 @@ def test_the_terminal_shows_interval_excess_and_what_is_told_apart(
     assert header.split() == ["score", "value", "95", "%", "interval", "floor", "excess", "verdict", "n", "better"]
     assert "excess over the floor: " in found.out
     assert "two generators are told apart at 16 samples if they differ by about " in found.out
-    assert "2 scores at once: to be told from its floor, each needs p < 0.05 by Holm's rule" in found.out
+    assert "2 scores at once: to be told from its floor, a score needs splits two joint spreads apart" in found.out

@@ -169,7 +169,7 @@ def test_a_command_of_two_distributions_or_of_a_broken_one_is_none(site: Path, n
 def test_commands_are_listed_with_what_they_do(listed: dict[str, Any]) -> None:
     commands = {entry["name"]: entry for entry in listed["plugins"] if entry["kind"] == "command"}
     ours = {"score", "qualify", "fit-extractor", "info", "train", "train-ldm", "sample", "plugins", "cache"}
-    ours |= {"diff", "new-plugin", "pareto", "preview", "sweep"}
+    ours |= {"diff", "new-plugin", "pareto", "preview", "show", "sweep"}
     assert {*ours, "greet"} == set(commands)
     assert commands["greet"]["summary"] == "Say a word."
     assert (commands["greet"]["distribution"], commands["greet"]["version"]) == ("sound-command", "1.5")

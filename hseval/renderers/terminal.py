@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
+from hseval.remarks import at_full_size, caveats, certainty, number, rule, span
 from hseval.report import Report, Score
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Terminal:
             console.print(f"[dim]·[/dim] {_escaped(note)}")
         console.print()
         console.print(_scores(report))
-        for line in _rule(report.scores):
+        for line in rule(report.scores):
             console.print(f"[dim]·[/dim] {line}")
         for part in _parts(report):
             console.print()
@@ -54,7 +55,7 @@ def _scores(report: Report) -> RenderableType:
         table.add_row(
             _escaped(score.name),
             _number(score.value),
-            _span(score.interval),
+            span(score.interval),
             _number(score.floor),
             _number(score.details.get("excess")),
             f"[{style}]{_escaped(score.verdict)}[/{style}]",
@@ -64,25 +65,15 @@ def _scores(report: Report) -> RenderableType:
     return table
 
 
-def _rule(scores: Sequence[Score]) -> Iterator[str]:
-    """Yield by which rule verdicts are given where there are several."""
-    count = sum(score.details.get("p_adjusted") is not None for score in scores)
-    if count > 1:
-        yield (
-            f"{count} scores at once: to be told from its floor, each needs p < 0.05 by Holm's rule, "
-            "or splits that lie wholly apart"
-        )
-
-
 def _parts(report: Report) -> Iterator[RenderableType]:
     """Yield what the details hold that a person asks for next."""
     for score in report.scores:
         if isinstance(score.details.get("structures"), Mapping):
             yield _structures(score, report)
     for score in report.scores:
-        lines = [*_certainty(score), *_numbers(score), *_pairs(score), *_remarks(score)]
+        lines = [*certainty(score), *at_full_size(score), *_numbers(score), *_pairs(score), *caveats(score)]
         if lines:
-            yield "\n".join([f"[bold]{_escaped(score.name)}[/bold]", *(f"  {line}" for line in lines)])
+            yield "\n".join([f"[bold]{_escaped(score.name)}[/bold]", *(f"  {_escaped(line)}" for line in lines)])
 
 
 def _structures(score: Score, report: Report) -> RenderableType:
@@ -108,47 +99,15 @@ def _dig(details: Mapping[str, Any], where: str, structure: str) -> Any:
     return side.get("structures", {}).get(structure, {}).get("value")
 
 
-def _certainty(score: Score) -> Iterator[str]:
-    """Yield how sure the excess is, and what two generators have to differ by to be told apart."""
-    found = score.details
-    if found.get("excess_interval"):
-        p, adjusted = found.get("p_value"), found.get("p_adjusted")
-        chance = "" if p is None else f"; p = {p:.2g}" + (f" ({adjusted:.2g} by Holm's rule)" if adjusted else "")
-        yield f"excess over the floor: {_number(found['excess'])} ({_span(found['excess_interval'])}){chance}"
-    elif score.value is not None and found.get("no_interval"):
-        yield f"no interval: {_escaped(found['no_interval'])}"
-    if found.get("smallest_difference"):
-        least, less = found["smallest_difference"], found["smallest_difference_at_4n"]
-        yield (
-            f"two generators are told apart at {found['samples']} samples if they differ by about {_rough(least)}, "
-            f"at {4 * found['samples']} by {_rough(less)}"
-        )
-
-
 def _numbers(score: Score) -> Iterator[str]:
-    full = score.details.get("full_value")
-    sizes = score.details.get("full_size")
-    if full is not None and sizes:
-        at = f"{sizes['samples']} samples, {sizes['reference']} reference cubes"
-        yield f"at full size ({at}; not to be held against the floor): {_number(full)}"
     shown = score.details.get("shown")
     if isinstance(shown, Mapping):
-        yield from (f"{_escaped(label)}: {_number(value)}" for label, value in shown.items())
+        yield from (f"{label}: {number(value)}" for label, value in shown.items())
 
 
 def _pairs(score: Score) -> Iterator[str]:
     for pair in list(score.details.get("nearest_pairs") or [])[:SHOWN_PAIRS]:
-        yield "nearest: " + ", ".join(f"{_escaped(str(key))} {_number(value)}" for key, value in pair.items())
-
-
-def _remarks(score: Score) -> Iterator[str]:
-    left_out, caveat = (score.details.get(name) for name in ("left_out", "caveat"))
-    if isinstance(left_out, Mapping):
-        for why in sorted({str(reason) for reason in left_out.values()}):
-            names = ", ".join(sorted(name for name, reason in left_out.items() if str(reason) == why))
-            yield f"left out, {_escaped(why)}: {_escaped(names)}"
-    if isinstance(caveat, str) and caveat:
-        yield _escaped(caveat)
+        yield "nearest: " + ", ".join(f"{key} {number(value)}" for key, value in pair.items())
 
 
 def _table(*columns: str) -> Table:
@@ -162,21 +121,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _span(interval: Sequence[float | None] | None) -> str:
-    if interval is None:
-        return "-"
-    low, high = interval
-    return f"{_number(low)} to {_number(high)}"
-
-
-def _rough(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
-
-
 def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "-" if value is None else _escaped(str(value))
+    return _escaped(number(value))
 
 
 def _spark(curve: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hseval.colour import band_name
 from hseval.exhibits import Exhibits
+from hseval.remarks import rule
 from hseval.renderers.html import charts, images, plots, told
 from hseval.report import plain
 from hseval.where import where
@@ -71,7 +72,7 @@ def _context(report: Report) -> dict[str, Any]:
         "sentences": sentences,
         "notes": [note for note in report.notes if note not in sentences],
         "scores": [_score(score) for score in report.scores],
-        "tests": sum(score.details.get("p_adjusted") is not None for score in report.scores),
+        "rules": [f"{said}." for said in rule(report.scores)],
         "details": [_details(score) for score in report.scores],
         "bands": [band_name(centre, known=axis.known) for centre in exhibits.look.bands] if exhibits.look else [],
         "start": _start(exhibits, axis),

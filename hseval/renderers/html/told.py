@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hseval.many import ALIKE
+from hseval.remarks import at_full_size, caveats, certainty
 from hseval.report import Report, Score
 
-ALIKE = "like real"
 NONE = "–"
 BETTER = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
 
@@ -75,29 +76,8 @@ def strip(score: Score) -> Strip | None:
 
 def remarks(score: Score) -> Iterator[str]:
     """Yield what stands behind a score: how sure it is, its value at full size, what was left out."""
-    found = score.details
-    if found.get("excess_interval"):
-        p, adjusted = found.get("p_value"), found.get("p_adjusted")
-        chance = "" if p is None else f"; p = {p:.2g}" + (f" ({adjusted:.2g} by Holm's rule)" if adjusted else "")
-        yield f"Excess over the floor: {number(found.get('excess'))} ({span(found['excess_interval'])}){chance}."
-    elif score.value is not None and found.get("no_interval"):
-        yield f"No interval: {found['no_interval']}."
-    if found.get("smallest_difference") and found.get("smallest_difference_at_4n"):
-        least, less = found["smallest_difference"], found["smallest_difference_at_4n"]
-        yield (
-            f"Two generators are told apart at {found['samples']} samples if they differ by about {_rough(least)}, "
-            f"at {4 * found['samples']} by {_rough(less)}."
-        )
-    sizes = found.get("full_size")
-    if found.get("full_value") is not None and isinstance(sizes, Mapping):
-        at = f"{sizes.get('samples')} samples, {sizes.get('reference')} reference cubes"
-        yield f"At full size ({at}; not to be held against the floor): {number(found['full_value'])}."
-    if isinstance(found.get("left_out"), Mapping):
-        for why in sorted({str(reason) for reason in found["left_out"].values()}):
-            names = sorted(name for name, reason in found["left_out"].items() if str(reason) == why)
-            yield f"Left out, {why}: {', '.join(names)}."
-    if isinstance(found.get("caveat"), str) and found["caveat"]:
-        yield f"{found['caveat'][0].upper()}{found['caveat'][1:]}."
+    for said in (*certainty(score), *at_full_size(score), *caveats(score)):
+        yield f"{said[0].upper()}{said[1:]}."
 
 
 def numbers(score: Score) -> list[tuple[str, str]]:
@@ -117,10 +97,6 @@ def again(report: Report) -> str:
     given = {"ref": places.get("reference"), "train": places.get("train"), **settings}
     told = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
     return f"hseval.score({places.get('samples')!r}{told})"
-
-
-def _rough(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -128,13 +128,13 @@ def run(name: str, folder: Path) -> None:
     """Do what is still to be done for one kind of data, and keep its curves."""
     os.environ["HSEVAL_CACHE"] = str(folder / f"{name}-cache")
     real, data = made(name, folder), DATA[name]
-    qualify_pages.keep(default(name, folder), _results(name, "default"), folder)
+    qualify_pages.keep(default(name, folder), _results(name, "default"))
     others = qualified(real, folder / f"{name}-others.json", "--metrics", ",".join(OTHERS), *data.others)
-    qualify_pages.keep(others, _results(name, "others"), folder)
+    qualify_pages.keep(others, _results(name, "others"))
     asked = ("--metrics", "fid", "--extractors", ",".join(EXTRACTORS), "--degradations", FAULTS)
     weights = f"--set=encoder.weights={fitted(data.fit, folder)}"
     by_extractor = qualified(real, folder / f"{name}-extractors.json", *asked, weights, *data.extractors)
-    qualify_pages.keep(by_extractor, _results(name, "extractors"), folder)
+    qualify_pages.keep(by_extractor, _results(name, "extractors"))
 
 
 def publish(folder: Path) -> None:

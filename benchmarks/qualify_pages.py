@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from hseval.report import plain
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, METRICS, IMAGES = DOCS / "qualify.md", DOCS / "metrics", DOCS / "images"
-DIGITS = 5
+DIGITS, WIDTH = 5, 130
 MONOTONE = 0.95
 BLIND = math.inf
 TITLES = {
@@ -33,11 +34,11 @@ TITLES = {
 }
 
 
-def keep(report: QualifyReport, path: Path, folder: Path) -> None:
-    """Write a report in little space, to be read by ``hseval qualify --load``; without where ``folder`` was."""
+def keep(report: QualifyReport, path: Path) -> None:
+    """Write a report in little space, to be read by ``hseval qualify --load``; of paths only the files' names."""
     data = plain({"format": FORMAT, "version": VERSION, **dataclasses.asdict(report)})
     text = json.dumps(_rounded(data), separators=(",", ":"))
-    write_text(path, text.replace(f"{folder}/", "") + "\n")
+    write_text(path, re.sub(r'(?<=["=])/[^"=]*/', "", text) + "\n")
 
 
 def joined(reports: Sequence[QualifyReport]) -> QualifyReport:
@@ -138,12 +139,13 @@ def default_sees(report: QualifyReport) -> str:
     below = [name for name, value in found.items() if value is None or value < MONOTONE]
     blind = [curve.degradation for curve in curves if curve.told_from is None]
     told = ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found.items())
-    return (
-        f"\nSpearman's correlation of `fid` (default extractor) with the dose: {told}. "
+    text = (
+        f"Spearman's correlation of `fid` (default extractor) with the dose: {told}. "
         f"Of {len(found)} faults {len(found) - len(below)} reach {MONOTONE:g}"
         f"{'' if not below else f' (not {_listed(below)})'}, and "
-        f"{'all are told from the floor' if not blind else f'it is blind to {_listed(blind)}'}.\n"
+        f"{'all are told from the floor' if not blind else f'it is blind to {_listed(blind)}'}."
     )
+    return f"\n{textwrap.fill(text, WIDTH, break_on_hyphens=False)}\n"
 
 
 def fill_in(page: Path, name: str, text: str) -> None:

@@ -380,6 +380,32 @@ def test_the_command_line(hseval: Command, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "floor", "scale", "place"),
+    [
+        ((-0.1, 4.0, 1e6), -0.05, "symlog", 0.3),  # an unbiased distance: its floor is about 0
+        ((0.1, 4.0, 1e6), 0.05, "log", 0.3),
+        ((0.1, 0.11, 0.12), 0.1, "linear", 0.6),
+    ],
+)
+def test_a_page_of_curves_shows_floor_and_gross_faults_alike(
+    report: hseval.QualifyReport, values: tuple[float, ...], floor: float, scale: str, place: float
+) -> None:
+    from hseval.qualifying.plots import curves_page
+    from hseval.qualifying.report import Point
+
+    points = tuple(Point(2.0**i, value, (value - 0.01, value + 0.01)) for i, value in enumerate(values))
+    changed = {"floor": floor, "floor_interval": (floor - 0.05, floor + 0.05), "points": points}
+    curves = tuple(dataclasses.replace(curve, **changed) for curve in report.curves)
+    page = curves_page(dataclasses.replace(report, curves=curves), report.columns[0])
+    axes = page.axes[0]
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    assert low <= min(*values, floor)
+    assert high >= max(values)
+    assert axes.transLimits.transform(axes.transScale.transform((1.0, floor)))[1] < place
+
+
 def tinted(base: ArraySet, dose: float) -> ArraySet:
     """Return a set with every cube tinted."""
     rng = np.random.default_rng(0)

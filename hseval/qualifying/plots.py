@@ -130,11 +130,29 @@ def _panel(axes: Any, row: Row, curve: Curve) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if doses[-1] < 100 * doses[0] else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    if values.min() > 0 and values.max() > WIDE * values.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    _scale(axes, values, curve)
     axes.set_xlabel(short_unit(row.unit), fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scale(axes: Any, values: Any, curve: Curve) -> None:
+    """Give a curve that spans much a logarithmic axis: one that is linear about 0 where it reaches there."""
+    from matplotlib.ticker import NullFormatter
+
+    low, high = curve.floor_interval or (0.0, 0.0)
+    near = max(abs(low), abs(high), abs(curve.floor or 0.0))
+    if values.min() > 0 and (curve.floor or 0.0) > 0 and values.max() > WIDE * values.min():
+        axes.set_yscale("log")
+    elif near > 0 and np.abs(values).max() > WIDE * near:
+        axes.set_yscale("symlog", linthresh=near)
+        axes.set_ylim(*(2 * side for side in (min(values.min(), low, 0.0), max(values.max(), high, 0.0))))
+        first, last = np.ceil(np.log10([near, np.abs(values).max()])).astype(int)
+        tens = 10.0 ** np.arange(first, last + 1, max(1, (last - first) // 4))
+        axes.set_yticks([0.0, *(tens if values[-1] > 0 else -tens)])
+    else:
+        axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+        return
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _share(curve: Curve) -> float:

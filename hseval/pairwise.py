@@ -81,8 +81,15 @@ def _checked(a: Score, b: Score) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
             raise HsevalError(f"{a.name}: the two scores have different {what}{shown}: score both sets alike")
     alike = set(one) == set(two) and ("splits" not in one or np.shape(one["real"]) == np.shape(two["real"]))
     if not alike or a.floor is None or b.floor is None or not np.isclose(a.floor, b.floor, rtol=SAME, atol=1e-12):
-        raise HsevalError(f"{a.name}: the floors differ ({a.floor} and {b.floor}): not the same things were compared")
+        raise HsevalError(
+            f"{a.name}: the floors differ ({_short(a.floor)} and {_short(b.floor)}): other structures or fields of "
+            "view were compared"
+        )
     return one, two
+
+
+def _short(floor: float | None) -> str:
+    return "none" if floor is None else f"{floor:.4g}"
 
 
 def _listed(entry: Any) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,27 @@ def test_nine_autoencoders_serve_its_27_unets(reference: Plan) -> None:
     assert len({each.stages["autoencoder"].key for each in keys}) == 9
     assert len({each.stages["features"].key for each in keys}) == 1
     assert len({each.fit.key for each in keys if each.fit}) == 27
+
+
+KEYS = """
+from pathlib import Path
+from hseval.sweeping.keys import keys_of
+from hseval.sweeping.toml import read_plan
+plan = read_plan(Path("sweep-reference.toml"))
+for run in plan.runs:
+    keys = keys_of(run, plan, {"train": "a", "ref": "b"})
+    print(*(each.key for each in (*keys.stages.values(), keys.fit, keys.samples, keys.scores)))
+"""
+
+
+def test_every_process_finds_the_same_keys() -> None:
+    # A set of words comes in another order in each process, unless it is told otherwise.
+    found = [
+        subprocess.run([sys.executable, "-c", KEYS], cwd=EXAMPLES, env={**os.environ, "PYTHONHASHSEED": seed},
+                       capture_output=True, text=True, check=True).stdout
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert found[0] == found[1] and len(set(found[0].splitlines())) == 27
 
 
 def test_it_samples_as_the_reference_did_and_trains_as_its_preset_does(reference: Plan) -> None:

@@ -94,7 +94,7 @@ def compare(entries: Sequence[Entry], *, metrics: Sequence[str] | None = None, b
     check_protocol(entries, names)
     scores = {name: {entry.name: _score(entry, name) for entry in entries} for name in names}
     pairs = all_pairs(entries, scores)
-    notes += [f"{pair.metric}: {pair.first} and {pair.second}: {pair.why}" for pair in pairs if pair.why]
+    notes += [f"{pair.first} and {pair.second}: {pair.why}" for pair in pairs if pair.why]
     cells = {name: _cells(scores[name], [pair for pair in pairs if pair.metric == name]) for name in names}
     columns = tuple(_column(name, next(iter(scores[name].values()))) for name in names)
     first = by or names[0]

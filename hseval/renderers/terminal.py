@@ -68,7 +68,8 @@ def _scores(report: Report) -> RenderableType:
 def _parts(report: Report) -> Iterator[RenderableType]:
     """Yield what the details hold that a person asks for next."""
     for score in report.scores:
-        if isinstance(score.details.get("structures"), Mapping):
+        found = score.details.get("structures")
+        if isinstance(found, Mapping) and all(isinstance(each, Mapping) for each in found.values()):
             yield _structures(score, report)
     for score in report.scores:
         lines = [*certainty(score), *at_full_size(score), *_numbers(score), *_pairs(score), *caveats(score)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hseval.errors import HsevalError
-from hseval.options import build_options, options_class
+from hseval.options import as_dict, build_options
 from hseval.plugins import plugins
 from hseval.sweeping.plan import Configuration
 from hseval.sweeping.table import Table
@@ -87,7 +87,7 @@ def resolved(run: Configuration, *, sampling: bool) -> Values:
     factory = plugins().find("generator", run.generator)
     given = {**run.options, **(run.sampling if sampling else {})}
     built = build_options(factory, given, owner=f"generator {run.generator!r}")
-    return {name: getattr(built, name) for name in options_class(factory).__dataclass_fields__}  # type: ignore[attr-defined]
+    return as_dict(built)  # the fields alone: what else a class holds may read another way in each process
 
 
 def _label(part: str, varied: Mapping[str, Any]) -> str:

@@ -154,6 +154,25 @@ class Qualified:
     legend: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Swept:
+    """Quality against speed over the runs of a sweep.
+
+    Attributes:
+        source: the sweep's folder or file.
+        x: what the plot's panels share.
+        heads: the figures of the table, ``x`` first.
+        rows: of each run its name, the figures in words, and whether it is on a front.
+        picture: the plot as SVG.
+    """
+
+    source: str
+    x: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...], bool], ...]
+    picture: bytes
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Exhibits:
     """Everything that is shown.
@@ -168,6 +187,7 @@ class Exhibits:
         embedding: None where no extractor gives one vector a cube.
         values: what metrics measured of single cubes or pairs.
         qualified: what ``hseval qualify`` says, where its file was given.
+        swept: a sweep's plot, where its results were given.
     """
 
     wavelengths: NDArray[Any] | None = None
@@ -179,3 +199,4 @@ class Exhibits:
     embedding: Embedding | None = None
     values: tuple[Values, ...] = ()
     qualified: Qualified | None = None
+    swept: Swept | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,14 +73,27 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         HsevalError: another ending, or the file can't be written.
     """
-    import matplotlib as mpl
-
     kind = path.suffix.lstrip(".").lower()
     if kind not in FORMATS:
         raise HsevalError(f"{path}: a plot is written as {', '.join(FORMATS)}; name a file that ends so")
+    with written_whole(path) as temporary:
+        _save(figure, temporary, kind)
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG."""
+    stream = io.BytesIO()
+    _save(figure, stream, "svg")
+    return stream.getvalue()
+
+
+def _save(figure: Figure, place: Path | io.BytesIO, kind: str) -> None:
+    """Save without date and random names, so that the same figure gives the same bytes."""
+    import matplotlib as mpl
+
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-    with written_whole(path) as temporary, mpl.rc_context({"svg.hashsalt": "hseval"}):
-        figure.savefig(temporary, format=kind, dpi=DPI, metadata=undated)
+    with mpl.rc_context({"svg.hashsalt": "hseval"}):
+        figure.savefig(place, format=kind, dpi=DPI, metadata=undated)
 
 
 def _panel(panel: Axes, found: Sequence[Point], plot: Plot, y: str, looks: Mapping[str, Look]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import html.parser
 import io
@@ -23,7 +24,9 @@ from hseval.exhibits_rows import embedding
 from hseval.pictures import Painter
 from hseval.renderers.html import Html
 from hseval.renderers.html.charts import beyond
-from hseval.report import Report, load_report
+from hseval.report import Report, Score, load_report
+from hseval.sweeping.plan import Plot
+from hseval.sweeping.results import Results, Row
 
 EVIL = "<script>alert(1)</script>"
 BREAKERS = (EVIL, "</script><!--", "\"><img src=x onerror=alert(1)>", "{{ 7*7 }}", "a&b 'c'")
@@ -205,6 +208,8 @@ def test_score_writes_the_page_as_typed(hseval: Callable[..., Any], tmp_path: Pa
         (("--html", tmp_path / "x", "--json", tmp_path / "x"), "is what --json writes"),
         (("--qualify", tmp_path / "q.json"), "--qualify goes with --html"),
         (("--html", tmp_path / "x", "--qualify", tmp_path / "q.json"), "q.json"),
+        (("--sweep", tmp_path / "s"), "--sweep goes with --html"),
+        (("--html", tmp_path / "x", "--sweep", tmp_path / "s"), "s"),
     ):
         done = hseval("score", paths[0], "--ref", paths[1], *arguments)
         assert done.status == 2
@@ -220,6 +225,34 @@ def test_what_qualify_says_stands_in_the_page(report: Report) -> None:
     text = "".join(found.text)
     assert f"fid is about 2 px of {EVIL}" in text
     assert "blur" in text
+
+
+def test_a_sweep_stands_in_the_page_with_its_plot_and_figures(
+    hseval: Callable[..., Any], report: Report, tmp_path: Path
+) -> None:
+    results = Results("s", tuple(run(f"{name}{EVIL}", value) for name, value in (("fine", 2.5), ("coarse", 7.5))), PLOT)
+    results.save(tmp_path)
+    report.save(tmp_path / "r.json")
+    out = tmp_path / "page.html"
+    done = hseval("show", tmp_path / "r.json", "--html", out, "--sweep", tmp_path)
+    assert done.status == 0, done.err
+    page = out.read_text(encoding="utf-8")
+    text = "".join(Page(page).text)
+    assert f"fine{EVIL}" in text
+    assert "7.5" in text
+    assert text.count("on a front") == 1  # as fast, and better
+    picture = base64.b64decode(page.split("data:image/svg+xml;base64,")[1].split('"')[0])
+    assert picture.startswith(b"<?xml")
+    assert b"</svg>" in picture
+
+
+def run(label: str, fid: float) -> Row:
+    timing = {"seconds": 0.5, "fastest": 0.4, "slowest": 0.6, "device": "a processor"}
+    score = Score("fid", fid, 0.5, (0.8 * fid, 1.3 * fid), "lower", "", 9)
+    return Row(label, "ldm", "ldm", {"base": 16}, "runs/x", timing, None, {"fid": score})
+
+
+PLOT = Plot("samples/s", ("fid",), "base", "base", "base")
 
 
 def test_a_report_without_any_value_still_makes_a_page(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``--html`` and ``--qualify`` of several commands share."""
+"""What ``--html``, ``--qualify`` and ``--sweep`` of several commands share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from hseval.errors import HsevalError
 
@@ -27,13 +29,35 @@ def check_output(option: str, path: str, inputs: tuple[str | None, ...], *, of: 
             raise HsevalError(f"{option} {path}: is an input of this {of}; name another file")
 
 
-def save_html(report: Report, path: str) -> None:
-    """Write a report as a page, whole or not at all."""
+def check_shown(html_path: str | None, qualify_path: str | None, sweep_path: str | None) -> None:
+    """Refuse, before any work, what a page can't show, or what there is no page for.
+
+    Raises:
+        HsevalError: a file is not what it should be.
+        click.UsageError: there is no page.
+    """
+    from hseval.qualifying.report import load_qualify
+    from hseval.sweeping.results import load_results
+
+    if html_path is None and qualify_path is not None:
+        raise click.UsageError("--qualify goes with --html; hseval qualify --load Q --report F prints the same")
+    if html_path is None and sweep_path is not None:
+        raise click.UsageError("--sweep goes with --html; hseval pareto S --out F.png draws the same")
+    if qualify_path is not None:
+        load_qualify(qualify_path)
+    if sweep_path is not None:
+        load_results(Path(sweep_path))
+
+
+def save_html(report: Report, path: str, *, qualify: str | None = None, sweep: str | None = None) -> None:
+    """Write a report as a page, whole or not at all, with what ``hseval qualify`` and ``hseval sweep`` found."""
     from hseval.files import write_text
     from hseval.plugins import plugins
 
+    shown = report if qualify is None else with_qualify(report, qualify)
+    shown = shown if sweep is None else with_sweep(shown, sweep)
     page = io.StringIO()
-    plugins().build("renderer", "html").render(report, page)
+    plugins().build("renderer", "html").render(shown, page)
     write_text(path, page.getvalue())
 
 
@@ -59,3 +83,31 @@ def with_qualify(report: Report, path: str) -> Report:
         legend=LEGEND,
     )
     return dataclasses.replace(report, exhibits=dataclasses.replace(report.exhibits or Exhibits(), qualified=shown))
+
+
+def with_sweep(report: Report, path: str) -> Report:
+    """Return a report with the plot of a sweep's results (``hseval sweep``), for a page.
+
+    Raises:
+        HsevalError: there are no such results.
+    """
+    from hseval.exhibits import Exhibits, Swept
+    from hseval.pareto import table
+    from hseval.pareto_plot import pareto_figure, svg
+    from hseval.remarks import number
+    from hseval.sweeping.results import load_results
+
+    found = load_results(Path(path))
+    heads = (found.plot.x, *found.plot.y)
+    rows = table(found, found.plot.x, found.plot.y)
+    shown = Swept(
+        source=path,
+        x=found.plot.x,
+        heads=heads,
+        rows=tuple(
+            (row["run"], tuple(number((row["figures"][head] or {}).get("value")) for head in heads), bool(row["front"]))
+            for row in rows
+        ),
+        picture=svg(pareto_figure(found)),
+    )
+    return dataclasses.replace(report, exhibits=dataclasses.replace(report.exhibits or Exhibits(), swept=shown))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--json", "json_path", metavar="F", help="Write the report as JSON; -: print it instead of tables.")
 @click.option("--html", "html_path", metavar="F", help="Write a page: verdict, tables, pictures, plots; no network.")
 @click.option("--qualify", "qualify_path", metavar="Q", help="With --html: a JSON of hseval qualify; scores as doses.")
+@click.option("--sweep", "sweep_path", metavar="S", help="With --html: a sweep's results; its Pareto plot.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of splits and pairs.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where there is one.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores once it pays.")
@@ -80,8 +81,7 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
 
 def _check_outputs(given: dict[str, Any], inputs: tuple[str | None, ...]) -> None:
     """Refuse, before any work, files that can't be written or would overwrite each other or an input."""
-    from hseval.cli.html import check_output
-    from hseval.qualifying.report import load_qualify
+    from hseval.cli.html import check_output, check_shown
 
     json_path, html_path, qualify_path = (given[name] for name in ("json_path", "html_path", "qualify_path"))
     if json_path not in (None, "-"):
@@ -90,10 +90,7 @@ def _check_outputs(given: dict[str, Any], inputs: tuple[str | None, ...]) -> Non
         check_output("--html", html_path, (*inputs, qualify_path))
         if json_path not in (None, "-") and Path(html_path).resolve() == Path(json_path).resolve():
             raise HsevalError(f"--html {html_path}: is what --json writes; name another file")
-    if qualify_path is not None:
-        if html_path is None:
-            raise click.UsageError("--qualify goes with --html; hseval qualify --load Q --report F prints the same")
-        load_qualify(qualify_path)
+    check_shown(html_path, qualify_path, given["sweep_path"])
 
 
 def _names(metrics: str | None) -> list[str] | None:
@@ -101,14 +98,14 @@ def _names(metrics: str | None) -> list[str] | None:
 
 
 def _show(report: Report, given: dict[str, Any]) -> None:
-    from hseval.cli.html import save_html, with_qualify
+    from hseval.cli.html import save_html
     from hseval.plugins import plugins
 
-    json_path, qualify_path = given["json_path"], given["qualify_path"]
+    json_path = given["json_path"]
     if json_path not in (None, "-"):
         report.save(Path(json_path))  # first: a closed pipe must not cost the file
     if given["html_path"] is not None:
-        save_html(report if qualify_path is None else with_qualify(report, qualify_path), given["html_path"])
+        save_html(report, given["html_path"], qualify=given["qualify_path"], sweep=given["sweep_path"])
     renderer: Renderer = plugins().build("renderer", "json" if json_path == "-" else "terminal")
     renderer.render(report, sys.stdout)
 

@@ -11,21 +11,21 @@ import click
 @click.argument("report", metavar="REPORT.json")
 @click.option("--html", "html_path", metavar="F", help="Write a page instead of tables: all but pictures and points.")
 @click.option("--qualify", "qualify_path", metavar="Q", help="With --html: a JSON of hseval qualify; scores as doses.")
-def show(report: str, html_path: str | None, qualify_path: str | None) -> None:
+@click.option("--sweep", "sweep_path", metavar="S", help="With --html: a sweep's results; its Pareto plot.")
+def show(report: str, html_path: str | None, qualify_path: str | None, sweep_path: str | None) -> None:
     """Show a report that hseval score wrote as JSON, as tables or as a page.
 
     Pictures need the cubes: hseval score --html, with the cache, takes little longer than to read them.
     """
-    from hseval.cli.html import check_output, save_html, with_qualify
+    from hseval.cli.html import check_output, check_shown, save_html
     from hseval.plugins import plugins
     from hseval.report import load_report
 
-    if qualify_path is not None and html_path is None:
-        raise click.UsageError("--qualify goes with --html; hseval qualify --load Q --report REPORT prints the same")
+    check_shown(html_path, qualify_path, sweep_path)
     if html_path is not None:
         check_output("--html", html_path, (report, qualify_path), of="command")
     loaded = load_report(report)
     if html_path is None:
         plugins().build("renderer", "terminal").render(loaded, sys.stdout)
         return
-    save_html(loaded if qualify_path is None else with_qualify(loaded, qualify_path), html_path)
+    save_html(loaded, html_path, qualify=qualify_path, sweep=sweep_path)

@@ -57,3 +57,8 @@ def picture(values: NDArray[np.uint8], valid: NDArray[np.bool_]) -> str:
         kind, stream = "webp", io.BytesIO()
         image.convert("RGB" if valid.all() else "RGBA").save(stream, format="WEBP", quality=QUALITY, alpha_quality=100)
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def vector(svg: bytes) -> str:
+    """Return the address of a drawing in SVG."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"

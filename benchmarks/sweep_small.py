@@ -59,7 +59,8 @@ def main(given: argparse.Namespace) -> int:
         rows = table(results, results.plot.x, results.plot.y)
         timings = {row.label: row.timing for row in results.rows}
         record("sweep_small", {
-            "cubes": CUBES, "size": SIZE, "killed_with": at_kill, "done_before": len(done), "redone": redone, "done": made,
+            "cubes": CUBES, "size": SIZE, "killed_with": at_kill, "done_before": len(done), "redone": redone,
+            "done": made,
             "wall_seconds": wall, "cpu_seconds": cpu_seconds(), "runs": rows, "timing": timings,
         })  # fmt: skip
     return int(not complete or bool(redone) or bool(again))

@@ -68,7 +68,7 @@ def trace_of_root(a: Array, b: Array) -> float:
         a: ``(n, d)``, such that ``A^T A`` is a covariance.
         b: ``(m, d)``, likewise.
     """
-    if min(len(a), len(b)) < a.shape[1]:
+    if min(len(a), len(b)) <= a.shape[1]:  # centred rows have a rank below their number: surely singular
         return _nuclear_norm(a @ b.T)
     quick = _by_eigenvalues(a.T @ a, b.T @ b)
     return _nuclear_norm(_triangle(a) @ _triangle(b).T) if quick is None else quick

@@ -66,7 +66,7 @@ def real_sets(place: Place) -> None:
         return
     if not place.samples("oracle").exists():  # the last one written
         sys.path.insert(0, str(ROOT / "examples"))
-        from indian_pines_patches import write_patches  # type: ignore[import-not-found]
+        from indian_pines_patches import write_patches
 
         divide(write_patches(place.folder / "patches.h5"), place.folder)
 

@@ -31,3 +31,9 @@ def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else "no message"
     return text if isinstance(error, HsevalError) else f"{type(error).__name__}: {text}"
+
+
+def reason(error: BaseException) -> str:
+    """Return why a file can't be used, without the number and the path that an operating system's error repeats."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return f"{told[0].lower()}{told[1:]}" if told else str(error)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hseval.errors import HsevalError
+from hseval.errors import HsevalError, reason
 from hseval.files import write_text
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def load_report(path: str | Path) -> Report:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as a report: {error}") from error
+        raise HsevalError(f"{path}: can't be read as a report: {reason(error)}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise HsevalError(f"{path}: no report of hseval (expected \"format\": {FORMAT!r})")
     if data.get("version") != VERSION:

@@ -92,7 +92,6 @@ def test_a_pair_is_told_by_its_adjusted_p_value() -> None:
         ({"seed": 1}, "--seed is 0 in good, 1 in other"),
         ({"count": 20}, "number of samples is 24 in good, 20 in other"),
         ({"ref": real(3)}, "reference is '"),
-        ({"train": real(4)}, "training set is nothing in good, '"),
     ],
 )  # fmt: skip
 def test_reports_of_another_protocol_are_refused_by_what_differs(
@@ -101,6 +100,17 @@ def test_reports_of_another_protocol_are_refused_by_what_differs(
     report_of("fair", metrics=["spectral-kl"], **given).save(files["good"].with_name("other.json"))
     done = hseval("diff", files["good"], files["good"].with_name("other.json"))
     assert done.status == 2 and len(done.err.splitlines()) == 1 and told in done.err
+
+
+def test_a_training_set_counts_for_scores_that_look_at_it(tmp_path: Path, hseval: Command) -> None:
+    for name, train in (("one", real(4)), ("other", real(5))):
+        report_of("fair", metrics=["spectral-kl", "authenticity"], train=train).save(tmp_path / f"{name}.json")
+    report_of("fair", metrics=["spectral-kl"]).save(tmp_path / "none.json")
+    one, other, none = (tmp_path / f"{name}.json" for name in ("one", "other", "none"))
+    refused = hseval("diff", one, other)
+    assert refused.status == 2 and "training set is '" in refused.err
+    assert hseval("diff", one, none).status == 0
+    assert hseval("diff", one, other, "--metrics", "spectral-kl").status == 0
 
 
 def test_masks_by_a_segmenter_do_not_compare_with_the_sets_own(files: dict[str, Path], hseval: Command) -> None:

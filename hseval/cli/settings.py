@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hseval.errors import HsevalError, nearest
+from hseval.errors import HsevalError, nearest, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def read_config(path: str | Path) -> Scopes:
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as TOML: {error}") from error
+        raise HsevalError(f"{path}: can't be read as TOML: {reason(error)}") from error
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise HsevalError(f"{path}: {name!r} stands outside a table; expected [plugin] and below it key = value")

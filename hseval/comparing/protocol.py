@@ -11,6 +11,7 @@ from hseval.report import Report, Score, load_report
 from hseval.sweeping.results import Results, load_results
 
 TOLD = 60  # characters of a value that a message shows
+HASH = 16  # characters of a sha256 that tell two sets apart
 
 
 class Entry(NamedTuple):
@@ -67,8 +68,9 @@ def _named(paths: Sequence[Path]) -> list[str]:
 def check_protocol(entries: Sequence[Entry], metrics: Sequence[str]) -> None:
     """Refuse reports that were not made alike.
 
-    Compared with the first: reference and training set by content, number of samples, seed, ``--quick``, segmenter,
-    extractors, and of each metric the version and options. Machine, device, batch and what files are called may differ.
+    Compared with the first: reference by content (the training set too, of scores that look at it), number of samples,
+    seed, ``--quick``, segmenter, extractors, and of each metric the version and options. Machine, device, batch and
+    what files are called may differ.
 
     Raises:
         HsevalError: what differs first, in one line.
@@ -96,7 +98,8 @@ def _protocol(report: Report, metrics: Sequence[str]) -> Iterator[tuple[str, Any
         yield from _plugin(f"extractor {name}", about)
     yield from _plugin("segmenter", _mapping(provenance, "segmenter"))
     yield "reference", _content(sets.get("reference"))
-    yield "training set", _content(sets.get("train"))
+    if any(_trained(score) for score in report.scores if score.name in used):
+        yield "training set", _content(sets.get("train"))
     yield "number of samples", _mapping(sets, "samples").get("cubes")
     for name in ("seed", "quick", "resample"):
         yield f"--{name}", settings.get(name)
@@ -119,8 +122,14 @@ def _plugin(what: str, about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield f"{what}, {name.replace('_', ' ')}", about.get(name)
 
 
+def _trained(score: Score) -> bool:
+    """Return whether a score looked at a training set: others are the same whether or not there was one."""
+    return _mapping(score.details, "resamples").get("train") is not None
+
+
 def _content(about: Any) -> Any:
-    return about.get("content") if isinstance(about, Mapping) else None
+    content = about.get("content") if isinstance(about, Mapping) else None
+    return content[:HASH] if isinstance(content, str) else content
 
 
 def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

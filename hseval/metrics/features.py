@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hseval.errors import NotComputable
+from hseval.hookspecs import Needs
 from hseval.rows import Rows
 
 Array = NDArray[np.float64]
@@ -20,6 +21,30 @@ class Scale(NamedTuple):
 
     mean: Array
     deviation: Array
+
+
+class ExtractorOption(Protocol):
+    """Options that name the extractor whose rows are compared."""
+
+    @property
+    def extractor(self) -> str:
+        """The extractor's name."""
+
+
+class OfFeatures:
+    """What metrics of standardised features have in common: the rows that they need, the scale that splits share."""
+
+    relates_anew: ClassVar[bool] = True
+    options: ExtractorOption
+
+    @property
+    def needs(self) -> Needs:
+        """The rows of the chosen extractor."""
+        return Needs(rows=(self.options.extractor,))
+
+    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
+        """Add the column of features standardised by the full reference, so that all splits share one scale."""
+        return standardised_rows(real=real, fake=fake, train=train, extractor=self.options.extractor)
 
 
 def standardised_rows(

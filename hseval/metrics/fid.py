@@ -7,22 +7,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.features import Array, at_least, standardised_features, standardised_rows
+from hseval.hookspecs import ScoreParts
+from hseval.metrics.features import Array, OfFeatures, at_least, standardised_features
 from hseval.metrics.frechet import frechet_terms
 from hseval.options import option
 from hseval.report import Better
 from hseval.rows import Rows
 
 
-class Fid:
+class Fid(OfFeatures):
     """Squared Frechet distance of features standardised by the reference."""
 
     name: ClassVar[str] = "fid"
     summary: ClassVar[str] = "squared Frechet distance of texture and colour features, standardised by real cubes"
     better: ClassVar[Better] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    relates_anew: ClassVar[bool] = True
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -30,17 +29,10 @@ class Fid:
 
         extractor: str = option("scattering", "extractor whose rows are compared; numbers of two never compare")
 
+    options: Options
+
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
-
-    @property
-    def needs(self) -> Needs:
-        """The rows of the chosen extractor."""
-        return Needs(rows=(self.options.extractor,))
-
-    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
-        """Add the column of features standardised by the full reference, so that all splits share one scale."""
-        return standardised_rows(real=real, fake=fake, train=train, extractor=self.options.extractor)
 
     def compare(
         self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator

@@ -8,21 +8,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.features import at_least, standardised_features, standardised_rows
+from hseval.hookspecs import ScoreParts
+from hseval.metrics.features import OfFeatures, at_least, standardised_features
 from hseval.metrics.mmd import polynomial_mmd
 from hseval.options import option
 from hseval.report import Better
 from hseval.rows import Rows
 
 
-class Kid:
+class Kid(OfFeatures):
     """Unbiased squared maximum mean discrepancy with the cubic polynomial kernel."""
 
     name: ClassVar[str] = "kid"
     summary: ClassVar[str] = "unbiased kernel distance (cubic) of features standardised by real cubes"
     better: ClassVar[Better] = "lower"
-    relates_anew: ClassVar[bool] = True
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -36,17 +35,10 @@ class Kid:
             if self.largest < 2:
                 raise ValueError(f"largest is {self.largest}, expected at least 2")
 
+    options: Options
+
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
-
-    @property
-    def needs(self) -> Needs:
-        """The rows of the chosen extractor."""
-        return Needs(rows=(self.options.extractor,))
-
-    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
-        """Add the column of features standardised by the full reference."""
-        return standardised_rows(real=real, fake=fake, train=train, extractor=self.options.extractor)
 
     def compare(
         self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator

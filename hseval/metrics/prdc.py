@@ -7,21 +7,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from hseval.hookspecs import Needs, ScoreParts
+from hseval.hookspecs import ScoreParts
 from hseval.metrics.balls import prdc
-from hseval.metrics.features import at_least, standardised_features, standardised_rows
+from hseval.metrics.features import OfFeatures, at_least, standardised_features
 from hseval.options import option
 from hseval.report import Better
 from hseval.rows import Rows
 
 
-class PrecisionRecall:
+class PrecisionRecall(OfFeatures):
     """The share of real cubes that have a sample among their nearest neighbours, and what stands behind it."""
 
     name: ClassVar[str] = "prdc"
     summary: ClassVar[str] = "coverage: share of real cubes with a sample nearby; with precision, recall and density"
     better: ClassVar[Better] = "higher"
-    relates_anew: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     @dataclasses.dataclass(frozen=True)
@@ -36,17 +35,10 @@ class PrecisionRecall:
             if self.k < 1:
                 raise ValueError(f"k is {self.k}, expected at least 1")
 
+    options: Options
+
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
-
-    @property
-    def needs(self) -> Needs:
-        """The rows of the chosen extractor."""
-        return Needs(rows=(self.options.extractor,))
-
-    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
-        """Add the column of features standardised by the full reference."""
-        return standardised_rows(real=real, fake=fake, train=train, extractor=self.options.extractor)
 
     def compare(
         self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.features import Array, at_least, standardised_column, standardised_features, standardised_rows
+from hseval.hookspecs import ScoreParts
+from hseval.metrics.features import Array, OfFeatures, at_least, standardised_column, standardised_features
 from hseval.metrics.variety import cosine, gaussian, typical_distance, vendi_score
 from hseval.options import option
 from hseval.report import Better
@@ -17,13 +17,12 @@ from hseval.rows import Rows
 REACH = "vendi/reach"
 
 
-class Vendi:
+class Vendi(OfFeatures):
     """Effective number of different samples; the floor is that of as many real cubes."""
 
     name: ClassVar[str] = "vendi"
     summary: ClassVar[str] = "effective number of different samples, against that of as many real cubes"
     better: ClassVar[Better] = "floor"
-    relates_anew: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (1.0, float("inf"))
 
     @dataclasses.dataclass(frozen=True)
@@ -33,17 +32,14 @@ class Vendi:
         extractor: str = option("scattering", "extractor whose rows are compared; numbers of two never compare")
         kernel: Literal["gaussian", "cosine"] = option("gaussian", "similarity; gaussian knows the size of differences")
 
+    options: Options
+
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    @property
-    def needs(self) -> Needs:
-        """The rows of the chosen extractor."""
-        return Needs(rows=(self.options.extractor,))
-
     def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
         """Add features standardised by the full reference, and its typical distance, which all splits share."""
-        real, fake, train = standardised_rows(real=real, fake=fake, train=train, extractor=self.options.extractor)
+        real, fake, train = super().relate(real=real, fake=fake, train=train)
         reach = typical_distance(real[standardised_column(self.options.extractor)])
 
         def add(rows: Rows) -> Rows:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hseval.errors import HsevalError
+from hseval.errors import HsevalError, reason
 from hseval.files import write_text
 from hseval.report import Better, plain
 
@@ -153,7 +153,7 @@ def load_qualify(path: str | Path) -> QualifyReport:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as a report of hseval qualify: {error}") from error
+        raise HsevalError(f"{path}: can't be read as a report of hseval qualify: {reason(error)}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise HsevalError(f"{path}: no report of hseval qualify (\"format\" is {found!r}, expected {FORMAT!r})")

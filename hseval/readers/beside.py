@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
+from hseval.errors import HsevalError, reason
 from hseval.readers.headers import groups_note
 from hseval.wavelengths import read_wavelengths
 
@@ -78,7 +78,7 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
             plain = picture if picture.mode in ("1", "L", "I", "F") or picture.mode.startswith("I;") else None
             values = np.asarray(plain if plain is not None else picture.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise HsevalError(f"{path}: can't be read as a picture: {error}") from error
+        raise HsevalError(f"{path}: can't be read as a picture: {reason(error)}") from error
     return np.asarray((values > 0) if values.ndim == 2 else (values > 0).any(axis=2))
 
 
@@ -125,7 +125,7 @@ def _rows(path: Path) -> tuple[Sequence[str], list[dict[str, str | None]]]:
             table = csv.DictReader(handle, skipinitialspace=True)
             rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HsevalError(f"{path}: can't be read as a table: {error}") from error
+        raise HsevalError(f"{path}: can't be read as a table: {reason(error)}") from error
     return table.fieldnames or (), rows
 
 

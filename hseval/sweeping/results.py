@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hseval.errors import HsevalError
+from hseval.errors import HsevalError, reason
 from hseval.files import write_text
 from hseval.report import Score, plain
 from hseval.sweeping.folders import DONE, FAILED, read_record
@@ -131,7 +131,7 @@ def load_results(path: Path) -> Results:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as results of a sweep: {error}") from error
+        raise HsevalError(f"{path}: can't be read as results of a sweep: {reason(error)}") from error
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
         raise HsevalError(f'{path}: no results of a sweep (expected "format": "{FORMAT}", "version": {VERSION})')
     try:

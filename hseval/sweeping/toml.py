@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hseval.errors import HsevalError, nearest
+from hseval.errors import HsevalError, nearest, reason
 from hseval.evaluate import build_metrics
 from hseval.sweeping.expand import configurations
 from hseval.sweeping.plan import Data, Plan, Plot, Scoring, Timing
@@ -30,7 +30,7 @@ def read_plan(path: Path, *, out: Path | None = None, device: str | None = None)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as TOML: {error}") from error
+        raise HsevalError(f"{path}: can't be read as TOML: {reason(error)}") from error
     top, home = Table(values, str(path)), path.parent
     name = top.get("name", str, path.stem)
     own = top.get("out", str)

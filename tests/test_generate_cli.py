@@ -385,7 +385,7 @@ def test_a_config_file_gives_the_tables_and_the_command_line_wins(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "word"), [("[fid", "TOML"), ("seed = 3", "'seed' stands outside a table"), (None, "No such file")]
+    ("text", "word"), [("[fid", "TOML"), ("seed = 3", "'seed' stands outside a table"), (None, "no such file")]
 )
 def test_a_config_file_that_can_not_be_read_is_refused(tmp_path: Path, text: str | None, word: str) -> None:
     path = tmp_path / "c.toml"

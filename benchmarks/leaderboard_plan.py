@@ -36,12 +36,12 @@ BOARDS = {
             "pca": {},
             "ldm": {"preset": "demo"},
             "diffusers": {
-                "channels": "32,64,96", "blocks": 1, "batch": 8, "steps": 200, "rate": 1e-3, "average": 0.99,
+                "channels": "32,64,96", "blocks": 1, "batch": 8, "steps": 1500, "rate": 1e-3, "average": 0.995,
                 "checkpoint_every": 100,
             },
             "monai": {
-                "ae_channels": "32,64,64", "ae_steps": 300, "ae_rate": 2e-3, "channels": "64,128", "blocks": 1,
-                "steps": 400, "rate": 1e-3, "batch": 8, "average": 0.99, "checkpoint_every": 100,
+                "ae_channels": "32,64,64", "ae_steps": 2000, "ae_rate": 2e-3, "channels": "64,128", "blocks": 1,
+                "steps": 4000, "rate": 1e-3, "batch": 8, "average": 0.995, "checkpoint_every": 100,
             },
         },
     ),

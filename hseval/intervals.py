@@ -64,12 +64,13 @@ def interval(comparable: Comparable, evaluated: Sequence[Evaluated]) -> Found:
     signed = evaluated[0].value.signed is not None
     bounds = getattr(comparable.metric, "bounds", (-math.inf, math.inf))
     positive = bounds == (0.0, math.inf)
-    spans = _folded(comparable, evaluated, found) if signed else _spans(found, positive=positive)
+    sides = _sides(comparable, evaluated, found) if signed else None
+    spans = _folded(comparable, found, sides) if sides else _spans(found, positive=positive)
     centre = float(np.mean([each.value.value for each in evaluated]))
     value, over = _clipped(_holding(spans, [centre, excess]), bounds)
     details = {"excess": excess, "excess_interval": list(over), "p_value": p_value(found, signed=signed)}
     details |= _differences(found, comparable.rows.cubes_of(comparable.rows.fake), positive=positive)
-    details["resamples"] = told(found, signed=signed)
+    details["resamples"] = told(found, sides)
     return Found(value, details)
 
 
@@ -98,12 +99,18 @@ def p_value(found: Replicates, *, signed: bool) -> float:
     return float(2 * t.sf(abs(estimate) / error, found.degrees()[place]))
 
 
-def told(found: Replicates, *, signed: bool) -> dict[str, Any]:
-    """Return what a comparison of two reports needs of one: see :mod:`hseval.pairwise`."""
+def told(found: Replicates, signed: tuple[folded.Side, folded.Side] | None) -> dict[str, Any]:
+    """Return what a comparison of two reports needs of one: see :mod:`hseval.pairwise`.
+
+    Args:
+        found: the replicates.
+        signed: the two sides of a signed difference, where the score is its absolute value.
+    """
     jack = found.found
     _, within, across = jack.parts()
     return {
-        "signed": signed,
+        "signed": signed is not None,
+        "shares": None if signed is None else [side.share for side in signed],
         "splits": found.splits.tolist(),
         "used": found.used,
         "real": jack.real.tolist(),
@@ -148,17 +155,24 @@ def _spans(found: Replicates, *, positive: bool) -> Floats:
     return np.array([[low[0], high[0]], [centre[2] - math.sqrt(max(down, 0)), centre[2] + math.sqrt(max(up, 0))]])
 
 
-def _folded(comparable: Comparable, evaluated: Sequence[Evaluated], found: Replicates) -> Floats:
+def _folded(comparable: Comparable, found: Replicates, sides: tuple[folded.Side, folded.Side]) -> Floats:
+    rng = stream(comparable.seed, f"{comparable.metric.name} interval")
+    return folded.intervals(float(found.splits[:, 0].mean()), real=sides[0], fake=sides[1], rng=rng, level=LEVEL)
+
+
+def _sides(
+    comparable: Comparable, evaluated: Sequence[Evaluated], found: Replicates
+) -> tuple[folded.Side, folded.Side]:
+    """Return what is known of a signed difference's two sides."""
     size = len(evaluated[0].split.real)
-    sides = [
+    real, fake = (
         folded.Side(float(part[0]), count, min(1.0, size / len(rows)))
         for part, count, rows in (
             (found.found.real_variance(), len(found.found.real), comparable.rows.real),
             (found.found.fake_variance(), len(found.found.fake), comparable.rows.fake),
         )
-    ]
-    rng = stream(comparable.seed, f"{comparable.metric.name} interval")
-    return folded.intervals(float(found.splits[:, 0].mean()), real=sides[0], fake=sides[1], rng=rng, level=LEVEL)
+    )
+    return real, fake
 
 
 def _holding(spans: Floats, estimates: Sequence[float]) -> Floats:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hseval import folded
 from hseval.errors import HsevalError
+from hseval.keptresamples import EXCESS, VALUE, Kept, standard_error
 from hseval.report import Score
-from hseval.resample import surplus
-from hseval.variances import LEAST, LEVEL, block_variance, freedom, pair_variance, quantile
+from hseval.seeds import stream
+from hseval.variances import LEVEL, quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +31,6 @@ SHARED = {
     "settings": "settings",
     "seed": "seeds",
 }
-VALUE, FLOOR, EXCESS = 0, 1, 2
 
 
 class Paired(NamedTuple):
@@ -56,9 +57,11 @@ def paired(a: Score, b: Score) -> Paired:
     one, two = _checked(a, b)
     if "draws" in one:
         return _of_draws(a, np.array(one["draws"]) - np.array(two["draws"]), _difference(a, b))
-    if a.better == "floor" or one["signed"]:
-        return _of_distances(a, b, one, two)
-    error, degrees = _error(one, two, (VALUE, VALUE), (1.0, -1.0))
+    if a.better == "floor":
+        return _of_excesses(one, two)
+    if one["signed"]:
+        return _of_signed(a, b, one, two)
+    error, degrees = standard_error([Kept(one, VALUE), Kept(two, VALUE, -1.0)])
     return _told(_difference(a, b), error, degrees, lower=a.better == "lower")
 
 
@@ -75,6 +78,8 @@ def _checked(a: Score, b: Score) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
             why = score.details.get("no_interval") or score.verdict
             raise HsevalError(f"{a.name}: a score without resamples can't be compared ({why})")
     one, two = a.details["resamples"], b.details["resamples"]
+    if any(kept.get("signed") and not kept.get("shares") for kept in (one, two)):
+        raise HsevalError(f"{a.name}: a report of an earlier hseval has no shares of its splits: score again")
     for entry, what in SHARED.items():
         if _listed(one.get(entry)) != _listed(two.get(entry)):
             shown = f" ({one.get(entry)!s:.60} and {two.get(entry)!s:.60})"
@@ -97,8 +102,12 @@ def _listed(entry: Any) -> Any:
 
 
 def _difference(a: Score, b: Score) -> float:
-    assert a.value is not None and b.value is not None  # both have resamples
-    return a.value - b.value
+    return _value(a) - _value(b)
+
+
+def _value(score: Score) -> float:
+    assert score.value is not None  # it has resamples
+    return score.value
 
 
 def _told(difference: float, error: float, degrees: float, *, lower: bool) -> Paired:
@@ -113,48 +122,40 @@ def _step(value: float) -> float:
     return 0.5 if value == 0 else float(value > 0)
 
 
-def _error(
-    one: Mapping[str, Any], two: Mapping[str, Any], places: tuple[int, int], signs: tuple[float, float]
-) -> tuple[float, float]:
-    """Return the standard error of a sum of both scores' figures, with signs, and its degrees of freedom."""
-    real, within, splits = (_sum(one[name], two[name], places, signs) for name in ("real", "real_pairs", "splits"))
-    g = len(real)
-    added = [(block_variance(real), g - 1)]
-    taken = [(pair_variance(within, g * (g - 1) / 2) + np.zeros(1), len(within))]
-    for side, place in zip((one, two), places, strict=True):
-        added.append((np.array([side["samples"]["variance"][place]]), side["samples"]["blocks"] - 1))
-        taken.append((np.array([side["samples"]["twice"][place]]), side["samples"]["pairs"]))
-    taken.append((surplus(splits, one["used"]), len(splits) // 2 - 1))
-    plain = sum(part for part, _ in added)
-    total = np.maximum(plain - sum(part for part, _ in taken), LEAST * plain)
-    return float(np.sqrt(total[0])), float(freedom(total, added, taken)[0])
+def _of_signed(a: Score, b: Score, one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
+    """Compare absolute values of differences, by draws of what both are expected to be."""
+    sides = [
+        folded.Signed(
+            signed=float(np.mean(each["splits"], axis=0)[VALUE]),
+            real=np.asarray(each["real"], dtype=np.float64)[:, VALUE],
+            fake=folded.Side(each["samples"]["variance"][VALUE], each["samples"]["blocks"], each["shares"][1]),
+            share=each["shares"][0],
+        )
+        for each in (one, two)
+    ]
+    draws = folded.differences(*sides, rng=stream(one["seed"], f"{a.name} difference"))
+    return _of_quantiles(a, draws[None], _difference(a, b))
 
 
-def _sum(one: Any, two: Any, places: tuple[int, int], signs: tuple[float, float]) -> Floats:
-    first, second = (np.asarray(each, dtype=np.float64).reshape(-1, 3) for each in (one, two))
-    count = min(len(first), len(second))
-    total: Floats = signs[0] * first[:count, places[0]] + signs[1] * second[:count, places[1]]
-    return total[:, None]
-
-
-def _of_distances(a: Score, b: Score, one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
-    """Compare how far two figures lie from 0: signed differences, or excesses where the floor is best."""
+def _of_excesses(one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
+    """Compare how far two scores lie from their floor, where that is best."""
     place = VALUE if one["signed"] else EXCESS
     centres = [float(np.mean(side["splits"], axis=0)[place]) for side in (one, two)]
     signs = [1.0 if centre >= 0 else -1.0 for centre in centres]
-    error, degrees = _error(one, two, (place, place), (signs[0], -signs[1]))
-    apart = abs(centres[0]) - abs(centres[1])
-    told = _told(apart, error, degrees, lower=True)
-    if a.better == "floor":
-        return told
-    shift = _difference(a, b) - apart
-    return Paired(apart + shift, (told.interval[0] + shift, told.interval[1] + shift), told.probability)
+    error, degrees = standard_error([Kept(one, place, signs[0]), Kept(two, place, -signs[1])])
+    return _told(abs(centres[0]) - abs(centres[1]), error, degrees, lower=True)
 
 
 def _of_draws(a: Score, draws: Floats, difference: float) -> Paired:
     # Half a group beyond all others pulls draws of few cubes to the middle: the interval is that of the draws, and of
     # the draws moved half way to the estimate.
     moved = draws + (difference - draws.mean()) / 2
-    low, high = np.quantile(np.stack([draws, moved]), (0.5 - LEVEL / 2, 0.5 + LEVEL / 2), axis=1)
-    below = float(np.mean(moved < 0) + np.mean(moved == 0) / 2)
-    return Paired(difference, (float(low.min()), float(high.max())), below if a.better == "lower" else 1 - below)
+    return _of_quantiles(a, np.stack([moved, draws]), difference)
+
+
+def _of_quantiles(a: Score, draws: Floats, difference: float) -> Paired:
+    """Return what draws ``(k, n)`` of a difference say: an interval that holds all k, and the first's probability."""
+    low, high = np.quantile(draws, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2), axis=1)
+    below = float(np.mean(draws[0] < 0) + np.mean(draws[0] == 0) / 2)
+    interval = (min(float(low.min()), difference), max(float(high.max()), difference))
+    return Paired(difference, interval, below if a.better == "lower" else 1 - below)

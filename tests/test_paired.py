@@ -135,6 +135,13 @@ def test_what_does_not_share_its_resamples_is_refused_in_one_line() -> None:
         assert "\n" not in str(refused.value)
 
 
+def test_a_report_that_lacks_what_draws_need_is_refused_in_one_line() -> None:
+    a, b = scores(Shift, 0.2, 0.6)
+    kept = {key: value for key, value in b.details["resamples"].items() if key != "shares"}
+    with pytest.raises(HsevalError, match="score again"):
+        paired(a, dataclasses.replace(b, details={**b.details, "resamples": kept}))
+
+
 class Near(MeansApart):
     """The share of samples below the least real row, which draws its expected value."""
 

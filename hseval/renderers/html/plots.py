@@ -96,13 +96,18 @@ def _mean_spectrum(found: Spectra, axis: Axis) -> Plot:
     ]
     away = np.abs(found.fake.mean - found.real.mean)
     top = int(np.nanargmax(away))
+    counted = f"{_counted(found.real.cubes, 'real cube')}, {_counted(found.fake.cubes, 'sample')}"
     alt = (
-        f"Mean spectra of {found.structure}: {found.real.cubes} real cubes, {found.fake.cubes} samples. "
+        f"Mean spectra of {found.structure}: {counted}. "
         f"They differ most at {axis.name(top)}: {number(float(found.real.mean[top]))} real, "
         f"{number(float(found.fake.mean[top]))} generated."
     )
-    title = f"{found.structure} ({found.real.cubes} real cubes, {found.fake.cubes} samples)"
+    title = f"{found.structure} ({counted})"
     return Plot(title, lines(axis.centres, drawn, x=axis.title, y=axis.units), alt)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def over_wavelength(report: Report, axis: Axis) -> Iterator[Group]:

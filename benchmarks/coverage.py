@@ -39,7 +39,7 @@ from hseval.seeds import stream
 from hseval.uncertainty import splits
 
 LOW, HIGH = 0.92, 0.98
-DRAWN = "held out"  # draws that no choice was made on
+DRAWN = "fresh"  # draws that no choice was made on
 TRAINED = ("authenticity", "membership")
 
 

@@ -18,7 +18,7 @@ from hseval.errors import HsevalError, NotComputable, first_line
 from hseval.related import Comparable
 from hseval.resample import Evaluated, Replicates, replicates
 from hseval.seeds import stream
-from hseval.variances import LEAST, LEVEL, freedom, quantile, smallest_difference
+from hseval.variances import FEWEST_APART, LEAST, LEVEL, freedom, quantile, smallest_difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,22 +137,15 @@ def _spans(found: Replicates, *, positive: bool) -> Floats:
     """Return the intervals ``(2, 2)`` of value and excess.
 
     A distance that is small varies less than one that is large, so what can't be negative gets its interval on the
-    logarithm's scale. That of the excess is put together from those of value and floor and their correlation (MOVER,
-    Zou and Donner 2008; Zou 2007 for correlated estimates).
+    logarithm's scale. The excess, which can, gets Student's: it excludes 0 where the p-value is below 5 %.
     """
     reach = quantile(LEVEL, found.degrees()) * np.sqrt(found.variance())
     centre = found.splits.mean(axis=0)
-    if not positive or not (centre[:2] > 0).all():
-        return np.stack([centre - reach, centre + reach], axis=1)[[0, 2]]
-    ratio = np.exp(reach[:2] / centre[:2])
-    low, high = centre[:2] / ratio, centre[:2] * ratio
-    below, above = centre[:2] - low, high - centre[:2]
-    spread = np.sqrt(found.variance())
-    product = 2 * spread[0] * spread[1]
-    shared = np.clip((spread[0] ** 2 + spread[1] ** 2 - spread[2] ** 2) / product, -1, 1) if product > 0 else 0.0
-    down = below[0] ** 2 + above[1] ** 2 - 2 * shared * below[0] * above[1]
-    up = above[0] ** 2 + below[1] ** 2 - 2 * shared * above[0] * below[1]
-    return np.array([[low[0], high[0]], [centre[2] - math.sqrt(max(down, 0)), centre[2] + math.sqrt(max(up, 0))]])
+    spans: Floats = np.stack([centre - reach, centre + reach], axis=1)[[0, 2]]
+    if positive and centre[0] > 0:
+        ratio = math.exp(reach[0] / centre[0])
+        spans[0] = centre[0] / ratio, centre[0] * ratio
+    return spans
 
 
 def _folded(comparable: Comparable, found: Replicates, sides: tuple[folded.Side, folded.Side]) -> Floats:
@@ -198,9 +191,13 @@ def _differences(found: Replicates, samples: int, *, positive: bool) -> dict[str
     second = min(float(jack.parts()[1][0]), plain * (1 - LEAST))
     total = plain - second
     pairs = 0 if jack.fake_pairs is None else len(jack.fake_pairs)
-    freed = freedom(np.array([total]), [(np.array([plain]), len(jack.fake) - 1)], [(np.array([second]), pairs)])
+    sides = [(np.array([plain]), len(jack.fake) - 1)]
+    freed = freedom(np.array([total]), sides, [(np.array([second]), pairs)], fewest=FEWEST_APART)
     reach = float(quantile(LEVEL, freed)[0])
-    score = float(found.splits[:, 0].mean()) if positive else None
+    value, floor = (float(each) for each in found.splits.mean(axis=0)[:2])
+    # |a + e|^2 of noise e in d dimensions has the variance 2 F^2 / d + 4 |a|^2 F / d, F = E |e|^2: it grows with the
+    # score as fast as if it were in proportion to the score less half its floor.
+    score = value - min(value, max(floor, 0.0)) / 2 if positive else None
     first = max(total - second, 0.0)
     four = first / 4 + (total - first) / 16
     return {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hseval.resample import surplus
-from hseval.variances import LEAST, block_variance, freedom, pair_variance
+from hseval.variances import FEWEST_APART, LEAST, block_variance, freedom, pair_variance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Kept(NamedTuple):
 
 
 def standard_error(terms: Sequence[Kept]) -> tuple[float, float]:
-    """Return the standard error of a sum of figures, and its degrees of freedom.
+    """Return the standard error of a sum of figures, such as a difference of two, and its degrees of freedom.
 
     The figures met one reference, whose blocks were left out of all of them alike; their samples are their own.
     """
@@ -48,7 +48,7 @@ def standard_error(terms: Sequence[Kept]) -> tuple[float, float]:
     taken.append((surplus(splits, terms[0].resamples["used"]), len(splits) // 2 - 1))
     plain = sum(part for part, _ in added)
     total = np.maximum(plain - sum(part for part, _ in taken), LEAST * plain)
-    return math.sqrt(total[0]), float(freedom(total, added, taken)[0])
+    return math.sqrt(total[0]), float(freedom(total, added, taken, fewest=FEWEST_APART)[0])
 
 
 def _summed(columns: Sequence[Floats]) -> Floats:

@@ -13,7 +13,7 @@ from hseval.jackknife import Jackknife, blocks, jackknife
 from hseval.related import Comparable, signed
 from hseval.seeds import stream
 from hseval.uncertainty import Split
-from hseval.variances import LEAST, freedom
+from hseval.variances import FEWEST, FEWEST_APART, LEAST, freedom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +81,8 @@ class Replicates:
     def degrees(self) -> Floats:
         """Return their degrees of freedom ``(3,)``."""
         more = (surplus(self.splits, self.used), len(self.splits) // 2 - 1)
-        return freedom(self.variance(), self.found.added(), [*self.found.taken(), more])
+        fewest = np.array([FEWEST, FEWEST, FEWEST_APART])
+        return freedom(self.variance(), self.found.added(), [*self.found.taken(), more], fewest=fewest)
 
 
 def surplus(splits: Floats, used: int) -> Floats:

@@ -18,6 +18,7 @@ LEVEL = 0.95
 STEPS = 60  # of an iteration that at least halves its error in each, but for the wildest scores
 POWER = 0.841621  # normal quantile at 80 %: how often a difference that is said to be told is told
 FEWEST = 6.0  # degrees of freedom of a corrected variance, where the plain one has as many
+FEWEST_APART = 15.0  # of that of a difference of two scores, most of whose errors they share
 LEAST = 0.5  # of the plain jackknife's variance: all that is left where everything is of second order
 
 
@@ -56,7 +57,9 @@ def pair_variance(found: Floats | None, count: float) -> Floats | float:
     return 0.0 if found is None or not len(found) else count * (found**2).mean(axis=0)
 
 
-def freedom(total: Floats, added: Sequence[Estimate], taken: Sequence[Estimate] = ()) -> Floats:
+def freedom(
+    total: Floats, added: Sequence[Estimate], taken: Sequence[Estimate] = (), *, fewest: float | Floats = FEWEST
+) -> Floats:
     """Return the degrees of freedom ``(k,)`` of a variance put together from others (Satterthwaite 1946; Welch 1947).
 
     Their formula takes the estimates as independent. What is taken off rises and falls with what it is taken off from,
@@ -67,9 +70,10 @@ def freedom(total: Floats, added: Sequence[Estimate], taken: Sequence[Estimate] 
         total: ``(k,)``, what is added less what is taken off.
         added: each ``(k,)``, with its own degrees of freedom.
         taken: likewise.
+        fewest: one number, or one for each of the ``k`` variances.
     """
     plain = np.asarray(np.sum([part for part, _ in added], axis=0), dtype=np.float64)
-    least = np.minimum(_welch(plain, added), FEWEST)
+    least = np.minimum(_welch(plain, added), fewest)
     return np.maximum(_welch(total, [*added, *taken]), np.maximum(least, 1.0))
 
 

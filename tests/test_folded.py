@@ -60,8 +60,8 @@ def test_intervals_of_differences_of_absolute_differences_hold_the_truth() -> No
     repeats, hits, widths = 40, 0, []
     for seed in range(repeats):
         real = normal(40, 1000 * seed)
-        pair = [scored(Shift(), real, normal(20, 1000 * seed + k, away=a), seed=seed, quick=True) for k, a in ((1, 0.1), (2, -0.1))]
-        low, high = paired(*pair).interval
+        fakes = [normal(20, 1000 * seed + k, away=away) for k, away in ((1, 0.1), (2, -0.1))]
+        low, high = paired(*(scored(Shift(), real, fake, seed=seed, quick=True) for fake in fakes)).interval
         hits += low <= 0.0 <= high
         widths.append(high - low)
     assert hits >= binom.ppf(0.001, repeats, 0.95)

@@ -100,7 +100,7 @@ def test_a_difference_of_that_size_is_told_about_as_often_as_it_says(away: float
     least = np.mean([pair(seed, away)[1].details["smallest_difference"] for seed in range(5)])
     worse = np.sqrt(away**2 + least / 3)
     told = np.mean([paired(*pair(100 + seed, worse)).interval[0] > 0 for seed in range(20)])
-    assert 0.35 < told < 0.97
+    assert 0.5 <= told < 0.99  # 80 % are promised: 10 of 20 or fewer come once in 1000
 
 
 def test_a_worse_generator_s_larger_variance_is_counted() -> None:

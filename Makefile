@@ -66,6 +66,7 @@ test-slow: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The site in build/site; what is broken in it stops the build. Nothing is fetched.

@@ -32,11 +32,11 @@ from hseval.cache import Cache
 from hseval.comm import Comm
 from hseval.compare import _evaluated, score_of
 from hseval.many import judged_together
-from hseval.pairwise import paired
 from hseval.related import comparable
 from hseval.run import Described, Run
 from hseval.seeds import stream
-from hseval.uncertainty import splits
+from hseval.uncertainty.floors import splits
+from hseval.uncertainty.pairwise import paired
 
 LOW, HIGH = 0.92, 0.98
 DRAWN = "fresh"  # draws that no choice was made on
@@ -92,9 +92,9 @@ SITUATIONS = (
 def truth(situation: Situation, draws: int) -> np.ndarray[Any, Any]:
     """Return value and excess ``(draws, 2 sets, 2)`` of one complementary pair of splits a draw."""
     (metric,) = metrics_of((situation.metric,))
-    return np.array([
-        [_one(metric, each, repeat) for each in situation.draw("truth", repeat)] for repeat in range(draws)
-    ])
+    return np.array(
+        [[_one(metric, each, repeat) for each in situation.draw("truth", repeat)] for repeat in range(draws)]
+    )
 
 
 def _one(metric: Any, pair: Described, seed: int) -> tuple[float, float]:

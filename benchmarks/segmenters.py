@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 import hseval
 from hseval.cubes import FIELD, ArraySet
-from hseval.folds import FOLDS
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
 from hseval.plugins import plugins
-from hseval.segmented import PreparedSet, agreement, dice
+from hseval.segmenting.folds import FOLDS
+from hseval.segmenting.segmented import PreparedSet, agreement, dice
 
 NAMES = ("pixels", "unet")
 BARS = {"artery": 0.70, "vein": 0.70, "onh": 0.90}
@@ -104,7 +104,7 @@ def shown(name: str, kind: str, found: dict[str, Any]) -> str:
     return (
         f"{name}, {kind}: {found['value']:.3f} over {found['floor']:.3f}, {found['verdict']} "
         f"(true masks {true['value']:.3f} over {true['floor']:.3f}, {true['verdict']}); {veins}; "
-        f"Dice on samples {({each: round(value, 2) for each, value in found['dice_on_samples'].items()})}"
+        f"Dice on samples { ({each: round(value, 2) for each, value in found['dice_on_samples'].items()}) }"
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from machine import record
 
-from hseval.pareto import table
+from hseval.pareto.front import table
 from hseval.sweeping.results import load_results
 
 ROOT = Path(__file__).resolve().parents[1]

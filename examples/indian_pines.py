@@ -66,9 +66,7 @@ def checkerboard(size: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]
 def write_half(path: Path, cube: Array, wavelengths: Array, labels: Array, corners: list[tuple[int, int]]) -> Path:
     """Write the patches at some corners as a set; every block is a group of its own."""
     cuts = [(slice(y, y + PATCH), slice(x, x + PATCH)) for y, x in corners]
-    masks = {
-        name: np.stack([labels[cut] == number for cut in cuts]) for number, name in enumerate(CLASSES, start=1)
-    }
+    masks = {name: np.stack([labels[cut] == number for cut in cuts]) for number, name in enumerate(CLASSES, start=1)}
     names = [f"block-{y:03d}-{x:03d}" for y, x in corners]
     write_set(
         path,

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from hseval.cubes import ArraySet, Cube, CubeSet
     from hseval.evaluate import score
     from hseval.open import open_set
-    from hseval.pairwise import paired
     from hseval.qualifying.report import QualifyReport, load_qualify
     from hseval.qualifying.run import qualify
     from hseval.report import Report, Score, load_report
     from hseval.rows import Rows
+    from hseval.uncertainty.pairwise import paired
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ _LAZY = {
     "load_qualify": "hseval.qualifying.report",
     "load_report": "hseval.report",
     "open_set": "hseval.open",
-    "paired": "hseval.pairwise",
+    "paired": "hseval.uncertainty.pairwise",
     "qualify": "hseval.qualifying.run",
     "score": "hseval.evaluate",
 }

@@ -9,13 +9,13 @@ import numpy as np
 
 from hseval.errors import HsevalError, NotComputable, first_line
 from hseval.identity import key
-from hseval.intervals import Found, interval
 from hseval.related import Comparable, Related, comparable
 from hseval.report import Score
-from hseval.resample import Evaluated
 from hseval.run import Described, Run
 from hseval.seeds import stream
-from hseval.uncertainty import MINIMUM, Split, apart, mean_details, splits, spread, verdict
+from hseval.uncertainty.floors import MINIMUM, Split, apart, mean_details, splits, spread, verdict
+from hseval.uncertainty.intervals import Found, interval
+from hseval.uncertainty.resample import Evaluated
 
 if TYPE_CHECKING:
     from hseval.hookspecs import Metric

@@ -184,5 +184,3 @@ def _columns(valid: Sequence[Described]) -> dict[str, NDArray[Any]]:
         for extractor, fields in columns[0].items()
         for field in fields
     }
-
-

@@ -23,7 +23,7 @@ from hseval.provenance import provenance
 from hseval.report import Report
 from hseval.run import Described, Progress, Run
 from hseval.seeds import stream
-from hseval.segmenting import Masked, choose, masked_sets, own_masks_note, plain_plan
+from hseval.segmenting.run import Masked, choose, masked_sets, own_masks_note, plain_plan
 from hseval.sets import Sets, Source, common_field, open_sets, quick_subset, shared, without
 from hseval.views import with_inside
 from hseval.wavelengths import ResampledSet
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.hookspecs import Metric
-    from hseval.segmentjobs import Choice
+    from hseval.segmenting.jobs import Choice
 
 DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
 ALL = "all"  # in place of a metric's name: every one
@@ -228,7 +228,7 @@ def _describe_sets(
 ) -> tuple[Described, list[str], Masked | None]:
     field, field_note = common_field(sets)
     plans = {role: _plan(cubes, field) for role, cubes in sets.named()}
-    seen, whole = (_quick(sets, plans, run) if run.quick else (sets, None))
+    seen, whole = _quick(sets, plans, run) if run.quick else (sets, None)
     found: dict[str, Description] = {}
     for role, cubes in seen.named():
         needed = [name for name in extractors if role != "train" or _for_train(name, metrics, run)]

@@ -10,8 +10,8 @@ import numpy as np
 
 from hseval.exhibits import Exhibits, Pair, Shown
 from hseval.exhibits_rows import embedding, spectra, values
-from hseval.pictures import SIDE, Painter, masked
 from hseval.prepare import valid_pixels
+from hseval.previewing.pictures import SIDE, Painter, masked
 from hseval.seeds import stream
 
 if TYPE_CHECKING:

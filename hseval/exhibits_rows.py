@@ -87,9 +87,7 @@ def embedding(extractor: str | None, sets: Mapping[str, Description], *, seed: i
     return Embedding(extractor, scaled["samples"].shape[1], explained, points)
 
 
-def _plane(
-    real: NDArray[Any], fake: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any], tuple[float, float]]:
+def _plane(real: NDArray[Any], fake: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], tuple[float, float]]:
     """Return the centre, two spherical principal axes ``(2, d)`` of both sides at equal weight, and their shares."""
     from scipy.linalg import svd
 

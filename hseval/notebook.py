@@ -113,8 +113,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _pictures(cubes: CubeSet) -> tuple[list[tuple[str, str]], str]:
     """Return ``(id, PNG in base64)`` of the first cubes, scaled alike, and how they are coloured."""
-    from hseval.pictures import Painter, masked, reduced, valid_of
     from hseval.prepare import valid_pixels
+    from hseval.previewing.pictures import Painter, masked, reduced, valid_of
 
     shapes = [cubes.shape(i) for i in range(min(PICTURES, len(cubes)))]
     if not shapes or max(bands * height * width for bands, height, width in shapes) > READABLE:

@@ -18,9 +18,7 @@ from hseval.wavelengths import order_bands, parse_wavelengths
 Openable = CubeSet | NDArray[Any] | str | os.PathLike[str]
 
 
-def open_set(
-    source: Openable, *, layout: str | None = None, wavelengths: str | NDArray[Any] | None = None
-) -> CubeSet:
+def open_set(source: Openable, *, layout: str | None = None, wavelengths: str | NDArray[Any] | None = None) -> CubeSet:
     """Open a set of cubes without reading a pixel.
 
     Args:

@@ -98,7 +98,7 @@ def load_report(path: str | Path) -> Report:
     except (OSError, ValueError) as error:
         raise HsevalError(f"{path}: can't be read as a report: {reason(error)}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise HsevalError(f"{path}: no report of hseval (expected \"format\": {FORMAT!r})")
+        raise HsevalError(f'{path}: no report of hseval (expected "format": {FORMAT!r})')
     if data.get("version") != VERSION:
         raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {VERSION}")
     try:

@@ -152,9 +152,7 @@ with Cache(Path(sys.argv[1])) as cache:
 
 def test_kill_9_leaves_only_whole_rows(tmp_path: Path) -> None:
     database = tmp_path / "rows.sqlite"
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(database)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(database)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     last = -1
     while last < 30:

@@ -119,9 +119,7 @@ def test_a_shifted_copy_moves_by_two_pixels_with_its_structures_under_a_field_th
         assert len(moves) == 1
         seen.add(moves[0])
         np.testing.assert_array_equal(copy.masks["fov"], field)
-        np.testing.assert_array_equal(
-            copy.masks["vein"][middle], np.roll(cube.masks["vein"], moves[0], (0, 1))[middle]
-        )
+        np.testing.assert_array_equal(copy.masks["vein"][middle], np.roll(cube.masks["vein"], moves[0], (0, 1))[middle])
         assert not copy.masks["vein"][~field].any()
         np.testing.assert_array_equal(copy.data[:, ~field], cube.data[:, ~field])
     assert seen == {(2, 0), (-2, 0), (0, 2), (0, -2)}

@@ -16,7 +16,7 @@ from hseval.comparing.board import compare
 from hseval.comparing.protocol import Entry, load_entries
 from hseval.comparing.told import Pair, _p_value, all_pairs
 from hseval.many import holm
-from hseval.pairwise import paired
+from hseval.uncertainty.pairwise import paired
 
 Command = Callable[..., Outcome]
 

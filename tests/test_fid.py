@@ -18,6 +18,7 @@ from hseval.testing import check_metric
 
 Array = NDArray[Any]
 
+
 def rows(features: Array, extractor: str = "scattering") -> Rows:
     names = np.array([f"cube-{i}" for i in range(len(features))])
     return Rows({extractor: np.asarray(features, dtype=np.float32)}, names, names, names, np.arange(4.0))

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import binom, t
 from simrows import Mean, Shift, normal, scored
 
-from hseval.folded import Side, Signed, differences, expected_absolute
-from hseval.keptresamples import EXCESS, VALUE, Kept, standard_error
-from hseval.pairwise import paired
+from hseval.uncertainty.folded import Side, Signed, differences, expected_absolute
+from hseval.uncertainty.kept import EXCESS, VALUE, Kept, standard_error
+from hseval.uncertainty.pairwise import paired
 
 BLOCKS = 16
 

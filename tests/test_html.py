@@ -21,7 +21,7 @@ from hseval.cubes import ArraySet
 from hseval.exhibiting import turned
 from hseval.exhibits import Embedding, Exhibits, Points, Qualified
 from hseval.exhibits_rows import embedding
-from hseval.pictures import Painter
+from hseval.previewing.pictures import Painter
 from hseval.renderers.html import Html
 from hseval.renderers.html.charts import beyond
 from hseval.report import Report, Score, load_report
@@ -29,7 +29,7 @@ from hseval.sweeping.plan import Plot
 from hseval.sweeping.results import Results, Row
 
 EVIL = "<script>alert(1)</script>"
-BREAKERS = (EVIL, "</script><!--", "\"><img src=x onerror=alert(1)>", "{{ 7*7 }}", "a&b 'c'")
+BREAKERS = (EVIL, "</script><!--", '"><img src=x onerror=alert(1)>', "{{ 7*7 }}", "a&b 'c'")
 METRICS = ["fid", "spectral-kl", "ms-ssim", "authenticity"]
 
 

@@ -16,12 +16,12 @@ from simrows import Mean, MeansApart, Shift, normal, rows, scored
 
 import hseval
 from hseval.errors import NotComputable
-from hseval.folded import Side, expected_absolute, intervals
-from hseval.pairwise import paired
 from hseval.plugins import plugins
 from hseval.report import load_report
-from hseval.resample import Plan, surplus
-from hseval.variances import smallest_difference
+from hseval.uncertainty.folded import Side, expected_absolute, intervals
+from hseval.uncertainty.pairwise import paired
+from hseval.uncertainty.resample import Plan, surplus
+from hseval.uncertainty.variances import smallest_difference
 
 REPEATS = 60
 FEWEST = int(binom.ppf(0.001, REPEATS, 0.95))  # a method that covers 95 % falls below this once in 1000
@@ -90,6 +90,7 @@ def test_what_two_generators_must_differ_by_is_the_textbook_s() -> None:
 @pytest.mark.parametrize("away", [0.0, 1.0])
 def test_a_difference_of_that_size_is_told_about_as_often_as_it_says(away: float) -> None:
     """A worse generator varies more than this one, and is told all the same."""
+
     def pair(seed: int, b: float) -> tuple[Any, Any]:
         real = normal(120, 3 * seed)
         return tuple(
@@ -265,9 +266,7 @@ def test_every_metric_has_an_interval_or_says_why_not(report: hseval.Report) -> 
     assert sum(score.interval is not None for score in report.scores) >= len(report.scores) - 2
 
 
-def test_the_terminal_shows_interval_excess_and_what_is_told_apart(
-    hseval: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_the_terminal_shows_interval_excess_and_what_is_told_apart(hseval: Callable[..., Any], tmp_path: Path) -> None:
     paths = [saved(tmp_path / f"{seed}.h5", texture_set(16, bands=4, seed=seed)) for seed in (0, 1)]
     found = hseval("score", paths[0], "--ref", paths[1], "--metrics", "fid,spectral-kl", "--segmenter", "none")
     assert found.status == 0

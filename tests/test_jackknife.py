@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from hseval.jackknife import Jackknife, blocks, jackknife
 from hseval.seeds import stream
-from hseval.variances import freedom, levelled, quantile
+from hseval.uncertainty.jackknife import Jackknife, blocks, jackknife
+from hseval.uncertainty.variances import freedom, levelled, quantile
 
 RNG = np.random.default_rng(0)
 

@@ -119,9 +119,7 @@ def test_latex_escapes_what_it_would_read_as_commands() -> None:
     text = latex(compare([Entry(name, plain_report("good")) for name in (odd, "plain", "other")]))
     row = next(line for line in text.splitlines() if "50" in line)
     name = row.removeprefix(r"\textbf{").split(" & ", maxsplit=1)[0]
-    assert name == (
-        r"50\%\_a\&b\$c\#d\{e\}\textasciitilde{}f\textasciicircum{}g\textbackslash{}h{[}i{]}"
-    )
+    assert name == (r"50\%\_a\&b\$c\#d\{e\}\textasciitilde{}f\textasciicircum{}g\textbackslash{}h{[}i{]}")
     assert row.endswith(r"\\") and row.count(" & ") == 2
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
 

@@ -80,9 +80,7 @@ def test_a_row_holds_the_means_over_all_pairs_at_every_number_of_scales() -> Non
 def test_the_headline_is_the_difference_of_the_means_over_all_pairs() -> None:
     real, fake = described([cubes(4), cubes(3, seed=1)]), described([cubes(2, seed=2), cubes(4, seed=3)])
     parts = compare(real, fake)
-    means = [
-        np.average(each["ms-ssim/2d"][:, 2], weights=pairs) for each, pairs in ((real, (6, 3)), (fake, (1, 6)))
-    ]
+    means = [np.average(each["ms-ssim/2d"][:, 2], weights=pairs) for each, pairs in ((real, (6, 3)), (fake, (1, 6)))]
     assert parts.value == pytest.approx(abs(means[0] - means[1]), rel=1e-12)
     assert parts.details["reference_2d"] == pytest.approx(means[0])
     assert parts.details["samples_2d"] == pytest.approx(means[1])

@@ -14,9 +14,9 @@ from simrows import Mean, MeansApart, Shift, normal, rows, scored
 import hseval
 from hseval.errors import HsevalError
 from hseval.metrics.extremes import Side, expected_shares
-from hseval.pairwise import paired
 from hseval.report import Report, Score, load_report
 from hseval.rows import Rows
+from hseval.uncertainty.pairwise import paired
 
 
 class Nearest(Mean):

@@ -12,8 +12,8 @@ from conftest import Outcome
 from PIL import Image
 
 from hseval import HsevalError
-from hseval.pareto import Quantity, on_front, points, quantity, table
-from hseval.pareto_plot import pareto_figure, save_figure
+from hseval.pareto.front import Quantity, on_front, points, quantity, table
+from hseval.pareto.plot import pareto_figure, save_figure
 from hseval.report import Score
 from hseval.sweeping.plan import Plot
 from hseval.sweeping.results import Results, Row, load_results

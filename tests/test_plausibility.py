@@ -145,9 +145,7 @@ def test_the_headline_grows_with_the_dose(kind: str) -> None:
             "bright": base.cubes * (1 + dose),
         }[kind]
 
-    values = [
-        compared(Plausibility(), real, changed(base, spoilt(dose))).value for dose in (0.05, 0.15, 0.4, 1.0)
-    ]
+    values = [compared(Plausibility(), real, changed(base, spoilt(dose))).value for dose in (0.05, 0.15, 0.4, 1.0)]
     assert values == sorted(values)
     assert values[-1] > 2 * compared(Plausibility(), real, base).value
 

@@ -186,9 +186,7 @@ def test_cubes_of_other_sizes_agree_where_both_resolve() -> None:
     # Cut to its middle, the same noise-like texture has the same density in cycles per pixel.
     pictures = 0.5 + 0.05 * power_law(40, 128, 2)
     large, small = pictures.reshape(20, 2, 128, 128), pictures.reshape(20, 2, 128, 128)[:, :, 32:96, 40:104]
-    parts = compared(
-        PowerSpectrum(), ArraySet(large, wavelengths=[1.0, 2.0]), ArraySet(small, wavelengths=[1.0, 2.0])
-    )
+    parts = compared(PowerSpectrum(), ArraySet(large, wavelengths=[1.0, 2.0]), ArraySet(small, wavelengths=[1.0, 2.0]))
     assert min(parts.details["frequencies"]) >= 3 / 64
     fine = np.array(parts.details["frequencies"]) > 0.1
     assert np.abs(np.array(parts.details["signed_by_frequency"])[fine]).max() < 0.5

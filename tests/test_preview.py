@@ -13,8 +13,8 @@ from PIL import Image
 
 from hseval.cache import Cache
 from hseval.cubes import ArraySet
-from hseval.pictures import Painter, fitting, masked, reduced
-from hseval.preview import drawn, preview
+from hseval.previewing.pictures import Painter, fitting, masked, reduced
+from hseval.previewing.run import drawn, preview
 
 
 @pytest.fixture

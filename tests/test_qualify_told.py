@@ -11,7 +11,6 @@ from scipy import integrate, stats
 
 from hseval.errors import NotComputable
 from hseval.hookspecs import Needs
-from hseval.jackknife import Jackknife, blocks, jackknife
 from hseval.qualifying.replicates import replicates
 from hseval.qualifying.told import (
     Scatter,
@@ -27,7 +26,8 @@ from hseval.qualifying.told import (
 from hseval.related import Comparable, Related
 from hseval.rows import Rows
 from hseval.seeds import stream
-from hseval.variances import levelled
+from hseval.uncertainty.jackknife import Jackknife, blocks, jackknife
+from hseval.uncertainty.variances import levelled
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from hseval.cubes import ArraySet, CubeSet
 from hseval.errors import HsevalError
 from hseval.hookspecs import hookimpl
-from hseval.inspect import inspect_set
+from hseval.inspecting.run import inspect_set
 from hseval.open import open_set
 from hseval.plugins import BUILT_IN, Plugins
 from hseval.readers import fileset

@@ -55,9 +55,7 @@ def write_envi(path: Path, *, data: Any = CUBE, metadata: dict[str, Any] | None 
 @pytest.mark.parametrize(
     ("ending", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5), (".mat", write_mat73)]
 )
-def test_containers_bring_cube_wavelengths_and_masks(
-    tmp_path: Path, ending: str, write: Callable[..., None]
-) -> None:
+def test_containers_bring_cube_wavelengths_and_masks(tmp_path: Path, ending: str, write: Callable[..., None]) -> None:
     path = tmp_path / f"eye{ending}"
     write(path)
     opened = open_set(path)
@@ -128,9 +126,7 @@ def test_a_truncated_npy_is_refused_at_opening(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ending", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5), (".mat", write_mat73)]
 )
-def test_truncated_containers_are_refused_in_one_line(
-    tmp_path: Path, ending: str, write: Callable[..., None]
-) -> None:
+def test_truncated_containers_are_refused_in_one_line(tmp_path: Path, ending: str, write: Callable[..., None]) -> None:
     path = tmp_path / f"cut{ending}"
     write(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

@@ -79,9 +79,7 @@ def test_copies_of_training_cubes_show(sets: dict[str, ArraySet]) -> None:
     assert report["authenticity"].verdict == "worse than real"
 
 
-def test_the_same_seed_gives_the_same_report_to_the_last_digit(
-    sets: dict[str, ArraySet], base: hseval.Report
-) -> None:
+def test_the_same_seed_gives_the_same_report_to_the_last_digit(sets: dict[str, ArraySet], base: hseval.Report) -> None:
     again = hseval.score(**sets)
     fresh = hseval.score(**sets, cache=False)
     assert outside_provenance(base) == outside_provenance(again) == outside_provenance(fresh)

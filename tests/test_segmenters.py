@@ -9,7 +9,6 @@ from sklearn.metrics import f1_score
 
 from hseval.cubes import FIELD, ArraySet
 from hseval.errors import HsevalError
-from hseval.segmented import PreparedSet, agreement, dice
 from hseval.segmenters.coarse import coarse
 from hseval.segmenters.dice import BINS, Tally
 from hseval.segmenters.drawn import HEAVIEST, draw_pixels
@@ -18,6 +17,7 @@ from hseval.segmenters.filters import Canvas
 from hseval.segmenters.inputs import WINDOWS, Scale, windowed
 from hseval.segmenters.pixels import Pixels, _grown
 from hseval.segmenters.unet import UNetSegmenter
+from hseval.segmenting.segmented import PreparedSet, agreement, dice
 from hseval.testing import check_segmenter, example_set
 
 QUICK = {

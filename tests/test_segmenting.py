@@ -16,15 +16,15 @@ from conftest import saved, texture_set
 
 import hseval
 from hseval.cache import Cache
-from hseval.crossfit import fold
 from hseval.cubes import FIELD, ArraySet, CubeSet
 from hseval.describe import describe
 from hseval.describer import Plan
 from hseval.errors import HsevalError
 from hseval.identity import masks_hash
 from hseval.report import Report
-from hseval.segmented import SegmentedSet, packed, unpacked
-from hseval.segmentjobs import Choice, FitJob, SegmentJob
+from hseval.segmenting.crossfit import fold
+from hseval.segmenting.jobs import Choice, FitJob, SegmentJob
+from hseval.segmenting.segmented import SegmentedSet, packed, unpacked
 
 FAST = {"pixels": {"trees": 8, "pixels": 3000}}
 KL = "spectral-kl"
@@ -258,9 +258,7 @@ def test_what_is_cached_is_not_fitted_again(
         score(bare(samples), changed(ref, masks={**ref.masks, "dark": other}))
 
 
-def test_a_fitted_unet_is_kept_in_the_cache(
-    samples: ArraySet, ref: ArraySet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fitted_unet_is_kept_in_the_cache(samples: ArraySet, ref: ArraySet, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"segmenter": "unet", "options": {"unet": {"steps": 2}}}
     score(bare(samples), ref, **given)
     monkeypatch.setattr(FitJob, "_fitted", lambda *_: pytest.fail("fitted again"))

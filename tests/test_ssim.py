@@ -215,9 +215,7 @@ def test_what_lies_outside_the_fields_is_never_counted(volume: bool) -> None:
     clean = all_pairs(cubes, data_range=1.0, fields=fields, volume=volume)
     for junk in (np.nan, np.inf, 1e6):
         dirty = np.where(fields[:, None], cubes, np.float32(junk))
-        np.testing.assert_allclose(
-            all_pairs(dirty, data_range=1.0, fields=fields, volume=volume), clean, atol=1e-6
-        )
+        np.testing.assert_allclose(all_pairs(dirty, data_range=1.0, fields=fields, volume=volume), clean, atol=1e-6)
     dirty = np.where(fields[:, None], cubes, np.float32(np.nan))
     np.testing.assert_allclose(all_pairs(dirty, data_range=1.0, volume=volume), clean, atol=1e-6)
 

@@ -169,9 +169,7 @@ def test_without_optuna_the_extra_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("slurm", "told"), [("partition", "expected key=value"), ("slurm_partition=gpu", "srun")])
-def test_parameters_of_slurm_that_can_not_be_are_refused(
-    folder: Path, hseval: Command, slurm: str, told: str
-) -> None:
+def test_parameters_of_slurm_that_can_not_be_are_refused(folder: Path, hseval: Command, slurm: str, told: str) -> None:
     done = hseval("sweep", plan(folder, FOUR), "--slurm", slurm)
     assert done.status == 2 and told in done.err and "--slurm" in done.err
 

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 
 from hseval.seeds import stream
-from hseval.uncertainty import mean_details, splits, verdict
+from hseval.uncertainty.floors import mean_details, splits, verdict
 
 
 def dealt(real: list[str], fake: list[str], repeats: int = 8) -> list:
-    return splits(
-        real_groups=np.array(real), fake_groups=np.array(fake), repeats=repeats, rng=stream(0, "test")
-    )
+    return splits(real_groups=np.array(real), fake_groups=np.array(fake), repeats=repeats, rng=stream(0, "test"))
 
 
 def test_sides_are_disjoint_and_of_the_size_that_the_smaller_set_allows() -> None:

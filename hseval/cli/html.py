@@ -92,8 +92,8 @@ def with_sweep(report: Report, path: str) -> Report:
         HsevalError: there are no such results.
     """
     from hseval.exhibits import Exhibits, Swept
-    from hseval.pareto import table
-    from hseval.pareto_plot import pareto_figure, svg
+    from hseval.pareto.front import table
+    from hseval.pareto.plot import pareto_figure, svg
     from hseval.remarks import number
     from hseval.sweeping.results import load_results
 

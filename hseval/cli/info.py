@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from hseval.cubes import CubeSet
-    from hseval.inspect import Inspection
+    from hseval.inspecting.run import Inspection
 
 
 @click.command()
@@ -35,7 +35,7 @@ def _inspect(cubes: CubeSet) -> Inspection:
     from rich.console import Console
     from rich.progress import Progress
 
-    from hseval.inspect import inspect_set
+    from hseval.inspecting.run import inspect_set
 
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:

@@ -34,9 +34,9 @@ def preview(path: str, out: str, **given: Any) -> None:
     """
     from hseval.files import check_writable
     from hseval.open import open_set
-    from hseval.preview import named
-    from hseval.preview import preview as painted
-    from hseval.sheet import save_film, save_sheet
+    from hseval.previewing.run import named
+    from hseval.previewing.run import preview as painted
+    from hseval.previewing.sheet import save_film, save_sheet
 
     target = Path(out)
     if target.suffix.lower() not in SUFFIXES:
@@ -58,7 +58,7 @@ def preview(path: str, out: str, **given: Any) -> None:
 def _drawn(cubes: CubeSet, given: dict[str, Any]) -> list[int]:
     from hseval.cache import Cache, default_path
     from hseval.cli.progress import Progress
-    from hseval.preview import drawn
+    from hseval.previewing.run import drawn
 
     kept = None if given["no_cache"] else default_path()
     with Cache(kept) as cache, Progress(hint="; --ids reads these alone") as bar:

@@ -12,7 +12,7 @@ import click
 from hseval.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.parts import Parts
+    from hseval.drawing.parts import Parts
 
 
 @click.command()
@@ -30,8 +30,8 @@ def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **giv
     The same command goes on where it was cut off, where the generator can start in the middle. The options of each
     generator are listed by ``hseval plugins``.
     """
-    from hseval import drawing
     from hseval.cli.settings import settings_of
+    from hseval.drawing import run as drawing
     from hseval.plugins import accepted, plugins
 
     built = plugins().build("generator", generator, settings_of(generator, given["assignments"]))
@@ -62,7 +62,7 @@ def _check_output(out: Path, *, force: bool) -> None:
 def _write_at_once(generator: Any, count: int, out: Path, about: Mapping[str, Any]) -> None:
     """Stream the cubes to the file: by a generator that can't start in the middle, all of them or none."""
     from hseval.cli.progress import Progress
-    from hseval.drawing import drawn
+    from hseval.drawing.run import drawn
     from hseval.writer import SetWriter
 
     with Progress() as progress, SetWriter(out, **about) as writer:
@@ -76,8 +76,8 @@ def _write_in_parts(
 ) -> None:
     """Stream the cubes to parts, from where an earlier process was cut off, and join them."""
     from hseval.cli.progress import Progress
-    from hseval.drawing import deciding, drawn
-    from hseval.parts import parts_of
+    from hseval.drawing.parts import parts_of
+    from hseval.drawing.run import deciding, drawn
 
     with parts_of(out, deciding(about, weights), about) as parts:
         _check_output(out, force=force)  # again: a process that had the parts open may have finished the set

@@ -50,13 +50,13 @@ def sweep(file: Path, **given: Any) -> int:
 
 def _draw(results: Results, folder: Path) -> str:
     """Draw the plot where there is something to draw; return what to say of it."""
-    from hseval.pareto import points
+    from hseval.pareto.front import points
 
     plot = results.plot
     known = set(results.score_names)
     if not any(points(results, plot.x, y) for y in plot.y if y in known) or not known.issuperset(plot.y):
         return ""
-    from hseval.pareto_plot import pareto_figure, save_figure
+    from hseval.pareto.plot import pareto_figure, save_figure
 
     figure = pareto_figure(results)
     for name in ("pareto.png", "pareto.svg"):

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from hseval.comparing.protocol import Entry
 from hseval.errors import HsevalError
 from hseval.many import LEVEL, holm
-from hseval.pairwise import paired
 from hseval.report import Score
+from hseval.uncertainty.pairwise import paired
 
 TWO_SIDED_95 = 1.959964
 

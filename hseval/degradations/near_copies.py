@@ -66,9 +66,7 @@ class CopyShift(NearCopy):
         height, width = valid.shape
         whole = filled(zero_outside(cube, valid), valid, margin=2 * SHIFT_PX)
         data = np.roll(whole, (down, right), axis=(1, 2))[:, :height, :width]
-        masks = {
-            name: mask if name == FIELD else _slid(mask, down, right) & valid for name, mask in cube.masks.items()
-        }
+        masks = {name: mask if name == FIELD else _slid(mask, down, right) & valid for name, mask in cube.masks.items()}
         return dataclasses.replace(spoiled(cube, data, valid), masks=masks)
 
 

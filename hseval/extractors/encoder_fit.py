@@ -64,9 +64,7 @@ def rate_at(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def masks(
-    lattice: Lattice, shape: torch.Size, rng: np.random.Generator, device: str
-) -> tuple[Tensor, Tensor]:
+def masks(lattice: Lattice, shape: torch.Size, rng: np.random.Generator, device: str) -> tuple[Tensor, Tensor]:
     """Return what is hidden and has to be predicted, and what is shown: float ``(n, node, y, x)``.
 
     Every cube gets a phase of its own; now and then the ends of the spectrum are hidden besides and not asked for,

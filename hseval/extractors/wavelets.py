@@ -116,9 +116,7 @@ def _runs(first: int, length: int, size: int) -> list[tuple[slice, slice]]:
     """
     wrap = first + (-first) % length
     pieces = [(first, wrap), (wrap, first + length)]
-    return [
-        (slice(a % length, a % length + b - a), slice(a % size, a % size + b - a)) for a, b in pieces if b > a
-    ]
+    return [(slice(a % length, a % length + b - a), slice(a % size, a % size + b - a)) for a, b in pieces if b > a]
 
 
 def _signed(size: int, device: torch.device) -> torch.Tensor:

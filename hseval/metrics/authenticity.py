@@ -106,9 +106,7 @@ class Authenticity:
 
         return add(real), add(fake), train.adding({DISTANCE: spacing})
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the share of samples below the held-out cubes' 1st percentile, and what stands behind it.
 
         Raises:

@@ -58,9 +58,7 @@ class BandCovariance:
         used = [FIELD, *structures_to_score(real, fake)]
         return choosing(real, used), choosing(fake, used), train
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the distance in the field of view, with those in structures that both sides have.
 
         Raises:

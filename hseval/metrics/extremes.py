@@ -57,9 +57,9 @@ def expected_shares(
         always: values up to this count as below, whatever the quantile.
     """
     chunks = [min(CHUNK, draws - start) for start in range(0, draws, CHUNK)]
-    return np.concatenate([
-        _shares(real, fake, size=size, rank=rank, draws=count, rngs=rngs, always=always) for count in chunks
-    ])
+    return np.concatenate(
+        [_shares(real, fake, size=size, rank=rank, draws=count, rngs=rngs, always=always) for count in chunks]
+    )
 
 
 def _shares(

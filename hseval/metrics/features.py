@@ -47,9 +47,7 @@ class OfFeatures:
         return standardised_rows(real=real, fake=fake, train=train, extractor=self.options.extractor)
 
 
-def standardised_rows(
-    *, real: Rows, fake: Rows, train: Rows | None, extractor: str
-) -> tuple[Rows, Rows, Rows | None]:
+def standardised_rows(*, real: Rows, fake: Rows, train: Rows | None, extractor: str) -> tuple[Rows, Rows, Rows | None]:
     """Add the column of features standardised by the full reference, so that all splits share one scale.
 
     The scale is the full reference's and never a pooled one: pooled deviations shrink what a collapsed or

@@ -27,9 +27,7 @@ class _FidOfView:
         """Add the column of features standardised by the full reference, as ``fid`` does."""
         return self._fid.relate(real=real, fake=fake, train=train)
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the distance, as ``fid`` does.
 
         Raises:

@@ -40,9 +40,7 @@ class Kid(OfFeatures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the mean over subsets (one, of everything, unless a side is larger than ``largest``).
 
         Raises:

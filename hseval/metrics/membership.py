@@ -81,9 +81,7 @@ class Membership:
         lists = functools.partial(_lists, real=real, fake=fake, size=size)
         return real.adding(lists(real, own_group=False)), fake, train.adding(lists(train, own_group=True))
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the attack's AUC on all training cubes against the held-out cubes ``real``.
 
         Raises:

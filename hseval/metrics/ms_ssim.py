@@ -102,9 +102,7 @@ class MsSsim:
         scales = common_scales(real, fake)
         return _with_scales(real, scales), _with_scales(fake, scales), train
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the absolute difference of the 2D means, with both means, the 3D form and bands.
 
         Raises:

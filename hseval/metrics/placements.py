@@ -83,9 +83,7 @@ def placed(maps: NDArray[np.float32], place: Placement) -> NDArray[np.float32]:
     return shifted(oriented(maps, place.turns, place.mirrored), place.down, place.right)
 
 
-def laid(
-    maps: NDArray[np.float32], placement: NDArray[np.int64], places: Sequence[Placement]
-) -> NDArray[np.float32]:
+def laid(maps: NDArray[np.float32], placement: NDArray[np.int64], places: Sequence[Placement]) -> NDArray[np.float32]:
     """Return each of the maps ``(n, C, G, G)`` laid by its own placement (an index into ``places``)."""
     found = np.empty_like(maps)
     for index in np.unique(placement):

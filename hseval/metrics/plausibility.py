@@ -62,9 +62,7 @@ class Plausibility:
             raise NotComputable("needs at least 2 bands: spectra of one band can't fail to unmix")
         return _formed(real), _formed(fake), train
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the mean over samples of their deviation from real cubes, with its three parts.
 
         Range, subspace and what is usual come from ``real`` alone.

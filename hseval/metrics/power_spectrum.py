@@ -48,9 +48,7 @@ class PowerSpectrum:
 
         return add(real), add(fake), train
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the distance, and by frequency and by wavelength which way the samples differ.
 
         Raises:

@@ -40,9 +40,7 @@ class PrecisionRecall(OfFeatures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return coverage, with all four in the details.
 
         Raises:

@@ -53,9 +53,7 @@ class SpectralAngle:
         used = structures_to_score(real, fake)
         return choosing(real, used), choosing(fake, used), train
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the headline and, for each structure, its angle, course over wavelength, and both spreads.
 
         Raises:

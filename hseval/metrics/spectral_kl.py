@@ -85,9 +85,7 @@ class SpectralKL:
 
         return add(real), add(fake), train
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the headline and, for each structure, its curve over wavelength and other divergences.
 
         ``means`` and ``deviations`` by band say which way the samples' pixels differ.

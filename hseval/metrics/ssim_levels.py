@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def levels(
-    cubes: NDArray[Any], data_range: float | NDArray[Any], valid: BoolArray, scales: int
-) -> Iterator[Level]:
+def levels(cubes: NDArray[Any], data_range: float | NDArray[Any], valid: BoolArray, scales: int) -> Iterator[Level]:
     """Yield the cubes at each scale, finest first, in units of the data range and less their bands' means."""
     images, shift = _normalised(cubes, data_range, None if valid.all() else _rows_first(~valid))
     for index, windows in enumerate(windows_by_scale(valid)[:scales]):
@@ -27,9 +25,7 @@ def levels(
         yield Level(images, shift, None if windows is None else _rows_first(windows))
 
 
-def _normalised(
-    cubes: NDArray[Any], data_range: float | NDArray[Any], invalid: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _normalised(cubes: NDArray[Any], data_range: float | NDArray[Any], invalid: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the cubes as a tensor of its own, over the data range and less a shift by band, and the shift."""
     import torch
 

@@ -47,9 +47,7 @@ class Vendi(OfFeatures):
 
         return add(real), add(fake), train
 
-    def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
-    ) -> ScoreParts:
+    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
         """Return the samples' score; the reference's own and the share of the largest possible are details.
 
         Raises:

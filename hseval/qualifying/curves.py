@@ -22,8 +22,8 @@ from hseval.qualifying.told import (
 )
 
 if TYPE_CHECKING:
-    from hseval.jackknife import Jackknife
     from hseval.qualifying.job import Outcome
+    from hseval.uncertainty.jackknife import Jackknife
 
 ANY: Range = (-math.inf, math.inf)
 POSITIVE: Range = (0.0, math.inf)
@@ -106,9 +106,7 @@ def _size(*found: Sequence[Jackknife]) -> float:
     return max(float(np.abs(each.value).max()) for some in found for each in some)
 
 
-def _point(
-    dose: float, values: Sequence[Jackknife], floors: Sequence[Jackknife], null: float, bounds: Range
-) -> Point:
+def _point(dose: float, values: Sequence[Jackknife], floors: Sequence[Jackknife], null: float, bounds: Range) -> Point:
     pairs = list(zip(values, floors, strict=True))
     return Point(
         dose,

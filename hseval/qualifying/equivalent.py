@@ -110,9 +110,7 @@ def _translated(score: Score, column: Column, report: Report, qualified: Qualify
     return Translated(column.label, score.value, score.floor, score.n, found, why, warnings)
 
 
-def _equivalents(
-    score: Score, excess: float, curves: list[Curve], qualified: QualifyReport
-) -> Iterator[Equivalent]:
+def _equivalents(score: Score, excess: float, curves: list[Curve], qualified: QualifyReport) -> Iterator[Equivalent]:
     between = score.details.get("excess_interval")
     units = {row.name: row.unit for row in qualified.rows}
     for curve in curves:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.errors import HsevalError
-from hseval.jackknife import blocks
 from hseval.seeds import stream
 from hseval.sets import quick_subset
+from hseval.uncertainty.jackknife import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

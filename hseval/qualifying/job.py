@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.hookspecs import Metric
-    from hseval.jackknife import Jackknife
     from hseval.parallel import Assignment
     from hseval.qualifying.report import Column
+    from hseval.uncertainty.jackknife import Jackknife
 
 BLOCKS = 10  # of each set, left out one after the other
 BLOCK_PAIRS = 24  # of blocks, left out together: few, as there are hundreds of comparisons
@@ -144,4 +144,3 @@ class Memory(Cache):
     def store_rows(self, rows: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
         """Keep rows by key."""
         self._rows.update(rows)
-

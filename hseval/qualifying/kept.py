@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.identity import key
-from hseval.jackknife import Jackknife
 from hseval.plugins import plugins
 from hseval.qualifying.job import BLOCK_PAIRS, BLOCKS, Outcome, QualifyJob
 from hseval.qualifying.views import code_of
+from hseval.uncertainty.jackknife import Jackknife
 
 if TYPE_CHECKING:
     from hseval.cache import Cache

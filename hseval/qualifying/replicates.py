@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hseval.errors import NotComputable
-from hseval.jackknife import NOTHING, Jackknife, blocks, jackknife
 from hseval.seeds import stream
-from hseval.variances import levelled
+from hseval.uncertainty.jackknife import NOTHING, Jackknife, blocks, jackknife
+from hseval.uncertainty.variances import levelled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.jackknife import Floats, Indices
     from hseval.related import Comparable
+    from hseval.uncertainty.jackknife import Floats, Indices
 
 
 class Statistic:

@@ -156,7 +156,7 @@ def load_qualify(path: str | Path) -> QualifyReport:
         raise HsevalError(f"{path}: can't be read as a report of hseval qualify: {reason(error)}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
-        raise HsevalError(f"{path}: no report of hseval qualify (\"format\" is {found!r}, expected {FORMAT!r})")
+        raise HsevalError(f'{path}: no report of hseval qualify ("format" is {found!r}, expected {FORMAT!r})')
     if data.get("version") != VERSION:
         raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {VERSION}")
     try:

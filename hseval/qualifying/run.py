@@ -176,14 +176,10 @@ def _row(made: Degradation, job: QualifyJob) -> Row:
     return Row(made.name, made.summary, made.kind, made.unit, doses)
 
 
-def _curves(
-    job: QualifyJob, fitting: Sequence[Degradation], ways: Sequence[Mapping[Part, Outcome]]
-) -> Iterator[Curve]:
+def _curves(job: QualifyJob, fitting: Sequence[Degradation], ways: Sequence[Mapping[Part, Outcome]]) -> Iterator[Curve]:
     for column in job.columns:
         for made in fitting:
-            parts = [
-                part for part in ways[0] if part[1] == column.label and job.tasks[part[0]].degradation is made
-            ]
+            parts = [part for part in ways[0] if part[1] == column.label and job.tasks[part[0]].degradation is made]
             arm = parts[0][2]
             yield curve_of(
                 column.label,

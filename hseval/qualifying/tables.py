@@ -58,9 +58,7 @@ def markdown(report: QualifyReport) -> str:
 def _parts(report: QualifyReport, rows: Rows, width: int) -> Iterator[slice]:
     """Yield which columns go side by side where a line has ``width`` characters."""
     heads = [max(len(name) for name, _, _ in rows), max(len(unit) for _, unit, _ in rows)]
-    wide = [
-        max(len(column.label), *(len(cells[i]) for _, _, cells in rows)) for i, column in enumerate(report.columns)
-    ]
+    wide = [max(len(column.label), *(len(cells[i]) for _, _, cells in rows)) for i, column in enumerate(report.columns)]
     first, used = 0, sum(heads) + GAP
     for place, each in enumerate(wide):
         if place > first and used + GAP + each > width:

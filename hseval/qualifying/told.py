@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hseval.jackknife import Jackknife
-from hseval.variances import LEAST, freedom, pair_variance, quantile
+from hseval.uncertainty.jackknife import Jackknife
+from hseval.uncertainty.variances import LEAST, freedom, pair_variance, quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def scatter(*, value: Jackknife, floor: Jackknife) -> Scatter:
 
     Floor and value share the clean set, so its part is that of the difference. The spoiled set and the set of the floor
     are the same cubes here, but other ones for a user, so their parts add up. What pairs of blocks add is counted twice
-    by the plain jackknife, and taken off once, as :class:`hseval.jackknife.Jackknife` does.
+    by the plain jackknife, and taken off once, as :class:`hseval.uncertainty.jackknife.Jackknife` does.
 
     Args:
         value: replicates of the value; of several numbers the last one counts.

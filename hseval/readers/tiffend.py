@@ -69,9 +69,7 @@ def _directory(handle: BinaryIO, dialect: _Dialect, place: int, path: Path) -> t
     return {tag: _Entry(*rest) for tag, *rest in found}, struct.unpack(order + dialect.offset, table[count * step :])[0]
 
 
-def _strips(
-    handle: BinaryIO, dialect: _Dialect, entries: dict[int, _Entry], path: Path
-) -> Iterator[tuple[int, int]]:
+def _strips(handle: BinaryIO, dialect: _Dialect, entries: dict[int, _Entry], path: Path) -> Iterator[tuple[int, int]]:
     for offsets, lengths in _OFFSETS.items():
         if offsets in entries and lengths in entries:
             starts, sizes = (_numbers(handle, dialect, entries[tag], path) for tag in (offsets, lengths))

@@ -54,8 +54,7 @@ class Canvas:
 
         smooth = self.spectrum[:count] * self._gaussian(sigma) * sigma**2
         yy, xx, yx = (
-            torch.from_numpy(self._back(-smooth * factor))
-            for factor in (self.y**2, self.x**2, self.y * self.x)
+            torch.from_numpy(self._back(-smooth * factor)) for factor in (self.y**2, self.x**2, self.y * self.x)
         )
         middle, half = (yy + xx) / 2, torch.hypot((yy - xx) / 2, yx)
         found: Floats = torch.cat([middle + half, middle - half]).numpy()

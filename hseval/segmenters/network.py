@@ -24,7 +24,6 @@ LEARNING_RATE = 0.01
 WEIGHT_DECAY = 1e-4
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Example:
     """One cube to learn from, small enough to keep.
@@ -62,9 +61,7 @@ class UNet(nn.Module):
     def __init__(self, channels: int, structures: int) -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels, WIDTHS[0], 1)
-        self.down = nn.ModuleList(
-            _block(old, new) for old, new in itertools.pairwise((WIDTHS[0], *WIDTHS))
-        )
+        self.down = nn.ModuleList(_block(old, new) for old, new in itertools.pairwise((WIDTHS[0], *WIDTHS)))
         self.up = nn.ModuleList(_block(WIDTHS[i] + WIDTHS[i + 1], WIDTHS[i]) for i in reversed(range(DEPTH)))
         self.leave = nn.Conv2d(WIDTHS[0], structures, 1)
 
@@ -202,5 +199,3 @@ def probabilities(network: UNet, images: NDArray[np.float32], device: str) -> ND
         logits = network(torch.from_numpy(padded(images))[None].to(device))[0]
     found: NDArray[np.float32] = logits.sigmoid().cpu().numpy()[:, :height, :width]
     return found
-
-

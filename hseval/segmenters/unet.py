@@ -73,10 +73,7 @@ class UNetSegmenter:
         """Return bool ``(n, y, x)`` by structure; False where a cube is not valid."""
         if not self.structures:
             raise HsevalError("segmenter 'unet' has not been fitted: call fit with cubes that have masks")
-        found = [
-            (self._probabilities(cube) >= self.thresholds[:, None, None]) & valid_of(cube)
-            for cube in cubes
-        ]
+        found = [(self._probabilities(cube) >= self.thresholds[:, None, None]) & valid_of(cube) for cube in cubes]
         return {name: np.stack([each[place] for each in found]) for place, name in enumerate(self.structures)}
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hseval import drawing
-from hseval.parts import parts_of
+from hseval.drawing import run as drawing
+from hseval.drawing.parts import parts_of
 from hseval.plugins import accepted, plugins
 from hseval.sweeping.plan import Configuration, Plan
 from hseval.sweeping.timing import seconds_per_sample

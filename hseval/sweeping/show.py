@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from hseval.pareto import points
+from hseval.pareto.front import points
 from hseval.report import Score
 from hseval.sweeping.results import Results, Row
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hseval.drawing import drawn
+from hseval.drawing.run import drawn
 from hseval.sweeping.plan import Timing
 
 

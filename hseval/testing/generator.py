@@ -223,9 +223,7 @@ def _loaded(generator: Any, checkpoint: Path | None) -> Any:
 def _same(one: list[Sample], other: list[Sample]) -> bool:
     """Say whether two lists of samples have the same ids, cubes and masks."""
     return len(one) == len(other) and all(
-        a.id == b.id
-        and close(a.cube, b.cube)
-        and all(np.array_equal(a.masks[name], b.masks[name]) for name in a.masks)
+        a.id == b.id and close(a.cube, b.cube) and all(np.array_equal(a.masks[name], b.masks[name]) for name in a.masks)
         for a, b in zip(one, map(_as_sample, other), strict=True)
     )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hseval.cubes import FIELD, Cube, CubeSet
 from hseval.errors import first_line
-from hseval.segmented import PreparedSet, agreement, dice
+from hseval.segmenting.segmented import PreparedSet, agreement, dice
 from hseval.testing.contract import Contract, ContractError
 from hseval.testing.examples import example_set
 

@@ -70,10 +70,10 @@ def hseval_forked(
 
 
 def _command(arguments: list[str], out: Path, err: Path, *, moment: Moment | None) -> None:
-    import hseval.parts
+    import hseval.drawing.parts
     from hseval.cli.main import main
 
-    hseval.parts.PART_SECONDS = 0.1
+    hseval.drawing.parts.PART_SECONDS = 0.1
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
     sys.argv = ["hseval", *arguments]

@@ -74,9 +74,7 @@ class Growth:
         return found
 
 
-def is_free(
-    near: list[Segment], tip: Tip, heading: float, *, origin: tuple[float, float], clearance: float
-) -> bool:
+def is_free(near: list[Segment], tip: Tip, heading: float, *, origin: tuple[float, float], clearance: float) -> bool:
     """Say whether a step crosses none of a tree's own segments and has no stranger's end ahead within ``clearance``."""
     dx, dy = math.cos(heading), math.sin(heading)
     x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy

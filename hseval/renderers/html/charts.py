@@ -38,6 +38,7 @@ CONFIG: dict[str, Any] = {
     "aria": False,
 }  # fmt: skip
 
+
 @dataclasses.dataclass(frozen=True)
 class Chart:
     """A plot: its specification for the page's script, and the same as SVG."""
@@ -91,15 +92,19 @@ def lines(
     near = alt.selection_point(
         name="near", nearest=True, on="pointerover", fields=["x"], empty=False, clear="pointerout"
     )
-    dots = base.mark_point(filled=True, size=70).properties(name="dots").encode(
-        y="y:Q",
-        color=colour,
-        opacity=alt.condition(near, alt.value(1), alt.value(0)),
-        tooltip=[
-            alt.Tooltip("who:N", title="set"),
-            alt.Tooltip("x:Q", title=x, format=".0f"),
-            alt.Tooltip("y:Q", title=y, format=".4g"),
-        ],
+    dots = (
+        base.mark_point(filled=True, size=70)
+        .properties(name="dots")
+        .encode(
+            y="y:Q",
+            color=colour,
+            opacity=alt.condition(near, alt.value(1), alt.value(0)),
+            tooltip=[
+                alt.Tooltip("who:N", title="set"),
+                alt.Tooltip("x:Q", title=x, format=".0f"),
+                alt.Tooltip("y:Q", title=y, format=".4g"),
+            ],
+        )
     )
     layers = [line, dots.add_params(near)]
     if any(line.low is not None for line in drawn):

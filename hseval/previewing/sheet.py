@@ -12,7 +12,7 @@ from hseval.files import written_whole
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hseval.preview import Preview, Row
+    from hseval.previewing.run import Preview, Row
 
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (95, 95, 95)
 GAP, MARGIN, LABEL = 6, 14, 16  # px between pictures, around the sheet, of letters
@@ -47,9 +47,7 @@ def _notes(found: Preview) -> list[str]:
     return [found.title, told, f"Wavelengths in grey: {found.look.stretch}."]
 
 
-def _sheet(
-    found: Preview, rows: Sequence[Row], *, size: int, notes: Sequence[str], across: int, named: bool
-) -> Any:
+def _sheet(found: Preview, rows: Sequence[Row], *, size: int, notes: Sequence[str], across: int, named: bool) -> Any:
     """Return rows of pictures with their names to the left and the cubes' ids on top.
 
     With fewer columns than cubes (``across``) a row goes on below itself.

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.variances import LEAST, LEVEL, Estimate, block_variance, freedom, levelled, pair_variance, quantile
+from hseval.uncertainty.variances import (
+    LEAST,
+    LEVEL,
+    Estimate,
+    block_variance,
+    freedom,
+    levelled,
+    pair_variance,
+    quantile,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

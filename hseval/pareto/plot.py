@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hseval.errors import HsevalError
 from hseval.files import written_whole
-from hseval.pareto import SECONDS, SPEED, Point, Quantity, log_ticks, points
-from hseval.pareto_looks import FLOOR, FRONT, Look, draw_legend, looks_of, value_of
+from hseval.pareto.front import SECONDS, SPEED, Point, Quantity, log_ticks, points
+from hseval.pareto.looks import FLOOR, FRONT, Look, draw_legend, looks_of, value_of
 from hseval.sweeping.plan import Plot
 from hseval.sweeping.results import Results
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.cubefacts import CubeFacts
 from hseval.cubes import CubeSet
+from hseval.inspecting.cubefacts import CubeFacts
 from hseval.wavelengths import OUT_OF_ORDER
 
 LISTED = 6  # bands listed one by one in a finding; of more, the runs of neighbours are told

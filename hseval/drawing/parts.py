@@ -1,8 +1,8 @@
 """Cubes of a set that is being drawn, kept in a folder beside it until the set is whole.
 
 The folder ``.samples.h5.parts/`` holds parts in the house format, ``000000.h5`` and on, and ``parts.json``
-(:mod:`hseval.partlist`). Each file is written whole or not at all, and a part counts once the list has it, so that
-the process can be killed anywhere.
+(:mod:`hseval.drawing.partlist`). Each file is written whole or not at all, and a part counts once the list has it, so
+that the process can be killed anywhere.
 
 Parts, and not one growing file: HDF5 holds its indices in memory, and a file whose writer was killed may be lost as a
 whole. The price is that a set of several parts is written twice, and needs room for both at its end.
@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hseval.drawing.partfile import ids_in, samples_in
+from hseval.drawing.partlist import RECORD, Part, PartList, as_json, check_same, read_list, write_list
 from hseval.errors import HsevalError
 from hseval.hashes import sha256_of
 from hseval.hookspecs import Sample
 from hseval.lock import held
-from hseval.partfile import ids_in, samples_in
-from hseval.partlist import RECORD, Part, PartList, as_json, check_same, read_list, write_list
 from hseval.signals import put_off
 from hseval.writer import SetWriter
 

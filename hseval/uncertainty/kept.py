@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hseval.resample import surplus
-from hseval.variances import FEWEST_APART, LEAST, block_variance, freedom, pair_variance
+from hseval.uncertainty.resample import surplus
+from hseval.uncertainty.variances import FEWEST_APART, LEAST, block_variance, freedom, pair_variance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.compare import score_of
-from hseval.crossfit import Crossfit, Folds, NothingFoundError, fold
 from hseval.cubes import FIELD
 from hseval.describe import Description
 from hseval.describer import Chosen, Plan, reads_structures
 from hseval.errors import HsevalError
-from hseval.maskquality import POOR, Segmentation
 from hseval.plugins import plugins
 from hseval.report import Score
 from hseval.run import Described, Run
-from hseval.segmented import SegmentedSet
-from hseval.segmentjobs import AGREEMENT, MASKS, Choice, Columns
+from hseval.segmenting.crossfit import Crossfit, Folds, NothingFoundError, fold
+from hseval.segmenting.jobs import AGREEMENT, MASKS, Choice, Columns
+from hseval.segmenting.quality import POOR, Segmentation
+from hseval.segmenting.segmented import SegmentedSet
 from hseval.sets import Sets
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval import drawn, folded
 from hseval.errors import HsevalError, NotComputable, first_line
 from hseval.related import Comparable
-from hseval.resample import Evaluated, Replicates, replicates
 from hseval.seeds import stream
-from hseval.variances import FEWEST_APART, LEAST, LEVEL, freedom, quantile, smallest_difference
+from hseval.uncertainty import drawn, folded
+from hseval.uncertainty.resample import Evaluated, Replicates, replicates
+from hseval.uncertainty.variances import FEWEST_APART, LEAST, LEVEL, freedom, quantile, smallest_difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,7 +100,7 @@ def p_value(found: Replicates, *, signed: bool) -> float:
 
 
 def told(found: Replicates, signed: tuple[folded.Side, folded.Side] | None) -> dict[str, Any]:
-    """Return what a comparison of two reports needs of one: see :mod:`hseval.pairwise`.
+    """Return what a comparison of two reports needs of one: see :mod:`hseval.uncertainty.pairwise`.
 
     Args:
         found: the replicates.

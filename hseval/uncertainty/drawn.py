@@ -9,7 +9,7 @@ import numpy as np
 from hseval.identity import key
 from hseval.related import Comparable
 from hseval.seeds import stream
-from hseval.variances import LEVEL, smallest_difference
+from hseval.uncertainty.variances import LEVEL, smallest_difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

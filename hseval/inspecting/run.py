@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hseval.cubefacts import CubeFacts, cube_facts
 from hseval.cubes import CubeSet
-from hseval.suspicious import find_suspicious
+from hseval.inspecting.cubefacts import CubeFacts, cube_facts
+from hseval.inspecting.suspicious import find_suspicious
 
 SAMPLED = 4_000_000  # values kept, over all cubes, for the quantiles
 PER_CUBE = 16_384  # at most so many of one cube

@@ -13,12 +13,12 @@ from hseval.cubes import FIELD, CubeSet
 from hseval.describe import Description
 from hseval.describer import Plan
 from hseval.errors import HsevalError, first_line
-from hseval.folds import FOLDS, deal, some_of
 from hseval.identity import key
 from hseval.parallel import run as run_job
 from hseval.rows import ALONE
 from hseval.run import Run
-from hseval.segmentjobs import AGREEMENT, MASKS, Choice, Columns, FitJob, SegmentJob
+from hseval.segmenting.folds import FOLDS, deal, some_of
+from hseval.segmenting.jobs import AGREEMENT, MASKS, Choice, Columns, FitJob, SegmentJob
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

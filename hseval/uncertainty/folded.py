@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.variances import freedom
+from hseval.uncertainty.variances import freedom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hseval.crossfit import Folds
-from hseval.segmented import dice
-from hseval.segmentjobs import Choice
+from hseval.segmenting.crossfit import Folds
+from hseval.segmenting.jobs import Choice
+from hseval.segmenting.segmented import dice
 
 POOR = 0.5  # a held-out Dice below says that a mask is more wrong than right: the structure is left out
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hseval import folded
 from hseval.errors import HsevalError
-from hseval.keptresamples import EXCESS, VALUE, Kept, standard_error
 from hseval.report import Score
 from hseval.seeds import stream
-from hseval.variances import LEVEL, quantile
+from hseval.uncertainty import folded
+from hseval.uncertainty.kept import EXCESS, VALUE, Kept, standard_error
+from hseval.uncertainty.variances import LEVEL, quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from hseval.options import as_dict
 from hseval.parallel import Assignment
 from hseval.plugins import plugins
 from hseval.prepare import prepare
-from hseval.segmented import PreparedSet, agreement, packed
+from hseval.segmenting.segmented import PreparedSet, agreement, packed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +117,7 @@ class SegmentJob:
     wavelengths: NDArray[Any]
 
     def work(self, chunk: list[int]) -> dict[int, Columns]:
-        """Return by place: ``masks`` as :func:`hseval.segmented.packed` keeps them, and how the cube's own agree."""
+        """Return by place: ``masks``, packed by :mod:`hseval.segmenting.segmented`, and how the cube's own agree."""
         return {place: self._found(place) for place in chunk}
 
     def assignment(self) -> Assignment:

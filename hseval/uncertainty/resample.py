@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.errors import NotComputable
-from hseval.jackknife import Jackknife, blocks, jackknife
 from hseval.related import Comparable, signed
 from hseval.seeds import stream
-from hseval.uncertainty import Split
-from hseval.variances import FEWEST, FEWEST_APART, LEAST, freedom
+from hseval.uncertainty.floors import Split
+from hseval.uncertainty.jackknife import Jackknife, blocks, jackknife
+from hseval.uncertainty.variances import FEWEST, FEWEST_APART, LEAST, freedom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,8 +15,8 @@ from hseval.describe import describe
 from hseval.describer import Plan
 from hseval.errors import HsevalError, nearest
 from hseval.exhibits import Look
-from hseval.pictures import Painter, masked, reduced, valid_of
 from hseval.prepare import valid_pixels
+from hseval.previewing.pictures import Painter, masked, reduced, valid_of
 from hseval.seeds import stream
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Quality against sampling speed: the front, and its plot."""

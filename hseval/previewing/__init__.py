@@ -1,0 +1,1 @@
+"""Cubes as pictures, contact sheets and animations."""

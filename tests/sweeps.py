@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 from conftest import saved, texture_set
 
 from hseval import Sample, hookimpl, option
+from hseval.plugins import plugins
 from hseval.seeds import stream
 
 BASE = texture_set(24, size=16, bands=3, seed=5)
@@ -91,3 +94,17 @@ def grid(name: str = "staged", exclude: str = "", **values: list[Any]) -> str:
     """Return a generator's table with a grid."""
     lines = "\n".join(f"{key} = {value}" for key, value in values.items())
     return f'[[generator]]\nname = "{name}"\n[generator.grid]\n{lines}\n{exclude}\n'
+
+
+@contextmanager
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install the third party's generator, with nothing noted and nothing failing."""
+    registry = plugins()
+    registry.register(ThirdParty(), name="hseval-staged:staged", distribution="hseval-staged")
+    monkeypatch.setattr(Staged, "calls", [])
+    monkeypatch.setattr(Staged, "fails", {})
+    try:
+        yield
+    finally:
+        registry.manager.unregister(name="hseval-staged:staged")
+        registry._offers.clear()

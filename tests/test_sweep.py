@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from conftest import Outcome, saved, texture_set
-from sweeps import CHEAP, Staged, ThirdParty, grid, plan, sets
+from sweeps import CHEAP, Staged, grid, installed, plan, sets
 
 from hseval import load_report, open_set
 from hseval import score as evaluate
-from hseval.plugins import plugins
 
 Command = Callable[..., Outcome]
 
@@ -22,13 +21,8 @@ Command = Callable[..., Outcome]
 @pytest.fixture(autouse=True)
 def staged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the third party's generator."""
-    registry = plugins()
-    registry.register(ThirdParty(), name="hseval-staged:staged", distribution="hseval-staged")
-    monkeypatch.setattr(Staged, "calls", [])
-    monkeypatch.setattr(Staged, "fails", {})
-    yield
-    registry.manager.unregister(name="hseval-staged:staged")
-    registry._offers.clear()
+    with installed(monkeypatch):
+        yield
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 from conftest import Outcome, hseval_process, saved, texture_set
-from sweeps import Staged, ThirdParty, grid, plan, sets
+from sweeps import Staged, grid, installed, plan, sets
 
-from hseval.plugins import plugins
 from hseval.sweeping.queue import Queue
 from hseval.sweeping.sweep import run_sweep
 from hseval.sweeping.toml import read_plan
@@ -31,13 +30,8 @@ FOUR = grid("pca", variance=[0.5, 0.7, 0.9, 0.99])
 @pytest.fixture(autouse=True)
 def staged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the third party's generator in this process; others have ``pca``."""
-    registry = plugins()
-    registry.register(ThirdParty(), name="hseval-staged:staged", distribution="hseval-staged")
-    monkeypatch.setattr(Staged, "calls", [])
-    monkeypatch.setattr(Staged, "fails", {})
-    yield
-    registry.manager.unregister(name="hseval-staged:staged")
-    registry._offers.clear()
+    with installed(monkeypatch):
+        yield
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ Situations already in ``results/coverage.json`` at the same settings are not run
 goes on (``--fresh`` starts over). With 200 repeats and a true coverage of 95 %, 92 % to 98 % is what chance allows in
 19 of 20 cases.
 
-    python benchmarks/coverage.py                                   # about 20 minutes on two cores
+    python benchmarks/coverage.py                                   # 40 minutes on two busy cores
     python benchmarks/coverage.py --repeats 50 --truths 400 --only fid --no-record
 """
 

@@ -53,22 +53,32 @@ def unet(given: MonaiOptions) -> torch.nn.Module:
     return network
 
 
-def reconstruction_loss(network: Any, pictures: torch.Tensor, rng: np.random.Generator, kl: float) -> torch.Tensor:
-    """Return the mean absolute error of a reconstruction, and ``kl`` times the divergence of the latents' Gaussians.
+def reconstruction_loss(
+    network: Any, pictures: torch.Tensor, rng: np.random.Generator, *, bands: int, kl: float
+) -> torch.Tensor:
+    """Return a reconstruction's mean absolute error in the bands, cross-entropy in the masks, and divergence.
+
+    A thin vessel covers few pixels, and the median of a doubtful one is outside: an absolute error would leave its mask
+    empty. What is decoded for a mask is therefore taken as log odds, so that above 0 it is rather inside.
 
     Args:
         network: an ``AutoencoderKL``.
-        pictures: ``(n, channel, y, x)``, normalised.
+        pictures: ``(n, channel, y, x)``: bands, normalised, then masks, -1 outside and 1 inside.
         rng: of this step.
+        bands: how many of the channels are bands.
         kl: weight of KL(N(mean, deviation) || N(0, 1)), in nats a latent.
     """
     import torch
+    from torch.nn import functional
 
     mean, deviation = network.encode(pictures)
     noise = torch.from_numpy(rng.standard_normal(tuple(mean.shape), dtype=np.float32)).to(mean.device)
     decoded = network.decode(mean + deviation * noise)
     divergence = (mean.square() + deviation.square() - 1).mean() / 2 - deviation.log().mean()
-    loss: torch.Tensor = torch.nn.functional.l1_loss(decoded, pictures) + kl * divergence
+    loss: torch.Tensor = functional.l1_loss(decoded[:, :bands], pictures[:, :bands]) + kl * divergence
+    if pictures.shape[1] > bands:
+        inside = (pictures[:, bands:] + 1) / 2
+        loss = loss + functional.binary_cross_entropy_with_logits(decoded[:, bands:], inside)
     return loss
 
 

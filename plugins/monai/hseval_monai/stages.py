@@ -48,7 +48,8 @@ class Stages:
 
         def loss(step: int) -> torch.Tensor:
             pictures = self.pictures(loop.indices(step, len(self.data)))
-            return reconstruction_loss(network, pictures, loop.draws("noise", step), given.kl_weight)
+            rng, bands = loop.draws("noise", step), len(self.channels.mean)
+            return reconstruction_loss(network, pictures, rng, bands=bands, kl=given.kl_weight)
 
         train(network, loss, loop, self.out)
         return network

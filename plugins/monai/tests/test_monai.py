@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hseval_monai.generator import Monai
-from hseval_monai.networks import Flow
+from hseval_monai.networks import Flow, reconstruction_loss
 from hseval_monai.stages import Stages
 
 from hseval import HsevalError
@@ -58,13 +58,51 @@ def test_the_autoencoder_learns_to_reconstruct(tmp_path: Path) -> None:
         stages = Stages(given, data, channels, out=tmp_path, seed=0, device=chosen_device("cpu"))
         network = stages.autoencoder()
         pictures = stages.pictures(range(6))
-        errors.append(float((network.reconstruct(pictures) - pictures).detach().abs().mean()))
+        apart = (network.reconstruct(pictures) - pictures).detach()[:, : len(channels.mean)]
+        errors.append(float(apart.abs().mean()))
     assert errors[1] < 0.7 * errors[0]
     latents, mean, deviation = stages.latents(network)
     assert latents.shape[1:] == (2, 8, 8)
     assert np.allclose(latents.mean(axis=(0, 2, 3)), 0, atol=1e-3)
     assert np.allclose(latents.std(axis=(0, 2, 3)), 1, atol=1e-3)
     assert mean.shape == deviation.shape == (2,)
+
+
+class Known(torch.nn.Module):
+    """Latents of one value and of unit deviation, decoded to what is given."""
+
+    def __init__(self, decoded: torch.Tensor) -> None:
+        super().__init__()
+        self.decoded = decoded
+
+    def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean 0.5 and deviation 1, whose divergence is 1 / 8 nat."""
+        return torch.full((len(pictures), 1, 2, 2), 0.5), torch.ones(len(pictures), 1, 2, 2)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return what is known."""
+        return self.decoded
+
+
+def test_bands_cost_their_absolute_error_and_masks_their_cross_entropy() -> None:
+    pictures = torch.tensor([0.5, -0.5, 1.0])[None, :, None, None].expand(2, 3, 4, 4)  # two bands, one mask: inside
+    odds = 3.0  # to 1
+    decoded = torch.tensor([0.25, 0.0, float(np.log(odds))])[None, :, None, None].expand(2, 3, 4, 4)
+    found = reconstruction_loss(Known(decoded), pictures, np.random.default_rng(0), bands=2, kl=0.4)
+    assert float(found) == pytest.approx((0.25 + 0.5) / 2 + np.log(1 + 1 / odds) + 0.4 / 8, rel=1e-6)
+    alone = reconstruction_loss(Known(decoded[:, :2]), pictures[:, :2], np.random.default_rng(0), bands=2, kl=0.4)
+    assert float(alone) == pytest.approx((0.25 + 0.5) / 2 + 0.4 / 8, rel=1e-6)
+
+
+def test_of_a_doubtful_pixel_the_cheapest_log_odds_are_those_of_its_share() -> None:
+    """Inside in one cube of four; an absolute error would be least at the median, as if it were never inside."""
+    masks = torch.tensor([1.0, -1.0, -1.0, -1.0])[:, None, None, None].expand(4, 1, 2, 2)
+    pictures = torch.cat([torch.zeros(4, 1, 2, 2), masks], dim=1)
+    odds, costs = np.linspace(-3, 3, 121), []
+    for at in odds:
+        decoded = torch.cat([torch.zeros(4, 1, 2, 2), torch.full((4, 1, 2, 2), at)], dim=1)
+        costs.append(float(reconstruction_loss(Known(decoded), pictures, np.random.default_rng(0), bands=1, kl=0)))
+    assert odds[int(np.argmin(costs))] == pytest.approx(np.log(1 / 3), abs=0.05)
 
 
 @pytest.mark.parametrize("deviation", [0.2, 1.0, 3.0])

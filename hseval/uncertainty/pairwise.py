@@ -84,7 +84,8 @@ def _checked(a: Score, b: Score) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         if _listed(one.get(entry)) != _listed(two.get(entry)):
             shown = f" ({one.get(entry)!s:.60} and {two.get(entry)!s:.60})"
             raise HsevalError(f"{a.name}: the two scores have different {what}{shown}: score both sets alike")
-    alike = set(one) == set(two) and ("splits" not in one or np.shape(one["real"]) == np.shape(two["real"]))
+    first, second = (set(each) - {"shares"} for each in (one, two))
+    alike = first == second and ("splits" not in one or np.shape(one["real"]) == np.shape(two["real"]))
     if not alike or a.floor is None or b.floor is None or not np.isclose(a.floor, b.floor, rtol=SAME, atol=1e-12):
         raise HsevalError(
             f"{a.name}: the floors differ ({_short(a.floor)} and {_short(b.floor)}): other structures or fields of "

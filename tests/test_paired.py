@@ -142,6 +142,12 @@ def test_a_report_that_lacks_what_draws_need_is_refused_in_one_line() -> None:
         paired(a, dataclasses.replace(b, details={**b.details, "resamples": kept}))
 
 
+def test_who_scored_better_is_rarely_called_the_worse_one() -> None:
+    found = [paired(*scores(Shift, 0.0, 0.05, n=24, seed=seed)) for seed in range(30)]
+    against = [(each.probability > 0.5) != (each.difference < 0) for each in found]
+    assert np.mean(against) < 0.25  # by the draws alone 0.4
+
+
 class Near(MeansApart):
     """The share of samples below the least real row, which draws its expected value."""
 

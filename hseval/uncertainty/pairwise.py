@@ -135,7 +135,7 @@ def _of_signed(a: Score, b: Score, one: Mapping[str, Any], two: Mapping[str, Any
         for each in (one, two)
     ]
     draws = folded.differences(*sides, rng=stream(one["seed"], f"{a.name} difference"))
-    return _of_quantiles(a, draws[None], _difference(a, b))
+    return _of_draws(a, draws, _difference(a, b))
 
 
 def _of_excesses(one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
@@ -148,15 +148,14 @@ def _of_excesses(one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
 
 
 def _of_draws(a: Score, draws: Floats, difference: float) -> Paired:
-    # Half a group beyond all others pulls draws of few cubes to the middle: the interval is that of the draws, and of
-    # the draws moved half way to the estimate.
+    """Return what draws ``(n,)`` of the expected difference say, and the estimate.
+
+    Draws of few cubes are pulled away from the estimate, by half a group beyond all others or by what folding is shrunk
+    for, and could call the one better that scored worse. The probability is that of the draws moved half way to the
+    estimate; the interval holds these, the draws themselves, and the estimate.
+    """
     moved = draws + (difference - draws.mean()) / 2
-    return _of_quantiles(a, np.stack([moved, draws]), difference)
-
-
-def _of_quantiles(a: Score, draws: Floats, difference: float) -> Paired:
-    """Return what draws ``(k, n)`` of a difference say: an interval that holds all k, and the first's probability."""
-    low, high = np.quantile(draws, (0.5 - LEVEL / 2, 0.5 + LEVEL / 2), axis=1)
-    below = float(np.mean(draws[0] < 0) + np.mean(draws[0] == 0) / 2)
+    low, high = np.quantile(np.stack([draws, moved]), (0.5 - LEVEL / 2, 0.5 + LEVEL / 2), axis=1)
+    below = float(np.mean(moved < 0) + np.mean(moved == 0) / 2)
     interval = (min(float(low.min()), difference), max(float(high.max()), difference))
     return Paired(difference, interval, below if a.better == "lower" else 1 - below)

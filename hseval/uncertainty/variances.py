@@ -63,7 +63,7 @@ def freedom(
     """Return the degrees of freedom ``(k,)`` of a variance put together from others (Satterthwaite 1946; Welch 1947).
 
     Their formula takes the estimates as independent. What is taken off rises and falls with what it is taken off from,
-    so that the difference is known better than that: by measured coverage as well as a plain sum with ``FEWEST``
+    so that the difference is known better than that: by measured coverage as well as a plain sum with ``fewest``
     degrees would be, unless the sum itself has fewer.
 
     Args:
@@ -100,7 +100,7 @@ def smallest_difference(fake: float, real: float, reach: float, *, score: float 
         fake: variance of this one's score, the samples' part.
         real: the reference's part.
         reach: standard errors that the interval of the difference reaches.
-        score: this one's, where it is a distance; None: variances are the same for both.
+        score: what the variance is in proportion to, where this one's is a distance; None: it is the same for both.
     """
     if score is None or not score > 0:
         return (reach + POWER) * math.sqrt(2 * fake)

@@ -32,15 +32,15 @@ from machine import RESULTS, record
 from numpy.typing import NDArray
 from scipy.stats import beta, t
 
-from hseval.cubes import FIELD, Cube
+from hseval.core.cubes import FIELD, Cube
+from hseval.core.feature_table import Rows
+from hseval.data.preprocessing import prepare
 from hseval.degradations import all_of
 from hseval.degradations.base import CopyDegradation
 from hseval.extractors.maps import Maps
 from hseval.metrics.authenticity import DISTANCE, MAPS, NEAREST, PIXELS, Authenticity
-from hseval.metrics.data_copying import copy_rank, copy_threshold
-from hseval.prepare import prepare
-from hseval.rows import Rows
-from hseval.seeds import stream
+from hseval.metrics.copying_tests import copy_rank, copy_threshold
+from hseval.utils.random_streams import stream
 
 PLANTED = 0.05  # of the samples whose score is taken
 FOUND, ALARMS = 0.95, 0.01  # the bars

@@ -28,15 +28,15 @@ import numpy as np
 from machine import RESULTS, record
 from simulated import KINDS, Population, described, metrics_of, training
 
-from hseval.cache import Cache
-from hseval.comm import Comm
-from hseval.compare import _evaluated, score_of
-from hseval.many import judged_together
-from hseval.related import comparable
-from hseval.run import Described, Run
-from hseval.seeds import stream
-from hseval.uncertainty.floors import splits
-from hseval.uncertainty.pairwise import paired
+from hseval.pipeline.context import Described, Run
+from hseval.pipeline.metric_inputs import comparable
+from hseval.scoring.score_metric import _evaluated, score_of
+from hseval.stats.multiple_testing import judged_together
+from hseval.stats.paired import paired
+from hseval.stats.splits import splits
+from hseval.utils.distributed import Comm
+from hseval.utils.feature_cache import Cache
+from hseval.utils.random_streams import stream
 
 LOW, HIGH = 0.92, 0.98
 DRAWN = "fresh"  # draws that no choice was made on

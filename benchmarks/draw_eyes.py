@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout that is not installed
 
+from hseval.core.hookspecs import Sample
+from hseval.data.writer import SetWriter
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
-from hseval.hookspecs import Sample
-from hseval.writer import SetWriter
 
 
 def draw(index: int, *, size: int, seed: int) -> Sample:

@@ -15,12 +15,12 @@ from machine import record, set_threads
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from hseval.core.feature_table import Rows
 from hseval.metrics.authenticity import Authenticity
 from hseval.metrics.kid import Kid
 from hseval.metrics.membership import Membership
 from hseval.metrics.prdc import PrecisionRecall
 from hseval.metrics.vendi import Vendi
-from hseval.rows import Rows
 
 WIDTH, REPEATS = 800, 2
 SIZES = {"features": (200, 1000, 2000), "maps": (100, 200, 400)}

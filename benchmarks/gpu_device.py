@@ -14,9 +14,9 @@ import torch
 from ldm_stages import settle
 from torch.utils.flop_counter import FlopCounterMode
 
-from hseval_ldm.autoencoder import Decoder
-from hseval_ldm.meter import GIB, peak_gib
-from hseval_ldm.unet import Denoiser
+from hseval_ldm.models.autoencoder import Decoder
+from hseval_ldm.models.unet import Denoiser
+from hseval_ldm.training.meters import GIB, peak_gib
 
 QUERY = (
     "name", "driver_version", "pstate", "power.draw", "power.limit", "clocks.sm", "clocks.mem", "clocks.max.sm",

@@ -25,9 +25,9 @@ from gpu_store import Budget, NotFinishedError
 from ldm_configs import Configuration, noise_data
 from ldm_stages import changed
 
-from hseval.files import write_text
-from hseval_ldm import checkpoint
+from hseval.utils.atomic_files import write_text
 from hseval_ldm.options import LdmOptions
+from hseval_ldm.training import checkpoint
 
 HSEVAL = (sys.executable, "-m", "hseval")
 STOPPING = 45.0  # seconds that a run gets to write its checkpoint when the time is up

@@ -19,17 +19,17 @@ from ldm_configs import Configuration, Setting, autoencoder_of, noise_data, unet
 from ldm_stages import SEED, changed, clocked, diffusion_stage, random_rows, settle
 from reference_recipe import Recipe
 
-from hseval_ldm.autoencoder import Decoder
-from hseval_ldm.codebook import Codebook
-from hseval_ldm.latents import LatentCache
-from hseval_ldm.loop import run as run_loop
+from hseval_ldm.data.latent_cache import LatentCache
+from hseval_ldm.models.autoencoder import Decoder
+from hseval_ldm.models.codebook import Codebook
+from hseval_ldm.models.unet import Denoiser, parameters_of
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.pipeline import Pipeline
-from hseval_ldm.ranks import Ranks
-from hseval_ldm.stage import Every
-from hseval_ldm.stage_diffusion import DiffusionStage
-from hseval_ldm.training import denoiser_of
-from hseval_ldm.unet import Denoiser, parameters_of
+from hseval_ldm.sampling.pipeline import Pipeline
+from hseval_ldm.training.loop import run as run_loop
+from hseval_ldm.training.run import denoiser_of
+from hseval_ldm.training.stage import Every
+from hseval_ldm.training.stage_diffusion import DiffusionStage
+from hseval_ldm.utils.distributed import Ranks
 
 T = TypeVar("T")
 STEPS = 1 << 20  # more training steps than are taken

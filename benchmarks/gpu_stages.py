@@ -15,15 +15,15 @@ from ldm_configs import Configuration, autoencoder_of, noise_data, noise_set, no
 from ldm_stages import SEED, settle
 
 from hseval.extractors.scattering import Scattering
-from hseval_ldm.data import TrainingData
-from hseval_ldm.judge import Judge
-from hseval_ldm.latents import BLOCK
-from hseval_ldm.model import build_autoencoder
+from hseval_ldm.data.dataset import TrainingData
+from hseval_ldm.data.latent_cache import BLOCK
+from hseval_ldm.models.vqgan import build_autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.ranks import Ranks
-from hseval_ldm.stage_autoencoder import AutoencoderStage
-from hseval_ldm.stage_diffusion import encoded
-from hseval_ldm.stage_features import FeaturesStage, build_features
+from hseval_ldm.training.evaluation import Judge
+from hseval_ldm.training.stage_autoencoder import AutoencoderStage
+from hseval_ldm.training.stage_diffusion import encoded
+from hseval_ldm.training.stage_perceptual import FeaturesStage, build_features
+from hseval_ldm.utils.distributed import Ranks
 
 EPOCH = 512  # cubes of an epoch whose start is timed; with more of them, both it and the epoch are longer
 EXTRACTED = 64

@@ -13,9 +13,9 @@ from typing import Any
 
 from machine import describe
 
-from hseval.errors import first_line
-from hseval.files import write_text
-from hseval.report import plain
+from hseval.core.report import plain
+from hseval.utils.atomic_files import write_text
+from hseval.utils.errors import first_line
 
 Result = Mapping[str, Any]
 

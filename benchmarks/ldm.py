@@ -26,11 +26,11 @@ from ldm_stages import Trained
 from machine import record, set_threads, verdict
 from reference_recipe import Recipe
 
-from hseval.open import open_set
-from hseval_ldm.config import read_config
-from hseval_ldm.diffusion import Schedule
+from hseval.pipeline.open import open_set
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.pipeline import CPU_BATCH
+from hseval_ldm.sampling.pipeline import CPU_BATCH
+from hseval_ldm.sampling.schedule import Schedule
+from hseval_ldm.training.run_config import read_config
 
 BARS = {"samples": 12.0, "training steps": 1.3, "share": 0.9}
 MOST_CUBES = 1024  # of the training set

@@ -18,12 +18,12 @@ from ldm_heldout import figures, held_out, opened
 from ldm_runs import TRAINING_SEED, as_json, begin, counted, draw_eyes, keep, markdown, once, spent
 
 from hseval import open_set
-from hseval.cubes import CubeSet
-from hseval.options import as_dict
-from hseval_ldm import checkpoint
-from hseval_ldm.config import FILE as CONFIG
+from hseval.core.cubes import CubeSet
+from hseval.core.options import as_dict
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training import train
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.run import train
+from hseval_ldm.training.run_config import FILE as CONFIG
 
 MODELS, KMEANS = ("vqgan", "vqvae"), ("every", "first", "off")
 FEATURES = "features"

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from ldm_stages import SEED
 
-from hseval.cubes import ArraySet
-from hseval_ldm.data import TrainingData
-from hseval_ldm.model import Autoencoder, build_autoencoder
-from hseval_ldm.normalise import Normalisation
+from hseval.core.cubes import ArraySet
+from hseval_ldm.data.dataset import TrainingData
+from hseval_ldm.data.normalization import Normalisation
+from hseval_ldm.models.unet import Denoiser
+from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training import denoiser_of
-from hseval_ldm.unet import Denoiser
+from hseval_ldm.training.run import denoiser_of
 
 STRUCTURES = ("artery", "fov", "onh", "vein")  # as phantom eyes have them
 BANDS = 16

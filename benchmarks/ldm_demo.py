@@ -32,10 +32,10 @@ from ldm_runs import (
 )
 
 from hseval import Report, open_set, score
-from hseval.options import as_dict
-from hseval_ldm.config import FILE as CONFIG
-from hseval_ldm.config import read_config
-from hseval_ldm.pictures import grid
+from hseval.core.options import as_dict
+from hseval_ldm.training.contact_sheet import grid
+from hseval_ldm.training.run_config import FILE as CONFIG
+from hseval_ldm.training.run_config import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLING_SEED = 3

@@ -39,7 +39,7 @@ from gpu_store import Budget, Measurement, Store, take
 from ldm_configs import CHOSEN, FULL, LEFT_OUT, PUBLISHED, SMALL, Configuration
 from machine import RESULTS
 
-from hseval_ldm.ranks import chosen_device
+from hseval_ldm.utils.distributed import chosen_device
 
 LOOPS = tuple(map(Configuration.named, ("8/8/128", "8/8/256")))
 CLUSTERED = ((4, 8), (8, 8), (8, 256), (16, 256))  # compression, latent channels

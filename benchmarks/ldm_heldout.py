@@ -11,17 +11,17 @@ from eyes import FIELD, PARTS, Array, contrast_kept, dice
 from torch import Tensor
 
 from hseval import HsevalError, NotComputable, open_set, score
-from hseval.cubes import ArraySet, CubeSet
-from hseval.metrics.ssim import ms_ssim
-from hseval.seeds import stream
-from hseval_ldm.batches import whole
-from hseval_ldm.codebook import usage
-from hseval_ldm.config import read_config
-from hseval_ldm.model import Autoencoder, Finished, tokens_of
-from hseval_ldm.normalise import Batch
+from hseval.core.cubes import ArraySet, CubeSet
+from hseval.metrics.ssim.ssim import ms_ssim
+from hseval.utils.random_streams import stream
+from hseval_ldm.data.batches import whole
+from hseval_ldm.data.normalization import Batch
+from hseval_ldm.models.codebook import usage
+from hseval_ldm.models.vqgan import Autoencoder, Finished, tokens_of
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.ranks import Ranks
-from hseval_ldm.training import Work, trained_autoencoder
+from hseval_ldm.training.run import Work, trained_autoencoder
+from hseval_ldm.training.run_config import read_config
+from hseval_ldm.utils.distributed import Ranks
 
 AT_ONCE = 16
 

@@ -17,10 +17,10 @@ import numpy as np
 from eyes import DEPTHS, DISC, FIELD, Array, Masks, bright_discs, dark_share, one_disc, vessel_share
 from machine import describe, record
 
-from hseval.cubes import ArraySet, CubeSet
-from hseval.files import write_text
-from hseval.hookspecs import Sample
-from hseval.report import plain
+from hseval.core.cubes import ArraySet, CubeSet
+from hseval.core.hookspecs import Sample
+from hseval.core.report import plain
+from hseval.utils.atomic_files import write_text
 
 TRAINING_SEED, REFERENCE_SEED = 1, 2  # of the phantom eyes
 

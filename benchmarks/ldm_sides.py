@@ -15,19 +15,19 @@ from ldm_stages import SEED, Trained, changed, clocked, diffusion_stage
 from reference_recipe import Recipe
 
 from hseval import score
-from hseval.cubes import ArraySet
-from hseval.hookspecs import Sample
-from hseval_ldm.augment import flip_choices, flipped
-from hseval_ldm.autoencoder import Decoder
-from hseval_ldm.codebook import Codebook
-from hseval_ldm.data import TrainingData
+from hseval.core.cubes import ArraySet
+from hseval.core.hookspecs import Sample
+from hseval_ldm.data.augmentation import flip_choices, flipped
+from hseval_ldm.data.dataset import TrainingData
+from hseval_ldm.data.epoch_order import indices
+from hseval_ldm.data.normalization import Batch
 from hseval_ldm.generator import Ldm
-from hseval_ldm.normalise import Batch
+from hseval_ldm.models.autoencoder import Decoder
+from hseval_ldm.models.codebook import Codebook
+from hseval_ldm.models.unet import Denoiser
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.order import indices
-from hseval_ldm.pipeline import CPU_BATCH
-from hseval_ldm.precision import resolved
-from hseval_ldm.unet import Denoiser
+from hseval_ldm.sampling.pipeline import CPU_BATCH
+from hseval_ldm.utils.precision import resolved
 
 CPU = torch.device("cpu")
 REFERENCE = "reference"

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from hseval.cubes import CubeSet
-from hseval.options import as_dict
-from hseval_ldm import checkpoint
-from hseval_ldm.config import read_config
-from hseval_ldm.data import TrainingData
-from hseval_ldm.judge import Judge
-from hseval_ldm.latents import LatentCache, Scale
-from hseval_ldm.model import Autoencoder
-from hseval_ldm.normalise import Normalisation
+from hseval.core.cubes import CubeSet
+from hseval.core.options import as_dict
+from hseval_ldm.data.dataset import TrainingData
+from hseval_ldm.data.latent_cache import LatentCache, Scale
+from hseval_ldm.data.normalization import Normalisation
+from hseval_ldm.models.unet import Denoiser
+from hseval_ldm.models.vqgan import Autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.ranks import Ranks
-from hseval_ldm.stage_diffusion import DiffusionStage, encoded
-from hseval_ldm.training import denoiser_of, trained_autoencoder
-from hseval_ldm.unet import Denoiser
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.evaluation import Judge
+from hseval_ldm.training.run import denoiser_of, trained_autoencoder
+from hseval_ldm.training.run_config import read_config
+from hseval_ldm.training.stage_diffusion import DiffusionStage, encoded
+from hseval_ldm.utils.distributed import Ranks
 
 SEED = 0
 

@@ -21,11 +21,11 @@ from eyes import DEPTHS
 from ldm_runs import REFERENCE_SEED, anatomy, as_set, begin, draw_eyes, in_memory, keep, markdown, once
 
 from hseval import CubeSet, Report, open_set, score
-from hseval.hashes import sha256_of
-from hseval_ldm.checkpoint import BEST, file_of
-from hseval_ldm.config import read_config
+from hseval.utils.hashing import sha256_of
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
+from hseval_ldm.training.checkpoint import BEST, file_of
+from hseval_ldm.training.run_config import read_config
 
 STEPS = (4, 6, 8, 12, 16, 20, 30, 50)
 CURVES: dict[str, tuple[int, ...]] = {"dpm-solver": STEPS, "ddim": STEPS, "ddpm": (50, 300)}

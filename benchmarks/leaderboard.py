@@ -26,9 +26,9 @@ from leaderboard_plan import BOARDS, GENERATORS, METRICS, Place, Settings
 from machine import record
 
 from hseval import open_set
-from hseval.files import write_text
-from hseval.seeds import stream
-from hseval.writer import write_set
+from hseval.data.writer import write_set
+from hseval.utils.atomic_files import write_text
+from hseval.utils.random_streams import stream
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "leaderboard.md"

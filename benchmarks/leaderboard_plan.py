@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ldm_runs import spent
 
-from hseval.files import write_text
+from hseval.utils.atomic_files import write_text
 
 METRICS = "fid,spectral-kl,ms-ssim,authenticity,ndi"
 GENERATORS = ("oracle", "pca", "ldm", "diffusers", "monai")

@@ -16,8 +16,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout that is not installed
 
-from hseval.files import write_text
-from hseval.report import plain
+from hseval.core.report import plain
+from hseval.utils.atomic_files import write_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("hseval", "numpy", "scipy", "torch", "scikit-learn", "faiss-gpu", "faiss-cpu", "h5py")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from machine import measure, record, set_threads, verdict
 
-from hseval.metrics.ssim import all_pairs, block_terms
+from hseval.metrics.ssim.ssim import all_pairs, block_terms
 
 CUBES, BANDS, SIZE, THREADS, BAR = 32, 16, 224, 2, 6.0
 BATCHES = (1, 2, 4, 8, 16)

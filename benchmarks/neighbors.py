@@ -12,7 +12,7 @@ import numpy as np
 from machine import measure, record, set_threads, verdict
 from numpy.typing import NDArray
 
-from hseval.neighbors import nearest
+from hseval.utils.nearest_neighbors import nearest
 
 ROWS, WIDTH, THREADS, BAR = 8000, 512, 2, 1.3
 

@@ -21,8 +21,7 @@ import numpy as np
 from machine import record, verdict
 from numpy.typing import NDArray
 
-from hseval.metrics.balls import prdc
-from hseval.metrics.radii import radii
+from hseval.metrics.knn_coverage import prdc, radii
 
 ROWS, WIDTH, K, BAR = 8000, 512, 5, 5.0
 

@@ -30,12 +30,12 @@ from typing import Any, NamedTuple
 import qualify_pages
 from machine import RESULTS, describe
 
+from hseval.core.plugin_manager import plugins
+from hseval.core.report import plain
 from hseval.degradations import names
-from hseval.evaluate import DEFAULT_METRICS
-from hseval.files import write_text
-from hseval.plugins import plugins
-from hseval.qualifying.report import QualifyReport, load_qualify
-from hseval.report import plain
+from hseval.qualification.report import QualifyReport, load_qualify
+from hseval.scoring.score import DEFAULT_METRICS
+from hseval.utils.atomic_files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = RESULTS / "qualify.json"

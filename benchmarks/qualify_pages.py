@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from hseval.files import write_text
-from hseval.qualifying.cells import cell, short_unit
-from hseval.qualifying.plots import draw
-from hseval.qualifying.report import FORMAT, VERSION, QualifyReport
-from hseval.qualifying.tables import markdown
-from hseval.report import plain
+from hseval.core.report import plain
+from hseval.qualification.plots import draw
+from hseval.qualification.report import FORMAT, VERSION, QualifyReport
+from hseval.qualification.tables import cell, markdown, short_unit
+from hseval.utils.atomic_files import write_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, METRICS, IMAGES = DOCS / "qualify.md", DOCS / "metrics", DOCS / "images"

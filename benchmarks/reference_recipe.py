@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval_ldm.diffusion import Schedule
-from hseval_ldm.latents import Scale
-from hseval_ldm.model import Autoencoder, Finished, padded
-from hseval_ldm.normalise import Batch
-from hseval_ldm.unet import Denoiser
+from hseval_ldm.data.latent_cache import Scale
+from hseval_ldm.data.normalization import Batch
+from hseval_ldm.models.unet import Denoiser
+from hseval_ldm.models.vqgan import Autoencoder, Finished, padded
+from hseval_ldm.sampling.schedule import Schedule
 
 STEPS = 300
 RATE = 1e-4

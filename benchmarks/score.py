@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from machine import record
 
-from hseval.plugins import plugins
-from hseval.seeds import stream
-from hseval.writer import SetWriter
+from hseval.core.plugin_manager import plugins
+from hseval.data.writer import SetWriter
+from hseval.utils.random_streams import stream
 
 SIZE, EYES, REFERENCE = 224, 40, 256
 LOADED = 2**28  # bytes above which a process is taken to have imported the libraries

@@ -22,12 +22,12 @@ from machine import record, set_threads
 from numpy.typing import NDArray
 
 import hseval
-from hseval.cubes import FIELD, ArraySet
+from hseval.core.cubes import FIELD, ArraySet
+from hseval.core.plugin_manager import plugins
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
-from hseval.plugins import plugins
-from hseval.segmenting.folds import FOLDS
-from hseval.segmenting.segmented import PreparedSet, agreement, dice
+from hseval.scoring.segmentation.folds import FOLDS
+from hseval.scoring.segmentation.segmented_set import PreparedSet, agreement, dice
 
 NAMES = ("pixels", "unet")
 BARS = {"artery": 0.70, "vein": 0.70, "onh": 0.90}

@@ -18,19 +18,18 @@ import machine  # noqa: F401 - finds a checkout that is not installed
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.blocks import blocks
-from hseval.cubes import FIELD, ArraySet
-from hseval.describe import Description
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.attack import attack_auc
+from hseval.core.cubes import FIELD, ArraySet
+from hseval.core.feature_table import ALONE, Rows
+from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.metrics.authenticity import DISTANCE, Authenticity
-from hseval.metrics.data_copying import copy_share, copy_threshold
-from hseval.metrics.membership import Membership
+from hseval.metrics.copying_tests import copy_share, copy_threshold
+from hseval.metrics.membership import Membership, attack_auc
 from hseval.metrics.ms_ssim import MsSsim
-from hseval.rows import ALONE, Rows
-from hseval.run import Described
-from hseval.seeds import stream
-from hseval.sets import Sets
+from hseval.pipeline.context import Described
+from hseval.pipeline.extract import Description
+from hseval.pipeline.inputs import Sets
+from hseval.pipeline.pair_blocks import blocks
+from hseval.utils.random_streams import stream
 
 Floats = NDArray[np.float64]
 
@@ -116,7 +115,7 @@ class MembershipOfPoints(Membership):
 
 def metrics_of(names: tuple[str, ...]) -> list[Any]:
     """Return metrics by name, on simulated rows."""
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
 
     stand_ins = {each.name: each for each in (MsSsimOfRows, AuthenticityOfDistances, MembershipOfPoints)}
     return [stand_ins[name]() if name in stand_ins else plugins().build("metric", name) for name in names]

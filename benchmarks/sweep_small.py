@@ -20,8 +20,8 @@ from typing import Any
 
 from machine import record
 
-from hseval.pareto.front import table
-from hseval.sweeping.results import load_results
+from hseval.sweep.pareto.front import table
+from hseval.sweep.results import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAN = ROOT / "examples" / "sweep-small.toml"

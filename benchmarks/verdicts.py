@@ -19,13 +19,13 @@ import numpy as np
 from machine import record
 from simulated import KINDS, Population, described, metrics_of, training
 
-from hseval.cache import Cache
-from hseval.comm import Comm
-from hseval.compare import SPLITS, score_of
-from hseval.many import judged_together
-from hseval.report import Score
-from hseval.run import Run
-from hseval.seeds import stream
+from hseval.core.report import Score
+from hseval.pipeline.context import Run
+from hseval.scoring.score_metric import SPLITS, score_of
+from hseval.stats.multiple_testing import judged_together
+from hseval.utils.distributed import Comm
+from hseval.utils.feature_cache import Cache
+from hseval.utils.random_streams import stream
 
 METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
 ALIKE = "like real"

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from spectral.io import envi
 
-from hseval.hookspecs import Sample
-from hseval.plugins import plugins
+from hseval.core.hookspecs import Sample
+from hseval.core.plugin_manager import plugins
 
 
 def main(typed: Sequence[str] | None = None) -> Path:

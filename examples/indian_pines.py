@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import hseval
+from hseval.data.writer import write_set
 from hseval.renderers.terminal import Terminal
-from hseval.writer import write_set
 
 PATCH, GAP, BANDS = 12, 2, 16
 SHIFT_BANDS, BLUR_PX = 1.0, 1.0

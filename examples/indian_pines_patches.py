@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from indian_pines import CLASSES, every_nth_band, load_scene
 
-from hseval.writer import write_set
+from hseval.data.writer import write_set
 
 PATCH, SQUARE = 12, 2  # px a side; patches a side of a group
 TUNING, HELD_BACK = (0, 73), (75, 145)  # columns, first and past the last

@@ -30,10 +30,10 @@ from pretraining_eyes import LOW_OXYGEN, Eyes, draw_eyes, draw_samples, fit_pca,
 from pretraining_probe import Classifier, balanced_accuracy, interval, separate
 from pretraining_report import NONE, OUTCOMES, SPECTRA, draw, table
 
-from hseval.extractors.encoder_network import Network
-from hseval.extractors.encoder_options import FitOptions
-from hseval.files import write_text
-from hseval.seeds import stream
+from hseval.extractors.encoder.checkpoint import FitOptions
+from hseval.extractors.encoder.network import Network
+from hseval.utils.atomic_files import write_text
+from hseval.utils.random_streams import stream
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING, TEST, TEST_LOW, LABELLED_LOW = 1, 12, 13, 14  # seeds of the phantom

@@ -14,11 +14,10 @@ from pretraining_eyes import Eyes
 from torch import Tensor
 from torch.nn import functional
 
-from hseval.extractors.encoder_fit import fitted
-from hseval.extractors.encoder_input import at_nodes, node_weights, on_canvas, spread_nodes
-from hseval.extractors.encoder_network import Network
-from hseval.extractors.encoder_options import FitOptions
-from hseval.extractors.encoder_pieces import Pieces
+from hseval.extractors.encoder.checkpoint import FitOptions
+from hseval.extractors.encoder.network import Network
+from hseval.extractors.encoder.preprocessing import at_nodes, node_weights, on_canvas, spread_nodes
+from hseval.extractors.encoder.training import Pieces, fitted
 
 AT_ONCE = 16  # eyes
 FLAT = 1e-4  # deviations below this count as none

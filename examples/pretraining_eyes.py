@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval import CubeSet, HsevalError, Sample, open_set
-from hseval.cubes import FIELD, ArraySet
+from hseval.core.cubes import FIELD, ArraySet
+from hseval.core.plugin_manager import plugins
+from hseval.data.writer import SetWriter
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
-from hseval.plugins import plugins
-from hseval.writer import SetWriter
 
 LOW_OXYGEN = -0.2  # shift of the veins' oxygen saturation, whose healthy mean is 0.62: as after an occlusion
 CLASSES = ("background", "artery", "vein", "onh")
@@ -118,7 +118,7 @@ def known_to(run: Path, eyes: CubeSet) -> list[int]:
     Raises:
         HsevalError: it was trained on other eyes.
     """
-    from hseval_ldm.config import hash_of_ids, read_config
+    from hseval_ldm.training.run_config import hash_of_ids, read_config
 
     config = read_config(run)
     if config.data != hash_of_ids(eyes):

@@ -8,36 +8,36 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hseval.errors import HsevalError, NotComputable
-from hseval.hookspecs import Needs, Sample, ScoreParts, hookimpl
-from hseval.options import option
+from hseval.core.hookspecs import Needs, Sample, ScoreParts, hookimpl
+from hseval.core.options import option
+from hseval.utils.errors import HsevalError, NotComputable
 
 if TYPE_CHECKING:
-    from hseval.cubes import ArraySet, Cube, CubeSet
-    from hseval.evaluate import score
-    from hseval.open import open_set
-    from hseval.qualifying.report import QualifyReport, load_qualify
-    from hseval.qualifying.run import qualify
-    from hseval.report import Report, Score, load_report
-    from hseval.rows import Rows
-    from hseval.uncertainty.pairwise import paired
+    from hseval.core.cubes import ArraySet, Cube, CubeSet
+    from hseval.core.feature_table import Rows
+    from hseval.core.report import Report, Score, load_report
+    from hseval.pipeline.open import open_set
+    from hseval.qualification.qualify import qualify
+    from hseval.qualification.report import QualifyReport, load_qualify
+    from hseval.scoring.score import score
+    from hseval.stats.paired import paired
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "ArraySet": "hseval.cubes",
-    "Cube": "hseval.cubes",
-    "CubeSet": "hseval.cubes",
-    "QualifyReport": "hseval.qualifying.report",
-    "Report": "hseval.report",
-    "Rows": "hseval.rows",
-    "Score": "hseval.report",
-    "load_qualify": "hseval.qualifying.report",
-    "load_report": "hseval.report",
-    "open_set": "hseval.open",
-    "paired": "hseval.uncertainty.pairwise",
-    "qualify": "hseval.qualifying.run",
-    "score": "hseval.evaluate",
+    "ArraySet": "hseval.core.cubes",
+    "Cube": "hseval.core.cubes",
+    "CubeSet": "hseval.core.cubes",
+    "QualifyReport": "hseval.qualification.report",
+    "Report": "hseval.core.report",
+    "Rows": "hseval.core.feature_table",
+    "Score": "hseval.core.report",
+    "load_qualify": "hseval.qualification.report",
+    "load_report": "hseval.core.report",
+    "open_set": "hseval.pipeline.open",
+    "paired": "hseval.stats.paired",
+    "qualify": "hseval.qualification.qualify",
+    "score": "hseval.scoring.score",
 }
 
 __all__ = [

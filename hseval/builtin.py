@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hseval.hookspecs import hookimpl
+from hseval.core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     import click
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def hseval_readers() -> Sequence[type[Any]]:
     """Readers of single files and of folders."""
     from hseval.readers.folder import FolderReader
-    from hseval.readers.hdf5 import Hdf5Reader
+    from hseval.readers.hdf5_hseval import Hdf5Reader
 
     return [Hdf5Reader, FolderReader]
 
@@ -23,7 +23,8 @@ def hseval_readers() -> Sequence[type[Any]]:
 @hookimpl
 def hseval_extractors() -> Sequence[type[Any]]:
     """What describes cubes."""
-    from hseval.extractors.encoder import Encoder
+    from hseval.data.views import SpatialView, SpectralView
+    from hseval.extractors.encoder.extractor import Encoder
     from hseval.extractors.maps import Maps
     from hseval.extractors.noise_level import NoiseLevel
     from hseval.extractors.power import Power
@@ -31,8 +32,7 @@ def hseval_extractors() -> Sequence[type[Any]]:
     from hseval.extractors.spectra import Spectra
     from hseval.extractors.statistics import Statistics
     from hseval.extractors.torchvision import Torchvision
-    from hseval.extractors.values import Values
-    from hseval.views import SpatialView, SpectralView
+    from hseval.extractors.value_range import Values
 
     return [
         *(Scattering, Encoder, Torchvision, Statistics),
@@ -67,7 +67,7 @@ def hseval_metrics() -> Sequence[type[Any]]:
 @hookimpl
 def hseval_segmenters() -> Sequence[type[Any]]:
     """What finds structures."""
-    from hseval.segmenters.pixels import Pixels
+    from hseval.segmenters.pixel_trees import Pixels
     from hseval.segmenters.unet import UNetSegmenter
 
     return [Pixels, UNetSegmenter]

@@ -31,10 +31,10 @@ def train_ldm(data: str, out: Path, **given: Any) -> None:
     """
     import os
 
-    from hseval.open import open_set
-    from hseval.options import build_options
+    from hseval.core.options import build_options
+    from hseval.pipeline.open import open_set
     from hseval_ldm.generator import Ldm
-    from hseval_ldm.training import train
+    from hseval_ldm.training.run import train
 
     options = build_options(Ldm, _settings(given), owner="generator 'ldm'")
     chief = os.environ.get("RANK", "0") == "0"
@@ -49,7 +49,7 @@ def train_ldm(data: str, out: Path, **given: Any) -> None:
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    from hseval.errors import HsevalError
+    from hseval.utils.errors import HsevalError
 
     settings: dict[str, Any] = {}
     for assignment in given["assignments"]:
@@ -65,7 +65,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seed(seed: int | None, out: Path, *, resume: bool) -> int:
-    from hseval_ldm.config import FILE, read_config
+    from hseval_ldm.training.run_config import FILE, read_config
 
     if seed is None and resume and (out / FILE).exists():
         return read_config(out).seed
@@ -75,8 +75,8 @@ def _seed(seed: int | None, out: Path, *, resume: bool) -> int:
 @contextlib.contextmanager
 def _run_folder(out: Path) -> Iterator[None]:
     """Make the folder, find out before the work starts that it takes files, and leave no empty one behind."""
-    from hseval.errors import HsevalError
-    from hseval.files import check_writable
+    from hseval.utils.atomic_files import check_writable
+    from hseval.utils.errors import HsevalError
 
     if out.exists() and not out.is_dir():
         raise HsevalError(f"{out}: is a file; --out takes the folder for the run")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hseval import CubeSet, HsevalError, Sample
-from hseval.options import as_dict
+from hseval.core.options import as_dict
 from hseval_ldm.options import ONE_COMMAND, SAMPLING, STAGES, LdmOptions, resuming
 
 if TYPE_CHECKING:
-    from hseval_ldm.pipeline import Pipeline
+    from hseval_ldm.sampling.pipeline import Pipeline
 
 
 class Ldm:
@@ -54,11 +54,11 @@ class Ldm:
                 over (as hard links where the file system has them), and not trained again.
 
         Raises:
-            HsevalError: see :func:`hseval_ldm.training.train` and :func:`hseval_ldm.adopt.adopt`.
+            HsevalError: see :func:`hseval_ldm.training.run.train` and :func:`hseval_ldm.training.warm_start.adopt`.
         """
-        from hseval_ldm import checkpoint
-        from hseval_ldm.adopt import adopt
-        from hseval_ldm.training import train
+        from hseval_ldm.training import checkpoint
+        from hseval_ldm.training.run import train
+        from hseval_ldm.training.warm_start import adopt
 
         options = resuming(self.options) if resume or start is not None else self.options
         if start is not None:
@@ -77,16 +77,16 @@ class Ldm:
             raise HsevalError("ldm has to be trained first: hseval train-ldm DATA --out RUN, then --checkpoint RUN")
         import torch
 
-        from hseval_ldm import checkpoint, lineage
-        from hseval_ldm.config import read_config
-        from hseval_ldm.diffusion import Schedule
-        from hseval_ldm.latents import Scale
-        from hseval_ldm.normalise import Normalisation
-        from hseval_ldm.pipeline import Pipeline
-        from hseval_ldm.precision import autocast
-        from hseval_ldm.ranks import chosen_device
-        from hseval_ldm.training import denoiser_of, trained_autoencoder
-        from hseval_ldm.unet import layout
+        from hseval_ldm.data.latent_cache import Scale
+        from hseval_ldm.data.normalization import Normalisation
+        from hseval_ldm.models.unet import layout
+        from hseval_ldm.sampling.pipeline import Pipeline
+        from hseval_ldm.sampling.schedule import Schedule
+        from hseval_ldm.training import checkpoint, lineage
+        from hseval_ldm.training.run import denoiser_of, trained_autoencoder
+        from hseval_ldm.training.run_config import read_config
+        from hseval_ldm.utils.distributed import chosen_device
+        from hseval_ldm.utils.precision import autocast
 
         run = Path(path)
         config = read_config(run)
@@ -119,7 +119,7 @@ class Ldm:
         """
         if self._pipeline is None:
             raise HsevalError("ldm: nothing is loaded; load a run first")
-        from hseval_ldm.meter import out_of_memory_told
+        from hseval_ldm.training.meters import out_of_memory_told
 
         made = self._pipeline.cubes(range(start, n), seed=seed)
         while True:

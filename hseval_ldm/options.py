@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from hseval.errors import HsevalError, nearest
-from hseval.options import option
+from hseval.core.options import option
+from hseval.utils.errors import HsevalError, nearest
 
 PRESETS = ("smoke", "demo", "retina-224", "retina-672")
 MODES = ("all", "features", "autoencoder", "diffusion")
@@ -145,7 +145,7 @@ def preset_values(preset: str) -> Mapping[str, Any]:
     from importlib import resources
     from pathlib import Path
 
-    from hseval.options import convert
+    from hseval.core.options import convert
 
     shipped = resources.files("hseval_ldm") / "presets" / f"{preset}.toml"
     if preset in PRESETS:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hseval.cubes import ArraySet
+from hseval.core.cubes import ArraySet
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -84,7 +84,7 @@ def texture_set(
 
 def saved(path: Path, base: ArraySet, /, **changes: Any) -> Path:
     """Write a set in the house format, with some of its parts changed."""
-    from hseval.writer import write_set
+    from hseval.data.writer import write_set
 
     given = {"wavelengths": base.wavelengths, "masks": base.masks, "ids": base.ids, "groups": base.groups}
     given |= changes

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from hseval.cache import Cache
-from hseval.cubes import FIELD, ArraySet, CubeSet
-from hseval.describe import describe
-from hseval.describer import Chosen, Plan
-from hseval.hookspecs import ScoreParts
-from hseval.rows import Rows
+from hseval.core.cubes import FIELD, ArraySet, CubeSet
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import ScoreParts
+from hseval.pipeline.extract import describe
+from hseval.pipeline.worker import Chosen, Plan
+from hseval.utils.feature_cache import Cache
 
 RNG = np.random.default_rng(0)
 

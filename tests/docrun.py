@@ -21,7 +21,7 @@ import numpy as np
 from conftest import saved, texture_set
 from docblocks import ROOT, Block, commands, prints
 
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
 
 SETS = {"samples": 1, "real": 2, "train": 3}
 SHELL = ("|", ">", ">>", "<", "&&", ";", "&")

@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hseval.cache import Cache
-from hseval.comm import Comm
-from hseval.compare import score_of
-from hseval.cubes import ArraySet
-from hseval.describe import Description
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.report import Better, Score
-from hseval.rows import ALONE, Rows
-from hseval.run import Described, Run
-from hseval.sets import Sets
+from hseval.core.cubes import ArraySet
+from hseval.core.feature_table import ALONE, Rows
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.report import Better, Score
+from hseval.pipeline.context import Described, Run
+from hseval.pipeline.extract import Description
+from hseval.pipeline.inputs import Sets
+from hseval.scoring.score_metric import score_of
+from hseval.utils.distributed import Comm
+from hseval.utils.feature_cache import Cache
 
 NO_CUBES = ArraySet(np.zeros((1, 4, 1, 1), dtype=np.float32))
 

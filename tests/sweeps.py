@@ -13,8 +13,8 @@ import pytest
 from conftest import saved, texture_set
 
 from hseval import Sample, hookimpl, option
-from hseval.plugins import plugins
-from hseval.seeds import stream
+from hseval.core.plugin_manager import plugins
+from hseval.utils.random_streams import stream
 
 BASE = texture_set(24, size=16, bands=3, seed=5)
 CHEAP = '[score]\nmetrics = ["spectral-kl"]\n[timing]\ncubes = 2\nrepeats = 1\n'

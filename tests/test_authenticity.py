@@ -9,23 +9,26 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, rotate
 
-from hseval.cubes import Cube
-from hseval.errors import NotComputable
+from hseval.core.cubes import Cube
+from hseval.core.feature_table import Rows
+from hseval.data.preprocessing import prepare
 from hseval.extractors.maps import Maps, area_average
 from hseval.metrics.authenticity import Authenticity
-from hseval.metrics.copies import (
+from hseval.metrics.copy_search import (
     common_details,
     details,
+    oriented,
     particulars,
+    placements,
     search,
+    shifted,
+    step_of,
     vectors,
     without_rim,
 )
-from hseval.metrics.data_copying import authentic_share, copy_rank, copy_share, copy_threshold
-from hseval.metrics.placements import oriented, placements, shifted, step_of
-from hseval.neighbors import Neighbors
-from hseval.prepare import prepare
-from hseval.rows import Rows
+from hseval.metrics.copying_tests import authentic_share, copy_rank, copy_share, copy_threshold
+from hseval.utils.errors import NotComputable
+from hseval.utils.nearest_neighbors import Neighbors
 
 Array = NDArray[Any]
 SIZE = 64

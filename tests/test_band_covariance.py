@@ -10,11 +10,11 @@ from conftest import texture_set
 from described import changed, compared
 from numpy.typing import NDArray
 
-from hseval.cubes import ArraySet
-from hseval.errors import NotComputable
+from hseval.core.cubes import ArraySet
 from hseval.metrics.band_covariance import BandCovariance
 from hseval.metrics.correlations import SHRINK, back, band_pairs, by_band, correlations, fisher
 from hseval.testing import check_metric
+from hseval.utils.errors import NotComputable
 
 Array = NDArray[Any]
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from conftest import Outcome, saved, texture_set
 
-from hseval.cache import Cache, default_path
-from hseval.cubes import FIELD
-from hseval.describe import describe
-from hseval.describer import Chosen, Plan
-from hseval.identity import stamp
-from hseval.open import open_set
+from hseval.core.cubes import FIELD
+from hseval.data.content_hash import stamp
+from hseval.pipeline.extract import describe
+from hseval.pipeline.open import open_set
+from hseval.pipeline.worker import Chosen, Plan
+from hseval.utils.feature_cache import Cache, default_path
 
 SOON = 0.3  # seconds
 CHOSEN = (Chosen("values"),)
@@ -55,7 +55,7 @@ def test_a_second_pass_computes_nothing(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trust a file's clock a little sooner than users have to."""
-    monkeypatch.setattr("hseval.identity.RACY_SECONDS", SOON)
+    monkeypatch.setattr("hseval.data.content_hash.RACY_SECONDS", SOON)
 
 
 def age(path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_cache_that_is_no_database_is_told_and_does_not_stop_work(tmp_path: Pa
 
 WRITER = """
 import sys, numpy as np
-from hseval.cache import Cache
+from hseval.utils.feature_cache import Cache
 from pathlib import Path
 with Cache(Path(sys.argv[1])) as cache:
     for i in range(10**6):

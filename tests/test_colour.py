@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval.colour import (
+from hseval.data.color import (
     COVERED,
     colour_told,
     composite_bands,

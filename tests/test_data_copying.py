@@ -10,8 +10,18 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest, mannwhitneyu
 
-from hseval.metrics.cells import LEVELS, cell_of, centres_of, profiles
-from hseval.metrics.data_copying import FEWEST, copying_test, copying_z, lower_tail, one_a_group, precedence_test
+from hseval.metrics.copying_tests import (
+    FEWEST,
+    LEVELS,
+    cell_of,
+    centres_of,
+    copying_test,
+    copying_z,
+    lower_tail,
+    one_a_group,
+    precedence_test,
+    profiles,
+)
 
 Array = NDArray[Any]
 REPEATS = 2000

@@ -14,10 +14,10 @@ from conftest import texture_set
 from numpy.typing import NDArray
 
 from hseval import HsevalError
-from hseval.cubes import ArraySet, Cube
+from hseval.core.cubes import ArraySet, Cube
 from hseval.degradations import all_of, find, names
 from hseval.degradations.base import CopyDegradation, CubeDegradation
-from hseval.seeds import stream
+from hseval.utils.random_streams import stream
 
 Array = NDArray[Any]
 NM = np.linspace(450.0, 905.0, 6)

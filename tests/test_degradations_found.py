@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from test_degradations import COPY_NAMES, copied
 
-from hseval.cubes import Cube
+from hseval.core.cubes import Cube
+from hseval.core.feature_table import Rows
+from hseval.data.preprocessing import prepare
 from hseval.extractors.maps import Maps
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
 from hseval.metrics.authenticity import DISTANCE, NEAREST, PIXELS, Authenticity
-from hseval.prepare import prepare
-from hseval.rows import Rows
 
 EYES = 16
 PHANTOM = Phantom(PhantomOptions(size=64, oversampling=2))

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from test_degradations import COPY_NAMES, copied, textured
 
-from hseval.cubes import Cube
+from hseval.core.cubes import Cube
 from hseval.degradations import find, names
 from hseval.degradations.base import SetDegradation
 from hseval.degradations.variety import leading_axis
-from hseval.seeds import stream
+from hseval.utils.random_streams import stream
 
 Array = NDArray[Any]
 N = 200

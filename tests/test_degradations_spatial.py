@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from test_degradations import degraded, textured
 
-from hseval.cubes import ArraySet, Cube
+from hseval.core.cubes import ArraySet, Cube
 from hseval.degradations import find
 from hseval.degradations.blur import discrete_gaussian
 from hseval.degradations.patches import whole_patches

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from test_degradations import degraded
 
-from hseval.cubes import ArraySet, Cube
+from hseval.core.cubes import ArraySet, Cube
 from hseval.degradations import find
 from hseval.degradations.blood import PATH_MM, extinction, transmission_ratio
 from hseval.degradations.spectra import FWHM, spline_nodes

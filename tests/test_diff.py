@@ -12,11 +12,11 @@ import pytest
 from compared import plain_report, real, report_of
 from conftest import Outcome
 
-from hseval.comparing.board import compare
-from hseval.comparing.protocol import Entry, load_entries
-from hseval.comparing.told import Pair, _p_value, all_pairs
-from hseval.many import holm
-from hseval.uncertainty.pairwise import paired
+from hseval.comparison.leaderboard import compare
+from hseval.comparison.pairwise_tests import Pair, _p_value, all_pairs
+from hseval.comparison.protocol import Entry, load_entries
+from hseval.stats.multiple_testing import holm
+from hseval.stats.paired import paired
 
 Command = Callable[..., Outcome]
 

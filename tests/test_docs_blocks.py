@@ -56,7 +56,7 @@ def test_every_block_says_what_it_is(name: str) -> None:
 def unknown_options(words: list[str]) -> list[str]:
     """Return the options that a command of hseval does not have, or the command's name if there is no such command."""
     from hseval.cli.main import cli
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
 
     plugins().add_commands(cli)
     command: click.Command = cli

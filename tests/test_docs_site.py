@@ -14,8 +14,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from hseval.cli.main import cli
-from hseval.options import describe_options
-from hseval.plugins import plugins
+from hseval.core.options import describe_options
+from hseval.core.plugin_manager import plugins
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -74,7 +74,7 @@ def test_every_command_and_flag_stands_in_the_reference(site: Path) -> None:
 
 def test_what_python_offers_stands_in_the_reference(site: Path) -> None:
     text = article(site, "reference/python.html")
-    for name in ("hseval.evaluate.score", "hseval.report.Report.save", "hseval.cubes.CubeSet.subset"):
+    for name in ("hseval.scoring.score.score", "hseval.core.report.Report.save", "hseval.core.cubes.CubeSet.subset"):
         assert f'id="{name}"' in text
 
 

@@ -13,16 +13,16 @@ import torch
 from conftest import Outcome, saved, texture_set
 from scipy import ndimage
 
-from hseval.cubes import ArraySet
-from hseval.errors import HsevalError
-from hseval.extractors import encoder_file
-from hseval.extractors.encoder import Encoder, EncoderOptions, Fitter
-from hseval.extractors.encoder_input import node_weights, spread_nodes
-from hseval.extractors.encoder_options import FitOptions
-from hseval.field import eroded
-from hseval.metrics.features import scale_of, standardised
+from hseval.core.cubes import ArraySet
+from hseval.data.field_of_view import eroded
+from hseval.extractors.encoder import checkpoint as encoder_file
+from hseval.extractors.encoder.checkpoint import FitOptions
+from hseval.extractors.encoder.extractor import Encoder, EncoderOptions, Fitter
+from hseval.extractors.encoder.preprocessing import node_weights, spread_nodes
 from hseval.metrics.frechet import frechet_distance
+from hseval.metrics.standardized_features import scale_of, standardised
 from hseval.testing import check_extractor, example_set
+from hseval.utils.errors import HsevalError
 
 BANDS = 12
 NM = np.linspace(450.0, 905.0, BANDS)

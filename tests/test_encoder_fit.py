@@ -13,15 +13,13 @@ import pytest
 import torch
 from conftest import Outcome, saved, texture_set
 
-from hseval.cubes import ArraySet
-from hseval.errors import HsevalError
-from hseval.extractors.encoder import Fitter
-from hseval.extractors.encoder_file import read
-from hseval.extractors.encoder_fit import masks, measure, surprise
-from hseval.extractors.encoder_input import spread_nodes
-from hseval.extractors.encoder_network import Network, hidden, initialise
-from hseval.extractors.encoder_options import FitOptions
-from hseval.extractors.encoder_pieces import SIDE, Pieces, cuts
+from hseval.core.cubes import ArraySet
+from hseval.extractors.encoder.checkpoint import FitOptions, read
+from hseval.extractors.encoder.extractor import Fitter
+from hseval.extractors.encoder.network import Network, hidden, initialise
+from hseval.extractors.encoder.preprocessing import spread_nodes
+from hseval.extractors.encoder.training import SIDE, Pieces, cuts, masks, measure, surprise
+from hseval.utils.errors import HsevalError
 
 Command = Callable[..., Outcome]
 SHORT = FitOptions(steps=6, width=4, nodes=6, batch=4, crop=16)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hseval
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "envi_folder.py"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from hseval.metrics.extremes import Side, expected_shares
+from hseval.stats.quantile_shares import Side, expected_shares
 
 
 def rngs(seed: int = 0) -> tuple[np.random.Generator, np.random.Generator]:
@@ -93,9 +93,9 @@ def test_identical_cubes_count_whatever_the_quantile() -> None:
 
 
 def test_authenticity_asks_for_the_percentile_of_as_many_cubes() -> None:
+    from hseval.core.feature_table import Rows
     from hseval.metrics.authenticity import DISTANCE, Authenticity
-    from hseval.metrics.data_copying import copy_threshold
-    from hseval.rows import Rows
+    from hseval.metrics.copying_tests import copy_threshold
 
     rng = np.random.default_rng(4)
 

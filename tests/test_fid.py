@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hseval.errors import NotComputable
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.features import FLOOR, scale_of, standardised
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.metrics.fid import Fid
 from hseval.metrics.frechet import frechet_distance
-from hseval.rows import Rows
+from hseval.metrics.standardized_features import FLOOR, scale_of, standardised
 from hseval.testing import check_metric
+from hseval.utils.errors import NotComputable
 
 Array = NDArray[Any]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hseval.field import (
+from hseval.data.field_of_view import (
     bounding_box,
     by_box,
     canvas_shape,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hseval.errors import HsevalError
-from hseval.files import check_writable, write_text, written_whole
+from hseval.utils.atomic_files import check_writable, write_text, written_whole
+from hseval.utils.errors import HsevalError
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_swept_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
     code = (
-        "import os, sys\nfrom hseval.files import written_whole\n"
+        "import os, sys\nfrom hseval.utils.atomic_files import written_whole\n"
         "with written_whole(sys.argv[1]) as part:\n    part.write_text('half')\n    os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "set.h5")], check=False, timeout=60)

@@ -7,9 +7,8 @@ import pytest
 from scipy.stats import binom, t
 from simrows import Mean, Shift, normal, scored
 
-from hseval.uncertainty.folded import Side, Signed, differences, expected_absolute
-from hseval.uncertainty.kept import EXCESS, VALUE, Kept, standard_error
-from hseval.uncertainty.pairwise import paired
+from hseval.stats.folded_normal import Side, Signed, differences, expected_absolute
+from hseval.stats.paired import EXCESS, VALUE, Kept, paired, standard_error
 
 BLOCKS = 16
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval.segmenting.folds import deal, some_of, undivided
+from hseval.scoring.segmentation.folds import deal, some_of, undivided
 
 
 def drawn(n: int, seed: int) -> tuple[list[str], list[str], np.ndarray]:

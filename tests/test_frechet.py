@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
 from hseval.metrics import frechet
 from hseval.metrics.frechet import frechet_distance, frechet_terms, trace_of_root
+from hseval.utils.errors import HsevalError
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from conftest import Outcome, hseval_process, saved
 
 from hseval import HsevalError, Sample, __version__, hookimpl, open_set
 from hseval.cli.settings import merged_settings, parse_settings, read_config, settings_of
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
 from hseval.testing import example_set
 
 Command = Callable[..., Outcome]

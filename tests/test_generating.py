@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from hseval import ArraySet, HsevalError
-from hseval.cubes import Cube
-from hseval.generating import (
+from hseval.core.cubes import Cube
+from hseval.core.options import option
+from hseval.generator_kit import (
     Channels,
     Loop,
     drawn_in_batches,
@@ -20,7 +21,6 @@ from hseval.generating import (
     save_checkpoint,
     train,
 )
-from hseval.options import option
 from hseval.testing import example_set
 
 LOOP = Loop(name="x", steps=8, batch=3, rate=0.1, average=0.5, every=100, seed=1, resume=False, facts={})

@@ -17,16 +17,15 @@ import pytest
 from conftest import saved, texture_set
 
 import hseval as package
-from hseval.cubes import ArraySet
-from hseval.exhibiting import turned
-from hseval.exhibits import Embedding, Exhibits, Points, Qualified
-from hseval.exhibits_rows import embedding
-from hseval.previewing.pictures import Painter
+from hseval.core.cubes import ArraySet
+from hseval.core.figure_data import Embedding, Exhibits, Points, Qualified
+from hseval.core.report import Report, Score, load_report
 from hseval.renderers.html import Html
 from hseval.renderers.html.charts import beyond
-from hseval.report import Report, Score, load_report
-from hseval.sweeping.plan import Plot
-from hseval.sweeping.results import Results, Row
+from hseval.reporting.figures import embedding, turned
+from hseval.reporting.preview.render import Painter
+from hseval.sweep.plan import Plot
+from hseval.sweep.results import Results, Row
 
 EVIL = "<script>alert(1)</script>"
 BREAKERS = (EVIL, "</script><!--", '"><img src=x onerror=alert(1)>', "{{ 7*7 }}", "a&b 'c'")
@@ -292,8 +291,8 @@ def test_ten_thousand_samples_of_pure_noise_stay_below_fifteen_megabytes(report:
 
 
 def test_only_some_of_many_points_are_kept(report: Report) -> None:
-    from hseval.describe import Description
-    from hseval.rows import Rows
+    from hseval.core.feature_table import Rows
+    from hseval.pipeline.extract import Description
 
     rng = np.random.default_rng(0)
 
@@ -324,7 +323,7 @@ def test_a_few_wild_points_decide_neither_the_directions_nor_the_frame() -> None
     "placement", ["as it is", "turned 90 degrees", "mirrored", "turned 270 degrees, mirrored, shifted by (1, 0) cells"]
 )
 def test_pairs_are_turned_as_the_search_turned_them(placement: str) -> None:
-    from hseval.metrics.placements import oriented, placements
+    from hseval.metrics.copy_search import oriented, placements
 
     data = np.random.default_rng(0).normal(size=(2, 5, 5))
     place = next(each for each in placements((1.0, 1.0)) if str(each) == placement)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hseval.cubes import ArraySet
-from hseval.inspecting.run import inspect_set
-from hseval.writer import write_set
+from hseval.core.cubes import ArraySet
+from hseval.data.writer import write_set
+from hseval.inspection.inspect import inspect_set
 
 NM = np.array([450.0, 500, 550, 600, 650])
 
@@ -45,7 +45,7 @@ def test_the_numbers_agree_with_numpy() -> None:
 
 
 def test_quantiles_of_a_large_set_come_from_a_repeatable_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hseval.inspecting.run.SAMPLED", 1000)
+    monkeypatch.setattr("hseval.inspection.inspect.SAMPLED", 1000)
     data = cubes(20)
     first, second = (inspect_set(ArraySet(data, wavelengths=NM)).values for _ in range(2))
     assert first == second and first["min"] == data.min() and first["max"] == data.max()

@@ -15,13 +15,13 @@ from scipy.stats import binom, norm, t
 from simrows import Mean, MeansApart, Shift, normal, rows, scored
 
 import hseval
-from hseval.errors import NotComputable
-from hseval.plugins import plugins
-from hseval.report import load_report
-from hseval.uncertainty.folded import Side, expected_absolute, intervals
-from hseval.uncertainty.pairwise import paired
-from hseval.uncertainty.resample import Plan, surplus
-from hseval.uncertainty.variances import smallest_difference
+from hseval.core.plugin_manager import plugins
+from hseval.core.report import load_report
+from hseval.stats.folded_normal import Side, expected_absolute, intervals
+from hseval.stats.paired import paired
+from hseval.stats.resampling import Plan, surplus
+from hseval.stats.variance import smallest_difference
+from hseval.utils.errors import NotComputable
 
 REPEATS = 60
 FEWEST = int(binom.ppf(0.001, REPEATS, 0.95))  # a method that covers 95 % falls below this once in 1000

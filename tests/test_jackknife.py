@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from hseval.seeds import stream
-from hseval.uncertainty.jackknife import Jackknife, blocks, jackknife
-from hseval.uncertainty.variances import freedom, levelled, quantile
+from hseval.stats.jackknife import Jackknife, blocks, jackknife
+from hseval.stats.variance import freedom, levelled, quantile
+from hseval.utils.random_streams import stream
 
 RNG = np.random.default_rng(0)
 

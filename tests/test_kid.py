@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from hseval.errors import HsevalError, NotComputable
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.features import scale_of, standardised
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.metrics.kid import Kid
-from hseval.metrics.mmd import polynomial_mmd
-from hseval.rows import Rows
+from hseval.metrics.polynomial_mmd import polynomial_mmd
+from hseval.metrics.standardized_features import scale_of, standardised
 from hseval.testing import check_metric
+from hseval.utils.errors import HsevalError, NotComputable
 
 Array = NDArray[Any]
 
@@ -77,7 +77,7 @@ def test_sides_of_different_size_follow_the_definition_pair_by_pair() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = features(50), features(41, seed=1)
     whole = polynomial_mmd(real=real, fake=fake)
-    monkeypatch.setattr("hseval.metrics.mmd.BLOCK", 7)
+    monkeypatch.setattr("hseval.metrics.polynomial_mmd.BLOCK", 7)
     assert polynomial_mmd(real=real, fake=fake) == pytest.approx(whole, rel=1e-12)
 
 

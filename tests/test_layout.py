@@ -1,7 +1,7 @@
 import pytest
 
-from hseval.errors import HsevalError
-from hseval.layout import as_byx, check_layout, choose_layout
+from hseval.data.axis_order import as_byx, check_layout, choose_layout
+from hseval.utils.errors import HsevalError
 
 
 def test_a_stated_layout_wins_over_everything() -> None:

@@ -12,11 +12,11 @@ import pytest
 from compared import NOISE, plain_report
 from conftest import Outcome
 
-from hseval.comparing.board import Board, Cell, _cells, compare
-from hseval.comparing.formats import FORMATS, latex, markdown, terminal
-from hseval.comparing.protocol import Entry
-from hseval.comparing.told import Pair
-from hseval.report import Score
+from hseval.comparison.formats import FORMATS, latex, markdown, terminal
+from hseval.comparison.leaderboard import Board, Cell, _cells, compare
+from hseval.comparison.pairwise_tests import Pair
+from hseval.comparison.protocol import Entry
+from hseval.core.report import Score
 
 Command = Callable[..., Outcome]
 
@@ -73,7 +73,7 @@ def test_a_pair_that_can_not_be_compared_leaves_no_rank_intervals() -> None:
 
 def test_simultaneous_rank_intervals_hold_the_true_ranks() -> None:
     # Normal values with known means: all intervals at once hold the true ranks in 95 % of cases or more.
-    from hseval.many import holm
+    from hseval.stats.multiple_testing import holm
 
     rng, means, held = np.random.default_rng(0), np.array([0.0, 0.0, 1.0, 3.0]), 0
     names = "abcd"
@@ -138,8 +138,8 @@ def test_piped_output_is_neither_wrapped_nor_coloured(tmp_path: Path, hseval: Co
 
 
 def test_the_folder_of_a_sweep_stands_for_its_runs(tmp_path: Path, hseval: Command) -> None:
-    from hseval.sweeping.plan import Plot
-    from hseval.sweeping.results import Results, Row
+    from hseval.sweep.plan import Plot
+    from hseval.sweep.results import Results, Row
 
     rows = []
     for name in ("good", "fair", "poor"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hseval import open_set
-from hseval.writer import write_set
+from hseval.data.writer import write_set
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
@@ -31,7 +31,7 @@ def test_no_square_of_patches_is_divided(tmp_path: Path) -> None:
 
 
 def test_every_generator_has_settings_that_it_takes() -> None:
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
 
     for board in BOARDS.values():
         assert tuple(board.settings) == GENERATORS

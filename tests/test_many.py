@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hseval.many import holm, judged_together
-from hseval.report import Score
+from hseval.core.report import Score
+from hseval.stats.multiple_testing import holm, judged_together
 
 
 def scored(name: str, p: float | None, verdict: str = "worse than real", **details: Any) -> Score:

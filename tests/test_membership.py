@@ -14,16 +14,13 @@ from conftest import Outcome, saved, texture_set
 from numpy.typing import NDArray
 from test_authenticity import WAVELENGTHS, eyes, maps_of
 
-from hseval.errors import NotComputable
+from hseval.core.feature_table import Rows
 from hseval.metrics import membership
-from hseval.metrics.attack import attack_auc, true_positives
-from hseval.metrics.copies import common_details, particulars, search, vectors
-from hseval.metrics.copies_near import list_length, near
-from hseval.metrics.membership import Membership
-from hseval.metrics.placements import placements
-from hseval.neighbors import Neighbors
-from hseval.rows import Rows
+from hseval.metrics.copy_search import common_details, list_length, near, particulars, placements, search, vectors
+from hseval.metrics.membership import Membership, attack_auc, true_positives
 from hseval.testing import check_metric
+from hseval.utils.errors import NotComputable
+from hseval.utils.nearest_neighbors import Neighbors
 
 Array = NDArray[Any]
 TRAIN, HELD, FRESH = maps_of(eyes(40, 11)), maps_of(eyes(60, 12)), maps_of(eyes(50, 13))
@@ -80,7 +77,7 @@ def test_lists_are_as_long_as_a_random_share_needs(count: int, share: float, len
 
 
 def test_lists_hold_the_nearest_in_order_as_an_exhaustive_search_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hseval.metrics.copies_near.CHUNK", 16)
+    monkeypatch.setattr("hseval.metrics.copy_search.CHUNK", 16)
     common = common_details(TRAIN)
     queries, base = particulars(HELD[:6], common), particulars(TRAIN, common)
     found = near(queries, vectors(base), PLACES, k=5)
@@ -193,7 +190,7 @@ def test_feature_metrics_and_membership_as_typed(hseval: Callable[..., Outcome],
 
 
 def test_all_asks_for_every_metric_and_demands_none(hseval: Callable[..., Outcome], tmp_path: Path) -> None:
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
 
     sets = [saved(tmp_path / f"{name}.h5", texture_set(6, size=24, seed=i)) for i, name in enumerate("sr")]
     told = hseval("score", sets[0], "--ref", sets[1], "--metrics", "all,fid")

@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from hseval.errors import HsevalError, NotComputable
-from hseval.extractors.values import quantiles
-from hseval.hookspecs import Needs, ScoreParts
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.options import build_options
+from hseval.extractors.value_range import quantiles
 from hseval.metrics.ms_ssim import FLOOR, MsSsim, common_scales, data_range_of
-from hseval.metrics.ssim import all_pairs
-from hseval.options import build_options
-from hseval.rows import Rows
+from hseval.metrics.ssim.ssim import all_pairs
 from hseval.testing import check_metric
+from hseval.utils.errors import HsevalError, NotComputable
 
 Array = NDArray[Any]
 

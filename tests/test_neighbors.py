@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
-from hseval.neighbors import IVF_FROM, Neighbors, nearest
+from hseval.utils.errors import HsevalError
+from hseval.utils.nearest_neighbors import IVF_FROM, Neighbors, nearest
 
 Array = NDArray[Any]
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from conftest import saved, texture_set
 
+from hseval.core.plugin_manager import plugins
 from hseval.newplugin.naming import KINDS, LONGEST, Names, checked_names
 from hseval.newplugin.writing import written
-from hseval.plugins import plugins
 from hseval.testing import example_set
 
 ROOT = Path(__file__).parents[1]

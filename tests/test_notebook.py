@@ -15,8 +15,8 @@ import pytest
 from conftest import saved, texture_set
 
 import hseval
-from hseval.cubes import ArraySet
-from hseval.report import Report, Score
+from hseval.core.cubes import ArraySet
+from hseval.core.report import Report, Score
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"img", "br", "meta"}
@@ -98,7 +98,7 @@ def test_a_set_shows_what_its_headers_say_and_its_first_cubes() -> None:
 
 def test_a_set_of_large_cubes_is_shown_without_reading_one(monkeypatch: pytest.MonkeyPatch) -> None:
     cubes = texture_set(2, size=24)
-    monkeypatch.setattr("hseval.notebook.READABLE", 100)
+    monkeypatch.setattr("hseval.reporting.notebook.READABLE", 100)
     monkeypatch.setattr(ArraySet, "read", lambda *_: pytest.fail("read"))
     assert tree(cubes).images == []
 
@@ -130,6 +130,6 @@ def test_whatever_comes_from_files_is_escaped() -> None:
 
 
 def test_importing_hseval_loads_no_template_engine() -> None:
-    code = "import sys, hseval, hseval.report, hseval.cubes; print([m for m in ('jinja2', 'PIL') if m in sys.modules])"
+    code = "import sys, hseval, hseval.core.report, hseval.core.cubes; print([m for m in ('jinja2', 'PIL') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ast.literal_eval(done.stdout) == []

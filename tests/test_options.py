@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from hseval.errors import HsevalError
-from hseval.options import build_options, describe_options, option
+from hseval.core.options import build_options, describe_options, option
+from hseval.utils.errors import HsevalError
 
 
 class Plugin:

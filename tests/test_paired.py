@@ -12,11 +12,11 @@ from scipy.stats import binom
 from simrows import Mean, MeansApart, Shift, normal, rows, scored
 
 import hseval
-from hseval.errors import HsevalError
-from hseval.metrics.extremes import Side, expected_shares
-from hseval.report import Report, Score, load_report
-from hseval.rows import Rows
-from hseval.uncertainty.pairwise import paired
+from hseval.core.feature_table import Rows
+from hseval.core.report import Report, Score, load_report
+from hseval.stats.paired import paired
+from hseval.stats.quantile_shares import Side, expected_shares
+from hseval.utils.errors import HsevalError
 
 
 class Nearest(Mean):

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from hseval.blocks import BLOCK, Block, blocks
-from hseval.seeds import stream
+from hseval.pipeline.pair_blocks import BLOCK, Block, blocks
+from hseval.utils.random_streams import stream
 
 
 def dealt(groups: list[str], pairs: int = 10**6, shapes: list[tuple[int, ...]] | None = None) -> list[Block]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import texture_set
 
-from hseval.cache import Cache
-from hseval.cubes import FIELD, ArraySet, Cube
-from hseval.describe import describe
-from hseval.describer import Chosen, Plan
-from hseval.errors import HsevalError
+from hseval.core.cubes import FIELD, ArraySet, Cube
+from hseval.pipeline.extract import describe
+from hseval.pipeline.worker import Chosen, Plan
+from hseval.utils.errors import HsevalError
+from hseval.utils.feature_cache import Cache
 
 
 class Deadly(ArraySet):

@@ -12,11 +12,11 @@ from conftest import Outcome
 from PIL import Image
 
 from hseval import HsevalError
-from hseval.pareto.front import Quantity, on_front, points, quantity, table
-from hseval.pareto.plot import pareto_figure, save_figure
-from hseval.report import Score
-from hseval.sweeping.plan import Plot
-from hseval.sweeping.results import Results, Row, load_results
+from hseval.core.report import Score
+from hseval.sweep.pareto.front import Quantity, on_front, points, quantity, table
+from hseval.sweep.pareto.plot import pareto_figure, save_figure
+from hseval.sweep.plan import Plot
+from hseval.sweep.results import Results, Row, load_results
 
 Command = Callable[..., Outcome]
 SCORES = ("fid", "ms-ssim", "spectral-kl:vein", "spectral-kl:artery", "spectral-kl:onh")

@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from hseval.errors import HsevalError
+from hseval.core.hookspecs import Sample
+from hseval.core.plugin_manager import plugins
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.camera import View
 from hseval.generators.phantom.plugin import PhantomOptions
-from hseval.hookspecs import Sample
-from hseval.plugins import plugins
+from hseval.utils.errors import HsevalError
 
 WAVELENGTHS = (465.0, 500.0, 555.0, 570.2, 600.0, 620.0, 640.0, 680.0, 730.0, 797.0, 900.0)
 EYES = 5

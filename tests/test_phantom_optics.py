@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval.errors import HsevalError
 from hseval.generators.phantom import absorption as absorbs
 from hseval.generators.phantom.anatomy import draw_eye
 from hseval.generators.phantom.layers import spectra
 from hseval.generators.phantom.optics import reduced_scattering, slab, vessel_transmittance
-from hseval.seeds import stream
+from hseval.utils.errors import HsevalError
+from hseval.utils.random_streams import stream
 
 VISIBLE = np.arange(450.0, 906.0, 1.0)
 

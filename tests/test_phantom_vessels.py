@@ -11,7 +11,7 @@ from hseval.generators.phantom.growth import crosses
 from hseval.generators.phantom.plugin import grow_trees
 from hseval.generators.phantom.raster import path_lengths
 from hseval.generators.phantom.vessels import Tree, branching_angle, sibling_radius
-from hseval.seeds import stream
+from hseval.utils.random_streams import stream
 
 EYES = range(5)
 Grown = list[tuple[Eye, Tree, Tree]]

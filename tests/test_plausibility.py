@@ -10,10 +10,9 @@ from conftest import texture_set
 from described import changed, compared
 from numpy.typing import NDArray
 
-from hseval.cubes import ArraySet
-from hseval.errors import HsevalError, NotComputable
+from hseval.core.cubes import ArraySet
 from hseval.metrics.plausibility import Plausibility
-from hseval.metrics.plausible import (
+from hseval.metrics.plausibility_numerics import (
     deviations,
     energy_moments,
     outside,
@@ -23,6 +22,7 @@ from hseval.metrics.plausible import (
     subspace,
 )
 from hseval.testing import check_metric
+from hseval.utils.errors import HsevalError, NotComputable
 
 Array = NDArray[Any]
 
@@ -194,7 +194,7 @@ def test_what_says_nothing_is_refused() -> None:
         compared(Plausibility(), two, two)
     with pytest.raises(ValueError, match="energy is 1"):
         Plausibility(Plausibility.Options(energy=1.0))
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
 
     with pytest.raises(HsevalError, match="metric 'plausibility': energy is 2"):
         plugins().build("metric", "plausibility", {"energy": "2"})

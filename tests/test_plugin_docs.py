@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import hseval_process, saved
 
-from hseval import hookspecs, testing
+from hseval import testing
+from hseval.core import hookspecs
 from hseval.testing import example_set
 
 PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")

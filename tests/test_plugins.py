@@ -18,7 +18,7 @@ import pytest
 from conftest import Outcome, hseval_process
 
 from hseval import __version__
-from hseval.plugins import KINDS, plugins
+from hseval.core.plugin_manager import KINDS, plugins
 
 Command = Callable[..., Outcome]
 

@@ -11,12 +11,12 @@ from described import changed, compared, described
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from hseval.cubes import ArraySet
-from hseval.errors import NotComputable
+from hseval.core.cubes import ArraySet
 from hseval.extractors.power import Power, mended
 from hseval.extractors.radial import centres, edges, radial_power, taper
 from hseval.metrics.power_spectrum import PowerSpectrum, frequencies
 from hseval.testing import check_extractor, check_metric
+from hseval.utils.errors import NotComputable
 
 Array = NDArray[Any]
 

@@ -9,16 +9,16 @@ import pytest
 from numpy.typing import NDArray
 from prdc import compute_prdc
 
-from hseval.errors import HsevalError, NotComputable
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics import balls, products
-from hseval.metrics import radii as by_products
-from hseval.metrics.balls import Prdc, prdc
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.metrics import knn_coverage as balls
+from hseval.metrics import knn_coverage as by_products
+from hseval.metrics import knn_coverage as products
+from hseval.metrics.knn_coverage import Prdc, prdc, radii
 from hseval.metrics.prdc import PrecisionRecall
-from hseval.metrics.radii import radii
-from hseval.neighbors import Neighbors
-from hseval.rows import Rows
 from hseval.testing import check_metric
+from hseval.utils.errors import HsevalError, NotComputable
+from hseval.utils.nearest_neighbors import Neighbors
 
 Array = NDArray[Any]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import texture_set
 
-from hseval.cubes import FIELD, Cube
-from hseval.errors import HsevalError
-from hseval.prepare import consensus_field, fitted, prepare, valid_pixels
+from hseval.core.cubes import FIELD, Cube
+from hseval.data.preprocessing import consensus_field, fitted, prepare, valid_pixels
+from hseval.utils.errors import HsevalError
 
 
 def cube(**masks: np.ndarray) -> Cube:

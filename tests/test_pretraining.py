@@ -50,7 +50,7 @@ def probe(example: Any) -> Any:
 
 def test_it_runs_as_typed_and_samples_of_ldm_join(example: Any, tmp_path: Path) -> None:
     pytest.importorskip("hseval_pca")
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
 
     (tmp_path / "tiny.toml").write_text(TWO_STEPS)
     eyes = example.draw_eyes(tmp_path, example.QUICK.drawn, seed=example.TRAINING, size=example.QUICK.size)

@@ -11,10 +11,10 @@ import pytest
 from conftest import saved, texture_set
 from PIL import Image
 
-from hseval.cache import Cache
-from hseval.cubes import ArraySet
-from hseval.previewing.pictures import Painter, fitting, masked, reduced
-from hseval.previewing.run import drawn, preview
+from hseval.core.cubes import ArraySet
+from hseval.reporting.preview.preview import drawn, preview
+from hseval.reporting.preview.render import Painter, fitting, masked, reduced
+from hseval.utils.feature_cache import Cache
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from conftest import Outcome, saved, texture_set
 from numpy.typing import NDArray
 
 import hseval
-from hseval.cubes import ArraySet, Cube, CubeSet
-from hseval.identity import content_hash
-from hseval.plugins import plugins
+from hseval.core.cubes import ArraySet, Cube, CubeSet
+from hseval.core.plugin_manager import plugins
+from hseval.data.content_hash import content_hash
 
 Command = Callable[..., Outcome]
 FEW, DOSES = (2.0, 8.0), (1.0, 2.0, 4.0, 8.0)
@@ -104,8 +104,8 @@ class Unfit(Idle):
 @pytest.fixture
 def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out few blocks: for tests that look at no interval."""
-    monkeypatch.setattr("hseval.qualifying.job.BLOCKS", 2)
-    monkeypatch.setattr("hseval.qualifying.job.BLOCK_PAIRS", 0)
+    monkeypatch.setattr("hseval.qualification.job.BLOCKS", 2)
+    monkeypatch.setattr("hseval.qualification.job.BLOCK_PAIRS", 0)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def described(base: CubeSet) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def test_halves_share_neither_group_nor_cube() -> None:
-    from hseval.qualifying.halves import halves
+    from hseval.qualification.halves import halves
 
     base = texture_set(40, size=12, field=False)
     cubes = np.concatenate([base.cubes, base.cubes[:6]])  # six cubes come again, in other groups
@@ -194,7 +194,7 @@ def test_halves_share_neither_group_nor_cube() -> None:
 
 
 def test_a_draw_takes_whole_groups_whatever_the_order_of_the_file() -> None:
-    from hseval.qualifying.halves import halves
+    from hseval.qualification.halves import halves
 
     groups = np.repeat([f"g{i}" for i in range(30)], 3)
     hashes = np.array([f"{i:064d}" for i in range(90)])
@@ -207,7 +207,7 @@ def test_a_draw_takes_whole_groups_whatever_the_order_of_the_file() -> None:
 
 
 def test_faults_of_the_sensor_are_shared_and_others_depend_on_the_cube_alone() -> None:
-    from hseval.qualifying.views import SpoiledSet
+    from hseval.qualification.degraded_sets import SpoiledSet
 
     base = texture_set(4, size=12, field=False)
     turned = base.subset([3, 2, 1, 0])
@@ -258,7 +258,7 @@ def test_a_worker_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few_blocks")
 def test_a_run_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hseval.qualifying.job import QualifyJob
+    from hseval.qualification.job import QualifyJob
 
     base = texture_set(32, size=16, seed=3)
     whole = hseval.qualify(base, degradations=[Speckle(), Bright()], cache=False, metrics=["spectral-kl"])
@@ -391,8 +391,8 @@ def test_the_command_line(hseval: Command, tmp_path: Path) -> None:
 def test_a_page_of_curves_shows_floor_and_gross_faults_alike(
     report: hseval.QualifyReport, values: tuple[float, ...], floor: float, scale: str, place: float
 ) -> None:
-    from hseval.qualifying.plots import curves_page
-    from hseval.qualifying.report import Point
+    from hseval.qualification.plots import curves_page
+    from hseval.qualification.report import Point
 
     points = tuple(Point(2.0**i, value, (value - 0.01, value + 0.01)) for i, value in enumerate(values))
     changed = {"floor": floor, "floor_interval": (floor - 0.05, floor + 0.05), "points": points}
@@ -414,7 +414,7 @@ def tinted(base: ArraySet, dose: float) -> ArraySet:
 
 
 def test_a_score_is_told_as_the_dose_that_made_it() -> None:
-    from hseval.qualifying.equivalent import translated
+    from hseval.qualification.equivalent_dose import translated
 
     real, others = texture_set(48, size=16, seed=5), texture_set(48, size=16, seed=6)
     asked: dict[str, Any] = {"metrics": ["spectral-kl"], "cache": False}
@@ -484,6 +484,6 @@ def test_a_metric_asked_for_by_name_without_a_value_ends_with_1(hseval: Command,
 
 
 def test_the_names_that_qualify_depends_on_exist() -> None:
-    from hseval.qualifying.plan import MODES
+    from hseval.qualification.plan import MODES
 
     assert MODES in plugins().names("extractor")

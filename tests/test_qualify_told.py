@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
-from hseval.errors import NotComputable
-from hseval.hookspecs import Needs
-from hseval.qualifying.replicates import replicates
-from hseval.qualifying.told import (
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import Needs
+from hseval.pipeline.metric_inputs import Comparable, Related
+from hseval.qualification.dose_response import (
     Scatter,
     apart,
     complete,
@@ -23,11 +23,11 @@ from hseval.qualifying.told import (
     spearman,
     told_from,
 )
-from hseval.related import Comparable, Related
-from hseval.rows import Rows
-from hseval.seeds import stream
-from hseval.uncertainty.jackknife import Jackknife, blocks, jackknife
-from hseval.uncertainty.variances import levelled
+from hseval.qualification.replicates import replicates
+from hseval.stats.jackknife import Jackknife, blocks, jackknife
+from hseval.stats.variance import levelled
+from hseval.utils.errors import NotComputable
+from hseval.utils.random_streams import stream
 
 Array = NDArray[Any]
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hseval.cubes import ArraySet, CubeSet
-from hseval.errors import HsevalError
-from hseval.hookspecs import hookimpl
-from hseval.inspecting.run import inspect_set
-from hseval.open import open_set
-from hseval.plugins import BUILT_IN, Plugins
+from hseval.core.cubes import ArraySet, CubeSet
+from hseval.core.hookspecs import hookimpl
+from hseval.core.plugin_manager import BUILT_IN, Plugins
+from hseval.inspection.inspect import inspect_set
+from hseval.pipeline.open import open_set
 from hseval.readers import fileset
+from hseval.utils.errors import HsevalError
 
 NM = np.array([450.0, 500, 550, 600, 650])
 CUBES = np.random.default_rng(3).random((3, 5, 12, 10), dtype=np.float32)
@@ -284,7 +284,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Plugins]
             hook = hookimpl(specname="hseval_readers")(lambda reader=reader: [reader])
             plugin = type("Plugin", (), {"hseval_readers": staticmethod(hook)})()
             loaded.register(plugin, name=reader.name, distribution=f"hseval-{reader.name}")
-        monkeypatch.setattr("hseval.open.plugins", lambda: loaded)
+        monkeypatch.setattr("hseval.pipeline.open.plugins", lambda: loaded)
         return loaded
 
     yield build

@@ -12,8 +12,8 @@ import scipy.io
 import spectral.io.envi
 import tifffile
 
-from hseval.errors import HsevalError
-from hseval.open import open_set
+from hseval.pipeline.open import open_set
+from hseval.utils.errors import HsevalError
 
 NM = np.array([450.0, 500, 550, 600, 650])
 CUBE = np.random.default_rng(3).random((5, 12, 10), dtype=np.float32)

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from hseval.errors import HsevalError
-from hseval.open import open_set
-from hseval.readers.hdf5 import HouseSet
-from hseval.writer import write_set
+from hseval.data.writer import write_set
+from hseval.pipeline.open import open_set
+from hseval.readers.hdf5_hseval import HouseSet
+from hseval.utils.errors import HsevalError
 
 NM = np.array([450.0, 500, 550, 600, 650])
 CUBES = np.random.default_rng(3).random((4, 5, 12, 10), dtype=np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from hseval.open import open_set
+from hseval.pipeline.open import open_set
 
 NM = np.array([450.0, 500, 550, 600, 650])
 CUBE = np.random.default_rng(3).random((5, 12, 10), dtype=np.float32)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hseval.cubes import ArraySet
-from hseval.errors import HsevalError
-from hseval.wavelengths import ResampledSet, interpolate_bands, order_bands, parse_wavelengths, same_wavelengths
+from hseval.core.cubes import ArraySet
+from hseval.data.wavelengths import ResampledSet, interpolate_bands, order_bands, parse_wavelengths, same_wavelengths
+from hseval.utils.errors import HsevalError
 
 NM = np.linspace(450, 905, 16)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from hseval.errors import HsevalError
 from hseval.extractors.scattering import Scattering, ScatteringOptions
-from hseval.extractors.windows import interpolation_weights
+from hseval.extractors.spectral_windows import interpolation_weights
+from hseval.utils.errors import HsevalError
 
 WAVELENGTHS = np.linspace(450.0, 900.0, 10)
 SIZE, COUNT = 32, 40

@@ -13,8 +13,8 @@ import pytest
 from conftest import saved, texture_set
 
 import hseval
-from hseval.cubes import ArraySet
-from hseval.evaluate import DEFAULT_METRICS
+from hseval.core.cubes import ArraySet
+from hseval.scoring.score import DEFAULT_METRICS
 
 
 def values(report: hseval.Report) -> dict[str, tuple[float, float]]:
@@ -428,7 +428,7 @@ class BrightestPlugin:
 
 
 def test_a_metric_that_asks_for_cubes_gets_the_sets(sets: dict[str, ArraySet]) -> None:
-    from hseval.plugins import Plugins, plugins
+    from hseval.core.plugin_manager import Plugins, plugins
 
     registry: Plugins = plugins()
     plugin = BrightestPlugin()

@@ -7,18 +7,18 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import f1_score
 
-from hseval.cubes import FIELD, ArraySet
-from hseval.errors import HsevalError
-from hseval.segmenters.coarse import coarse
+from hseval.core.cubes import FIELD, ArraySet
+from hseval.scoring.segmentation.segmented_set import PreparedSet, agreement, dice
+from hseval.segmenters.binning import coarse
 from hseval.segmenters.dice import BINS, Tally
-from hseval.segmenters.drawn import HEAVIEST, draw_pixels
-from hseval.segmenters.features import directions
-from hseval.segmenters.filters import Canvas
 from hseval.segmenters.inputs import WINDOWS, Scale, windowed
-from hseval.segmenters.pixels import Pixels, _grown
+from hseval.segmenters.line_filters import Canvas
+from hseval.segmenters.pixel_features import directions
+from hseval.segmenters.pixel_sampling import HEAVIEST, draw_pixels
+from hseval.segmenters.pixel_trees import Pixels, _grown
 from hseval.segmenters.unet import UNetSegmenter
-from hseval.segmenting.segmented import PreparedSet, agreement, dice
 from hseval.testing import check_segmenter, example_set
+from hseval.utils.errors import HsevalError
 
 QUICK = {
     "pixels": Pixels(Pixels.Options(trees=5, pixels=2000)),

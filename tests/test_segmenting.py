@@ -15,16 +15,16 @@ import pytest
 from conftest import saved, texture_set
 
 import hseval
-from hseval.cache import Cache
-from hseval.cubes import FIELD, ArraySet, CubeSet
-from hseval.describe import describe
-from hseval.describer import Plan
-from hseval.errors import HsevalError
-from hseval.identity import masks_hash
-from hseval.report import Report
-from hseval.segmenting.crossfit import fold
-from hseval.segmenting.jobs import Choice, FitJob, SegmentJob
-from hseval.segmenting.segmented import SegmentedSet, packed, unpacked
+from hseval.core.cubes import FIELD, ArraySet, CubeSet
+from hseval.core.report import Report
+from hseval.data.content_hash import masks_hash
+from hseval.pipeline.extract import describe
+from hseval.pipeline.worker import Plan
+from hseval.scoring.segmentation.cross_fit import fold
+from hseval.scoring.segmentation.jobs import Choice, FitJob, SegmentJob
+from hseval.scoring.segmentation.segmented_set import SegmentedSet, packed, unpacked
+from hseval.utils.errors import HsevalError
+from hseval.utils.feature_cache import Cache
 
 FAST = {"pixels": {"trees": 8, "pixels": 3000}}
 KL = "spectral-kl"

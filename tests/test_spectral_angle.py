@@ -11,11 +11,11 @@ from conftest import texture_set
 from described import changed, compared
 from numpy.typing import NDArray
 
-from hseval.cubes import ArraySet
-from hseval.errors import NotComputable
+from hseval.core.cubes import ArraySet
 from hseval.metrics.angles import across, angle, unit
 from hseval.metrics.spectral_angle import SpectralAngle
 from hseval.testing import check_metric
+from hseval.utils.errors import NotComputable
 
 Array = NDArray[Any]
 

@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import entropy, norm
 
-from hseval.errors import NotComputable
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import ScoreParts
 from hseval.extractors.spectra import Spectra
-from hseval.hookspecs import ScoreParts
 from hseval.metrics.spectral_kl import HISTOGRAM, SpectralKL
-from hseval.rows import Rows
+from hseval.utils.errors import NotComputable
 
 Array = NDArray[Any]
 SIZE = 16

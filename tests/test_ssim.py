@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as peer
 from scipy.ndimage import correlate1d, gaussian_filter
 
-from hseval.errors import HsevalError, NotComputable
-from hseval.metrics.ssim import all_pairs, block_terms, ms_ssim, scales_for, weights_for
-from hseval.metrics.ssim_filters import gaussian
+from hseval.metrics.ssim.maps import gaussian
+from hseval.metrics.ssim.ssim import all_pairs, block_terms, ms_ssim, scales_for, weights_for
+from hseval.utils.errors import HsevalError, NotComputable
 
 Array = NDArray[Any]
 
@@ -272,8 +272,8 @@ def test_a_set_without_a_common_window_is_refused() -> None:
 def test_splitting_the_work_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cubes, fields = textures(5, 6, 60, 70), np.stack([disc(70, 34)[5:65]] * 5)
     whole = {volume: all_pairs(cubes, data_range=1.0, fields=fields, volume=volume) for volume in (False, True)}
-    monkeypatch.setattr("hseval.metrics.ssim_maps.RUN", 5000)
-    monkeypatch.setattr("hseval.metrics.ssim.BATCH", 1)
+    monkeypatch.setattr("hseval.metrics.ssim.maps.RUN", 5000)
+    monkeypatch.setattr("hseval.metrics.ssim.ssim.BATCH", 1)
     for volume, expected in whole.items():
         parts = all_pairs(cubes, data_range=1.0, fields=fields, volume=volume)
         np.testing.assert_allclose(parts, expected, atol=1e-6)

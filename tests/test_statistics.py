@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import texture_set
 
-from hseval.errors import HsevalError
 from hseval.extractors.statistics import Statistics, StatisticsOptions
 from hseval.testing import check_extractor
+from hseval.utils.errors import HsevalError
 
 NM = np.linspace(450.0, 905.0, 6)
 

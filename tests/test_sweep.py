@@ -200,7 +200,7 @@ def test_a_stage_that_fails_costs_the_runs_that_need_it(folder: Path, hseval: Co
 def test_a_sample_file_that_vanishes_before_its_scores_costs_its_run_alone(
     folder: Path, hseval: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hseval.sweeping import steps
+    from hseval.sweep import run_steps as steps
 
     scored = steps.scored
 

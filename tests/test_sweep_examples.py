@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hseval.sweeping.expand import resolved
-from hseval.sweeping.keys import keys_of
-from hseval.sweeping.plan import Plan
-from hseval.sweeping.toml import read_plan
+from hseval.sweep.config import read_plan
+from hseval.sweep.grid import resolved
+from hseval.sweep.keys import keys_of
+from hseval.sweep.plan import Plan
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PUBLISHED = {(4, 8), (4, 32), (8, 8), (8, 32), (8, 256), (16, 256)}  # compression, latent channels
@@ -43,8 +43,8 @@ def test_nine_autoencoders_serve_its_27_unets(reference: Plan) -> None:
 
 KEYS = """
 from pathlib import Path
-from hseval.sweeping.keys import keys_of
-from hseval.sweeping.toml import read_plan
+from hseval.sweep.keys import keys_of
+from hseval.sweep.config import read_plan
 plan = read_plan(Path("sweep-reference.toml"))
 for run in plan.runs:
     keys = keys_of(run, plan, {"train": "a", "ref": "b"})

@@ -19,9 +19,9 @@ import pytest
 from conftest import Outcome, hseval_process, saved, texture_set
 from sweeps import Staged, grid, installed, plan, sets
 
-from hseval.sweeping.queue import Queue
-from hseval.sweeping.sweep import run_sweep
-from hseval.sweeping.toml import read_plan
+from hseval.sweep.config import read_plan
+from hseval.sweep.queue import Queue
+from hseval.sweep.sweep import run_sweep
 
 Command = Callable[..., Outcome]
 FOUR = grid("pca", variance=[0.5, 0.7, 0.9, 0.99])

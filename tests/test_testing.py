@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import saved
 
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
 from hseval.testing import check_extractor, check_generator, check_metric, check_reader, example_set
 
 WITHOUT_WEIGHTS = [name for name in plugins().names("extractor") if name not in ("encoder", "torchvision")]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hseval import HsevalError, Sample
-from hseval.seeds import stream
 from hseval.testing import ContractError, check_generator
+from hseval.utils.random_streams import stream
 
 
 class Dice:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hseval import Cube, CubeSet, Needs, Sample, option
-from hseval.seeds import stream
 from hseval.testing import ContractError, check_extractor, check_generator, check_metric, check_reader
+from hseval.utils.random_streams import stream
 
 
 class Metric:
@@ -125,7 +125,11 @@ MISTAKES = [
     (Generator, {"sample": yielding(lambda s, i: (cube(s, i), None, str(i)))}, r"masks are NoneType; .*\{\} for no"),
     (Generator, {"sample": yielding(lambda s, i: ([1.0], {}, str(i)))}, r"its 'cube' is list, expected a numpy array"),
     (Reader, {"claims": None}, r"no method claims; readers have claims\(self, path\) -> bool"),
-    (Reader, {}, r"its set has no info; a CubeSet sets self.info = hseval.cubes.SetInfo\(location, ids, wavelengths\)"),
+    (
+        Reader,
+        {},
+        r"its set has no info; a CubeSet sets self.info = hseval.core.cubes.SetInfo\(location, ids, wavelengths\)",
+    ),
     (Reader, {"claims": lambda self, path: bool(path.read_bytes())}, r"claims raises FileNotFoundError.*says False to"),
 ]
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import saved
 
 from hseval import HsevalError
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
 from hseval.testing import ContractError, check_reader, example_set
 
 

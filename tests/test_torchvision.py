@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from hseval.errors import HsevalError
+from hseval.core.options import build_options
 from hseval.extractors.backbones import drawn_state
 from hseval.extractors.torchvision import Torchvision, TorchvisionOptions, composite_weights
-from hseval.options import build_options
 from hseval.testing import check_extractor
+from hseval.utils.errors import HsevalError
 
 WAVELENGTHS = np.linspace(450.0, 905.0, 8)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval.seeds import stream
-from hseval.uncertainty.floors import mean_details, splits, verdict
+from hseval.stats.splits import mean_details, splits, verdict
+from hseval.utils.random_streams import stream
 
 
 def dealt(real: list[str], fake: list[str], repeats: int = 8) -> list:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from hseval.extractors.values import PROBABILITIES, Values, quantiles
+from hseval.extractors.value_range import PROBABILITIES, Values, quantiles
 
 WAVELENGTHS = np.array([500.0, 600.0])
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError, NotComputable
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.variety import cosine, gaussian, typical_distance, vendi_score
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.metrics.vendi import Vendi
-from hseval.rows import Rows
+from hseval.metrics.vendi_score import cosine, gaussian, typical_distance, vendi_score
 from hseval.testing import check_metric
+from hseval.utils.errors import HsevalError, NotComputable
 
 Array = NDArray[Any]
 

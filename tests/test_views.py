@@ -12,13 +12,13 @@ from described import changed, compared, described
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from hseval.cubes import ArraySet
-from hseval.errors import HsevalError, NotComputable
-from hseval.evaluate import score
+from hseval.core.cubes import ArraySet
+from hseval.core.feature_table import Rows
+from hseval.data.views import SpatialView, SpectralView, ViewOptions, shuffled, with_inside
 from hseval.metrics.fid_views import FidSpatial, FidSpectral
-from hseval.rows import Rows
+from hseval.scoring.score import score
 from hseval.testing import check_extractor, check_metric, example_set
-from hseval.views import SpatialView, SpectralView, ViewOptions, shuffled, with_inside
+from hseval.utils.errors import HsevalError, NotComputable
 
 Array = NDArray[Any]
 
@@ -130,7 +130,7 @@ def test_settings_of_the_inner_extractor_reach_the_view() -> None:
     ],
 )
 def test_what_can_not_be_wrapped_is_refused(options: dict[str, str], told: str) -> None:
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
 
     with pytest.raises(HsevalError, match=told):
         plugins().build("extractor", "spectral-view", options)

@@ -12,11 +12,10 @@ from conftest import Outcome, saved, texture_set
 from described import changed
 from scipy.ndimage import gaussian_filter
 
-from hseval.cubes import ArraySet
-from hseval.evaluate import score
-from hseval.excess import Bands, both, excess, reach, worst
-from hseval.report import Report, Score, load_report
-from hseval.where import SAYS, where
+from hseval.core.cubes import ArraySet
+from hseval.core.report import Report, Score, load_report
+from hseval.reporting.diagnosis import SAYS, Bands, both, excess, reach, where, worst
+from hseval.scoring.score import score
 
 NM = np.linspace(450, 905, 6)
 METRICS = ("spectral-kl", "spectral-angle", "band-covariance", "power-spectrum", "plausibility")

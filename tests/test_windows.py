@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval.extractors.windows import interpolation_weights, window_weights
+from hseval.extractors.spectral_windows import interpolation_weights, window_weights
 
 
 @pytest.mark.parametrize("shape", ["hat", "cosine"])

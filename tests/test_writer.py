@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hseval.errors import HsevalError
-from hseval.open import open_set
-from hseval.writer import SetWriter, write_set
+from hseval.data.writer import SetWriter, write_set
+from hseval.pipeline.open import open_set
+from hseval.utils.errors import HsevalError
 
 NM = np.array([450.0, 500, 550, 600, 650])
 CUBES = np.random.default_rng(3).random((4, 5, 12, 10), dtype=np.float32)
@@ -130,8 +130,8 @@ def test_a_place_that_cant_be_written_is_told_before_any_cube(tmp_path: Path) ->
 
 STREAM = """
 import sys, time, numpy as np
-from hseval.writer import SetWriter
-from hseval.errors import HsevalError
+from hseval.data.writer import SetWriter
+from hseval.utils.errors import HsevalError
 if sys.argv[2] == "limit":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))

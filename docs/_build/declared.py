@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hseval.hookspecs import Needs
-from hseval.options import OptionInfo, describe_options
-from hseval.plugins import Offer, plugins
+from hseval.core.hookspecs import Needs
+from hseval.core.options import OptionInfo, describe_options
+from hseval.core.plugin_manager import Offer, plugins
 
 PLACE = re.compile(r"^<!-- declared: (\w+) -->$", re.MULTILINE)
 BETTER = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}

@@ -22,7 +22,7 @@ TAKEN_ALONG = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")
 def on_config(config: Any) -> Any:
     """Hang every plugin's commands on the group, so that the reference shows them; put their READMEs in the menu."""
     from hseval.cli.main import cli
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
 
     plugins().add_commands(cli)
     menu = next(entry["Plugins"] for entry in config.nav if "Plugins" in entry)

@@ -13,7 +13,7 @@ def cache() -> None:
 @cache.command()
 def info() -> None:
     """Tell where the cache lies, how many rows it holds and how large it is."""
-    from hseval.cache import Cache, default_path
+    from hseval.utils.feature_cache import Cache, default_path
 
     path = default_path()
     with Cache(path) as rows:
@@ -24,7 +24,7 @@ def info() -> None:
 @cache.command()
 def clear() -> None:
     """Delete the cache; everything in it can be computed again."""
-    from hseval.cache import clear as remove
-    from hseval.cache import default_path
+    from hseval.utils.feature_cache import clear as remove
+    from hseval.utils.feature_cache import default_path
 
     click.echo(f"freed {remove(default_path()) / 1e6:.1f} MB")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hseval.comparing.board import Board
+    from hseval.comparison.leaderboard import Board
 
 KINDS = ("terminal", "markdown", "latex", "json")
 
@@ -29,10 +29,10 @@ def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **
 
     Scores are compared in pairs, on the resamples that both share. Reports that were not made alike are refused.
     """
-    from hseval.comparing.board import compare
-    from hseval.comparing.formats import as_json
-    from hseval.comparing.protocol import load_entries
-    from hseval.files import check_writable, write_text
+    from hseval.comparison.formats import as_json
+    from hseval.comparison.leaderboard import compare
+    from hseval.comparison.protocol import load_entries
+    from hseval.utils.atomic_files import check_writable, write_text
 
     for path in (out, json_path):
         if path is not None:
@@ -51,8 +51,8 @@ def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **
 
 
 def _rendered(board: Board, kind: str | None, out: Path | None) -> str:
-    from hseval.comparing.formats import ENDINGS, FORMATS, terminal
-    from hseval.errors import HsevalError
+    from hseval.comparison.formats import ENDINGS, FORMATS, terminal
+    from hseval.utils.errors import HsevalError
 
     if kind is None and out is not None and out.suffix not in ENDINGS:
         raise HsevalError(f"{out}: no format goes by that ending (known: {', '.join(ENDINGS)}); give --format")
@@ -65,7 +65,7 @@ def _rendered(board: Board, kind: str | None, out: Path | None) -> str:
 
 
 def _check_no_report(path: Path, reports: tuple[Path, ...]) -> None:
-    from hseval.errors import HsevalError
+    from hseval.utils.errors import HsevalError
 
     if path.resolve() in {report.resolve() for report in reports}:
         raise HsevalError(f"{path}: is one of the reports; name another file")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hseval.errors import HsevalError
+from hseval.utils.errors import HsevalError
 
 
 @click.command("fit-extractor")
@@ -28,8 +28,8 @@ def fit_extractor(real: str, out: Path, extractor: str, assignments: tuple[str, 
     """
     from hseval.cli.progress import Progress
     from hseval.cli.settings import settings_of
-    from hseval.open import open_set
-    from hseval.plugins import accepted, plugins
+    from hseval.core.plugin_manager import accepted, plugins
+    from hseval.pipeline.open import open_set
 
     fitter = _fitter(extractor, settings_of(extractor, assignments))
     _check_output(out, force=given["force"])
@@ -48,8 +48,8 @@ def _fitter(name: str, settings: Any) -> Any:
     Raises:
         HsevalError: there is no such extractor, or none that needs fitting; or an unknown option.
     """
-    from hseval.options import build_options
-    from hseval.plugins import plugins
+    from hseval.core.options import build_options
+    from hseval.core.plugin_manager import plugins
 
     found = plugins().find("extractor", name)
     if not hasattr(found, "Fitter"):
@@ -60,7 +60,7 @@ def _fitter(name: str, settings: Any) -> Any:
 
 def _check_output(out: Path, *, force: bool) -> None:
     from hseval.cli.train import check_parents
-    from hseval.files import check_writable
+    from hseval.utils.atomic_files import check_writable
 
     check_parents(out)
     check_writable(out)
@@ -76,6 +76,6 @@ def _device(device: str | None) -> str:
     Raises:
         HsevalError: it is none, or nothing can be computed there.
     """
-    from hseval.evaluate import usable_device
+    from hseval.scoring.score import usable_device
 
     return usable_device(device)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hseval.errors import HsevalError
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.report import Report
+    from hseval.core.report import Report
 
 
 def check_output(option: str, path: str, inputs: tuple[str | None, ...], *, of: str = "score") -> None:
@@ -21,7 +21,7 @@ def check_output(option: str, path: str, inputs: tuple[str | None, ...], *, of: 
     Raises:
         HsevalError: which, and why.
     """
-    from hseval.files import check_writable
+    from hseval.utils.atomic_files import check_writable
 
     check_writable(path)
     for given in inputs:
@@ -36,8 +36,8 @@ def check_shown(html_path: str | None, qualify_path: str | None, sweep_path: str
         HsevalError: a file is not what it should be.
         click.UsageError: there is no page.
     """
-    from hseval.qualifying.report import load_qualify
-    from hseval.sweeping.results import load_results
+    from hseval.qualification.report import load_qualify
+    from hseval.sweep.results import load_results
 
     if html_path is None and qualify_path is not None:
         raise click.UsageError("--qualify goes with --html; hseval qualify --load Q --report F prints the same")
@@ -51,8 +51,8 @@ def check_shown(html_path: str | None, qualify_path: str | None, sweep_path: str
 
 def save_html(report: Report, path: str, *, qualify: str | None = None, sweep: str | None = None) -> None:
     """Write a report as a page, whole or not at all, with what ``hseval qualify`` and ``hseval sweep`` found."""
-    from hseval.files import write_text
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
+    from hseval.utils.atomic_files import write_text
 
     shown = report if qualify is None else with_qualify(report, qualify)
     shown = shown if sweep is None else with_sweep(shown, sweep)
@@ -67,10 +67,10 @@ def with_qualify(report: Report, path: str) -> Report:
     Raises:
         HsevalError: the file is no such report.
     """
-    from hseval.exhibits import Exhibits, Qualified
-    from hseval.qualifying.cells import LEGEND, rows_of, sentence
-    from hseval.qualifying.equivalent import translated
-    from hseval.qualifying.report import load_qualify
+    from hseval.core.figure_data import Exhibits, Qualified
+    from hseval.qualification.equivalent_dose import translated
+    from hseval.qualification.report import load_qualify
+    from hseval.qualification.tables import LEGEND, rows_of, sentence
 
     qualified = load_qualify(path)
     found = translated(report, qualified)
@@ -91,11 +91,11 @@ def with_sweep(report: Report, path: str) -> Report:
     Raises:
         HsevalError: there are no such results.
     """
-    from hseval.exhibits import Exhibits, Swept
-    from hseval.pareto.front import table
-    from hseval.pareto.plot import pareto_figure, svg
-    from hseval.remarks import number
-    from hseval.sweeping.results import load_results
+    from hseval.core.figure_data import Exhibits, Swept
+    from hseval.reporting.summary import number
+    from hseval.sweep.pareto.front import table
+    from hseval.sweep.pareto.plot import pareto_figure, svg
+    from hseval.sweep.results import load_results
 
     found = load_results(Path(path))
     heads = (found.plot.x, *found.plot.y)

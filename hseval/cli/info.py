@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hseval.cubes import CubeSet
-    from hseval.inspecting.run import Inspection
+    from hseval.core.cubes import CubeSet
+    from hseval.inspection.inspect import Inspection
 
 
 @click.command()
@@ -22,7 +22,7 @@ def info(path: str, layout: str | None, wavelengths: str | None, as_json: bool) 
 
     SET is a file in the house format, another file of cubes, or a folder of single cubes. All pixels are read once.
     """
-    from hseval.open import open_set
+    from hseval.pipeline.open import open_set
 
     found = _inspect(open_set(path, layout=layout, wavelengths=wavelengths))
     if as_json:
@@ -35,7 +35,7 @@ def _inspect(cubes: CubeSet) -> Inspection:
     from rich.console import Console
     from rich.progress import Progress
 
-    from hseval.inspecting.run import inspect_set
+    from hseval.inspection.inspect import inspect_set
 
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:

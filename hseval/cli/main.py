@@ -10,8 +10,8 @@ import sys
 import click
 
 from hseval import __version__
-from hseval.errors import HsevalError
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
+from hseval.utils.errors import HsevalError
 
 
 @click.group(

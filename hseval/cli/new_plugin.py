@@ -13,9 +13,9 @@ import click
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: hseval-NAME, in this folder.")
 def new_plugin(kind: str, name: str, out: Path | None) -> None:
     """Begin a plugin: a small distribution that works, with a test that passes, to be changed into yours."""
+    from hseval.core.plugin_manager import plugins
     from hseval.newplugin.naming import checked_names
     from hseval.newplugin.writing import written
-    from hseval.plugins import plugins
 
     names = checked_names(kind, name, plugins())
     folder = out or Path(names.distribution)

@@ -25,9 +25,9 @@ def pareto(results: Path, out: tuple[Path, ...], as_json: bool, **given: Any) ->
 
     RESULTS is the folder of a sweep, or its results.json. What is not given stays as the sweep's file has it.
     """
-    from hseval.pareto.front import table
-    from hseval.report import plain
-    from hseval.sweeping.results import load_results
+    from hseval.core.report import plain
+    from hseval.sweep.pareto.front import table
+    from hseval.sweep.results import load_results
 
     found = load_results(results)
     if given["y"] is not None:
@@ -41,7 +41,7 @@ def pareto(results: Path, out: tuple[Path, ...], as_json: bool, **given: Any) ->
             best = [row["run"] for row in rows if y in row["front"]]
             click.echo(f"front of {plot.x} and {y}: {'; '.join(best) or 'no run has both'}")
     if out:
-        from hseval.pareto.plot import pareto_figure, save_figure
+        from hseval.sweep.pareto.plot import pareto_figure, save_figure
 
         figure = pareto_figure(found, plot)
         for path in out:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hseval.plugins import Offer, Plugins
+    from hseval.core.plugin_manager import Offer, Plugins
 
 Listing = dict[str, list[dict[str, Any]]]
 
@@ -20,8 +20,8 @@ def plugins_command(as_json: bool) -> None:
     """List what every plugin gives, with options and their defaults, and which plugins are broken and why."""
     import json
 
-    from hseval.plugins import plugins
-    from hseval.report import plain
+    from hseval.core.plugin_manager import plugins
+    from hseval.core.report import plain
 
     listing = listed(plugins())
     if as_json:
@@ -34,8 +34,8 @@ def plugins_command(as_json: bool) -> None:
 
 def listed(registry: Plugins) -> Listing:
     """Return ``{"plugins": [...], "broken": [...]}``; asking for every kind is what finds the broken ones."""
-    from hseval.errors import first_line
-    from hseval.plugins import KINDS, Broken, version_of
+    from hseval.core.plugin_manager import KINDS, Broken, version_of
+    from hseval.utils.errors import first_line
 
     entries, broken = [], []
     for offer in [registry.offers(kind)[name][0] for kind in KINDS for name in registry.names(kind)]:
@@ -52,8 +52,8 @@ def listed(registry: Plugins) -> Listing:
 
 
 def _entry(offer: Offer) -> dict[str, Any]:
-    from hseval.options import describe_options
-    from hseval.plugins import version_of
+    from hseval.core.options import describe_options
+    from hseval.core.plugin_manager import version_of
 
     return {
         "kind": offer.kind,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hseval.errors import HsevalError
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.cubes import CubeSet
+    from hseval.core.cubes import CubeSet
 
 SUFFIXES = (".png", ".gif")
 
@@ -32,11 +32,11 @@ def preview(path: str, out: str, **given: Any) -> None:
     Colour is what an eye would see under daylight (CIE 1931 observer, all bands). What the bands do not measure of it
     is told; where they tell too little, false colour stands in.
     """
-    from hseval.files import check_writable
-    from hseval.open import open_set
-    from hseval.previewing.run import named
-    from hseval.previewing.run import preview as painted
-    from hseval.previewing.sheet import save_film, save_sheet
+    from hseval.pipeline.open import open_set
+    from hseval.reporting.preview.contact_sheet import save_film, save_sheet
+    from hseval.reporting.preview.preview import named
+    from hseval.reporting.preview.preview import preview as painted
+    from hseval.utils.atomic_files import check_writable
 
     target = Path(out)
     if target.suffix.lower() not in SUFFIXES:
@@ -56,9 +56,9 @@ def preview(path: str, out: str, **given: Any) -> None:
 
 
 def _drawn(cubes: CubeSet, given: dict[str, Any]) -> list[int]:
-    from hseval.cache import Cache, default_path
     from hseval.cli.progress import Progress
-    from hseval.previewing.run import drawn
+    from hseval.reporting.preview.preview import drawn
+    from hseval.utils.feature_cache import Cache, default_path
 
     kept = None if given["no_cache"] else default_path()
     with Cache(kept) as cache, Progress(hint="; --ids reads these alone") as bar:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hseval.errors import HsevalError
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.qualifying.report import QualifyReport
-    from hseval.report import Report
+    from hseval.core.report import Report
+    from hseval.qualification.report import QualifyReport
 
 
 @click.command()
@@ -41,8 +41,8 @@ def qualify(real: str | None, **given: Any) -> int:
     Half of them is spoiled by degrees, in some twenty ways, and compared with the other half: how does every metric
     react, and from which dose on is it told from the floor?
     """
-    from hseval.files import check_writable
-    from hseval.report import load_report
+    from hseval.core.report import load_report
+    from hseval.utils.atomic_files import check_writable
 
     if (real is None) == (given["loaded"] is None):
         raise click.UsageError("give the real cubes, or --load a file that --json wrote: one of the two")
@@ -60,12 +60,12 @@ def qualify(real: str | None, **given: Any) -> int:
 def _computed(real: str, given: dict[str, Any], scored: Report | None) -> QualifyReport:
     from hseval.cli.progress import Progress
     from hseval.cli.settings import merged_settings
-    from hseval.qualifying.run import qualify as run
+    from hseval.qualification.qualify import qualify as run
 
     metrics, extractors = _names(given["metrics"]), _names(given["extractors"])
     options = merged_settings(given["assignments"], given["config"])
     if scored is not None and metrics is None:
-        from hseval.qualifying.equivalent import asked_for
+        from hseval.qualification.equivalent_dose import asked_for
 
         metrics, options = asked_for(scored, options, extractors=extractors is None)
     with Progress(hint="; -n draws fewer cubes") as progress:
@@ -89,7 +89,7 @@ def _computed(real: str, given: dict[str, Any], scored: Report | None) -> Qualif
 
 
 def _loaded(given: dict[str, Any]) -> QualifyReport:
-    from hseval.qualifying.report import load_qualify
+    from hseval.qualification.report import load_qualify
 
     idle = ("metrics", "extractors", "degradations", "cubes", "both_ways", "device", "layout", "wavelengths", "config")
     for name in idle:
@@ -104,14 +104,14 @@ def _show(report: QualifyReport, scored: Report | None, given: dict[str, Any]) -
     if json_path not in (None, "-"):
         report.save(Path(json_path))  # first: a closed pipe must not cost the file
     if given["plots"] is not None:
-        from hseval.qualifying.plots import draw
+        from hseval.qualification.plots import draw
 
         draw(report, Path(given["plots"]))
     if json_path == "-":
         sys.stdout.write(report.to_json())
         return
-    from hseval.qualifying.equivalent import translated
-    from hseval.qualifying.tables import print_report
+    from hseval.qualification.equivalent_dose import translated
+    from hseval.qualification.tables import print_report
 
     print_report(report, sys.stdout, [] if scored is None else translated(scored, report))
 

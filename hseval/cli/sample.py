@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hseval.errors import HsevalError
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.drawing.parts import Parts
+    from hseval.sampling.chunks import Parts
 
 
 @click.command()
@@ -31,8 +31,8 @@ def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **giv
     generator are listed by ``hseval plugins``.
     """
     from hseval.cli.settings import settings_of
-    from hseval.drawing import run as drawing
-    from hseval.plugins import accepted, plugins
+    from hseval.core.plugin_manager import accepted, plugins
+    from hseval.sampling import generate as drawing
 
     built = plugins().build("generator", generator, settings_of(generator, given["assignments"]))
     _check_output(out, force=given["force"])
@@ -51,7 +51,7 @@ def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **giv
 
 def _check_output(out: Path, *, force: bool) -> None:
     from hseval.cli.train import check_parents
-    from hseval.files import check_writable
+    from hseval.utils.atomic_files import check_writable
 
     check_parents(out)
     check_writable(out)
@@ -62,8 +62,8 @@ def _check_output(out: Path, *, force: bool) -> None:
 def _write_at_once(generator: Any, count: int, out: Path, about: Mapping[str, Any]) -> None:
     """Stream the cubes to the file: by a generator that can't start in the middle, all of them or none."""
     from hseval.cli.progress import Progress
-    from hseval.drawing.run import drawn
-    from hseval.writer import SetWriter
+    from hseval.data.writer import SetWriter
+    from hseval.sampling.generate import drawn
 
     with Progress() as progress, SetWriter(out, **about) as writer:
         for done, sample in enumerate(drawn(generator, count, about["provenance"]["seed"]), start=1):
@@ -76,8 +76,8 @@ def _write_in_parts(
 ) -> None:
     """Stream the cubes to parts, from where an earlier process was cut off, and join them."""
     from hseval.cli.progress import Progress
-    from hseval.drawing.parts import parts_of
-    from hseval.drawing.run import deciding, drawn
+    from hseval.sampling.chunks import parts_of
+    from hseval.sampling.generate import deciding, drawn
 
     with parts_of(out, deciding(about, weights), about) as parts:
         _check_output(out, force=force)  # again: a process that had the parts open may have finished the set

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hseval.errors import HsevalError
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.hookspecs import Renderer
-    from hseval.report import Report
+    from hseval.core.hookspecs import Renderer
+    from hseval.core.report import Report
 
 
 @click.command()
@@ -45,8 +45,8 @@ def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
     """
     from hseval.cli.progress import Progress
     from hseval.cli.settings import merged_settings
-    from hseval.comm import connect
-    from hseval.evaluate import score as evaluate
+    from hseval.scoring.score import score as evaluate
+    from hseval.utils.distributed import connect
 
     _check_outputs(given, (samples, reference, train))
     options = merged_settings(given["assignments"], given["config"])
@@ -99,7 +99,7 @@ def _names(metrics: str | None) -> list[str] | None:
 
 def _show(report: Report, given: dict[str, Any]) -> None:
     from hseval.cli.html import save_html
-    from hseval.plugins import plugins
+    from hseval.core.plugin_manager import plugins
 
     json_path = given["json_path"]
     if json_path not in (None, "-"):

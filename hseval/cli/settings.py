@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hseval.errors import HsevalError, nearest, reason
+from hseval.utils.errors import HsevalError, nearest, reason
 
 if TYPE_CHECKING:
     from pathlib import Path

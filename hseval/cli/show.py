@@ -18,8 +18,8 @@ def show(report: str, html_path: str | None, qualify_path: str | None, sweep_pat
     Pictures need the cubes: hseval score --html, with the cache, takes little longer than to read them.
     """
     from hseval.cli.html import check_output, check_shown, save_html
-    from hseval.plugins import plugins
-    from hseval.report import load_report
+    from hseval.core.plugin_manager import plugins
+    from hseval.core.report import load_report
 
     check_shown(html_path, qualify_path, sweep_path)
     if html_path is not None:

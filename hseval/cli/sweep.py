@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hseval.errors import HsevalError
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.sweeping.results import Results
+    from hseval.sweep.results import Results
 
 
 @click.command()
@@ -28,10 +28,10 @@ def sweep(file: Path, **given: Any) -> int:
     What is done is kept and not done again: after Ctrl-C, kill -9 or a full disk the same command goes on. A run that
     fails is reported and skipped.
     """
-    from hseval.sweeping.results import gathered
-    from hseval.sweeping.sweep import prepare, run_sweep
-    from hseval.sweeping.toml import read_plan
-    from hseval.sweeping.workers import keyed
+    from hseval.sweep.config import read_plan
+    from hseval.sweep.results import gathered
+    from hseval.sweep.sweep import prepare, run_sweep
+    from hseval.sweep.workers import keyed
 
     plan = read_plan(file, out=given["out"], device=given["device"])
     if given["listing"]:
@@ -50,13 +50,13 @@ def sweep(file: Path, **given: Any) -> int:
 
 def _draw(results: Results, folder: Path) -> str:
     """Draw the plot where there is something to draw; return what to say of it."""
-    from hseval.pareto.front import points
+    from hseval.sweep.pareto.front import points
 
     plot = results.plot
     known = set(results.score_names)
     if not any(points(results, plot.x, y) for y in plot.y if y in known) or not known.issuperset(plot.y):
         return ""
-    from hseval.pareto.plot import pareto_figure, save_figure
+    from hseval.sweep.pareto.plot import pareto_figure, save_figure
 
     figure = pareto_figure(results)
     for name in ("pareto.png", "pareto.svg"):
@@ -65,7 +65,7 @@ def _draw(results: Results, folder: Path) -> str:
 
 
 def _show(results: Results) -> None:
-    from hseval.sweeping.show import print_results
+    from hseval.sweep.show import print_results
 
     print_results(results)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hseval.errors import HsevalError
+from hseval.utils.errors import HsevalError
 
 
 @click.command()
@@ -29,8 +29,8 @@ def train(generator: str, data: str, out: Path, **given: Any) -> None:
     The options of each generator are listed by ``hseval plugins``.
     """
     from hseval.cli.settings import settings_of
-    from hseval.open import open_set
-    from hseval.plugins import accepted, plugins
+    from hseval.core.plugin_manager import accepted, plugins
+    from hseval.pipeline.open import open_set
 
     built = plugins().build("generator", generator, settings_of(generator, given["assignments"]))
     if not hasattr(built, "fit"):
@@ -64,7 +64,7 @@ def _tell_left_out(generator: str, wanted: Mapping[str, Any], taken: Mapping[str
 @contextlib.contextmanager
 def _run_folder(out: Path, *, force: bool) -> Iterator[None]:
     """Make the folder, find out before the work starts that it takes files, and leave no empty one behind."""
-    from hseval.files import check_writable
+    from hseval.utils.atomic_files import check_writable
 
     check_parents(out)
     if out.exists() and not out.is_dir():

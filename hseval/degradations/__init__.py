@@ -22,7 +22,7 @@ def find(name: str) -> Degradation:
     Raises:
         HsevalError: there is none; the message names the nearest.
     """
-    from hseval.errors import HsevalError, nearest
+    from hseval.utils.errors import HsevalError, nearest
 
     by_name = {each.name: each for each in all_of()}
     if name not in by_name:

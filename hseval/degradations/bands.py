@@ -12,7 +12,7 @@ from hseval.degradations.inside import levels, needs_two_bands, spoiled, valid_p
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.cubes import Cube, CubeSet
+    from hseval.core.cubes import Cube, CubeSet
 
     Doubles = NDArray[np.float64]
 

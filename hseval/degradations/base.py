@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hseval.cubes import Cube, CubeSet
+    from hseval.core.cubes import Cube, CubeSet
 
 Kind = Literal["spectral", "spatial", "set", "copies"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hseval.cubes import Cube, CubeSet
+    from hseval.core.cubes import Cube, CubeSet
 
     Doubles = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def transmission_ratio(wavelengths: Doubles, change: float) -> Doubles:
 @functools.cache
 def extinction() -> tuple[Doubles, Doubles, Doubles]:
     """Return nm and the molar extinction, 1/(cm M) base 10, of oxy- and deoxyhaemoglobin (S. Prahl's table)."""
-    text = resources.files("hseval").joinpath("data/absorption.csv").read_text(encoding="utf-8")
+    text = resources.files("hseval").joinpath("resources/absorption.csv").read_text(encoding="utf-8")
     header, *rows = (line.split(",") for line in text.splitlines() if not line.startswith("#"))
     table = dict(zip(header, np.asarray(rows, dtype=np.float64).T, strict=True))
     return table["nm"], table["hbo2"], table["hb"]

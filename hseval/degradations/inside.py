@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.cubes import FIELD, Cube
-from hseval.field import canvas_shape, fill_outside
+from hseval.core.cubes import FIELD, Cube
+from hseval.data.field_of_view import canvas_shape, fill_outside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.cubes import CubeSet
+    from hseval.core.cubes import CubeSet
 
     Floats = NDArray[np.float32]
 

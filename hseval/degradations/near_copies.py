@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hseval.cubes import FIELD, Cube
+from hseval.core.cubes import FIELD, Cube
 from hseval.degradations.base import FitForAll, Kind
 from hseval.degradations.inside import filled, levels, spoiled, valid_pixels, zero_outside
 

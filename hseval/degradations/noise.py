@@ -12,7 +12,7 @@ from hseval.degradations.inside import levels, spoiled, valid_pixels, zero_outsi
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.cubes import Cube
+    from hseval.core.cubes import Cube
 
     Doubles = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from hseval.degradations.inside import needs_nm, spoiled, valid_pixels, zero_out
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.cubes import Cube, CubeSet
+    from hseval.core.cubes import Cube, CubeSet
 
     Doubles = NDArray[np.float64]
 

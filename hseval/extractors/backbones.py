@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hseval.errors import HsevalError, first_line
-from hseval.seeds import stream
+from hseval.utils.errors import HsevalError, first_line
+from hseval.utils.random_streams import stream
 
 if TYPE_CHECKING:
     import torch

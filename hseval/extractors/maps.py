@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.cubes import FIELD
-from hseval.extractors.windows import window_weights
-from hseval.options import option
+from hseval.core.cubes import FIELD
+from hseval.core.options import option
+from hseval.extractors.spectral_windows import window_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.cubes import FIELD
-from hseval.field import eroded
+from hseval.core.cubes import FIELD
+from hseval.data.field_of_view import eroded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.cubes import FIELD
+from hseval.core.cubes import FIELD
+from hseval.data.field_of_view import eroded
 from hseval.extractors.radial import RESOLVED, centres, radial_power, taper
-from hseval.field import eroded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def mended(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray
         return valid, cube
     import torch
 
-    from hseval.field import canvas_shape, fill_outside
+    from hseval.data.field_of_view import canvas_shape, fill_outside
 
     images = torch.from_numpy(np.where(valid, cube, np.float32(0)))[None]
     filled = fill_outside(images, torch.from_numpy(valid)[None], canvas=canvas_shape(*valid.shape))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.errors import HsevalError
+from hseval.core.options import option
+from hseval.data.field_of_view import by_box, canvas_shape, eroded, fill_outside, pooling_weights
 from hseval.extractors.spectral_shape import ENERGY_FLOOR, correlations, fisher, log_ratio, shape_features
+from hseval.extractors.spectral_windows import window_weights
 from hseval.extractors.wavelets import analyse, coverage, filter_bank, modulus
-from hseval.extractors.windows import window_weights
-from hseval.field import by_box, canvas_shape, eroded, fill_outside, pooling_weights
-from hseval.options import option
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ class Scattering:
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
-        """Return the rows, float32 ``(n, features)``; cubes and masks as in :class:`hseval.hookspecs.Extractor`.
+        """Return the rows, float32 ``(n, features)``; cubes and masks as in :class:`hseval.core.hookspecs.Extractor`.
 
         Row i depends on the valid pixels of cube i alone. A cube without a valid pixel gives a row of NaN.
         """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.options import option
+from hseval.core.options import option
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

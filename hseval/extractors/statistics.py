@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.errors import HsevalError
-from hseval.extractors.windows import window_weights
-from hseval.options import option
+from hseval.core.options import option
+from hseval.extractors.spectral_windows import window_weights
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from hseval.errors import HsevalError
+from hseval.core.options import option
+from hseval.data.field_of_view import by_box, canvas_shape, eroded, fill_outside
 from hseval.extractors.backbones import DRAWN, SIZES, build, drawn, read_state
-from hseval.extractors.windows import interpolation_weights
-from hseval.field import by_box, canvas_shape, eroded, fill_outside
-from hseval.options import option
+from hseval.extractors.spectral_windows import interpolation_weights
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import torch

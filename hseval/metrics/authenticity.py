@@ -7,34 +7,34 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from hseval.errors import NotComputable
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.cells import cell_of, centres_of, profiles
-from hseval.metrics.copies import common_details, particulars, search, vectors
-from hseval.metrics.data_copying import (
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.options import option
+from hseval.core.report import Better
+from hseval.metrics.copy_search import common_details, laid, particulars, placements, search, step_of, vectors
+from hseval.metrics.copying_tests import (
     IDENTICAL,
     authentic_share,
+    cell_of,
+    centres_of,
     copy_rank,
     copy_share,
     copy_threshold,
     copying_test,
     one_a_group,
     precedence_test,
+    profiles,
 )
-from hseval.metrics.extremes import Side, expected_shares
-from hseval.metrics.placements import laid, placements, step_of
-from hseval.neighbors import Neighbors
-from hseval.options import option
-from hseval.report import Better
+from hseval.stats.quantile_shares import Side, expected_shares
+from hseval.utils.errors import NotComputable
+from hseval.utils.nearest_neighbors import Neighbors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from hseval.metrics.copies import Found
-    from hseval.metrics.placements import Placement
-    from hseval.rows import Rows
+    from hseval.core.feature_table import Rows
+    from hseval.metrics.copy_search import Found, Placement
 
 MAPS, PIXELS = "maps", "maps/pixels"
 DISTANCE, NEAREST = "authenticity/distance", "authenticity/nearest"

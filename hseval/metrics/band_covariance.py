@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.cubes import FIELD
-from hseval.errors import NotComputable
-from hseval.hookspecs import Needs, ScoreParts
+from hseval.core.cubes import FIELD
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.report import Better
 from hseval.metrics.correlations import back, band_pairs, by_band, correlations, fisher
-from hseval.metrics.structures import (
+from hseval.metrics.structure_selection import (
     COV,
     LEVELS,
     MEAN,
@@ -22,12 +22,12 @@ from hseval.metrics.structures import (
     structures_to_score,
     without_columns,
 )
-from hseval.report import Better
+from hseval.utils.errors import NotComputable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.rows import Rows
+    from hseval.core.feature_table import Rows
 
     Floats = NDArray[np.float64]
 

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from hseval.hookspecs import Needs, ScoreParts
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.report import Better
 from hseval.metrics.fid import Fid
-from hseval.report import Better
-from hseval.rows import Rows
 
 
 class _FidOfView:

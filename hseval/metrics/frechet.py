@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
+from hseval.utils.errors import HsevalError
 
 Array = NDArray[np.float64]
 

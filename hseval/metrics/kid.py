@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.hookspecs import ScoreParts
-from hseval.metrics.features import OfFeatures, at_least, standardised_features
-from hseval.metrics.mmd import polynomial_mmd
-from hseval.options import option
-from hseval.report import Better
-from hseval.rows import Rows
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import ScoreParts
+from hseval.core.options import option
+from hseval.core.report import Better
+from hseval.metrics.polynomial_mmd import polynomial_mmd
+from hseval.metrics.standardized_features import OfFeatures, at_least, standardised_features
 
 
 class Kid(OfFeatures):

@@ -8,23 +8,53 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.errors import NotComputable
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.attack import attack_auc, true_positives
-from hseval.metrics.copies import Found, common_details, particulars, search, vectors
-from hseval.metrics.copies_near import list_length, near
-from hseval.metrics.data_copying import copy_threshold, copying_z, lower_tail, one_a_group, precedence_test
-from hseval.metrics.placements import placements, step_of
-from hseval.neighbors import Neighbors
-from hseval.report import Better
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.report import Better
+from hseval.metrics.copy_search import (
+    Found,
+    common_details,
+    list_length,
+    near,
+    particulars,
+    placements,
+    search,
+    step_of,
+    vectors,
+)
+from hseval.metrics.copying_tests import copy_threshold, copying_z, lower_tail, one_a_group, precedence_test
+from hseval.utils.errors import NotComputable
+from hseval.utils.nearest_neighbors import Neighbors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from hseval.metrics.placements import Placement
-    from hseval.rows import Rows
+    from hseval.core.feature_table import Rows
+    from hseval.metrics.copy_search import Placement
+
+
+def attack_auc(*, members: NDArray[Any], others: NDArray[Any]) -> float:
+    """Return the probability that a member's distance is below a non-member's, equal ones counted half.
+
+    The area under the ROC curve of an attacker who calls "member" what is near: 0.5, nothing is given away; 1,
+    members are told without error.
+    """
+    from scipy.stats import rankdata
+
+    m, n = len(members), len(others)
+    beyond = float(rankdata(np.concatenate([members, others]))[:m].sum()) - m * (m + 1) / 2
+    return 1 - beyond / (m * n)
+
+
+def true_positives(*, members: NDArray[Any], others: NDArray[Any]) -> float:
+    """Return the share of members told at no more than 1 % of non-members taken for members.
+
+    Carlini et al., Membership inference attacks from first principles, IEEE S&P 2022: an attack that is sure of a few
+    cubes harms these, whatever it does on average. Fewer than 100 non-members resolve no 1 %: then none is allowed.
+    """
+    return float(np.mean(members < copy_threshold(others)))
+
 
 MAPS, PIXELS, PARTICULARS = "maps", "maps/pixels", "membership/particulars"
 PLACE = "membership/place"  # a cube's row in the full set, which lists name

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.errors import NotComputable
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.ssim import Terms, block_terms
-from hseval.metrics.ssim_fields import MAX_SCALES, WINDOW, scales_for
-from hseval.options import option
-from hseval.report import Better
-from hseval.rows import Rows
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.options import option
+from hseval.core.report import Better
+from hseval.metrics.ssim.fields import MAX_SCALES, WINDOW, scales_for
+from hseval.metrics.ssim.ssim import Terms, block_terms
+from hseval.utils.errors import NotComputable
 
 Array = NDArray[np.float64]
 

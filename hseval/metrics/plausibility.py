@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.cubes import FIELD
-from hseval.errors import NotComputable
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.metrics.plausible import deviations, energy_moments, outside, share_above, share_below, square, subspace
-from hseval.metrics.structures import COV, LEVELS, MEAN
-from hseval.options import option
-from hseval.report import Better
+from hseval.core.cubes import FIELD
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.options import option
+from hseval.core.report import Better
+from hseval.metrics.plausibility_numerics import (
+    deviations,
+    energy_moments,
+    outside,
+    share_above,
+    share_below,
+    square,
+    subspace,
+)
+from hseval.metrics.structure_selection import COV, LEVELS, MEAN
+from hseval.utils.errors import NotComputable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.rows import Rows
+    from hseval.core.feature_table import Rows
 
     Floats = NDArray[np.float64]
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.errors import NotComputable
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.report import Better
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.report import Better
+from hseval.utils.errors import NotComputable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.rows import Rows
+    from hseval.core.feature_table import Rows
 
     Floats = NDArray[np.float64]
 

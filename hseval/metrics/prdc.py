@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from hseval.hookspecs import ScoreParts
-from hseval.metrics.balls import prdc
-from hseval.metrics.features import OfFeatures, at_least, standardised_features
-from hseval.options import option
-from hseval.report import Better
-from hseval.rows import Rows
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import ScoreParts
+from hseval.core.options import option
+from hseval.core.report import Better
+from hseval.metrics.knn_coverage import prdc
+from hseval.metrics.standardized_features import OfFeatures, at_least, standardised_features
 
 
 class PrecisionRecall(OfFeatures):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.hookspecs import Needs, ScoreParts
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.options import option
+from hseval.core.report import Better
 from hseval.metrics.divergence import (
     bin_counts,
     gaussian_kl,
@@ -17,7 +19,7 @@ from hseval.metrics.divergence import (
     quantile_edges,
     smoothed,
 )
-from hseval.metrics.structures import (
+from hseval.metrics.structure_selection import (
     COV,
     LEVELS,
     MEAN,
@@ -29,13 +31,11 @@ from hseval.metrics.structures import (
     structures_to_score,
     without_columns,
 )
-from hseval.options import option
-from hseval.report import Better
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.rows import Rows
+    from hseval.core.feature_table import Rows
 
 HISTOGRAM = "spectral-kl/histogram"
 SHOWN = {

@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from hseval.hookspecs import ScoreParts
-from hseval.metrics.features import Array, OfFeatures, at_least, standardised_column, standardised_features
-from hseval.metrics.variety import cosine, gaussian, typical_distance, vendi_score
-from hseval.options import option
-from hseval.report import Better
-from hseval.rows import Rows
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import ScoreParts
+from hseval.core.options import option
+from hseval.core.report import Better
+from hseval.metrics.standardized_features import Array, OfFeatures, at_least, standardised_column, standardised_features
+from hseval.metrics.vendi_score import cosine, gaussian, typical_distance, vendi_score
 
 REACH = "vendi/reach"
 

@@ -7,10 +7,10 @@ import importlib.util
 import re
 from typing import TYPE_CHECKING
 
-from hseval.errors import HsevalError, nearest
+from hseval.utils.errors import HsevalError, nearest
 
 if TYPE_CHECKING:
-    from hseval.plugins import Plugins
+    from hseval.core.plugin_manager import Plugins
 
 KINDS = ("metric", "extractor", "generator", "reader")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -70,7 +70,7 @@ def mended(name: str) -> str:
 
 def _taken(names: Names, registry: Plugins) -> str:
     """Return who has one of the names already; "" if nobody."""
-    from hseval.plugins import version_of
+    from hseval.core.plugin_manager import version_of
 
     if names.name in RESERVED.get(names.kind, ()):
         return f"{names.name!r} means something else where a {names.kind} is named"

@@ -10,9 +10,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-from hseval.errors import HsevalError
-from hseval.files import check_writable
 from hseval.newplugin.naming import Names
+from hseval.utils.atomic_files import check_writable
+from hseval.utils.errors import HsevalError
 
 ENDING = "-tpl"  # no linter, compiler or test runner takes a template for what it is not yet
 NEEDS = ("hseval", "numpy>=2.0")

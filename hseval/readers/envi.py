@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
-from hseval.readers.headers import Header, check_cube, check_length
+from hseval.readers.header import Header, check_cube, check_length
+from hseval.utils.errors import HsevalError
 
 NAME = "ENVI"
 SUFFIXES: tuple[str, ...] = (".hdr",)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.cubes import Cube, CubeSet, SetInfo
-from hseval.errors import HsevalError
-from hseval.layout import Layout, as_byx, bands_first, check_layout, choose_layout
-from hseval.readers.beside import Beside, read_mask
+from hseval.core.cubes import Cube, CubeSet, SetInfo
+from hseval.data.axis_order import Layout, as_byx, bands_first, check_layout, choose_layout
+from hseval.data.wavelengths import Bands, order_bands, same_wavelengths
 from hseval.readers.formats import format_named
-from hseval.readers.headers import Format, Header, one_line
-from hseval.readers.pictures import with_own_masks
-from hseval.wavelengths import Bands, order_bands, same_wavelengths
+from hseval.readers.header import Format, Header, one_line
+from hseval.readers.mask_arrays import with_own_masks
+from hseval.readers.sidecar_files import Beside, read_mask
+from hseval.utils.errors import HsevalError
 
 EAGER = 256  # at most so many headers are read at opening, evenly spread; the others when their cube is
 

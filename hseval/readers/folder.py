@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from hseval.cubes import CubeSet
-from hseval.errors import HsevalError
-from hseval.readers.beside import look_beside
+from hseval.core.cubes import CubeSet
 from hseval.readers.fileset import FileSet
 from hseval.readers.formats import SUFFIXES, envi_header, format_of
-from hseval.readers.headers import Format
+from hseval.readers.header import Format
+from hseval.readers.sidecar_files import look_beside
+from hseval.utils.errors import HsevalError
 
 
 class FolderReader:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from hseval.readers import envi, h5, mat, npy, npz, tiff
-from hseval.readers.headers import Format
+from hseval.readers import envi, mat, npy, npz, tiff
+from hseval.readers import hdf5_foreign as h5
+from hseval.readers.header import Format
 
 FORMATS: tuple[Format, ...] = cast(tuple[Format, ...], (npy, npz, h5, mat, envi, tiff))
 SUFFIXES: tuple[str, ...] = tuple(suffix for one in FORMATS for suffix in one.SUFFIXES)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
-from hseval.readers import h5
-from hseval.readers.headers import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
-from hseval.readers.pictures import find_pictures, zero_or_one
+from hseval.readers import hdf5_foreign as h5
+from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
+from hseval.readers.mask_arrays import find_pictures, zero_or_one
+from hseval.utils.errors import HsevalError
 
 NAME = "MATLAB"
 SUFFIXES: tuple[str, ...] = (".mat",)

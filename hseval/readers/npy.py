@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
-from hseval.readers.headers import Header, check_cube, check_length
+from hseval.readers.header import Header, check_cube, check_length
+from hseval.utils.errors import HsevalError
 
 NAME = "npy"
 SUFFIXES: tuple[str, ...] = (".npy",)

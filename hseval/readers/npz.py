@@ -9,10 +9,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
-from hseval.readers.headers import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
+from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
+from hseval.readers.mask_arrays import find_pictures, zero_or_one
 from hseval.readers.npy import array_header
-from hseval.readers.pictures import find_pictures, zero_or_one
+from hseval.utils.errors import HsevalError
 
 NAME = "npz"
 SUFFIXES: tuple[str, ...] = (".npz",)

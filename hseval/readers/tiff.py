@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
-from hseval.layout import Layout
-from hseval.readers.headers import Header, check_cube, check_length
-from hseval.readers.tiffend import check_end
+from hseval.data.axis_order import Layout
+from hseval.readers.header import Header, check_cube, check_length
+from hseval.readers.tiff_check import check_end
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import tifffile

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from hseval.remarks import at_full_size, caveats, certainty, number, rule, span
-from hseval.report import Report, Score
+from hseval.core.report import Report, Score
+from hseval.reporting.summary import at_full_size, caveats, certainty, number, rule, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

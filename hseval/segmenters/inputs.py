@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.cubes import FIELD, Cube
+from hseval.core.cubes import FIELD, Cube
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

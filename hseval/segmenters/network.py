@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.seeds import stream
+from hseval.utils.random_streams import stream
 
 DEPTH = 3  # halvings
 WIDTHS = (16, 32, 64, 96)

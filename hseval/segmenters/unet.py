@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.cubes import CubeSet
-from hseval.errors import HsevalError
-from hseval.options import option
+from hseval.core.cubes import CubeSet
+from hseval.core.options import option
 from hseval.segmenters.dice import Tally
 from hseval.segmenters.inputs import Scale, labels_of, structures_of, valid_of, windowed
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

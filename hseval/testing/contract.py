@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from hseval.errors import HsevalError, first_line
-from hseval.options import build_options, describe_options, options_class
+from hseval.core.options import build_options, describe_options, options_class
+from hseval.utils.errors import HsevalError, first_line
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 SETS = ("real", "fake", "train")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.cubes import FIELD, ArraySet
-from hseval.seeds import stream
+from hseval.core.cubes import FIELD, ArraySet
+from hseval.utils.random_streams import stream
 
 
 def example_set(count: int = 12, *, seed: int = 0, size: int = 48, bands: int = 6) -> ArraySet:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.cubes import FIELD, CubeSet
-from hseval.prepare import prepare
+from hseval.core.cubes import FIELD, CubeSet
+from hseval.data.preprocessing import prepare
 from hseval.testing.contract import Contract, ContractError, close
 from hseval.testing.examples import example_set
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from hseval.cubes import CubeSet
-from hseval.errors import HsevalError, first_line
-from hseval.hookspecs import Sample
-from hseval.plugins import accepted
+from hseval.core.cubes import CubeSet
+from hseval.core.hookspecs import Sample
+from hseval.core.plugin_manager import accepted
 from hseval.testing.contract import Contract, ContractError, close
 from hseval.testing.examples import example_set
+from hseval.utils.errors import HsevalError, first_line
 
 SEED = 7
 
@@ -160,7 +160,7 @@ def _check_sample(contract: Contract, sample: Sample, first: Sample, bands: int 
 
 def _check_streams(contract: Contract, generator: Any, samples: list[Sample]) -> None:
     require = contract.require
-    alone = "cube i may depend on (seed, i) alone; draw it from hseval.seeds.stream(seed, name, i)"
+    alone = "cube i may depend on (seed, i) alone; draw it from hseval.utils.random_streams.stream(seed, name, i)"
     again, fewer = list(generator.sample(4, seed=SEED)), list(generator.sample(2, seed=SEED))
     require(_same(samples, again), f"the same seed yields other cubes when drawn again; {alone}")
     require(_same(samples[:2], fewer), f"sample(2) differs from the start of sample(4); {alone}")
@@ -175,7 +175,7 @@ def _check_streams(contract: Contract, generator: Any, samples: list[Sample]) ->
     require(not close(samples[0].cube, next_seed[0].cube), "two seeds yield the same cube; use the seed that is given")
     require(
         not close(samples[1].cube, next_seed[0].cube),
-        f"cube 1 of seed {SEED} is cube 0 of seed {SEED + 1}, as with seed + i; use hseval.seeds.stream(seed, name, i)",
+        f"cube 1 of seed {SEED} is cube 0 of seed {SEED + 1}, as with seed + i; use hseval.utils.random_streams.stream(seed, name, i)",
     )
 
 

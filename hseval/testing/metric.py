@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from hseval.cache import Cache
-from hseval.cubes import FIELD, CubeSet
-from hseval.describe import Description, describe
-from hseval.describer import Chosen, Plan
-from hseval.errors import HsevalError, NotComputable, first_line
-from hseval.hookspecs import Needs, ScoreParts
-from hseval.pairs import describe_pairs
-from hseval.plugins import plugins
-from hseval.report import plain
-from hseval.rows import Rows
-from hseval.seeds import stream
+from hseval.core.cubes import FIELD, CubeSet
+from hseval.core.feature_table import Rows
+from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.plugin_manager import plugins
+from hseval.core.report import plain
+from hseval.pipeline.extract import Description, describe
+from hseval.pipeline.pairs import describe_pairs
+from hseval.pipeline.worker import Chosen, Plan
 from hseval.testing.contract import Contract, ContractError, close
 from hseval.testing.examples import example_set
+from hseval.utils.errors import HsevalError, NotComputable, first_line
+from hseval.utils.feature_cache import Cache
+from hseval.utils.random_streams import stream
 
 
 def check_metric(
@@ -198,7 +198,7 @@ def _paired(metric: Any, cubes: CubeSet, found: Description, *, reference: Rows,
 def _related(
     metric: Any, sets: tuple[CubeSet, CubeSet, CubeSet], real: Rows, fake: Rows, train: Rows | None
 ) -> tuple[Rows, Rows, Rows | None]:
-    from hseval.sets import Sets
+    from hseval.pipeline.inputs import Sets
 
     if not hasattr(metric, "relate"):
         return real, fake, train

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hseval.cubes import Cube, CubeSet, SetInfo
-from hseval.errors import first_line
+from hseval.core.cubes import Cube, CubeSet, SetInfo
 from hseval.testing.contract import Contract, ContractError
+from hseval.utils.errors import first_line
 
 UNCLAIMED = "notes.surely-not-a-cube"
 
@@ -65,7 +65,7 @@ def _check_headers(contract: Contract, cubes: Any) -> None:
     require(isinstance(cubes, CubeSet), f"open returns {type(cubes).__name__}; expected a subclass of hseval.CubeSet")
     require(
         isinstance(getattr(cubes, "info", None), SetInfo),
-        "its set has no info; a CubeSet sets self.info = hseval.cubes.SetInfo(location, ids, wavelengths)",
+        "its set has no info; a CubeSet sets self.info = hseval.core.cubes.SetInfo(location, ids, wavelengths)",
     )
     info, count = cubes.info, len(cubes)
     require(count > 0, "opens an empty set; raise hseval.HsevalError where there are no cubes")

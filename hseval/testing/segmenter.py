@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.cubes import FIELD, Cube, CubeSet
-from hseval.errors import first_line
-from hseval.segmenting.segmented import PreparedSet, agreement, dice
+from hseval.core.cubes import FIELD, Cube, CubeSet
+from hseval.scoring.segmentation.segmented_set import PreparedSet, agreement, dice
 from hseval.testing.contract import Contract, ContractError
 from hseval.testing.examples import example_set
+from hseval.utils.errors import first_line
 
 FOUND = 0.3  # Dice that finding a plain bright disc takes: a third of the way from nothing
 ROUNDING = 1e-3  # share of pixels that a batch may move across a threshold
@@ -139,7 +139,7 @@ class _Trial:
         self.contract.require(
             np.array_equal(found, self.masks(self.fitted(), self.other[0])),
             "finds other masks after a second fit on the same cubes; masks are cached, so seed whatever it draws "
-            "(hseval.seeds.stream) and take nothing from global random state",
+            "(hseval.utils.random_streams.stream) and take nothing from global random state",
         )
 
     def check_alone(self, fitted: Any, found: list[NDArray[np.bool_]]) -> None:

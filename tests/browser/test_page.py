@@ -16,7 +16,7 @@ import pytest
 from conftest import texture_set
 
 import hseval as package
-from hseval.cubes import ArraySet
+from hseval.core.cubes import ArraySet
 from hseval.renderers.html import Html
 
 pytestmark = pytest.mark.browser

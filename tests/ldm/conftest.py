@@ -60,7 +60,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _make(folder: Path) -> None:
     from hseval import open_set
     from hseval_ldm.options import LdmOptions
-    from hseval_ldm.training import train
+    from hseval_ldm.training.run import train
 
     (folder / "tiny.toml").write_text(TINY)
     data = open_set(saved(folder / "data.h5", texture_set(16, size=16, bands=3), units="reflectance"))

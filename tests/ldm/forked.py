@@ -28,7 +28,7 @@ _context.set_forkserver_preload(
         "hseval.cli.main",
         "hseval.builtin",
         "hseval_ldm.generator",
-        "hseval_ldm.training",
+        "hseval_ldm.training.run",
         "matplotlib.figure",
         "scipy.stats",
     ]
@@ -70,10 +70,10 @@ def hseval_forked(
 
 
 def _command(arguments: list[str], out: Path, err: Path, *, moment: Moment | None) -> None:
-    import hseval.drawing.parts
+    import hseval.sampling.chunks
     from hseval.cli.main import main
 
-    hseval.drawing.parts.PART_SECONDS = 0.1
+    hseval.sampling.chunks.PART_SECONDS = 0.1
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
     sys.argv = ["hseval", *arguments]
@@ -83,7 +83,7 @@ def _command(arguments: list[str], out: Path, err: Path, *, moment: Moment | Non
 
 
 def _signal_at(stage: str, step: int, number: signal.Signals) -> None:
-    from hseval_ldm.journal import Journal
+    from hseval_ldm.training.metrics_log import Journal
 
     write = Journal.write
 

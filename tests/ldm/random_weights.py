@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from hseval_ldm.layers import ChannelNorm
+from hseval_ldm.models.autoencoder import ChannelNorm
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -10,10 +10,10 @@ import pytest
 from conftest import texture_set
 
 from hseval import HsevalError, open_set
-from hseval_ldm import checkpoint
 from hseval_ldm.generator import Ldm
-from hseval_ldm.journal import read_journal
 from hseval_ldm.options import NEUTRAL, SAMPLING, STAGES, LdmOptions
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.metrics_log import read_journal
 
 OF_DIFFUSION = {
     "base", "multipliers", "unet_blocks", "dropout", "timesteps", "snr_gamma", "ldm_steps", "ldm_batch", "ldm_lr",

@@ -11,8 +11,8 @@ from conftest import texture_set
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hseval_ldm.augment import Flip, crop, crop_candidates, crop_offsets, flip_choices, flipped, variants
-from hseval_ldm.normalise import Batch, Normalisation
+from hseval_ldm.data.augmentation import Flip, crop, crop_candidates, crop_offsets, flip_choices, flipped, variants
+from hseval_ldm.data.normalization import Batch, Normalisation
 
 
 @pytest.fixture(scope="module")

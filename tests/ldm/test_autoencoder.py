@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from hseval_ldm.autoencoder import Decoder, Encoder, level_widths
-from hseval_ldm.model import Autoencoder
-from hseval_ldm.normalise import Normalisation
+from hseval_ldm.data.normalization import Normalisation
+from hseval_ldm.models.autoencoder import Decoder, Encoder, level_widths
+from hseval_ldm.models.unet import build_unet
+from hseval_ldm.models.vqgan import Autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.unet import build_unet
 from ldm.random_weights import normal, randomised
 
 

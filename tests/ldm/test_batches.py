@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import texture_set
 
-from hseval_ldm.batches import Batches, whole
-from hseval_ldm.data import TrainingData, detail_weight
-from hseval_ldm.normalise import Batch, Normalisation
+from hseval_ldm.data.batches import Batches, whole
+from hseval_ldm.data.dataset import TrainingData, detail_weight
+from hseval_ldm.data.normalization import Batch, Normalisation
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.ranks import Ranks
+from hseval_ldm.utils.distributed import Ranks
 
 COUNT = 6
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from hseval_ldm import calibrate as module
-from hseval_ldm.calibrate import area_thresholds, calibrate, measured_noise
-from hseval_ldm.codebook import Quantised
-from hseval_ldm.model import Autoencoder, Reconstruction, padded
-from hseval_ldm.noise import Noise, Pixels
-from hseval_ldm.normalise import Batch, Normalisation
+from hseval_ldm.data.normalization import Batch, Normalisation
+from hseval_ldm.models.codebook import Quantised
+from hseval_ldm.models.sensor_noise import Noise, Pixels
+from hseval_ldm.models.vqgan import Autoencoder, Reconstruction, padded
 from hseval_ldm.options import LdmOptions
+from hseval_ldm.sampling import calibration as module
+from hseval_ldm.sampling.calibration import area_thresholds, calibrate, measured_noise
 from ldm.random_weights import normal
 
 SIDE, BANDS = 24, 3

@@ -20,8 +20,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hseval.errors import HsevalError
-from hseval_ldm import checkpoint
+from hseval.utils.errors import HsevalError
+from hseval_ldm.training import checkpoint
 
 KEPT = ["best.safetensors", "last.safetensors", "previous.safetensors"]
 RECORD = {"stage": "autoencoder", "step": 400}

@@ -19,8 +19,8 @@ import pytest
 from conftest import Outcome, hseval_process, saved, texture_set
 
 from hseval import open_set
-from hseval_ldm import checkpoint
-from hseval_ldm.journal import read_journal
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.metrics_log import read_journal
 from ldm.forked import hseval_forked
 
 Command = Callable[..., Outcome]
@@ -312,7 +312,7 @@ def test_what_is_not_finite_is_named_and_the_last_good_checkpoint_kept(
     # A fill value that the check of the data is made to miss, as it would beyond the cubes that it looks at; in a cube
     # that this seed has in the third batch. What starts the next epoch, before the step that is to write a line, meets
     # weights that are not finite: k-means, or the measured noise.
-    monkeypatch.setattr("hseval_ldm.fill.FARTHEST", np.inf)
+    monkeypatch.setattr("hseval_ldm.data.fill_values.FARTHEST", np.inf)
     cubes[3, :, 8, 8] = 1e20
     absurd = saved(tmp_path / "absurd.h5", base, cubes=cubes)
     given = ("features_steps=0", "log_every=2", "checkpoint_every=2", "score_every=9", f"kmeans={kmeans}")

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hseval_ldm.codebook import Codebook, usage
-from hseval_ldm.kmeans import KMeans
-from hseval_ldm.ranks import Ranks
+from hseval_ldm.models.codebook import Codebook, usage
+from hseval_ldm.models.kmeans import KMeans
+from hseval_ldm.utils.distributed import Ranks
 from ldm.two_ranks import two_ranks
 
 CODES, D = 12, 4

@@ -11,10 +11,10 @@ from conftest import saved, texture_set
 from scipy.ndimage import gaussian_filter
 
 from hseval import open_set
-from hseval.cubes import ArraySet
-from hseval_ldm.data import TrainingData, detail_weight
-from hseval_ldm.normalise import Batch, Normalisation
-from hseval_ldm.prefetch import prefetched
+from hseval.core.cubes import ArraySet
+from hseval_ldm.data.dataset import TrainingData, detail_weight
+from hseval_ldm.data.normalization import Batch, Normalisation
+from hseval_ldm.data.prefetch import prefetched
 
 PART = (5, 1, 2, 6)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hseval.errors import HsevalError
-from hseval_ldm.diffusion import Schedule, draws, loss
+from hseval.utils.errors import HsevalError
+from hseval_ldm.sampling.schedule import Schedule, draws, loss
 
 ALL = [("cosine", 1000), ("cosine", 300), ("linear", 1000), ("linear", 300), ("linear", 32)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hseval_ldm.discriminator import Discriminator, patch_weight
+from hseval_ldm.models.discriminator import Discriminator, patch_weight
 from ldm.random_weights import normal, randomised
 
 

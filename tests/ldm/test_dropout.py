@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.ranks import Ranks
-from hseval_ldm.stage_diffusion import DiffusionStage
+from hseval_ldm.training.stage_diffusion import DiffusionStage
+from hseval_ldm.utils.distributed import Ranks
 
 
 def kept(step: int, *, seed: int = 0, rank: int = 0, share: float = 0.5) -> Tensor:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from hseval.errors import HsevalError
-from hseval_ldm.ema import Ema
+from hseval.utils.errors import HsevalError
+from hseval_ldm.training.ema import Ema
 
 
 def network(seed: int = 0) -> nn.Module:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hseval_ldm.features import PLACES, TEMPERATURE, Features, changed, places_in
+from hseval_ldm.models.perceptual import PLACES, TEMPERATURE, Features, changed, places_in
 from ldm.random_weights import normal, randomised
 
 

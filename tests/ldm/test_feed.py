@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hseval_ldm.feed import Feed
+from hseval_ldm.data.prefetch import Feed
 
 Threads = Callable[[], list[str]]
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from hseval.errors import HsevalError
-from hseval_ldm.finite import Finite
-from hseval_ldm.ranks import Ranks
+from hseval.utils.errors import HsevalError
+from hseval_ldm.training.nan_guard import Finite
+from hseval_ldm.utils.distributed import Ranks
 from ldm.two_ranks import two_ranks
 
 WAY = "the last good checkpoint is RUN/autoencoder/last.safetensors (step 400); lower ae_lr, then --resume"

@@ -16,7 +16,7 @@ import torch
 from conftest import Outcome, texture_set
 
 from hseval import Cube, HsevalError, Sample, open_set
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
 from hseval.testing import check_generator
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hseval.errors import HsevalError
-from hseval_ldm.journal import NAME, Journal, read_journal
+from hseval.utils.errors import HsevalError
+from hseval_ldm.training.metrics_log import NAME, Journal, read_journal
 
 
 def test_lines_are_there_at_once_and_read_back(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from sklearn.cluster import KMeans as Peer
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from hseval.errors import HsevalError
-from hseval_ldm.kmeans import KMeans, kmeans
-from hseval_ldm.nearest import nearest_rows
-from hseval_ldm.ranks import Ranks
+from hseval.utils.errors import HsevalError
+from hseval_ldm.models.kmeans import KMeans, kmeans
+from hseval_ldm.models.nearest import nearest_rows
+from hseval_ldm.utils.distributed import Ranks
 from ldm.two_ranks import two_ranks
 
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hseval.errors import HsevalError
-from hseval_ldm.latents import LatentCache, Scale
-from hseval_ldm.ranks import Ranks
+from hseval.utils.errors import HsevalError
+from hseval_ldm.data.latent_cache import LatentCache, Scale
+from hseval_ldm.utils.distributed import Ranks
 from ldm.two_ranks import two_ranks
 
 COUNT = 150  # more than two blocks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hseval_ldm.layers import ChannelNorm, Double, Halve, ResidualBlock, unchanged_types
+from hseval_ldm.models.autoencoder import ChannelNorm, Double, Halve, ResidualBlock, unchanged_types
 from ldm.random_weights import normal, randomised
 
 

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from hseval.errors import HsevalError
-from hseval.files import write_text
-from hseval.seeds import stream
-from hseval_ldm import checkpoint
-from hseval_ldm.console import Console, in_words
-from hseval_ldm.journal import read_journal
-from hseval_ldm.loop import run
-from hseval_ldm.meter import Means, out_of_memory_told
-from hseval_ldm.ranks import Ranks
-from hseval_ldm.stage import Every
-from hseval_ldm.stopping import Stopped
+from hseval.utils.atomic_files import write_text
+from hseval.utils.errors import HsevalError
+from hseval.utils.random_streams import stream
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.console import Console, in_words
+from hseval_ldm.training.interrupts import Stopped
+from hseval_ldm.training.loop import run
+from hseval_ldm.training.meters import Means, out_of_memory_told
+from hseval_ldm.training.metrics_log import read_journal
+from hseval_ldm.training.stage import Every
+from hseval_ldm.utils.distributed import Ranks
 from ldm.two_ranks import two_ranks
 
 STEPS = 40

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval_ldm import losses
-from hseval_ldm.discriminator import Discriminator, patch_weight
-from hseval_ldm.features import Features, places_in
-from hseval_ldm.ranks import Ranks
+from hseval_ldm.models import losses
+from hseval_ldm.models.discriminator import Discriminator, patch_weight
+from hseval_ldm.models.perceptual import Features, places_in
+from hseval_ldm.utils.distributed import Ranks
 from ldm.random_weights import normal, randomised
 from ldm.two_ranks import two_ranks
 

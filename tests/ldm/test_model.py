@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hseval_ldm.model import Autoencoder, build_autoencoder, padded, tokens_of
-from hseval_ldm.normalise import Batch, Normalisation
+from hseval_ldm.data.normalization import Batch, Normalisation
+from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, padded, tokens_of
 from hseval_ldm.options import LdmOptions
 from ldm.random_weights import normal, randomised
 

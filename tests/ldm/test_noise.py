@@ -10,7 +10,7 @@ import torch
 from scipy.stats import truncnorm
 from torch import Tensor
 
-from hseval_ldm.noise import TRIM, TRIMMED_VARIANCE, Noise, fine_pixels
+from hseval_ldm.models.sensor_noise import TRIM, TRIMMED_VARIANCE, Noise, fine_pixels
 from ldm.random_weights import normal
 
 COUNT, SIDE = 24, 64

@@ -11,9 +11,9 @@ import pytest
 import torch
 from conftest import texture_set
 
-from hseval.cubes import ArraySet, Cube, CubeSet
-from hseval.errors import HsevalError
-from hseval_ldm.normalise import Normalisation, valid_pixels
+from hseval.core.cubes import ArraySet, Cube, CubeSet
+from hseval.utils.errors import HsevalError
+from hseval_ldm.data.normalization import Normalisation, valid_pixels
 
 
 class Mixed(CubeSet):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hseval_ldm.losses import field_mean
-from hseval_ldm.optimise import CLIP, LEAST_RATE, adamw, rate_at, spread, take_step
-from hseval_ldm.ranks import Ranks
+from hseval_ldm.models.losses import field_mean
+from hseval_ldm.training.optimizer import CLIP, LEAST_RATE, adamw, rate_at, spread, take_step
+from hseval_ldm.utils.distributed import Ranks
 from ldm.random_weights import normal, randomised
 from ldm.two_ranks import two_ranks
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hseval.errors import HsevalError
-from hseval.options import as_dict, build_options, describe_options
+from hseval.core.options import as_dict, build_options, describe_options
+from hseval.utils.errors import HsevalError
 from hseval_ldm.options import BOUNDS, MODES, ONE_COMMAND, PRESETS, SAMPLING, LdmOptions, preset_values
 
 

@@ -13,8 +13,8 @@ from conftest import texture_set
 from numpy.typing import NDArray
 from PIL import Image
 
-from hseval.errors import HsevalError
-from hseval_ldm.pictures import COLOURS, chosen_bands, grid, rgb_bands
+from hseval.utils.errors import HsevalError
+from hseval_ldm.training.contact_sheet import COLOURS, chosen_bands, grid, rgb_bands
 
 NM = np.linspace(450, 905, 16)
 SIZE = 20
@@ -146,6 +146,6 @@ def test_it_is_written_whole_or_not(tmp_path: Path) -> None:
 
 
 def test_it_needs_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, hseval_ldm.pictures; print({'torch', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, hseval_ldm.training.contact_sheet; print({'torch', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "set()\n"

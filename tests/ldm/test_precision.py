@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hseval.errors import HsevalError
-from hseval_ldm import precision
-from hseval_ldm.precision import autocast, resolved
+from hseval.utils.errors import HsevalError
+from hseval_ldm.utils import precision
+from hseval_ldm.utils.precision import autocast, resolved
 
 CPU = torch.device("cpu")
 

@@ -10,9 +10,9 @@ import torch
 from conftest import Outcome, saved, texture_set
 
 from hseval import open_set
+from hseval_ldm.models.unet import parameters_of
 from hseval_ldm.options import PRESETS, LdmOptions
-from hseval_ldm.training import denoiser_of
-from hseval_ldm.unet import parameters_of
+from hseval_ldm.training.run import denoiser_of
 
 Command = Callable[..., Outcome]
 SIDES = {"smoke": 32, "demo": 64, "retina-224": 224, "retina-672": 672}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from hseval.errors import HsevalError
-from hseval_ldm.ranks import Ranks
+from hseval.utils.errors import HsevalError
+from hseval_ldm.utils.distributed import Ranks
 from ldm.two_ranks import torchrun, two_ranks
 
 
@@ -143,7 +143,7 @@ def test_no_cuda_is_said() -> None:
 def test_torchrun_starts_ranks_that_find_each_other(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import torch\nfrom hseval_ldm.ranks import Ranks\nranks = Ranks.join('cpu')\n"
+        "import torch\nfrom hseval_ldm.utils.distributed import Ranks\nranks = Ranks.join('cpu')\n"
         "both = ranks.gather(torch.tensor([ranks.rank]))\n"
         f"torch.save(both, {str(tmp_path)!r} + f'/{{ranks.rank}}.pt')\nranks.leave()\n"
     )

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from hseval import open_set
-from hseval_ldm import checkpoint
-from hseval_ldm.journal import read_journal
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.ranks import Ranks
-from hseval_ldm.training import train
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.metrics_log import read_journal
+from hseval_ldm.training.run import train
+from hseval_ldm.utils.distributed import Ranks
 from ldm.two_ranks import torchrun, two_ranks
 
 PACE = {"steps_per_s", "cubes_per_s", "memory_gib", "seconds_left"}

@@ -17,14 +17,14 @@ sys.path.append(str(BENCHMARKS))
 from conftest import texture_set  # noqa: E402
 from reference_recipe import Recipe, ancestral, copied, ddpm  # noqa: E402
 
-from hseval_ldm.data import TrainingData  # noqa: E402
-from hseval_ldm.diffusion import Schedule  # noqa: E402
-from hseval_ldm.latents import Scale  # noqa: E402
-from hseval_ldm.model import build_autoencoder  # noqa: E402
-from hseval_ldm.normalise import Normalisation  # noqa: E402
+from hseval_ldm.data.dataset import TrainingData  # noqa: E402
+from hseval_ldm.data.latent_cache import Scale  # noqa: E402
+from hseval_ldm.data.normalization import Normalisation  # noqa: E402
+from hseval_ldm.models.vqgan import build_autoencoder  # noqa: E402
 from hseval_ldm.options import LdmOptions  # noqa: E402
-from hseval_ldm.stage_diffusion import encoded  # noqa: E402
-from hseval_ldm.training import denoiser_of  # noqa: E402
+from hseval_ldm.sampling.schedule import Schedule  # noqa: E402
+from hseval_ldm.training.run import denoiser_of  # noqa: E402
+from hseval_ldm.training.stage_diffusion import encoded  # noqa: E402
 
 CPU = torch.device("cpu")
 

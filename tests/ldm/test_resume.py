@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from conftest import saved, texture_set
 
-from hseval_ldm import checkpoint
-from hseval_ldm.journal import read_journal
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.metrics_log import read_journal
 from ldm.forked import hseval_forked
 
 PACE = {"steps_per_s", "cubes_per_s", "memory_gib", "seconds_left"}

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from hseval.errors import HsevalError
-from hseval.seeds import stream
-from hseval_ldm.diffusion import Schedule
-from hseval_ldm.sampler import SAMPLERS, sample_latents, sampling_times, scheduler
-from hseval_ldm.unet import Denoiser, build_unet
+from hseval.utils.errors import HsevalError
+from hseval.utils.random_streams import stream
+from hseval_ldm.models.unet import Denoiser, build_unet
+from hseval_ldm.sampling.samplers import SAMPLERS, sample_latents, sampling_times, scheduler
+from hseval_ldm.sampling.schedule import Schedule
 
 DEVIATIONS = torch.tensor([0.05, 0.1, 0.3, 1, 3, 10, 30, 100])  # from detail to mean brightness, one a channel
 Denoise = Callable[[Tensor, Tensor], Tensor]

@@ -9,19 +9,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hseval.cubes import ArraySet
-from hseval_ldm.data import TrainingData
-from hseval_ldm.diffusion import Schedule, draws, loss
-from hseval_ldm.judge import Judge
-from hseval_ldm.latents import Scale
-from hseval_ldm.model import Autoencoder, build_autoencoder, tokens_of
-from hseval_ldm.normalise import Normalisation
+from hseval.core.cubes import ArraySet
+from hseval_ldm.data.dataset import TrainingData
+from hseval_ldm.data.latent_cache import Scale
+from hseval_ldm.data.normalization import Normalisation
+from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, tokens_of
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.pipeline import Pipeline
-from hseval_ldm.ranks import Ranks
-from hseval_ldm.stage_autoencoder import AutoencoderStage
-from hseval_ldm.stage_features import build_features
-from hseval_ldm.training import denoiser_of
+from hseval_ldm.sampling.pipeline import Pipeline
+from hseval_ldm.sampling.schedule import Schedule, draws, loss
+from hseval_ldm.training.evaluation import Judge
+from hseval_ldm.training.run import denoiser_of
+from hseval_ldm.training.stage_autoencoder import AutoencoderStage
+from hseval_ldm.training.stage_perceptual import build_features
+from hseval_ldm.utils.distributed import Ranks
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")

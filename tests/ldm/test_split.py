@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hseval.cubes import ArraySet
-from hseval.errors import HsevalError
-from hseval_ldm.split import split
+from hseval.core.cubes import ArraySet
+from hseval.utils.errors import HsevalError
+from hseval_ldm.data.split import split
 
 
 def named(groups: list[str] | None, ids: list[str] | None = None, n: int = 0) -> ArraySet:

@@ -14,12 +14,12 @@ import torch
 from conftest import Outcome, texture_set
 
 from hseval import Sample
-from hseval.cubes import ArraySet
-from hseval_ldm import checkpoint
+from hseval.core.cubes import ArraySet
 from hseval_ldm.generator import Ldm
-from hseval_ldm.journal import read_journal
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training import train
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.metrics_log import read_journal
+from hseval_ldm.training.run import train
 
 Command = Callable[..., Outcome]
 BASE = texture_set(12, size=16, bands=3)

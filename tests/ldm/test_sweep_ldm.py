@@ -8,8 +8,8 @@ from pathlib import Path
 
 from conftest import Outcome, saved, texture_set
 
-from hseval_ldm import checkpoint
-from hseval_ldm.journal import read_journal
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.metrics_log import read_journal
 
 Command = Callable[..., Outcome]
 

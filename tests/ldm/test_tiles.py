@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hseval_ldm.autoencoder import Decoder, Encoder
-from hseval_ldm.tiles import tiled
+from hseval_ldm.models.autoencoder import Decoder, Encoder
+from hseval_ldm.models.tiling import tiled
 from ldm.random_weights import normal, randomised
 
 

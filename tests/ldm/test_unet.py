@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from hseval.errors import HsevalError
-from hseval_ldm.unet import Denoiser, build_unet, parameters_of
+from hseval.utils.errors import HsevalError
+from hseval_ldm.models.unet import Denoiser, build_unet, parameters_of
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from hseval.errors import HsevalError
 from hseval.generators.phantom.arrays import FloatArray
+from hseval.utils.errors import HsevalError
 
 Substance = Literal["hbo2", "hb", "melanin", "water"]
 
@@ -23,7 +23,7 @@ MM_PER_CM = 10.0
 @functools.cache
 def table() -> dict[str, FloatArray]:
     """Return the shipped table by column: ``hbo2``, ``hb`` in 1/(cm M), ``melanin``, ``water`` in 1/cm, by ``nm``."""
-    text = resources.files("hseval").joinpath("data/absorption.csv").read_text(encoding="utf-8")
+    text = resources.files("hseval").joinpath("resources/absorption.csv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     header, *rows = csv.reader(lines)
     return dict(zip(header, np.asarray(rows, dtype=np.float64).T, strict=True))

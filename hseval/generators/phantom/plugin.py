@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.cubes import FIELD
-from hseval.errors import HsevalError
+from hseval.core.cubes import FIELD
+from hseval.core.hookspecs import Sample
+from hseval.core.options import option
+from hseval.data.wavelengths import parse_wavelengths
 from hseval.generators.phantom import blood, camera, maps
 from hseval.generators.phantom.absorption import check_range
 from hseval.generators.phantom.anatomy import Eye, draw_eye
@@ -20,10 +22,8 @@ from hseval.generators.phantom.layers import spectra
 from hseval.generators.phantom.render import reflectance
 from hseval.generators.phantom.sensor import exposed
 from hseval.generators.phantom.vessels import Tree
-from hseval.hookspecs import Sample
-from hseval.options import option
-from hseval.seeds import stream
-from hseval.wavelengths import parse_wavelengths
+from hseval.utils.errors import HsevalError
+from hseval.utils.random_streams import stream
 
 SMALL_VESSEL_RADIUS_MM = 0.035
 ANATOMY, VEINS, ARTERIES, TEXTURE, NOISE = range(5)  # an eye's streams of random numbers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, TextIO
 
-from hseval.report import Report
+from hseval.core.report import Report
 
 
 class Html:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from hseval.exhibits import Embedding, Values
+    from hseval.core.figure_data import Embedding, Values
 
 REAL, FAKE, TRAIN = "var(--real)", "var(--fake)", "var(--train)"
 ROLES = {"train": "training set", "reference": "reference", "samples": "samples"}

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.exhibits import Shown
+    from hseval.core.figure_data import Shown
 
 
 LARGE = 300_000  # bytes of a PNG: what is larger is stored with slight loss, and the page says so

@@ -8,17 +8,18 @@ import json
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from hseval.colour import band_name
-from hseval.exhibits import Exhibits
-from hseval.remarks import rule
-from hseval.renderers.html import charts, images, plots, told
-from hseval.report import plain
-from hseval.where import where
+from hseval.core.figure_data import Exhibits
+from hseval.core.report import plain
+from hseval.data.color import band_name
+from hseval.renderers.html import charts, images, plots
+from hseval.renderers.html import text as told
+from hseval.reporting.diagnosis import where
+from hseval.reporting.summary import rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hseval.report import Report, Score
+    from hseval.core.report import Report, Score
 
 MODULE, TEMPLATES = "hseval.renderers.html", "templates"
 SENSITIVE_NM = 555.0  # where the eye is most sensitive by day

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.colour import band_name
+from hseval.data.color import band_name
 from hseval.renderers.html.charts import Chart, Line, beyond, histogram, lines, scatter
-from hseval.renderers.html.told import number
+from hseval.renderers.html.text import number
 
 if TYPE_CHECKING:
-    from hseval.exhibits import Exhibits, Pair, Spectra
-    from hseval.report import Report, Score
+    from hseval.core.figure_data import Exhibits, Pair, Spectra
+    from hseval.core.report import Report, Score
 
 UNITS = {"spectral-kl": "KL, nats", "spectral-angle": "angle, degrees", "power-spectrum": "dB"}
 Sides = tuple[Sequence[Any], Sequence[Any] | None]  # of a score over wavelength: value and floor by band

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hseval import CubeSet, HsevalError, Sample
-from hseval.generating import (
+from hseval.core.options import as_dict, build_options
+from hseval.generator_kit import (
     Channels,
     Loop,
     chosen_device,
@@ -20,7 +21,6 @@ from hseval.generating import (
     seeded,
     train,
 )
-from hseval.options import as_dict, build_options
 from hseval_diffusers.options import SAMPLING, DiffusersOptions
 
 if TYPE_CHECKING:

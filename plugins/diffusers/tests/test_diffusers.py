@@ -11,7 +11,7 @@ from hseval_diffusers.diffusion import Process
 from hseval_diffusers.generator import Diffusers
 
 from hseval import ArraySet, HsevalError
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
 from hseval.testing import check_generator, example_set
 
 TINY = Diffusers.Options(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval import CubeSet, HsevalError, Sample
-from hseval.generating import (
+from hseval.core.options import as_dict, build_options
+from hseval.generator_kit import (
     Channels,
     chosen_device,
     drawn_in_batches,
@@ -18,7 +19,6 @@ from hseval.generating import (
     merged_options,
     save_checkpoint,
 )
-from hseval.options import as_dict, build_options
 from hseval_monai.options import SAMPLING, MonaiOptions
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval import CubeSet
-from hseval.generating import Channels, Loop, seeded, train
+from hseval.generator_kit import Channels, Loop, seeded, train
 from hseval_monai.networks import Flow, autoencoder, reconstruction_loss, unet
 from hseval_monai.options import SAMPLING, MonaiOptions
 

@@ -11,8 +11,8 @@ from hseval_monai.networks import Flow, reconstruction_loss
 from hseval_monai.stages import Stages
 
 from hseval import HsevalError
-from hseval.generating import Channels, chosen_device
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
+from hseval.generator_kit import Channels, chosen_device
 from hseval.testing import check_generator, example_set
 
 TINY = Monai.Options(

@@ -8,7 +8,7 @@ from hseval_ndi import Ndi, NdiLevels, difference_index
 
 import hseval
 from hseval import ArraySet
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
 from hseval.testing import check_extractor, check_metric, example_set
 
 NM = np.array([500.0, 660.0, 680.0, 800.0, 900.0])

@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hseval.errors import HsevalError
-from hseval.files import write_text, written_whole
+from hseval.utils.atomic_files import write_text, written_whole
+from hseval.utils.errors import HsevalError
 
 FORMAT = "hseval-pca-1"
 HOLDS: dict[str, type | tuple[type, ...]] = {

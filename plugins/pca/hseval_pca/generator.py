@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval import CubeSet, HsevalError, Sample, option
-from hseval.options import build_options
-from hseval.seeds import stream
+from hseval.core.options import build_options
+from hseval.utils.random_streams import stream
 from hseval_pca import checkpoint
 from hseval_pca.gaussian import fit_gaussian
 from hseval_pca.layers import Layers

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.cubes import FIELD, Cube, CubeSet
-from hseval.errors import HsevalError
+from hseval.core.cubes import FIELD, Cube, CubeSet
+from hseval.utils.errors import HsevalError
 
 Array = NDArray[Any]
 BLUR_PX = 1.0  # so that vessels of different eyes overlap and can be averaged

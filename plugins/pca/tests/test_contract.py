@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hseval_pca.generator import Pca
 
-from hseval.plugins import plugins
+from hseval.core.plugin_manager import plugins
 from hseval.testing import check_generator
 
 

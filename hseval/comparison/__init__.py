@@ -1,0 +1,1 @@
+"""Reports of several generators compared: shared protocol, pairwise tests, leaderboard."""

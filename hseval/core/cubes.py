@@ -1,0 +1,213 @@
+"""Cubes and sets of cubes: what readers return, generators yield and everything else consumes."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+BoolArray = NDArray[np.bool_]
+
+FIELD = "fov"  # the structure that says where pixels are valid
+TOLERANCE_NM = 0.1  # sets whose band centres differ by more do not compare
+
+
+@dataclasses.dataclass(frozen=True)
+class Cube:
+    """One hyperspectral image.
+
+    Attributes:
+        data: float32 ``(band, y, x)``, bands in ascending order of wavelength.
+        masks: structure name -> bool ``(y, x)``; ``fov``, where there is one, marks the valid pixels.
+        id: what a report calls it.
+        group: what it shares with dependent cubes (patient, visit, scene), or None.
+    """
+
+    data: FloatArray
+    masks: Mapping[str, BoolArray] = dataclasses.field(default_factory=dict)
+    id: str = ""
+    group: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SetInfo:
+    """What opening a set tells without reading a pixel.
+
+    Attributes:
+        location: the path, as given; what messages name.
+        ids: one a cube, unique.
+        wavelengths: float64 ``(band,)``, ascending, nm; the band index where nothing is known.
+        wavelengths_known: False where the band index stands in for wavelengths.
+        structures: names of the masks that some cube has, sorted.
+        groups: one a cube, or None.
+        labels: label name -> one value a cube.
+        units: of the pixel values, where the file says so.
+        notes: what the reader had to assume or mend (axis order, sorted bands ...): shown in reports.
+        provenance: generator, version, options, seed, where the file says so.
+    """
+
+    location: str
+    ids: tuple[str, ...]
+    wavelengths: FloatArray
+    wavelengths_known: bool = True
+    structures: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
+    labels: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    units: str | None = None
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class CubeSet(ABC):
+    """A lazy sequence of cubes: opening one reads headers, ``[i]`` reads pixels.
+
+    Subclasses fill ``info`` and implement :meth:`read`. A set travels to worker processes by pickling, so
+    open file handles stay out of its state.
+    """
+
+    info: SetInfo
+
+    @abstractmethod
+    def read(self, index: int) -> Cube:
+        """Read one cube, ``0 <= index < len(self)``."""
+
+    @abstractmethod
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """Return ``(band, y, x)`` of one cube from headers alone."""
+
+    def sources(self, index: int) -> tuple[Path, ...]:
+        """Return the files that cube ``index`` is read from (none: it is in memory)."""
+        return ()
+
+    def recipe(self, index: int) -> str:
+        """Return what, besides the files' bytes, decides cube ``index``: its place, layout, band order."""
+        return str(index)
+
+    def read_masks(self, index: int) -> Mapping[str, BoolArray]:
+        """Return the masks of one cube; overridden where they can be read without the pixels."""
+        return self.read(index).masks
+
+    def __len__(self) -> int:
+        return len(self.info.ids)
+
+    def __getitem__(self, index: int) -> Cube:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"cube {index} of {len(self)}")
+        return self.read(index % len(self))
+
+    def __iter__(self) -> Iterator[Cube]:
+        return (self.read(index) for index in range(len(self)))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """One id a cube."""
+        return self.info.ids
+
+    @property
+    def wavelengths(self) -> FloatArray:
+        """Band centres in nm, ascending, ``(band,)``."""
+        return self.info.wavelengths
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the masks."""
+        return self.info.structures
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """One group a cube, or None."""
+        return self.info.groups
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[Any]]:
+        """Label name -> one value a cube."""
+        return self.info.labels
+
+    def _repr_html_(self) -> str:
+        """Return the set as a notebook shows it: its headers, and a picture of its first cubes."""
+        from hseval.reporting.notebook import set_html
+
+        return set_html(self)
+
+    def subset(self, indices: Sequence[int]) -> CubeSet:
+        """Return the set of the cubes at ``indices``, still lazy."""
+        return Subset(self, tuple(indices))
+
+
+class Subset(CubeSet):
+    """Some cubes of another set."""
+
+    def __init__(self, base: CubeSet, indices: tuple[int, ...]) -> None:
+        self.base, self.indices = base, indices
+        info = base.info
+        self.info = dataclasses.replace(
+            info,
+            ids=tuple(info.ids[i] for i in indices),
+            groups=tuple(info.groups[i] for i in indices) if info.groups is not None else None,
+            labels={name: [values[i] for i in indices] for name, values in info.labels.items()},
+        )
+
+    def read(self, index: int) -> Cube:
+        return self.base.read(self.indices[index])
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        return self.base.shape(self.indices[index])
+
+    def sources(self, index: int) -> tuple[Path, ...]:
+        return self.base.sources(self.indices[index])
+
+    def recipe(self, index: int) -> str:
+        return self.base.recipe(self.indices[index])
+
+    def read_masks(self, index: int) -> Mapping[str, BoolArray]:
+        return self.base.read_masks(self.indices[index])
+
+
+class ArraySet(CubeSet):
+    """A set held in memory, for notebooks and tests.
+
+    Args:
+        cubes: float ``(n, band, y, x)``.
+        wavelengths: ``(band,)`` nm, ascending; None: the band index stands in.
+        masks: structure name -> bool ``(n, y, x)``.
+    """
+
+    def __init__(
+        self,
+        cubes: FloatArray,
+        *,
+        wavelengths: FloatArray | None = None,
+        masks: Mapping[str, BoolArray] | None = None,
+        ids: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        location: str = "array",
+    ) -> None:
+        self.cubes = np.asarray(cubes, dtype=np.float32)
+        self.masks = {name: np.asarray(mask, dtype=bool) for name, mask in (masks or {}).items()}
+        count, bands = self.cubes.shape[:2]
+        known = wavelengths is not None
+        self.info = SetInfo(
+            location=location,
+            ids=tuple(ids) if ids is not None else tuple(f"{i:06d}" for i in range(count)),
+            wavelengths=np.asarray(wavelengths if known else np.arange(bands), dtype=np.float64),
+            wavelengths_known=known,
+            structures=tuple(sorted(self.masks)),
+            groups=tuple(groups) if groups is not None else None,
+        )
+
+    def read(self, index: int) -> Cube:
+        group = None if self.groups is None else self.groups[index]
+        return Cube(self.cubes[index], self.read_masks(index), self.ids[index], group)
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        bands, height, width = self.cubes.shape[1:]
+        return bands, height, width
+
+    def read_masks(self, index: int) -> Mapping[str, BoolArray]:
+        return {name: mask[index] for name, mask in self.masks.items()}

@@ -1,0 +1,132 @@
+"""Options, declared once as the fields of a frozen dataclass.
+
+Command line (``--set fid.extractor=...``), TOML, provenance and docs all derive from the fields: their
+names, types, defaults and the one line of help given by :func:`option`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Union
+
+from hseval.utils.errors import HsevalError, nearest
+
+
+def option(default: Any, help: str) -> Any:
+    """Declare a dataclass field with its default and one line of help."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """For a plugin that has nothing to set."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionInfo:
+    """One declared option, for help, docs and completion."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+def options_class(plugin: type) -> type:
+    """Return the dataclass that declares a plugin's options (its ``Options``), or :class:`NoOptions`."""
+    declared: type = getattr(plugin, "Options", NoOptions)
+    return declared
+
+
+def describe_options(plugin: type) -> Iterator[OptionInfo]:
+    """Yield the options that a plugin class declares."""
+    declared = options_class(plugin)
+    hints = typing.get_type_hints(declared)
+    for field in dataclasses.fields(declared):
+        default = None if field.default is dataclasses.MISSING else field.default
+        yield OptionInfo(field.name, type_name(hints[field.name]), default, field.metadata.get("help", ""))
+
+
+def build_options(plugin: type, values: Mapping[str, Any], *, owner: str) -> Any:
+    """Return an instance of the plugin's options with ``values`` (strings or typed values) filled in.
+
+    Raises:
+        HsevalError: an unknown option (with the nearest one) or a value of another type.
+    """
+    declared = options_class(plugin)
+    hints = typing.get_type_hints(declared)
+    known = {field.name for field in dataclasses.fields(declared)}
+    parsed = {}
+    for name, value in values.items():
+        key = name.replace("-", "_")
+        if key not in known:
+            raise HsevalError(f"{owner} has no option {name!r}{nearest(key, known)}")
+        parsed[key] = convert(value, hints[key], owner=f"{owner}.{key}")
+    try:
+        return declared(**parsed)
+    except (TypeError, ValueError) as error:
+        raise HsevalError(f"{owner}: {error}") from error
+
+
+def as_dict(options: Any) -> dict[str, Any]:
+    """Return an options instance as a plain mapping that JSON can hold."""
+    return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else {}  # type: ignore[arg-type]
+
+
+def convert(value: Any, kind: Any, *, owner: str) -> Any:
+    """Return ``value`` (typed, or a string as typed on the command line) as the declared type.
+
+    Raises:
+        HsevalError: it can't be read as that type.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        nothing = value is None or (isinstance(value, str) and value.lower() == "none")
+        if nothing and type(None) in arguments:
+            return None
+        inner = next(argument for argument in arguments if argument is not type(None))
+        return convert(value, inner, owner=owner)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise HsevalError(f"{owner}: {value!r} is no valid value{nearest(str(value), map(str, arguments))}")
+    if origin is tuple:
+        if not isinstance(value, str | list | tuple):
+            raise HsevalError(f"{owner}: {value!r} is not of type {type_name(kind)}")
+        parts = value.split(",") if isinstance(value, str) else list(value)
+        return tuple(convert(part, arguments[0], owner=owner) for part in parts)
+    return _scalar(value, kind, owner=owner)
+
+
+def type_name(kind: Any) -> str:
+    """Return a declared type as a user would write it (``int``, ``float or none``, ``a|b``)."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join("none" if a is type(None) else type_name(a) for a in arguments)
+    if origin is Literal:
+        return "|".join(map(str, arguments))
+    if origin is tuple:
+        return f"{type_name(arguments[0])},..."
+    return getattr(kind, "__name__", str(kind))
+
+
+_WORDS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+
+
+def _scalar(value: Any, kind: Any, *, owner: str) -> Any:
+    if kind is bool and isinstance(value, str) and value.lower() in _WORDS:
+        return _WORDS[value.lower()]
+    mismatch = isinstance(value, bool) != (kind is bool) or (kind is bool and not isinstance(value, bool))
+    if kind in (int, float) and not mismatch:
+        try:
+            number = kind(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is not None and (kind is float or isinstance(value, str) or number == value):
+            return number
+    elif isinstance(value, kind) and not mismatch:
+        return value
+    raise HsevalError(f"{owner}: {value!r} is not of type {type_name(kind)}")

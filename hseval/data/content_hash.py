@@ -1,0 +1,64 @@
+"""What a cube is: its content by sha256, and the stamp by which that hash is remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hseval.core.cubes import CubeSet
+
+RACY_SECONDS = 2.0  # a file changed this recently could change again within one tick of its clock
+
+
+def content_hash(data: NDArray[Any]) -> str:
+    """Return the sha256 of pixels ``(band, y, x)``: shape and float32 values, whatever file held them."""
+    import numpy as np
+
+    data = np.ascontiguousarray(data, dtype="<f4")
+    digest = hashlib.sha256(repr(data.shape).encode())
+    digest.update(data.data)
+    return digest.hexdigest()
+
+
+def masks_hash(masks: Mapping[str, Any]) -> str:
+    """Return the sha256 of a cube's masks and their names."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for name in sorted(masks):
+        mask = np.ascontiguousarray(masks[name], dtype=bool)
+        digest.update(repr((name, mask.shape)).encode())
+        digest.update(np.packbits(mask).data)
+    return digest.hexdigest()
+
+
+def key(*parts: Any) -> str:
+    """Return one short key for several things that JSON can hold (sha256, 40 hex digits)."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]
+
+
+def stamp(cubes: CubeSet, index: int) -> str | None:
+    """Return what identifies a cube's bytes without reading them, or None where nothing can.
+
+    Path, size, mtime and ctime in ns and inode of every source file, with the set's reading recipe. A file that
+    changed within the last two seconds has no stamp: its next change might not move its clock.
+    """
+    sources = cubes.sources(index)
+    if not sources:
+        return None
+    stats = []
+    for path in sources:
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        if time.time() - stat.st_ctime_ns / 1e9 < RACY_SECONDS:
+            return None
+        stats.append((str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    return key(stats, cubes.recipe(index))

@@ -1,0 +1,99 @@
+"""From a cube as read to what extractors see: cropped to its field of view, invalid pixels marked.
+
+The black surround can add nothing to any score, because no extractor ever sees it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.core.cubes import FIELD, Cube, CubeSet
+from hseval.data.field_of_view import bounding_box
+from hseval.utils.errors import HsevalError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CONSENSUS = 0.5  # a pixel is in the consensus field when at least this share of the reference's fields has it
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A cube cropped to its field: ``data`` float32 ``(band, y, x)``, NaN where invalid; bool masks ``(y, x)``.
+
+    ``broken`` is the share of the field's pixels that are not finite in every band.
+    """
+
+    data: NDArray[np.float32]
+    masks: Mapping[str, NDArray[np.bool_]]
+    broken: float = 0.0
+
+
+def valid_pixels(cube: Cube, field: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Return bool ``(y, x)``: inside the field of view (``field``, else the cube's own) and finite in every band."""
+    valid: NDArray[np.bool_] = inside(cube, field) & np.isfinite(cube.data).all(axis=0)
+    return valid
+
+
+def inside(cube: Cube, field: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Return bool ``(y, x)``: the field of view, whatever the pixels hold; all True where there is none."""
+    own = field if field is not None else cube.masks.get(FIELD)
+    shape = cube.data.shape[1:]
+    return np.ones(shape, dtype=bool) if own is None else fitted(own, shape)
+
+
+def prepare(
+    cube: Cube, structures: Sequence[str], *, field: NDArray[np.bool_] | None = None, box: Any = None
+) -> Prepared | None:
+    """Crop a cube to its valid pixels (or to ``box``) and set the invalid ones to NaN; None: it has no valid pixel.
+
+    Masks come out for all of ``structures`` (empty where the cube has none) and for ``fov``, valid pixels only.
+    """
+    valid = valid_pixels(cube, field)
+    if not valid.any():
+        return None
+    box = box or bounding_box(valid)
+    seen = valid[box]
+    data = np.where(seen, cube.data[:, *box], np.float32(np.nan)).astype(np.float32, copy=False)
+    nowhere = np.zeros_like(valid)
+    masks = {name: cube.masks.get(name, nowhere)[box] & seen for name in structures if name != FIELD}
+    broken = 1.0 - valid.sum() / inside(cube, field).sum()
+    return Prepared(data, {**masks, FIELD: seen}, float(broken))
+
+
+def fitted(field: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a field on another grid (nearest pixel); unchanged where the shapes agree."""
+    if field.shape == shape:
+        return field
+    rows, columns = ((np.arange(new) + 0.5) * old // new for new, old in zip(shape, field.shape, strict=True))
+    return field[np.ix_(rows.astype(int), columns.astype(int))]
+
+
+def consensus_field(cubes: CubeSet) -> NDArray[np.bool_] | None:
+    """Return the pixels that at least half of a set's fields of view hold, or None where it has no ``fov``.
+
+    Raises:
+        HsevalError: the fields have different shapes, so there is no one field to agree on.
+    """
+    total: NDArray[np.int64] | None = None
+    count = 0
+    for field in _fields(cubes):
+        if total is None:
+            total = np.zeros(field.shape, dtype=np.int64)
+        if field.shape != total.shape:
+            raise HsevalError(
+                f"{cubes.info.location}: fields of view of {total.shape} and {field.shape} pixels have no consensus; "
+                "give every set its own 'fov' masks"
+            )
+        total += field
+        count += 1
+    return None if total is None else total >= CONSENSUS * count
+
+
+def _fields(cubes: CubeSet) -> Iterable[NDArray[np.bool_]]:
+    masks = (cubes.read_masks(index) for index in range(len(cubes)))
+    return (found[FIELD] for found in masks if FIELD in found)

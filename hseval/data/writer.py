@@ -1,0 +1,251 @@
+"""Writing sets in the house format: one cube a chunk, streamed, the file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.data.format import FORMAT, VERSION, write_column, write_texts
+from hseval.data.validation import check_sample
+from hseval.utils.atomic_files import written_whole
+from hseval.utils.disk_reserve import Reserve
+from hseval.utils.errors import HsevalError
+
+if TYPE_CHECKING:
+    import h5py
+
+Compression = Literal["gzip", "lzf"]
+
+
+class SetWriter:
+    """Writes a set cube by cube; nothing is left behind unless all went well.
+
+    Use it as a context manager::
+
+        with SetWriter("samples.h5", wavelengths=wavelengths, structures=("artery",)) as out:
+            out.add(cube, {"artery": mask}, "eye-0")
+
+    Args:
+        path: the file to write.
+        wavelengths: ``(band,)`` nm, or None where nothing is known.
+        structures: names of the masks that every cube brings; None: as the first cube does.
+        units: of the pixel values.
+        provenance: what made the cubes (generator, version, options, seed), as JSON can hold it.
+        compression: None reads fastest (a 224 x 224 x 16 chunk in 0.2 ms; gzip takes 7 ms, lzf 5 ms).
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        wavelengths: NDArray[Any] | None,
+        structures: Sequence[str] | None = None,
+        units: str | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        compression: Compression | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.wavelengths = None if wavelengths is None else np.asarray(wavelengths, dtype=np.float64)
+        self.structures = None if structures is None else tuple(sorted(structures))
+        self.units, self.provenance, self.compression = units, dict(provenance or {}), compression
+        self.ids: list[str] = []
+        self._groups: list[str | None] = []
+        self._labels: list[Mapping[str, Any]] = []
+        self._stack = contextlib.ExitStack()
+        self._file: h5py.File | None = None
+        self._reserve: Reserve | None = None
+
+    def __enter__(self) -> Self:
+        return self._stack.enter_context(self._writing())
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
+
+    def add(
+        self,
+        cube: NDArray[Any],
+        masks: Mapping[str, NDArray[Any]] | None = None,
+        id: str | None = None,
+        group: str | None = None,
+        labels: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append one cube.
+
+        Args:
+            cube: float32 ``(band, y, x)``.
+            masks: structure -> bool or uint8 ``(y, x)``.
+            id: unique; None: its number.
+            group: what it shares with dependent cubes; for every cube, or for none.
+            labels: name -> value; the same names for every cube.
+
+        Raises:
+            HsevalError: it does not fit the cubes before it, or the disk is full.
+        """
+        number = len(self.ids)
+        name = f"{number:06d}" if id is None else str(id)
+        masks = masks or {}
+        self._check(cube, masks, name, group, labels or {})
+        with self._told():
+            self._room_for(cube.nbytes + len(masks) * cube[0].size)
+            if not number:
+                self._create(cube.shape)
+            self._append("cubes", number, cube)
+            for structure in self.structures or ():
+                self._append(f"masks/{structure}", number, np.asarray(masks[structure], dtype=np.uint8))
+        self.ids.append(name)
+        self._groups.append(group)
+        self._labels.append(dict(labels or {}))
+
+    def _check(
+        self,
+        cube: NDArray[Any],
+        masks: Mapping[str, NDArray[Any]],
+        name: str,
+        group: str | None,
+        labels: Mapping[str, Any],
+    ) -> None:
+        where = f"{self.path}: cube {name!r}"
+        if self.structures is None:
+            self.structures = tuple(sorted(masks))
+        check_sample(cube, masks, self.structures, self.wavelengths, where=where)
+        if self.ids and cube.shape != self._open()["cubes"].shape[1:]:
+            expected = self._open()["cubes"].shape[1:]
+            raise HsevalError(f"{where}: shape {cube.shape}, but the first cube has {expected}")
+        if self.ids and (group is None) != (self._groups[0] is None):
+            raise HsevalError(f"{where}: a group for every cube or for none expected")
+        if self.ids and set(labels) != set(self._labels[0]):
+            raise HsevalError(f"{where}: labels {sorted(labels)}, but the first cube has {sorted(self._labels[0])}")
+
+    def _create(self, shape: tuple[int, ...]) -> None:
+        self._create_one("cubes", shape, "float32")
+        for name in self.structures or ():
+            self._create_one(f"masks/{name}", shape[1:], "uint8")
+
+    def _create_one(self, name: str, size: tuple[int, ...], kind: str) -> None:
+        limits = {"maxshape": (None, *size), "chunks": (1, *size)}
+        self._open().create_dataset(name, (0, *size), kind, compression=self.compression, **limits)
+
+    def _append(self, name: str, number: int, values: NDArray[Any]) -> None:
+        dataset = self._open()[name]
+        dataset.resize(number + 1, axis=0)
+        dataset[number] = values
+
+    def _finish(self) -> None:
+        if not self.ids:
+            raise HsevalError(f"{self.path}: no cube was added, so nothing is written")
+        if len(set(self.ids)) != len(self.ids):
+            twice = next(name for name in self.ids if self.ids.count(name) > 1)
+            raise HsevalError(f"{self.path}: id {twice!r} was given more than once; one id a cube expected")
+        file = self._open()
+        self._room_for(64 * len(self.ids) + len(json.dumps([self.ids, self._groups, self._labels], default=str)))
+        if self.wavelengths is not None:
+            file["wavelengths"] = self.wavelengths
+        write_texts(file, "ids", self.ids)
+        if self._groups[0] is not None:
+            write_texts(file, "groups", [str(group) for group in self._groups])
+        for name in self._labels[0]:
+            write_column(file, f"labels/{name}", [labels[name] for labels in self._labels])
+        if self.units is not None:
+            write_texts(file, "units", self.units)
+        file.attrs.update(format=FORMAT, version=VERSION, provenance=json.dumps(self.provenance, default=str))
+        file.flush()
+        used = file.id.get_filesize()
+        self._close()
+        if self._reserve is not None:
+            self._reserve.give_back(used)
+
+    def _open(self) -> h5py.File:
+        if self._file is None:
+            raise HsevalError(f"{self.path}: not open: use the writer in a with block")
+        return self._file
+
+    def _room_for(self, size: int) -> None:
+        if self._reserve is not None:
+            self._reserve.room_for(size)
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Self]:
+        import h5py
+
+        with written_whole(self.path) as temporary:
+            with self._told():
+                self._file = h5py.File(temporary, "w")
+                self._reserve = Reserve(temporary)
+            try:
+                yield self
+                with self._told():
+                    self._finish()
+            finally:
+                with contextlib.suppress(Exception):  # what went wrong before is what the user has to hear
+                    self._close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        # h5py reports a full disk as OSError, RuntimeError or ValueError, depending on what it was writing.
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError) as error:
+            told = " ".join(str(error).split())
+            code = getattr(error, "errno", None)
+            raise HsevalError(f"{self.path}: could not be written: {os.strerror(code) if code else told}") from error
+
+
+def write_set(
+    path: str | os.PathLike[str],
+    cubes: NDArray[Any],
+    *,
+    wavelengths: NDArray[Any] | None,
+    masks: Mapping[str, NDArray[Any]] | None = None,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    labels: Mapping[str, Sequence[Any]] | None = None,
+    units: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    compression: Compression | None = None,
+) -> None:
+    """Write arrays as a set.
+
+    Args:
+        path: the file to write.
+        cubes: real numbers ``(n, band, y, x)``; stored as float32.
+        wavelengths: ``(band,)`` nm, or None.
+        masks: structure -> ``(n, y, x)``.
+        ids: one a cube.
+        groups: one a cube.
+        labels: name -> one value a cube.
+        units: of the pixel values.
+        provenance: what made them.
+        compression: None, ``"gzip"`` or ``"lzf"``.
+
+    Raises:
+        HsevalError: lengths or shapes that do not fit, or a file that can't be written.
+    """
+    masks, labels = masks or {}, labels or {}
+    columns = {"ids": ids, "groups": groups, **{f"labels/{k}": v for k, v in labels.items()}}
+    for name, values in (*columns.items(), *((f"masks/{k}", v) for k, v in masks.items())):
+        if values is not None and len(values) != len(cubes):
+            raise HsevalError(f"{path}: {len(values)} {name}, but {len(cubes)} cubes: one a cube expected")
+    with SetWriter(
+        path, wavelengths=wavelengths, structures=tuple(masks), units=units, provenance=provenance,
+        compression=compression,
+    ) as out:  # fmt: skip
+        for index, cube in enumerate(cubes):
+            out.add(
+                np.asarray(cube, dtype=np.float32),
+                {name: mask[index] for name, mask in masks.items()},
+                None if ids is None else ids[index],
+                None if groups is None else groups[index],
+                {name: values[index] for name, values in labels.items()},
+            )

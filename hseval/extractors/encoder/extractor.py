@@ -1,0 +1,183 @@
+"""The encoder: what a network that was fitted on real cubes, without labels, can't explain of a cube.
+
+It learned to predict hidden values of real cubes from the values around them, in the spectrum and in space
+(:mod:`hseval.extractors.encoder.network`), and its rows describe the residuals. Fitted by ``hseval fit-extractor``;
+docs/extractors.md lists the columns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from hseval.core.options import as_dict, option
+from hseval.data.field_of_view import by_box
+from hseval.extractors.encoder import checkpoint as encoder_file
+from hseval.extractors.encoder.checkpoint import FitOptions
+from hseval.extractors.encoder.preprocessing import OWNER, at_nodes, node_weights, on_canvas, spread_nodes
+from hseval.utils.errors import HsevalError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from hseval.core.cubes import CubeSet
+    from hseval.extractors.encoder.network import Network
+
+LEAST_CUBES, LEAST_BANDS = 8, 4  # a fit on less learns the cubes by heart
+BLOCK = 16  # cubes a forward pass
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderOptions:
+    """What decides the features."""
+
+    weights: str | None = option(None, "file made by hseval fit-extractor (.safetensors)")
+
+
+class Fitter:
+    """Fits the encoder on real cubes and leaves its weights in a file."""
+
+    Options = FitOptions
+
+    def __init__(self, options: FitOptions | None = None) -> None:
+        self.options = options or FitOptions()
+
+    def fit(
+        self, data: CubeSet, out: Path, *, seed: int = 0, device: str = "cpu",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Fit on ``data`` and write the file ``out``, whole or not at all.
+
+        The same cubes, options and seed give the same bytes on a CPU with the same number of threads.
+
+        Raises:
+            HsevalError: too few cubes or bands, no wavelengths in nm, or nothing to be learned from.
+        """
+        from hseval.extractors.encoder.training import Pieces, fitted
+
+        _check(data)
+        told = progress or (lambda what, done, total: None)
+        nodes = spread_nodes(data.wavelengths, self.options.nodes)
+        pieces = Pieces(data, nodes, seed=seed, told=told)
+        network = fitted(pieces, self.options, seed=seed, device=device, told=told)
+        record = {
+            "options": as_dict(self.options),
+            "seed": seed,
+            "nodes": nodes.tolist(),
+            "fitted_on": {
+                "cubes": pieces.cubes,
+                "content": pieces.content,
+                "wavelengths": data.wavelengths.tolist(),
+                "units": data.info.units,
+            },
+        }
+        encoder_file.write(out, dict(network.state_dict()), record)
+
+
+class Encoder:
+    """Moments of what predictions leave unexplained, by wavelength."""
+
+    name: ClassVar[str] = "encoder"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "a network fitted on real cubes without labels (hseval fit-extractor)"
+    reads_structures: ClassVar[bool] = False
+    needs_nm: ClassVar[bool] = True
+    Options = EncoderOptions
+    Fitter = Fitter
+
+    def __init__(self, options: EncoderOptions | None = None) -> None:
+        self.options = options or EncoderOptions()
+        self.device = "cpu"  # the core may set another torch device
+        self._loaded: tuple[Network, NDArray[np.float64]] | None = None
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the weights file."""
+        with self._weights().open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    def __call__(
+        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> NDArray[np.float32]:
+        """Return the rows, float32 ``(n, features)``; a cube without a valid pixel gives a row of NaN.
+
+        Raises:
+            HsevalError: no weights, a file that holds others, or bands that they were not fitted for.
+        """
+        import torch
+
+        network, nodes = self._network()
+        weights = node_weights(wavelengths, nodes)
+        valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
+        rows: list[NDArray[np.float32] | None] = [None] * len(cubes)
+        # TF32 would round a GPU's products to three digits, and rows would depend on where they were computed.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            for (top, bottom, left, right), index in by_box(valid).items():
+                for block in (index[i : i + BLOCK] for i in range(0, len(index), BLOCK)):
+                    part = cubes[block, :, top:bottom, left:right], valid[block, top:bottom, left:right]
+                    for i, row in zip(block, self._rows(network, *part, weights), strict=True):
+                        rows[i] = row
+        result = np.stack([row for row in rows if row is not None])
+        result[~valid.any(axis=(1, 2))] = np.nan
+        return result
+
+    def _rows(
+        self, network: Network, cubes: NDArray[np.float32], valid: NDArray[np.bool_], weights: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Describe cubes ``(n, band, y, x)`` with one bounding box."""
+        import torch
+
+        from hseval.extractors.encoder.features import rows_of
+
+        images = at_nodes(cubes, valid, weights).to(self.device)
+        seen = on_canvas(images, valid, network.centre, network.scale)
+        reached = torch.from_numpy(weights.any(axis=1)).to(self.device)
+        rows: NDArray[np.float32] = rows_of(network, seen, reached).float().cpu().numpy()
+        return rows
+
+    def _weights(self) -> Path:
+        path = self.options.weights
+        if path is None:
+            raise HsevalError(f"{OWNER} needs weights: --set encoder.weights=FILE.safetensors; {encoder_file.HOW}")
+        if not Path(path).is_file():
+            raise HsevalError(f"{path}: no such weights file for {OWNER}; {encoder_file.HOW}")
+        return Path(path)
+
+    def _network(self) -> tuple[Network, NDArray[np.float64]]:
+        if self._loaded is None:
+            path = self._weights()
+            self._loaded = built(path, *encoder_file.read(path))
+        network, nodes = self._loaded
+        return network.to(self.device), nodes
+
+
+def built(path: Path, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> tuple[Network, Any]:
+    """Return the network with the weights of a file, and its nodes in nm.
+
+    Raises:
+        HsevalError: tensors and record do not belong together.
+    """
+    from hseval.extractors.encoder.network import unfitted
+
+    try:
+        nodes = np.asarray(record["nodes"], dtype=np.float64)
+        network = unfitted(len(nodes), int(record["options"]["width"]))
+        network.load_state_dict(dict(tensors))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise HsevalError(f"{path}: its weights do not fit its record; {encoder_file.HOW}") from error
+    return network.eval().requires_grad_(False), nodes
+
+
+def _check(data: CubeSet) -> None:
+    where, info = data.info.location, data.info
+    if not info.wavelengths_known:
+        raise HsevalError(f"{where}: the encoder needs wavelengths in nm (--wavelengths FILE|450:905:16)")
+    if len(data) < LEAST_CUBES:
+        raise HsevalError(f"{where}: has {len(data)} cubes, expected at least {LEAST_CUBES} to fit an encoder on")
+    if len(np.unique(info.wavelengths)) < LEAST_BANDS:
+        raise HsevalError(f"{where}: has {len(info.wavelengths)} bands, expected at least {LEAST_BANDS} for an encoder")

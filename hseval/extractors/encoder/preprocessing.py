@@ -1,0 +1,97 @@
+"""What the encoder sees: a cube at fixed wavelengths in nm, standardised, filled smoothly outside its field.
+
+The nodes lie where the encoder was fitted, whatever bands a cube has. The spectrum is taken as piecewise linear
+between band centres and averaged under a hat around each node. Nodes that a cube's bands do not reach are hidden
+from the network, which was fitted with hidden nodes; bands beyond the nodes are refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hseval.data.field_of_view import canvas_shape, eroded, fill_outside
+from hseval.extractors.spectral_windows import interpolation_weights
+from hseval.utils.errors import HsevalError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+OWNER = "extractor 'encoder'"
+STEPS = 64  # quadrature points under a hat
+LEAST = 0.5  # share of the nodes that a cube's bands have to reach
+
+
+class Seen(NamedTuple):
+    """Node images on a canvas ``(n, node, y, x)``, 0 where hidden or constant, and the eroded field ``(n, y, x)``."""
+
+    images: torch.Tensor
+    field: torch.Tensor
+
+
+def spread_nodes(wavelengths: NDArray[Any], count: int) -> NDArray[np.float64]:
+    """Return ``min(count, band)`` centres in nm, evenly from the first band to the last."""
+    return np.linspace(float(wavelengths[0]), float(wavelengths[-1]), min(count, len(wavelengths)))
+
+
+def node_weights(wavelengths: NDArray[Any], nodes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights ``(node, band)`` that average a spectrum under hats around ``nodes``.
+
+    A row sums to 1, or is 0 where the bands do not reach half-way from the node to its neighbours.
+
+    Raises:
+        HsevalError: bands lie beyond the nodes, or reach fewer than half of them.
+    """
+    bands = np.asarray(wavelengths, dtype=np.float64)
+    low, high, gap = nodes[0], nodes[-1], nodes[1] - nodes[0]
+    ranges = f"bands from {bands[0]:g} to {bands[-1]:g} nm, and its weights were fitted on {low:g} to {high:g} nm"
+    fit_one = "fit others on cubes with these bands: hseval fit-extractor"
+    if bands[0] < low - 0.5 * gap or bands[-1] > high + 0.5 * gap:
+        raise HsevalError(f"{OWNER}: {ranges}; what lies beyond would go unseen, so {fit_one}")
+    # Half a node's gap is allowed for at either end: resampled sets stop short of the nominal ends.
+    reached = (np.maximum(nodes - 0.5 * gap, low) >= bands[0] - 0.5 * gap) & (
+        np.minimum(nodes + 0.5 * gap, high) <= bands[-1] + 0.5 * gap
+    )
+    if reached.mean() < LEAST:
+        raise HsevalError(f"{OWNER}: {ranges}; less than half is reached, so {fit_one}")
+    offsets = gap * ((np.arange(2 * STEPS) + 0.5) / STEPS - 1)
+    nm = np.clip(nodes[:, None] + offsets, low, high)
+    height = np.where(nm == nodes[:, None] + offsets, 1 - np.abs(offsets) / gap, 0)
+    weights = interpolation_weights(bands, nm.ravel()).reshape(*nm.shape, len(bands))
+    mixed: NDArray[np.float64] = np.einsum("ns,nsb->nb", height / height.sum(axis=1, keepdims=True), weights)
+    mixed[~reached] = 0
+    return mixed
+
+
+def at_nodes(cubes: NDArray[np.float32], valid: NDArray[np.bool_], weights: NDArray[np.float64]) -> torch.Tensor:
+    """Return the images at the nodes, float32 ``(n, node, y, x)``, 0 where not ``valid`` (n, y, x); on the CPU."""
+    import torch
+
+    pixels = torch.from_numpy(np.where(valid[:, None], cubes, np.float32(0)).astype(np.float32, copy=False))
+    flat = torch.from_numpy(weights.astype(np.float32)) @ pixels.flatten(start_dim=2)
+    return flat.reshape(len(cubes), len(weights), *valid.shape[1:])
+
+
+def on_canvas(
+    images: torch.Tensor, valid: NDArray[np.bool_], centre: torch.Tensor, scale: torch.Tensor, *, margin: int = 0
+) -> Seen:
+    """Return node images standardised and filled where they are not valid.
+
+    Args:
+        images: ``(n, node, y, x)``, of one box.
+        valid: ``(n, y, x)``.
+        centre: ``(node,)``, subtracted.
+        scale: ``(node,)``, divided by.
+        margin: px of fill beyond the image, at least.
+    """
+    import torch
+
+    field = torch.from_numpy(eroded(valid)).to(images.device)
+    standard = (images - centre[:, None, None]) / scale[:, None, None]
+    canvas = canvas_shape(*valid.shape[1:], margin=margin)
+    filled = fill_outside(torch.where(field[:, None], standard, 0), field, canvas=canvas)
+    inside = torch.zeros(len(valid), *canvas, dtype=torch.bool, device=images.device)
+    inside[:, : valid.shape[1], : valid.shape[2]] = field
+    return Seen(filled, inside)

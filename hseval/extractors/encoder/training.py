@@ -1,0 +1,249 @@
+"""Fitting the encoder's network on real cubes: hide, predict, compare; no labels."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hseval.core.cubes import FIELD, CubeSet
+from hseval.data.field_of_view import bounding_box
+from hseval.extractors.encoder.network import LATTICES, PHASES, Lattice, Network, hidden, initialise, unfitted
+from hseval.extractors.encoder.preprocessing import at_nodes, node_weights, on_canvas
+from hseval.utils.errors import HsevalError
+from hseval.utils.random_streams import stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from hseval.extractors.encoder.checkpoint import FitOptions
+
+SIDE = 64  # px of a piece, at most
+MOST = 4096  # pieces in memory: 1 GiB at 16 nodes
+CENTRES = 8  # places tried for a piece that lies mostly inside the field
+
+
+class Pieces:
+    """Standardised pieces ``(node, y, x)`` with their fields, all that the fit sees.
+
+    Attributes:
+        centre, scale: float32 ``(node,)``, mean and deviation of the valid pixels of the cubes that were read.
+        content: sha256 of the cubes' own hashes, sorted: which cubes, in whatever order and file.
+        cubes: how many were read.
+    """
+
+    def __init__(
+        self, data: CubeSet, nodes: NDArray[np.float64], *, seed: int, told: Callable[[str, int, int], None]
+    ) -> None:
+        """Read the cubes; of more than ``MOST`` a seeded part.
+
+        Raises:
+            HsevalError: no cube has a valid pixel, or all valid pixels are the same at some node.
+        """
+        self.nodes = len(nodes)
+        weights = node_weights(data.wavelengths, nodes)
+        chosen = np.sort(stream(seed, "encoder cubes").permutation(len(data))[:MOST])
+        images: list[tuple[str, torch.Tensor, NDArray[np.bool_]]] = []
+        each = max(1, MOST // len(chosen))
+        for done, index in enumerate(chosen, start=1):
+            cube = data[int(index)]
+            valid = cube.masks.get(FIELD, np.ones(cube.data.shape[1:], bool)) & np.isfinite(cube.data).all(axis=0)
+            digest = hashlib.sha256(np.ascontiguousarray(cube.data[:, valid], dtype="<f4").tobytes()).hexdigest()
+            for place, box in enumerate(cuts(valid, each, stream(seed, f"encoder pieces {digest}"))):
+                part = at_nodes(cube.data[None, :, *box], valid[None][:, *box], weights)[0]
+                images.append((f"{digest} {place:04d}", part, valid[box]))
+            told("reading", done, len(chosen))
+        if not images:
+            raise HsevalError(f"{data.info.location}: no cube has a valid pixel")
+        images.sort(key=lambda piece: piece[0])  # the files' order and names decide nothing
+        self.cubes = len({name.split()[0] for name, *_ in images})
+        self.content = hashlib.sha256("".join(name for name, *_ in images).encode()).hexdigest()
+        self.centre, self.scale = moments([(part, valid) for _, part, valid in images], data.info.location)
+        self.pieces = [self._standard(part, valid) for _, part, valid in images]
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def batch(self, count: int, crop: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``count`` crops ``(n, node, crop, crop)``, turned and flipped at random, and their fields."""
+        import torch
+
+        drawn = [self._crop(int(rng.integers(len(self))), crop, rng) for _ in range(count)]
+        return torch.stack([images for images, _ in drawn]), torch.stack([field for _, field in drawn])
+
+    def _crop(self, index: int, crop: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        images, field, (height, width) = self.pieces[index]
+        top, left = (int(rng.integers(max(0, size - crop) + 1)) for size in (height, width))
+        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        images, field = (each[..., top : top + crop, left : left + crop] for each in (images, field))
+        images, field = images.rot90(turns, (-2, -1)), field.rot90(turns, (-2, -1))
+        return (images.flip(-1), field.flip(-1)) if flip else (images, field)
+
+    def _standard(
+        self, part: torch.Tensor, valid: NDArray[np.bool_]
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+        import torch
+
+        centre, scale = torch.from_numpy(self.centre), torch.from_numpy(self.scale)
+        margin = max(0, SIDE - min(valid.shape))  # so that every crop lies on the canvas
+        images, field = on_canvas(part[None], valid[None], centre, scale, margin=margin)
+        return images[0], field[0], (valid.shape[0], valid.shape[1])
+
+
+def cuts(valid: NDArray[np.bool_], most: int, rng: np.random.Generator) -> list[Any]:
+    """Return boxes of at most ``SIDE`` px that cover a field about once: each the fullest of a few drawn places."""
+    if not valid.any():
+        return []
+    rows, columns = bounding_box(valid)
+    sizes = [rows.stop - rows.start, columns.stop - columns.start]
+    count = min(most, math.prod(math.ceil(size / SIDE) for size in sizes))
+    if count == 1 and max(sizes) <= SIDE:
+        return [(rows, columns)]
+    boxes = []
+    for _ in range(count):
+        places = [
+            tuple(
+                slice(box.start + at, box.start + at + min(size, SIDE))
+                for box, size, at in zip(
+                    (rows, columns), sizes, (int(rng.integers(max(0, s - SIDE) + 1)) for s in sizes), strict=True
+                )
+            )
+            for _ in range(CENTRES)
+        ]
+        boxes.append(max(places, key=lambda box: int(valid[box].sum())))
+    return [box for box in boxes if valid[box].any()]
+
+
+def moments(
+    images: list[tuple[torch.Tensor, NDArray[np.bool_]]], location: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and deviation ``(node,)`` of the valid pixels of images ``(node, y, x)``.
+
+    Raises:
+        HsevalError: a node does not vary.
+    """
+    pixels = [part.numpy()[:, valid].astype(np.float64) for part, valid in images]
+    count = sum(part.shape[1] for part in pixels)
+    centre = sum(part.sum(axis=1) for part in pixels) / count
+    power = sum(((part - centre[:, None]) ** 2).sum(axis=1) for part in pixels) / count
+    scale = np.sqrt(power)
+    # A dead band is no reason to stop: its residual is 0 and says nothing. All of them dead is.
+    dead = scale <= 1e-6 * max(float(np.abs(centre).max()), 1e-30)
+    if dead.all():
+        raise HsevalError(f"{location}: all valid pixels are the same, so there is nothing to be fitted on")
+    scale[dead] = scale[~dead].min()
+    return centre.astype(np.float32), scale.astype(np.float32)
+
+
+Told = Callable[[str, int, int], None]
+CUT_SHARE = 0.3  # share of the steps in which nodes at the ends of the spectrum are hidden as well
+CUT_NODES = 0.4  # of the nodes, at most, at one end
+JUDGED = 256  # pieces, at most, on which the fitted network is measured
+LEAST = 1e-8  # mean squares below this count as perfect
+
+
+def fitted(pieces: Pieces, options: FitOptions, *, seed: int, device: str, told: Told) -> Network:
+    """Return the network fitted on pieces of real cubes, on the CPU.
+
+    Raises:
+        HsevalError: the loss is no number any more.
+    """
+    network = unfitted(pieces.nodes, options.width)
+    initialise(network, seed)
+    network.centre.copy_(torch.from_numpy(pieces.centre))
+    network.scale.copy_(torch.from_numpy(pieces.scale))
+    network.to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, options.steps))
+    for step in range(options.steps):
+        rng = stream(seed, "encoder fit", step)
+        images, field = (each.to(device) for each in pieces.batch(options.batch, options.crop, rng))
+        lattice = LATTICES[step % len(LATTICES)]
+        loss = surprise(network, images, field, *masks(lattice, images.shape, rng, device))
+        if not torch.isfinite(loss):
+            raise HsevalError(f"fit-extractor: the loss is {loss.item()} at step {step}; a smaller rate may help")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        told("fitting", step + 1, options.steps)
+    network.eval().requires_grad_(False)
+    measure(network, pieces, options, seed=seed, device=device)
+    return network.cpu()
+
+
+def rate_at(step: int, steps: int) -> float:
+    """Return the learning rate's factor: a short rise, then half a cosine down to 0."""
+    import math
+
+    rise = max(1, min(50, steps // 10))
+    return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def masks(lattice: Lattice, shape: torch.Size, rng: np.random.Generator, device: str) -> tuple[Tensor, Tensor]:
+    """Return what is hidden and has to be predicted, and what is shown: float ``(n, node, y, x)``.
+
+    Every cube gets a phase of its own; now and then the ends of the spectrum are hidden besides and not asked for,
+    as if a camera had no bands there.
+    """
+    count, nodes, height, width = shape
+    out = torch.zeros(count, nodes, height, width, dtype=torch.bool)
+    there = torch.ones(count, nodes, dtype=torch.bool)
+    for i in range(count):
+        out[i] = hidden(lattice, int(rng.integers(PHASES)), nodes, (height, width))
+        if rng.random() < CUT_SHARE:
+            low, high = (int(rng.integers(int(CUT_NODES * nodes) + 1)) for _ in range(2))
+            low, high = (low, 0) if rng.random() < 0.5 else (0, high)
+            there[i, :low] = False
+            there[i, nodes - high :] = False
+    present = there[:, :, None, None]
+    return (out & present).float().to(device), (~out & present).float().to(device)
+
+
+def surprise(network: Network, images: Tensor, field: Tensor, asked: Tensor, shown: Tensor) -> Tensor:
+    """Return the mean over nodes of the log mean square that predictions leave unexplained.
+
+    The logarithm gives each node the same weight, however small its residual: it is the likelihood of residuals
+    that are normal with a deviation of each node's own.
+
+    Args:
+        network: the network.
+        images: ``(n, node, y, x)``.
+        field: bool ``(n, y, x)``.
+        asked: 1 where a value is hidden and has to be predicted.
+        shown: 1 where a value is shown.
+    """
+    guess = network(images, shown)
+    counted = asked * field[:, None]
+    total = counted.sum(dim=(0, 2, 3))
+    square = ((guess - images).square() * counted).sum(dim=(0, 2, 3)) / total.clamp_min(1)
+    mean: Tensor = ((square + LEAST).log() * (total > 0)).sum() / (total > 0).sum().clamp_min(1)
+    return mean
+
+
+def measure(network: Network, pieces: Pieces, options: FitOptions, *, seed: int, device: str) -> None:
+    """Set ``expected``: the root mean square that each lattice's predictions leave, by node, on whole cubes."""
+    with torch.no_grad():
+        for place, lattice in enumerate(LATTICES):
+            square = torch.zeros(pieces.nodes, device=device)
+            total = torch.zeros(pieces.nodes, device=device)
+            rng = stream(seed, "encoder measured")
+            for _ in range(-(-min(JUDGED, len(pieces)) // options.batch)):
+                images, field = (each.to(device) for each in pieces.batch(options.batch, options.crop, rng))
+                for phase in range(PHASES):
+                    out = hidden(lattice, phase, pieces.nodes, (images.shape[2], images.shape[3])).to(device)
+                    asked = (out & field[:, None]).expand_as(images)
+                    guess = network(images, (~out).float().expand_as(images))
+                    square += torch.where(asked, (guess - images).square(), 0).sum(dim=(0, 2, 3))
+                    total += asked.sum(dim=(0, 2, 3))
+            network.expected[place] = (square / total.clamp_min(1) + LEAST).sqrt()

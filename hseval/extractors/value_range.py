@@ -1,0 +1,62 @@
+"""The range of a cube's values, band by band: what tells a scale that does not fit and a band that is dead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from hseval.core.cubes import FIELD
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+PROBABILITIES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
+
+
+class Values:
+    """Quantiles of the valid pixels by band, and how much of the frame is valid."""
+
+    name: ClassVar[str] = "values"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "quantiles of the valid pixels, band by band"
+    reads_structures: ClassVar[bool] = False
+
+    def __call__(
+        self, cubes: Floats, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> dict[str, Floats]:
+        """Describe a batch of cubes ``(n, band, y, x)``.
+
+        Returns:
+            ``quantiles`` ``(n, band, 7)`` at :data:`PROBABILITIES`, NaN for a cube without a valid pixel, and
+            ``valid`` ``(n,)``, the share of the cropped frame that is valid.
+        """
+        field = masks[FIELD]
+        rows = [quantiles(cube[:, where]) for cube, where in zip(cubes, field, strict=True)]
+        return {
+            "quantiles": np.stack(rows) if rows else np.empty((0, cubes.shape[1], len(PROBABILITIES)), np.float32),
+            "valid": field.mean(axis=(1, 2), dtype=np.float64).astype(np.float32),
+        }
+
+
+def quantiles(pixels: Floats) -> Floats:
+    """Return each band's quantiles at :data:`PROBABILITIES`: pixel values, never interpolated.
+
+    Args:
+        pixels: ``(band, pixel)``.
+
+    Returns:
+        float32 ``(band, 7)``; NaN where there is no pixel. The quantile at p is the smallest value that at
+        least a share p of the pixels does not exceed (Hyndman and Fan 1996, definition 1).
+    """
+    count = pixels.shape[1]
+    if count == 0:
+        return np.full((len(pixels), len(PROBABILITIES)), np.nan, dtype=np.float32)
+    # 1e-9: 0.999 x 1000 must not become rank 1000 through the rounding of 0.999.
+    ranks = np.ceil(np.array(PROBABILITIES) * count - 1e-9).astype(np.int64) - 1
+    ranks = np.clip(ranks, 0, count - 1)
+    found: Floats = np.sort(pixels, axis=1)[:, ranks].astype(np.float32, copy=False)
+    return found

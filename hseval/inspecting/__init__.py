@@ -1,1 +1,0 @@
-"""What is in a set of cubes, and what is suspicious in it."""

@@ -1,0 +1,60 @@
+"""Vendi score: the effective number of different rows, from the spectrum of their similarities.
+
+Friedman and Dieng, The Vendi score, TMLR 2023: with a positive semidefinite kernel of ``k(x, x) = 1`` and K its
+matrix over n rows, the score is the exponential of the entropy of the eigenvalues of ``K / n``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.utils.errors import HsevalError
+
+Array = NDArray[np.float64]
+
+
+def vendi_score(similarity: NDArray[Any]) -> float:
+    """Return the effective number of different rows, 1 to n, of a similarity matrix ``(n, n)``.
+
+    Raises:
+        HsevalError: it is not square, not finite, or its diagonal is not 1.
+    """
+    matrix = np.asarray(similarity, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
+        raise HsevalError(f"similarities of shape {matrix.shape}, expected (n, n) with n >= 1")
+    if not np.isfinite(matrix).all() or not np.allclose(np.diag(matrix), 1.0):
+        raise HsevalError("similarities have to be finite, with 1 along the diagonal")
+    shares = np.linalg.eigvalsh(matrix) / len(matrix)
+    shares = shares[shares > 1e-15]  # x log x is 0 at 0, and what lies below is rounding
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def gaussian(rows: NDArray[Any], reach: float) -> Array:
+    """Return similarities ``exp(-|x - y|^2 / reach^2)`` of rows ``(n, d)``."""
+    centred = np.asarray(rows, dtype=np.float64) - np.mean(rows, axis=0, dtype=np.float64)
+    products = centred @ centred.T
+    sizes = np.diag(products)
+    squared = np.maximum(sizes[:, None] + sizes - 2 * products, 0.0)
+    np.fill_diagonal(squared, 0.0)
+    return np.asarray(np.exp(-squared / reach**2))
+
+
+def cosine(rows: NDArray[Any]) -> Array:
+    """Return cosines of rows ``(n, d)``; a row of zeros is like no other.
+
+    Similarities of that kind: Friedman and Dieng's own choice for image features.
+    """
+    rows = np.asarray(rows, dtype=np.float64)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    units = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    similarity: Array = units @ units.T
+    np.fill_diagonal(similarity, 1.0)
+    return similarity
+
+
+def typical_distance(rows: NDArray[Any]) -> float:
+    """Return the root mean squared distance of two different rows of ``(n, d)``, n >= 2."""
+    return float(np.sqrt(2 * np.var(rows, axis=0, ddof=1, dtype=np.float64).sum()))

@@ -1,0 +1,1 @@
+"""From paths to features: sets are opened, described in one streaming pass, and paired."""

@@ -1,0 +1,193 @@
+"""Numerics of a dose-response curve: is it monotone, from which dose is it told, which dose gives this much excess?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hseval.stats.jackknife import Jackknife
+from hseval.stats.variance import LEAST, freedom, pair_variance, quantile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+ROUNDING = 1e-9  # of the values: an excess below that is no excess
+
+
+class Dose(NamedTuple):
+    """Where a curve reaches an excess: ``"about"`` the dose, ``"below"`` the smallest, or ``"beyond"`` the largest."""
+
+    relation: str
+    dose: float
+
+
+class Scatter(NamedTuple):
+    """How an excess scatters: its standard deviation, and how many of these make 95 %."""
+
+    deviation: float
+    reach: float
+
+
+def complete(*found: Jackknife) -> list[Jackknife]:
+    """Return replicates without those that some of ``found`` lack (NaN): blocks without which a metric has no value.
+
+    All of them leave out the same blocks and pairs of blocks.
+    """
+    kept: dict[str, list[Any]] = {}
+    for name in ("real", "fake", "real_pairs", "fake_pairs", "cross_pairs"):
+        sides = [getattr(each, name) for each in found]
+        if any(side is None for side in sides):
+            kept[name] = [None] * len(found)
+            continue
+        have = np.logical_and.reduce([np.isfinite(side).all(axis=1) for side in sides])
+        kept[name] = [side[have] for side in sides]
+    return [
+        dataclasses.replace(each, **{name: sides[i] for name, sides in kept.items()}) for i, each in enumerate(found)
+    ]
+
+
+def difference(value: Jackknife, floor: Jackknife) -> Jackknife:
+    """Return the replicates of value less floor, where both leave out the same blocks."""
+    value, floor = complete(value, floor)
+    pairs = [
+        None if one is None or other is None else one - other
+        for one, other in (
+            (value.real_pairs, floor.real_pairs),
+            (value.fake_pairs, floor.fake_pairs),
+            (value.cross_pairs, floor.cross_pairs),
+        )
+    ]
+    return Jackknife(value.value - floor.value, value.real - floor.real, value.fake - floor.fake, *pairs)
+
+
+def scatter(*, value: Jackknife, floor: Jackknife) -> Scatter:
+    """Return how ``value - floor`` scatters for a user whose sets are independent.
+
+    Floor and value share the clean set, so its part is that of the difference. The spoiled set and the set of the floor
+    are the same cubes here, but other ones for a user, so their parts add up. What pairs of blocks add is counted twice
+    by the plain jackknife, and taken off once, as :class:`hseval.stats.jackknife.Jackknife` does.
+
+    Args:
+        value: replicates of the value; of several numbers the last one counts.
+        floor: the same of the floor, over the same blocks.
+    """
+    value, floor = complete(value, floor)
+    both = difference(value, floor)
+    g, h = len(value.real), len(value.fake)
+    added = [(both.real_variance(), g - 1), (value.fake_variance(), h - 1), (floor.fake_variance(), h - 1)]
+    taken = _pairs(both.real_pairs, g * (g - 1) / 2)
+    for side in (value, floor):
+        taken += _pairs(side.fake_pairs, h * (h - 1) / 2) + _pairs(side.cross_pairs, g * h)
+    plain = np.sum([variance for variance, _ in added], axis=0)
+    twice = np.sum([variance for variance, _ in taken], axis=0) if taken else np.zeros_like(plain)
+    found = np.maximum(plain - twice, LEAST * plain)
+    reach = quantile(0.95, freedom(found, added, taken))
+    return Scatter(float(np.sqrt(found[-1])), float(reach[-1]))
+
+
+def _pairs(found: Floats | None, count: float) -> list[tuple[Floats, int]]:
+    """Return the variance of so many pairs of blocks, and how many of them it was estimated from; none of none."""
+    return [] if found is None or not len(found) else [(np.asarray(pair_variance(found, count)), len(found))]
+
+
+def null_deviation(floor: Jackknife) -> float:
+    """Return the standard deviation of ``value - floor`` where nothing is wrong: two real sets against a third one.
+
+    The third one's part cancels, and the parts of the two others are alike: twice what the floor's other side adds.
+    """
+    (floor,) = complete(floor)
+    g, h = len(floor.real), len(floor.fake)
+    plain = floor.fake_variance()
+    taken = [*_pairs(floor.fake_pairs, h * (h - 1) / 2), *_pairs(floor.cross_pairs, g * h)]
+    twice = np.sum([variance for variance, _ in taken], axis=0) if taken else np.zeros_like(plain)
+    return float(np.sqrt(2 * np.maximum(plain - twice, LEAST * plain)[-1]))
+
+
+def apart(excess: float, scattered: Scatter, *, null: float, size: float) -> bool:
+    """Say whether an excess is told from 0, given how it scatters, and how it scatters where nothing is wrong.
+
+    A gross fault makes values that scatter as much as they are large, each of them far beyond every floor. So the
+    excess is judged on the scale on which its scatter is even: with variance ``null^2 + (k excess)^2`` that is
+    ``asinh(k excess / null) / k`` (Bartlett 1947), which is ``excess / null`` where the scatter has not grown and
+    logarithmic where it has.
+
+    Args:
+        excess: value less floor.
+        scattered: how it scatters at this dose.
+        null: its standard deviation at dose 0; 0: not known, and nothing is rescaled.
+        size: of the values that the excess comes from.
+    """
+    if abs(excess) <= ROUNDING * size:
+        return False
+    if null <= ROUNDING * size:
+        return abs(excess) > scattered.reach * scattered.deviation
+    grown = float(np.sqrt(max((scattered.deviation / null) ** 2 - 1, 0.0)))
+    shrink = float(np.arcsinh(grown)) / grown if grown > 0 else 1.0
+    return abs(excess) / null * shrink > scattered.reach
+
+
+def told_from(doses: Sequence[float], told: Sequence[bool], excesses: Sequence[float]) -> float | None:
+    """Return the smallest dose from which on every dose is told, on the side of the floor where the largest one is."""
+    found = None
+    for dose, apart_here, excess in zip(reversed(doses), reversed(told), reversed(excesses), strict=True):
+        if not apart_here or (excess > 0) != (excesses[-1] > 0):
+            break
+        found = dose
+    return found
+
+
+def spearman(doses: Sequence[float], values: Sequence[float]) -> float | None:
+    """Return the rank correlation (ties share their mean rank), or None where one side never changes.
+
+    Differences of no more than rounding are ties: an idle degradation must not look like a trend.
+    """
+    from scipy.stats import rankdata
+
+    seen = np.asarray(values, dtype=np.float64)
+    unit = ROUNDING * np.abs(seen).max(initial=0.0)
+    one = rankdata(doses)
+    two = rankdata(np.round(seen / unit) if unit > 0 else seen)
+    if np.ptp(one) == 0 or np.ptp(two) == 0:
+        return None
+    return float(np.corrcoef(one, two)[0, 1])
+
+
+def isotonic(values: Sequence[float]) -> Floats:
+    """Return the non-decreasing sequence nearest to ``values`` by least squares (pool adjacent violators)."""
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        mean, size = float(value), 1
+        while pools and pools[-1][0] >= mean:
+            before, count = pools.pop()
+            mean, size = (before * count + mean * size) / (count + size), count + size
+        pools.append((mean, size))
+    return np.repeat([mean for mean, _ in pools], [size for _, size in pools])
+
+
+def equivalent_dose(doses: Sequence[float], excesses: Sequence[float], wanted: float) -> Dose:
+    """Return the dose at which a curve's excess over the floor is ``wanted``.
+
+    The curve is made monotone away from the floor (in the direction of its last point) and read between two doses
+    linearly in the excess and in the logarithm of the dose. Below the smallest dose nothing was measured.
+
+    Args:
+        doses: ascending, above 0.
+        excesses: value less floor at each.
+        wanted: the score's own excess.
+    """
+    sign = 1.0 if excesses[-1] > 0 else -1.0
+    curve = isotonic([sign * excess for excess in excesses])
+    wanted = sign * wanted
+    if wanted < curve[0]:
+        return Dose("below", float(doses[0]))
+    if wanted > curve[-1]:
+        return Dose("beyond", float(doses[-1]))
+    # Where the curve is level several doses give the same excess: their geometric mean stands for them.
+    levels, place = np.unique(curve, return_inverse=True)
+    logs = np.bincount(place, np.log(np.asarray(doses, dtype=np.float64))) / np.bincount(place)
+    return Dose("about", float(np.exp(np.interp(wanted, levels, logs))))

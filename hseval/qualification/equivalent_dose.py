@@ -1,0 +1,159 @@
+"""A user's own scores as doses: "fid 3.1 is about 4 nm of shift or 0.8 px of blur"."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hseval.qualification.dose_response import equivalent_dose
+
+if TYPE_CHECKING:
+    from hseval.core.report import Report, Score
+    from hseval.qualification.report import Column, Curve, QualifyReport
+
+STEADY = 0.8  # a curve of less Spearman than this is no scale to read a dose from
+SIZES = 2.0  # sets that differ more than this in size are warned of: scatter and what is left of bias differ
+
+
+@dataclasses.dataclass(frozen=True)
+class Equivalent:
+    """A score as a dose of one degradation.
+
+    Attributes:
+        metric: the column's label.
+        degradation: its name.
+        unit: of the dose.
+        relation: ``"about"``, ``"below"`` the smallest dose, ``"beyond"`` the largest.
+        dose: where the curve has the score's excess over its floor.
+        interval: where it has the ends of that excess's 95 % interval, within the doses that were measured; None: the
+            report has no interval.
+    """
+
+    metric: str
+    degradation: str
+    unit: str
+    relation: str
+    dose: float
+    interval: tuple[float, float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Translated:
+    """What became of one score: doses, or why there are none; and what is to be held against them."""
+
+    metric: str
+    value: float
+    floor: float
+    n: int
+    equivalents: tuple[Equivalent, ...]
+    why: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def translated(report: Report, qualified: QualifyReport) -> list[Translated]:
+    """Return each score of a report as doses, by the excess over its floor.
+
+    Value and floor grow with fewer cubes, their difference hardly does: so it is the excess that is looked up.
+    """
+    return [found for score in report.scores for found in _of_score(score, report, qualified)]
+
+
+def asked_for(
+    report: Report, options: Mapping[str, Mapping[str, Any]], *, extractors: bool
+) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Return which metrics a report has values of, and their options, under those that are given.
+
+    Args:
+        report: of ``hseval score``.
+        options: plugin name -> option -> value; they win.
+        extractors: whether to take over each metric's choice of extractor, too.
+    """
+    names = [score.name for score in report.scores if score.value is not None]
+    settings = report.provenance.get("settings", {})
+    merged = {name: dict(values) for name, values in (settings.get("options") or {}).items()}
+    for name in names:
+        chosen = _options(report, name).get("extractor")
+        merged.setdefault(name, {}).pop("extractor", None)
+        if extractors and chosen is not None:
+            merged[name]["extractor"] = chosen
+    for name, values in options.items():
+        merged.setdefault(name, {}).update(values)
+    return names, merged
+
+
+def _of_score(score: Score, report: Report, qualified: QualifyReport) -> Iterator[Translated]:
+    if score.value is None or score.floor is None:
+        return
+    options = _options(report, score.name)
+    columns = [column for column in qualified.columns if column.metric == score.name]
+    same = [column for column in columns if column.extractor == options.get("extractor", column.extractor)]
+    if not same:
+        asked = "" if not columns else f" with {options.get('extractor')!r} (--extractors {options.get('extractor')})"
+        why = f"this metric was not qualified{asked}"
+        yield Translated(score.name, score.value, score.floor, score.n, (), why)
+    for column in same:
+        yield _translated(score, column, report, qualified)
+
+
+def _translated(score: Score, column: Column, report: Report, qualified: QualifyReport) -> Translated:
+    assert score.value is not None
+    assert score.floor is not None
+    curves = [curve for curve in qualified.curves if curve.metric == column.label]
+    found = tuple(_equivalents(score, score.value - score.floor, curves, qualified))
+    why = None
+    if score.verdict == "like real":
+        found, why = (), "like real: no dose is told from the floor"
+    elif not found:
+        why = "no degradation moves this metric that way, steadily and beyond its floor"
+    warnings = tuple(_warnings(score, column, curves, report, qualified))
+    return Translated(column.label, score.value, score.floor, score.n, found, why, warnings)
+
+
+def _equivalents(score: Score, excess: float, curves: list[Curve], qualified: QualifyReport) -> Iterator[Equivalent]:
+    between = score.details.get("excess_interval")
+    units = {row.name: row.unit for row in qualified.rows}
+    for curve in curves:
+        points = [point for point in curve.points if point.excess is not None]
+        if curve.told_from is None or abs(curve.spearman or 0.0) < STEADY:
+            continue
+        excesses = [point.excess or 0.0 for point in points]
+        if (excess > 0) != (excesses[-1] > 0):
+            continue
+        doses = [point.dose for point in points]
+        found = equivalent_dose(doses, excesses, excess)
+        ends = sorted(equivalent_dose(doses, excesses, end).dose for end in between) if between else None
+        unit, interval = units[curve.degradation], (ends[0], ends[1]) if ends else None
+        yield Equivalent(curve.metric, curve.degradation, unit, found.relation, found.dose, interval)
+
+
+def _warnings(
+    score: Score, column: Column, curves: list[Curve], report: Report, qualified: QualifyReport
+) -> Iterator[str]:
+    sizes = {min(curve.sizes) for curve in curves}
+    for size in sorted(sizes):
+        if score.n and max(size, score.n) > SIZES * min(size, score.n):
+            yield f"scored at {score.n} cubes a side, qualified at {size}: the doses are rough"
+            break
+    theirs, ours = _options(report, score.name), dict(column.options)
+    differing = [name for name in ours if name in theirs and theirs[name] != ours[name] and name != "pairs"]
+    if differing:
+        yield f"other options than qualified: {', '.join(differing)}"
+    if column.extractor is not None and _extractor(report, column) != _extractor(qualified, column):
+        yield f"another version or other options of extractor {column.extractor!r} than qualified"
+    if _content(report, "reference") != _content(qualified, "real"):
+        yield "scored against another reference than the cubes that were qualified"
+
+
+def _options(report: Report, metric: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = report.provenance.get("metrics", {}).get(metric, {}).get("options") or {}
+    return found
+
+
+def _extractor(report: Report | QualifyReport, column: Column) -> Any:
+    found = report.provenance.get("extractors", {}).get(column.extractor, {})
+    return [found.get(name) for name in ("version", "options", "fingerprint")]
+
+
+def _content(report: Report | QualifyReport, role: str) -> Any:
+    return report.provenance.get("sets", {}).get(role, {}).get("content")

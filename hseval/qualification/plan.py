@@ -1,0 +1,137 @@
+"""What is to be done: which metrics, by which extractors, which degradations, at which doses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hseval.core.options import as_dict, options_class
+from hseval.core.plugin_manager import plugins
+from hseval.pipeline.worker import Chosen
+from hseval.qualification.report import Column
+from hseval.scoring.score import build_metrics
+from hseval.utils.errors import HsevalError, nearest
+
+if TYPE_CHECKING:
+    from hseval.core.cubes import CubeSet
+    from hseval.core.hookspecs import Metric
+    from hseval.degradations.base import Degradation
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+PAIRS = 280  # of cubes, for metrics that compare pairs: ten blocks of eight cubes, one for each that is left out
+MODES = "scattering"  # the extractor whose rows tell modes apart, for degradations that pick cubes
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One comparison: a degradation (None: nothing is done, which gives the floors) at one dose."""
+
+    degradation: Degradation | None
+    dose: float
+
+
+def columns_of(names: Sequence[str] | None, *, extractors: Sequence[str] | None, settings: Settings) -> list[Column]:
+    """Return the metrics asked for, those that have a choice of extractor once for each of ``extractors``.
+
+    Raises:
+        HsevalError: an unknown metric, extractor or option (with the nearest name), or extractors that nothing uses.
+    """
+    found: dict[str, Column] = {}
+    for extractor in extractors if extractors is not None else [None]:
+        for metric in build_metrics(names, extractor=extractor, settings=_with_pairs(settings)):
+            column = _column(metric, named=extractors is not None)
+            found[column.label] = column
+    if extractors is not None and all(column.extractor is None for column in found.values()):
+        asked = ",".join(extractors)
+        raise HsevalError(f"--extractors {asked}: none of the metrics asked for uses a feature extractor")
+    order = {label: place for place, label in enumerate(dict.fromkeys(column.metric for column in found.values()))}
+    return sorted(found.values(), key=lambda column: order[column.metric])
+
+
+def build(column: Column) -> Metric:
+    """Return the metric of a column."""
+    built: Metric = plugins().build("metric", column.metric, column.options)
+    return built
+
+
+def extractors_of(columns: Sequence[Column], *, settings: Settings, device: str, modes: bool) -> dict[str, Chosen]:
+    """Return the extractors that some column needs, each built once here, so that a bad option shows now.
+
+    Args:
+        columns: the metrics.
+        settings: plugin name -> option -> value.
+        device: where they compute.
+        modes: a degradation picks cubes by their features.
+    """
+    names = {name for column in columns for name in build(column).needs.rows} | ({MODES} if modes else set())
+    chosen = {name: Chosen(name, settings.get(name, {}), device) for name in sorted(names)}
+    for each in chosen.values():
+        each.build()
+    return chosen
+
+
+def degradations_of(
+    given: Sequence[str | Degradation] | None, data: CubeSet
+) -> tuple[list[Degradation], dict[str, str]]:
+    """Return the degradations that fit a set, and why the others do not.
+
+    Args:
+        given: names, or degradations of one's own; None: all.
+        data: the real cubes.
+
+    Raises:
+        HsevalError: an unknown name (with the nearest one), or none of them fits.
+    """
+    from hseval.degradations import all_of, find
+
+    wanted = all_of() if given is None else [find(each) if isinstance(each, str) else each for each in given]
+    if not wanted:
+        raise HsevalError(f"no degradation was asked for{nearest('', (each.name for each in all_of()))}")
+    by_name = {each.name: each for each in wanted}
+    unfit = {name: why for name, each in by_name.items() if (why := each.unfit(data)) is not None}
+    fit = [each for name, each in by_name.items() if name not in unfit]
+    if not fit:
+        told = "; ".join(f"{name}: {why}" for name, why in unfit.items())
+        raise HsevalError(f"{data.info.location}: no degradation can be applied ({told})")
+    return fit, unfit
+
+
+def tasks_of(degradations: Sequence[Degradation], *, samples: int) -> list[Task]:
+    """Return all comparisons; the first one gives the floors.
+
+    Args:
+        degradations: what is done.
+        samples: how many cubes stand for samples where near-copies of training cubes replace some of them.
+    """
+    tasks = [Task(None, 0.0)]
+    for each in degradations:
+        doses = copy_doses(each.doses, samples) if each.kind == "copies" else each.doses
+        tasks.extend(Task(each, float(dose)) for dose in doses)
+    return tasks
+
+
+def copy_doses(doses: Sequence[float], samples: int) -> list[float]:
+    """Return doses in % that are whole numbers of samples, each at least one more than the one before."""
+    counts: list[int] = []
+    for dose in doses:
+        counts.append(max(round(dose / 100 * samples), counts[-1] + 1 if counts else 1))
+    return [100 * count / samples for count in counts if count <= samples]
+
+
+def _with_pairs(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return the settings with fewer pairs than a score takes, where nothing else is said."""
+    registry = plugins()
+    filled = {name: dict(values) for name, values in settings.items()}
+    for name in registry.names("metric"):
+        if "pairs" in options_class(registry.find("metric", name)).__dataclass_fields__:  # type: ignore[attr-defined]
+            filled.setdefault(name, {}).setdefault("pairs", PAIRS)
+    return filled
+
+
+def _column(metric: Metric, *, named: bool) -> Column:
+    options = as_dict(getattr(metric, "options", None))
+    extractor = options.get("extractor")
+    label = f"{metric.name} ({extractor})" if named and extractor is not None else metric.name
+    return Column(label, metric.name, extractor, options, metric.better)

@@ -1,0 +1,185 @@
+"""What ``hseval qualify`` finds: a curve for each metric and degradation, read and written as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hseval.core.report import Better, plain
+from hseval.utils.atomic_files import write_text
+from hseval.utils.errors import HsevalError, reason
+
+FORMAT, VERSION = "hseval-qualify", 1
+
+Range = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A metric as it was asked for.
+
+    Attributes:
+        label: its name, with the extractor in brackets where several were asked for: ``"fid (scattering)"``.
+        metric: its name.
+        extractor: the feature extractor, for metrics that have a choice; else None.
+        options: all its options.
+        better: which way is better, as for a score.
+    """
+
+    label: str
+    metric: str
+    extractor: str | None
+    options: Mapping[str, Any]
+    better: Better
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A degradation that was applied: what it declares of itself."""
+
+    name: str
+    summary: str
+    kind: str
+    unit: str
+    doses: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """What a metric says at one dose.
+
+    Attributes:
+        dose: in the degradation's unit.
+        value: clean half against spoiled half; None: not computed, ``why`` says why.
+        interval: 95 % interval of ``value``.
+        excess: ``value`` less the floor.
+        excess_interval: 95 % interval of ``excess``: narrower than that of the value, because floor and value are
+            those of the same cubes.
+        scatter: standard deviation of the excess between independent sets of this size (of the difference's, where the
+            value is the absolute value of a difference).
+        told: the excess is further from 0 than 95 % of such excesses scatter (:func:`hseval.qualification.dose_response.apart`).
+        why: there is no value.
+    """
+
+    dose: float
+    value: float | None = None
+    interval: Range | None = None
+    excess: float | None = None
+    excess_interval: Range | None = None
+    scatter: float | None = None
+    told: bool = False
+    why: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """How a metric reacts to a degradation.
+
+    Attributes:
+        metric: the column's label.
+        degradation: the row's name.
+        floor: the value at dose 0; None: not computed, ``why`` says why.
+        floor_interval: its 95 % interval.
+        floor_scatter: standard deviation of the excess between independent real sets of this size.
+        sizes: clean cubes and spoiled cubes.
+        points: in order of dose.
+        spearman: rank correlation of value and dose, dose 0 included; None: the value never changes. Where the value is
+            the absolute value of a difference, that of the difference, in the direction in which it moves.
+        told_from: the smallest dose from which on all are told from the floor, or None: the metric is blind.
+        why: there is no curve.
+    """
+
+    metric: str
+    degradation: str
+    floor: float | None
+    floor_interval: Range | None
+    floor_scatter: float | None
+    sizes: tuple[int, int]
+    points: tuple[Point, ...]
+    spearman: float | None
+    told_from: float | None
+    why: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class QualifyReport:
+    """Curves, with the notes that qualify them and the provenance that repeats them.
+
+    Attributes:
+        columns: the metrics.
+        rows: the degradations that were applied.
+        curves: one a metric and degradation.
+        not_applied: degradation -> why it was left out.
+        notes: what is to be known before the numbers.
+        provenance: versions, options, seed, content hashes ...
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    curves: tuple[Curve, ...]
+    not_applied: Mapping[str, str]
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    def curve(self, metric: str, degradation: str) -> Curve:
+        """Return the curve of a column (by label) and a degradation.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for curve in self.curves:
+            if (curve.metric, curve.degradation) == (metric, degradation):
+                return curve
+        raise KeyError((metric, degradation))
+
+    def to_json(self) -> str:
+        """Return the report as JSON text (format ``hseval-qualify``, version 1)."""
+        return json.dumps(plain({"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}), indent=1) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the report as JSON, whole or not at all."""
+        write_text(path, self.to_json())
+
+
+def load_qualify(path: str | Path) -> QualifyReport:
+    """Read a report that :meth:`QualifyReport.save` wrote.
+
+    Raises:
+        HsevalError: the file is missing, no JSON, or no report of this kind and version.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HsevalError(f"{path}: can't be read as a report of hseval qualify: {reason(error)}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else None
+        raise HsevalError(f'{path}: no report of hseval qualify ("format" is {found!r}, expected {FORMAT!r})')
+    if data.get("version") != VERSION:
+        raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {VERSION}")
+    try:
+        return QualifyReport(
+            columns=tuple(Column(**entry) for entry in data["columns"]),
+            rows=tuple(Row(**{**entry, "doses": tuple(entry["doses"])}) for entry in data["rows"]),
+            curves=tuple(_curve(entry) for entry in data["curves"]),
+            not_applied=data["not_applied"],
+            notes=tuple(data["notes"]),
+            provenance=data["provenance"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise HsevalError(f"{path}: a report with parts missing or of another form ({error})") from error
+
+
+def _curve(entry: dict[str, Any]) -> Curve:
+    points = tuple(
+        Point(**{**each, **{name: _range(each[name]) for name in ("interval", "excess_interval")}})
+        for each in entry["points"]
+    )
+    ranges = {"floor_interval": _range(entry["floor_interval"]), "sizes": tuple(entry["sizes"])}
+    return Curve(**{**entry, **ranges, "points": points})
+
+
+def _range(found: list[float] | None) -> Range | None:
+    return None if found is None else (found[0], found[1])

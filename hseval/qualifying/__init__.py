@@ -1,1 +1,0 @@
-"""What a score sees: real cubes spoiled by degrees, and how every metric reacts (``hseval qualify``)."""

@@ -1,0 +1,163 @@
+"""HDF5 files that are not in the house format: a cube, or several, with masks and wavelengths beside it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
+from hseval.readers.mask_arrays import find_pictures, zero_or_one
+from hseval.utils.errors import HsevalError
+
+if TYPE_CHECKING:
+    import h5py
+
+NAME = "HDF5"
+SUFFIXES: tuple[str, ...] = (".h5", ".hdf5", ".he5")
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def header(path: Path) -> Header:
+    """Read shapes and wavelengths."""
+    with open_file(path) as file:
+        found = _without_aliases(datasets(file, where=str(path)))
+        masks = mask_names(found)
+        known = next((name for name in WAVELENGTH_NAMES if name in found), None)
+        rest = {
+            name: dataset.shape
+            for name, dataset in found.items()
+            if name != known and name not in masks.values() and dataset.dtype.kind in "fiub"
+        }
+        cube = pick_array(rest, where=str(path))
+        check_cube(found[cube].shape, found[cube].dtype, where=f"{path}: {cube}")
+        wavelengths = None if known is None else np.asarray(found[known][()], dtype=np.float64).ravel()
+        pictures = find_pictures(rest, found[cube].shape, lambda name: _is_mask(found[name]))
+        shape = tuple(found[cube].shape)
+        return Header((path,), shape, cube, wavelengths=wavelengths, masks=masks, pictures=pictures)
+
+
+def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+    """Read one cube."""
+    with open_file(path) as file:
+        return np.asarray(file[header.array][index] if len(header.shape) == 4 else file[header.array][()])
+
+
+def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+    """Read one mask."""
+    with open_file(path) as file:
+        stored = file[header.masks[structure]]
+        return np.asarray(stored[index] if len(header.shape) == 4 else stored[()])
+
+
+def has_signature(path: Path) -> bool:
+    """Say whether a file starts as HDF5 does."""
+    try:
+        with path.open("rb") as handle:
+            return handle.read(len(SIGNATURE)) == SIGNATURE
+    except OSError:
+        return False
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        HsevalError: it is truncated, or no HDF5 file.
+    """
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        told = str(error).lower()
+        if "truncated" in told:
+            raise HsevalError(f"{path}: truncated: the HDF5 file is shorter than it says itself") from error
+        if "signature not found" in told:
+            raise HsevalError(f"{path}: not an HDF5 file, or its beginning is damaged") from error
+        raise HsevalError(f"{path}: can't be opened as HDF5: {' '.join(str(error).split())}") from error
+
+
+def datasets(file: h5py.File, *, where: str) -> dict[str, h5py.Dataset]:
+    """Return all datasets of a file by their path.
+
+    Raises:
+        HsevalError: something in the file leads out of it (external links or storage, virtual datasets): a file
+            that was sent by somebody else would read whatever it likes from this machine.
+    """
+    found, soft = _walk(file, where)
+    for name in soft:  # safe to follow now: nothing in the file leads out of it
+        target = file.get(name)
+        if _is_dataset(target):
+            found[name] = target
+    return found
+
+
+def _is_mask(dataset: h5py.Dataset) -> bool:
+    return dataset.dtype.kind == "b" or (dataset.dtype.kind in "ui" and zero_or_one(dataset[()]))
+
+
+def _walk(file: h5py.File, where: str) -> tuple[dict[str, h5py.Dataset], list[str]]:
+    """Return the datasets under their shortest path, and the names of soft links, which are not followed."""
+    found: dict[str, h5py.Dataset] = {}
+    soft: list[str] = []
+    seen = {_address(file["/"])}
+    queue = deque([("", file["/"])])
+    while queue:
+        prefix, group = queue.popleft()
+        for key in group:
+            name = f"{prefix}{key}"
+            kind = _checked_link(group, key, f"{where}: {name!r}")
+            if kind == "soft":
+                soft.append(name)
+                continue
+            target = group[key]
+            if _is_dataset(target):
+                _check_inside(target, f"{where}: {name!r}")
+                found[name] = target
+            elif hasattr(target, "keys") and _address(target) not in seen:  # hard links may form a loop
+                seen.add(_address(target))
+                queue.append((f"{name}/", target))
+    return found, soft
+
+
+def _checked_link(group: h5py.Group, key: str, told: str) -> str:
+    import h5py
+
+    link = group.get(key, getlink=True)
+    if isinstance(link, h5py.SoftLink):
+        return "soft"
+    if not isinstance(link, h5py.HardLink):
+        raise HsevalError(f"{told} is an external link: cubes have to be in the file itself")
+    return "hard"
+
+
+def _is_dataset(target: object) -> bool:
+    import h5py
+
+    return isinstance(target, h5py.Dataset)
+
+
+def _address(target: h5py.Group | h5py.Dataset) -> int:
+    import h5py
+
+    return int(h5py.h5o.get_info(target.id).addr)
+
+
+def _without_aliases(found: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
+    """Keep the first name of each dataset: some formats (NeXus) link one from several places."""
+    first: dict[int, str] = {}
+    for name, dataset in found.items():
+        first.setdefault(_address(dataset), name)
+    return {name: found[name] for name in first.values()}
+
+
+def _check_inside(dataset: h5py.Dataset, told: str) -> None:
+    if dataset.is_virtual:
+        raise HsevalError(f"{told} is a virtual dataset: cubes have to be in the file itself")
+    if dataset.external:
+        raise HsevalError(f"{told} keeps its values in another file: cubes have to be in the file itself")

@@ -1,0 +1,1 @@
+"""What a report says and shows beside its numbers."""

@@ -1,0 +1,1 @@
+"""Scores: from described sets to a report."""

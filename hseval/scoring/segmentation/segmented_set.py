@@ -1,0 +1,132 @@
+"""A set whose masks come from a segmenter, and the form in which such masks are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.core.cubes import FIELD, Cube, CubeSet
+from hseval.data.field_of_view import bounding_box
+from hseval.data.preprocessing import prepare, valid_pixels
+from hseval.utils.errors import HsevalError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bools = NDArray[np.bool_]
+
+
+def packed(masks: Bools) -> NDArray[np.uint8]:
+    """Return masks ``(structure, y, x)`` as a few bytes: bits, compressed (zlib)."""
+    return np.frombuffer(zlib.compress(np.packbits(masks).tobytes(), 6), dtype=np.uint8)
+
+
+def unpacked(kept: NDArray[np.uint8], shape: tuple[int, int, int]) -> Bools:
+    """Return what :func:`packed` kept.
+
+    Raises:
+        ValueError: the bytes are damaged, or belong to masks of another shape.
+    """
+    try:
+        bits = np.frombuffer(zlib.decompress(kept.tobytes()), dtype=np.uint8)
+    except zlib.error as error:
+        raise ValueError(f"masks can't be unpacked ({error})") from error
+    count = int(np.prod(shape))
+    if len(bits) != -(-count // 8):
+        raise ValueError(f"{len(bits)} bytes of masks, but shape {shape} has {count} pixels")
+    return np.unpackbits(bits, count=count).reshape(shape).astype(bool)
+
+
+class SegmentedSet(CubeSet):
+    """Another set with the structures that a segmenter found in it; ``fov`` stays the set's own.
+
+    Args:
+        base: the set.
+        structures: the names that the segmenter looked for, sorted.
+        kept: those of them that the set shows.
+        masks: place in ``base`` -> masks ``(structure, y, x)`` of the box around the cube's valid pixels, packed; a
+            cube that is not there (it has no valid pixel) has empty masks.
+        field: the field that stands in for the cubes' own (bool ``(y, x)``), or None.
+    """
+
+    def __init__(
+        self,
+        base: CubeSet,
+        *,
+        structures: Sequence[str],
+        kept: Sequence[str],
+        masks: Mapping[int, NDArray[np.uint8]],
+        field: Bools | None,
+    ) -> None:
+        self.base, self.names, self.kept, self.masks, self.field = base, tuple(structures), kept, dict(masks), field
+        own = {FIELD} & set(base.structures)
+        self.info = dataclasses.replace(base.info, structures=tuple(sorted({*kept, *own})))
+
+    def read(self, index: int) -> Cube:
+        """Read a cube of the base, with the masks that were found in it."""
+        cube = self.base.read(index)
+        found = {FIELD: cube.masks[FIELD]} if FIELD in cube.masks else {}
+        frame = np.zeros((len(self.names), *cube.data.shape[1:]), dtype=bool)
+        if index in self.masks:
+            box = bounding_box(valid_pixels(cube, self.field))
+            inside = frame[:, *box]
+            try:
+                inside[:] = unpacked(self.masks[index], (len(self.names), inside.shape[1], inside.shape[2]))
+            except ValueError as error:
+                name = f"{self.info.location}: cube {self.ids[index]}"
+                raise HsevalError(f"{name} has changed since it was segmented: {error}") from error
+        found.update((name, mask) for name, mask in zip(self.names, frame, strict=True) if name in self.kept)
+        return dataclasses.replace(cube, masks=found)
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """Return ``(band, y, x)`` of one cube."""
+        return self.base.shape(index)
+
+    def sources(self, index: int) -> tuple[Path, ...]:
+        """Return the base's files."""
+        return self.base.sources(index)
+
+    def recipe(self, index: int) -> str:
+        """Return the base's recipe and the masks' hash, so that to the cache another fit is another set."""
+        kept = self.masks[index].tobytes() if index in self.masks else b""
+        return f"{self.base.recipe(index)} | masks {','.join(self.kept)} {hashlib.sha256(kept).hexdigest()}"
+
+
+class PreparedSet(CubeSet):
+    """Cubes as extractors and segmenters see them: cropped to the field, NaN where invalid, masks inside it alone."""
+
+    def __init__(self, base: CubeSet, structures: Sequence[str], field: Bools | None) -> None:
+        self.base, self.field = base, field
+        self.info = dataclasses.replace(base.info, structures=tuple(sorted({FIELD, *structures})))
+
+    def read(self, index: int) -> Cube:
+        """Read and prepare a cube."""
+        cube = self.base.read(index)
+        seen = prepare(cube, self.structures, field=self.field)
+        if seen is None:
+            raise HsevalError(f"{self.info.location}: cube {self.ids[index]} has no valid pixel")
+        return Cube(seen.data, dict(seen.masks), cube.id, cube.group)
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """Return ``(band, y, x)`` of one cube after cropping, which takes reading it."""
+        bands, height, width = self.read(index).data.shape
+        return bands, height, width
+
+
+def agreement(found: Bools, own: Bools) -> NDArray[np.int64]:
+    """Return ``(structure, 3)`` for masks ``(structure, y, x)``: pixels in both, in ``found`` and in ``own``."""
+    both, *each = (mask.sum(axis=(1, 2), dtype=np.int64) for mask in (found & own, found, own))
+    return np.stack([both, *each], axis=1)
+
+
+def dice(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Return 2 |A and B| / (|A| + |B|) (Dice 1945) from counts ``(..., 3)``; NaN where both are empty."""
+    both, one, other = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    total = one + other
+    return np.asarray(np.divide(2 * both, total, out=np.full_like(total, np.nan), where=total > 0))

@@ -1,0 +1,85 @@
+"""What the pixel classifier knows of a pixel: its spectrum, its surroundings, and whether it lies on a line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hseval.segmenters.inputs import Scale, valid_of
+from hseval.segmenters.line_filters import Canvas
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+CHANNELS = 6  # directions in the space of spectra that are looked at in space too
+SMOOTH = (1.0, 2.0, 4.0, 8.0, 16.0)  # px
+RIDGES = (1.0, 2.0, 4.0)  # px: lines of about 2 to 12 px
+RIDGED = 4  # channels whose lines are looked at
+RIDGE = 1e-3  # of the mean variance, added to the within-class covariance
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Maps a cube to one row of features a valid pixel.
+
+    Attributes:
+        scale: how spectra become numbers.
+        directions: ``(channel, window)``; spectra along them are smoothed and searched for lines.
+    """
+
+    scale: Scale
+    directions: Floats
+
+    def __call__(self, cube: Floats) -> Floats:
+        """Return float32 ``(pixel, feature)`` of the valid pixels of ``cube`` (band, y, x), row by row."""
+        absolute, relative = self.scale(cube)
+        valid = valid_of(cube)
+        channels = np.einsum("cw,wyx->cyx", self.directions, relative)
+        canvas = Canvas(channels, valid, widest=max(SMOOTH))
+        maps = [absolute, relative, channels]
+        maps += [canvas.smoothed(sigma) for sigma in SMOOTH]
+        maps += [canvas.ridges(sigma, RIDGED) for sigma in RIDGES]
+        return np.concatenate([each[:, valid] for each in maps]).T
+
+
+def directions(spectra: Floats, labels: NDArray[np.bool_]) -> Floats:
+    """Return up to ``CHANNELS`` directions in which structures differ most, then those of largest variance.
+
+    Linear discriminants (Fisher 1936): of the structures' means, every structure of equal weight, after the
+    covariance of the rest is made white.
+
+    Args:
+        spectra: ``(window, pixel)``, each cube's median spectrum subtracted.
+        labels: bool ``(structure, pixel)``.
+
+    Returns:
+        float32 ``(channel, window)``, each of deviation 1 over ``spectra``.
+    """
+    wide = spectra.astype(np.float64)
+    rest = ~labels.any(axis=0)
+    classes = [rest, *labels] if rest.any() else list(labels)
+    means = np.stack([wide[:, each].mean(axis=1) for each in classes if each.any()])
+    within = np.cov(_centred(wide, classes))
+    within = np.atleast_2d(within) + RIDGE * np.trace(np.atleast_2d(within)) / len(wide) * np.eye(len(wide))
+    values, vectors = np.linalg.eigh(within)
+    white = vectors / np.sqrt(values)  # (window, window): columns make the covariance the identity
+    spread = (means - means.mean(axis=0)) @ white
+    _, strengths, turned = np.linalg.svd(spread, full_matrices=False)
+    kept = turned[strengths > 1e-6 * max(strengths.max(), 1e-300)]
+    found = np.concatenate([kept @ white.T, vectors.T[::-1]])[: min(CHANNELS, len(wide))]
+    deviation = (found @ wide).std(axis=1)
+    return np.asarray(found / np.maximum(deviation, 1e-12)[:, None], dtype=np.float32)
+
+
+def _centred(wide: NDArray[Any], classes: Sequence[NDArray[np.bool_]]) -> NDArray[Any]:
+    """Return the spectra less the mean of the class that they are in (the last one, where classes overlap)."""
+    left = wide.copy()
+    for each in classes:
+        if each.any():
+            left[:, each] = wide[:, each] - wide[:, each].mean(axis=1, keepdims=True)
+    return left

@@ -1,0 +1,1 @@
+"""Statistics: splits, intervals, paired comparisons and multiple testing, on arrays and callables."""

@@ -1,0 +1,137 @@
+"""Trade-offs between two figures of many generators: which of them no other one beats in both.
+
+Every figure (a score, samples a second, seconds a sample) becomes a :class:`Quantity` with a better side. A run is on
+the front of a pair where no other is at least as good in both and better in one (Pareto optimality).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from hseval.core.report import Score
+from hseval.sweep.results import Results, Row
+from hseval.utils.errors import HsevalError, nearest
+
+SPEED, SECONDS = "samples/s", "seconds"
+Side = Literal["lower", "higher"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """A figure of one run.
+
+    Attributes:
+        value: the figure.
+        low: lower end of its interval; of speeds: the slowest repeat's.
+        high: upper end.
+        better: which side is better.
+        floor: what real cubes score; None: there is none.
+    """
+
+    value: float
+    low: float
+    high: float
+    better: Side
+    floor: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One run in one panel."""
+
+    row: Row
+    x: Quantity
+    y: Quantity
+    on_front: bool = False
+
+
+def quantity(row: Row, name: str) -> Quantity | None:
+    """Return a run's figure by name; None where it has none.
+
+    Of a score whose best is nearest the floor, the distance from the floor is returned.
+    """
+    if name in (SPEED, SECONDS):
+        return _speed(row, name)
+    score = row.scores.get(name)
+    if score is None or score.value is None:
+        return None
+    if score.better == "floor":
+        return _distance(score)
+    low, high = score.interval or (score.value, score.value)
+    return Quantity(score.value, low, high, score.better, score.floor)
+
+
+def _speed(row: Row, name: str) -> Quantity | None:
+    if row.timing is None:
+        return None
+    seconds, fastest, slowest = (row.timing[key] for key in ("seconds", "fastest", "slowest"))
+    if name == SECONDS:
+        return Quantity(seconds, fastest, slowest, "lower")
+    return Quantity(1 / seconds, 1 / slowest, 1 / fastest, "higher")
+
+
+def _distance(score: Score) -> Quantity | None:
+    if score.value is None or score.floor is None:
+        return None
+    away = abs(score.value - score.floor)
+    low, high = score.details.get("excess_interval") or (away, away)
+    ends = sorted((abs(low), abs(high)))
+    return Quantity(away, 0.0 if low < 0 < high else ends[0], ends[1], "lower")
+
+
+def points(results: Results, x: str, y: str) -> list[Point]:
+    """Return the runs that have both figures, in order, with which of them are on the front.
+
+    Raises:
+        HsevalError: there is no such figure.
+    """
+    known = (SPEED, SECONDS, *results.score_names)
+    for name in (x, y):
+        if name not in known:
+            raise HsevalError(f"{results.name}: there is no figure {name!r}{nearest(name, known)}")
+    found = [Point(row, a, b) for row in results.rows if (a := quantity(row, x)) and (b := quantity(row, y))]
+    best = on_front([(point.x, point.y) for point in found])
+    return [dataclasses.replace(point, on_front=is_best) for point, is_best in zip(found, best, strict=True)]
+
+
+def on_front(pairs: Sequence[tuple[Quantity, Quantity]]) -> list[bool]:
+    """Return, pair by pair, whether no other pair beats it; of equal pairs all are on the front."""
+    costs = [tuple(_cost(each) for each in pair) for pair in pairs]
+    return [not any(_beats(other, mine) for other in costs) for mine in costs]
+
+
+def _cost(found: Quantity) -> float:
+    return found.value if found.better == "lower" else -found.value
+
+
+def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True)) and any(a < b for a, b in zip(one, other, strict=True))
+
+
+def table(results: Results, x: str, ys: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row a run: label, options, each figure with its interval, and the panels on whose front it is."""
+    panels = {y: {point.row.label: point for point in points(results, x, y)} for y in ys}
+    rows = []
+    for row in results.rows:
+        figures = {name: _as_dict(quantity(row, name)) for name in dict.fromkeys((x, *ys))}
+        front = [y for y in ys if row.label in panels[y] and panels[y][row.label].on_front]
+        rows.append({"run": row.label, "varied": dict(row.varied), "figures": figures, "front": front,
+                     "error": row.error})  # fmt: skip
+    return rows
+
+
+def _as_dict(found: Quantity | None) -> dict[str, Any] | None:
+    return None if found is None else dataclasses.asdict(found)
+
+
+def log_ticks(low: float, high: float) -> tuple[float, ...]:
+    """Return the digits to label on a logarithmic axis from ``low`` to ``high``: the shorter, the more."""
+    decades = math.log10(high / low)
+    if decades > 2.5:
+        return (1.0,)
+    if decades > 1.2:
+        return (1.0, 3.0)
+    return (1.0, 2.0, 5.0) if decades > 0.5 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)

@@ -1,0 +1,192 @@
+"""The Pareto plot: one panel a score against speed (or any other figure), with intervals, floor and front."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hseval.sweep.pareto.front import SECONDS, SPEED, Point, Quantity, log_ticks, points
+from hseval.sweep.pareto.legend import FLOOR, FRONT, Look, draw_legend, looks_of, value_of
+from hseval.sweep.plan import Plot
+from hseval.sweep.results import Results
+from hseval.utils.atomic_files import written_whole
+from hseval.utils.errors import HsevalError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ACROSS, PANEL = 3, (2.55, 2.25)  # panels side by side; width and height of one, inches
+FORMATS = ("png", "svg", "pdf")
+DPI = 200
+LABELS = {
+    SPEED: "samples per second",
+    SECONDS: "seconds per sample",
+    "fid": "Fréchet distance (fid)",
+    "ms-ssim": "difference of MS-SSIM",
+    "spectral-kl": "KL divergence (nats)",
+}
+
+
+def pareto_figure(results: Results, plot: Plot | None = None) -> Figure:
+    """Return the plot as a matplotlib figure.
+
+    Colour, line style and marker tell values of options; a line joins the runs that differ in the marker's option
+    alone. Steps mark the front, black rims the runs on it; bars are 95 % intervals (of speeds: fastest and slowest
+    repeat). An axis is logarithmic where all its values are positive.
+
+    Args:
+        results: of a sweep.
+        plot: what to draw; None: what the sweep's file asks for.
+
+    Raises:
+        HsevalError: there is no such figure or option, or no run that has the figures.
+    """
+    from matplotlib.figure import Figure
+
+    plot = plot or results.plot
+    panels = {y: points(results, plot.x, y) for y in plot.y}
+    if not any(panels.values()):
+        raise HsevalError(f"{results.name}: no run has both {plot.x!r} and one of {', '.join(plot.y) or 'no score'}")
+    looks = looks_of(results, plot, [point.row for found in panels.values() for point in found])
+    columns = min(ACROSS, len(panels) + 1)
+    rows = -(-(len(panels) + 1) // columns)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.35), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for letter, (panel, (y, found)) in zip("abcdefghijklmnop", zip(axes, panels.items(), strict=False), strict=False):
+        _panel(panel, found, plot, y, looks)
+        panel.set_title(letter, loc="left", fontsize=9, weight="bold")
+    for unused in axes[len(panels) :]:
+        unused.set_axis_off()
+    draw_legend(axes[len(panels)], plot, looks)
+    figure.supxlabel(_label(plot.x) + _devices(results, plot.x), fontsize=9)
+    if plot.title:
+        figure.suptitle(plot.title, fontsize=10)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, SVG or PDF, by the ending of its name, whole or not at all.
+
+    Raises:
+        HsevalError: another ending, or the file can't be written.
+    """
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in FORMATS:
+        raise HsevalError(f"{path}: a plot is written as {', '.join(FORMATS)}; name a file that ends so")
+    with written_whole(path) as temporary:
+        _save(figure, temporary, kind)
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG."""
+    stream = io.BytesIO()
+    _save(figure, stream, "svg")
+    return stream.getvalue()
+
+
+def _save(figure: Figure, place: Path | io.BytesIO, kind: str) -> None:
+    """Save without date and random names, so that the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    with mpl.rc_context({"svg.hashsalt": "hseval"}):
+        figure.savefig(place, format=kind, dpi=DPI, metadata=undated)
+
+
+def _panel(panel: Axes, found: Sequence[Point], plot: Plot, y: str, looks: Mapping[str, Look]) -> None:
+    panel.set_ylabel(_label(y), fontsize=8)
+    panel.tick_params(labelsize=7, which="both")
+    panel.grid(visible=True, which="major", color="#eeeeee", linewidth=0.6)
+    panel.set_axisbelow(True)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+    if not found:
+        panel.text(0.5, 0.5, "no value", ha="center", va="center", transform=panel.transAxes, fontsize=8)
+        return
+    floors = sorted(point.y.floor for point in found if point.y.floor is not None)
+    floor = floors[len(floors) // 2] if floors else None
+    bottom = {which: _scaled(panel, which, found, floor) for which in "xy"}
+    if floor is not None:
+        panel.axhline(floor, color=FLOOR, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+    _draw_front(panel, found)
+    for line in _lines(found, plot):
+        first = line[0].row
+        colour, style = looks["colour"][value_of(first, plot.colour)], looks["style"][value_of(first, plot.style)]
+        panel.plot([p.x.value for p in line], [p.y.value for p in line], color=colour, linestyle=style, linewidth=0.9,
+                   zorder=3)  # fmt: skip
+        for point in line:
+            _draw_point(panel, point, bottom, color=colour, marker=looks["marker"][value_of(point.row, plot.marker)])
+
+
+def _scaled(panel: Axes, which: str, found: Sequence[Point], floor: float | None) -> float:
+    """Set an axis's scale and limits; return its lower limit, where intervals that reach below it are cut off."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axis = panel.xaxis if which == "x" else panel.yaxis
+    quantities: list[Quantity] = [point.x if which == "x" else point.y for point in found]
+    values = [each.value for each in quantities] + ([floor] if which == "y" and floor is not None else [])
+    ends = [end for each in quantities for end in (each.low, each.high)]
+    limits = panel.set_xlim if which == "x" else panel.set_ylim
+    if min(values) <= 0:
+        low, high = min(*values, *ends), max(*values, *ends)
+        reach = 0.06 * (high - low or 1.0)
+        limits(low - reach, high + reach)
+        return low - reach
+    low = min([*values, *(end for end in ends if end > min(values) / 3)]) / 1.15
+    high = max(*values, *ends) * 1.15
+    (panel.set_xscale if which == "x" else panel.set_yscale)("log")
+    limits(low, high)
+    axis.set_major_locator(LogLocator(subs=log_ticks(low, high)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+    return low
+
+
+def _lines(found: Sequence[Point], plot: Plot) -> list[list[Point]]:
+    """Return the runs that differ in the marker's option alone, each group in the order of x."""
+    groups: dict[Any, list[Point]] = {}
+    for point in found:
+        others = {name: value for name, value in point.row.varied.items() if name != plot.marker}
+        groups.setdefault((point.row.part, repr(others)) if plot.marker else point.row.label, []).append(point)
+    return [sorted(group, key=lambda point: point.x.value) for group in groups.values()]
+
+
+def _draw_point(panel: Axes, point: Point, bottom: Mapping[str, float], *, color: str, marker: str) -> None:
+    x, y = _bar(point.x, bottom["x"]), _bar(point.y, bottom["y"])
+    panel.errorbar(point.x.value, point.y.value, xerr=x, yerr=y, fmt="none", ecolor=color, elinewidth=0.7, alpha=0.55,
+                   zorder=2)  # fmt: skip
+    panel.plot(point.x.value, point.y.value, marker=marker, markersize=5.2, color=color, linestyle="none", zorder=4,
+               markeredgecolor="black" if point.on_front else "white",
+               markeredgewidth=1.0 if point.on_front else 0.5)  # fmt: skip
+
+
+def _bar(each: Quantity, bottom: float) -> list[list[float]]:
+    return [[max(each.value - max(each.low, bottom), 0)], [max(each.high - each.value, 0)]]
+
+
+def _draw_front(panel: Axes, found: Sequence[Point]) -> None:
+    """Draw the best y that is to be had at each x or better."""
+    front = sorted((point for point in found if point.on_front), key=lambda point: point.x.value)
+    where: Literal["pre", "post"] = "pre" if front[0].x.better == "higher" else "post"
+    panel.step([p.x.value for p in front], [p.y.value for p in front], where=where, color=FRONT, linewidth=3.2,
+               solid_capstyle="round", zorder=1.5)  # fmt: skip
+
+
+def _label(name: str) -> str:
+    metric, _, structure = name.partition(":")
+    if metric == "spectral-kl" and structure:
+        return f"KL divergence, {structure} (nats)"
+    label = LABELS.get(metric, metric)
+    return f"{label}, {structure}" if structure else label
+
+
+def _devices(results: Results, x: str) -> str:
+    """Name the machine that speeds were measured on."""
+    if x not in (SPEED, SECONDS):
+        return ""
+    devices = sorted({str(row.timing["device"]) for row in results.rows if row.timing})
+    return f" ({devices[0]})" if len(devices) == 1 else f" ({len(devices)} devices: not one scale!)"

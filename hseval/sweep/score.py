@@ -1,0 +1,94 @@
+"""Scores of a run's samples: one report of all metrics, and one for each structure that is scored alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hseval.core.cubes import FIELD, Cube, CubeSet
+from hseval.core.report import Report, Score
+from hseval.pipeline.open import open_set
+from hseval.scoring.score import score
+from hseval.sweep.plan import Plan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class OnlyStructure(CubeSet):
+    """Another set whose masks are those of one structure, and the field of view."""
+
+    def __init__(self, base: CubeSet, structure: str) -> None:
+        self.base, self.kept = base, {structure, FIELD}
+        self.info = dataclasses.replace(base.info, structures=tuple(sorted(self.kept & set(base.structures))))
+
+    def read(self, index: int) -> Cube:
+        """Read one cube."""
+        cube = self.base.read(index)
+        return dataclasses.replace(cube, masks=self._of(cube.masks))
+
+    def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
+        """Read the masks that are kept."""
+        return self._of(self.base.read_masks(index))
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """Return ``(band, y, x)`` of one cube."""
+        return self.base.shape(index)
+
+    def sources(self, index: int) -> tuple[Path, ...]:
+        """Return the files of one cube."""
+        return self.base.sources(index)
+
+    def recipe(self, index: int) -> str:
+        """Return what decides a cube: its masks are others than those of the same cube in the whole set."""
+        return f"{self.base.recipe(index)} | masks {sorted(self.kept)}"
+
+    def _of(self, masks: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: mask for name, mask in masks.items() if name in self.kept}
+
+
+def scored(samples: Path, plan: Plan, *, workers: int | None = 0) -> tuple[Report, dict[str, Score]]:
+    """Return the report, and every score by its name in the sweep: ``fid``, ``spectral-kl:vein``.
+
+    Raises:
+        HsevalError: a set that can't be read, or does not compare.
+    """
+    data, scoring = plan.data, plan.scoring
+    paths = {"samples": samples, "ref": data.ref, "train": data.train}
+    sets = {
+        role: None if path is None else open_set(path, layout=data.layout, wavelengths=data.wavelengths)
+        for role, path in paths.items()
+    }
+    given: dict[str, Any] = {
+        "extractor": scoring.extractor,
+        "segmenter": scoring.segmenter,
+        "seed": scoring.seed,
+        "options": scoring.options,
+        "device": plan.device,
+        "workers": workers,
+    }
+    report = score(sets["samples"], ref=sets["ref"], train=sets["train"], metrics=scoring.metrics, **given)
+    found = {each.name: each for each in report.scores}
+    for metric, structure in _alone(plan):
+        only = {role: None if each is None else OnlyStructure(each, structure) for role, each in sets.items()}
+        few = {**given, "extractor": None}
+        part = score(only["samples"], ref=only["ref"], train=only["train"], metrics=[metric], **few)
+        found[f"{metric}:{structure}"] = _of(part[metric], structure)
+    return report, found
+
+
+def _alone(plan: Plan) -> Iterator[tuple[str, str]]:
+    for metric, structures in plan.scoring.by_structure.items():
+        for structure in structures:
+            yield metric, structure
+
+
+def _of(found: Score, structure: str) -> Score:
+    """Return a score of one structure; without a value where that one was not scored, but the whole field instead."""
+    scored = found.details.get("structures")
+    if structure == FIELD or not isinstance(scored, dict) or structure in scored:
+        return found
+    why = f"not computed: no structure {structure!r} on both sides"
+    return Score(found.name, None, None, None, found.better, why, 0)

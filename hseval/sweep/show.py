@@ -1,0 +1,68 @@
+"""Results of a sweep on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hseval.core.report import Score
+from hseval.sweep.pareto.front import points
+from hseval.sweep.results import Results, Row
+
+
+def print_results(results: Results) -> None:
+    """Print a table: a line a run, its scores with intervals, and the scores on whose front it is; then what failed."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    piped = not sys.stdout.isatty()
+    console = Console(file=sys.stdout, highlight=False, width=10_000 if piped else None, soft_wrap=piped)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    heads = ("run", "s a sample", *results.score_names, "front")
+    for place, head in enumerate(heads):
+        table.add_column(escape(head), justify="right" if 0 < place < len(heads) - 1 else "left", overflow="fold")
+    fronts = _fronts(results)
+    for row in results.rows:
+        scores = [_score(row.scores.get(name)) for name in results.score_names]
+        table.add_row(*map(escape, (row.label, _seconds(row), *scores, ", ".join(fronts.get(row.label, [])))))
+    console.print(table)
+    for name in results.score_names:
+        found = [row.scores[name] for row in results.rows if name in row.scores]
+        floors = sorted(score.floor for score in found if score.floor is not None)
+        if floors:
+            side = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
+            console.print(f"{escape(name)}: {side[found[0].better]}; floor {floors[len(floors) // 2]:.4g}")
+    for row in results.failed:
+        console.print(f"[red]failed[/red] {escape(f'{row.label}: {row.error}')}")
+    waiting = sum(1 for row in results.rows if not row.scores and row.error is None)
+    done = len(results.rows) - waiting - len(results.failed)
+    console.print(f"{done} of {len(results.rows)} runs done, {len(results.failed)} failed, {waiting} waiting"
+                  + ("; --retry tries failed ones again" if results.failed else ""))  # fmt: skip
+
+
+def _fronts(results: Results) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in results.score_names:
+        for point in points(results, results.plot.x, name) if _known(results) else []:
+            if point.on_front:
+                found.setdefault(point.row.label, []).append(name)
+    return found
+
+
+def _known(results: Results) -> bool:
+    return results.plot.x in ("samples/s", "seconds", *results.score_names)
+
+
+def _seconds(row: Row) -> str:
+    return "-" if row.timing is None else f"{row.timing['seconds']:.3g}"
+
+
+def _score(score: Score | None) -> Any:
+    if score is None:
+        return "-"
+    if score.value is None:
+        return score.verdict
+    between = "" if score.interval is None else f" ({score.interval[0]:.4g} to {score.interval[1]:.4g})"
+    return f"{score.value:.4g}{between}"

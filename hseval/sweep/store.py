@@ -1,0 +1,62 @@
+"""Where a sweep keeps what: one folder a stage, a fit and a run, named by its key, each with a record of what is done.
+
+``OUT/stages/KEY``, ``OUT/fits/KEY``: ``files/`` is what the generator left, ``done.json`` says that it is whole.
+``OUT/runs/KEY``: ``samples.h5``, ``timing.json``, ``report.json``, ``run.json`` (written last).
+A record is written whole or not at all, after what it speaks of: what a kill leaves is done again, or gone on with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hseval.core.report import plain
+from hseval.utils.atomic_files import write_text
+from hseval.utils.errors import HsevalError
+from hseval.utils.file_lock import held
+
+DONE, FAILED, LOCK, FILES = "done.json", "failed.json", "lock", "files"
+POLL_SECONDS = 0.2
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record, whole or not at all."""
+    write_text(path, json.dumps(plain(record), indent=1) + "\n")
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return a record; None where there is none that can be read: what it spoke of is done again then."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return None
+
+
+@contextlib.contextmanager
+def waited(folder: Path, *, every: float = POLL_SECONDS) -> Iterator[None]:
+    """Hold a folder's lock, once whoever holds it has ended (asked ``every`` so many seconds); the folder is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(folder / LOCK, told="busy"))
+                break
+            except HsevalError:
+                time.sleep(every)
+        yield
+
+
+def in_use(folder: Path) -> bool:
+    """Say whether another process works in a folder."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with held(folder / LOCK, told="busy"):
+            return False
+    except HsevalError:
+        return True

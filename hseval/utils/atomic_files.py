@@ -1,0 +1,102 @@
+"""Files are written whole or not at all: to a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+import platform
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from hseval.utils.errors import HsevalError
+
+WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+@contextlib.contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on any failure.
+
+    Raises:
+        HsevalError: the folder can't be written, or the disk is full.
+    """
+    target = Path(path).resolve()  # through a link, to what it points to
+    check_writable(target)
+    _sweep(target)
+    temporary = target.with_name(f".{target.name}.{_writer()}-{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.chmod(0o666 & ~_umask())  # some libraries write for the owner alone
+        temporary.replace(target)
+    except OSError as error:
+        if error.errno not in WRITING:  # a reader's error inside the block is the reader's to tell
+            raise
+        raise HsevalError(f"{target}: could not be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise HsevalError unless a file could be written at ``path``; called before any long work starts."""
+    target = Path(path)
+    if target.is_dir():
+        raise HsevalError(f"{target}: is a folder; give the name of a file")
+    if target.exists() and not target.is_file():
+        raise HsevalError(f"{target}: is a device or pipe; give the name of a regular file")
+    folder = target.parent
+    if not folder.is_dir():
+        raise HsevalError(f"{target}: its folder {str(folder)!r} does not exist")
+    if not os.access(folder, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
+        raise HsevalError(f"{target}: no permission to write there")
+    _probe(folder, target)
+
+
+def _writer() -> str:
+    return f"{platform.node()}-{os.getpid()}"
+
+
+def _sweep(target: Path) -> None:
+    """Remove what a killed process of this machine left half-written under this name."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(platform.node())}-*.part"):
+        process = left.name.rsplit("-", 2)[-2]
+        if process.isdigit() and not _alive(int(process)):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _probe(folder: Path, target: Path) -> None:
+    # os.access says nothing of read-only mounts or, for root, of most refusals: only a real write tells.
+    probe = folder / f".{secrets.token_hex(6)}.probe"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise HsevalError(f"{target}: can't be written there: {error.strerror}") from error

@@ -1,0 +1,173 @@
+"""The cache of rows, keyed by content: an SQLite file, so that a row is there whole or not at all.
+
+A row's key holds the cube's content and masks, the extractor's name, version, options and fingerprint, and the
+wavelengths: whatever changes, the key changes, and no stale row can be found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hseval.utils.errors import HsevalError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Columns = Mapping[str, NDArray[Any]]
+
+Hashes = tuple[str, str, str]  # of a cube's pixels, of all its masks, of its field of view
+
+SCHEMA = """
+create table if not exists rows (key text primary key, columns blob not null) without rowid;
+create table if not exists stamps (stamp text primary key, content text not null, masks text not null,
+    field text not null) without rowid;
+"""
+BATCH = 500  # keys in one query: SQLite's default limit on variables is 999 in old builds
+
+
+def default_path() -> Path:
+    """Return where the cache lies: ``$HSEVAL_CACHE`` (a folder), else the user's cache folder."""
+    import platformdirs
+
+    folder = os.environ.get("HSEVAL_CACHE") or platformdirs.user_cache_dir("hseval", appauthor=False)
+    return Path(folder) / "rows-3.sqlite"
+
+
+class Cache:
+    """Rows by key, and content hashes by file stamp. Never fatal: what can't be stored is computed again.
+
+    Attributes:
+        trouble: the first error that kept something from being stored, or None.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.trouble: str | None = None
+        self._connection: sqlite3.Connection | None = None
+        if path is not None:
+            self._guarded(self._open)
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def rows(self, keys: Sequence[str]) -> dict[str, Columns]:
+        """Return the rows that are there, by key."""
+        found: dict[str, Columns] = {}
+        for part in _batches(keys):
+            query = f"select key, columns from rows where key in ({','.join('?' * len(part))})"
+            for name, blob in self._select(query, part):
+                columns = _decode(blob)
+                if columns is not None:
+                    found[name] = columns
+        return found
+
+    def store_rows(self, rows: Mapping[str, Columns]) -> None:
+        """Store rows by key, all in one transaction."""
+        values = [(name, _encode(columns)) for name, columns in rows.items()]
+        self._insert("insert or replace into rows values (?, ?)", values)
+
+    def hashes(self, stamps: Sequence[str]) -> dict[str, Hashes]:
+        """Return the hashes of the stamps that are known."""
+        found: dict[str, Hashes] = {}
+        for part in _batches(stamps):
+            query = f"select * from stamps where stamp in ({','.join('?' * len(part))})"
+            found.update({name: (content, masks, field) for name, content, masks, field in self._select(query, part)})
+        return found
+
+    def store_hashes(self, hashes: Mapping[str, Hashes]) -> None:
+        """Remember hashes by stamp."""
+        values = [(name, *found) for name, found in hashes.items()]
+        self._insert("insert or replace into stamps values (?, ?, ?, ?)", values)
+
+    def size(self) -> tuple[int, int]:
+        """Return the number of rows and the bytes on disk."""
+        counts = self._select("select count(*) from rows", ())
+        taken = self.path.stat().st_size if self.path is not None and self.path.exists() else 0
+        return (counts[0][0] if counts else 0), taken
+
+    def _open(self) -> None:
+        assert self.path is not None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        # A write-ahead log lets ranks and workers on one machine write side by side, and survives kill -9.
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = normal")
+        connection.executescript(SCHEMA)
+        self._connection = connection
+
+    def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
+        found = self._guarded(lambda: self._connection and self._connection.execute(query, values).fetchall())
+        return found or []
+
+    def _insert(self, statement: str, values: list[Any]) -> None:
+        if values and self._connection is not None:
+            self._guarded(lambda: self._transaction(statement, values))
+
+    def _transaction(self, statement: str, values: list[Any]) -> None:
+        assert self._connection is not None
+        self._connection.execute("begin immediate")
+        try:
+            self._connection.executemany(statement, values)
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("rollback")
+            raise
+        self._connection.execute("commit")
+
+    def _guarded(self, action: Any) -> Any:
+        """Run an action; on trouble note it and go on without the cache."""
+        try:
+            return action()
+        except (sqlite3.Error, OSError) as error:
+            self.trouble = self.trouble or f"{self.path}: the cache can't be used ({error})"
+            self._connection = None
+            return None
+
+
+def clear(path: Path) -> int:
+    """Delete the cache and return the bytes freed.
+
+    Raises:
+        HsevalError: a file could not be removed.
+    """
+    freed = 0
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        if file.exists():
+            freed += file.stat().st_size
+            try:
+                file.unlink()
+            except OSError as error:
+                raise HsevalError(f"{file}: could not be removed: {error.strerror}") from error
+    return freed
+
+
+def _batches(items: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+
+
+def _encode(columns: Columns) -> bytes:
+    import numpy as np
+    from safetensors.numpy import save
+
+    return save({name: np.asarray(column, order="C") for name, column in columns.items()})
+
+
+def _decode(blob: bytes) -> Columns | None:
+    """Return the columns of a stored row, or None where the bytes are damaged: it is computed again then."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(blob)
+    except (SafetensorError, ValueError, KeyError):
+        return None

@@ -1,0 +1,155 @@
+"""Where chunks run: in this process, or in workers that are started fresh (never forked under BLAS and torch)."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol, TypeVar
+
+from hseval.utils.errors import HsevalError
+
+WORTH_SECONDS = 12.0  # starting workers costs a few seconds of imports each
+IN_FLIGHT = 3  # chunks queued a worker: enough to keep it busy, few enough to keep memory flat
+
+Result_co = TypeVar("Result_co", covariant=True)
+Assignment = tuple[Callable[..., "Job[Any]"], tuple[Any, ...]]  # how a worker builds its own job
+
+
+class Job(Protocol[Result_co]):
+    """Work that can be cut into chunks of indices."""
+
+    def work(self, chunk: list[int]) -> Result_co:
+        """Do one chunk."""
+
+    def assignment(self) -> Assignment:
+        """Return a function and its arguments, small enough to send, that build the same job elsewhere."""
+
+
+_assignment: Assignment | None = None  # in a worker process: what it works on
+
+
+def run(job: Job[Result_co], chunks: Sequence[list[int]], workers: int | None) -> Iterator[Result_co]:
+    """Yield each chunk's result, in order.
+
+    Args:
+        job: what is done.
+        chunks: indices.
+        workers: processes; 0: this one; None: as many as there are cores, once the rest is worth it.
+
+    Raises:
+        HsevalError: a worker process died, or what the job raises.
+    """
+    if workers == 0:
+        yield from _here(job, chunks)
+        return
+    pending = collections.deque(chunks)
+    if workers is None:
+        workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        for done, left in _while_short(job, pending, workers):
+            yield done
+            pending = left
+    if pending:
+        yield from _pooled(job, pending, workers)
+
+
+def _here(job: Job[Result_co], chunks: Sequence[list[int]]) -> Iterator[Result_co]:
+    """Run chunks one after the other in this process, with one thread."""
+    with _one_thread():
+        for chunk in chunks:
+            yield job.work(chunk)
+
+
+def _while_short(
+    job: Job[Result_co], chunks: collections.deque[list[int]], workers: int
+) -> Iterator[tuple[Result_co, collections.deque[list[int]]]]:
+    """Run chunks here, and stop once the rest would take long enough for workers to pay."""
+    pending = collections.deque(chunks)
+    started = time.monotonic()
+    for done in _here(job, list(chunks)):
+        pending.popleft()
+        yield done, pending
+        finished = len(chunks) - len(pending)
+        if finished == 1:
+            started = time.monotonic()  # the first chunk pays for imports and filter banks
+        elif workers > 1 and (time.monotonic() - started) / (finished - 1) * len(pending) > WORTH_SECONDS:
+            return
+
+
+def _pooled(job: Job[Result_co], pending: collections.deque[list[int]], workers: int) -> Iterator[Result_co]:
+    pool = ProcessPoolExecutor(
+        max_workers=min(workers, len(pending), max(2, os.cpu_count() or 1)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(job.assignment(),),
+    )
+    flying: collections.deque[Future[Result_co]] = collections.deque()
+    try:
+        while pending or flying:
+            while pending and len(flying) < IN_FLIGHT * workers:
+                flying.append(pool.submit(_work, pending.popleft()))
+            yield flying.popleft().result()
+    except BrokenProcessPool as error:
+        raise HsevalError(
+            "a worker process died (out of memory?); what was finished is kept: try fewer --workers, or --workers 0"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(assignment: Assignment) -> None:
+    global _assignment  # noqa: PLW0603 - a process pool has no other place for per-worker state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _one_thread().__enter__()
+    _assignment = assignment
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, however it went (kill -9 gives it no chance to say so)."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+@functools.cache
+def _own_job() -> Job[Any]:
+    """Build this worker's job on its first chunk: what fails there is told by the chunk."""
+    assert _assignment is not None
+    build, arguments = _assignment
+    return build(*arguments)
+
+
+def _work(chunk: list[int]) -> Any:
+    return _own_job().work(chunk)
+
+
+class _one_thread:  # noqa: N801 - reads as a statement: with _one_thread()
+    """Limit BLAS, OpenMP and torch to one thread.
+
+    Sums then run in one order, so results repeat to the last digit; and threads of two processes that wait for each
+    other on a busy machine, which can cost a factor of ten, do not occur.
+    """
+
+    def __enter__(self) -> None:
+        import threadpoolctl
+        import torch
+
+        self.threads = torch.get_num_threads()  # first: torch shares its pool with what is limited next
+        self.limits = threadpoolctl.threadpool_limits(1)
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        self.limits.restore_original_limits()
+        torch.set_num_threads(self.threads)

@@ -1,0 +1,1 @@
+"""Cubes as training batches: normalization, augmentation, order, cached latents."""

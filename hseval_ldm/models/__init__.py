@@ -1,0 +1,1 @@
+"""Networks and their losses: autoencoder with codebook, discriminator, U-Net."""

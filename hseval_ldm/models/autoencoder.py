@@ -1,0 +1,142 @@
+"""Encoder and decoder: a picture (bands, and masks as further channels) to latents and back.
+
+Both are plain convolutions on a space-to-depth stem: full resolution, where most of the time of such networks goes,
+is only ever touched by one reshape and one convolution. There is no attention and no norm over space, so a decoded
+pixel depends on the latents within :attr:`Decoder.reach` alone, and tiles with that overlap have no seam.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def unchanged_types(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast; the ``meta`` device has none to switch off."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm of each pixel's channels (Ba et al. 2016): statistics in float32, whatever the input's type."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise ``(n, channel, y, x)`` of any float type; the type is kept."""
+        kind = features.dtype
+        # Autocast would widen the whole tensor; the kernel itself sums in float32.
+        with unchanged_types(features.device):
+            last = features.movedim(1, -1)
+            normed = functional.layer_norm(last, last.shape[-1:], self.gain.to(kind), self.shift.to(kind), 1e-6)
+        return normed.movedim(-1, 1)
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, 3 x 3 convolution, twice, added to the input; the second convolution starts at zero."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm_in, self.norm_out = ChannelNorm(channels_in), ChannelNorm(channels_out)
+        self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
+        for start in self.conv_out.parameters():
+            nn.init.zeros_(start)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(n, channels_in, y, x)`` to ``(n, channels_out, y, x)``."""
+        inner = self.conv_in(functional.silu(self.norm_in(features)))
+        inner = self.conv_out(functional.silu(self.norm_out(inner)))
+        return torch.as_tensor(self.skip(features) + inner)
+
+
+class Halve(nn.Module):
+    """Space to depth and a 1 x 1 convolution: halves both sides without dropping a pixel."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4 * channels_in, channels_out, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(n, channels_in, y, x)`` to ``(n, channels_out, y / 2, x / 2)``."""
+        return torch.as_tensor(self.conv(functional.pixel_unshuffle(features, 2)))
+
+
+class Double(nn.Module):
+    """A 1 x 1 convolution and depth to space: doubles both sides."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, 4 * channels_out, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(n, channels_in, y, x)`` to ``(n, channels_out, 2 y, 2 x)``."""
+        return functional.pixel_shuffle(self.conv(features), 2)
+
+
+WIDEST = 4  # channels double with each level up to this multiple
+
+
+def level_widths(width: int, compression: int, stem: int) -> list[int]:
+    """Return the channels of each level, from the stem's resolution to the latents'."""
+    halvings = int(math.log2(compression // stem))
+    return [width * min(2**level, WIDEST) for level in range(halvings + 1)]
+
+
+class Encoder(nn.Module):
+    """Maps a picture ``(n, channel, y, x)`` to latents ``(n, latent channel, y / compression, x / compression)``."""
+
+    def __init__(self, *, channels: int, latent: int, width: int, blocks: int, compression: int, stem: int) -> None:
+        super().__init__()
+        widths = level_widths(width, compression, stem)
+        self.stem = stem
+        layers: list[nn.Module] = [nn.Conv2d(channels * stem**2, widths[0], 3, padding=1)]
+        for finer, coarser in zip([None, *widths], widths, strict=False):
+            if finer is not None:
+                layers.append(Halve(finer, coarser))
+            layers += [ResidualBlock(coarser, coarser) for _ in range(blocks)]
+        layers += [ChannelNorm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], latent, 1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Encode; both sides have to be multiples of the compression."""
+        return self.layers(functional.pixel_unshuffle(picture, self.stem)).float()  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """Maps (quantised) latents to a picture; the mirror image of :class:`Encoder`."""
+
+    def __init__(self, *, channels: int, latent: int, width: int, blocks: int, compression: int, stem: int) -> None:
+        super().__init__()
+        widths = level_widths(width, compression, stem)[::-1]
+        self.stem, self.blocks = stem, blocks
+        layers: list[nn.Module] = [nn.Conv2d(latent, widths[0], 3, padding=1)]
+        for coarser, finer in zip([None, *widths], widths, strict=False):
+            if coarser is not None:
+                layers.append(Double(coarser, finer))
+            layers += [ResidualBlock(finer, finer) for _ in range(blocks)]
+        layers += [ChannelNorm(widths[-1]), nn.SiLU()]
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Conv2d(widths[-1], channels * stem**2, 3, padding=1)
+        self.levels = len(widths)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Decode to float32."""
+        return functional.pixel_shuffle(self.last(self.layers(latents)).float(), self.stem)
+
+    @property
+    def reach(self) -> int:
+        """How many latents away a decoded pixel still depends on: 3 x 3 convolutions, level by level, rounded up."""
+        convolutions = [2 * self.blocks] * self.levels
+        convolutions[0] += 1
+        convolutions[-1] += 1
+        return math.ceil(sum(count / (1 << level) for level, count in enumerate(convolutions)))

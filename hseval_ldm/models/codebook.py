@@ -1,0 +1,207 @@
+"""The codebook: nearest vectors, moving averages of the latents they stand for, and revival of dead ones.
+
+van den Oord, Vinyals, Kavukcuoglu, "Neural Discrete Representation Learning", 2017; the averages are its appendix A.1.
+Latent tokens outside the field of view count for nothing: not in averages, usage, revival or the commitment loss.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hseval.utils.random_streams import stream
+from hseval_ldm.models.kmeans import KMeans
+from hseval_ldm.models.nearest import nearest_rows
+from hseval_ldm.utils.distributed import Ranks
+
+SMOOTHING = 1e-5  # Laplace: keeps a vector without tokens finite
+UNUSED = 0.01  # count, as a share of the mean, of a vector that k-means left without rows
+
+
+class Quantised(NamedTuple):
+    """Quantised latents ``(n, d, h, w)`` float32, their indices ``(n, h, w)`` and the commitment loss ``()``."""
+
+    values: Tensor
+    indices: Tensor
+    commitment: Tensor
+
+
+class Codebook(nn.Module):
+    """``codes`` vectors of ``dimensions``, moved by averages of the latents nearest to them, never by a gradient.
+
+    Everything that the next step depends on is a buffer, ``initialised`` too: a codebook that is loaded goes on as if
+    it had never been away.
+    """
+
+    vectors: Tensor
+    counts: Tensor
+    sums: Tensor
+    initialised: Tensor
+
+    def __init__(
+        self, codes: int, dimensions: int, *, decay: float = 0.99, threshold: float = 0.1, revive_every: int = 100
+    ) -> None:
+        """Make a codebook of zeros, which :meth:`set`, :meth:`begin` or the first :meth:`update` fills.
+
+        Args:
+            codes: number k of vectors.
+            dimensions: d, the channels of a latent.
+            decay: of the moving averages, a step.
+            threshold: a vector is dead when its count falls below this share of the mean count; 0: none ever is.
+            revive_every: steps between revivals. A revived vector starts at the mean count, and so has about
+                ``log(threshold) / log(decay)`` steps (229) to win tokens.
+        """
+        super().__init__()
+        self.decay, self.threshold, self.revive_every = decay, threshold, revive_every
+        self.register_buffer("vectors", torch.zeros(codes, dimensions))
+        self.register_buffer("counts", torch.zeros(codes))
+        self.register_buffer("sums", torch.zeros(codes, dimensions))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def nearest(self, latents: Tensor) -> Tensor:
+        """Return the index of each latent's nearest vector, ``(n, d, h, w)`` to ``(n, h, w)``, in float32."""
+        n, _, h, w = latents.shape
+        return nearest_rows(_tokens(latents, None), self.vectors)[0].view(n, h, w)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Return the vectors of indices ``(n, h, w)``, as ``(n, d, h, w)``."""
+        return self.vectors[indices].permute(0, 3, 1, 2).contiguous()
+
+    def forward(self, latents: Tensor, *, field: Tensor | None = None) -> Quantised:
+        """Quantise; the gradient of the values goes straight through to the latents.
+
+        The commitment loss is ``|z - sg(e)|^2``, summed over channels, averaged over the tokens of a cube that lie in
+        the field, then over cubes (one without such tokens adds 0). It pulls latents to vectors; beta is the caller's.
+
+        Args:
+            latents: ``(n, d, h, w)`` of any float type.
+            field: tokens that count, bool ``(n, 1, h, w)``; None: all.
+        """
+        wide = latents.float()
+        indices = self.nearest(latents)
+        vectors = self.lookup(indices)
+        counted = torch.ones_like(wide[:, :1], dtype=torch.bool) if field is None else field.bool()
+        # where, not a product: a latent that does not count reaches neither loss nor gradient, infinite or not.
+        errors = torch.where(counted, wide - vectors, 0).square()
+        per_cube = errors.sum(dim=(1, 2, 3)) / counted.sum(dim=(1, 2, 3)).clamp(min=1)
+        # wide - wide is an exact zero with a gradient: the values are the vectors to the last bit.
+        return Quantised(vectors + (wide - wide.detach()), indices, per_cube.mean())
+
+    @torch.no_grad()
+    def update(
+        self, latents: Tensor, indices: Tensor, field: Tensor | None, *, ranks: Ranks, step: int, seed: int
+    ) -> None:
+        """Move the vectors by the global batch, and revive dead ones every ``revive_every`` steps.
+
+        A codebook that was never set is filled from the batch instead. One latent that is not finite spoils the
+        averages for good: call this after the losses were found finite.
+
+        Args:
+            latents: this rank's part of the batch, ``(n, d, h, w)``; the parts follow each other in rank order.
+            indices: what :meth:`forward` gave for it, ``(n, h, w)``.
+            field: tokens that count, bool ``(n, 1, h, w)``; None: all.
+            ranks: who holds the other parts; all ranks end with the same codebook.
+            step: number of this step in the whole training; with ``seed``, it decides what is drawn.
+            seed: of the training.
+        """
+        tokens = _tokens(latents, field)
+        if not bool(self.initialised):
+            self._fill(tokens, ranks, step, seed)
+            return
+        sums = torch.zeros_like(self.sums, dtype=torch.float64)
+        sums.index_add_(0, _inside(indices, field), tokens.double())
+        counts = self.histogram(indices, field)
+        ranks.sum_(sums, counts)
+        self.counts.lerp_(counts.to(self.counts), 1 - self.decay)
+        self.sums.lerp_(sums.to(self.sums), 1 - self.decay)
+        total = self.counts.sum()
+        smoothed = (self.counts + SMOOTHING) / (total + len(self.counts) * SMOOTHING) * total
+        self.vectors.copy_(torch.where(total > 0, self.sums / smoothed[:, None], self.vectors))
+        if step > 0 and step % self.revive_every == 0:
+            self._revive(tokens, ranks, step, seed)
+
+    @torch.no_grad()
+    def begin(self, latents: Tensor, field: Tensor | None, *, ranks: Ranks, step: int, seed: int) -> None:
+        """Fill a codebook that was never set with latents of the global batch; does nothing to one that was."""
+        if not bool(self.initialised):
+            self._fill(_tokens(latents, field), ranks, step, seed)
+
+    @torch.no_grad()
+    def set(self, found: KMeans, *, tokens: float) -> None:
+        """Take k-means' centres, and start the averages anew as if they had long run on its clusters.
+
+        Args:
+            found: centres ``(k, d)`` and counts ``(k,)`` over the training set.
+            tokens: how many tokens a global batch holds inside the field: the counts are scaled to it, because the
+                averages weigh them against the counts of one batch. A centre without rows gets a small count and dies
+                at the next revival unless a latent finds it.
+        """
+        counts = found.counts.to(self.counts)
+        mean = tokens / len(counts)
+        self.counts.copy_((counts * (tokens / counts.sum())).clamp(min=UNUSED * mean))
+        self.vectors.copy_(found.centres)
+        self.sums.copy_(self.vectors * self.counts[:, None])
+        self.initialised.fill_(True)
+
+    def histogram(self, indices: Tensor, field: Tensor | None = None) -> Tensor:
+        """Return how many tokens in the field have each index: ``(n, h, w)`` to ``(k,)`` int64."""
+        return torch.bincount(_inside(indices, field), minlength=len(self.vectors))
+
+    def _fill(self, tokens: Tensor, ranks: Ranks, step: int, seed: int) -> None:
+        found, total = _drawn(tokens, len(self.vectors), ranks, step, seed)
+        if not len(found):
+            return  # nothing in the field yet
+        # Fewer tokens than vectors: the same ones again; a duplicate is never the first nearest, and is revived.
+        self.vectors.copy_(found[torch.arange(len(self.vectors), device=found.device) % len(found)])
+        self.counts.fill_(total / len(self.vectors))
+        self.sums.copy_(self.vectors * self.counts[:, None])
+        self.initialised.fill_(True)
+
+    def _revive(self, tokens: Tensor, ranks: Ranks, step: int, seed: int) -> None:
+        mean = self.counts.mean()
+        # The deadest first, where a batch has too few tokens for all.
+        dead = self.counts.argsort(stable=True)[: int((self.counts < self.threshold * mean).sum())]
+        found, _ = _drawn(tokens, len(dead), ranks, step, seed)
+        dead = dead[: len(found)]
+        self.vectors[dead] = found
+        self.counts[dead] = mean
+        self.sums[dead] = found * mean
+
+
+def usage(counts: Tensor) -> tuple[float, int]:
+    """Return the perplexity of a histogram ``(k,)``, the exponential of its entropy, and how many codes it uses.
+
+    Perplexity is between 1 and k; 0 where nothing was counted.
+    """
+    used = counts[counts > 0].double()
+    if not len(used):
+        return 0.0, 0
+    shares = used / used.sum()
+    return math.exp(float(-(shares * shares.log()).sum())), len(used)
+
+
+def _tokens(latents: Tensor, field: Tensor | None) -> Tensor:
+    """Return the latents inside the field as float32 rows ``(m, d)``: cube by cube, line by line."""
+    rows = latents.detach().float().permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
+    return rows if field is None else rows[field.reshape(-1).bool()]
+
+
+def _inside(indices: Tensor, field: Tensor | None) -> Tensor:
+    flat = indices.reshape(-1)
+    return flat if field is None else flat[field.reshape(-1).bool()]
+
+
+def _drawn(tokens: Tensor, wanted: int, ranks: Ranks, step: int, seed: int) -> tuple[Tensor, int]:
+    """Return up to ``wanted`` distinct tokens of the global batch, the same on every rank, and how many it holds."""
+    held = ranks.gather(torch.tensor([len(tokens)])).tolist()
+    total, first = sum(held), sum(held[: ranks.rank])
+    picks = stream(seed, "ldm-codebook", step).choice(total, min(wanted, total), replace=False)
+    numbers = torch.from_numpy(picks).to(tokens.device) - first
+    mine = (numbers >= 0) & (numbers < len(tokens))
+    found = tokens.new_zeros(len(numbers), tokens.shape[1])
+    found[mine] = tokens[numbers[mine]]
+    ranks.sum_(found)  # each token is one rank's, and zero on the others
+    return found, total

@@ -1,0 +1,121 @@
+"""The denoising network: diffusers' ``UNet2DModel`` for latents of any height and width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hseval.utils.errors import HsevalError
+from hseval.utils.random_streams import stream
+
+GROUPS = 32  # of the group norms, or the largest number below that divides the channels
+
+
+class Denoiser(nn.Module):
+    """A U-Net (Ho et al. 2020) that takes noisy latents and times to a prediction of the same shape.
+
+    Sides that the levels can't halve are padded with zeros, the mean of normalised latents, and cropped again: zeros
+    are what its convolutions see beyond the border anyway, and unlike replicated edges they have a deterministic
+    gradient on a GPU. No weight depends on the latents' height and width, so those trained at one resolution load and
+    run at any other with ``load_state_dict``; group norm and attention see more tokens then, so they should be tuned.
+    """
+
+    def __init__(self, unet: nn.Module, *, levels: int) -> None:
+        super().__init__()
+        self.unet = unet
+        self.multiple = 2 ** (levels - 1)
+
+    def forward(self, latents: Tensor, t: Tensor) -> Tensor:
+        """Predict for latents ``(n, channel, y, x)`` at times ``t``, int or float ``(n,)``; float32 of their shape."""
+        height, width = latents.shape[-2:]
+        above, below = _margins(height, self.multiple)
+        left, right = _margins(width, self.multiple)
+        padded = functional.pad(latents, (left, right, above, below)) if above + below + left + right else latents
+        predicted = self.unet(padded, t, return_dict=False)[0]
+        return torch.as_tensor(predicted[..., above : above + height, left : left + width].float())
+
+
+def build_unet(
+    *,
+    channels: int,
+    base: int,
+    multipliers: Sequence[int] = (1, 2, 4),
+    blocks: int = 2,
+    attention: Sequence[bool] | None = None,
+    head: int = 64,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Denoiser:
+    """Build the network with random weights; under ``torch.device("meta")`` with none.
+
+    Args:
+        channels: latent channels, in and out.
+        base: channels of the first level.
+        multipliers: channels of each level in units of ``base``; each level after the first halves both sides.
+        blocks: residual blocks per level on the way down (one more on the way up).
+        attention: for each level, whether its blocks attend. By default only the lowest level's (and always the
+            middle block) do: attention costs the square of the tokens, and with three levels latents of 28 x 28 and
+            56 x 56 have 49 and 196 tokens there, but 784 and 3136 on the first level.
+        head: channels of an attention head, or the largest number below that divides the channels of every level.
+        dropout: share of features dropped in the residual blocks when training.
+        seed: of the initial weights, whatever the state of torch's own generator, which is left as it is.
+
+    Raises:
+        HsevalError: a number out of its range, or ``attention`` not as long as ``multipliers``.
+    """
+    import diffusers
+
+    attends = [level == len(multipliers) - 1 for level in range(len(multipliers))] if attention is None else attention
+    _check(channels=channels, base=base, blocks=blocks, head=head, multipliers=multipliers, attention=attends)
+    widths = tuple(base * multiplier for multiplier in multipliers)
+    groups = math.gcd(GROUPS, base)
+    model: Any = diffusers.UNet2DModel
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(stream(seed, "ldm unet weights").integers(2**63)))
+        unet = model(
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=widths,
+            layers_per_block=blocks,
+            down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
+            up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
+            attention_head_dim=math.gcd(head, *widths),
+            norm_num_groups=groups,
+            attn_norm_num_groups=groups,
+            resnet_time_scale_shift="scale_shift",
+            dropout=dropout,
+        )
+    for last in unet.conv_out.parameters():
+        nn.init.zeros_(last)  # the first prediction is 0, as in Ho et al.: the loss starts at the velocity's variance
+    return Denoiser(unet, levels=len(widths))
+
+
+def layout(device: torch.device) -> torch.memory_format:
+    """Return the memory layout in which the network is fastest: group norm on a CPU is slow with channels last."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def parameters_of(module: nn.Module) -> int:
+    """Return how many numbers a module learns."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _margins(side: int, multiple: int) -> tuple[int, int]:
+    missing = -side % multiple
+    return missing // 2, missing - missing // 2
+
+
+def _check(*, multipliers: Sequence[int], attention: Sequence[bool], **counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise HsevalError(f"unet: {name} is {count}, expected 1 or more")
+    if not multipliers or min(multipliers) < 1:
+        raise HsevalError(f"unet: multipliers is {list(multipliers)}, expected whole numbers of 1 or more, one a level")
+    if len(attention) != len(multipliers):
+        found = f"attention has {len(attention)} entries for {len(multipliers)} levels"
+        raise HsevalError(f"unet: {found}; expected one true or false a level")

@@ -1,0 +1,78 @@
+"""A moving average of a network's weights: what is sampled from and scored."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from hseval.utils.errors import HsevalError
+
+
+class Ema:
+    """Keeps ``average <- d average + (1 - d) weights`` in float32, ``d = min(decay, (1 + step) / (10 + step))``.
+
+    The warm-up (as in TensorFlow's ``ExponentialMovingAverage``) forgets the random start: after step k the average
+    spans about the last tenth of the steps until that is more than ``1 / (1 - decay)``. Nothing counts the steps here,
+    so that a resumed run is the same as one that never stopped.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.9999) -> None:
+        if not 0 <= decay < 1:
+            raise HsevalError(f"ema: decay is {decay:g}, expected 0 or more and below 1")
+        self.decay = decay
+        self._average = {name: weight.detach().float().clone() for name, weight in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after training step ``step`` (counted from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        weights = [weight.detach().float() for _, weight in self._paired(module)]
+        torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the averages by parameter name, float32; they are not copies."""
+        return dict(self._average)
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`state` gave.
+
+        Raises:
+            HsevalError: a name or shape differs; nothing is changed then.
+        """
+        shapes = {name: tuple(tensor.shape) for name, tensor in self._average.items()}
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        for name in sorted(shapes.keys() | found.keys()):
+            if shapes.get(name) != found.get(name):
+                told = f"ema: {name!r} has shape {found.get(name)} in the checkpoint, expected {shapes.get(name)}"
+                raise HsevalError(f"{told}; the checkpoint belongs to another network")
+        for name, average in self._average.items():
+            average.copy_(state[name])
+
+    @contextlib.contextmanager
+    def applied(self, module: nn.Module) -> Iterator[nn.Module]:
+        """Give ``module`` the averaged weights inside the block, and its own back after it, bit for bit."""
+        pairs = self._paired(module)
+        own = [weight.detach().clone() for _, weight in pairs]
+        try:
+            self.copy_to(module)
+            yield module
+        finally:
+            with torch.no_grad():
+                for (_, weight), kept in zip(pairs, own, strict=True):
+                    weight.copy_(kept)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Overwrite the weights of ``module`` with the averages."""
+        for name, weight in self._paired(module):
+            weight.copy_(self._average[name])
+
+    def _paired(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        pairs = list(module.named_parameters())
+        if [name for name, _ in pairs] != list(self._average):
+            raise ValueError("ema: the module has other parameters than the one it was made for (wrapped, perhaps?)")
+        return pairs

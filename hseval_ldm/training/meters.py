@@ -1,0 +1,112 @@
+"""Means of loss terms, the pace of training and the memory it took."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hseval.utils.errors import HsevalError
+from hseval_ldm.utils.distributed import Ranks
+
+GIB = 2**30
+REFUSALS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "bad allocation")
+
+
+class Means:
+    """Sums of loss terms on the device since the last :meth:`take`, in float64."""
+
+    def __init__(self, dumped: list[list[Any]] | None = None, *, device: torch.device | str = "cpu") -> None:
+        """Start empty, or from what :meth:`dump` returned."""
+        self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+        for names, sums, count in dumped or []:
+            self._sums[tuple(names)] = torch.tensor(sums, dtype=torch.float64, device=device), count
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """Add the terms, 0-d tensors, of one step; does not wait for the device."""
+        if not terms:
+            return
+        values = torch.stack([term.detach().to(torch.float64) for term in terms.values()])
+        total, count = self._sums.get(tuple(terms), (0, 0))
+        self._sums[tuple(terms)] = total + values, count + 1
+
+    def dump(self, ranks: Ranks) -> list[list[Any]]:
+        """Return the sums, averaged over the ranks, as JSON holds them."""
+        for total, _ in self._sums.values():
+            ranks.mean_(total)
+        return [[list(names), total.tolist(), count] for names, (total, count) in self._sums.items()]
+
+    def take(self, ranks: Ranks) -> dict[str, float]:
+        """Return each term's mean over the steps that had it and over the ranks, and start anew."""
+        totals: dict[str, tuple[float, int]] = {}
+        for names, sums, count in self.dump(ranks):
+            for name, value in zip(names, sums, strict=True):
+                before = totals.get(name, (0.0, 0))
+                totals[name] = before[0] + value, before[1] + count
+        self._sums.clear()
+        return {name: total / count for name, (total, count) in totals.items()}
+
+
+class Pace:
+    """Steps a second while training, and the time left with all else counted in."""
+
+    def __init__(self) -> None:
+        self.begun = self._since = time.monotonic()
+        self._spent, self._steps, self.steps = 0.0, 0, 0
+
+    def step(self) -> None:
+        """Count one step."""
+        self._steps += 1
+        self.steps += 1
+
+    def pause(self) -> None:
+        """Stop the clock of the rate, for an evaluation, say."""
+        self._spent += time.monotonic() - self._since
+
+    def go_on(self) -> None:
+        """Start the clock again."""
+        self._since = time.monotonic()
+
+    def take(self) -> float | None:
+        """Return steps a second since the last call (None: there were none); called while paused."""
+        rate = self._steps / self._spent if self._steps and self._spent > 0 else None
+        self._spent, self._steps = 0.0, 0
+        return rate
+
+    def seconds_left(self, steps: int) -> float | None:
+        """Return how long ``steps`` more will take at the pace of the whole run; None before the first one."""
+        return (time.monotonic() - self.begun) / self.steps * steps if self.steps else None
+
+
+def peak_gib(device: torch.device) -> float:
+    """Return the most memory taken so far, in GiB: tensors on a GPU, else the process's resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / GIB
+
+
+@contextlib.contextmanager
+def out_of_memory_told(where: str, knob: str) -> Iterator[None]:
+    """Turn a refusal of memory, by CUDA, the CPU's allocator or Python, into one line that names the knob.
+
+    Raises:
+        HsevalError: there was not enough memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        refused = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not refused and not any(text in str(error) for text in REFUSALS):
+            raise
+        # The allocator's own text is several lines of advice to programmers.
+        raise HsevalError(f"{where}: out of memory; lower {knob}") from error

@@ -1,0 +1,133 @@
+"""What a run tells of itself: one JSON object a line in ``metrics.jsonl``, and TensorBoard for who wants it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import numbers
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hseval.utils.atomic_files import write_text
+from hseval.utils.errors import HsevalError
+
+NAME = "metrics.jsonl"
+
+
+class Journal:
+    """One stage's lines in a run's journal, from a step on.
+
+    Opening it at step k mends a last line that a kill cut off, and drops this stage's lines of steps k and later,
+    which the stage will write again: there is one line a step however often a run was cut off.
+
+    Args:
+        run: the run's folder.
+        stage: whose lines these are.
+        step: the step that the stage goes on from; 0: all of its lines are dropped.
+        tensorboard: write ``RUN/tensorboard/STAGE`` too.
+
+    Raises:
+        HsevalError: the journal can't be read or written, or tensorboard is wanted and not installed.
+    """
+
+    def __init__(self, run: Path, stage: str, *, step: int = 0, tensorboard: bool = False) -> None:
+        self.path, self.stage = run / NAME, stage
+        self._board = _board(run / "tensorboard" / stage, step) if tensorboard else None
+        self._rewind(step)
+        try:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise HsevalError(f"{self.path}: could not be written: {error.strerror}") from error
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+        if self._board is not None:
+            self._board.close()
+
+    def write(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Append the line of a step at once; numbers that are not finite become null.
+
+        Raises:
+            HsevalError: the disk is full.
+        """
+        line = {"stage": self.stage, "step": step} | {name: as_json(value) for name, value in figures.items()}
+        text = json.dumps(line, allow_nan=False) + "\n"
+        try:
+            _append(self._file, text.encode())
+            self._tell_board(step, line)
+        except OSError as error:
+            raise HsevalError(f"{self.path}: could not be written: {error.strerror or error}") from error
+
+    def _tell_board(self, step: int, line: Mapping[str, Any]) -> None:
+        if self._board is None:
+            return
+        for name, value in line.items():
+            if name != "step" and isinstance(value, int | float):
+                self._board.add_scalar(f"{self.stage}/{name}", value, step)
+        self._board.flush()
+
+    def _rewind(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        lines = read_journal(self.path)
+        kept = [line for line in lines if line.get("stage") != self.stage or _step(line) < step]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        if text.encode() != self.path.read_bytes():
+            write_text(self.path, text)
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a journal, without a last one that a kill cut off.
+
+    Raises:
+        HsevalError: it can't be read, or another line is no JSON object.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        raise HsevalError(f"{path}: can't be read: {error.strerror}") from error
+    lines = []
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise HsevalError(f"{path}: line {number} is no JSON object; remove that line, or move the file away")
+        lines.append(found)
+    return lines
+
+
+def _step(line: Mapping[str, Any]) -> int:
+    step = line.get("step")
+    return step if isinstance(step, int) else 0
+
+
+def as_json(value: Any) -> Any:
+    """Return a number, numpy's too, as JSON has it: None for one that is not finite."""
+    if isinstance(value, numbers.Integral):
+        return value if isinstance(value, bool) else int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _append(file: int, payload: bytes) -> None:
+    """Write all of it, in one call as a rule; what a full disk took of it is cut off on reopening."""
+    while payload:
+        payload = payload[os.write(file, payload) :]
+
+
+def _board(folder: Path, step: int) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        raise HsevalError("tensorboard=true: the package tensorboard is not installed: pip install tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    # A run that goes on from a step hides what was shown of later ones.
+    return SummaryWriter(log_dir=str(folder), purge_step=step)

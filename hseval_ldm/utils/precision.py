@@ -1,0 +1,41 @@
+"""In which number type networks run: bf16 where the device is fast at it, float32 for the rest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+
+from hseval.utils.errors import HsevalError
+
+Precision = Literal["auto", "float32", "bf16"]
+
+
+def resolved(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:
+    """Return what ``auto`` stands for on a device: bf16 on a GPU or CPU with matrix units for it.
+
+    Raises:
+        HsevalError: bf16 was asked for on a GPU without it.
+    """
+    if precision != "auto":
+        if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise HsevalError(f"precision=bf16: {torch.cuda.get_device_name(device)} has no bf16; use float32")
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bf16" if device.type == "cpu" and _has_amx() else "float32"
+
+
+def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """Return a maker of contexts inside which matrix products and convolutions run in ``precision``."""
+    if resolved(precision, device) == "float32":
+        return contextlib.nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _has_amx() -> bool:
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("amx_tile"))

@@ -32,26 +32,26 @@ demo: $(INSTALLED)
 # The bundled generator on 256 eyes of 64 x 64 x 16: training, samples, scores, and the bars they have to clear.
 # Half an hour on two cores; its result and pictures are recorded in benchmarks/results/ and docs/images/.
 ldm-demo: $(INSTALLED)
-	$(BIN)/python benchmarks/ldm_demo.py --out $(DEMO)/ldm
+	$(BIN)/python -m benchmarks.ldm.demo --out $(DEMO)/ldm
 
 # What the table of reconstructions, the curve of quality against steps and the speed are measured with.
 ldm-tables: $(INSTALLED)
-	$(BIN)/python benchmarks/ldm_autoencoder.py --out $(DEMO)/ldm-autoencoder
-	$(BIN)/python benchmarks/ldm_steps.py --checkpoint $(DEMO)/ldm/run
-	$(BIN)/python benchmarks/ldm.py --checkpoint $(DEMO)/ldm/run
+	$(BIN)/python -m benchmarks.ldm.autoencoder --out $(DEMO)/ldm-autoencoder
+	$(BIN)/python -m benchmarks.ldm.steps --checkpoint $(DEMO)/ldm/run
+	$(BIN)/python -m benchmarks.ldm.sampling_speed --checkpoint $(DEMO)/ldm/run
 
 # Eight small latent diffusion models, killed in the middle and resumed: the figure in docs/sweep.md, in minutes.
 sweep-demo: $(INSTALLED)
-	$(BIN)/python benchmarks/sweep_small.py --out $(DEMO)/sweep
+	$(BIN)/python -m benchmarks.evidence.sweep_small --out $(DEMO)/sweep
 
 # Five generators on two data sets, a table each: docs/leaderboard.md. What is finished is kept; the run of `make ldm-demo`
 # is used if it is there (it saves half an hour).
 leaderboard: $(INSTALLED)
-	$(BIN)/python benchmarks/leaderboard.py --out $(DEMO)/leaderboard --ldm $(DEMO)/ldm
+	$(BIN)/python -m benchmarks.evidence.leaderboard --out $(DEMO)/leaderboard --ldm $(DEMO)/ldm
 
 # What every metric sees: the tables and pictures in docs/qualify.md, on the phantom and on both parts of Indian Pines.
 qualify: $(INSTALLED)
-	$(BIN)/python benchmarks/qualify.py
+	$(BIN)/python -m benchmarks.evidence.qualify
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -76,15 +76,17 @@ docs: $(INSTALLED)
 
 # Side by side with named peers; each script checks that the results agree, and records them in benchmarks/results/.
 bench: $(INSTALLED)
-	for script in frechet ms_ssim neighbors precision_recall extractor phantom score; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in frechet ms_ssim neighbors precision_recall extractor phantom score; do \
+		$(BIN)/python -m benchmarks.scoring.$$script || exit 1; done
 
 # What the docs claim of intervals, verdicts, copies and segmenters: most of an hour on two cores.
 evidence: $(INSTALLED)
-	for script in feature_metrics copies segmenters verdicts coverage; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in feature_metrics copies segmenters verdicts coverage; do \
+		$(BIN)/python -m benchmarks.evidence.$$script || exit 1; done
 
 # For a machine with a GPU; goes on where it was cut off.
 bench-gpu: $(INSTALLED)
-	$(BIN)/python benchmarks/ldm_gpu.py
+	$(BIN)/python -m benchmarks.gpu.measure
 
 clean:
 	rm -rf $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -201,10 +201,10 @@ def told(found: Tables) -> dict[str, Any]:
 def keep(result: Mapping[str, Any], folder: Path, *, record: bool) -> None:
     """Write result and picture to the folder, or to where the docs show them."""
     if record:
-        sys.path.insert(0, str(ROOT / "benchmarks"))
-        import machine
+        sys.path.insert(0, str(ROOT))
+        from benchmarks.helpers import machine
 
-        machine.record("pretraining", result)
+        machine.record("evidence/pretraining", result)
     else:
         write_text(folder / "pretraining.json", json.dumps(result, indent=1) + "\n")
     draw(result, ROOT / "docs" / "images" / "pretraining.png" if record else folder / "pretraining.png")

@@ -89,7 +89,7 @@ def verdict(values: Sequence[float], floors: Sequence[float], better: Better) ->
     The difference is judged against both spreads together, never as a ratio to the floor, which may be near 0; or
     the value lies beyond the floor in every split, which tells a few wild samples that spread the value widely.
     Two spreads are a cautious bar: where samples are real cubes, heavy tails and few cubes included, at most
-    2.5 % are told from the floor (``ms-ssim``, of few blocks: 4 %; ``benchmarks/verdicts.py``), at the price of power.
+    2.5 % are told from the floor (``ms-ssim``, of few blocks: 4 %; ``benchmarks/evidence/verdicts.py``), at the price of power.
     """
     excess = float(np.mean(values) - np.mean(floors))
     joint = float(np.hypot(spread(floors), spread(values)))

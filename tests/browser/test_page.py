@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import texture_set
 
 import hseval as package
 from hseval.core.cubes import ArraySet
 from hseval.renderers.html import Html
+from tests.helpers.sets import texture_set
 
 pytestmark = pytest.mark.browser
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -1,0 +1,1 @@
+"""Measurements behind the docs' numbers; run from the checkout as ``python -m benchmarks.FOLDER.NAME``."""

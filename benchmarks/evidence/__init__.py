@@ -1,0 +1,1 @@
+"""What the docs claim of intervals, verdicts, copies, segmenters and generators."""

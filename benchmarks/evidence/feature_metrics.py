@@ -1,0 +1,75 @@
+"""What metrics of rows cost once cubes are described: kid, prdc, vendi, authenticity, membership.
+
+Run: ``python -m benchmarks.evidence.feature_metrics``. Processor seconds of one comparison (``relate`` and ``compare``), on one
+thread each, the lesser of two runs; a report makes about 30 comparisons at half the size besides. Features are
+normal, 800 a row, as many as the default extractor gives for 16 bands; maps are smooth noise.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from benchmarks.helpers.machine import record, set_threads
+from hseval.core.feature_table import Rows
+from hseval.metrics.authenticity import Authenticity
+from hseval.metrics.kid import Kid
+from hseval.metrics.membership import Membership
+from hseval.metrics.prdc import PrecisionRecall
+from hseval.metrics.vendi import Vendi
+
+WIDTH, REPEATS = 800, 2
+SIZES = {"features": (200, 1000, 2000), "maps": (100, 200, 400)}
+
+Array = NDArray[Any]
+
+
+def main() -> None:
+    """Measure, print and record."""
+    import faiss
+
+    set_threads(1)
+    faiss.omp_set_num_threads(1)
+    seconds: dict[str, dict[str, float]] = {}
+    for kind, metrics in (("features", (Kid, PrecisionRecall, Vendi)), ("maps", (Authenticity, Membership))):
+        for size in SIZES[kind]:
+            real, fake, train = (rows(kind, size, seed) for seed in range(3))
+            for metric in metrics:
+                taken = min(once(metric(), real, fake, train) for _ in range(REPEATS))
+                seconds.setdefault(metric.name, {})[str(size)] = taken
+                print(f"{metric.name:14}{size:6} cubes a set: {taken:8.3f} s", flush=True)
+    record("evidence/feature_metrics", {"width": WIDTH, "processor_seconds_by_cubes_a_set": seconds})
+
+
+def once(metric: Any, real: Rows, fake: Rows, train: Rows) -> float:
+    """Return the processor time of one comparison."""
+    start = time.process_time()
+    related = metric.relate(real=real, fake=fake, train=train)
+    metric.compare(real=related[0], fake=related[1], train=related[2], rng=np.random.default_rng(0))
+    return time.process_time() - start
+
+
+def rows(kind: str, count: int, seed: int) -> Rows:
+    """Return the rows of a set."""
+    names = np.array([f"{seed}-{i:05d}" for i in range(count)])
+    return Rows(features(count, seed) if kind == "features" else maps(count, seed), names, names, names, np.arange(4.0))
+
+
+def features(count: int, seed: int) -> dict[str, Array]:
+    """Return normal features."""
+    values = np.random.default_rng(seed).standard_normal((count, WIDTH))
+    return {"scattering": values.astype(np.float32)}
+
+
+def maps(count: int, seed: int) -> dict[str, Array]:
+    """Return maps of smooth noise, as of cubes of 64 px."""
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal((count, 4, 32, 32)), (0, 0, 1, 1))
+    return {"maps": noise.astype(np.float32), "maps/pixels": np.full((count, 2), 64.0)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Draw phantom eyes on all cores into one set: the same eyes as ``hseval sample phantom``, sooner.
+
+    python -m benchmarks.helpers.draw_eyes SET -n 2000 --size 224 --seed 1
+
+Nothing here imports torch, so that processes start at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from hseval.core.hookspecs import Sample
+from hseval.data.writer import SetWriter
+from hseval.generators.phantom import Phantom
+from hseval.generators.phantom.plugin import PhantomOptions
+
+
+def draw(index: int, *, size: int, seed: int) -> Sample:
+    """Return one eye."""
+    return Phantom(PhantomOptions(size=size)).draw(seed, index)
+
+
+def main(path: Path, count: int, size: int, seed: int) -> None:
+    """Draw the eyes and write them in order."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    phantom = Phantom(PhantomOptions(size=size))
+    with ProcessPoolExecutor(cores) as pool, SetWriter(path, wavelengths=phantom.wavelengths) as writer:
+        for eye in pool.map(partial(draw, size=size, seed=seed), range(count), chunksize=4):
+            writer.add(eye.cube, eye.masks, eye.id)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("-n", type=int, default=2000)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    main(given.path, given.n, given.size, given.seed)

@@ -1,0 +1,93 @@
+"""What every benchmark shares: fair timing, a description of the machine, and a place for results."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hseval.core.report import plain
+from hseval.utils.atomic_files import write_text
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+PACKAGES = ("hseval", "numpy", "scipy", "torch", "scikit-learn", "faiss-gpu", "faiss-cpu", "h5py")
+
+
+def measure(contestants: Mapping[str, Callable[[], object]], repeats: int = 5) -> dict[str, float]:
+    """Return each contestant's median wall-clock time in seconds.
+
+    Every contestant runs once unmeasured; then all of them take turns, so that a machine that slows down or
+    heats up in the middle treats them alike.
+    """
+    for run in contestants.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(repeats):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def set_threads(count: int = 2) -> int:
+    """Make torch, and every BLAS that is loaded, use ``count`` threads; return the count."""
+    import torch
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    torch.set_num_threads(count)
+    threadpool_limits(count)
+    return count
+
+
+def describe() -> dict[str, Any]:
+    """Return what a reader needs to judge a timing: processor, cores, memory, versions and date."""
+    import torch
+
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": _versions(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def record(name: str, result: Mapping[str, Any]) -> Path:
+    """Write a benchmark's result with the machine's description to ``benchmarks/results/FOLDER/NAME.json``, whole."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(plain({**result, "machine": describe()}), indent=1) + "\n")
+    return path
+
+
+def verdict(ratio: float, bar: float) -> str:
+    """Return one phrase: the ratio, the bar, and whether it is met."""
+    return f"{ratio:.1f} times (bar: {bar:g}): {'met' if ratio >= bar else 'MISSED'}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed

@@ -1,0 +1,1 @@
+"""The bundled generator: reconstructions, steps, speed, and the demo with its bars."""

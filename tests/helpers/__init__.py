@@ -1,0 +1,1 @@
+"""What tests share: small sets, commands as typed, and pages that are run."""

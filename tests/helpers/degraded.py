@@ -1,0 +1,38 @@
+"""Cubes degraded by name, for the tests of degradations."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hseval.core.cubes import Cube
+from hseval.degradations import find, names
+from hseval.degradations.base import CopyDegradation, CubeDegradation
+from hseval.utils.random_streams import stream
+from tests.helpers.sets import texture_set
+
+Array = NDArray[Any]
+NM = np.linspace(450.0, 905.0, 6)
+
+
+COPY_NAMES = list(names("copies"))
+
+
+def textured(size: int = 48, *, seed: int = 0) -> Cube:
+    """Return a cube with a round field, a black surround, and 'vein', which crosses the field."""
+    cube = texture_set(1, size=size, seed=seed)[0]
+    vein = np.zeros((size, size), dtype=bool)
+    vein[size // 2 : size // 2 + 2] = True
+    data = np.where(vein, 0.6 * cube.data, cube.data).astype(np.float32)
+    return Cube(data, {"fov": cube.masks["fov"], "vein": vein & cube.masks["fov"]}, "eye")
+
+
+def degraded(name: str, cube: Cube, dose: float, *, nm: Array = NM, seed: int = 0) -> Cube:
+    degradation = cast("CubeDegradation", find(name))
+    return degradation.degrade(cube, dose, wavelengths=nm, rng=stream(seed, name))
+
+
+def copied(name: str, cube: Cube, *, seed: int = 0) -> Cube:
+    return cast("CopyDegradation", find(name)).copy(cube, wavelengths=NM, rng=stream(seed, name))

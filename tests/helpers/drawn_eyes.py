@@ -1,0 +1,57 @@
+"""Eyes drawn by a few lines of numpy, and the maps that ``authenticity`` compares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from hseval.core.cubes import Cube
+from hseval.data.preprocessing import prepare
+from hseval.extractors.maps import Maps
+
+Array = NDArray[Any]
+SIZE = 64
+
+
+WAVELENGTHS = np.linspace(450, 905, 5)
+
+
+YY, XX = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+
+
+FIELD = np.hypot(YY, XX) < 0.48 * SIZE
+
+
+def eye(seed: int, index: int) -> Array:
+    """Return a toy eye ``(band, y, x)``: vessels that wander at random, falloff, brightness, sensor noise."""
+    rng = np.random.default_rng([seed, index])
+    turns = np.cumsum(rng.normal(0, 0.12, (8, 80)), axis=1) + rng.uniform(0, 2 * np.pi, (8, 1))
+    start = np.stack([rng.normal(0, 3, 8), rng.choice([-9.0, 9.0], 8)])
+    path = start[..., None] + 0.5 * np.stack([np.sin(turns), np.cos(turns)]).cumsum(axis=-1)
+    rows, columns = np.clip(path + SIZE / 2, 0, SIZE - 1).astype(int)
+    vessels = np.zeros((SIZE, SIZE))
+    vessels[rows, columns] = 1
+    vessels = np.clip(1.5 * gaussian_filter(vessels, 0.6), 0, 1)
+    falloff = 1 - 0.4 * (YY**2 + XX**2) / (SIZE / 2) ** 2
+    cube = falloff * (1 - np.linspace(0.6, 0.02, 5)[:, None, None] * vessels) * rng.uniform(0.7, 1.3)
+    cube *= np.exp(0.2 * rng.normal() * np.linspace(-1, 1, 5))[:, None, None]
+    return np.asarray(cube + 0.01 * rng.normal(size=cube.shape), dtype=np.float32)
+
+
+def eyes(count: int, seed: int) -> list[Array]:
+    return [eye(seed, index) for index in range(count)]
+
+
+def maps_of(cubes: list[Array], fields: list[Array] | None = None, **options: int) -> Array:
+    """Describe cubes as the core does: cropped to their field, NaN outside."""
+    extractor = Maps(Maps.Options(**options))
+    rows = []
+    for cube, field in zip(cubes, fields or [FIELD] * len(cubes), strict=True):
+        ready = prepare(Cube(cube, {"fov": field}), ("fov",))
+        assert ready is not None
+        masks = {name: mask[None] for name, mask in ready.masks.items()}
+        rows.append(extractor(ready.data[None], wavelengths=WAVELENGTHS[: len(cube)], masks=masks)[""][0])
+    return np.stack(rows)

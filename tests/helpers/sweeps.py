@@ -1,0 +1,110 @@
+"""What the tests of sweeps share: small sets, a plan, and a third party's generator whose fit has stages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from hseval import Sample, hookimpl, option
+from hseval.core.plugin_manager import plugins
+from hseval.utils.random_streams import stream
+from tests.helpers.sets import saved, texture_set
+
+BASE = texture_set(24, size=16, bands=3, seed=5)
+CHEAP = '[score]\nmetrics = ["spectral-kl"]\n[timing]\ncubes = 2\nrepeats = 1\n'
+
+
+class Staged:
+    """Draws textures with noise; notes what it is asked for, and fails where it is told to."""
+
+    name, version, units, summary = "staged", "1", None, "textures"
+    wavelengths = BASE.wavelengths
+    sampling: ClassVar[tuple[str, ...]] = ("gain",)
+    stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"first": ("a",), "second": ("b",)}
+    calls: ClassVar[list[tuple[Any, ...]]] = []
+    fails: ClassVar[dict[tuple[str, Any], BaseException]] = {}
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        a: int = option(1, "decides the first stage")
+        b: int = option(1, "decides the second stage")
+        c: float = option(0.0, "decides the rest: noise")
+        gain: float = option(1.0, "of sampling")
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
+
+    def fit(
+        self, data: Any, out: Path, *, seed: int = 0, until: str | None = None, start: Path | None = None,
+        resume: bool = False,
+    ) -> None:  # fmt: skip
+        given = self.options
+        begun = (out / "begun").exists()
+        (out / "begun").write_text("")
+        self.calls.append((until or "rest", given.a, given.b, given.c, "resumed" if begun else "anew"))
+        for key in (("fit", given.c), (until, given.a)):
+            if key in self.fails:
+                raise self.fails[key]
+        before = "" if start is None else (start / "done").read_text()
+        (out / "done").write_text(f"{before}{until or 'rest'} ")
+
+    def load(self, path: Path) -> None:
+        assert (path / "done").read_text() == "first second rest "
+
+    def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
+        if ("sample", self.options.gain) in self.fails:
+            raise self.fails["sample", self.options.gain]
+        self.calls.append(("sample", self.options.gain, n))
+        for index in range(start, n):
+            noise = stream(seed, "staged", index).standard_normal(BASE.cubes[0].shape, dtype=np.float32)
+            fov = BASE.masks["fov"][index % 24]
+            cube = self.options.gain * (BASE.cubes[index % 24] + np.float32(0.01 + self.options.c) * noise) * fov
+            masks = {name: mask[index % 24] for name, mask in BASE.masks.items()}
+            yield Sample(cube.astype(np.float32), masks, f"s-{index}")
+
+
+class ThirdParty:
+    """What a third party's module offers."""
+
+    @hookimpl
+    def hseval_generators(self) -> list[type]:
+        return [Staged]
+
+
+def sets(folder: Path) -> None:
+    """Write the training set and the reference."""
+    for name, seed in (("train", 1), ("ref", 2)):
+        saved(folder / f"{name}.h5", texture_set(24, size=16, bands=3, seed=seed))
+
+
+def plan(folder: Path, generators: str, *, score: str = CHEAP, plot: str = "y = []") -> Path:
+    """Write a sweep's file beside the sets; unless asked to, it draws no plot."""
+    path, data = folder / "s.toml", 'train = "train.h5"\nref = "ref.h5"'
+    path.write_text(f"samples = 16\n[data]\n{data}\n{score}\n[plot]\n{plot}\n{generators}\n")
+    return path
+
+
+def grid(name: str = "staged", exclude: str = "", **values: list[Any]) -> str:
+    """Return a generator's table with a grid."""
+    lines = "\n".join(f"{key} = {value}" for key, value in values.items())
+    return f'[[generator]]\nname = "{name}"\n[generator.grid]\n{lines}\n{exclude}\n'
+
+
+@contextmanager
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install the third party's generator, with nothing noted and nothing failing."""
+    registry = plugins()
+    registry.register(ThirdParty(), name="hseval-staged:staged", distribution="hseval-staged")
+    monkeypatch.setattr(Staged, "calls", [])
+    monkeypatch.setattr(Staged, "fails", {})
+    try:
+        yield
+    finally:
+        registry.manager.unregister(name="hseval-staged:staged")
+        registry._offers.clear()

@@ -1,0 +1,151 @@
+"""Batches from memory and from disk are the same, and detail weights follow their closed form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from hseval import open_set
+from hseval.core.cubes import ArraySet
+from hseval_ldm.data.dataset import TrainingData, detail_weight
+from hseval_ldm.data.normalization import Batch, Normalisation
+from hseval_ldm.data.prefetch import prefetched
+from tests.helpers.sets import saved, texture_set
+
+PART = (5, 1, 2, 6)
+
+
+@pytest.fixture(scope="module")
+def data() -> ArraySet:
+    plain = texture_set(8, size=16, bands=3)
+    plain.cubes[2, :, 5:7, 5:9] = np.nan
+    return plain
+
+
+def opened(data: ArraySet, memory: float) -> TrainingData:
+    return TrainingData.open(data, PART, Normalisation.measure(data, PART), memory=memory)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_memory_and_disk_give_the_same_batches_bit_for_bit(data: ArraySet, tmp_path: Path) -> None:
+    stored = open_set(saved(tmp_path / "set.h5", data))
+    normalisation = Normalisation.measure(data, PART)
+    held, read = opened(data, 1.0), TrainingData.open(stored, PART, normalisation, memory=0.0)
+    assert (held.in_memory, read.in_memory) == (True, False)
+    for indices in ([0], [3, 1], [2, 2, 0, 1]):
+        first, second = held.batch(np.array(indices)), read.batch(np.array(indices))
+        assert same(first, second)
+        assert same(first, normalisation.to_batch([data[PART[i]] for i in indices]))
+        assert torch.isfinite(first.cubes).all()
+
+
+def test_batches_read_by_several_threads_are_those_read_by_one(data: ArraySet, tmp_path: Path) -> None:
+    stored = open_set(saved(tmp_path / "set.h5", data))
+    read = TrainingData.open(stored, PART, Normalisation.measure(data, PART), memory=0.0)
+    batches = prefetched(lambda step: read.batch(np.array([step % 4])), 0, 24, workers=3)
+    assert all(same(batch, read.batch(np.array([step % 4]))) for step, batch in enumerate(batches))
+
+
+def test_knows_its_cubes_and_holds_them_only_if_they_fit(data: ArraySet) -> None:
+    side = opened(data, 1.0)
+    assert (len(side), side.size) == (4, (16, 16))
+    assert side.ids == tuple(data.ids[i] for i in PART)
+    needed = 4 * (4 * 3 + 3 + 1) * 16 * 16 / 2**30  # float32 bands, uint8 masks, the field
+    assert opened(data, needed).in_memory
+    assert not opened(data, needed * 0.999).in_memory
+
+
+def test_a_batch_from_memory_is_the_callers_to_change(data: ArraySet) -> None:
+    side = opened(data, 1.0)
+    before = side.batch(np.array([1]))
+    side.batch(np.array([1])).cubes.fill_(7)
+    assert same(side.batch(np.array([1])), before)
+
+
+def plain_batch(cubes: torch.Tensor, masks: torch.Tensor, field: torch.Tensor) -> Batch:
+    return Batch(cubes * field, masks * field, torch.ones(masks.shape[:2], dtype=torch.bool), field)
+
+
+@pytest.fixture
+def textured(data: ArraySet) -> Batch:
+    return opened(data, 1.0).batch(np.arange(4))
+
+
+def test_weights_have_mean_one_in_the_field_of_every_cube_and_are_zero_outside(textured: Batch) -> None:
+    weight = detail_weight(textured, mask_gain=2.0, contrast_gain=1.0)
+    assert weight.shape == (4, 1, 16, 16)
+    assert weight.dtype == torch.float32
+    assert not weight[~textured.field].any()
+    assert (weight[textured.field] > 0).all()
+    for i in range(4):
+        assert weight[i][textured.field[i]].mean() == pytest.approx(1, abs=1e-5)
+
+
+def test_no_gain_weighs_every_pixel_of_the_field_alike(textured: Batch) -> None:
+    weight = detail_weight(textured, mask_gain=0, contrast_gain=0)
+    torch.testing.assert_close(weight, textured.field.float())
+
+
+def test_the_gain_of_a_structure_grows_as_its_share_shrinks() -> None:
+    field = torch.ones(1, 1, 20, 20, dtype=torch.bool)
+    masks = torch.zeros(1, 4, 20, 20)
+    masks[0, 0, :2] = 1  # a tenth: gain 1
+    masks[0, 1, 4, :10] = 1  # a fortieth: gain 2
+    masks[0, 2, 19, 19] = 1  # one in 400: sqrt(40), bounded to 4
+    masks[0, 3] = 1  # the whole field tells nothing
+    masks[0, 1, 0, 0], masks[0, 1, 4, 0] = 1, 0  # where two overlap, the smaller one counts
+    weight = detail_weight(plain_batch(torch.zeros(1, 2, 20, 20), masks, field), mask_gain=3.0, contrast_gain=0)
+    expected = torch.ones(20, 20)
+    expected[:2] = 1 + 3 * 1
+    expected[4, 1:10] = expected[0, 0] = 1 + 3 * 2
+    expected[19, 19] = 1 + 3 * 4
+    torch.testing.assert_close(weight[0, 0], expected / expected.mean())
+
+
+def test_contrast_is_the_distance_from_a_blur_inside_the_field(textured: Batch) -> None:
+    weight = detail_weight(textured, mask_gain=0, contrast_gain=0.5).numpy()
+    for i in range(4):
+        field = textured.field[i, 0].numpy()
+
+        def blur(image: np.ndarray) -> np.ndarray:
+            return gaussian_filter(image.astype(np.float64), 1.0, mode="constant", truncate=2.0)
+
+        bands = [band.numpy() for band in textured.cubes[i]]
+        contrast = np.mean([np.abs(band - blur(band) / np.maximum(blur(field), 1e-12)) for band in bands], axis=0)
+        raw = (1 + 0.5 * np.minimum(contrast / contrast[field].mean(), 4)) * field
+        np.testing.assert_allclose(weight[i, 0], raw / raw[field].mean(), rtol=1e-4)
+
+
+def test_the_rim_of_the_field_is_no_contrast_and_a_flat_cube_has_none() -> None:
+    y, x = np.mgrid[:24, :24] - 11.5
+    field = torch.from_numpy(x**2 + y**2 < 100)[None, None]
+    weight = detail_weight(
+        plain_batch(torch.full((1, 3, 24, 24), 2.5), torch.zeros(1, 0, 24, 24), field), mask_gain=1.0, contrast_gain=5.0
+    )
+    torch.testing.assert_close(weight, field.float(), atol=2e-3, rtol=0)
+
+
+def test_a_thin_line_weighs_more_than_its_surroundings() -> None:
+    cubes = torch.zeros(1, 3, 24, 24)
+    cubes[..., 12] = -1.0
+    field = torch.ones(1, 1, 24, 24, dtype=torch.bool)
+    weight = detail_weight(plain_batch(cubes, torch.zeros(1, 0, 24, 24), field), mask_gain=0, contrast_gain=1.0)[0, 0]
+    assert (weight[:, 12] > 2 * weight[:, 0]).all()
+
+
+def test_an_empty_field_weighs_nothing(textured: Batch) -> None:
+    empty = textured._replace(field=torch.zeros_like(textured.field))
+    assert not detail_weight(empty, mask_gain=1.0, contrast_gain=1.0).any()
+
+
+def test_weights_of_a_cube_do_not_depend_on_its_batch(textured: Batch) -> None:
+    alone = Batch(*(part[2:3] for part in textured))
+    whole = detail_weight(textured, mask_gain=2.0, contrast_gain=1.0)[2:3]
+    torch.testing.assert_close(detail_weight(alone, mask_gain=2.0, contrast_gain=1.0), whole)

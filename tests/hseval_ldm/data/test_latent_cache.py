@@ -1,0 +1,176 @@
+"""The cache of latents: what it holds, when it is written again, and what is left when writing fails."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hseval.utils.errors import HsevalError
+from hseval_ldm.data.latent_cache import LatentCache, Scale
+from hseval_ldm.utils.distributed import Ranks
+from tests.helpers.two_ranks import two_ranks
+
+COUNT = 150  # more than two blocks
+
+
+class Encoder:
+    """Latents (2, 3, 4) that tell item, variant and channel; notes how often it is asked."""
+
+    def __init__(self, **changes: float) -> None:
+        self.calls, self.changes = 0, changes
+
+    def __call__(self, items: NDArray[np.int64], variant: int) -> Tensor:
+        self.calls += 1
+        base = torch.from_numpy(items).view(-1, 1, 1, 1) + 1000.0 * variant
+        latents = base * torch.tensor([1.0, -3.0]).view(2, 1, 1) + torch.arange(12.0).view(3, 4)
+        for item, value in self.changes.items():
+            latents[torch.from_numpy(items) == int(item[1:])] = value
+        return latents
+
+
+def build(path: Path, encode: Any = None, **changes: Any) -> LatentCache:
+    given: dict[str, Any] = {"count": COUNT, "fingerprint": {"weights": "a", "ids": [1, 2]}, "ranks": Ranks()}
+    return LatentCache.build(path, encode or Encoder(), **(given | changes))
+
+
+def rows(variants: int = 1) -> NDArray[Any]:
+    encode = Encoder()
+    return np.concatenate([encode(np.arange(COUNT), variant).numpy() for variant in range(variants)])
+
+
+def test_holds_every_row_and_normalises_each_channel(tmp_path: Path) -> None:
+    cache = build(tmp_path / "z.npy", variants=2)
+    expected = rows(2)
+    assert len(cache) == 2 * COUNT and cache.shape == (2, 3, 4)
+    everything = cache.batch(np.arange(len(cache)))
+    assert everything.dtype == torch.float32
+    np.testing.assert_allclose(cache.scale.restored(everything), expected, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(everything.mean(dim=(0, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(everything.std(dim=(0, 2, 3), correction=0), 1, rtol=1e-5)
+    np.testing.assert_allclose(cache.scale.deviation, expected.std(axis=(0, 2, 3), dtype=np.float64), rtol=1e-6)
+    chosen = np.array([COUNT + 3, 0, 3])
+    assert torch.equal(cache.batch(chosen), everything[chosen])
+
+
+def test_far_from_zero_no_digit_of_the_deviation_is_lost(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(COUNT, 1, 4, 4)).astype(np.float32) + np.float32(4096)
+    cache = build(tmp_path / "z.npy", lambda items, _: torch.from_numpy(noise[items]))
+    assert float(cache.scale.deviation[0]) == pytest.approx(noise.std(dtype=np.float64), rel=1e-6)
+
+
+def test_a_channel_that_never_changes_becomes_zero(tmp_path: Path) -> None:
+    cache = build(tmp_path / "z.npy", lambda items, _: torch.full((len(items), 1, 2, 2), 7.0))
+    assert torch.equal(cache.batch(np.arange(3)), torch.zeros(3, 1, 2, 2))
+
+
+def test_is_written_once_and_again_for_other_things(tmp_path: Path) -> None:
+    path, encode = tmp_path / "z.npy", Encoder()
+    build(path, encode)
+    asked = encode.calls
+    build(path, encode)
+    assert encode.calls == asked > 0
+    changes: list[dict[str, Any]] = [{"fingerprint": {"weights": "b"}}, {"count": 99}, {"variants": 2}, {"half": True}]
+    for change in changes:
+        asked = encode.calls
+        assert len(build(path, encode, **change)) == change.get("count", COUNT) * change.get("variants", 1)
+        assert encode.calls > asked, change
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-50] ^= 1
+    path.write_bytes(content)
+
+
+def no_record(path: Path) -> None:
+    path.with_suffix(".json").unlink()
+
+
+def half_a_record(path: Path) -> None:
+    path.with_suffix(".json").write_text(path.with_suffix(".json").read_text()[:40])
+
+
+def other_record(path: Path) -> None:
+    path.with_suffix(".json").write_text(json.dumps([1]))
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, no_record, half_a_record, other_record, Path.unlink])
+def test_a_damaged_cache_is_written_again(tmp_path: Path, damage: Any) -> None:
+    path, encode = tmp_path / "z.npy", Encoder()
+    build(path)
+    damage(path)
+    cache = build(path, encode)
+    assert encode.calls > 0
+    np.testing.assert_allclose(cache.scale.restored(cache.batch(np.arange(COUNT))), rows(), rtol=1e-5, atol=1e-3)
+
+
+def test_half_precision_halves_the_file(tmp_path: Path) -> None:
+    whole, half = build(tmp_path / "a.npy"), build(tmp_path / "b.npy", half=True)
+    assert (tmp_path / "b.npy").stat().st_size < 0.55 * (tmp_path / "a.npy").stat().st_size
+    everything = np.arange(COUNT)
+    assert torch.allclose(whole.batch(everything), half.batch(everything), atol=2e-3)
+    with pytest.raises(HsevalError, match=r"not finite \(as float16\) for cube 149"):
+        build(tmp_path / "c.npy", Encoder(_149=1e6), half=True)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_stop_it_and_leave_nothing(tmp_path: Path, broken: float) -> None:
+    with pytest.raises(HsevalError, match=r"z\.npy: the encoder gave values that are not finite .* for cube 77;"):
+        build(tmp_path / "z.npy", Encoder(_77=broken))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cubes_of_another_shape_stop_it(tmp_path: Path) -> None:
+    with pytest.raises(HsevalError, match=r"cubes 64 to 127 have shape \(64, 2, 5, 5\), expected \(64, 2, 4, 4\)"):
+        build(tmp_path / "z.npy", lambda items, _: torch.zeros(len(items), 2, 4 + (items[0] > 0), 4 + (items[0] > 0)))
+
+
+def test_a_full_disk_is_one_line_and_the_cache_before_it_still_serves(tmp_path: Path) -> None:
+    path = tmp_path / "z.npy"
+    build(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(HsevalError, match=r"z\.npy: could not be written: File too large"):
+            build(path, fingerprint={"weights": "b"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    encode = Encoder()
+    assert len(build(path, encode)) == COUNT and encode.calls == 0
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["z.json", "z.npy"]
+
+
+def on_two(ranks: Ranks, folder: str) -> tuple[int, Tensor, str]:
+    encode = Encoder()
+    cache = build(Path(folder) / "z.npy", encode, ranks=ranks)
+    try:
+        build(Path(folder) / "y.npy", Encoder(_3=float("nan")), ranks=ranks)
+    except HsevalError as error:
+        return encode.calls, cache.batch(np.arange(5)), str(error)
+    return encode.calls, cache.batch(np.arange(5)), "no error"
+
+
+def test_the_first_rank_writes_and_all_read(tmp_path: Path) -> None:
+    (wrote, first, told), (waited, second, told_too) = two_ranks(on_two, str(tmp_path))
+    assert wrote > 0 and waited == 0
+    assert torch.equal(first, second)
+    assert told == told_too and "for cube 3;" in told
+
+
+def test_scales_move_to_where_the_latents_are() -> None:
+    scale = Scale(torch.tensor([1.0, -2.0]), torch.tensor([2.0, 0.5]))
+    latents = torch.randn((3, 2, 4, 5), generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(scale.restored(scale.normalised(latents)), latents, atol=1e-6)
+    assert scale.normalised(latents.to("meta")).device.type == "meta"

@@ -1,0 +1,302 @@
+"""Normalisation: numpy's statistics over valid pixels, nothing from outside the field, and records without loss."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hseval.core.cubes import ArraySet, Cube, CubeSet
+from hseval.utils.errors import HsevalError
+from hseval_ldm.data.normalization import Normalisation, valid_pixels
+from tests.helpers.sets import texture_set
+
+
+class Mixed(CubeSet):
+    """Cubes as given: shapes and masks may differ."""
+
+    def __init__(self, cubes: list[Cube]) -> None:
+        self.cubes = cubes
+        structures = tuple(sorted({name for cube in cubes for name in cube.masks}))
+        plain = ArraySet(np.zeros((len(cubes), len(cubes[0].data), 1, 1)), ids=[c.id for c in cubes], location="mixed")
+        self.info = dataclasses.replace(plain.info, structures=structures)
+
+    def read(self, index: int) -> Cube:
+        return self.cubes[index]
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        bands, height, width = self.cubes[index].data.shape
+        return bands, height, width
+
+
+def measured(data: CubeSet, **given: Any) -> Normalisation:
+    return Normalisation.measure(data, range(len(data)), **given)
+
+
+def changed(data: ArraySet, cubes: Any, **masks: Any) -> ArraySet:
+    return ArraySet(cubes, wavelengths=data.wavelengths, masks={**data.masks, **masks}, ids=data.ids)
+
+
+@pytest.fixture
+def data() -> ArraySet:
+    return texture_set(6, size=16, bands=4)
+
+
+def test_statistics_are_those_of_the_valid_pixels(data: ArraySet) -> None:
+    found = measured(data)
+    pixels = np.moveaxis(data.cubes, 1, 0)[:, data.masks["fov"]].astype(np.float64)
+    np.testing.assert_allclose(found.mean, pixels.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found.deviation, pixels.std(axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(found.low, pixels.min(axis=1))
+    np.testing.assert_array_equal(found.high, pixels.max(axis=1))
+    assert (found.structures, found.size) == (("bright", "dark", "fov"), (16, 16))
+
+
+def test_statistics_hold_where_the_mean_dwarfs_the_deviation(data: ArraySet) -> None:
+    lifted = changed(data, data.cubes + np.float32(2**14))
+    pixels = np.moveaxis(lifted.cubes, 1, 0)[:, data.masks["fov"]].astype(np.float64)
+    np.testing.assert_allclose(measured(lifted).deviation, pixels.std(axis=1), rtol=1e-9)
+
+
+def test_a_large_set_is_measured_on_cubes_drawn_by_the_seed() -> None:
+    data = texture_set(8, size=16, bands=2)
+    means = {measured(data, limit=3, seed=seed).mean.tobytes() for seed in (1, 1, 2, 3)}
+    assert len(means) == 3
+    wanted = {
+        np.moveaxis(part.cubes, 1, 0)[:, part.masks["fov"]].astype(float).mean(axis=1).round(12).tobytes()
+        for rows in ([a, b, c] for a in range(8) for b in range(a) for c in range(b))
+        for part in [ArraySet(data.cubes[rows], masks={"fov": data.masks["fov"][rows]})]
+    }
+    assert np.round(measured(data, limit=3, seed=1).mean, 12).tobytes() in wanted
+
+
+def test_only_the_cubes_given_count(data: ArraySet) -> None:
+    poisoned = data.cubes.copy()
+    poisoned[5] = 1e6
+    part = Normalisation.measure(changed(data, poisoned), [0, 2, 3], seed=1)
+    wanted = Normalisation.measure(data, [0, 2, 3], seed=1)
+    assert part.as_record() == wanted.as_record()
+
+
+def test_a_cube_with_an_empty_field_adds_nothing(data: ArraySet) -> None:
+    fov = data.masks["fov"].copy()
+    fov[3] = False
+    emptied = changed(data, data.cubes, fov=fov)
+    wanted = Normalisation.measure(data, [0, 1, 2, 4, 5])
+    assert measured(emptied).as_record() == wanted.as_record()
+    assert not any(part.any() for part in wanted.to_batch([emptied[3]])._replace(known=torch.zeros(1)))
+
+
+def test_pixels_outside_the_field_change_nothing(data: ArraySet) -> None:
+    poison = np.where(data.masks["fov"][:, None], data.cubes, np.float32(1e9))
+    elsewhere = {name: mask | ~data.masks["fov"] for name, mask in data.masks.items() if name != "fov"}
+    poisoned = changed(data, poison, **elsewhere)
+    assert measured(poisoned).as_record() == measured(data).as_record()
+    for part, wanted in zip(measured(data).to_batch(list(poisoned)), measured(data).to_batch(list(data)), strict=True):
+        assert torch.equal(part, wanted)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_not_finite_count_as_outside(data: ArraySet, bad: float) -> None:
+    cubes = data.cubes.copy()
+    cubes[1, 2, 6:9, 5:11] = bad
+    hole = data.masks["fov"].copy()
+    hole[1, 6:9, 5:11] = False
+    broken, cut = changed(data, cubes), changed(data, data.cubes, fov=hole)
+    assert measured(broken).as_record() == measured(cut).as_record()
+    for part, wanted in zip(measured(data).to_batch(list(broken)), measured(data).to_batch(list(cut)), strict=True):
+        assert torch.equal(part, wanted)
+
+
+def test_a_batch_is_normalised_inside_and_zero_outside(data: ArraySet) -> None:
+    batch, fov = measured(data).to_batch(list(data)), torch.from_numpy(data.masks["fov"])
+    inside = batch.cubes.movedim(1, 0)[:, fov].double()
+    torch.testing.assert_close(inside.mean(dim=1), torch.zeros(4, dtype=torch.float64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(inside.std(dim=1, correction=0), torch.ones(4, dtype=torch.float64), atol=1e-5, rtol=0)
+    assert not batch.cubes.movedim(1, 0)[:, ~fov].any()
+    assert torch.equal(batch.field[:, 0], fov)
+    assert batch.known.all()
+    for number, name in enumerate(("bright", "dark", "fov")):
+        assert torch.equal(batch.masks[:, number], torch.from_numpy(data.masks[name]).float())
+
+
+def test_each_cube_of_a_batch_depends_on_that_cube_alone(data: ArraySet) -> None:
+    whole, alone = measured(data).to_batch(list(data)), measured(data).to_batch([data[4]])
+    assert all(torch.equal(a[4:5], b) for a, b in zip(whole, alone, strict=True))
+
+
+def test_physical_values_come_back(data: ArraySet) -> None:
+    found = measured(data)
+    back = found.to_physical(found.to_batch(list(data)).cubes)
+    fov = data.masks["fov"]
+    np.testing.assert_allclose(back.movedim(1, 0)[:, fov], np.moveaxis(data.cubes, 1, 0)[:, fov], rtol=1e-5, atol=1e-7)
+
+
+def test_clipping_keeps_what_was_seen_and_little_more() -> None:
+    cubes = np.array([[2.0, 4.0], [-1.0, 1.0], [0.05, 10.0]], dtype=np.float32).reshape(1, 3, 1, 2)
+    found = measured(ArraySet(cubes))
+    assert torch.equal(found.clipped(torch.from_numpy(cubes)), torch.from_numpy(cubes))
+    for extreme, wanted in ((-99.0, [1.8, -1.2, 0.0]), (99.0, [4.2, 1.2, 10.995])):
+        clipped = found.clipped(torch.full((1, 3, 1, 1), extreme), margin=0.1)
+        torch.testing.assert_close(clipped.flatten(), torch.tensor(wanted))
+
+
+@pytest.mark.parametrize("dead", [0.0, 0.3, 123.456])
+def test_a_dead_band_does_not_blow_up(data: ArraySet, dead: float) -> None:
+    cubes = data.cubes.copy()
+    cubes[:, 1] = dead
+    found = measured(changed(data, cubes))
+    assert found.deviation[1] == pytest.approx(1e-2 * np.median(found.deviation[[0, 2, 3]]))
+    cubes[0, 1] += 0.01 * found.deviation[0]
+    assert found.to_batch([changed(data, cubes)[0]]).cubes[:, 1].abs().max() < 10
+
+
+def test_picture_has_cubes_then_masks_from_minus_one_to_one(data: ArraySet) -> None:
+    batch = measured(data).to_batch(list(data))
+    picture = batch.picture()
+    assert picture.shape == (6, 4 + 3, 16, 16)
+    assert torch.equal(picture[:, :4], batch.cubes)
+    for number, name in enumerate(("bright", "dark", "fov")):
+        assert torch.equal(picture[:, 4 + number], torch.from_numpy(np.where(data.masks[name], 1.0, -1.0)).float())
+
+
+def test_a_mask_that_a_cube_lacks_is_unknown_there_and_nowhere_else(data: ArraySet) -> None:
+    cubes = [
+        dataclasses.replace(c, masks={k: v for k, v in c.masks.items() if k != "dark" or i}) for i, c in enumerate(data)
+    ]
+    batch = measured(Mixed(cubes)).to_batch(cubes)
+    assert batch.known.tolist() == [[True, False, True]] + [[True, True, True]] * 5
+    dark, fov = batch.picture()[0, 5], torch.from_numpy(data.masks["fov"][0])
+    assert not dark[fov].any()
+    assert (dark[~fov] == -1).all()
+
+
+def test_without_fov_every_pixel_counts_and_no_fov_is_made_up() -> None:
+    data = texture_set(3, size=16, bands=2, field=False)
+    found = measured(data)
+    batch = found.to_batch(list(data))
+    assert found.structures == ("bright", "dark")
+    assert batch.field.all()
+    bare = ArraySet(data.cubes)
+    assert measured(bare).to_batch(list(bare)).masks.shape == (3, 0, 16, 16)
+    assert measured(bare).to_batch(list(bare)).picture().shape == (3, 2, 16, 16)
+
+
+def test_a_cube_without_the_fov_that_others_have_counts_whole(data: ArraySet) -> None:
+    cubes = [data[0], dataclasses.replace(data[1], masks={})]
+    assert valid_pixels(cubes[1]).all()
+    batch = measured(Mixed(cubes)).to_batch(cubes)
+    assert batch.known.tolist() == [[True] * 3, [False] * 3]
+    assert not batch.picture()[1, 4:].any()
+
+
+def test_cubes_of_two_shapes_are_named_with_their_shapes(data: ArraySet) -> None:
+    odd = Cube(np.zeros((4, 16, 15), dtype=np.float32), id="odd")
+    with pytest.raises(HsevalError, match=r"^mixed: cube 'odd' has shape \(4, 16, 15\), cube 'cube-0-000' has \(4, 1"):
+        measured(Mixed([data[0], odd]))
+    with pytest.raises(HsevalError, match=r"'odd' has shape \(4, 16, 15\), expected \(4, 16, 16\)"):
+        measured(data).to_batch([odd])
+
+
+def test_sets_that_teach_nothing_are_refused(data: ArraySet) -> None:
+    with pytest.raises(HsevalError, match="none of 6 cubes has a pixel in its field that is finite in all bands"):
+        measured(changed(data, data.cubes, fov=np.zeros_like(data.masks["fov"])))
+    with pytest.raises(HsevalError, match="all valid pixels of 6 cubes have the same values"):
+        measured(changed(data, np.full_like(data.cubes, 0.1)))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_record_holds_everything_through_json(data: ArraySet, known: bool) -> None:
+    found = measured(data if known else ArraySet(data.cubes))
+    back = Normalisation.from_record(json.loads(json.dumps(found.as_record())))
+    for field in dataclasses.fields(Normalisation):
+        np.testing.assert_array_equal(getattr(back, field.name), getattr(found, field.name))
+    assert type(back.size) is type(back.structures) is tuple
+    assert all(torch.equal(a, b) for a, b in zip(back.to_batch([data[0]]), found.to_batch([data[0]]), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"mean": None}, "damaged"),
+        ({"low": [0.0]}, "different numbers of bands"),
+        ({"high": [float("nan")] * 4}, "finite"),
+        ({"size": [3]}, "damaged"),
+    ],
+)
+def test_a_damaged_record_is_told(data: ArraySet, change: dict[str, Any], told: str) -> None:
+    record = measured(data).as_record()
+    with pytest.raises(HsevalError, match=told):
+        Normalisation.from_record({**record, **change})
+    del record[next(iter(change))]
+    with pytest.raises(HsevalError, match=f"{next(iter(change))!r} is missing"):
+        Normalisation.from_record(record)
+
+
+def test_another_set_has_to_agree_with_what_was_measured(data: ArraySet) -> None:
+    found = measured(data)
+    found.check(texture_set(2, size=16, bands=4, seed=5))
+    found.check(ArraySet(data.cubes, masks=data.masks))  # wavelengths unknown: nothing to contradict
+    shifted = ArraySet(
+        data.cubes, wavelengths=data.wavelengths + np.array([0, 0.05, 3, 1]), masks=data.masks, location="B"
+    )
+    with pytest.raises(HsevalError, match=r"^B: band 2 is at 756\.333 nm, at 753\.333 nm in the checkpoint"):
+        found.check(shifted)
+    with pytest.raises(HsevalError, match=r"shape \(4, 8, 8\), the checkpoint was trained on \(4, 16, 16\)"):
+        found.check(texture_set(2, size=8, bands=4))
+    with pytest.raises(
+        HsevalError, match="has the masks bright, dark, the checkpoint was trained with bright, dark, fov"
+    ):
+        found.check(texture_set(2, size=16, bands=4, field=False))
+
+
+def far_out(data: ArraySet, value: float, *, share: float = 0.0, band: int = 2) -> ArraySet:
+    """Return the set with a value in one pixel of cube 3, or in a share of the field of every cube."""
+    cubes = data.cubes.copy()
+    cubes[3, band, 8, 8] = value
+    rows = int(share * 16)
+    cubes[:, band, :rows] = np.where(rows, value, cubes[:, band, :rows])
+    return changed(data, cubes)
+
+
+@pytest.mark.parametrize("fill", [1e20, -1e20, 9.97e36, -3.4e38, 1e8])
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_a_fill_value_is_named_with_its_band_before_training(data: ArraySet, fill: float, share: float) -> None:
+    with pytest.raises(HsevalError) as told:
+        measured(far_out(data, fill, share=share))
+    one_line = str(told.value)
+    assert f"band 2 (753.333 nm) of cube 'cube-0-00{0 if share else 3}' holds {np.float32(fill):.6g}," in one_line
+    assert "write NaN there, or leave such pixels out of the mask 'fov'" in one_line and "\n" not in one_line
+
+
+def test_a_fill_value_in_a_dead_band_is_named_too(data: ArraySet) -> None:
+    cubes = data.cubes.copy()
+    cubes[:, 1] = 0.3
+    with pytest.raises(HsevalError, match=r"band 1 \(601\.667 nm\) of cube 'cube-0-003' holds 1e\+20, the .* 0\.3:"):
+        measured(far_out(changed(data, cubes), 1e20, band=1))
+
+
+def test_a_fill_value_that_is_masked_out_is_none(data: ArraySet) -> None:
+    fov = data.masks["fov"].copy()
+    fov[3, 8, 8] = False
+    masked = changed(data, far_out(data, 1e20).cubes, fov=fov)
+    assert measured(masked).as_record() == measured(changed(data, data.cubes, fov=fov)).as_record()
+    assert measured(far_out(data, np.nan)).as_record() == measured(masked).as_record()
+
+
+@pytest.mark.parametrize("tail", ["lognormal", "cauchy", "hot pixel", "counts of a few photons", "scales far apart"])
+def test_heavy_tails_are_no_fill_values(data: ArraySet, tail: str) -> None:
+    rng = np.random.default_rng(0)
+    shape = data.cubes.shape
+    cubes = {
+        "lognormal": lambda: np.exp(3 * rng.standard_normal(shape)),
+        "cauchy": lambda: rng.standard_cauchy(shape),
+        "hot pixel": lambda: far_out(data, 65535).cubes,
+        "counts of a few photons": lambda: rng.poisson(0.01, shape) * 4000.0,
+        "scales far apart": lambda: data.cubes * np.logspace(-12, 12, 4)[:, None, None],
+    }[tail]()
+    assert np.isfinite(measured(changed(data, cubes.astype(np.float32))).deviation).all()

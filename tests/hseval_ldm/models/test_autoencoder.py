@@ -1,0 +1,89 @@
+"""Encoder and decoder: shapes for every combination of sizes, and exactly what a decoded pixel depends on."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hseval_ldm.data.normalization import Normalisation
+from hseval_ldm.models.autoencoder import Decoder, Encoder, level_widths
+from hseval_ldm.models.unet import build_unet
+from hseval_ldm.models.vqgan import Autoencoder
+from hseval_ldm.options import LdmOptions
+from tests.helpers.random_weights import normal, randomised
+
+
+def sizes(**changes: Any) -> dict[str, Any]:
+    return {"channels": 5, "latent": 3, "width": 8, "blocks": 1, "compression": 8, "stem": 2} | changes
+
+
+def test_widths_double_up_to_four_times() -> None:
+    assert level_widths(64, 4, 4) == [64]
+    assert level_widths(64, 8, 2) == [64, 128, 256]
+    assert level_widths(10, 16, 1) == [10, 20, 40, 40, 40]
+
+
+@pytest.mark.parametrize(("compression", "stem"), list(itertools.product((4, 8, 16), (1, 2, 4))))
+def test_shapes_at_any_compression_and_stem(compression: int, stem: int) -> None:
+    given = sizes(compression=compression, stem=stem)
+    encoder, decoder = randomised(Encoder(**given)), randomised(Decoder(**given))
+    picture = normal(2, 5, 3 * compression, 2 * compression)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        latents = encoder(picture)
+        again = decoder(latents)
+    assert latents.shape == (2, 3, 3, 2) and again.shape == picture.shape
+    assert latents.dtype == again.dtype == torch.float32
+    assert latents.std() > 0.1 and again.std() > 0.1
+
+
+@pytest.mark.parametrize("compression", [4, 8, 16])
+@pytest.mark.parametrize(("stem", "blocks"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 3)])
+def test_reach_is_how_far_a_pixel_depends_on_latents(compression: int, stem: int, blocks: int) -> None:
+    """Gradients in float64 are zero where nothing depends, and nowhere else: reach is no smaller and no larger."""
+    decoder = randomised(Decoder(**sizes(width=4, compression=compression, stem=stem, blocks=blocks))).double()
+    reach = decoder.reach
+    side = 2 * reach + 5
+    middle = reach + 2
+    latents = normal(1, 3, side, side).double().requires_grad_()
+    cell = slice(middle * compression, (middle + 1) * compression)
+    seen = decoder(latents)[..., cell, cell]
+    (seen * normal(*seen.shape, seed=1)).sum().backward()
+    depends = (latents.grad != 0).any(dim=1)[0]
+    expected = torch.zeros(side, side, dtype=torch.bool)
+    expected[2:-2, 2:-2] = True
+    assert torch.equal(depends, expected)
+
+
+def test_every_weight_of_both_learns() -> None:
+    encoder, decoder = randomised(Encoder(**sizes())), randomised(Decoder(**sizes()))
+    decoder(encoder(normal(1, 5, 16, 16))).square().sum().backward()
+    for network in (encoder, decoder):
+        assert [name for name, weight in network.named_parameters() if not weight.grad.any()] == []
+
+
+def of_224(structures: tuple[str, ...] = ("artery", "disc", "fov", "vein")) -> Normalisation:
+    one = np.ones(16)
+    return Normalisation(0 * one, one, -one, one, None, None, structures, (224, 224))
+
+
+@pytest.mark.parametrize("base", [128, 256, 512])
+@pytest.mark.parametrize("channels", [8, 32, 256])
+@pytest.mark.parametrize("compression", [4, 8, 16])
+def test_all_combinations_build_with_the_expected_shapes(compression: int, channels: int, base: int) -> None:
+    options = LdmOptions(compression=compression, latent_channels=channels, base=base)
+    side = 224 // compression
+    with torch.device("meta"):
+        model = Autoencoder(options, of_224())
+        latents = model.encoder(torch.empty(2, 20, 224, 224))
+        indices = torch.zeros((2, *latents.shape[-2:]), dtype=torch.long)
+        decoded = model.decoder(model.codebook.lookup(indices))
+        unet = build_unet(channels=channels, base=base, multipliers=options.multipliers, blocks=options.unet_blocks)
+        predicted = unet(latents, torch.zeros(2, dtype=torch.long))
+    assert model.latent_shape == (channels, side, side)
+    assert latents.shape == predicted.shape == (2, channels, side, side)
+    assert decoded.shape == (2, 20, 224, 224) and model.bands == 16
+    assert {weight.device.type for part in (model, unet) for weight in part.parameters()} == {"meta"}

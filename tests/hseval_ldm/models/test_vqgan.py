@@ -1,0 +1,200 @@
+"""The autoencoder as a whole: cubes of any size, tiles, finished cubes, and weights from the seed alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hseval_ldm.data.normalization import Batch, Normalisation
+from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, padded, tokens_of
+from hseval_ldm.options import LdmOptions
+from tests.helpers.random_weights import normal, randomised
+
+BANDS = 5
+
+
+def normalisation(size: tuple[int, int] = (30, 37), structures: tuple[str, ...] = ("disc", "fov")) -> Normalisation:
+    ramp = np.arange(1.0, BANDS + 1)
+    return Normalisation(ramp, 0.1 * ramp, 0 * ramp, 2 * ramp, None, None, structures, size)
+
+
+def options(**changes: Any) -> LdmOptions:
+    return LdmOptions(**({"width": 8, "blocks": 1, "codes": 16, "latent_channels": 3} | changes))
+
+
+def autoencoder(measured: Normalisation | None = None, **changes: Any) -> Autoencoder:
+    made = randomised(Autoencoder(options(**changes), measured or normalisation())).requires_grad_(False)
+    made.codebook.vectors.copy_(normal(*made.codebook.vectors.shape))
+    return made
+
+
+def batch(size: tuple[int, int] = (30, 37), structures: int = 2) -> Batch:
+    field = torch.zeros(2, 1, *size, dtype=torch.bool)
+    field[0], field[1, :, 3:9, 17:22] = True, True
+    masks = (normal(2, structures, *size, seed=1) > 0).float() * field
+    return Batch(normal(2, BANDS, *size) * field, masks, torch.ones(2, structures, dtype=torch.bool), field)
+
+
+@pytest.mark.parametrize("structures", [0, 2])
+def test_padding_is_more_of_what_lies_outside_the_field(structures: int) -> None:
+    before = batch(structures=structures)
+    after = padded(before, 8)
+    assert after.cubes.shape == (2, BANDS, 32, 40) and after.masks.shape == (2, structures, 32, 40)
+    assert after.field.dtype == torch.bool and after.known is before.known
+    for one, other in zip(before, after, strict=True):
+        assert torch.equal(other[..., :30, :37] if other.ndim == 4 else other, one)
+        assert not other[..., 30:, :].any() and not other[..., 37:].any() if other.ndim == 4 else True
+    assert padded(after, 8) is after
+
+
+def test_a_token_counts_if_one_pixel_under_it_does() -> None:
+    tokens = tokens_of(padded(batch(), 8).field, 8)
+    assert tokens.dtype == torch.bool and tokens.shape == (2, 1, 4, 5)
+    expected = torch.zeros(4, 5, dtype=torch.bool)
+    expected[:2, 2] = True
+    assert tokens[0].all() and torch.equal(tokens[1, 0], expected)
+
+
+def test_a_picture_goes_through() -> None:
+    model, given = autoencoder(), padded(batch(), 8)
+    made = model(given.picture())
+    assert model.latent_shape == tuple(made.latents.shape[1:]) == (3, 4, 5)
+    assert made.cubes.shape == given.cubes.shape and made.masks.shape == given.masks.shape
+    codes = model.codebook.lookup(made.quantised.indices)
+    assert torch.equal(made.quantised.values, codes)
+    whole = model.decoder(codes)
+    assert torch.equal(torch.cat([made.cubes, made.masks], dim=1), whole)
+
+
+@pytest.mark.parametrize(("size", "compression"), [((30, 37), 8), ((32, 40), 8), ((17, 9), 4), ((5, 40), 16)])
+def test_decoding_gives_cubes_of_the_whole_size(size: tuple[int, int], compression: int) -> None:
+    model = autoencoder(normalisation(size), compression=compression)
+    latents = normal(2, *model.latent_shape)
+    cubes, logits = model.decode(latents)
+    assert cubes.shape == (2, BANDS, *size) and logits.shape == (2, 2, *size)
+    codes = model.codebook.lookup(model.codebook.nearest(latents))
+    whole = model.decoder(codes)
+    assert whole.shape[-2:] == tuple(-(-side // compression) * compression for side in size)
+    assert torch.equal(torch.cat([cubes, logits], dim=1), whole[..., : size[0], : size[1]])
+
+
+@pytest.mark.parametrize("tile", [1, 4, 5])
+def test_decoding_in_tiles_has_no_seam(tile: int) -> None:
+    model = autoencoder(normalisation((90, 77)))
+    latents = normal(1, *model.latent_shape)
+    for whole, parts in zip(model.decode(latents), model.decode(latents, tile=tile), strict=True):
+        assert whole.std() > 0.1 and torch.allclose(whole, parts, rtol=0, atol=1e-5)
+
+
+# Finished cubes.
+
+
+def half_field(cubes: torch.Tensor) -> torch.Tensor:
+    """Logits of a disc on the upper half and a field on the left half."""
+    logits = torch.full((len(cubes), 2, *cubes.shape[-2:]), -1.0)
+    logits[:, 0, :15] = 1
+    logits[:, 1, :, :20] = 1
+    return logits
+
+
+def test_finished_cubes_are_physical_clipped_and_black_outside_the_field() -> None:
+    model, cubes = autoencoder(), normal(2, BANDS, 30, 37)
+    cubes[0, 0, 0, 0], cubes[0, 1, 0, 0] = 1e30, -1e30
+    made = model.finished(cubes, half_field(cubes))
+    inside = torch.zeros(30, 37, dtype=torch.bool)
+    inside[:, :20] = True
+    assert torch.equal(made.field, inside.expand(2, 1, 30, 37)) and torch.equal(made.masks[:, 1:], made.field)
+    disc = inside.clone()
+    disc[15:] = False
+    assert torch.equal(made.masks[:, 0], disc.expand(2, 30, 37))
+    assert not made.cubes[..., 20:].any()
+    expected = model.normalisation.to_physical(cubes)[1, :, :, :20]
+    assert torch.allclose(made.cubes[1, :, :, :20], expected)
+    # Bands are measured from 0 to twice their number, and get a margin of 5 % above.
+    assert float(made.cubes[0, 0, 0, 0]) == pytest.approx(2.1) and float(made.cubes[0, 1, 0, 0]) == 0
+
+
+def test_finished_cubes_have_the_noise_that_was_measured() -> None:
+    model, cubes = autoencoder(), torch.zeros(20, BANDS, 30, 37)
+    clean = model.finished(cubes, half_field(cubes))
+    assert torch.equal(model.finished(cubes, half_field(cubes), noise=normal(*cubes.shape)).cubes, clean.cubes)
+    model.noise_offset.fill_(4e-4)
+    model.noise_slope.copy_(torch.arange(BANDS) * 1e-4)
+    made = model.finished(cubes, half_field(cubes), noise=normal(*cubes.shape))
+    drawn = (made.cubes - clean.cubes)[..., :20]
+    ramp = torch.arange(1.0, BANDS + 1)
+    expected = (4e-4 + 1e-4 * (ramp - 1) * ramp).sqrt()
+    assert torch.allclose(drawn.std(dim=(0, 2, 3)), expected, rtol=0.03)
+    assert not made.cubes[..., 20:].any()
+    loud = model.finished(cubes, half_field(cubes), noise=1e6 * normal(*cubes.shape)).cubes
+    assert torch.isfinite(loud).all() and loud.min() >= 0 and (loud <= 2.1 * ramp.view(1, -1, 1, 1) + 1e-5).all()
+
+
+def test_thresholds_move_masks_and_field() -> None:
+    model, cubes = autoencoder(), torch.zeros(1, BANDS, 30, 37)
+    logits = normal(1, 2, 30, 37)
+    model.thresholds.copy_(torch.tensor([0.5, -1.0]))
+    made = model.finished(cubes, logits)
+    assert torch.equal(made.field, logits[:, 1:] > -1)
+    assert torch.equal(made.masks[:, 0], (logits[:, 0] > 0.5) & (logits[:, 1] > -1))
+
+
+@pytest.mark.parametrize("structures", [(), ("artery", "disc")])
+def test_without_a_field_mask_all_pixels_are_in_it(structures: tuple[str, ...]) -> None:
+    model = autoencoder(normalisation(structures=structures))
+    cubes, logits = model.decode(normal(1, *model.latent_shape))
+    made = model.finished(cubes, logits)
+    assert made.field.shape == (1, 1, 30, 37) and made.field.all()
+    assert torch.equal(made.masks, logits > 0) and made.masks.shape[1] == len(structures)
+
+
+def test_a_field_that_all_training_cubes_share_is_taken_as_it_is() -> None:
+    model, cubes, logits = autoencoder(), torch.zeros(2, BANDS, 30, 37), normal(2, 2, 30, 37)
+    common = torch.zeros(30, 37, dtype=torch.bool)
+    common[4:20, 6:30] = True
+    model.common_field.copy_(common)
+    made = model.finished(cubes, logits)
+    assert torch.equal(made.field, common.expand(2, 1, 30, 37)) and torch.equal(made.masks[:, 1:], made.field)
+    assert torch.equal(made.masks[:, 0], (logits[:, 0] > 0) & common)
+    assert made.cubes[..., common].all() and not made.cubes[..., ~common].any()
+    without = autoencoder(normalisation(structures=("disc",)))
+    without.common_field.copy_(common)
+    assert torch.equal(without.finished(cubes, logits[:, :1]).field, made.field)
+
+
+# Weights.
+
+
+def test_weights_come_from_the_seed_alone() -> None:
+    state = torch.get_rng_state()
+    one, same, other = (build_autoencoder(options(), normalisation(), seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["encoder.layers.0.weight"], other["encoder.layers.0.weight"])
+    torch.manual_seed(5)
+    torch.rand(3)
+    moved = build_autoencoder(options(), normalisation(), seed=1).state_dict()
+    assert all(torch.equal(one[name], moved[name]) for name in one)
+
+
+def test_other_generators_are_not_seeded_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.manual_seed would seed every GPU's generator too, and none of them is put back."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    build_autoencoder(options(), normalisation())
+    assert seeded == []
+
+
+def test_what_was_measured_is_in_the_state() -> None:
+    model = autoencoder()
+    model.thresholds.fill_(0.7)
+    model.noise_slope.copy_(torch.rand(BANDS, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    again = Autoencoder(options(), normalisation())
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.thresholds, model.thresholds) and torch.equal(again.noise_slope, model.noise_slope)
+    assert again.noise_slope.dtype == torch.float64
+    assert dataclasses.asdict(again.normalisation)["structures"] == ("disc", "fov")

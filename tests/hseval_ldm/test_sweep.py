@@ -1,0 +1,42 @@
+"""A sweep over U-Nets and steps on one autoencoder, by the commands that a user types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from hseval_ldm.training import checkpoint
+from hseval_ldm.training.metrics_log import read_journal
+from tests.helpers.commands import Outcome
+from tests.helpers.sets import saved, texture_set
+
+Command = Callable[..., Outcome]
+
+
+def test_autoencoders_serve_several_widths_and_unets_several_step_counts(
+    data: Path, tiny: Path, tmp_path: Path, hseval: Command
+) -> None:
+    ref = saved(tmp_path / "ref.h5", texture_set(16, size=16, bands=3, seed=3), units="reflectance")
+    file = tmp_path / "s.toml"
+    file.write_text(
+        f'samples = 8\ndevice = "cpu"\n[data]\ntrain = "{data}"\nref = "{ref}"\n'
+        '[score]\nmetrics = ["spectral-kl"]\n[timing]\ncubes = 2\nrepeats = 1\n[plot]\ny = []\n'
+        f'[[generator]]\nname = "ldm"\n[generator.set]\npreset = "{tiny}"\n'
+        "[[generator.configurations]]\nlatent_channels = 4\nbase = 8\n"
+        "[[generator.configurations]]\nlatent_channels = 4\nbase = 16\n"
+        "[[generator.configurations]]\nlatent_channels = 2\nbase = 8\n"
+        "[generator.grid]\nsteps = [1, 2]\n"
+    )
+    done = hseval("sweep", file)
+    assert done.status == 0, done.err
+    out = tmp_path / "s.sweep"
+    stages = [[line["stage"] for line in read_journal(path / "files" / "metrics.jsonl")]
+              for path in [*out.glob("stages/*"), *out.glob("fits/*")]]  # fmt: skip
+    trained = sorted(tuple(sorted(set(each))) for each in stages)
+    assert trained == [("autoencoder",)] * 2 + [("diffusion",)] * 3 + [("features",)]
+    weights = {checkpoint.file_of(path / "files" / "autoencoder").stat().st_ino for path in out.glob("fits/*")}
+    assert len(weights) == 2  # each on disk once
+    found = json.loads((out / "results.json").read_text())["rows"]
+    values = {row["label"]: row["scores"]["spectral-kl"]["value"] for row in found}
+    assert len(values) == len(set(values.values())) == 6

@@ -1,0 +1,490 @@
+"""Qualify: halves that share nothing, idle and gross degradations, copies, and what the command line does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import hseval
+from hseval.core.cubes import ArraySet, Cube, CubeSet
+from hseval.core.plugin_manager import plugins
+from hseval.data.content_hash import content_hash
+from tests.helpers.commands import Outcome
+from tests.helpers.sets import saved, texture_set
+
+Command = Callable[..., Outcome]
+FEW, DOSES = (2.0, 8.0), (1.0, 2.0, 4.0, 8.0)
+QUICK = {"metrics": ["fid", "spectral-kl"], "options": {"scattering": {"scales": 2}}}
+
+
+class Idle:
+    """Does nothing at any dose."""
+
+    name: ClassVar[str] = "idle"
+    summary: ClassVar[str] = "nothing"
+    kind: ClassVar[str] = "spectral"
+    unit: ClassVar[str] = "%"
+    doses: ClassVar[tuple[float, ...]] = FEW
+    shared: ClassVar[bool] = False
+
+    def unfit(self, data: CubeSet) -> str | None:
+        return None
+
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
+        return cube
+
+
+class Tint(Idle):
+    """Tilts the spectrum."""
+
+    name: ClassVar[str] = "tint"
+    doses: ClassVar[tuple[float, ...]] = DOSES
+
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
+        tilt = np.linspace(1 - 0.05 * dose, 1 + 0.05 * dose, len(wavelengths), dtype=np.float32)
+        return dataclasses.replace(cube, data=cube.data * tilt[:, None, None])
+
+
+class Speckle(Idle):
+    """Adds noise: says how cubes and streams belong together."""
+
+    name: ClassVar[str] = "speckle"
+
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
+        noise = rng.standard_normal(cube.data.shape, dtype=np.float32)
+        return dataclasses.replace(cube, data=cube.data + np.float32(0.01 * dose) * noise)
+
+
+class SharedSpeckle(Speckle):
+    """The same noise in every cube."""
+
+    name: ClassVar[str] = "shared-speckle"
+    shared: ClassVar[bool] = True
+
+
+class Same(Idle):
+    """Shows one cube again and again."""
+
+    name: ClassVar[str] = "same"
+    kind: ClassVar[str] = "set"
+    doses: ClassVar[tuple[float, ...]] = (10.0, 90.0)
+
+    def pick(self, features: NDArray[np.float64], dose: float, rng: np.random.Generator) -> NDArray[np.int64]:
+        places = np.arange(len(features))
+        places[: round(dose / 100 * len(features))] = 0
+        return places
+
+
+class Bright(Idle):
+    """Near-copies that are a little brighter."""
+
+    name: ClassVar[str] = "bright"
+    kind: ClassVar[str] = "copies"
+    doses: ClassVar[tuple[float, ...]] = (5.0, 10.0, 80.0)
+
+    def copy(self, cube: Cube, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
+        return dataclasses.replace(cube, data=cube.data * np.float32(1.02))
+
+
+class Unfit(Idle):
+    """Fits nothing."""
+
+    name: ClassVar[str] = "unfit"
+
+    def unfit(self, data: CubeSet) -> str | None:
+        return "no such structure"
+
+
+@pytest.fixture
+def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out few blocks: for tests that look at no interval."""
+    monkeypatch.setattr("hseval.qualification.job.BLOCKS", 2)
+    monkeypatch.setattr("hseval.qualification.job.BLOCK_PAIRS", 0)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> hseval.QualifyReport:
+    """Return one run that several tests look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HSEVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return hseval.qualify(
+            texture_set(48, size=16, seed=5),
+            degradations=[Idle(), Tint(), Same(), Bright(), Unfit()],
+            metrics=["fid", "spectral-kl", "authenticity"],
+            options=QUICK["options"],
+            cache=False,
+        )
+
+
+def test_what_does_nothing_is_blind_for_every_metric(report: hseval.QualifyReport) -> None:
+    for column in report.columns:
+        curve = report.curve(column.label, "idle")
+        assert [point.value for point in curve.points] == [curve.floor] * len(FEW)
+        assert curve.told_from is None
+        assert curve.spearman is None
+
+
+def test_what_is_gross_is_told_and_rises_with_the_dose(report: hseval.QualifyReport) -> None:
+    for metric in ("fid", "spectral-kl"):
+        curve = report.curve(metric, "tint")
+        assert curve.told_from is not None
+        assert curve.spearman == pytest.approx(1.0)
+        last = curve.points[-1]
+        assert last.told
+        assert last.interval[0] < last.value < last.interval[1]
+        assert last.excess == pytest.approx(last.value - curve.floor)
+
+
+def test_only_copies_move_authenticity_and_copies_hardly_move_spectra(report: hseval.QualifyReport) -> None:
+    copied = report.curve("authenticity", "bright")
+    assert copied.told_from is not None
+    assert copied.points[-1].value == pytest.approx(0.8, abs=0.1)
+    assert report.curve("authenticity", "tint").told_from is None
+    assert report.curve("spectral-kl", "bright").told_from is None
+
+
+def test_one_cube_shown_again_and_again_is_told(report: hseval.QualifyReport) -> None:
+    assert report.curve("fid", "same").told_from is not None
+
+
+def test_sizes_rows_and_reasons_are_told(report: hseval.QualifyReport) -> None:
+    assert report.curve("fid", "tint").sizes == (24, 24)
+    assert report.curve("fid", "bright").sizes == (24, 12)
+    assert report.curve("authenticity", "tint").sizes == (24, 12)
+    assert report.not_applied == {"unfit": "no such structure"}
+    assert [row.name for row in report.rows] == ["idle", "tint", "same", "bright"]
+    doses = next(row.doses for row in report.rows if row.name == "bright")
+    assert doses == pytest.approx([100 / 12, 200 / 12, 1000 / 12])  # whole numbers of 12 samples
+
+
+def test_the_report_survives_a_file(report: hseval.QualifyReport, tmp_path: Path) -> None:
+    report.save(tmp_path / "q.json")
+    assert hseval.load_qualify(tmp_path / "q.json").to_json() == report.to_json()
+    found = json.loads((tmp_path / "q.json").read_text())
+    assert (found["format"], found["version"]) == ("hseval-qualify", 1)
+
+
+def described(base: CubeSet) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return groups and content hashes of a set, ordered by content."""
+    hashes = [content_hash(cube.data) for cube in base]
+    order = np.argsort(hashes)
+    groups = base.groups or [f"\0{i}" for i in range(len(base))]
+    return np.array([groups[i] for i in order]), np.array([hashes[i] for i in order])
+
+
+def test_halves_share_neither_group_nor_cube() -> None:
+    from hseval.qualification.halves import halves
+
+    base = texture_set(40, size=12, field=False)
+    cubes = np.concatenate([base.cubes, base.cubes[:6]])  # six cubes come again, in other groups
+    groups = [f"patient-{i // 2}" for i in range(40)] + [f"again-{i}" for i in range(6)]
+    names, hashes = described(ArraySet(cubes, groups=groups))
+    for seed in range(20):
+        one, other = halves(names, hashes, seed=seed, where="set")
+        assert not set(names[one]) & set(names[other])
+        assert not set(hashes[one]) & set(hashes[other])
+        assert len(one) + len(other) == 46
+        assert abs(len(one) - len(other)) <= 6
+
+
+def test_a_draw_takes_whole_groups_whatever_the_order_of_the_file() -> None:
+    from hseval.qualification.halves import halves
+
+    groups = np.repeat([f"g{i}" for i in range(30)], 3)
+    hashes = np.array([f"{i:064d}" for i in range(90)])
+    one, other = halves(groups, hashes, seed=1, most=40, where="set")
+    drawn = np.concatenate([one, other])
+    assert 40 <= len(drawn) <= 42
+    assert all((groups[drawn] == name).sum() == 3 for name in set(groups[drawn]))
+    renamed = halves(np.char.add("x", groups[::-1])[::-1], hashes, seed=1, most=40, where="set")
+    assert [part.tolist() for part in renamed] == [one.tolist(), other.tolist()]
+
+
+def test_faults_of_the_sensor_are_shared_and_others_depend_on_the_cube_alone() -> None:
+    from hseval.qualification.degraded_sets import SpoiledSet
+
+    base = texture_set(4, size=12, field=False)
+    turned = base.subset([3, 2, 1, 0])
+
+    def noise(kind: type, data: CubeSet, place: int, dose: float = 4.0) -> NDArray[Any]:
+        spoiled = SpoiledSet(data, kind(), dose, 0)
+        return np.asarray(spoiled[place].data - data[place].data, dtype=np.float64) / dose
+
+    own, shared = [[noise(kind, base, i) for i in range(2)] for kind in (Speckle, SharedSpeckle)]
+    assert np.abs(own[0] - own[1]).max() > 0.01
+    np.testing.assert_allclose(shared[0], shared[1], atol=1e-6)
+    np.testing.assert_array_equal(noise(Speckle, turned, 3), own[0])
+    np.testing.assert_allclose(noise(Speckle, base, 0, dose=8.0), own[0], atol=1e-6)  # stronger, not other
+
+
+@pytest.mark.usefixtures("few_blocks")
+def test_the_order_of_the_file_changes_nothing() -> None:
+    base = texture_set(32, size=16, seed=2)
+    order = np.random.default_rng(0).permutation(32)
+    turned = ArraySet(
+        base.cubes[order],
+        wavelengths=base.wavelengths,
+        masks={name: mask[order] for name, mask in base.masks.items()},
+        ids=[f"other-{i}" for i in range(32)],
+    )
+    found = [hseval.qualify(each, degradations=[Speckle(), Bright()], cache=False, **QUICK) for each in (base, turned)]
+    assert found[0].curves == found[1].curves
+
+
+def test_both_ways_is_the_mean_of_one_way_and_the_other() -> None:
+    base = texture_set(32, size=16, seed=2)
+    asked = {"degradations": [Speckle(), Bright()], "metrics": ["spectral-kl"], "cache": False}
+    one, both = hseval.qualify(base, **asked), hseval.qualify(base, both_ways=True, **asked)
+    assert both.curve("spectral-kl", "speckle").told_from is not None
+    for way, mean in zip(one.curves, both.curves, strict=True):
+        assert way.floor != mean.floor
+        excess = mean.points[-1].excess
+        assert excess == pytest.approx(mean.points[-1].value - mean.floor)
+        assert excess == pytest.approx(way.points[-1].excess, rel=0.6, abs=0.05)
+    assert any("in turn" in note for note in both.notes)
+
+
+def test_a_worker_changes_nothing(tmp_path: Path) -> None:
+    path = saved(tmp_path / "real.h5", texture_set(32, size=16, seed=2))
+    asked = {"degradations": [Speckle(), Bright()], "metrics": ["spectral-kl"], "cache": False}
+    assert hseval.qualify(path, workers=1, **asked).curves == hseval.qualify(path, workers=0, **asked).curves
+
+
+@pytest.mark.usefixtures("few_blocks")
+def test_a_run_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hseval.qualification.job import QualifyJob
+
+    base = texture_set(32, size=16, seed=3)
+    whole = hseval.qualify(base, degradations=[Speckle(), Bright()], cache=False, metrics=["spectral-kl"])
+    done: list[int] = []
+    work = QualifyJob.work
+
+    def counted(job: QualifyJob, chunk: list[int]) -> Any:
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.extend(chunk)
+        return work(job, chunk)
+
+    monkeypatch.setattr(QualifyJob, "work", counted)
+    with pytest.raises(KeyboardInterrupt):
+        hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"])
+    monkeypatch.setattr(QualifyJob, "work", lambda job, chunk: done.extend(chunk) or work(job, chunk))
+    again = hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"])
+    assert sorted(done) == list(range(6))  # four before, two after, none twice
+    assert again.curves == whole.curves
+    monkeypatch.setattr(QualifyJob, "work", lambda job, chunk: pytest.fail("nothing is left to do"))
+    assert hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"]).curves == whole.curves
+
+
+@pytest.mark.usefixtures("few_blocks")
+def test_another_seed_option_or_dose_is_computed_anew() -> None:
+    base = texture_set(32, size=16, seed=3)
+
+    def value(degradation: Idle, **changes: Any) -> float | None:
+        asked = {**QUICK, "metrics": ["spectral-kl"], **changes}
+        found = hseval.qualify(base, degradations=[degradation], **asked)
+        return found.curve("spectral-kl", "speckle").points[-1].value
+
+    class Stronger(Speckle):
+        doses: ClassVar[tuple[float, ...]] = (3.0, 9.0)
+
+    first = value(Speckle())
+    assert value(Speckle()) == first
+    others = [value(Stronger()), value(Speckle(), seed=1), value(Speckle(), options={"spectral-kl": {"bins": 16}})]
+    assert first not in others
+
+
+@pytest.mark.usefixtures("few_blocks")
+def test_every_extractor_gets_its_own_column() -> None:
+    found = hseval.qualify(
+        texture_set(20, size=16),
+        degradations=[Tint()],
+        metrics=["fid", "spectral-kl"],
+        extractors=["scattering", "spectra"],
+        options=QUICK["options"],
+        cache=False,
+    )
+    assert [column.label for column in found.columns] == ["fid (scattering)", "fid (spectra)", "spectral-kl"]
+    broken = found.curve("fid (spectra)", "tint")
+    assert broken.floor is None
+    assert "several columns" in str(broken.why)
+    assert found.curve("fid (scattering)", "tint").floor is not None
+
+
+def test_cubes_that_lose_their_field_are_an_error() -> None:
+    class Blank(Idle):
+        name: ClassVar[str] = "blank"
+
+        def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
+            return dataclasses.replace(cube, data=np.full_like(cube.data, np.nan)) if rng.random() < 0.5 else cube
+
+    with pytest.raises(hseval.HsevalError, match="no valid pixel"):
+        hseval.qualify(texture_set(16, size=16), degradations=[Blank()], metrics=["spectral-kl"], cache=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"metrics": ["fidd"]}, "did you mean 'fid'"),
+        ({"degradations": ["blurr"]}, "did you mean 'blur'"),
+        ({"extractors": ["scatering"]}, "did you mean 'scattering'"),
+        ({"metrics": ["ms-ssim"], "extractors": ["scattering"]}, "none of the metrics"),
+        ({"cubes": 4}, "at least 16"),
+        ({"degradations": [Unfit()]}, "no such structure"),
+    ],
+)
+def test_what_can_not_be_done_is_told_in_one_line(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(hseval.HsevalError, match=told) as error:
+        hseval.qualify(texture_set(20, size=16), cache=False, **asked)
+    assert "\n" not in str(error.value)
+
+
+def test_few_groups_are_refused() -> None:
+    base = texture_set(20, size=16)
+    grouped = ArraySet(base.cubes, wavelengths=base.wavelengths, groups=[f"g{i % 3}" for i in range(20)])
+    with pytest.raises(hseval.HsevalError, match="3 independent groups"):
+        hseval.qualify(grouped, cache=False)
+
+
+@pytest.mark.usefixtures("few_blocks")
+def test_every_built_in_degradation_runs_on_small_cubes() -> None:
+    found = hseval.qualify(texture_set(20, size=12), metrics=["spectral-kl"], cache=False)
+    assert len(found.rows) >= 20
+    assert all(len(curve.points) >= 5 and curve.floor is not None for curve in found.curves)
+    assert all(len(row.doses) >= 8 for row in found.rows if row.kind != "copies")
+
+
+@pytest.mark.usefixtures("few_blocks")
+def test_the_command_line(hseval: Command, tmp_path: Path) -> None:
+    real = saved(tmp_path / "real.h5", texture_set(40, size=24, seed=5))
+    asked = ("--degradations", "shift", "--metrics", "spectral-kl", "--workers", 0)
+    ran = hseval("qualify", real, *asked, "--json", tmp_path / "q.json", "--plots", tmp_path / "plots")
+    assert (ran.status, ran.err) == (0, "")
+    assert "20 clean cubes against 20 others" in ran.out
+    lines = {line.split()[0]: line for line in ran.out.splitlines() if line.strip()}
+    assert "nm" in lines["shift"]
+    assert "blind" in lines["shift"] or "(" in lines["shift"]
+    pictures = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert pictures == ["curves-spectral-kl.png", "sees.png"]
+    assert all((tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    shown = hseval("qualify", "--load", tmp_path / "q.json")
+    assert (shown.status, shown.out) == (0, ran.out)
+    assert json.loads(hseval("qualify", "--load", tmp_path / "q.json", "--json", "-").out) == json.loads(
+        (tmp_path / "q.json").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "floor", "scale", "place"),
+    [
+        ((-0.1, 4.0, 1e6), -0.05, "symlog", 0.3),  # an unbiased distance: its floor is about 0
+        ((0.1, 4.0, 1e6), 0.05, "log", 0.3),
+        ((0.1, 0.11, 0.12), 0.1, "linear", 0.6),
+    ],
+)
+def test_a_page_of_curves_shows_floor_and_gross_faults_alike(
+    report: hseval.QualifyReport, values: tuple[float, ...], floor: float, scale: str, place: float
+) -> None:
+    from hseval.qualification.plots import curves_page
+    from hseval.qualification.report import Point
+
+    points = tuple(Point(2.0**i, value, (value - 0.01, value + 0.01)) for i, value in enumerate(values))
+    changed = {"floor": floor, "floor_interval": (floor - 0.05, floor + 0.05), "points": points}
+    curves = tuple(dataclasses.replace(curve, **changed) for curve in report.curves)
+    page = curves_page(dataclasses.replace(report, curves=curves), report.columns[0])
+    axes = page.axes[0]
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    assert low <= min(*values, floor)
+    assert high >= max(values)
+    assert axes.transLimits.transform(axes.transScale.transform((1.0, floor)))[1] < place
+
+
+def tinted(base: ArraySet, dose: float) -> ArraySet:
+    """Return a set with every cube tinted."""
+    rng = np.random.default_rng(0)
+    cubes = [Tint().degrade(cube, dose, wavelengths=base.wavelengths, rng=rng).data for cube in base]
+    return ArraySet(np.stack(cubes), wavelengths=base.wavelengths, masks=base.masks)
+
+
+def test_a_score_is_told_as_the_dose_that_made_it() -> None:
+    from hseval.qualification.equivalent_dose import translated
+
+    real, others = texture_set(48, size=16, seed=5), texture_set(48, size=16, seed=6)
+    asked: dict[str, Any] = {"metrics": ["spectral-kl"], "cache": False}
+    qualified = hseval.qualify(real, degradations=[Tint(), Idle()], **asked)
+    (found,) = translated(hseval.score(tinted(others, 6.0), ref=real, **asked), qualified)
+    (told,) = found.equivalents  # what does nothing is the equal of no score
+    assert (told.degradation, told.relation) == ("tint", "about")
+    assert 5 < told.dose < 7.2
+    assert found.warnings == ()
+    (found,) = translated(hseval.score(others, ref=real, **asked), qualified)
+    assert found.equivalents == ()
+    assert "like real" in str(found.why)
+    (found,) = translated(hseval.score(tinted(others, 5.0), ref=texture_set(16, size=16, seed=7), **asked), qualified)
+    assert any("another reference" in warning for warning in found.warnings)
+    assert any("8 cubes a side" in warning for warning in found.warnings)
+
+
+def test_a_users_scores_are_told_as_doses(hseval: Command, tmp_path: Path) -> None:
+    real = saved(tmp_path / "real.h5", texture_set(40, size=24, seed=5))
+    samples = saved(tmp_path / "samples.h5", tinted(texture_set(40, size=24, seed=6), 3.0))
+    scored = tmp_path / "s.json"
+    assert hseval("score", samples, "--ref", real, "--metrics", "spectral-kl", "--json", scored).status == 0
+    ran = hseval("qualify", real, "--report", scored, "--degradations", "offset", "--json", tmp_path / "q.json")
+    assert ran.status == 0
+    line = next(line for line in ran.out.splitlines() if line.startswith("spectral-kl ") and "floor" in line)
+    assert "of offset" in line
+    assert "another reference" not in ran.out
+    again = hseval("qualify", "--load", tmp_path / "q.json", "--report", scored)
+    assert line in again.out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "one of the two"),
+        (("real.h5", "--load", "q.json"), "one of the two"),
+        (("--load", "q.json"), "can't be read as a report of hseval qualify"),
+        (("--load", "report.json"), "no report of hseval qualify"),
+        (("--load", "old.json"), "version 99"),
+        (("--load", "report.json", "--metrics", "fid"), "only shows them"),
+        (("real.h5", "--json", "real.h5"), "is an input"),
+        (("real.h5", "--degradations", "blurr"), "did you mean 'blur'"),
+        (("nowhere.h5",), "no such file"),
+        (("real.h5", "-n", "4"), "at least 16"),
+        (("real.h5", "--report", "report.json"), "parts missing"),
+    ],
+)
+def test_wrong_input_ends_with_one_line(
+    hseval: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "real.h5", texture_set(20, size=12))
+    (tmp_path / "report.json").write_text('{"format": "hseval-report", "version": 1}')
+    (tmp_path / "old.json").write_text('{"format": "hseval-qualify", "version": 99}')
+    ran = hseval("qualify", *arguments)
+    assert ran.status == 2
+    assert told in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+
+
+@pytest.mark.usefixtures("few_blocks")
+def test_a_metric_asked_for_by_name_without_a_value_ends_with_1(hseval: Command, tmp_path: Path) -> None:
+    tiny = saved(tmp_path / "tiny.h5", texture_set(20, size=8))
+    ran = hseval("qualify", tiny, "--metrics", "ms-ssim,spectral-kl", "--degradations", "offset", "--workers", 0)
+    assert ran.status == 1
+    assert "ms-ssim: not computed" in ran.out
+
+
+def test_the_names_that_qualify_depends_on_exist() -> None:
+    from hseval.qualification.plan import MODES
+
+    assert MODES in plugins().names("extractor")

@@ -1,0 +1,330 @@
+"""The HTML report: whole, escaped, small, and the same whether or not anyone looks."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html.parser
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hseval as package
+from hseval.core.cubes import ArraySet
+from hseval.core.figure_data import Embedding, Exhibits, Points, Qualified
+from hseval.core.report import Report, Score, load_report
+from hseval.renderers.html import Html
+from hseval.renderers.html.charts import beyond
+from hseval.reporting.figures import embedding, turned
+from hseval.reporting.preview.render import Painter
+from hseval.sweep.plan import Plot
+from hseval.sweep.results import Results, Row
+from tests.helpers.sets import saved, texture_set
+
+EVIL = "<script>alert(1)</script>"
+BREAKERS = (EVIL, "</script><!--", '"><img src=x onerror=alert(1)>', "{{ 7*7 }}", "a&b 'c'")
+METRICS = ["fid", "spectral-kl", "ms-ssim", "authenticity"]
+
+
+class Page(html.parser.HTMLParser):
+    """What a page holds, as a browser's parser sees it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.scripts: list[tuple[str | None, str]] = []
+        self.inside: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self.inside = dict(attrs).get("type") or tag
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self.inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self.inside is None:
+            self.text.append(data)
+        else:
+            self.scripts.append((self.inside, data))
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def renamed(base: ArraySet, prefix: str) -> ArraySet:
+    ids = [f"{prefix}{i}{BREAKERS[i % len(BREAKERS)]}" for i in range(len(base))]
+    masks = {"fov": base.masks["fov"], f"vein{EVIL}": base.masks["bright"]}
+    return ArraySet(base.cubes, wavelengths=base.wavelengths, masks=masks, ids=ids, location=f"{prefix}{EVIL}.h5")
+
+
+def rendered(report: Report) -> str:
+    stream = io.StringIO()
+    Html().render(report, stream)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    sets = [renamed(texture_set(10, size=24, seed=seed), name) for name, seed in (("s", 1), ("r", 2), ("t", 3))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HSEVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return package.score(sets[0], ref=sets[1], train=sets[2], metrics=METRICS, exhibits=True)
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> str:
+    return rendered(report)
+
+
+def test_every_part_is_there(page: str) -> None:
+    places = {each.get("id") for _, each in Page(page).tags}
+    wanted = {"scores", "pictures", "spectra", "wavelength", "pairs", "features", "values", "behind", "provenance"}
+    assert wanted <= places
+
+
+def test_nothing_from_files_becomes_a_tag_or_a_script(page: str) -> None:
+    found = Page(page)
+    for attributes in (each for _, each in found.tags):
+        assert not any(name.startswith("on") for name in attributes)
+    sources = [each["src"] for each in found.named("img")]
+    assert all(str(source).startswith(("data:image/png;base64,", "data:image/webp;base64,")) for source in sources)
+    assert not any("alert(1)" in text for kind, text in found.scripts if kind == "script")
+    assert any(EVIL in text for text in found.text)  # it shows as what it is
+    assert "{{ 7*7 }}" in "".join(found.text)
+    assert "49" not in [text.strip() for text in found.text]
+
+
+def test_specifications_of_plots_are_json_that_nothing_can_end(page: str, report: Report) -> None:
+    specs = [text for kind, text in Page(page).scripts if kind == "application/json"]
+    assert len(specs) > 5
+    for text in specs:
+        assert "<" not in text
+        json.loads(text)
+    shown = report.exhibits.embedding.points[0].ids[0]  # type: ignore[union-attr]
+    assert any(shown in json.dumps(json.loads(text), ensure_ascii=False).replace('\\"', '"') for text in specs)
+
+
+def test_the_page_loads_nothing_and_runs_only_its_own_two_scripts(page: str) -> None:
+    found = Page(page)
+    policy = next(str(each["content"]) for each in found.named("meta") if each.get("http-equiv"))
+    assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in re.search(r"script-src[^;]*", policy)[0]  # type: ignore[index]
+    assert policy.count("sha256-") == 2
+    for tag, attributes in found.tags:
+        for name in ("src", "href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, value)
+    assert "url(http" not in page
+    assert "@import" not in page
+
+
+def test_a_reader_who_does_not_see_gets_words(page: str) -> None:
+    found = Page(page)
+    assert all(each.get("alt") for each in found.named("img"))
+    assert len(found.named("caption")) == len(found.named("table"))
+    slider = next(each for each in found.named("input"))
+    assert slider["type"] == "range"
+    assert any(each.get("for") == slider["id"] for each in found.named("label"))
+    assert slider["aria-valuetext"]
+    canvases = [each for each in found.named("div") if each.get("class") == "canvas"]
+    assert canvases
+    assert all(each.get("role") == "img" and each.get("aria-label") for each in canvases)
+    assert found.named("html")[0]["lang"] == "en"
+
+
+def test_ids_of_drawings_are_unique_enough_to_clip_their_own(page: str) -> None:
+    clips = re.findall(r'<clipPath id="([^"]+)"', page)
+    used = set(re.findall(r"url\(#(c[0-9a-f]{8}-[^)]+)\)", page))
+    assert used
+    assert used <= set(clips)
+    assert len(set(clips)) == len(clips)
+
+
+def test_asking_for_a_page_changes_no_score(report: Report) -> None:
+    sets = [renamed(texture_set(10, size=24, seed=seed), name) for name, seed in (("s", 1), ("r", 2), ("t", 3))]
+    plain = package.score(sets[0], ref=sets[1], train=sets[2], metrics=METRICS)
+    assert plain.exhibits is None
+    assert json.loads(plain.to_json())["scores"] == json.loads(report.to_json())["scores"]
+    assert set(json.loads(report.to_json())) == {"format", "version", "scores", "notes", "provenance"}
+
+
+def test_rendering_twice_gives_the_same(report: Report, page: str) -> None:
+    assert rendered(report) == page
+
+
+def test_neither_order_nor_names_decide_what_is_shown(report: Report) -> None:
+    base = texture_set(10, size=24, seed=1)
+    order = np.random.default_rng(5).permutation(10)
+    shuffled = ArraySet(
+        base.cubes[order],
+        wavelengths=base.wavelengths,
+        masks={"fov": base.masks["fov"][order], f"vein{EVIL}": base.masks["bright"][order]},
+    )
+    real, train = (renamed(texture_set(10, size=24, seed=seed), name) for name, seed in (("r", 2), ("t", 3)))
+    again = package.score(shuffled, ref=real, train=train, metrics=METRICS, exhibits=True).exhibits
+    first = report.exhibits
+    assert first is not None
+    assert again is not None
+    for one, other in zip(first.fake, again.fake, strict=True):
+        np.testing.assert_array_equal(one.grey, other.grey)
+    np.testing.assert_array_equal(first.embedding.points[2].places, again.embedding.points[2].places)  # type: ignore[union-attr]
+
+
+def test_the_page_of_a_json_report_has_all_but_pictures(
+    hseval: Callable[..., Any], report: Report, tmp_path: Path
+) -> None:
+    report.save(tmp_path / "report.json")
+    done = hseval("show", tmp_path / "report.json", "--html", tmp_path / "page.html")
+    assert done.status == 0, done.err
+    found = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    places = {each.get("id") for _, each in found.tags}
+    assert {"scores", "wavelength", "pairs", "provenance"} <= places
+    assert not {"pictures", "features"} & places
+    assert "fid" in hseval("show", tmp_path / "report.json").out
+
+
+def test_score_writes_the_page_as_typed(hseval: Callable[..., Any], tmp_path: Path) -> None:
+    paths = [saved(tmp_path / f"{name}.h5", texture_set(6, size=16, seed=seed)) for seed, name in enumerate("abc")]
+    out = tmp_path / "page.html"
+    done = hseval("score", paths[0], "--ref", paths[1], "--metrics", "fid", "--html", out)
+    assert done.status == 0, done.err
+    text = out.read_text(encoding="utf-8")
+    assert f"hseval score {paths[0]} --ref {paths[1]} --metrics fid --html {out}" in "".join(Page(text).text)
+    for arguments, said in (
+        (("--html", paths[0]), "is an input"),
+        (("--html", tmp_path / "no" / "page.html"), "does not exist"),
+        (("--html", tmp_path / "x", "--json", tmp_path / "x"), "is what --json writes"),
+        (("--qualify", tmp_path / "q.json"), "--qualify goes with --html"),
+        (("--html", tmp_path / "x", "--qualify", tmp_path / "q.json"), "q.json"),
+        (("--sweep", tmp_path / "s"), "--sweep goes with --html"),
+        (("--html", tmp_path / "x", "--sweep", tmp_path / "s"), "s"),
+    ):
+        done = hseval("score", paths[0], "--ref", paths[1], *arguments)
+        assert done.status == 2
+        assert said in done.err
+        assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_qualify_says_stands_in_the_page(report: Report) -> None:
+    rows = (("blur", "px", ("0.5",)),)
+    told = Qualified(f"q{EVIL}.json", (f"fid is about 2 px of {EVIL}",), ("rough",), ("fid",), rows, "x")
+    found = Page(rendered(dataclasses.replace(report, exhibits=Exhibits(qualified=told))))
+    text = "".join(found.text)
+    assert f"fid is about 2 px of {EVIL}" in text
+    assert "blur" in text
+
+
+def test_a_sweep_stands_in_the_page_with_its_plot_and_figures(
+    hseval: Callable[..., Any], report: Report, tmp_path: Path
+) -> None:
+    results = Results("s", tuple(run(f"{name}{EVIL}", value) for name, value in (("fine", 2.5), ("coarse", 7.5))), PLOT)
+    results.save(tmp_path)
+    report.save(tmp_path / "r.json")
+    out = tmp_path / "page.html"
+    done = hseval("show", tmp_path / "r.json", "--html", out, "--sweep", tmp_path)
+    assert done.status == 0, done.err
+    page = out.read_text(encoding="utf-8")
+    text = "".join(Page(page).text)
+    assert f"fine{EVIL}" in text
+    assert "7.5" in text
+    assert text.count("on a front") == 1  # as fast, and better
+    picture = base64.b64decode(page.split("data:image/svg+xml;base64,")[1].split('"')[0])
+    assert picture.startswith(b"<?xml")
+    assert b"</svg>" in picture
+
+
+def run(label: str, fid: float) -> Row:
+    timing = {"seconds": 0.5, "fastest": 0.4, "slowest": 0.6, "device": "a processor"}
+    score = Score("fid", fid, 0.5, (0.8 * fid, 1.3 * fid), "lower", "", 9)
+    return Row(label, "ldm", "ldm", {"base": 16}, "runs/x", timing, None, {"fid": score})
+
+
+PLOT = Plot("samples/s", ("fid",), "base", "base", "base")
+
+
+def test_a_report_without_any_value_still_makes_a_page(tmp_path: Path) -> None:
+    sets = [texture_set(2, size=16, seed=seed) for seed in (1, 2)]
+    report = package.score(sets[0], ref=sets[1], metrics=["authenticity"], exhibits=True)
+    text = "".join(Page(rendered(report)).text)
+    assert "needs --train" in text
+    assert "No score could be held against its floor" in text
+    report.save(tmp_path / "r.json")
+    assert rendered(load_report(tmp_path / "r.json"))
+
+
+def test_ten_thousand_samples_of_pure_noise_stay_below_fifteen_megabytes(report: Report) -> None:
+    rng = np.random.default_rng(0)
+    one, other = (rng.uniform(0, 1, (16, 224, 224)).astype(np.float32) for _ in range(2))  # nothing compresses it
+    nm = np.linspace(450, 905, 16)
+    painter, small = Painter.of([one], nm), Painter.of([one], nm, side=128)
+    base = report.exhibits
+    assert base is not None
+    # The report has other bands than these cubes, so its own spectra stay.
+    spectrum = base.pairs[0].sample.spectrum
+    pair = [dataclasses.replace(small.shown(each, "x"), spectrum=spectrum) for each in (one, other)]
+    points = tuple(
+        Points(role, rng.normal(size=(1000, 2)), ("a-rather-long-id-of-a-cube",) * 1000, 10_000)
+        for role in ("train", "reference", "samples")
+    )
+    drawn = dataclasses.replace(base, embedding=Embedding("scattering", 772, (0.3, 0.2), points), pairs=())
+    plain = dataclasses.replace(drawn, real=(), fake=())
+    shown = {"look": painter.look(), "real": (painter.shown(one, "x"),), "fake": (painter.shown(other, "x"),)}
+    noisy = dataclasses.replace(drawn, **shown)  # type: ignore[arg-type]
+    paired = dataclasses.replace(plain, pairs=(dataclasses.replace(base.pairs[0], sample=pair[0], training=pair[1]),))
+    sizes = [len(rendered(dataclasses.replace(report, exhibits=each)).encode()) for each in (plain, noisy, paired)]
+    # Four cubes of each side and six pairs are shown.
+    assert sizes[0] + 4 * (sizes[1] - sizes[0]) + 6 * (sizes[2] - sizes[0]) < 15e6
+    assert len(base.real) == len(base.fake) == 4
+    assert len(base.pairs) == 6
+
+
+def test_only_some_of_many_points_are_kept(report: Report) -> None:
+    from hseval.core.feature_table import Rows
+    from hseval.pipeline.extract import Description
+
+    rng = np.random.default_rng(0)
+
+    def described(count: int, shift: float) -> Description:
+        names = np.array([f"{shift}-{i}" for i in range(count)])
+        rows = Rows({"x": rng.normal(shift, 1, (count, 5))}, names, names, names, np.arange(3.0))
+        return Description(rows, np.arange(count), (), (), (), 0)
+
+    found = embedding("x", {"reference": described(1500, 0), "samples": described(4000, 3)}, seed=0)
+    assert found is not None
+    assert [len(points.ids) for points in found.points] == [1000, 1000]
+    assert [points.total for points in found.points] == [1500, 4000]
+    apart = abs(found.points[0].places[:, 0].mean() - found.points[1].places[:, 0].mean())
+    assert apart == pytest.approx(3 * np.sqrt(5), rel=0.15)  # the first direction is the one that tells them apart
+
+
+def test_a_few_wild_points_decide_neither_the_directions_nor_the_frame() -> None:
+    rng = np.random.default_rng(0)
+    calm = rng.normal(0, 1, (500, 2))
+    wild = calm + np.array([4, 0])
+    wild[:5] = 1000
+    points = (Points("reference", calm, ("r",) * 500, 500), Points("samples", wild, ("s",) * 500, 500))
+    assert beyond(Embedding("x", 2, (0.5, 0.5), points)) >= 5
+    assert beyond(Embedding("x", 2, (0.5, 0.5), points)) < 60
+
+
+@pytest.mark.parametrize(
+    "placement", ["as it is", "turned 90 degrees", "mirrored", "turned 270 degrees, mirrored, shifted by (1, 0) cells"]
+)
+def test_pairs_are_turned_as_the_search_turned_them(placement: str) -> None:
+    from hseval.metrics.copy_search import oriented, placements
+
+    data = np.random.default_rng(0).normal(size=(2, 5, 5))
+    place = next(each for each in placements((1.0, 1.0)) if str(each) == placement)
+    np.testing.assert_array_equal(turned(data, str(place)), oriented(data, place.turns, place.mirrored))

@@ -17,7 +17,7 @@ from PIL import Image
 from spectral.io import envi
 
 from hseval.core.hookspecs import Sample
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 
 
 def main(typed: Sequence[str] | None = None) -> Path:
@@ -32,7 +32,7 @@ def main(typed: Sequence[str] | None = None) -> Path:
     if given.folder.exists():
         parser.error(f"{given.folder} exists already")
     options = dict(each.split("=", 1) for each in given.set)
-    phantom = plugins().build("generator", "phantom", {"size": given.size, **options})
+    phantom = get_plugins().build("generator", "phantom", {"size": given.size, **options})
     phantom.load(None)
     for i, sample in enumerate(phantom.sample(given.n, seed=given.seed)):
         write_eye(given.folder, f"eye-{i:02d}", sample, phantom.wavelengths)

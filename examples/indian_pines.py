@@ -22,7 +22,7 @@ from scipy import ndimage
 
 import hseval
 from hseval.data.writer import write_set
-from hseval.renderers.terminal import Terminal
+from hseval.renderers.terminal import TerminalRenderer
 
 PATCH, GAP, BANDS = 12, 2, 16
 SHIFT_BANDS, BLUR_PX = 1.0, 1.0
@@ -102,7 +102,7 @@ def main(folder: Path) -> dict[str, hseval.Report]:
     for name, samples in (("held-out", held_out), ("degraded", degraded)):
         reports[name] = hseval.score(samples, ref=reference, metrics=["fid", "spectral-kl", "ms-ssim"])
         print(f"\n{name} half of Indian Pines\n")
-        Terminal().render(reports[name], sys.stdout)
+        TerminalRenderer().render(reports[name], sys.stdout)
     return reports
 
 

@@ -33,7 +33,7 @@ from pretraining_report import NONE, OUTCOMES, SPECTRA, draw, table
 from hseval.extractors.encoder.checkpoint import FitOptions
 from hseval.extractors.encoder.network import Network
 from hseval.utils.atomic_files import write_text
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING, TEST, TEST_LOW, LABELLED_LOW = 1, 12, 13, 14  # seeds of the phantom
@@ -129,7 +129,7 @@ def repeated(real: Real, samples: Mapping[str, Eyes], plan: Plan) -> dict[str, T
     found: dict[str, list[Tables]] = {}
     for seed in range(plan.seeds):
         few, low = (
-            eyes.at(stream(seed, name).permutation(len(eyes))[: plan.few])
+            eyes.at(create_rng(seed, name).permutation(len(eyes))[: plan.few])
             for name, eyes in (("labelled healthy", real.healthy), ("labelled low", real.low))
         )
         for name, make in arms(real.healthy, few, samples, plan, seed).items():

@@ -16,8 +16,13 @@ from torch.nn import functional
 
 from hseval.extractors.encoder.checkpoint import FitOptions
 from hseval.extractors.encoder.network import Network
-from hseval.extractors.encoder.preprocessing import at_nodes, node_weights, on_canvas, spread_nodes
-from hseval.extractors.encoder.training import Pieces, fitted
+from hseval.extractors.encoder.preprocessing import (
+    compute_node_wavelengths,
+    compute_node_weights,
+    resample_to_nodes,
+    standardize_and_fill,
+)
+from hseval.extractors.encoder.training import TrainingPatches, fit_network
 
 AT_ONCE = 16  # eyes
 FLAT = 1e-4  # deviations below this count as none
@@ -41,8 +46,10 @@ class Described(NamedTuple):
 
 def pretrain(eyes: Eyes, options: FitOptions, *, seed: int) -> Network:
     """Return the network after ``options.steps`` steps of predicting hidden parts of the cubes of ``eyes``."""
-    pieces = Pieces(eyes.as_set(), spread_nodes(eyes.nm, options.nodes), seed=seed, told=_silent)
-    return fitted(pieces, options, seed=seed, device="cpu", told=_silent)
+    pieces = TrainingPatches(
+        eyes.as_set(), compute_node_wavelengths(eyes.nm, options.nodes), seed=seed, on_progress=_silent
+    )
+    return fit_network(pieces, options, seed=seed, device="cpu", on_progress=_silent)
 
 
 def untrained(eyes: Eyes, options: FitOptions, *, seed: int) -> Network:
@@ -76,10 +83,10 @@ def _parts(eyes: Eyes) -> Iterator[Eyes]:
 
 def _levels(network: Network, eyes: Eyes) -> Tensor:
     """Return the features of all levels at full size, ``(n, channel, y, x)``."""
-    nodes = spread_nodes(eyes.nm, len(network.centre))
-    images = at_nodes(eyes.cubes, eyes.field, node_weights(eyes.nm, nodes))
+    nodes = compute_node_wavelengths(eyes.nm, len(network.centre))
+    images = resample_to_nodes(eyes.cubes, eyes.field, compute_node_weights(eyes.nm, nodes))
     # The field is round, so its fill has room on the canvas without a margin.
-    seen = on_canvas(images, eyes.field, network.centre, network.scale, margin=0).images
+    seen = standardize_and_fill(images, eyes.field, network.centre, network.scale, margin=0).images
     with _caught(network) as levels:
         network(seen, torch.ones_like(seen))
     height, width = eyes.field.shape[1:]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval import CubeSet, HsevalError, Sample, open_set
-from hseval.core.cubes import FIELD, ArraySet
-from hseval.core.plugin_manager import plugins
+from hseval.core.cubes import FOV, ArraySet
+from hseval.core.plugin_manager import get_plugins
 from hseval.data.writer import SetWriter
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
@@ -46,7 +46,7 @@ class Eyes:
     def of(cls, data: CubeSet) -> Eyes:
         """Read a set."""
         cubes = list(data)
-        field = np.stack([cube.masks[FIELD] for cube in cubes])
+        field = np.stack([cube.masks[FOV] for cube in cubes])
         classes = np.where(field, 0, OUTSIDE).astype(np.int8)
         for number, name in enumerate(CLASSES[1:], start=1):
             classes[np.stack([cube.masks[name] for cube in cubes]) & field] = number
@@ -63,7 +63,7 @@ class Eyes:
 
     def as_set(self) -> ArraySet:
         """Return the cubes and their fields, which is all that pretraining sees."""
-        return ArraySet(self.cubes, wavelengths=self.nm, masks={FIELD: self.field}, ids=self.ids)
+        return ArraySet(self.cubes, wavelengths=self.nm, masks={FOV: self.field}, ids=self.ids)
 
 
 def mixed(parts: Sequence[Eyes]) -> Eyes:
@@ -98,7 +98,7 @@ def draw_samples(folder: Path, name: str, run: Path, count: int, *, seed: int) -
     """Return samples of a fitted generator; drawn once."""
     path = folder / f"{name}-{seed}-{count}.h5"
     if not path.exists():
-        generator = plugins().build("generator", name, {})
+        generator = get_plugins().build("generator", name, {})
         generator.load(run)
         _write(path, generator.sample(count, seed=seed), nm=generator.wavelengths)
     return open_set(path)
@@ -108,7 +108,7 @@ def fit_pca(folder: Path, data: CubeSet) -> Path:
     """Fit the baseline generator on ``data``; return its run."""
     run = folder / "pca"
     run.mkdir(exist_ok=True)
-    plugins().build("generator", "pca", {}).fit(data, run)
+    get_plugins().build("generator", "pca", {}).fit(data, run)
     return run
 
 
@@ -118,10 +118,10 @@ def known_to(run: Path, eyes: CubeSet) -> list[int]:
     Raises:
         HsevalError: it was trained on other eyes.
     """
-    from hseval_ldm.training.run_config import hash_of_ids, read_config
+    from hseval_ldm.training.run_config import hash_ids, read_config
 
     config = read_config(run)
-    if config.data != hash_of_ids(eyes):
+    if config.data != hash_ids(eyes):
         told = f"was trained on other eyes ({config.location}) than the {len(eyes)} with which this example pretrains"
         made = f"hseval sample phantom -n {len(eyes)} --seed 1 --set size={eyes.shape(0)[1]}"
         raise HsevalError(f"{run}: {told}; train ldm on those of: {made}")

@@ -25,18 +25,18 @@ def hseval_extractors() -> Sequence[type[Any]]:
     """What describes cubes."""
     from hseval.data.views import SpatialView, SpectralView
     from hseval.extractors.encoder.extractor import Encoder
-    from hseval.extractors.maps import Maps
+    from hseval.extractors.maps import LowresMaps
     from hseval.extractors.noise_level import NoiseLevel
-    from hseval.extractors.power import Power
+    from hseval.extractors.power import RadialPower
     from hseval.extractors.scattering import Scattering
-    from hseval.extractors.spectra import Spectra
+    from hseval.extractors.spectra import StructureSpectra
     from hseval.extractors.statistics import Statistics
     from hseval.extractors.torchvision import Torchvision
-    from hseval.extractors.value_range import Values
+    from hseval.extractors.value_range import ValueRange
 
     return [
         *(Scattering, Encoder, Torchvision, Statistics),
-        *(Spectra, Maps, Values, Power, NoiseLevel, SpectralView, SpatialView),
+        *(StructureSpectra, LowresMaps, ValueRange, RadialPower, NoiseLevel, SpectralView, SpatialView),
     ]
 
 
@@ -67,10 +67,10 @@ def hseval_metrics() -> Sequence[type[Any]]:
 @hookimpl
 def hseval_segmenters() -> Sequence[type[Any]]:
     """What finds structures."""
-    from hseval.segmenters.pixel_trees import Pixels
+    from hseval.segmenters.pixel_trees import PixelTreeSegmenter
     from hseval.segmenters.unet import UNetSegmenter
 
-    return [Pixels, UNetSegmenter]
+    return [PixelTreeSegmenter, UNetSegmenter]
 
 
 @hookimpl
@@ -84,11 +84,11 @@ def hseval_generators() -> Sequence[type[Any]]:
 @hookimpl
 def hseval_renderers() -> Sequence[type[Any]]:
     """Terminal, JSON and a page."""
-    from hseval.renderers.html import Html
-    from hseval.renderers.json import Json
-    from hseval.renderers.terminal import Terminal
+    from hseval.renderers.html import HtmlRenderer
+    from hseval.renderers.json import JsonRenderer
+    from hseval.renderers.terminal import TerminalRenderer
 
-    return [Terminal, Json, Html]
+    return [TerminalRenderer, JsonRenderer, HtmlRenderer]
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hseval_ldm.options import MODES, PRESETS
+from hseval_ldm.options import PRESETS, STAGE_CHOICES
 
 
 @click.command("train-ldm")
@@ -17,13 +17,13 @@ from hseval_ldm.options import MODES, PRESETS
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Folder for the run.")
 @click.option("--preset", metavar="P", help=f"{', '.join(PRESETS)}, or a TOML file.")
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option; hseval plugins lists them.")
-@click.option("--stage", type=click.Choice(MODES), help="Train this stage only.")
+@click.option("--stage", type=click.Choice(STAGE_CHOICES), help="Train this stage only.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoints of RUN.")
 @click.option("--seed", type=int, help="Seed of all that the training draws. [default: 0, or that of the run resumed]")
 @click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
 @click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...")
-def train_ldm(data: str, out: Path, **given: Any) -> None:
+def train_ldm(data: str, out: Path, **arguments: Any) -> None:
     """Train the bundled generator, a VQ-GAN and a diffusion model of its latents, on the real cubes DATA.
 
     Stops cleanly on Ctrl-C and goes on with --resume, exactly as if it had never stopped. On several GPUs:
@@ -36,44 +36,50 @@ def train_ldm(data: str, out: Path, **given: Any) -> None:
     from hseval_ldm.generator import Ldm
     from hseval_ldm.training.run import train
 
-    options = build_options(Ldm, _settings(given), owner="generator 'ldm'")
+    options = build_options(Ldm, _collect_settings(arguments), owner="generator 'ldm'")
     chief = os.environ.get("RANK", "0") == "0"
-    with _run_folder(out):
-        cubes = open_set(data, layout=given["layout"], wavelengths=given["wavelengths"])
+    with _prepare_run_folder(out):
+        cubes = open_set(data, layout=arguments["layout"], wavelengths=arguments["wavelengths"])
         for note in cubes.info.notes if chief else ():
             click.echo(f"{data}: {note}", err=True)
-        train(options, cubes, out, seed=_seed(given["seed"], out, resume=options.resume), device=given["device"])
+        train(
+            options,
+            cubes,
+            out,
+            seed=_resolve_seed(arguments["seed"], out, resume=options.resume),
+            device=arguments["device"],
+        )
     if chief:
         way_on = f"hseval sample ldm --checkpoint {out} -n 64 --out SET"
         click.echo(f"{out}: ldm trained on {data}; draw cubes with: {way_on}")
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
+def _collect_settings(arguments: dict[str, Any]) -> dict[str, Any]:
     from hseval.utils.errors import HsevalError
 
     settings: dict[str, Any] = {}
-    for assignment in given["assignments"]:
+    for assignment in arguments["assignments"]:
         path, equals, value = assignment.partition("=")
         key = path.strip().removeprefix("ldm.")
         if not equals or not key:
             raise HsevalError(f"--set {assignment!r}: expected key=value")
         settings[key] = value.strip()
     for name in ("preset", "stage"):
-        if given[name] is not None:
-            settings[name] = given[name]
-    return settings | ({"resume": True} if given["resume"] else {})
+        if arguments[name] is not None:
+            settings[name] = arguments[name]
+    return settings | ({"resume": True} if arguments["resume"] else {})
 
 
-def _seed(seed: int | None, out: Path, *, resume: bool) -> int:
-    from hseval_ldm.training.run_config import FILE, read_config
+def _resolve_seed(seed: int | None, out: Path, *, resume: bool) -> int:
+    from hseval_ldm.training.run_config import CONFIG_FILE, read_config
 
-    if seed is None and resume and (out / FILE).exists():
+    if seed is None and resume and (out / CONFIG_FILE).exists():
         return read_config(out).seed
     return seed or 0
 
 
 @contextlib.contextmanager
-def _run_folder(out: Path) -> Iterator[None]:
+def _prepare_run_folder(out: Path) -> Iterator[None]:
     """Make the folder, find out before the work starts that it takes files, and leave no empty one behind."""
     from hseval.utils.atomic_files import check_writable
     from hseval.utils.errors import HsevalError

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hseval import CubeSet, HsevalError, Sample
-from hseval.core.options import as_dict
-from hseval_ldm.options import ONE_COMMAND, SAMPLING, STAGES, LdmOptions, resuming
+from hseval.core.options import options_to_dict
+from hseval_ldm.options import COMMAND_OPTIONS, SAMPLING_OPTIONS, STAGE_OPTIONS, LdmOptions, enable_resume
 
 if TYPE_CHECKING:
     from hseval_ldm.sampling.pipeline import Pipeline
@@ -21,8 +21,8 @@ class Ldm:
     version: ClassVar[str] = "1.0.0"
     summary: ClassVar[str] = "VQ-GAN and latent diffusion: cubes together with their masks"
     Options = LdmOptions
-    sampling: ClassVar[tuple[str, ...]] = SAMPLING
-    stages: ClassVar[Mapping[str, tuple[str, ...]]] = STAGES
+    sampling: ClassVar[tuple[str, ...]] = SAMPLING_OPTIONS
+    stages: ClassVar[Mapping[str, tuple[str, ...]]] = STAGE_OPTIONS
 
     def __init__(self, options: LdmOptions | None = None) -> None:
         self.options = options or LdmOptions()
@@ -54,17 +54,17 @@ class Ldm:
                 over (as hard links where the file system has them), and not trained again.
 
         Raises:
-            HsevalError: see :func:`hseval_ldm.training.run.train` and :func:`hseval_ldm.training.warm_start.adopt`.
+            HsevalError: see :func:`hseval_ldm.training.run.train` and :func:`hseval_ldm.training.warm_start.reuse_stages`.
         """
         from hseval_ldm.training import checkpoint
         from hseval_ldm.training.run import train
-        from hseval_ldm.training.warm_start import adopt
+        from hseval_ldm.training.warm_start import reuse_stages
 
-        options = resuming(self.options) if resume or start is not None else self.options
+        options = enable_resume(self.options) if resume or start is not None else self.options
         if start is not None:
-            adopt(Path(start), options, data, Path(out), seed=seed)
+            reuse_stages(Path(start), options, data, Path(out), seed=seed)
         self.options = train(options, data, Path(out), seed=seed, device=device, until=until)
-        if checkpoint.exists(Path(out) / "diffusion"):
+        if checkpoint.has_checkpoint(Path(out) / "diffusion"):
             self.load(Path(out), device=device)
 
     def load(self, path: Path | None, device: str | None = None) -> None:
@@ -77,35 +77,35 @@ class Ldm:
             raise HsevalError("ldm has to be trained first: hseval train-ldm DATA --out RUN, then --checkpoint RUN")
         import torch
 
-        from hseval_ldm.data.latent_cache import Scale
-        from hseval_ldm.data.normalization import Normalisation
-        from hseval_ldm.models.unet import layout
+        from hseval_ldm.data.latent_cache import LatentScaler
+        from hseval_ldm.data.normalization import Normalization
+        from hseval_ldm.models.unet import select_memory_format
         from hseval_ldm.sampling.pipeline import Pipeline
-        from hseval_ldm.sampling.schedule import Schedule
+        from hseval_ldm.sampling.schedule import NoiseSchedule
         from hseval_ldm.training import checkpoint, lineage
-        from hseval_ldm.training.run import denoiser_of, trained_autoencoder
+        from hseval_ldm.training.run import build_denoiser, load_autoencoder
         from hseval_ldm.training.run_config import read_config
-        from hseval_ldm.utils.distributed import chosen_device
-        from hseval_ldm.utils.precision import autocast
+        from hseval_ldm.utils.distributed import resolve_device
+        from hseval_ldm.utils.precision import build_autocast
 
         run = Path(path)
         config = read_config(run)
-        self.options = self._merged(config.options, run)
-        self.device = chosen_device(device)
-        normalisation = Normalisation.from_record(config.normalisation)
-        autoencoder, digest = trained_autoencoder(run, self.options, normalisation)
+        self.options = self._merge_options(config.options, run)
+        self.device = resolve_device(device)
+        normalisation = Normalization.from_record(config.normalisation)
+        autoencoder, digest = load_autoencoder(run, self.options, normalisation)
         tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
-        lineage.check(run, digest)
-        denoiser = denoiser_of(self.options, autoencoder.latent_shape[0])
+        lineage.check_autoencoder(run, digest)
+        denoiser = build_denoiser(self.options, autoencoder.latent_shape[0])
         denoiser.load_state_dict(checkpoint.unpack("ema", tensors))
-        for network, order in ((autoencoder, torch.channels_last), (denoiser, layout(self.device))):
+        for network, order in ((autoencoder, torch.channels_last), (denoiser, select_memory_format(self.device))):
             network.to(self.device).to(memory_format=order).eval().requires_grad_(False)
-        schedule = Schedule("cosine", self.options.timesteps)
-        scale = Scale(*(tensors[f"scale.{name}"] for name in ("mean", "deviation")))
+        schedule = NoiseSchedule("cosine", self.options.timesteps)
+        scale = LatentScaler(*(tensors[f"scale.{name}"] for name in ("mean", "deviation")))
         precision = self.options.precision
         if precision == "auto" and self.device.type == "cpu":
             precision = "float32"  # cubes that repeat to 1e-5 on any CPU
-        given = (self.options, self.device, autocast(precision, self.device))
+        given = (self.options, self.device, build_autocast(precision, self.device))
         denoise = torch.compile(denoiser) if self.options.compile else denoiser
         self._pipeline = Pipeline(autoencoder, denoise, scale, schedule, *given)
         self._structures = normalisation.structures
@@ -119,11 +119,11 @@ class Ldm:
         """
         if self._pipeline is None:
             raise HsevalError("ldm: nothing is loaded; load a run first")
-        from hseval_ldm.training.meters import out_of_memory_told
+        from hseval_ldm.training.meters import explain_out_of_memory
 
-        made = self._pipeline.cubes(range(start, n), seed=seed)
+        made = self._pipeline.generate_cubes(range(start, n), seed=seed)
         while True:
-            with out_of_memory_told("ldm, sampling", "batch_size (or set tile)"):
+            with explain_out_of_memory("ldm, sampling", "batch_size (or set tile)"):
                 item = next(made, None)
             if item is None:
                 return
@@ -131,12 +131,12 @@ class Ldm:
             masks = {name: cube.masks[0, number].numpy() for number, name in enumerate(self._structures)}
             yield Sample(cube.cubes[0].float().numpy(), masks, f"ldm-{seed}-{index:06d}")
 
-    def _merged(self, trained: LdmOptions, run: Path) -> LdmOptions:
+    def _merge_options(self, trained: LdmOptions, run: Path) -> LdmOptions:
         """Return the run's options with those of sampling that were given."""
-        given = {name: getattr(self.options, name) for name in self.options.given}
-        before = as_dict(trained)
+        given = {name: getattr(self.options, name) for name in self.options.explicit_names}
+        before = options_to_dict(trained)
         for name, value in given.items():
-            if name not in (*SAMPLING, "preset", *ONE_COMMAND) and value != before[name]:
+            if name not in (*SAMPLING_OPTIONS, "preset", *COMMAND_OPTIONS) and value != before[name]:
                 told = f"was trained with {name}={before[name]}, not {value}"
-                raise HsevalError(f"{run}: {told}; when sampling, set {', '.join(SAMPLING)}")
-        return LdmOptions(**(before | {name: value for name, value in given.items() if name in SAMPLING}))
+                raise HsevalError(f"{run}: {told}; when sampling, set {', '.join(SAMPLING_OPTIONS)}")
+        return LdmOptions(**(before | {name: value for name, value in given.items() if name in SAMPLING_OPTIONS}))

@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from hseval.core.options import option
-from hseval.utils.errors import HsevalError, nearest
+from hseval.utils.errors import HsevalError, format_suggestion
 
 PRESETS = ("smoke", "demo", "retina-224", "retina-672")
-MODES = ("all", "features", "autoencoder", "diffusion")
-ONE_COMMAND = ("stage", "resume")  # what one command is asked to do; no property of a run
+STAGE_CHOICES = ("all", "features", "autoencoder", "diffusion")
+COMMAND_OPTIONS = ("stage", "resume")  # what one command is asked to do; no property of a run
 
 
 @dataclasses.dataclass(frozen=True, init=False)
 class LdmOptions:
     """Options of the generator ``ldm``: those that are not set come from the preset, then from the defaults below.
 
-    Beside its fields an instance remembers which of them were ``given`` and which the preset holds (``of_preset``).
+    Beside its fields an instance remembers which of them were ``explicit_names`` and which the preset holds (``preset_names``).
     """
 
-    given: ClassVar[frozenset[str]]
-    of_preset: ClassVar[frozenset[str]]
+    explicit_names: ClassVar[frozenset[str]]
+    preset_names: ClassVar[frozenset[str]]
 
     preset: str | None = option(None, "smoke, demo, retina-224, retina-672, or a TOML file")
     stage: Literal["all", "features", "autoencoder", "diffusion"] = option("all", "train this stage only")
@@ -91,7 +91,7 @@ class LdmOptions:
     best_by: Literal["fid", "spectral-kl", "loss"] = option("fid", "held-out figure that picks the best checkpoints")
     tensorboard: bool = option(False, "log to TensorBoard as well (pip install tensorboard)")
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, **values: Any) -> None:
         """Fill in the preset's values and the defaults below what is given.
 
         Raises:
@@ -99,24 +99,24 @@ class LdmOptions:
             ValueError: a value that can't be.
         """
         known = {field.name: field.default for field in dataclasses.fields(self)}
-        if unknown := sorted(set(given) - set(known)):
-            raise TypeError(f"no option {unknown[0]!r}{nearest(unknown[0], known)}")
-        preset = given.get("preset")
+        if unknown := sorted(set(values) - set(known)):
+            raise TypeError(f"no option {unknown[0]!r}{format_suggestion(unknown[0], known)}")
+        preset = values.get("preset")
         # A run's record stands for itself: its preset's file may have changed since, or be on another machine.
-        recorded = set(known) <= {*given, *ONE_COMMAND}
-        of_preset = dict(preset_values(preset)) if preset and not recorded else {}
-        for name, value in (known | of_preset | given).items():
+        recorded = set(known) <= {*values, *COMMAND_OPTIONS}
+        of_preset = dict(load_preset(preset)) if preset and not recorded else {}
+        for name, value in (known | of_preset | values).items():
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "given", frozenset(given))
+        object.__setattr__(self, "given", frozenset(values))
         object.__setattr__(self, "of_preset", frozenset(of_preset))
-        check(self)
+        check_options(self)
 
 
-SAMPLING = ("sampler", "steps", "batch_size", "tile", "noise", "precision", "compile")
+SAMPLING_OPTIONS = ("sampler", "steps", "batch_size", "tile", "noise", "precision", "compile")
 
 # What decides each stage that runs can share, beside what decides the stages before it. What is in neither list, nor in
 # SAMPLING or NEUTRAL, decides the diffusion model alone.
-STAGES: Mapping[str, tuple[str, ...]] = {
+STAGE_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "features": (
         "held_out", "flip", "crop", "features_steps", "features_width", "features_lr", "ae_batch", "score_every",
         "precision", "compile",
@@ -127,15 +127,15 @@ STAGES: Mapping[str, tuple[str, ...]] = {
         "contrast_gain", "fine", "angle", "masks", "perceptual", "adversarial", "commitment", "noise", "best_by",
     ),
 }  # fmt: skip
-NEUTRAL = ("preset", "memory", "loaders", "log_every", "checkpoint_every", "tensorboard", *ONE_COMMAND)
+NEUTRAL_OPTIONS = ("preset", "memory", "loaders", "log_every", "checkpoint_every", "tensorboard", *COMMAND_OPTIONS)
 
 
-def resuming(options: LdmOptions) -> LdmOptions:
+def enable_resume(options: LdmOptions) -> LdmOptions:
     """Return the same options, asked to go on with a run."""
-    return LdmOptions(**({name: getattr(options, name) for name in options.given} | {"resume": True}))
+    return LdmOptions(**({name: getattr(options, name) for name in options.explicit_names} | {"resume": True}))
 
 
-def preset_values(preset: str) -> Mapping[str, Any]:
+def load_preset(preset: str) -> Mapping[str, Any]:
     """Return the values of a preset that ships with hseval_ldm, or of a TOML file.
 
     Raises:
@@ -145,14 +145,14 @@ def preset_values(preset: str) -> Mapping[str, Any]:
     from importlib import resources
     from pathlib import Path
 
-    from hseval.core.options import convert
+    from hseval.core.options import convert_value
 
     shipped = resources.files("hseval_ldm") / "presets" / f"{preset}.toml"
     if preset in PRESETS:
         text = shipped.read_text(encoding="utf-8")
     elif not preset.endswith(".toml"):
         told = f"preset {preset!r}: is none that ships with hseval, and no .toml file"
-        raise HsevalError(told + nearest(preset, PRESETS))
+        raise HsevalError(told + format_suggestion(preset, PRESETS))
     else:
         try:
             text = Path(preset).read_text(encoding="utf-8")
@@ -162,20 +162,22 @@ def preset_values(preset: str) -> Mapping[str, Any]:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise HsevalError(f"preset {preset}: is no TOML: {error}") from error
-    hints = _hints()
+    hints = _get_type_hints()
     for name in table:
         if name not in hints or name == "preset":
-            raise HsevalError(f"preset {preset}: has no option {name!r}{nearest(name, set(hints) - {'preset'})}")
-    return {name: convert(value, hints[name], owner=f"preset {preset}: {name}") for name, value in table.items()}
+            raise HsevalError(
+                f"preset {preset}: has no option {name!r}{format_suggestion(name, set(hints) - {'preset'})}"
+            )
+    return {name: convert_value(value, hints[name], owner=f"preset {preset}: {name}") for name, value in table.items()}
 
 
-def _hints() -> Mapping[str, Any]:
+def _get_type_hints() -> Mapping[str, Any]:
     import typing
 
     return typing.get_type_hints(LdmOptions)
 
 
-BOUNDS: Mapping[str, tuple[float, float]] = {
+OPTION_BOUNDS: Mapping[str, tuple[float, float]] = {
     "held_out": (0, 0.9), "memory": (0, 1e6), "loaders": (0, 64), "latent_channels": (1, 4096), "width": (4, 4096),
     "blocks": (1, 16), "codes": (2, 1 << 20), "kmeans_iterations": (1, 1000), "kmeans_cubes": (1, 1 << 30),
     "code_decay": (0, 0.999999), "features_steps": (0, 1 << 40), "features_width": (4, 4096), "features_lr": (0, 1),
@@ -189,9 +191,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }  # fmt: skip
 
 
-def check(options: LdmOptions) -> None:
+def check_options(options: LdmOptions) -> None:
     """Raise ValueError for a value that can't be."""
-    for name, (low, high) in BOUNDS.items():
+    for name, (low, high) in OPTION_BOUNDS.items():
         if not low <= getattr(options, name) <= high:  # NaN is neither
             raise ValueError(f"{name} is {getattr(options, name)}, expected {low:g} to {high:g}")
     for name, choices in (("compression", (4, 8, 16)), ("stem", (1, 2, 4))):

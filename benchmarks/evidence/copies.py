@@ -32,15 +32,15 @@ from numpy.typing import NDArray
 from scipy.stats import beta, t
 
 from benchmarks.helpers.machine import RESULTS, record
-from hseval.core.cubes import FIELD, Cube
-from hseval.core.feature_table import Rows
-from hseval.data.preprocessing import prepare
-from hseval.degradations import all_of
+from hseval.core.cubes import FOV, Cube
+from hseval.core.feature_table import FeatureTable
+from hseval.data.preprocessing import preprocess_cube
+from hseval.degradations import list_degradations
 from hseval.degradations.base import CopyDegradation
-from hseval.extractors.maps import Maps
-from hseval.metrics.authenticity import DISTANCE, MAPS, NEAREST, PIXELS, Authenticity
-from hseval.metrics.copying_tests import copy_rank, copy_threshold
-from hseval.utils.random_streams import stream
+from hseval.extractors.maps import LowresMaps
+from hseval.metrics.authenticity import DISTANCE, LOWRES_MAPS, MAP_EXTENTS, NEAREST_ID, Authenticity
+from hseval.metrics.copying_tests import compute_copy_rank, compute_copy_threshold
+from hseval.utils.random_streams import create_rng
 
 PLANTED = 0.05  # of the samples whose score is taken
 FOUND, ALARMS = 0.95, 0.01  # the bars
@@ -71,7 +71,7 @@ class Setting:
         total = self.train + self.held_out + self.samples
         places = np.arange(repeat * total, (repeat + 1) * total)
         if self.scene:
-            places = stream(repeat, "copies deal").permutation(total)
+            places = create_rng(repeat, "copies deal").permutation(total)
         train, held, samples = np.split(places, [self.train, self.train + self.held_out])
         return train.tolist(), held.tolist(), samples.tolist()
 
@@ -93,7 +93,7 @@ def cube_of(size: int, scene: bool, index: int) -> tuple[Cube, Array]:
     from hseval.generators.phantom.plugin import PhantomOptions
 
     phantom = Phantom(PhantomOptions(size=size))
-    sample = phantom.draw(7, index)
+    sample = phantom.draw_sample(7, index)
     masks = {name: np.asarray(mask, dtype=bool) for name, mask in sample.masks.items()}
     return Cube(sample.cube, masks), np.asarray(phantom.wavelengths, dtype=np.float64)
 
@@ -112,29 +112,29 @@ def patches(size: int) -> tuple[list[Cube], Array]:
 
 def maps_of(cube: Cube, wavelengths: Array) -> Columns:
     """Describe a cube as the core does: cropped to its field. Columns by name."""
-    ready = prepare(cube, (FIELD,))
+    ready = preprocess_cube(cube, (FOV,))
     if ready is None:
         raise RuntimeError("a cube has no valid pixel")
     masks = {name: mask[None] for name, mask in ready.masks.items()}
-    found = Maps()(ready.data[None], wavelengths=wavelengths, masks=masks)
-    return {MAPS: found[""][0], PIXELS: found["pixels"][0]}
+    found = LowresMaps()(ready.data[None], wavelengths=wavelengths, masks=masks)
+    return {LOWRES_MAPS: found[""][0], MAP_EXTENTS: found["pixels"][0]}
 
 
 def described(index: int, *, size: int, scene: bool, copies: bool) -> dict[str, Columns]:
     """Return the maps of a cube, under ``""``, and of its near-copies by kind where they are asked for."""
     cube, wavelengths = cube_of(size, scene, index)
     found = {"": maps_of(cube, wavelengths)}
-    for each in all_of("copies") if copies else ():
-        copy = cast("CopyDegradation", each).copy(cube, wavelengths=wavelengths, rng=stream(index, each.name))
+    for each in list_degradations("copies") if copies else ():
+        copy = cast("CopyDegradation", each).copy(cube, wavelengths=wavelengths, rng=create_rng(index, each.name))
         found[each.name] = maps_of(copy, wavelengths)
     return found
 
 
-def rows_of(maps: Sequence[Columns], names: Sequence[int]) -> Rows:
+def rows_of(maps: Sequence[Columns], names: Sequence[int]) -> FeatureTable:
     """Return maps as the rows of a set."""
     ids = np.array([str(name) for name in names])
-    columns = {name: np.stack([each[name] for each in maps]) for name in (MAPS, PIXELS)}
-    return Rows(columns, ids, ids, ids, np.arange(1.0), structures=(FIELD,))
+    columns = {name: np.stack([each[name] for each in maps]) for name in (LOWRES_MAPS, MAP_EXTENTS)}
+    return FeatureTable(columns, ids, ids, ids, np.arange(1.0), structures=(FOV,))
 
 
 def one_repeat(setting: Setting, repeat: int, pool: ProcessPoolExecutor) -> dict[str, Any]:
@@ -145,30 +145,33 @@ def one_repeat(setting: Setting, repeat: int, pool: ProcessPoolExecutor) -> dict
     plain = pool.map(partial(describe, copies=False), [*train, *held, *samples], chunksize=8)
     maps = dict(zip([*train, *held, *samples], (found[""] for found in plain), strict=True))
     planted = list(pool.map(partial(describe, copies=True), originals, chunksize=2))
-    kinds = [each.name for each in all_of("copies")]
+    kinds = [each.name for each in list_degradations("copies")]
     shown = [maps[i] for i in samples] + [copies[kind] for kind in kinds for copies in planted]
     metric = Authenticity()
-    real, fake, base = metric.relate(
+    real, generated, base = metric.relate(
         real=rows_of([maps[i] for i in held], held),
-        fake=rows_of(shown, samples + originals * len(kinds)),
+        generated=rows_of(shown, samples + originals * len(kinds)),
         train=rows_of([maps[i] for i in train], train),
     )
-    threshold, honest = copy_threshold(real[DISTANCE]), len(samples)
+    threshold, honest = compute_copy_threshold(real[DISTANCE]), len(samples)
     result: dict[str, Any] = {
         "threshold": threshold,
-        "false_alarms": int((fake[DISTANCE][:honest] < threshold).sum()),
-        "smallest_honest": float(fake[DISTANCE][:honest].min()),
+        "false_alarms": int((generated[DISTANCE][:honest] < threshold).sum()),
+        "smallest_honest": float(generated[DISTANCE][:honest].min()),
     }
     for place, kind in enumerate(kinds):
         here = honest + place * len(originals) + np.arange(len(originals))
         few = max(round(PLANTED * honest), 1)
         score = metric.compare(
-            real=real, fake=fake.take(np.r_[few:honest, here[:few]]), train=base, rng=stream(repeat, "copies score")
+            real=real,
+            generated=generated.select(np.r_[few:honest, here[:few]]),
+            train=base,
+            rng=create_rng(repeat, "copies score"),
         )
         result[kind] = {
-            "found": int((fake[DISTANCE][here] < threshold).sum()),
-            "traced": int((fake[NEAREST][here] == fake.ids[here]).sum()),
-            "distances": fake[DISTANCE][here].tolist(),
+            "found": int((generated[DISTANCE][here] < threshold).sum()),
+            "traced": int((generated[NEAREST_ID][here] == generated.ids[here]).sum()),
+            "distances": generated[DISTANCE][here].tolist(),
             "score": score.value,
         }
     return result
@@ -195,7 +198,7 @@ def summary(setting: Setting, repeats: Sequence[dict[str, Any]]) -> dict[str, An
     honest = setting.samples * len(repeats)
     fresh = not setting.scene
     kinds = {}
-    for kind in (each.name for each in all_of("copies")):
+    for kind in (each.name for each in list_degradations("copies")):
         found, traced = (sum(each[kind][word] for each in repeats) for word in ("found", "traced"))
         count = setting.copies * len(repeats)
         distances = np.concatenate([each[kind]["distances"] for each in repeats])
@@ -216,7 +219,7 @@ def summary(setting: Setting, repeats: Sequence[dict[str, Any]]) -> dict[str, An
             "honest": honest,
             "alarms": int(alarms.sum()),
             "share": float(alarms.sum() / honest),
-            "expected": copy_rank(setting.held_out) / (setting.held_out + 1),
+            "expected": compute_copy_rank(setting.held_out) / (setting.held_out + 1),
             "interval_over_cubes": binomial_interval(int(alarms.sum()), honest) if fresh else None,
             "interval_over_repeats": t_interval(alarms / setting.samples) if fresh else None,
             "share_by_repeat": (alarms / setting.samples).tolist(),

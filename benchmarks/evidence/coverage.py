@@ -28,15 +28,15 @@ import numpy as np
 
 from benchmarks.evidence.simulated_populations import KINDS, Population, described, metrics_of, training
 from benchmarks.helpers.machine import RESULTS, record
-from hseval.pipeline.context import Described, Run
-from hseval.pipeline.metric_inputs import comparable
-from hseval.scoring.score_metric import _evaluated, score_of
-from hseval.stats.multiple_testing import judged_together
-from hseval.stats.paired import paired
-from hseval.stats.splits import splits
-from hseval.utils.distributed import Comm
-from hseval.utils.feature_cache import Cache
-from hseval.utils.random_streams import stream
+from hseval.pipeline.context import ExtractedInputs, RunContext
+from hseval.pipeline.metric_inputs import build_evaluator
+from hseval.scoring.score_metric import _score_split, score_metric
+from hseval.stats.multiple_testing import adjust_verdicts
+from hseval.stats.paired import compare_paired
+from hseval.stats.splits import draw_splits
+from hseval.utils.distributed import Communicator
+from hseval.utils.feature_cache import FeatureCache
+from hseval.utils.random_streams import create_rng
 
 LOW, HIGH = 0.92, 0.98
 DRAWN = "fresh"  # draws that no choice was made on
@@ -65,9 +65,9 @@ class Situation:
         """Return what one side is drawn from."""
         return Population((KINDS[self.metric],), away, self.heavy, self.group)
 
-    def draw(self, name: str, repeat: int) -> tuple[Described, Described]:
+    def draw(self, name: str, repeat: int) -> tuple[ExtractedInputs, ExtractedInputs]:
         """Return both sets of samples, described, against one reference."""
-        rng = stream(repeat, f"coverage {self} {name}")
+        rng = create_rng(repeat, f"coverage {self} {name}")
         reference = self.population(0.0).draw(self.reference, rng)
         train = training((KINDS[self.metric],)) if self.metric in TRAINED else None
         one, two = (self.population(away).draw(self.samples, rng) for away in (self.a, self.b))
@@ -97,25 +97,30 @@ def truth(situation: Situation, draws: int) -> np.ndarray[Any, Any]:
     )
 
 
-def _one(metric: Any, pair: Described, seed: int) -> tuple[float, float]:
-    compared = comparable(metric, pair, _run(seed))
-    rows = compared.rows
-    dealt = splits(
-        real_groups=rows.real.groups, fake_groups=rows.fake.groups, repeats=2, rng=stream(seed, "coverage splits")
+def _one(metric: Any, pair: ExtractedInputs, seed: int) -> tuple[float, float]:
+    compared = build_evaluator(metric, pair, _run(seed))
+    rows = compared.inputs
+    dealt = draw_splits(
+        real_groups=rows.real.groups,
+        generated_groups=rows.generated.groups,
+        repeats=2,
+        rng=create_rng(seed, "coverage splits"),
     )
-    found = [_evaluated(compared, split) for split in dealt]
+    found = [_score_split(compared, split) for split in dealt]
     value = float(np.mean([each.value.value for each in found]))
     return value, value - float(np.mean([each.floor.value for each in found]))
 
 
-def _run(seed: int) -> Run:
-    return Run(Cache(None), Comm(), seed=seed)
+def _run(seed: int) -> RunContext:
+    return RunContext(FeatureCache(None), Communicator(), seed=seed)
 
 
 def repeated(situation: Situation, repeat: int) -> dict[str, Any]:
     """Return the intervals of one draw."""
     (metric,) = metrics_of((situation.metric,))
-    one, two = (judged_together([score_of(metric, each, _run(repeat))])[0] for each in situation.draw(DRAWN, repeat))
+    one, two = (
+        adjust_verdicts([score_metric(metric, each, _run(repeat))])[0] for each in situation.draw(DRAWN, repeat)
+    )
     found = {
         f"{what} {name}": (value, span)
         for name, score in (("a", one), ("b", two))
@@ -125,7 +130,7 @@ def repeated(situation: Situation, repeat: int) -> dict[str, Any]:
         )
     }
     if all("resamples" in score.details for score in (one, two)):
-        between = paired(one, two)
+        between = compare_paired(one, two)
         found["a less b"] = (between.difference, between.interval)
     return {
         "spans": found,

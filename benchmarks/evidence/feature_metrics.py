@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.helpers.machine import record, set_threads
-from hseval.core.feature_table import Rows
+from hseval.core.feature_table import FeatureTable
 from hseval.metrics.authenticity import Authenticity
 from hseval.metrics.kid import Kid
 from hseval.metrics.membership import Membership
@@ -37,26 +37,28 @@ def main() -> None:
     seconds: dict[str, dict[str, float]] = {}
     for kind, metrics in (("features", (Kid, PrecisionRecall, Vendi)), ("maps", (Authenticity, Membership))):
         for size in SIZES[kind]:
-            real, fake, train = (rows(kind, size, seed) for seed in range(3))
+            real, generated, train = (rows(kind, size, seed) for seed in range(3))
             for metric in metrics:
-                taken = min(once(metric(), real, fake, train) for _ in range(REPEATS))
+                taken = min(once(metric(), real, generated, train) for _ in range(REPEATS))
                 seconds.setdefault(metric.name, {})[str(size)] = taken
                 print(f"{metric.name:14}{size:6} cubes a set: {taken:8.3f} s", flush=True)
     record("evidence/feature_metrics", {"width": WIDTH, "processor_seconds_by_cubes_a_set": seconds})
 
 
-def once(metric: Any, real: Rows, fake: Rows, train: Rows) -> float:
+def once(metric: Any, real: FeatureTable, generated: FeatureTable, train: FeatureTable) -> float:
     """Return the processor time of one comparison."""
     start = time.process_time()
-    related = metric.relate(real=real, fake=fake, train=train)
-    metric.compare(real=related[0], fake=related[1], train=related[2], rng=np.random.default_rng(0))
+    related = metric.relate(real=real, generated=generated, train=train)
+    metric.compare(real=related[0], generated=related[1], train=related[2], rng=np.random.default_rng(0))
     return time.process_time() - start
 
 
-def rows(kind: str, count: int, seed: int) -> Rows:
+def rows(kind: str, count: int, seed: int) -> FeatureTable:
     """Return the rows of a set."""
     names = np.array([f"{seed}-{i:05d}" for i in range(count)])
-    return Rows(features(count, seed) if kind == "features" else maps(count, seed), names, names, names, np.arange(4.0))
+    return FeatureTable(
+        features(count, seed) if kind == "features" else maps(count, seed), names, names, names, np.arange(4.0)
+    )
 
 
 def features(count: int, seed: int) -> dict[str, Array]:

@@ -28,7 +28,7 @@ from benchmarks.ldm.runs import REFERENCE_SEED, TRAINING_SEED, begin, command, d
 from hseval import open_set
 from hseval.data.writer import write_set
 from hseval.utils.atomic_files import write_text
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "leaderboard.md"
@@ -79,7 +79,7 @@ def divide(path: Path, folder: Path) -> None:
     patches = open_set(str(path))
     assert patches.groups is not None
     squares = sorted(set(patches.groups))
-    order = stream(0, "leaderboard squares").permutation(len(squares))
+    order = create_rng(0, "leaderboard squares").permutation(len(squares))
     third = len(squares) // 3
     for number, part_name in enumerate(("train", "reference", "oracle")):
         mine = {squares[place] for place in order[number * third : (number + 1) * third]}

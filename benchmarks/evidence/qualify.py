@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 
 from benchmarks.evidence import qualify_pages
 from benchmarks.helpers.machine import RESULTS, describe
-from hseval.core.plugin_manager import plugins
-from hseval.core.report import plain
-from hseval.degradations import names
+from hseval.core.plugin_manager import get_plugins
+from hseval.core.report import to_jsonable
+from hseval.degradations import list_degradation_names
 from hseval.qualification.report import QualifyReport, load_qualify
 from hseval.scoring.score import DEFAULT_METRICS
 from hseval.utils.atomic_files import write_text
@@ -41,11 +41,11 @@ TIMES = RESULTS / "evidence" / "qualify.json"
 HSEVAL = [sys.executable, "-m", "hseval"]
 EYES, SIZE, WORKERS = 200, 64, 2
 EXTRACTORS = ("scattering", "encoder", "statistics", "torchvision")
-FAULTS = ",".join(name for kind in ("spectral", "spatial", "set") for name in names(kind))
+FAULTS = ",".join(name for kind in ("spectral", "spatial", "set") for name in list_degradation_names(kind))
 OTHERS = [
     each
-    for each in plugins().names("metric")
-    if plugins().origin("metric", each).startswith("hseval ") and each not in DEFAULT_METRICS
+    for each in get_plugins().get_names("metric")
+    if get_plugins().get_origin("metric", each).startswith("hseval ") and each not in DEFAULT_METRICS
 ]
 
 
@@ -118,7 +118,7 @@ def default(name: str, folder: Path) -> QualifyReport:
     report = qualified(real, out)
     spent = {"seconds": time.perf_counter() - started, "cpu_seconds": _cpu() - before}
     told = {name: {**spent, "workers": WORKERS, "load": os.getloadavg()[1], "machine": describe()}}
-    write_text(TIMES, json.dumps(plain(told), indent=1) + "\n")
+    write_text(TIMES, json.dumps(to_jsonable(told), indent=1) + "\n")
     print(f"{name}: default metrics in {spent['seconds']:.0f} s, {spent['cpu_seconds']:.0f} s of CPU", flush=True)
     return report
 

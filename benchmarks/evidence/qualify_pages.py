@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from hseval.core.report import plain
-from hseval.qualification.plots import draw
+from hseval.core.report import to_jsonable
+from hseval.qualification.plots import save_plots
 from hseval.qualification.report import FORMAT, VERSION, QualifyReport
-from hseval.qualification.tables import cell, markdown, short_unit
+from hseval.qualification.tables import format_cell, format_markdown, shorten_unit
 from hseval.utils.atomic_files import write_text
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -35,7 +35,7 @@ TITLES = {
 
 def keep(report: QualifyReport, path: Path) -> None:
     """Write a report in little space, to be read by ``hseval qualify --load``; of paths only the files' names."""
-    data = plain({"format": FORMAT, "version": VERSION, **dataclasses.asdict(report)})
+    data = to_jsonable({"format": FORMAT, "version": VERSION, **dataclasses.asdict(report)})
     text = json.dumps(_rounded(data), separators=(",", ":"))
     write_text(path, re.sub(r'(?<=["=])/[^"=]*/', "", text) + "\n")
 
@@ -63,14 +63,14 @@ def of_set(name: str, report: QualifyReport, by_extractor: QualifyReport | None,
     """
     pictures = folder / f"{name}-plots"
     pictures.mkdir(parents=True, exist_ok=True)
-    draw(report, pictures)
+    save_plots(report, pictures)
     kept = [("sees", f"What each metric sees on {name}")]
     if name == "phantom":
         kept.append(("curves-fid", "fid against dose"))
     for picture, _ in kept:
         shutil.copyfile(pictures / f"{picture}.png", IMAGES / f"qualify-{name}-{picture}.png")
     shown = "\n\n".join(f"![{alt}](images/qualify-{name}-{picture}.png)" for picture, alt in kept)
-    fill_in(PAGE, name, f"\n{shown}\n\n{markdown(report)}")
+    fill_in(PAGE, name, f"\n{shown}\n\n{format_markdown(report)}")
     fill_in(PAGE, f"{name} by default", default_sees(report))
     if by_extractor is not None:
         fill_in(PAGE, f"{name} by extractor", ranked(by_extractor))
@@ -100,7 +100,7 @@ def of_metric(metric: str, reports: Mapping[str, QualifyReport]) -> str:
     ]
     for name, row in rows.items():
         cells = [_cell(report, metric, name) for report in reports.values()]
-        lines.append(_line([name, short_unit(row.unit), *cells]))
+        lines.append(_line([name, shorten_unit(row.unit), *cells]))
     return "\n".join(["", *lines, ""])
 
 
@@ -117,15 +117,15 @@ def ranked(report: QualifyReport) -> str:
     ]
     ranks = []
     for row in report.rows:
-        curves = [report.curve(label, row.name) for label in labels]
-        doses = [BLIND if curve.told_from is None else curve.told_from for curve in curves]
+        curves = [report.get_curve(label, row.name) for label in labels]
+        doses = [BLIND if curve.detection_threshold is None else curve.detection_threshold for curve in curves]
         ranks.append(rankdata(doses))
         best = min(doses)
         cells = [
-            f"**{cell(curve)}**" if dose == best < BLIND else cell(curve)
+            f"**{format_cell(curve)}**" if dose == best < BLIND else format_cell(curve)
             for curve, dose in zip(curves, doses, strict=True)
         ]
-        lines.append(_line([row.name, short_unit(row.unit), *cells]))
+        lines.append(_line([row.name, shorten_unit(row.unit), *cells]))
     means = [f"**{each:.2f}**" for each in np.mean(ranks, axis=0)]
     lines.append(_line(["**mean rank**", "", *means]))
     return "\n".join(["", *lines, ""])
@@ -133,10 +133,10 @@ def ranked(report: QualifyReport) -> str:
 
 def default_sees(report: QualifyReport) -> str:
     """Return how ``fid`` by the default extractor follows the dose of every fault but planted copies."""
-    curves = [report.curve("fid", row.name) for row in report.rows if row.kind != "copies"]
+    curves = [report.get_curve("fid", row.name) for row in report.rows if row.kind != "copies"]
     found = {curve.degradation: curve.spearman for curve in curves}
     below = [name for name, value in found.items() if value is None or value < MONOTONE]
-    blind = [curve.degradation for curve in curves if curve.told_from is None]
+    blind = [curve.degradation for curve in curves if curve.detection_threshold is None]
     told = ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found.items())
     text = (
         f"Spearman's correlation of `fid` (default extractor) with the dose: {told}. "
@@ -170,7 +170,7 @@ def _fill(page: Path, first: str, last: str, text: str) -> None:
 
 def _cell(report: QualifyReport, metric: str, degradation: str) -> str:
     try:
-        return cell(report.curve(metric, degradation))
+        return format_cell(report.get_curve(metric, degradation))
     except KeyError:  # does not fit these data
         return "-"
 

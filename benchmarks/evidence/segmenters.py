@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 import hseval
 from benchmarks.helpers.machine import record, set_threads
-from hseval.core.cubes import FIELD, ArraySet
-from hseval.core.plugin_manager import plugins
+from hseval.core.cubes import FOV, ArraySet
+from hseval.core.plugin_manager import get_plugins
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
-from hseval.scoring.segmentation.folds import FOLDS
-from hseval.scoring.segmentation.segmented_set import PreparedSet, agreement, dice
+from hseval.scoring.segmentation.folds import FOLD_COUNT
+from hseval.scoring.segmentation.segmented_set import PreparedSet, count_agreement, dice
 
 NAMES = ("pixels", "unet")
 BARS = {"artery": 0.70, "vein": 0.70, "onh": 0.90}
@@ -47,7 +47,7 @@ def eyes(count: int, *, size: int, seed: int, **options: Any) -> ArraySet:
     """Return phantom eyes with their true masks."""
     phantom = Phantom(PhantomOptions(size=size, **options))
     drawn = list(phantom.sample(count, seed=seed))
-    masks = {name: np.stack([eye.masks[name] for eye in drawn]) for name in (*BARS, FIELD)}
+    masks = {name: np.stack([eye.masks[name] for eye in drawn]) for name in (*BARS, FOV)}
     cubes = np.stack([eye.cube for eye in drawn])
     return ArraySet(cubes, wavelengths=phantom.wavelengths, masks=masks, ids=[eye.id for eye in drawn])
 
@@ -57,10 +57,10 @@ def held_out(name: str, data: ArraySet) -> dict[str, Any]:
     structures = sorted(BARS)
     counts: NDArray[np.int64] = np.zeros((len(structures), 3), dtype=np.int64)
     fitting = finding = 0.0
-    for fold in range(FOLDS):
-        halves = [data.subset(range(part, len(data), FOLDS)) for part in (fold, 1 - fold)]
+    for fold in range(FOLD_COUNT):
+        halves = [data.subset(range(part, len(data), FOLD_COUNT)) for part in (fold, 1 - fold)]
         seen, other = (PreparedSet(half, structures, None) for half in halves)
-        segmenter = plugins().build("segmenter", name)
+        segmenter = get_plugins().build("segmenter", name)
         started = time.process_time()
         segmenter.fit(seen)
         fitting += time.process_time() - started
@@ -69,12 +69,12 @@ def held_out(name: str, data: ArraySet) -> dict[str, Any]:
             found = segmenter.segment(cube.data[None], wavelengths=data.wavelengths)
             finding += time.process_time() - started
             true = np.stack([cube.masks[each] for each in structures])
-            counts += agreement(np.stack([found[each][0] for each in structures]), true)
+            counts += count_agreement(np.stack([found[each][0] for each in structures]), true)
     reached = dict(zip(structures, dice(counts).tolist(), strict=True))
     return {
         "dice": reached,
         "bars_met": all(reached[each] >= bar for each, bar in BARS.items()),
-        "fit_seconds": fitting / FOLDS,
+        "fit_seconds": fitting / FOLD_COUNT,
         "segment_seconds_a_cube": finding / len(data),
     }
 
@@ -111,7 +111,13 @@ def shown(name: str, kind: str, found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print and record; what is done is recorded at once."""
     set_threads(1)
-    result: dict[str, Any] = {"eyes": EYES, "size": LARGE, "fitted_on": EYES // FOLDS, "held_out": {}, "scores": {}}
+    result: dict[str, Any] = {
+        "eyes": EYES,
+        "size": LARGE,
+        "fitted_on": EYES // FOLD_COUNT,
+        "held_out": {},
+        "scores": {},
+    }
     large = eyes(EYES, size=LARGE, seed=1)
     for name in NAMES:
         result["held_out"][name] = held_out(name, large)

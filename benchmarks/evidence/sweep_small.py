@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.helpers.machine import record
-from hseval.sweep.pareto.front import table
+from hseval.sweep.pareto.front import build_table
 from hseval.sweep.results import load_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,11 +51,13 @@ def main(given: argparse.Namespace) -> int:
     # What is done again under another key leaves the first one's mark as it was: more is done then than was asked for.
     made = {kind: sum(name.startswith(kind) for name in after) for kind in EXPECTED}
     again = {kind: count for kind, count in made.items() if count != EXPECTED[kind]}
-    complete = ended.returncode == 0 and not results.failed and all(row.scores and row.timing for row in results.rows)
+    complete = (
+        ended.returncode == 0 and not results.failed_rows and all(row.scores and row.timing for row in results.rows)
+    )
     print(f"killed with {at_kill}; redone after it: {redone or again or 'nothing'}; {made}, {wall:.0f} s")
     if not given.no_record:
         shutil.copy(folder / "pareto.png", ROOT / "docs" / "images" / "sweep-small.png")
-        rows = table(results, results.plot.x, results.plot.y)
+        rows = build_table(results, results.plot.x, results.plot.y)
         timings = {row.label: row.timing for row in results.rows}
         record("evidence/sweep_small", {
             "cubes": CUBES, "size": SIZE, "killed_with": at_kill, "done_before": len(done), "redone": redone,

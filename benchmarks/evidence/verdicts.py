@@ -20,12 +20,12 @@ import numpy as np
 from benchmarks.evidence.simulated_populations import KINDS, Population, described, metrics_of, training
 from benchmarks.helpers.machine import record
 from hseval.core.report import Score
-from hseval.pipeline.context import Run
-from hseval.scoring.score_metric import SPLITS, score_of
-from hseval.stats.multiple_testing import judged_together
-from hseval.utils.distributed import Comm
-from hseval.utils.feature_cache import Cache
-from hseval.utils.random_streams import stream
+from hseval.pipeline.context import RunContext
+from hseval.scoring.score_metric import SPLITS, score_metric
+from hseval.stats.multiple_testing import adjust_verdicts
+from hseval.utils.distributed import Communicator
+from hseval.utils.feature_cache import FeatureCache
+from hseval.utils.random_streams import create_rng
 
 METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
 ALIKE = "like real"
@@ -72,11 +72,13 @@ def scored(name: str, setting: Setting, repeat: int) -> Score:
     (metric,) = metrics_of((name,))
     kind = (KINDS[name],)
     population = Population(kind, 0.0, setting.heavy, setting.group, setting.features)
-    rng = stream(repeat, f"verdicts {name} {setting}")
+    rng = create_rng(repeat, f"verdicts {name} {setting}")
     reference, samples = (population.draw(n, rng) for n in (setting.reference, setting.samples))
     train = training(kind) if name == "authenticity" else None
     pair = described(reference, samples, train=train)
-    score = score_of(metric, pair, Run(Cache(None), Comm(), seed=repeat), intervals=setting.held)
+    score = score_metric(
+        metric, pair, RunContext(FeatureCache(None), Communicator(), seed=repeat), with_interval=setting.held
+    )
     if score.floor is None and len(reference) >= 8:
         raise RuntimeError(f"{setting}, {score.name}: {score.verdict}")
     return score
@@ -87,7 +89,7 @@ def alarms(setting: Setting, repeats: int) -> dict[str, Any]:
     reports = [[scored(name, setting, repeat) for name in METRICS] for repeat in range(repeats)]
     found = {"by the splits": _shares(reports)}
     if setting.held:
-        found["by Holm's rule"] = _shares([judged_together(report) for report in reports])
+        found["by Holm's rule"] = _shares([adjust_verdicts(report) for report in reports])
     return found
 
 

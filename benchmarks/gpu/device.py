@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.ldm.stages import settle
 from hseval_ldm.models.autoencoder import Decoder
 from hseval_ldm.models.unet import Denoiser
-from hseval_ldm.training.meters import GIB, peak_gib
+from hseval_ldm.training.meters import GIB, get_peak_memory_gib
 
 QUERY = (
     "name", "driver_version", "pstate", "power.draw", "power.limit", "clocks.sm", "clocks.mem", "clocks.max.sm",
@@ -134,6 +134,6 @@ def memory(device: torch.device) -> dict[str, float]:
     On a CPU the process's resident set, since it began.
     """
     if device.type != "cuda":
-        return {"process_gib": peak_gib(device)}
+        return {"process_gib": get_peak_memory_gib(device)}
     reserved = torch.cuda.max_memory_reserved(device) / GIB
-    return {"tensors_gib": peak_gib(device), "reserved_gib": reserved}
+    return {"tensors_gib": get_peak_memory_gib(device), "reserved_gib": reserved}

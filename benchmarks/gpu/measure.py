@@ -39,7 +39,7 @@ from benchmarks.gpu.stages import extraction, kmeans, large_parts
 from benchmarks.gpu.store import Budget, Measurement, Store, take
 from benchmarks.helpers.machine import RESULTS
 from benchmarks.ldm.configurations import CHOSEN, FULL, LEFT_OUT, PUBLISHED, SMALL, Configuration
-from hseval_ldm.utils.distributed import chosen_device
+from hseval_ldm.utils.distributed import resolve_device
 
 LOOPS = tuple(map(Configuration.named, ("8/8/128", "8/8/256")))
 CLUSTERED = ((4, 8), (8, 8), (8, 256), (16, 256))  # compression, latent channels
@@ -105,7 +105,7 @@ def main(given: argparse.Namespace) -> None:
     """Do what is asked for and not done yet."""
     if not given.small and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here; --small tries everything on a CPU")
-    device = chosen_device("cpu" if given.small else given.device)
+    device = resolve_device("cpu" if given.small else given.device)
     budget = Budget(given.minutes)
     place = Place(device, SMALL if given.small else FULL, given.work / ("small" if given.small else "full"))
     plan = Plan(autoencoder=given.ae_minutes, diffusion=given.ldm_minutes)

@@ -156,7 +156,7 @@ def trained_diffusion(work: Work, configuration: Configuration, data: Path, enco
 
 def train(work: Work, configuration: Configuration, data: Path, run: Path, *, stage: str, **given: Any) -> None:
     """Run ``hseval train-ldm`` for one stage, or go on with it."""
-    if checkpoint.exists(run / stage) and checkpoint.read_record(run / stage)["finished"]:
+    if checkpoint.has_checkpoint(run / stage) and checkpoint.read_record(run / stage)["finished"]:
         return
     setting = work.place.setting
     options = {
@@ -190,7 +190,7 @@ def autoencoder_rate(place: Place, options: LdmOptions) -> float:
         chosen = changed(options, disc_start=start, ae_steps=STEPS)
         stage = autoencoder_stage(place, chosen, known)
         seconds += share / rate(stage.step, place.device, **place.few)[0]
-        stage.feed.close()
+        stage.prefetcher.close()
     return 1 / seconds
 
 
@@ -198,7 +198,7 @@ def diffusion_rate(place: Place, options: LdmOptions) -> float:
     """Return steps a second."""
     stage = stage_for(place, changed(options, ldm_steps=STEPS))
     per_second, _ = rate(stage.step, place.device, **place.few)
-    stage.feed.close()
+    stage.prefetcher.close()
     del stage
     if place.device.type == "cuda":
         torch.cuda.empty_cache()  # for the command that trains

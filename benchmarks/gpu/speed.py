@@ -22,12 +22,12 @@ from benchmarks.ldm.stages import SEED, changed, clocked, diffusion_stage, rando
 from hseval_ldm.data.latent_cache import LatentCache
 from hseval_ldm.models.autoencoder import Decoder
 from hseval_ldm.models.codebook import Codebook
-from hseval_ldm.models.unet import Denoiser, parameters_of
+from hseval_ldm.models.unet import Denoiser, count_parameters
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.pipeline import Pipeline
-from hseval_ldm.training.loop import run as run_loop
-from hseval_ldm.training.run import denoiser_of
-from hseval_ldm.training.stage import Every
+from hseval_ldm.training.loop import train_stage as run_loop
+from hseval_ldm.training.run import build_denoiser
+from hseval_ldm.training.stage import StepIntervals
 from hseval_ldm.training.stage_diffusion import DiffusionStage
 from hseval_ldm.utils.distributed import Ranks
 
@@ -91,12 +91,12 @@ def speed(place: Place, configuration: Configuration) -> dict[str, Any]:
 def _speed(place: Place, options: LdmOptions) -> dict[str, Any]:
     stage = stage_for(place, options)
     shape = stage.cache.shape
-    unet, both = denoiser_flops(lambda: denoiser_of(options, shape[0]), shape)
+    unet, both = denoiser_flops(lambda: build_denoiser(options, shape[0]), shape)
     steps, seconds = rate(stage.step, place.device, **place.few)
     taken = memory(place.device)
-    stage.feed.close()
+    stage.prefetcher.close()
     decoding = decoder_flops(stage.autoencoder.decoder, shape)
-    parameters, pipeline = parameters_of(stage.model), sampling(stage)
+    parameters, pipeline = count_parameters(stage.model), sampling(stage)
     del stage  # the optimiser's state is not what sampling needs
     forget(place.device)
     samples, batches = sampling_rate(place, pipeline)
@@ -107,7 +107,7 @@ def _speed(place: Place, options: LdmOptions) -> dict[str, Any]:
         "training_steps_per_second": steps,
         "training_memory": taken,
         "samples_per_second": samples,
-        "sampling_batch": pipeline.batch,
+        "sampling_batch": pipeline.batch_size,
         "sampling_memory": memory(place.device),
         "inside": inside(place, pipeline),
         "flops": {"unet": unet, "training": both, "decoder": decoding},
@@ -119,15 +119,15 @@ def sampling(stage: DiffusionStage) -> Pipeline:
     """Return what samples are drawn with, without the gradients' memory."""
     stage.optimizer.zero_grad(set_to_none=True)
     stage.model.eval().requires_grad_(False)
-    return stage.pipeline()
+    return stage.build_pipeline()
 
 
 def sampling_rate(place: Place, pipeline: Pipeline) -> tuple[float, list[float]]:
     """Return finished cubes a second, a batch at a time, and the seconds of each."""
-    count = pipeline.batch
+    count = pipeline.batch_size
 
     def draw(number: int) -> None:
-        for _ in pipeline.cubes(range(number * count, (number + 1) * count), seed=SEED):
+        for _ in pipeline.generate_cubes(range(number * count, (number + 1) * count), seed=SEED):
             pass
 
     per_second, seconds = rate(draw, place.device, warm=1, each=1, blocks=2 if place.setting.small else 5)
@@ -137,10 +137,10 @@ def sampling_rate(place: Place, pipeline: Pipeline) -> tuple[float, list[float]]
 def inside(place: Place, pipeline: Pipeline) -> dict[str, float]:
     """Return the shares of sampling time inside U-Net, decoder and codebook, the device waited for at each."""
     watched = ((Denoiser, "forward"), (Decoder, "forward"), (Codebook, "nearest"))
-    count = 2 * pipeline.batch
+    count = 2 * pipeline.batch_size
     with clocked(*watched, device=place.device) as spent:
         start = time.perf_counter()
-        for _ in pipeline.cubes(range(count), seed=SEED):
+        for _ in pipeline.generate_cubes(range(count), seed=SEED):
             pass
         whole = time.perf_counter() - start
     return {name: seconds / whole for name, seconds in spent.items()}
@@ -160,8 +160,8 @@ def reference(place: Place, configuration: Configuration) -> dict[str, Any]:
 def _reference(place: Place, options: LdmOptions) -> dict[str, Any]:
     stage = stage_for(place, options)
     steps, _ = rate(stage.step, place.device, **place.few)
-    stage.feed.close()
-    autoencoder, scale, schedule = stage.autoencoder, stage.cache.scale, stage.schedule
+    stage.prefetcher.close()
+    autoencoder, scale, schedule = stage.autoencoder, stage.cache.scaler, stage.schedule
     pipeline = sampling(stage)
     del stage
     samples, _ = sampling_rate(place, pipeline)
@@ -173,7 +173,7 @@ def _reference(place: Place, options: LdmOptions) -> dict[str, Any]:
     order = np.arange(len(known))
 
     def step(number: int) -> None:
-        recipe.step(known.batch(np.roll(order, number * options.ldm_batch)[: options.ldm_batch]))
+        recipe.step(known.load_batch(np.roll(order, number * options.ldm_batch)[: options.ldm_batch]))
 
     theirs, _ = rate(step, place.device, **place.few)
     one, seconds = rate(lambda _: recipe.sample(), place.device, warm=1, each=1, blocks=2 if place.setting.small else 3)
@@ -208,17 +208,19 @@ def loop(place: Place, configuration: Configuration) -> dict[str, Any]:
     options = place.setting.options(configuration, ldm_steps=lines * line)
     side = place.setting.size // options.compression
     noise = random_rows(8 * options.ldm_batch, (configuration.channels, side, side))
-    np.save(folder / "latents.npy", noise.batch(np.arange(len(noise))).numpy())
-    cache = LatentCache(np.load(folder / "latents.npy", mmap_mode="r"), noise.scale)
+    np.save(folder / "latents.npy", noise.load_batch(np.arange(len(noise))).numpy())
+    cache = LatentCache(np.load(folder / "latents.npy", mmap_mode="r"), noise.scaler)
     stage = stage_for(place, options, rows=cache)
-    every = Every(log=line, checkpoint=0, picture=0, evaluate=0)
-    run_loop(stage, folder, ranks=Ranks(device=place.device), resume=False, every=every, best_by=("loss", "lower"))
+    every = StepIntervals(log=line, checkpoint=0, preview=0, evaluate=0)
+    run_loop(stage, folder, ranks=Ranks(device=place.device), resume=False, intervals=every, best_by=("loss", "lower"))
     written = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     paces = [json.loads(text)["steps_per_s"] for text in written]
-    stage.feed.close()
-    batches = [cache.batch(np.arange(options.ldm_batch) + k * options.ldm_batch).to(place.device) for k in range(8)]
+    stage.prefetcher.close()
+    batches = [
+        cache.load_batch(np.arange(options.ldm_batch) + k * options.ldm_batch).to(place.device) for k in range(8)
+    ]
     resident: Any = Resident(batches)
-    stage.feed = resident
+    stage.prefetcher = resident
     alone, _ = rate(stage.step, place.device, **place.few)
     shutil.rmtree(folder)
     whole = statistics.median(paces[1:])  # the first line pays for what is compiled and allocated once
@@ -243,7 +245,7 @@ def sampler(place: Place, configuration: Configuration) -> dict[str, Any]:
 def _sampler(place: Place, options: LdmOptions) -> dict[str, Any]:
     stage = stage_for(place, options)
     pipeline, plain = sampling(stage), stage.model
-    result: dict[str, Any] = {"batch": pipeline.batch, "steps": options.steps, "found": found(place.device)}
+    result: dict[str, Any] = {"batch": pipeline.batch_size, "steps": options.steps, "found": found(place.device)}
     result |= {f"eager_{name}": value for name, value in _against_parts(place, pipeline).items()}
     try:
         pipeline.denoise = torch.compile(plain)
@@ -256,9 +258,9 @@ def _sampler(place: Place, options: LdmOptions) -> dict[str, Any]:
 @torch.no_grad()
 def _against_parts(place: Place, pipeline: Pipeline) -> Mapping[str, float]:
     device, shape = place.device, pipeline.autoencoder.latent_shape
-    noisy = torch.randn((pipeline.batch, *shape), generator=torch.Generator().manual_seed(SEED)).to(device)
+    noisy = torch.randn((pipeline.batch_size, *shape), generator=torch.Generator().manual_seed(SEED)).to(device)
     noisy = noisy.contiguous(memory_format=torch.channels_last)
-    times = torch.full((pipeline.batch,), pipeline.schedule.steps // 2, device=device)
+    times = torch.full((pipeline.batch_size,), pipeline.schedule.steps // 2, device=device)
 
     def evaluate(_: int) -> None:
         with pipeline.autocast():
@@ -271,6 +273,6 @@ def _against_parts(place: Place, pipeline: Pipeline) -> Mapping[str, float]:
     evaluations, decodes = (rate(run, device, **place.few)[0] for run in (evaluate, decode))
     samples, _ = sampling_rate(place, pipeline)
     settle(device)
-    seconds = pipeline.batch / samples
+    seconds = pipeline.batch_size / samples
     parts = pipeline.options.steps / evaluations + 1 / decodes
     return {"seconds_a_batch": seconds, "seconds_of_parts": parts, "share": parts / seconds}

@@ -15,14 +15,14 @@ from benchmarks.gpu.speed import STEPS, Place, sampling, sampling_rate, stage_fo
 from benchmarks.ldm.configurations import Configuration, autoencoder_of, noise_data, noise_set, normalisation_of
 from benchmarks.ldm.stages import SEED, settle
 from hseval.extractors.scattering import Scattering
-from hseval_ldm.data.dataset import TrainingData
-from hseval_ldm.data.latent_cache import BLOCK
+from hseval_ldm.data.dataset import CubeDataset
+from hseval_ldm.data.latent_cache import ITEMS_PER_BLOCK
 from hseval_ldm.models.vqgan import build_autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.evaluation import Judge
+from hseval_ldm.training.evaluation import HeldOutEvaluator
 from hseval_ldm.training.stage_autoencoder import AutoencoderStage
-from hseval_ldm.training.stage_diffusion import encoded
-from hseval_ldm.training.stage_perceptual import FeaturesStage, build_features
+from hseval_ldm.training.stage_diffusion import encode_cubes
+from hseval_ldm.training.stage_perceptual import PerceptualStage, build_perceptual_encoder
 from hseval_ldm.utils.distributed import Ranks
 
 EPOCH = 512  # cubes of an epoch whose start is timed; with more of them, both it and the epoch are longer
@@ -31,14 +31,14 @@ LARGE = Configuration(16, 32, 512)  # that of the preset retina-672
 LARGE_CUBES = 64
 
 
-def autoencoder_stage(place: Place, options: LdmOptions, known: TrainingData) -> AutoencoderStage:
+def autoencoder_stage(place: Place, options: LdmOptions, known: CubeDataset) -> AutoencoderStage:
     """Return the stage with random weights, its perceptual encoder included."""
     ranks = Ranks(device=place.device)
     normalisation = normalisation_of(known.size[0])
     model = build_autoencoder(options, normalisation, seed=SEED)
-    features = build_features(options, len(normalisation.mean), seed=SEED)
-    judge = Judge(known, normalisation, ranks, SEED)
-    return AutoencoderStage(options, known, model, features=features, judge=judge, ranks=ranks, seed=SEED)
+    features = build_perceptual_encoder(options, len(normalisation.mean), seed=SEED)
+    judge = HeldOutEvaluator(known, normalisation, ranks, SEED)
+    return AutoencoderStage(options, known, model, perceptual_encoder=features, evaluator=judge, ranks=ranks, seed=SEED)
 
 
 def kmeans(place: Place, compression: int, channels: int) -> dict[str, Any]:
@@ -50,17 +50,19 @@ def kmeans(place: Place, compression: int, channels: int) -> dict[str, Any]:
     options = setting.options(Configuration(compression, channels, 128), ae_steps=STEPS, disc_start=1.0)
     stage = autoencoder_stage(place, options, known)
     starts = [_timed(place, functools.partial(stage.start_epoch, epoch)) for epoch in range(3)]
-    stage.rival_from = 0  # from here on with the discriminator: the noise is measured too, and steps cost most
+    stage.discriminator_start_step = (
+        0  # from here on with the discriminator: the noise is measured too, and steps cost most
+    )
     with_noise = _timed(place, functools.partial(stage.start_epoch, 3))
     steps, _ = rate(stage.step, place.device, **place.few)
-    stage.feed.close()
+    stage.prefetcher.close()
     return {
         "cubes": count,
         "first_start_seconds": starts[0],
         "later_start_seconds": starts[-1],
         "later_start_with_noise_seconds": with_noise,
         "steps_per_second": steps,
-        "batch": stage.batch,
+        "batch": stage.batch_size,
         "share_of_an_epoch": starts[-1] / (starts[-1] + stage.epoch_steps / steps),
         "share_with_noise": with_noise / (with_noise + stage.epoch_steps / steps),
         "memory": memory(place.device),
@@ -115,17 +117,17 @@ def _large_options(place: Place, **values: Any) -> LdmOptions:
     return place.setting.options(LARGE, "retina-672", **(given | values))
 
 
-def _large_data(place: Place) -> TrainingData:
+def _large_data(place: Place) -> CubeDataset:
     return noise_data(4 if place.setting.small else LARGE_CUBES, place.setting.large)
 
 
 def _large_features(place: Place) -> dict[str, Any]:
     options, known = _large_options(place, features_steps=STEPS), _large_data(place)
     ranks = Ranks(device=place.device)
-    stage = FeaturesStage(options, known, known, len(normalisation_of(1).mean), ranks=ranks, seed=SEED)
+    stage = PerceptualStage(options, known, known, len(normalisation_of(1).mean), ranks=ranks, seed=SEED)
     steps, _ = rate(stage.step, place.device, **place.few)
-    stage.feed.close()
-    return {"steps_per_second": steps, "batch": stage.batch, "crop": options.crop}
+    stage.prefetcher.close()
+    return {"steps_per_second": steps, "batch": stage.batch_size, "crop": options.crop}
 
 
 def _large_autoencoder(place: Place) -> dict[str, Any]:
@@ -135,8 +137,8 @@ def _large_autoencoder(place: Place) -> dict[str, Any]:
     started = memory(place.device)
     forget(place.device)
     steps, _ = rate(stage.step, place.device, **place.few)
-    stage.feed.close()
-    told = {"steps_per_second": steps, "batch": stage.batch, "crop": options.crop}
+    stage.prefetcher.close()
+    told = {"steps_per_second": steps, "batch": stage.batch_size, "crop": options.crop}
     return {**told, "epoch_start_seconds": start, "epoch_start_memory": started}
 
 
@@ -144,10 +146,10 @@ def _large_encode(place: Place) -> dict[str, Any]:
     """Encode as many whole cubes at once as the latents' cache does."""
     options, known = _large_options(place), _large_data(place)
     autoencoder = autoencoder_of(options, place.setting.large, place.device)
-    at = np.arange(min(BLOCK, len(known)))
+    at = np.arange(min(ITEMS_PER_BLOCK, len(known)))
 
     def encode(_: int) -> None:
-        encoded(autoencoder, known, at, options, place.device)
+        encode_cubes(autoencoder, known, at, options, place.device)
 
     blocks, _ = rate(encode, place.device, warm=1, each=1, blocks=2)
     return {"cubes_per_second": blocks * len(at), "at_once": len(at)}
@@ -156,8 +158,8 @@ def _large_encode(place: Place) -> dict[str, Any]:
 def _large_diffusion(place: Place) -> dict[str, Any]:
     stage = stage_for(place, _large_options(place, ldm_steps=STEPS), size=place.setting.large)
     steps, _ = rate(stage.step, place.device, **place.few)
-    stage.feed.close()
-    return {"steps_per_second": steps, "batch": stage.batch, "latents": list(stage.cache.shape)}
+    stage.prefetcher.close()
+    return {"steps_per_second": steps, "batch": stage.batch_size, "latents": list(stage.cache.shape)}
 
 
 def _large_sampling(place: Place) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def _large_sampling(place: Place) -> dict[str, Any]:
     forget(place.device)
     samples, seconds = sampling_rate(place, pipeline)
     tile = pipeline.options.tile
-    return {"samples_per_second": samples, "batch": pipeline.batch, "tile": tile, "seconds": seconds}
+    return {"samples_per_second": samples, "batch": pipeline.batch_size, "tile": tile, "seconds": seconds}
 
 
 def _timed(place: Place, run: Callable[[], object]) -> float:

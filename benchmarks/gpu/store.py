@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.helpers.machine import describe
-from hseval.core.report import plain
+from hseval.core.report import to_jsonable
 from hseval.utils.atomic_files import write_text
-from hseval.utils.errors import first_line
+from hseval.utils.errors import format_error
 
 Result = Mapping[str, Any]
 
@@ -64,8 +64,10 @@ class Store:
     def keep(self, group: str, key: str, result: Result) -> None:
         """Add an entry; the file is replaced whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        entries = self.entries(group) | {key: plain(result)}
-        text = json.dumps({"device": self.device, "machine": plain(describe()), "measurements": entries}, indent=1)
+        entries = self.entries(group) | {key: to_jsonable(result)}
+        text = json.dumps(
+            {"device": self.device, "machine": to_jsonable(describe()), "measurements": entries}, indent=1
+        )
         write_text(self.folder / f"{group}.json", text + "\n")
 
 
@@ -114,4 +116,4 @@ def _result(one: Measurement) -> Result | None:
         return None
     except Exception as error:  # noqa: BLE001 - an hour of other measurements does not end with this one
         traceback.print_exc()
-        return {"failed": f"{type(error).__name__}: {first_line(error)}"}
+        return {"failed": f"{type(error).__name__}: {format_error(error)}"}

@@ -21,7 +21,7 @@ from hseval.generators.phantom.plugin import PhantomOptions
 
 def draw(index: int, *, size: int, seed: int) -> Sample:
     """Return one eye."""
-    return Phantom(PhantomOptions(size=size)).draw(seed, index)
+    return Phantom(PhantomOptions(size=size)).draw_sample(seed, index)
 
 
 def main(path: Path, count: int, size: int, seed: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hseval.core.report import plain
+from hseval.core.report import to_jsonable
 from hseval.utils.atomic_files import write_text
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -67,7 +67,7 @@ def record(name: str, result: Mapping[str, Any]) -> Path:
     """Write a benchmark's result with the machine's description to ``benchmarks/results/FOLDER/NAME.json``, whole."""
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(plain({**result, "machine": describe()}), indent=1) + "\n")
+    write_text(path, json.dumps(to_jsonable({**result, "machine": describe()}), indent=1) + "\n")
     return path
 
 

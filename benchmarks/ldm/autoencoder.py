@@ -18,11 +18,11 @@ from benchmarks.ldm.reconstructions import figures, held_out, opened
 from benchmarks.ldm.runs import TRAINING_SEED, as_json, begin, counted, draw_eyes, keep, markdown, once, spent
 from hseval import open_set
 from hseval.core.cubes import CubeSet
-from hseval.core.options import as_dict
+from hseval.core.options import options_to_dict
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training import checkpoint
 from hseval_ldm.training.run import train
-from hseval_ldm.training.run_config import FILE as CONFIG
+from hseval_ldm.training.run_config import CONFIG_FILE as CONFIG
 
 MODELS, KMEANS = ("vqgan", "vqvae"), ("every", "first", "off")
 FEATURES = "features"
@@ -55,7 +55,7 @@ def main(given: argparse.Namespace) -> None:
     kind = {"size": given.size, "oversampling": given.oversampling}
     data = open_set(draw_eyes(out / eyes, given.cubes, seed=TRAINING_SEED, **kind))
     settings = {name: getattr(given, name) for name in ("preset", "steps", "cubes", "size", "oversampling", "seed")}
-    settings["options"] = as_dict(LdmOptions(preset=given.preset, **changed(given)))
+    settings["options"] = options_to_dict(LdmOptions(preset=given.preset, **changed(given)))
     refuse_others(out, settings)
     rows = []
     for model in given.models:
@@ -90,7 +90,7 @@ def share_features(out: Path, data: CubeSet, run: Path, given: argparse.Namespac
     with counted(out / "seconds.json", FEATURES):
         own.mkdir(exist_ok=True)
         trained(data, own, given, stage=FEATURES)
-    if (own / FEATURES).exists() and not checkpoint.exists(run / FEATURES):
+    if (own / FEATURES).exists() and not checkpoint.has_checkpoint(run / FEATURES):
         shutil.copytree(own / FEATURES, run / FEATURES, dirs_exist_ok=True)
 
 

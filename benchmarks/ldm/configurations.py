@@ -12,12 +12,12 @@ import torch
 
 from benchmarks.ldm.stages import SEED
 from hseval.core.cubes import ArraySet
-from hseval_ldm.data.dataset import TrainingData
-from hseval_ldm.data.normalization import Normalisation
+from hseval_ldm.data.dataset import CubeDataset
+from hseval_ldm.data.normalization import Normalization
 from hseval_ldm.models.unet import Denoiser
 from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.run import denoiser_of
+from hseval_ldm.training.run import build_denoiser
 
 STRUCTURES = ("artery", "fov", "onh", "vein")  # as phantom eyes have them
 BANDS = 16
@@ -95,12 +95,12 @@ SMALL = Setting(
 )  # fmt: skip
 
 
-def normalisation_of(size: int) -> Normalisation:
+def normalisation_of(size: int) -> Normalization:
     """Return what eyes of a size are normalised with, near enough."""
     mean, deviation = np.full(BANDS, 0.3), np.full(BANDS, 0.1)
     wavelengths = np.linspace(450, 905, BANDS)
     shape = (size, size)
-    return Normalisation(mean, deviation, 0 * mean, 1 + 0 * mean, wavelengths, "reflectance", STRUCTURES, shape)
+    return Normalization(mean, deviation, 0 * mean, 1 + 0 * mean, wavelengths, "reflectance", STRUCTURES, shape)
 
 
 def noise_set(count: int, size: int) -> ArraySet:
@@ -114,9 +114,9 @@ def noise_set(count: int, size: int) -> ArraySet:
     return ArraySet(noise[at], wavelengths=np.linspace(450, 905, BANDS), masks=masks)
 
 
-def noise_data(count: int, size: int) -> TrainingData:
+def noise_data(count: int, size: int) -> CubeDataset:
     """Return :func:`noise_set` as stages train on it, in memory."""
-    return TrainingData.open(noise_set(count, size), range(count), normalisation_of(size), memory=1e6)
+    return CubeDataset.open(noise_set(count, size), range(count), normalisation_of(size), memory_gib=1e6)
 
 
 def autoencoder_of(options: LdmOptions, size: int, device: torch.device) -> Autoencoder:
@@ -131,4 +131,4 @@ def autoencoder_of(options: LdmOptions, size: int, device: torch.device) -> Auto
 def unet_of(options: LdmOptions, device: torch.device) -> Denoiser:
     """Return a U-Net with random weights."""
     with torch.device(device):  # a billion weights take a minute to draw on a CPU
-        return denoiser_of(options, options.latent_channels, seed=SEED)
+        return build_denoiser(options, options.latent_channels, seed=SEED)

@@ -32,9 +32,9 @@ from benchmarks.ldm.runs import (
     spent,
 )
 from hseval import Report, open_set, score
-from hseval.core.options import as_dict
-from hseval_ldm.training.contact_sheet import grid
-from hseval_ldm.training.run_config import FILE as CONFIG
+from hseval.core.options import options_to_dict
+from hseval_ldm.training.contact_sheet import save_contact_sheet
+from hseval_ldm.training.run_config import CONFIG_FILE as CONFIG
 from hseval_ldm.training.run_config import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ def main(given: argparse.Namespace) -> int:
         "cubes": given.cubes,
         "size": given.size,
         "samples": given.samples,
-        "options": as_dict(read_config(out / "run").options),
+        "options": options_to_dict(read_config(out / "run").options),
         "seconds": seconds,
         "bars": [bar._asdict() for bar in bars],
         "held_out": {"cubes": len(found.real), **kept},
@@ -147,7 +147,7 @@ def both(one: Eyes, two: Eyes) -> list[tuple[Any, Any]]:
 def sheet(path: Path, layers: list[Any], titles: list[str], like: Eyes) -> None:
     """Draw cubes and masks, in the order of :func:`both`."""
     masks = dict(zip(like.masks, layers[1:], strict=True))
-    grid(layers[0], like.nm, out=path, columns=titles, field=masks[FIELD], masks=masks)
+    save_contact_sheet(layers[0], like.nm, out=path, titles=titles, field=masks[FIELD], masks=masks)
     print(f"drawn: {path}")
 
 

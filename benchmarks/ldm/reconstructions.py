@@ -13,13 +13,13 @@ from benchmarks.ldm.eye_measures import FIELD, PARTS, Array, contrast_kept, dice
 from hseval import HsevalError, NotComputable, open_set, score
 from hseval.core.cubes import ArraySet, CubeSet
 from hseval.metrics.ssim.ssim import ms_ssim
-from hseval.utils.random_streams import stream
-from hseval_ldm.data.batches import whole
+from hseval.utils.random_streams import create_rng
+from hseval_ldm.data.batches import load_whole_cubes
 from hseval_ldm.data.normalization import Batch
-from hseval_ldm.models.codebook import usage
-from hseval_ldm.models.vqgan import Autoencoder, Finished, tokens_of
+from hseval_ldm.models.codebook import compute_usage
+from hseval_ldm.models.vqgan import Autoencoder, CubeBatch, find_valid_tokens
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.run import Work, trained_autoencoder
+from hseval_ldm.training.run import TrainingRun, load_autoencoder
 from hseval_ldm.training.run_config import read_config
 from hseval_ldm.utils.distributed import Ranks
 
@@ -44,42 +44,42 @@ class HeldOut(NamedTuple):
     span: Array
 
 
-def opened(run: Path, data: CubeSet | str) -> Work:
+def opened(run: Path, data: CubeSet | str) -> TrainingRun:
     """Return a run as it was left, with both sides of the split of its training set.
 
     Raises:
         HsevalError: no run, or one of another set.
     """
     cubes = open_set(data) if isinstance(data, str) else data
-    return Work.prepared(LdmOptions(resume=True), cubes, run, seed=read_config(run).seed, ranks=Ranks())
+    return TrainingRun.prepare(LdmOptions(resume=True), cubes, run, seed=read_config(run).seed, ranks=Ranks())
 
 
 @torch.no_grad()
-def held_out(work: Work) -> HeldOut:
+def held_out(work: TrainingRun) -> HeldOut:
     """Encode and decode the eyes that a run held out, in float32 on the CPU.
 
     Raises:
         HsevalError: the run held none out, or has no trained autoencoder.
     """
-    count, options, known = len(work.held_out), work.options, work.normalisation
+    count, options, known = len(work.held_out), work.options, work.normalization
     if not count:
         raise HsevalError(f"{work.out}: holds no cubes out; train with held_out above 0")
-    model = trained_autoencoder(work.out, options, known)[0].eval()
+    model = load_autoencoder(work.out, options, known)[0].eval()
     tokens = torch.zeros(options.codes, dtype=torch.int64)
     real, plain, finished = [], [], []
     for start in range(0, count, AT_ONCE):
         at = np.arange(start, min(start + AT_ONCE, count))
-        batch = whole(work.held_out, at, options, torch.device("cpu"))
-        inside = tokens_of(batch.field, options.compression)
-        made = model(batch.picture())
-        tokens += model.codebook.histogram(made.quantised.indices, inside)
+        batch = load_whole_cubes(work.held_out, at, options, torch.device("cpu"))
+        inside = find_valid_tokens(batch.field, options.compression)
+        made = model(batch.to_network_input())
+        tokens += model.codebook.count_codes(made.quantised.indices, inside)
         cubes, logits = (_cut(part, known.size) for part in (made.cubes, made.masks))
         batch = Batch(*(_cut(part, known.size) if part.ndim == 4 else part for part in batch))
         real.append(_physical(model, batch.cubes, batch))
         plain.append(_physical(model, cubes, batch))
         shape = tuple(cubes.shape)
-        noise = stream(work.config.seed, "held-out camera", start).standard_normal(shape, dtype=np.float32)
-        finished.append(model.finished(cubes, logits, noise=options.noise * torch.from_numpy(noise)))
+        noise = create_rng(work.config.seed, "held-out camera", start).standard_normal(shape, dtype=np.float32)
+        finished.append(model.postprocess(cubes, logits, noise=options.noise * torch.from_numpy(noise)))
     span = known.high - known.low
     return HeldOut(_as_set(real, work), _joined(plain).cubes.numpy(), _as_set(finished, work), tokens, span)
 
@@ -94,7 +94,7 @@ def figures(found: HeldOut) -> dict[str, float]:
     """
     real, field, nm = found.real.cubes, found.real.masks[FIELD], found.real.wavelengths
     structures = [name for name in found.real.structures if name != FIELD]
-    perplexity, used = usage(found.tokens)
+    perplexity, used = compute_usage(found.tokens)
     return {
         "psnr": _psnr(found.decoded, real, field, float(found.span.max())),
         "angle": _angle(found.decoded, real, field),
@@ -134,22 +134,22 @@ def _rfid(found: HeldOut) -> float:
     return float(report["fid"].details.get("full_value", float("nan")))
 
 
-def _physical(model: Autoencoder, cubes: Tensor, batch: Batch) -> Finished:
-    inside = torch.where(batch.field, model.normalisation.to_physical(cubes), 0.0)
-    return Finished(inside, batch.masks > 0, batch.field)
+def _physical(model: Autoencoder, cubes: Tensor, batch: Batch) -> CubeBatch:
+    inside = torch.where(batch.field, model.normalization.to_physical(cubes), 0.0)
+    return CubeBatch(inside, batch.masks > 0, batch.field)
 
 
 def _cut(part: Tensor, size: tuple[int, int]) -> Tensor:
     return part[..., : size[0], : size[1]]
 
 
-def _joined(parts: list[Finished]) -> Finished:
-    return Finished(*(torch.cat(each) for each in zip(*parts, strict=True)))
+def _joined(parts: list[CubeBatch]) -> CubeBatch:
+    return CubeBatch(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
-def _as_set(parts: list[Finished], work: Work) -> ArraySet:
-    made, names = _joined(parts), work.normalisation.structures
+def _as_set(parts: list[CubeBatch], work: TrainingRun) -> ArraySet:
+    made, names = _joined(parts), work.normalization.structures
     masks = {name: made.masks[:, number].numpy() for number, name in enumerate(names)}
     masks.setdefault(FIELD, made.field[:, 0].numpy())
-    cubes, nm = made.cubes.float().numpy(), work.normalisation.wavelengths
+    cubes, nm = made.cubes.float().numpy(), work.normalization.wavelengths
     return ArraySet(cubes, wavelengths=nm, masks=masks, ids=list(work.held_out.ids))

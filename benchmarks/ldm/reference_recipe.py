@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval_ldm.data.latent_cache import Scale
+from hseval_ldm.data.latent_cache import LatentScaler
 from hseval_ldm.data.normalization import Batch
 from hseval_ldm.models.unet import Denoiser
-from hseval_ldm.models.vqgan import Autoencoder, Finished, padded
-from hseval_ldm.sampling.schedule import Schedule
+from hseval_ldm.models.vqgan import Autoencoder, CubeBatch, pad_batch
+from hseval_ldm.sampling.schedule import NoiseSchedule
 
 STEPS = 300
 RATE = 1e-4
@@ -28,7 +28,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 M = TypeVar("M", bound=nn.Module)
 
 
-def ddpm(schedule: Schedule) -> Any:
+def ddpm(schedule: NoiseSchedule) -> Any:
     """Return diffusers' ``DDPMScheduler`` for a velocity under the noise levels of ``schedule``."""
     import diffusers
 
@@ -49,8 +49,8 @@ class Recipe:
         self,
         autoencoder: Autoencoder,
         denoiser: Denoiser,
-        scale: Scale,
-        schedule: Schedule,
+        scale: LatentScaler,
+        schedule: NoiseSchedule,
         *,
         device: torch.device,
         noise: float = 1.0,
@@ -67,21 +67,21 @@ class Recipe:
         self.generator = torch.Generator(device).manual_seed(seed)
 
     @torch.no_grad()
-    def sample(self) -> Finished:
+    def sample(self) -> CubeBatch:
         """Draw one cube, as hseval_ldm's pipeline finishes it; its tensors are on the CPU."""
         self.denoiser.eval()
         shape = self.autoencoder.latent_shape
         latents = ancestral(self.denoiser, self.sampling, (1, *shape), generator=self.generator)
-        cubes, logits = self.autoencoder.decode(self.scale.restored(latents))
+        cubes, logits = self.autoencoder.decode(self.scale.denormalize(latents))
         noise = torch.randn(cubes.shape, generator=self.generator, device=self.device)
-        made = self.autoencoder.finished(cubes, logits, noise=self.noise * noise if self.noise else None)
-        return Finished(*(part.cpu() for part in made))
+        made = self.autoencoder.postprocess(cubes, logits, noise=self.noise * noise if self.noise else None)
+        return CubeBatch(*(part.cpu() for part in made))
 
     def step(self, batch: Batch) -> Tensor:
         """Take one training step on a batch of cubes, which comes from the CPU; return the loss."""
-        picture = padded(batch, self.autoencoder.compression).to(self.device).picture()
+        picture = pad_batch(batch, self.autoencoder.compression).to(self.device).to_network_input()
         with torch.no_grad():
-            latents = self.scale.normalised(self.autoencoder.encoder(picture))
+            latents = self.scale.normalize(self.autoencoder.encoder(picture))
         noise = torch.randn(latents.shape, generator=self.generator, device=self.device)
         levels = self.training.config.num_train_timesteps
         times = torch.randint(levels, (len(latents),), generator=self.generator, device=self.device)

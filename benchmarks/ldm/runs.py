@@ -29,7 +29,7 @@ from benchmarks.ldm.eye_measures import (
 )
 from hseval.core.cubes import ArraySet, CubeSet
 from hseval.core.hookspecs import Sample
-from hseval.core.report import plain
+from hseval.core.report import to_jsonable
 from hseval.utils.atomic_files import write_text
 
 TRAINING_SEED, REFERENCE_SEED = 1, 2  # of the phantom eyes
@@ -113,14 +113,14 @@ def once(path: Path, settings: Mapping[str, Any], measured: Callable[[], Mapping
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what reading the values back from a file gives: lists for tuples, None for what is not finite."""
-    found: dict[str, Any] = json.loads(json.dumps(plain(values)))
+    found: dict[str, Any] = json.loads(json.dumps(to_jsonable(values)))
     return found
 
 
 def keep(name: str, result: Mapping[str, Any], out: Path, *, recorded: bool) -> None:
     """Write a benchmark's result to its folder and, if it is to be ``recorded``, among the project's."""
     path = out / f"{name}.json"
-    write_text(path, json.dumps(plain({**result, "machine": describe()}), indent=1) + "\n")
+    write_text(path, json.dumps(to_jsonable({**result, "machine": describe()}), indent=1) + "\n")
     print(f"recorded in {record(name, result) if recorded else path}")
 
 

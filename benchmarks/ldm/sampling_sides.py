@@ -17,17 +17,17 @@ from benchmarks.ldm.stages import SEED, Trained, changed, clocked, diffusion_sta
 from hseval import score
 from hseval.core.cubes import ArraySet
 from hseval.core.hookspecs import Sample
-from hseval_ldm.data.augmentation import flip_choices, flipped
-from hseval_ldm.data.dataset import TrainingData
-from hseval_ldm.data.epoch_order import indices
+from hseval_ldm.data.augmentation import apply_flips, draw_flips
+from hseval_ldm.data.dataset import CubeDataset
+from hseval_ldm.data.epoch_order import draw_batch_indices
 from hseval_ldm.data.normalization import Batch
 from hseval_ldm.generator import Ldm
 from hseval_ldm.models.autoencoder import Decoder
 from hseval_ldm.models.codebook import Codebook
 from hseval_ldm.models.unet import Denoiser
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.sampling.pipeline import CPU_BATCH
-from hseval_ldm.utils.precision import resolved
+from hseval_ldm.sampling.pipeline import CPU_BATCH_SIZE
+from hseval_ldm.utils.precision import resolve_precision
 
 CPU = torch.device("cpu")
 REFERENCE = "reference"
@@ -59,7 +59,7 @@ def in_turn(sides: Mapping[str, Callable[[int], Any]], rounds: int) -> Rounds:
 
 def precisions() -> tuple[str, ...]:
     """Return float32, and bf16 if this CPU is fast at it."""
-    return ("float32", "bf16") if resolved("auto", CPU) == "bf16" else ("float32",)
+    return ("float32", "bf16") if resolve_precision("auto", CPU) == "bf16" else ("float32",)
 
 
 def generators(run: Path, steps: int | None) -> dict[str, Ldm]:
@@ -86,7 +86,7 @@ def sampled(recipe: Recipe, ours: Mapping[str, Ldm], structures: Sequence[str], 
 
     recipe.sample()
     for generator in ours.values():
-        list(generator.sample(CPU_BATCH, seed=SEED + 1))
+        list(generator.sample(CPU_BATCH_SIZE, seed=SEED + 1))
     return in_turn({REFERENCE: theirs} | {name: drawn_by(generator) for name, generator in ours.items()}, rounds)
 
 
@@ -110,7 +110,7 @@ def quality(samples: Sequence[Sample], reference: Path, wavelengths: Any) -> dic
     return {"value": found.value, "floor": found.floor, "n": found.n, "verdict": found.verdict, **spreads}
 
 
-def trained(run: Trained, known: TrainingData, recipe: Recipe, *, folder: Path, each: int, rounds: int) -> Rounds:
+def trained(run: Trained, known: CubeDataset, recipe: Recipe, *, folder: Path, each: int, rounds: int) -> Rounds:
     """Take ``each`` training steps a round on all sides, at the run's batch; the latents' cache goes to ``folder``."""
     options = changed(run.options, ldm_steps=WARM_UP + each * rounds)
     cache = run.cached(known, folder)
@@ -120,9 +120,9 @@ def trained(run: Trained, known: TrainingData, recipe: Recipe, *, folder: Path, 
     }
 
     def batch(step: int) -> Batch:
-        chosen = indices(step, batch=options.ldm_batch, count=len(known), seed=SEED, name="reference")
-        flips = flip_choices(options.flip, seed=SEED, step=step, count=options.ldm_batch)
-        return flipped(known.batch(chosen), options.flip, flips)
+        chosen = draw_batch_indices(step, batch_size=options.ldm_batch, count=len(known), seed=SEED, name="reference")
+        flips = draw_flips(options.flip, seed=SEED, step=step, count=options.ldm_batch)
+        return apply_flips(known.load_batch(chosen), options.flip, flips)
 
     takers: dict[str, Callable[[int], Any]] = {REFERENCE: lambda step: recipe.step(batch(step))}
     takers |= {name: stage.step for name, stage in stages.items()}
@@ -140,5 +140,5 @@ def trained(run: Trained, known: TrainingData, recipe: Recipe, *, folder: Path, 
 
     found = in_turn({name: several(take) for name, take in takers.items()}, rounds)
     for stage in stages.values():
-        stage.feed.close()
+        stage.prefetcher.close()
     return found

@@ -27,8 +27,8 @@ from benchmarks.ldm.sampling_sides import CPU, REFERENCE, generators, inside, pr
 from benchmarks.ldm.stages import Trained
 from hseval.pipeline.open import open_set
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.sampling.pipeline import CPU_BATCH
-from hseval_ldm.sampling.schedule import Schedule
+from hseval_ldm.sampling.pipeline import CPU_BATCH_SIZE
+from hseval_ldm.sampling.schedule import NoiseSchedule
 from hseval_ldm.training.run_config import read_config
 
 BARS = {"samples": 12.0, "training steps": 1.3, "share": 0.9}
@@ -41,11 +41,11 @@ def main(given: argparse.Namespace) -> None:
     threads = set_threads(given.threads)
     run = Trained.read(given.checkpoint)
     data = open_set(str(given.data or read_config(given.checkpoint).location))
-    schedule = Schedule("cosine", run.options.timesteps)
+    schedule = NoiseSchedule("cosine", run.options.timesteps)
     recipe = Recipe(run.autoencoder, run.denoiser(), run.scale, schedule, device=CPU, noise=run.options.noise)
     ours = generators(given.checkpoint, given.steps)
     drawn = sampled(recipe, ours, run.normalisation.structures, given.n // given.rounds, given.rounds)
-    shares = {name: inside(generator, min(given.n, 4 * CPU_BATCH)) for name, generator in ours.items()}
+    shares = {name: inside(generator, min(given.n, 4 * CPU_BATCH_SIZE)) for name, generator in ours.items()}
     with tempfile.TemporaryDirectory() as folder:
         known = run.known(data, MOST_CUBES)
         steps = trained(run, known, recipe, folder=Path(folder), each=given.train_steps, rounds=given.rounds)
@@ -78,7 +78,7 @@ def problem(run: Trained, options: LdmOptions, recipe: Recipe, threads: int) -> 
         **{name: getattr(run.options, name) for name in names},
         "timesteps": run.options.timesteps,
         "reference_steps": recipe.steps,
-        "sampler": f"{options.sampler}, {options.steps} steps, batches of {CPU_BATCH}",
+        "sampler": f"{options.sampler}, {options.steps} steps, batches of {CPU_BATCH_SIZE}",
         "threads": threads,
     }
 
@@ -145,8 +145,10 @@ def arguments() -> argparse.Namespace:
     given.ref = given.ref or given.checkpoint.parent / "reference.h5"
     if not given.ref.exists():  # said before an hour of sampling, not after it
         parser.error(f"{given.ref} is not there; --ref takes real cubes that the run has not seen")
-    if given.n % (given.rounds * CPU_BATCH):
-        parser.error(f"-n is {given.n}, expected a multiple of {given.rounds * CPU_BATCH}: whole batches each round")
+    if given.n % (given.rounds * CPU_BATCH_SIZE):
+        parser.error(
+            f"-n is {given.n}, expected a multiple of {given.rounds * CPU_BATCH_SIZE}: whole batches each round"
+        )
     return given
 
 

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 
 from hseval.core.cubes import CubeSet
-from hseval.core.options import as_dict
-from hseval_ldm.data.dataset import TrainingData
-from hseval_ldm.data.latent_cache import LatentCache, Scale
-from hseval_ldm.data.normalization import Normalisation
+from hseval.core.options import options_to_dict
+from hseval_ldm.data.dataset import CubeDataset
+from hseval_ldm.data.latent_cache import LatentCache, LatentScaler
+from hseval_ldm.data.normalization import Normalization
 from hseval_ldm.models.unet import Denoiser
 from hseval_ldm.models.vqgan import Autoencoder
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training import checkpoint
-from hseval_ldm.training.evaluation import Judge
-from hseval_ldm.training.run import denoiser_of, trained_autoencoder
+from hseval_ldm.training.evaluation import HeldOutEvaluator
+from hseval_ldm.training.run import build_denoiser, load_autoencoder
 from hseval_ldm.training.run_config import read_config
-from hseval_ldm.training.stage_diffusion import DiffusionStage, encoded
+from hseval_ldm.training.stage_diffusion import DiffusionStage, encode_cubes
 from hseval_ldm.utils.distributed import Ranks
 
 SEED = 0
@@ -35,9 +35,9 @@ class Trained:
     """The networks of a run as samples are drawn with them, and the training set's cubes."""
 
     options: LdmOptions
-    normalisation: Normalisation
+    normalisation: Normalization
     autoencoder: Autoencoder
-    scale: Scale
+    scale: LatentScaler
     weights: dict[str, torch.Tensor]
 
     @classmethod
@@ -48,31 +48,31 @@ class Trained:
             HsevalError: it is no run, or has no finished stages.
         """
         config = read_config(run)
-        normalisation = Normalisation.from_record(config.normalisation)
-        autoencoder, _ = trained_autoencoder(run, config.options, normalisation)
+        normalisation = Normalization.from_record(config.normalisation)
+        autoencoder, _ = load_autoencoder(run, config.options, normalisation)
         tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
-        scale = Scale(tensors["scale.mean"], tensors["scale.deviation"])
+        scale = LatentScaler(tensors["scale.mean"], tensors["scale.deviation"])
         weights = checkpoint.unpack("ema", tensors)
         return cls(config.options, normalisation, autoencoder.eval().requires_grad_(False), scale, weights)
 
     def denoiser(self) -> Denoiser:
         """Return a new U-Net with the run's averaged weights."""
-        made = denoiser_of(self.options, self.autoencoder.latent_shape[0])
+        made = build_denoiser(self.options, self.autoencoder.latent_shape[0])
         made.load_state_dict(self.weights)
         return made
 
-    def known(self, data: CubeSet, most: int) -> TrainingData:
+    def known(self, data: CubeSet, most: int) -> CubeDataset:
         """Return the first cubes of the training set, in memory where they fit."""
-        self.normalisation.check(data)
+        self.normalisation.check_compatible(data)
         indices = range(min(len(data), most))
-        return TrainingData.open(data, indices, self.normalisation, memory=self.options.memory)
+        return CubeDataset.open(data, indices, self.normalisation, memory_gib=self.options.memory)
 
-    def cached(self, known: TrainingData, folder: Path) -> LatentCache:
+    def cached(self, known: CubeDataset, folder: Path) -> LatentCache:
         """Write the latents of all cubes and flips as a run does, and return them memory-mapped."""
         options, cpu = self.options, torch.device("cpu")
         return LatentCache.build(
             folder / "latents.npy",
-            lambda at, variant: encoded(self.autoencoder, known, at, options, cpu, variant=variant),
+            lambda at, variant: encode_cubes(self.autoencoder, known, at, options, cpu, variant=variant),
             count=len(known),
             variants={"none": 1, "horizontal": 2, "both": 4}[options.flip],
             fingerprint={},
@@ -85,26 +85,26 @@ def diffusion_stage(
     cache: LatentCache,
     denoiser: Denoiser,
     autoencoder: Autoencoder,
-    known: TrainingData,
+    known: CubeDataset,
     *,
     device: torch.device | None = None,
 ) -> DiffusionStage:
     """Return the stage that trains on ``cache`` for as many steps as a benchmark may ask."""
     ranks = Ranks(device=device or torch.device("cpu"))
-    judge = Judge(known, autoencoder.normalisation, ranks, SEED)
+    judge = HeldOutEvaluator(known, autoencoder.normalization, ranks, SEED)
     held_out = torch.zeros(0, *cache.shape)
-    return DiffusionStage(options, cache, held_out, denoiser, autoencoder, judge=judge, ranks=ranks, seed=SEED)
+    return DiffusionStage(options, cache, held_out, denoiser, autoencoder, evaluator=judge, ranks=ranks, seed=SEED)
 
 
 def changed(options: LdmOptions, **values: Any) -> LdmOptions:
     """Return the options with other values."""
-    return LdmOptions(**(as_dict(options) | values))
+    return LdmOptions(**(options_to_dict(options) | values))
 
 
 def random_rows(count: int, shape: tuple[int, int, int]) -> LatentCache:
     """Return a cache in memory of ``count`` noise latents."""
     rows = np.random.default_rng(SEED).standard_normal((count, *shape), dtype=np.float32)
-    return LatentCache(rows, Scale(torch.zeros(shape[0]), torch.ones(shape[0])))
+    return LatentCache(rows, LatentScaler(torch.zeros(shape[0]), torch.ones(shape[0])))
 
 
 @contextmanager

@@ -20,10 +20,10 @@ from typing import Any
 from benchmarks.ldm.eye_measures import DEPTHS
 from benchmarks.ldm.runs import REFERENCE_SEED, anatomy, as_set, begin, draw_eyes, in_memory, keep, markdown, once
 from hseval import CubeSet, Report, open_set, score
-from hseval.utils.hashing import sha256_of
+from hseval.utils.hashing import compute_sha256
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoint import BEST, file_of
+from hseval_ldm.training.checkpoint import BEST, get_path
 from hseval_ldm.training.run_config import read_config
 
 STEPS = (4, 6, 8, 12, 16, 20, 30, 50)
@@ -51,8 +51,8 @@ def main(given: argparse.Namespace) -> None:
     )
     reference = open_set(path)
     real = anatomy(in_memory(reference))
-    weights = {stage: sha256_of(file_of(run / stage, BEST)) for stage in ("autoencoder", "diffusion")}
-    settings = {"weights": weights, "reference": sha256_of(Path(path)), "n": given.n, "seed": given.seed}
+    weights = {stage: compute_sha256(get_path(run / stage, BEST)) for stage in ("autoencoder", "diffusion")}
+    settings = {"weights": weights, "reference": compute_sha256(Path(path)), "n": given.n, "seed": given.seed}
     rows = []
     for sampler, steps in wanted(given, read_config(run).options.timesteps):
         print(f"{sampler}, {steps} steps", flush=True)

@@ -28,8 +28,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*disp.*", category=DeprecationWarning)
     set_threads(THREADS)
 
-    def peer(real: NDArray[Any], fake: NDArray[Any]) -> float:
-        a, b = ((x.mean(axis=0), np.cov(x, rowvar=False)) for x in (real, fake))
+    def peer(real: NDArray[Any], generated: NDArray[Any]) -> float:
+        a, b = ((x.mean(axis=0), np.cov(x, rowvar=False)) for x in (real, generated))
         return float(calculate_frechet_distance(*a, *b))
 
     results = [_case(cubes, features, bar, peer) for cubes, features, bar in CASES]
@@ -44,15 +44,15 @@ def _case(cubes: int, features: int, bar: float, peer: Any) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((features, features)) / np.sqrt(features)
     real = rng.standard_normal((cubes, features)) @ mixing
-    fake = (1.1 * rng.standard_normal((cubes, features)) + 0.1) @ mixing  # correlated features, as real ones are
-    ours, theirs = frechet_distance(real=real, fake=fake), peer(real, fake)
+    generated = (1.1 * rng.standard_normal((cubes, features)) + 0.1) @ mixing  # correlated features, as real ones are
+    ours, theirs = frechet_distance(real=real, generated=generated), peer(real, generated)
     # With singular covariances the peer adds noise of its own, or even an epsilon to the diagonal.
     if abs(ours - theirs) > 1e-4 * theirs:
         raise SystemExit(f"results differ: {ours!r} and {theirs!r}")
     seconds = measure(
         {
-            "hseval": lambda: frechet_distance(real=real, fake=fake),
-            "pytorch-fid": lambda: peer(real, fake),
+            "hseval": lambda: frechet_distance(real=real, generated=generated),
+            "pytorch-fid": lambda: peer(real, generated),
         },
         repeats=3,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.helpers.machine import measure, record, set_threads, verdict
-from hseval.utils.nearest_neighbors import nearest
+from hseval.utils.nearest_neighbors import find_nearest_neighbors
 
 ROWS, WIDTH, THREADS, BAR = 8000, 512, 2, 1.3
 
@@ -36,10 +36,10 @@ def main() -> None:
         index.add(base)
         return index.search(queries, 1)
 
-    checked = compared(nearest(queries=queries, base=base), scikit_learn())
+    checked = compared(find_nearest_neighbors(queries=queries, base=base), scikit_learn())
     seconds = measure(
         {
-            "hseval, exact in float64": lambda: nearest(queries=queries, base=base),
+            "hseval, exact in float64": lambda: find_nearest_neighbors(queries=queries, base=base),
             "scikit-learn, brute force": scikit_learn,
             "bare FAISS flat index, float32": flat_index,
             "bare matrix product, float32": lambda: queries @ base.T,

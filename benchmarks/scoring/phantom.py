@@ -23,11 +23,11 @@ BAR_EYES_PER_SECOND = 2.0
 def seconds_an_eye(size: int, eyes: int) -> list[float]:
     """Return the wall-clock time of each of ``eyes`` eyes, after one that warms up."""
     phantom = Phantom(PhantomOptions(size=size))
-    phantom.draw(0, 0)
+    phantom.draw_sample(0, 0)
     taken = []
     for index in range(eyes):
         start = time.perf_counter()
-        phantom.draw(1, index)
+        phantom.draw_sample(1, index)
         taken.append(time.perf_counter() - start)
     return taken
 

@@ -21,30 +21,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.helpers.machine import record, verdict
-from hseval.metrics.knn_coverage import prdc, radii
+from hseval.metrics.knn_coverage import compute_knn_radii, compute_prdc
 
 ROWS, WIDTH, K, BAR = 8000, 512, 5, 5.0
 
 
 def main() -> None:
     """Measure, print and record."""
-    from prdc import compute_prdc
+    import prdc
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     repeats = parser.parse_args().repeats
-    real, fake = rows(0.0, 0), rows(0.05, 1)
+    real, generated = rows(0.0, 0), rows(0.05, 1)
 
     def ours() -> Mapping[str, float]:
-        return prdc(real=real, fake=fake, k=K)._asdict()
+        return compute_prdc(real=real, generated=generated, k=K)._asdict()
 
     def package() -> Mapping[str, float]:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints
-            return dict(compute_prdc(real, fake, K))
+            return dict(prdc.compute_prdc(real, generated, K))
 
     (own, own_peak), (peers, peers_peak) = peak(ours), peak(package)
     found, memory = compared(own, peers), {"hseval": own_peak, "prdc package": peers_peak}
-    parts = {"hseval": ours, "prdc package": package, "of hseval, one side's radii": lambda: radii(real, K)}
+    parts = {"hseval": ours, "prdc package": package, "of hseval, one side's radii": lambda: compute_knn_radii(real, K)}
     taken = timed(parts, repeats)
     least = {name: min(each) for name, each in taken.items()}
     ratio = least["prdc package"] / least["hseval"]

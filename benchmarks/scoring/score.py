@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.helpers.machine import record
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 from hseval.data.writer import SetWriter
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 SIZE, EYES, REFERENCE = 224, 40, 256
 LOADED = 2**28  # bytes above which a process is taken to have imported the libraries
@@ -36,10 +36,10 @@ def make_set(path: Path, count: int, *, seed: int) -> Path:
     """Write ``count`` cubes made from 40 eyes by the eight flips and turns, gain and noise; kept if it is there."""
     if path.exists():
         return path
-    phantom = plugins().build("generator", "phantom", {"size": SIZE})
+    phantom = get_plugins().build("generator", "phantom", {"size": SIZE})
     phantom.load(None)
     eyes = list(phantom.sample(EYES, seed=seed))
-    rng = stream(seed, "benchmark")
+    rng = create_rng(seed, "benchmark")
     with SetWriter(path, wavelengths=phantom.wavelengths) as writer:
         for i in range(count):
             eye, turn, mirrored = eyes[i % EYES], i // EYES % 4, i // EYES // 4 % 2

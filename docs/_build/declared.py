@@ -9,7 +9,7 @@ from typing import Any
 
 from hseval.core.hookspecs import Needs
 from hseval.core.options import OptionInfo, describe_options
-from hseval.core.plugin_manager import Offer, plugins
+from hseval.core.plugin_manager import Registration, get_plugins
 
 PLACE = re.compile(r"^<!-- declared: (\w+) -->$", re.MULTILINE)
 BETTER = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
@@ -21,12 +21,12 @@ def expanded(markdown: str, docs: Path) -> str:
 
 
 def _kind(kind: str, docs: Path) -> Iterator[str]:
-    registry = plugins()
-    for name in registry.names(kind):
-        yield from entry(registry.offers(kind)[name][0], docs)
+    registry = get_plugins()
+    for name in registry.get_names(kind):
+        yield from entry(registry.get_registrations(kind)[name][0], docs)
 
 
-def entry(offer: Offer, docs: Path) -> Iterator[str]:
+def entry(offer: Registration, docs: Path) -> Iterator[str]:
     """Yield the lines that say what a plugin is and what can be set."""
     yield f"## `{offer.name}`\n"
     yield f"{_sentence(offer.factory.summary)}\n"
@@ -54,10 +54,10 @@ def shown(default: Any) -> str:
     return "none" if default is None else str(default)
 
 
-def _facts(offer: Offer, docs: Path) -> Iterator[str]:
+def _facts(offer: Registration, docs: Path) -> Iterator[str]:
     if offer.kind == "metric":
         yield BETTER[offer.factory.better]
-        yield from _needs(plugins().build("metric", offer.name).needs)
+        yield from _needs(get_plugins().build("metric", offer.name).needs)
     if offer.distribution != "hseval":
         yield f"from `{offer.distribution}`"
     if (docs / "metrics" / f"{offer.name}.md").exists() and offer.kind == "metric":
@@ -65,8 +65,8 @@ def _facts(offer: Offer, docs: Path) -> Iterator[str]:
 
 
 def _needs(needs: Needs) -> Iterator[str]:
-    if needs.rows:
-        yield "rows of " + ", ".join(f"`{name}`" for name in needs.rows)
+    if needs.features:
+        yield "rows of " + ", ".join(f"`{name}`" for name in needs.features)
     for flag, told in (
         (needs.pairs, "compares pairs of cubes"),
         (needs.cubes, "reads cubes again"),

@@ -22,9 +22,9 @@ TAKEN_ALONG = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")
 def on_config(config: Any) -> Any:
     """Hang every plugin's commands on the group, so that the reference shows them; put their READMEs in the menu."""
     from hseval.cli.main import cli
-    from hseval.core.plugin_manager import plugins
+    from hseval.core.plugin_manager import get_plugins
 
-    plugins().add_commands(cli)
+    get_plugins().add_commands(cli)
     menu = next(entry["Plugins"] for entry in config.nav if "Plugins" in entry)
     known = [page for entry in menu for page in entry.values()]
     for readme in sorted(ROOT.glob("plugins/*/README.md")):

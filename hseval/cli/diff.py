@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hseval.comparison.leaderboard import Board
+    from hseval.comparison.leaderboard import Leaderboard
 
-KINDS = ("terminal", "markdown", "latex", "json")
+FORMAT_NAMES = ("terminal", "markdown", "latex", "json")
 
 
 @click.command()
@@ -19,17 +19,19 @@ KINDS = ("terminal", "markdown", "latex", "json")
 @click.option("--metrics", metavar="A,B", help="Scores to compare; default: all that every report has a value of.")
 @click.option("--by", metavar="SCORE", help="The score that orders a leaderboard; default: the first.")
 @click.option("--names", metavar="A,B", help="What the reports are called; default: as their files.")
-@click.option("--format", "kind", type=click.Choice(KINDS), help="Default: by the ending of --out, else terminal.")
+@click.option(
+    "--format", "kind", type=click.Choice(FORMAT_NAMES), help="Default: by the ending of --out, else terminal."
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="F", help="Write to a file (.txt, .md, .tex, .json).")
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), metavar="F", help="Write all figures as JSON, too."
 )
-def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **given: Any) -> int:
+def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **params: Any) -> int:
     """Compare reports of hseval score: two beside each other, more as a leaderboard.
 
     Scores are compared in pairs, on the resamples that both share. Reports that were not made alike are refused.
     """
-    from hseval.comparison.formats import as_json
+    from hseval.comparison.formats import format_json
     from hseval.comparison.leaderboard import compare
     from hseval.comparison.protocol import load_entries
     from hseval.utils.atomic_files import check_writable, write_text
@@ -37,39 +39,39 @@ def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **
     for path in (out, json_path):
         if path is not None:
             check_writable(path)
-            _check_no_report(path, reports)
-    asked = _listed(given["metrics"])
-    board = compare(load_entries(reports, _listed(given["names"])), metrics=asked, by=given["by"])
+            _check_not_input(path, reports)
+    asked = _split_names(params["metrics"])
+    board = compare(load_entries(reports, _split_names(params["names"])), metrics=asked, sort_metric=params["by"])
     if json_path is not None:
-        write_text(json_path, as_json(board))
+        write_text(json_path, format_json(board))
     if out is not None:
-        write_text(out, _rendered(board, given["kind"], out))
+        write_text(out, _render_board(board, params["kind"], out))
     else:
-        sys.stdout.write(_rendered(board, given["kind"], None))
+        sys.stdout.write(_render_board(board, params["kind"], None))
     compared = {column.metric for column in board.columns}
     return int(any(name not in compared for name in asked or ()))
 
 
-def _rendered(board: Board, kind: str | None, out: Path | None) -> str:
-    from hseval.comparison.formats import ENDINGS, FORMATS, terminal
+def _render_board(board: Leaderboard, format_name: str | None, out: Path | None) -> str:
+    from hseval.comparison.formats import FORMAT_BY_SUFFIX, FORMATTERS, format_terminal
     from hseval.utils.errors import HsevalError
 
-    if kind is None and out is not None and out.suffix not in ENDINGS:
-        raise HsevalError(f"{out}: no format goes by that ending (known: {', '.join(ENDINGS)}); give --format")
-    chosen = kind or (ENDINGS[out.suffix] if out is not None else KINDS[0])
-    if chosen == KINDS[0] and out is None and sys.stdout.isatty():
+    if format_name is None and out is not None and out.suffix not in FORMAT_BY_SUFFIX:
+        raise HsevalError(f"{out}: no format goes by that ending (known: {', '.join(FORMAT_BY_SUFFIX)}); give --format")
+    chosen = format_name or (FORMAT_BY_SUFFIX[out.suffix] if out is not None else FORMAT_NAMES[0])
+    if chosen == FORMAT_NAMES[0] and out is None and sys.stdout.isatty():
         import shutil
 
-        return terminal(board, width=shutil.get_terminal_size().columns, colour=True)
-    return FORMATS[chosen](board)
+        return format_terminal(board, width=shutil.get_terminal_size().columns, color=True)
+    return FORMATTERS[chosen](board)
 
 
-def _check_no_report(path: Path, reports: tuple[Path, ...]) -> None:
+def _check_not_input(path: Path, reports: tuple[Path, ...]) -> None:
     from hseval.utils.errors import HsevalError
 
     if path.resolve() in {report.resolve() for report in reports}:
         raise HsevalError(f"{path}: is one of the reports; name another file")
 
 
-def _listed(text: str | None) -> list[str] | None:
+def _split_names(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

@@ -20,40 +20,44 @@ from hseval.utils.errors import HsevalError
 @click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where torch sees it.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def fit_extractor(real: str, out: Path, extractor: str, assignments: tuple[str, ...], **given: Any) -> None:
+def fit_extractor(real: str, out: Path, extractor: str, assignments: tuple[str, ...], **params: Any) -> None:
     """Fit an extractor on the real cubes REAL, without labels, and leave its weights in the file F.
 
     Give it the training set rather than the reference, then score with
     ``--extractor encoder --set encoder.weights=F``.
     """
-    from hseval.cli.progress import Progress
-    from hseval.cli.settings import settings_of
-    from hseval.core.plugin_manager import accepted, plugins
+    from hseval.cli.progress import ProgressReporter
+    from hseval.cli.settings import parse_plugin_settings
+    from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
     from hseval.pipeline.open import open_set
 
-    fitter = _fitter(extractor, settings_of(extractor, assignments))
-    _check_output(out, force=given["force"])
-    data = open_set(real, layout=given["layout"], wavelengths=given["wavelengths"])
+    fitter = _build_fitter(extractor, parse_plugin_settings(extractor, assignments))
+    _check_output(out, force=params["force"])
+    data = open_set(real, layout=params["layout"], wavelengths=params["wavelengths"])
     for note in data.info.notes:
         click.echo(f"{real}: {note}", err=True)
-    with Progress() as progress, plugins().blaming("extractor", extractor):
-        wanted = {"seed": given["seed"], "device": _device(given["device"]), "progress": progress.told}
-        fitter.fit(data, out, **accepted(fitter.fit, **wanted))
+    with ProgressReporter() as progress, get_plugins().wrap_errors("extractor", extractor):
+        wanted = {"seed": params["seed"], "device": _resolve_device(params["device"]), "progress": progress.update}
+        fitter.fit(data, out, **select_accepted_arguments(fitter.fit, **wanted))
     click.echo(f"{out}: {extractor} fitted on {len(data)} cubes of {real}; use it by --set {extractor}.weights={out}")
 
 
-def _fitter(name: str, settings: Any) -> Any:
+def _build_fitter(name: str, settings: Any) -> Any:
     """Return what fits an extractor.
 
     Raises:
         HsevalError: there is no such extractor, or none that needs fitting; or an unknown option.
     """
     from hseval.core.options import build_options
-    from hseval.core.plugin_manager import plugins
+    from hseval.core.plugin_manager import get_plugins
 
-    found = plugins().find("extractor", name)
+    found = get_plugins().find("extractor", name)
     if not hasattr(found, "Fitter"):
-        able = [each for each in plugins().names("extractor") if hasattr(plugins().find("extractor", each), "Fitter")]
+        able = [
+            each
+            for each in get_plugins().get_names("extractor")
+            if hasattr(get_plugins().find("extractor", each), "Fitter")
+        ]
         raise HsevalError(f"extractor {name!r} needs no fitting; those that do: {', '.join(able) or 'none'}")
     return found.Fitter(build_options(found.Fitter, settings, owner=f"fit-extractor {name}"))
 
@@ -70,12 +74,12 @@ def _check_output(out: Path, *, force: bool) -> None:
         raise HsevalError(f"{out}: exists already; name another file, or overwrite it with --force")
 
 
-def _device(device: str | None) -> str:
+def _resolve_device(device: str | None) -> str:
     """Return a device that torch can compute on.
 
     Raises:
         HsevalError: it is none, or nothing can be computed there.
     """
-    from hseval.scoring.score import usable_device
+    from hseval.scoring.score import resolve_device
 
-    return usable_device(device)
+    return resolve_device(device)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hseval.core.report import Report
 
 
-def check_output(option: str, path: str, inputs: tuple[str | None, ...], *, of: str = "score") -> None:
+def check_output(option: str, path: str, inputs: tuple[str | None, ...], *, operation: str = "score") -> None:
     """Refuse a file that can't be written, or that is an input.
 
     Raises:
@@ -26,10 +26,10 @@ def check_output(option: str, path: str, inputs: tuple[str | None, ...], *, of: 
     check_writable(path)
     for given in inputs:
         if given is not None and Path(given).exists() and Path(path).resolve() == Path(given).resolve():
-            raise HsevalError(f"{option} {path}: is an input of this {of}; name another file")
+            raise HsevalError(f"{option} {path}: is an input of this {operation}; name another file")
 
 
-def check_shown(html_path: str | None, qualify_path: str | None, sweep_path: str | None) -> None:
+def check_page_inputs(html_path: str | None, qualify_path: str | None, sweep_path: str | None) -> None:
     """Refuse, before any work, what a page can't show, or what there is no page for.
 
     Raises:
@@ -51,63 +51,67 @@ def check_shown(html_path: str | None, qualify_path: str | None, sweep_path: str
 
 def save_html(report: Report, path: str, *, qualify: str | None = None, sweep: str | None = None) -> None:
     """Write a report as a page, whole or not at all, with what ``hseval qualify`` and ``hseval sweep`` found."""
-    from hseval.core.plugin_manager import plugins
+    from hseval.core.plugin_manager import get_plugins
     from hseval.utils.atomic_files import write_text
 
-    shown = report if qualify is None else with_qualify(report, qualify)
-    shown = shown if sweep is None else with_sweep(shown, sweep)
+    shown = report if qualify is None else add_sensitivity_section(report, qualify)
+    shown = shown if sweep is None else add_pareto_section(shown, sweep)
     page = io.StringIO()
-    plugins().build("renderer", "html").render(shown, page)
+    get_plugins().build("renderer", "html").render(shown, page)
     write_text(path, page.getvalue())
 
 
-def with_qualify(report: Report, path: str) -> Report:
+def add_sensitivity_section(report: Report, path: str) -> Report:
     """Return a report with what a JSON file of ``hseval qualify`` says of its scores, for a page.
 
     Raises:
         HsevalError: the file is no such report.
     """
-    from hseval.core.figure_data import Exhibits, Qualified
-    from hseval.qualification.equivalent_dose import translated
+    from hseval.core.figure_data import FigureData, SensitivitySection
+    from hseval.qualification.equivalent_dose import compute_equivalents
     from hseval.qualification.report import load_qualify
-    from hseval.qualification.tables import LEGEND, rows_of, sentence
+    from hseval.qualification.tables import LEGEND, build_table_rows, format_equivalents
 
     qualified = load_qualify(path)
-    found = translated(report, qualified)
-    shown = Qualified(
+    found = compute_equivalents(report, qualified)
+    shown = SensitivitySection(
         source=path,
-        sentences=tuple(sentence(each) for each in found),
+        sentences=tuple(format_equivalents(each) for each in found),
         warnings=tuple(dict.fromkeys(warning for each in found for warning in each.warnings)),
         columns=tuple(column.label for column in qualified.columns),
-        rows=tuple((name, unit, tuple(cells)) for name, unit, cells in rows_of(qualified)),
+        rows=tuple((name, unit, tuple(cells)) for name, unit, cells in build_table_rows(qualified)),
         legend=LEGEND,
     )
-    return dataclasses.replace(report, exhibits=dataclasses.replace(report.exhibits or Exhibits(), qualified=shown))
+    return dataclasses.replace(report, exhibits=dataclasses.replace(report.exhibits or FigureData(), sensitivity=shown))
 
 
-def with_sweep(report: Report, path: str) -> Report:
+def add_pareto_section(report: Report, path: str) -> Report:
     """Return a report with the plot of a sweep's results (``hseval sweep``), for a page.
 
     Raises:
         HsevalError: there are no such results.
     """
-    from hseval.core.figure_data import Exhibits, Swept
-    from hseval.reporting.summary import number
-    from hseval.sweep.pareto.front import table
-    from hseval.sweep.pareto.plot import pareto_figure, svg
+    from hseval.core.figure_data import FigureData, ParetoSection
+    from hseval.reporting.summary import format_number
+    from hseval.sweep.pareto.front import build_table
+    from hseval.sweep.pareto.plot import plot_pareto, render_svg
     from hseval.sweep.results import load_results
 
     found = load_results(Path(path))
     heads = (found.plot.x, *found.plot.y)
-    rows = table(found, found.plot.x, found.plot.y)
-    shown = Swept(
+    rows = build_table(found, found.plot.x, found.plot.y)
+    shown = ParetoSection(
         source=path,
         x=found.plot.x,
-        heads=heads,
+        headers=heads,
         rows=tuple(
-            (row["run"], tuple(number((row["figures"][head] or {}).get("value")) for head in heads), bool(row["front"]))
+            (
+                row["run"],
+                tuple(format_number((row["figures"][head] or {}).get("value")) for head in heads),
+                bool(row["front"]),
+            )
             for row in rows
         ),
-        picture=svg(pareto_figure(found)),
+        plot_svg=render_svg(plot_pareto(found)),
     )
-    return dataclasses.replace(report, exhibits=dataclasses.replace(report.exhibits or Exhibits(), swept=shown))
+    return dataclasses.replace(report, exhibits=dataclasses.replace(report.exhibits or FigureData(), pareto=shown))

@@ -43,66 +43,69 @@ def _inspect(cubes: CubeSet) -> Inspection:
         return inspect_set(cubes, progress=lambda done: bar.update(task, completed=done))
 
 
-def _print_json(found: Inspection) -> None:
+def _print_json(inspection: Inspection) -> None:
     import json
 
-    click.echo(json.dumps(found.as_dict(), indent=2, default=str))
+    click.echo(json.dumps(inspection.to_dict(), indent=2, default=str))
 
 
-def _print_text(found: Inspection) -> None:
+def _print_text(inspection: Inspection) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
     if not console.is_terminal:  # piped output is neither wrapped nor coloured
-        for name, text in _lines(found):
+        for name, text in _iter_lines(inspection):
             click.echo(f"{name:<12} {text}".rstrip())
         return
     table = Table.grid(padding=(0, 2))
-    for name, text in _lines(found):
+    for name, text in _iter_lines(inspection):
         style = "yellow" if name == "suspicious" and text != "nothing" else ""
         table.add_row(Text(name, style="bold"), Text(text, style=style))
     console.print(table)
 
 
-def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
+def _iter_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:
     """Yield label and text of each line."""
-    yield "set", found.location
-    yield "cubes", str(found.count)
-    for shape, count in found.shapes.items():
-        yield "shape", f"{shape} (band, y, x)" + (f": {count} cubes" if len(found.shapes) > 1 else "")
-    yield "wavelengths", _wavelengths(found)
-    for name, one in found.structures.items():
+    yield "set", inspection.location
+    yield "cubes", str(inspection.count)
+    for shape, count in inspection.shapes.items():
+        yield "shape", f"{shape} (band, y, x)" + (f": {count} cubes" if len(inspection.shapes) > 1 else "")
+    yield "wavelengths", _format_wavelengths(inspection)
+    for name, one in inspection.structures.items():
         yield "structure", f"{name}: {one.area:.2%} of the picture on average, in {one.cubes - one.empty} cubes"
-    if found.groups is not None:
-        yield "groups", str(found.groups)
-    for name, counts in found.labels.items():
-        yield "label", f"{name}: {_counts(counts)}"
-    yield "values", _values(found)
-    yield "invalid", f"{found.invalid:.4%} of pixels (NaN or Inf); {found.outside:.2%} are outside the field of view"
-    for key, value in found.provenance.items():
+    if inspection.groups is not None:
+        yield "groups", str(inspection.groups)
+    for name, counts in inspection.labels.items():
+        yield "label", f"{name}: {_format_counts(counts)}"
+    yield "values", _format_values(inspection)
+    yield (
+        "invalid",
+        f"{inspection.invalid:.4%} of pixels (NaN or Inf); {inspection.outside:.2%} are outside the field of view",
+    )
+    for key, value in inspection.provenance.items():
         yield "provenance", f"{key}: {value}"
-    for note in found.notes:
-        if note not in found.suspicious:
+    for note in inspection.notes:
+        if note not in inspection.problems:
             yield "note", note
-    for finding in found.suspicious or ("nothing",):
+    for finding in inspection.problems or ("nothing",):
         yield "suspicious", finding
 
 
-def _wavelengths(found: Inspection) -> str:
-    first, last, count = found.wavelengths[0], found.wavelengths[-1], len(found.wavelengths)
-    return f"{count} bands, {first:g} to {last:g} nm" if found.wavelengths_known else f"{count} bands, not known"
+def _format_wavelengths(inspection: Inspection) -> str:
+    first, last, count = inspection.wavelengths[0], inspection.wavelengths[-1], len(inspection.wavelengths)
+    return f"{count} bands, {first:g} to {last:g} nm" if inspection.wavelengths_known else f"{count} bands, not known"
 
 
-def _counts(counts: Any, most: int = 8) -> str:
-    listed = ", ".join(f"{value} ({count})" for value, count in list(counts.items())[:most])
-    return listed + (f" and {len(counts) - most} more" if len(counts) > most else "")
+def _format_counts(counts: Any, max_items: int = 8) -> str:
+    listed = ", ".join(f"{value} ({count})" for value, count in list(counts.items())[:max_items])
+    return listed + (f" and {len(counts) - max_items} more" if len(counts) > max_items else "")
 
 
-def _values(found: Inspection) -> str:
-    if not found.values:
+def _format_values(inspection: Inspection) -> str:
+    if not inspection.values:
         return "none that is valid"
     names = {"min": "min", "q01": "1 %", "median": "median", "q99": "99 %", "max": "max"}
-    units = f" ({found.units})" if found.units else ""
-    return ", ".join(f"{names[key]} {value:.4g}" for key, value in found.values.items()) + units
+    units = f" ({inspection.units})" if inspection.units else ""
+    return ", ".join(f"{names[key]} {value:.4g}" for key, value in inspection.values.items()) + units

@@ -10,7 +10,7 @@ import sys
 import click
 
 from hseval import __version__
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 from hseval.utils.errors import HsevalError
 
 
@@ -25,53 +25,55 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; exit 2 with one line on unusable input, 130 on Ctrl-C."""
-    _restrain_native_libraries()
+    _disable_hdf5_locking()
     # A queue or a shell's `timeout` ends a job by SIGTERM: clean up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _stop_as_by_ctrl_c)
+    signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without the sign for plus-minus is no reason to stop
-    plugins().add_commands(cli)
+    get_plugins().add_commands(cli)
     try:
         status = cli.main(prog_name="hseval", standalone_mode=False)
         sys.stdout.flush()  # a full disk shows here, where it can be told
     except click.exceptions.Abort:
-        _stop("interrupted: nothing half-written was left behind", 130)
+        _exit_with_error("interrupted: nothing half-written was left behind", 130)
     except click.ClickException as error:
-        _stop(f"{error.format_message()}{_where_help_is(error)}", 2)
+        _exit_with_error(f"{error.format_message()}{_format_help_hint(error)}", 2)
     except HsevalError as error:
-        _stop(" ".join(str(error).split()), 2)
+        _exit_with_error(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
-        _stop("interrupted: nothing half-written was left behind", 130)
+        _exit_with_error("interrupted: nothing half-written was left behind", 130)
     except MemoryError as error:
-        _stop(f"out of memory: {error or 'no more to be had'}; try smaller numbers, --quick or --workers 0", 2)
+        _exit_with_error(
+            f"out of memory: {error or 'no more to be had'}; try smaller numbers, --quick or --workers 0", 2
+        )
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: end quietly, the interpreter's own flush at exit included.
-        _abandon_stdout()
+        _discard_stdout()
         sys.exit(1)
     except OSError as error:
-        _abandon_stdout()
-        _stop(f"{error.filename or 'the output'}: {error.strerror or error}", 2)
+        _discard_stdout()
+        _exit_with_error(f"{error.filename or 'the output'}: {error.strerror or error}", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _restrain_native_libraries() -> None:
+def _disable_hdf5_locking() -> None:
     # HDF5's C library prints a stack of its own for every refused file unless told not to lock or complain.
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
 
-def _where_help_is(error: click.ClickException) -> str:
+def _format_help_hint(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     return f" ({context.command_path} --help tells more)" if context is not None else ""
 
 
-def _stop_as_by_ctrl_c(*_: object) -> None:
+def _raise_keyboard_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _abandon_stdout() -> None:
+def _discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _stop(message: str, status: int) -> None:
+def _exit_with_error(message: str, status: int) -> None:
     click.echo(f"hseval: {message}", err=True)
     sys.exit(status)

@@ -13,12 +13,12 @@ import click
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: hseval-NAME, in this folder.")
 def new_plugin(kind: str, name: str, out: Path | None) -> None:
     """Begin a plugin: a small distribution that works, with a test that passes, to be changed into yours."""
-    from hseval.core.plugin_manager import plugins
-    from hseval.newplugin.naming import checked_names
-    from hseval.newplugin.writing import written
+    from hseval.core.plugin_manager import get_plugins
+    from hseval.newplugin.naming import validate_names
+    from hseval.newplugin.writing import write_plugin
 
-    names = checked_names(kind, name, plugins())
+    names = validate_names(kind, name, get_plugins())
     folder = out or Path(names.distribution)
-    for path in written(names, folder):
+    for path in write_plugin(names, folder):
         click.echo(path)
     click.echo(f"next: cd {folder}; pip install -e '.[test]'; pytest; then change {names.module}.py into yours")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hseval.core.plugin_manager import Offer, Plugins
+    from hseval.core.plugin_manager import PluginManager, Registration
 
-Listing = dict[str, list[dict[str, Any]]]
+PluginListing = dict[str, list[dict[str, Any]]]
 
 
 @click.command("plugins")
@@ -20,66 +20,68 @@ def plugins_command(as_json: bool) -> None:
     """List what every plugin gives, with options and their defaults, and which plugins are broken and why."""
     import json
 
-    from hseval.core.plugin_manager import plugins
-    from hseval.core.report import plain
+    from hseval.core.plugin_manager import get_plugins
+    from hseval.core.report import to_jsonable
 
-    listing = listed(plugins())
+    listing = list_plugins(get_plugins())
     if as_json:
-        click.echo(json.dumps(plain(listing), indent=1))
+        click.echo(json.dumps(to_jsonable(listing), indent=1))
     elif sys.stdout.isatty():
         _print_tables(listing)
     else:
         _print_lines(listing)
 
 
-def listed(registry: Plugins) -> Listing:
+def list_plugins(registry: PluginManager) -> PluginListing:
     """Return ``{"plugins": [...], "broken": [...]}``; asking for every kind is what finds the broken ones."""
-    from hseval.core.plugin_manager import KINDS, Broken, version_of
-    from hseval.utils.errors import first_line
+    from hseval.core.plugin_manager import HOOK_NAMES, BrokenPlugin, get_version
+    from hseval.utils.errors import format_error
 
     entries, broken = [], []
-    for offer in [registry.offers(kind)[name][0] for kind in KINDS for name in registry.names(kind)]:
+    for offer in [
+        registry.get_registrations(kind)[name][0] for kind in HOOK_NAMES for name in registry.get_names(kind)
+    ]:
         try:
-            entries.append(_entry(offer))
+            entries.append(_build_entry(offer))
         except Exception as error:  # noqa: BLE001 - a third party's class may lack anything
-            why = f"{offer.kind} {offer.name!r}: {first_line(error)}"
-            broken.append(Broken(offer.plugin.rsplit(":", maxsplit=1)[-1], offer.distribution, why))
-    told = [*registry.broken, *broken]
+            why = f"{offer.kind} {offer.name!r}: {format_error(error)}"
+            broken.append(BrokenPlugin(offer.plugin.rsplit(":", maxsplit=1)[-1], offer.distribution, why))
+    told = [*registry.broken_plugins, *broken]
     return {
         "plugins": entries,
-        "broken": [{**dataclasses.asdict(entry), "version": version_of(entry.distribution)} for entry in told],
+        "broken": [{**dataclasses.asdict(entry), "version": get_version(entry.distribution)} for entry in told],
     }
 
 
-def _entry(offer: Offer) -> dict[str, Any]:
+def _build_entry(offer: Registration) -> dict[str, Any]:
     from hseval.core.options import describe_options
-    from hseval.core.plugin_manager import version_of
+    from hseval.core.plugin_manager import get_version
 
     return {
         "kind": offer.kind,
         "name": offer.name,
-        "summary": _summary(offer),
+        "summary": _get_summary(offer),
         "distribution": offer.distribution,
-        "version": version_of(offer.distribution),
+        "version": get_version(offer.distribution),
         "options": [dataclasses.asdict(found) for found in describe_options(offer.factory)],
     }
 
 
-def _summary(offer: Offer) -> str:
+def _get_summary(offer: Registration) -> str:
     found = offer.factory.get_short_help_str(limit=120) if offer.kind == "command" else offer.factory.summary
     return str(found)
 
 
-def _print_lines(listing: Listing) -> None:
+def _print_lines(listing: PluginListing) -> None:
     for entry in listing["plugins"]:
-        click.echo(f"{entry['kind']} {entry['name']} ({_source(entry)}): {entry['summary']}")
+        click.echo(f"{entry['kind']} {entry['name']} ({_format_source(entry)}): {entry['summary']}")
         for found in entry["options"]:
-            click.echo(f"    {_assignment(found)} ({found['type']}): {found['help']}")
+            click.echo(f"    {_format_assignment(found)} ({found['type']}): {found['help']}")
     for entry in listing["broken"]:
-        click.echo(f"broken: {entry['plugin']} ({_source(entry)}): {entry['error']}")
+        click.echo(f"broken: {entry['plugin']} ({_format_source(entry)}): {entry['error']}")
 
 
-def _print_tables(listing: Listing) -> None:
+def _print_tables(listing: PluginListing) -> None:
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -89,21 +91,21 @@ def _print_tables(listing: Listing) -> None:
     for heading in ("kind", "name", "what it does, and --set options", "from"):
         table.add_column(heading, overflow="fold")
     for entry in listing["plugins"]:
-        lines = [entry["summary"], *(f"  {_assignment(found)}  {found['help']}" for found in entry["options"])]
-        cells = [escape(text) for text in (entry["kind"], entry["name"], "\n".join(lines), _source(entry))]
+        lines = [entry["summary"], *(f"  {_format_assignment(found)}  {found['help']}" for found in entry["options"])]
+        cells = [escape(text) for text in (entry["kind"], entry["name"], "\n".join(lines), _format_source(entry))]
         table.add_row(cells[0], f"[bold]{cells[1]}[/]", *cells[2:])
     console = Console()
     console.print(table)
     for entry in listing["broken"]:
-        told = escape(f"{entry['plugin']} ({_source(entry)}): {entry['error']}")
+        told = escape(f"{entry['plugin']} ({_format_source(entry)}): {entry['error']}")
         console.print(f"[bold red]broken[/] {told}")
 
 
-def _assignment(found: dict[str, Any]) -> str:
-    default = found["default"]
+def _format_assignment(option: dict[str, Any]) -> str:
+    default = option["default"]
     text = ",".join(map(str, default)) if isinstance(default, (list, tuple)) else str(default)
-    return f"{found['name']}={'none' if default is None else text}"
+    return f"{option['name']}={'none' if default is None else text}"
 
 
-def _source(entry: dict[str, Any]) -> str:
+def _format_source(entry: dict[str, Any]) -> str:
     return f"{entry['distribution']} {entry['version'] or ''}".rstrip()

@@ -12,7 +12,7 @@ from hseval.utils.errors import HsevalError
 if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
 
-SUFFIXES = (".png", ".gif")
+OUTPUT_SUFFIXES = (".png", ".gif")
 
 
 @click.command()
@@ -26,7 +26,7 @@ SUFFIXES = (".png", ".gif")
 @click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where the file does not state it.")
 @click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), in place of what the file says.")
 @click.option("--no-cache", is_flag=True, help="Hash every cube anew, and remember none.")
-def preview(path: str, out: str, **given: Any) -> None:
+def preview(path: str, out: str, **params: Any) -> None:
     """Show what is in SET: cubes side by side in true colour and at single wavelengths.
 
     Colour is what an eye would see under daylight (CIE 1931 observer, all bands). What the bands do not measure of it
@@ -34,48 +34,50 @@ def preview(path: str, out: str, **given: Any) -> None:
     """
     from hseval.pipeline.open import open_set
     from hseval.reporting.preview.contact_sheet import save_film, save_sheet
-    from hseval.reporting.preview.preview import named
-    from hseval.reporting.preview.preview import preview as painted
+    from hseval.reporting.preview.preview import build_preview as painted
+    from hseval.reporting.preview.preview import find_indices
     from hseval.utils.atomic_files import check_writable
 
     target = Path(out)
-    if target.suffix.lower() not in SUFFIXES:
+    if target.suffix.lower() not in OUTPUT_SUFFIXES:
         raise HsevalError(f"--out {out}: expected a name that ends in .png (contact sheet) or .gif (film)")
     check_writable(target)
-    wanted = _numbers(given["shown"])
-    cubes = open_set(path, layout=given["layout"], wavelengths=given["wavelengths"])
-    if target.resolve() in {Path(path).resolve(), *_sources(cubes)}:
+    wanted = _parse_numbers(params["shown"])
+    cubes = open_set(path, layout=params["layout"], wavelengths=params["wavelengths"])
+    if target.resolve() in {Path(path).resolve(), *_collect_sources(cubes)}:
         raise HsevalError(f"--out {out}: is an input; name another file")
-    ids = None if given["ids"] is None else [each.strip() for each in given["ids"].split(",") if each.strip()]
-    places = named(cubes, ids) if ids else _drawn(cubes, given)
-    found = painted(cubes, places, wavelengths=wanted, size=given["size"])
+    ids = None if params["ids"] is None else [each.strip() for each in params["ids"].split(",") if each.strip()]
+    places = find_indices(cubes, ids) if ids else _draw_indices(cubes, params)
+    found = painted(cubes, places, wavelengths=wanted, size=params["size"])
     save = save_film if target.suffix.lower() == ".gif" else save_sheet
-    save(found, target, size=given["size"])
+    save(found, target, size=params["size"])
     click.echo(f"{out}: {len(found.ids)} of {len(cubes)} cubes: {', '.join(found.ids)}")
-    click.echo(found.look.colour_told if found.look.colour else f"{found.look.colour_told} {found.look.composite}")
+    click.echo(
+        found.style.color_note if found.style.color_label else f"{found.style.color_note} {found.style.composite}"
+    )
 
 
-def _drawn(cubes: CubeSet, given: dict[str, Any]) -> list[int]:
-    from hseval.cli.progress import Progress
-    from hseval.reporting.preview.preview import drawn
-    from hseval.utils.feature_cache import Cache, default_path
+def _draw_indices(cubes: CubeSet, params: dict[str, Any]) -> list[int]:
+    from hseval.cli.progress import ProgressReporter
+    from hseval.reporting.preview.preview import draw_indices
+    from hseval.utils.feature_cache import FeatureCache, get_cache_path
 
-    kept = None if given["no_cache"] else default_path()
-    with Cache(kept) as cache, Progress(hint="; --ids reads these alone") as bar:
-        return drawn(
+    kept = None if params["no_cache"] else get_cache_path()
+    with FeatureCache(kept) as cache, ProgressReporter(hint="; --ids reads these alone") as bar:
+        return draw_indices(
             cubes,
-            given["cubes"],
-            seed=given["seed"],
+            params["cubes"],
+            seed=params["seed"],
             cache=cache,
-            progress=lambda done, total: bar.told("content", done, total),
+            progress=lambda done, total: bar.update("content", done, total),
         )
 
 
-def _sources(cubes: CubeSet) -> set[Path]:
+def _collect_sources(cubes: CubeSet) -> set[Path]:
     return {source.resolve() for place in range(min(len(cubes), 100)) for source in cubes.sources(place)}
 
 
-def _numbers(text: str | None) -> list[float]:
+def _parse_numbers(text: str | None) -> list[float]:
     try:
         return [float(each) for each in (text or "").split(",") if each.strip()]
     except ValueError:

@@ -8,22 +8,22 @@ from typing import Any
 
 import click
 
-LONG_SECONDS = 60.0
+MIN_REMAINING_SECONDS = 60.0
 
 
-class Progress:
+class ProgressReporter:
     """Shows how far each piece of work is; silent where nobody asked."""
 
-    def __init__(self, *, shown: bool = True, hint: str = "") -> None:
-        self.shown, self.hint = shown, hint
+    def __init__(self, *, enabled: bool = True, hint: str = "") -> None:
+        self.enabled, self.hint = enabled, hint
         self.bar: Any = None
         self.tasks: dict[str, Any] = {}
-        self.started: dict[str, float] = {}
-        self.estimated: set[str] = set()
+        self.start_times: dict[str, float] = {}
+        self.estimated_tasks: set[str] = set()
 
-    def __enter__(self) -> Progress:
-        if self.shown and sys.stderr.isatty():
-            self.bar = _bar()
+    def __enter__(self) -> ProgressReporter:
+        if self.enabled and sys.stderr.isatty():
+            self.bar = _build_bar()
             self.bar.start()
         return self
 
@@ -31,35 +31,35 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
 
-    def told(self, what: str, done: int, total: int) -> None:
+    def update(self, task: str, done: int, total: int) -> None:
         """Take the news that ``done`` of ``total`` are finished."""
-        if not self.shown:
+        if not self.enabled:
             return
-        self._estimate(what, done, total)
+        self._print_estimate(task, done, total)
         if self.bar is not None:
-            if what not in self.tasks:
-                self.tasks[what] = self.bar.add_task(what, total=total)
-            self.bar.update(self.tasks[what], completed=done, total=total)
+            if task not in self.tasks:
+                self.tasks[task] = self.bar.add_task(task, total=total)
+            self.bar.update(self.tasks[task], completed=done, total=total)
 
-    def _estimate(self, what: str, done: int, total: int) -> None:
+    def _print_estimate(self, task: str, done: int, total: int) -> None:
         """Say once, when the first part is done, how long the rest will take if that is long."""
         now = time.monotonic()
-        if what not in self.started:
-            self.started[what] = now
-            self.tasks.setdefault(f"{what}\0first", done)
+        if task not in self.start_times:
+            self.start_times[task] = now
+            self.tasks.setdefault(f"{task}\0first", done)
             return
-        first = self.tasks[f"{what}\0first"]
-        elapsed = now - self.started[what]
-        if what in self.estimated or done <= first or elapsed < 2:
+        first = self.tasks[f"{task}\0first"]
+        elapsed = now - self.start_times[task]
+        if task in self.estimated_tasks or done <= first or elapsed < 2:
             return
-        self.estimated.add(what)
+        self.estimated_tasks.add(task)
         left = elapsed / (done - first) * (total - done)
-        if left > LONG_SECONDS:
+        if left > MIN_REMAINING_SECONDS:
             rate = (done - first) / elapsed
-            click.echo(f"{what}: {total} in all, {rate:.1f}/s, about {left / 60:.0f} min left{self.hint}", err=True)
+            click.echo(f"{task}: {total} in all, {rate:.1f}/s, about {left / 60:.0f} min left{self.hint}", err=True)
 
 
-def _bar() -> Any:
+def _build_bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option, as fid.extractor=torchvision.")
 @click.option("--config", metavar="F", help="TOML file of options: a table for each metric or extractor.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
-def qualify(real: str | None, **given: Any) -> int:
+def qualify(real: str | None, **params: Any) -> int:
     """Find out what scores see on the cubes REAL.
 
     Half of them is spoiled by degrees, in some twenty ways, and compared with the other half: how does every metric
@@ -44,79 +44,79 @@ def qualify(real: str | None, **given: Any) -> int:
     from hseval.core.report import load_report
     from hseval.utils.atomic_files import check_writable
 
-    if (real is None) == (given["loaded"] is None):
+    if (real is None) == (params["loaded"] is None):
         raise click.UsageError("give the real cubes, or --load a file that --json wrote: one of the two")
-    if given["json_path"] not in (None, "-"):
-        check_writable(given["json_path"])
-        _check_no_input(given["json_path"], (real, given["loaded"], given["scored"]))
-    if given["plots"] is not None:
-        _make_folder(given["plots"])
-    scored = None if given["scored"] is None else load_report(given["scored"])
-    report = _computed(real, given, scored) if real is not None else _loaded(given)
-    _show(report, scored, given)
-    return _status(report, asked=given["metrics"] is not None)
+    if params["json_path"] not in (None, "-"):
+        check_writable(params["json_path"])
+        _check_not_input(params["json_path"], (real, params["loaded"], params["scored"]))
+    if params["plots"] is not None:
+        _make_folder(params["plots"])
+    scored = None if params["scored"] is None else load_report(params["scored"])
+    report = _compute_report(real, params, scored) if real is not None else _load_report(params)
+    _show(report, scored, params)
+    return _get_exit_status(report, is_explicit=params["metrics"] is not None)
 
 
-def _computed(real: str, given: dict[str, Any], scored: Report | None) -> QualifyReport:
-    from hseval.cli.progress import Progress
-    from hseval.cli.settings import merged_settings
+def _compute_report(real: str, params: dict[str, Any], score_report: Report | None) -> QualifyReport:
+    from hseval.cli.progress import ProgressReporter
+    from hseval.cli.settings import merge_settings
     from hseval.qualification.qualify import qualify as run
 
-    metrics, extractors = _names(given["metrics"]), _names(given["extractors"])
-    options = merged_settings(given["assignments"], given["config"])
-    if scored is not None and metrics is None:
-        from hseval.qualification.equivalent_dose import asked_for
+    metrics, extractors = _split_names(params["metrics"]), _split_names(params["extractors"])
+    options = merge_settings(params["assignments"], params["config"])
+    if score_report is not None and metrics is None:
+        from hseval.qualification.equivalent_dose import merge_report_options
 
-        metrics, options = asked_for(scored, options, extractors=extractors is None)
-    with Progress(hint="; -n draws fewer cubes") as progress:
+        metrics, options = merge_report_options(score_report, options, keep_extractors=extractors is None)
+    with ProgressReporter(hint="; -n draws fewer cubes") as progress:
         return run(
             real,
             metrics=metrics,
             extractors=extractors,
-            degradations=_names(given["degradations"]),
-            cubes=given["cubes"],
-            both_ways=given["both_ways"],
-            seed=given["seed"],
-            device=given["device"],
+            degradations=_split_names(params["degradations"]),
+            cubes=params["cubes"],
+            both_ways=params["both_ways"],
+            seed=params["seed"],
+            device=params["device"],
             options=options,
-            layout=given["layout"],
-            wavelengths=given["wavelengths"],
-            workers=given["workers"],
-            batch_size=given["batch_size"],
-            cache=not given["no_cache"],
-            progress=progress.told,
+            layout=params["layout"],
+            wavelengths=params["wavelengths"],
+            workers=params["workers"],
+            batch_size=params["batch_size"],
+            cache=not params["no_cache"],
+            progress=progress.update,
         )
 
 
-def _loaded(given: dict[str, Any]) -> QualifyReport:
+def _load_report(params: dict[str, Any]) -> QualifyReport:
     from hseval.qualification.report import load_qualify
 
     idle = ("metrics", "extractors", "degradations", "cubes", "both_ways", "device", "layout", "wavelengths", "config")
     for name in idle:
-        if given[name] not in (None, False):
-            option, loaded = f"--{name.replace('_', '-')}", given["loaded"]
+        if params[name] not in (None, False):
+            option, loaded = f"--{name.replace('_', '-')}", params["loaded"]
             raise HsevalError(f"{option}: says how curves are computed, but --load {loaded} only shows them")
-    return load_qualify(given["loaded"])
+    return load_qualify(params["loaded"])
 
 
-def _show(report: QualifyReport, scored: Report | None, given: dict[str, Any]) -> None:
-    json_path = given["json_path"]
+def _show(report: QualifyReport, score_report: Report | None, params: dict[str, Any]) -> None:
+    json_path = params["json_path"]
     if json_path not in (None, "-"):
         report.save(Path(json_path))  # first: a closed pipe must not cost the file
-    if given["plots"] is not None:
-        from hseval.qualification.plots import draw
+    if params["plots"] is not None:
+        from hseval.qualification.plots import save_plots
 
-        draw(report, Path(given["plots"]))
+        save_plots(report, Path(params["plots"]))
     if json_path == "-":
         sys.stdout.write(report.to_json())
         return
-    from hseval.qualification.equivalent_dose import translated
+    from hseval.qualification.equivalent_dose import compute_equivalents
     from hseval.qualification.tables import print_report
 
-    print_report(report, sys.stdout, [] if scored is None else translated(scored, report))
+    print_report(report, sys.stdout, [] if score_report is None else compute_equivalents(score_report, report))
 
 
-def _check_no_input(json_path: str, inputs: tuple[str | None, ...]) -> None:
+def _check_not_input(json_path: str, inputs: tuple[str | None, ...]) -> None:
     for given in inputs:
         if given is not None and Path(given).exists() and Path(json_path).resolve() == Path(given).resolve():
             raise HsevalError(f"--json {json_path}: is an input of this command; name another file")
@@ -129,14 +129,14 @@ def _make_folder(plots: str) -> None:
         raise HsevalError(f"--plots {plots}: no folder can be made there: {error.strerror}") from error
 
 
-def _names(text: str | None) -> list[str] | None:
+def _split_names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _status(report: QualifyReport, *, asked: bool) -> int:
+def _get_exit_status(report: QualifyReport, *, is_explicit: bool) -> int:
     """Return 1 where a metric asked for by name, or every one, has no value; else 0."""
     missing = [
         all(point.value is None for curve in report.curves if curve.metric == column.label for point in curve.points)
         for column in report.columns
     ]
-    return int(any(missing) if asked else all(missing))
+    return int(any(missing) if is_explicit else all(missing))

@@ -12,7 +12,7 @@ import click
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.sampling.chunks import Parts
+    from hseval.sampling.chunks import ChunkStore
 
 
 @click.command()
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option of the generator.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that use one.")
 @click.option("--force", is_flag=True, help="Overwrite SET, and what was begun for another one.")
-def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **given: Any) -> None:
+def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **params: Any) -> None:
     """Draw N cubes from GENERATOR and write them, with masks, wavelengths and provenance, as one HDF5 file.
 
     The same command goes on where it was cut off, where the generator can start in the middle. The options of each
     generator are listed by ``hseval plugins``.
     """
-    from hseval.cli.settings import settings_of
-    from hseval.core.plugin_manager import accepted, plugins
+    from hseval.cli.settings import parse_plugin_settings
+    from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
     from hseval.sampling import generate as drawing
 
-    built = plugins().build("generator", generator, settings_of(generator, given["assignments"]))
-    _check_output(out, force=given["force"])
+    built = get_plugins().build("generator", generator, parse_plugin_settings(generator, params["assignments"]))
+    _check_output(out, force=params["force"])
     if checkpoint is not None and not checkpoint.exists():
         raise HsevalError(f"--checkpoint {checkpoint}: does not exist; hseval train makes one")
-    weights = drawing.hashes(checkpoint)
-    with plugins().blaming("generator", generator):
-        drawing.loaded(built, checkpoint, given["device"])
-    about = drawing.about(built, given["seed"])
-    if accepted(built.sample, start=0):
-        _write_in_parts(built, count, out, about, weights, force=given["force"])
+    weights = drawing.hash_checkpoint(checkpoint)
+    with get_plugins().wrap_errors("generator", generator):
+        drawing.load_generator(built, checkpoint, params["device"])
+    about = drawing.collect_metadata(built, params["seed"])
+    if select_accepted_arguments(built.sample, start=0):
+        _write_in_chunks(built, count, out, about, weights, force=params["force"])
     else:
         _write_at_once(built, count, out, about)
-    click.echo(f"{out}: {count} cubes by {generator}, seed {given['seed']}")
+    click.echo(f"{out}: {count} cubes by {generator}, seed {params['seed']}")
 
 
 def _check_output(out: Path, *, force: bool) -> None:
@@ -59,49 +59,57 @@ def _check_output(out: Path, *, force: bool) -> None:
         raise HsevalError(f"{out}: exists already; name another file, or overwrite it with --force")
 
 
-def _write_at_once(generator: Any, count: int, out: Path, about: Mapping[str, Any]) -> None:
+def _write_at_once(generator: Any, count: int, out: Path, metadata: Mapping[str, Any]) -> None:
     """Stream the cubes to the file: by a generator that can't start in the middle, all of them or none."""
-    from hseval.cli.progress import Progress
+    from hseval.cli.progress import ProgressReporter
     from hseval.data.writer import SetWriter
-    from hseval.sampling.generate import drawn
+    from hseval.sampling.generate import generate_samples
 
-    with Progress() as progress, SetWriter(out, **about) as writer:
-        for done, sample in enumerate(drawn(generator, count, about["provenance"]["seed"]), start=1):
+    with ProgressReporter() as progress, SetWriter(out, **metadata) as writer:
+        for done, sample in enumerate(generate_samples(generator, count, metadata["provenance"]["seed"]), start=1):
             writer.add(*sample)
-            progress.told("sampling", done, count)
+            progress.update("sampling", done, count)
 
 
-def _write_in_parts(
-    generator: Any, count: int, out: Path, about: Mapping[str, Any], weights: Mapping[str, Any], *, force: bool
+def _write_in_chunks(
+    generator: Any,
+    count: int,
+    out: Path,
+    metadata: Mapping[str, Any],
+    checkpoint_hashes: Mapping[str, Any],
+    *,
+    force: bool,
 ) -> None:
     """Stream the cubes to parts, from where an earlier process was cut off, and join them."""
-    from hseval.cli.progress import Progress
-    from hseval.sampling.chunks import parts_of
-    from hseval.sampling.generate import deciding, drawn
+    from hseval.cli.progress import ProgressReporter
+    from hseval.sampling.chunks import open_chunks
+    from hseval.sampling.generate import collect_inputs, generate_samples
 
-    with parts_of(out, deciding(about, weights), about) as parts:
+    with open_chunks(out, collect_inputs(metadata, checkpoint_hashes), metadata) as parts:
         _check_output(out, force=force)  # again: a process that had the parts open may have finished the set
-        given_up = parts.take_up(force=force)
+        given_up = parts.resume(force=force)
         if given_up:
             click.echo(given_up, err=True)
         if parts.count:
-            click.echo(f"{out}: going on after {_cubes(min(parts.count, count))} (in {parts.folder})", err=True)
-        with _telling_what_is_kept(parts), Progress() as progress:
+            click.echo(
+                f"{out}: going on after {_format_cube_count(min(parts.count, count))} (in {parts.folder})", err=True
+            )
+        with _report_resume_point(parts), ProgressReporter() as progress:
             if parts.count < count:
-                samples = drawn(generator, count, about["provenance"]["seed"], start=parts.count)
-                parts.keep(samples, lambda done: progress.told("sampling", done, count))
-            parts.join(count, lambda done: progress.told("writing", done, count))
+                samples = generate_samples(generator, count, metadata["provenance"]["seed"], start=parts.count)
+                parts.write_samples(samples, lambda done: progress.update("sampling", done, count))
+            parts.join(count, lambda done: progress.update("writing", done, count))
 
 
 @contextlib.contextmanager
-def _telling_what_is_kept(parts: Parts) -> Iterator[None]:
+def _report_resume_point(chunks: ChunkStore) -> Iterator[None]:
     """Say with whatever ends the sampling that the same command goes on from there, if there is a there."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        if not parts.count:
+        if not chunks.count:
             raise
-        kept = f"{_cubes(parts.count)}; the same command goes on from there"
+        kept = f"{_format_cube_count(chunks.count)}; the same command goes on from there"
         if isinstance(error, HsevalError):
             raise HsevalError(f"{error}; kept are {kept}") from error
         click.echo(f"hseval: stopped after {kept}", err=True)
@@ -110,5 +118,5 @@ def _telling_what_is_kept(parts: Parts) -> Iterator[None]:
         raise
 
 
-def _cubes(count: int) -> str:
+def _format_cube_count(count: int) -> str:
     return f"{count} cube{'' if count == 1 else 's'}"

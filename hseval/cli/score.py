@@ -38,79 +38,79 @@ if TYPE_CHECKING:
 @click.option("--quick", is_flag=True, help="A first look: 64 cubes of each set, drawn by content (all are read once).")
 @click.option("--verify", is_flag=True, help="Hash every cube anew instead of trusting file stamps.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
-def score(samples: str, reference: str, train: str | None, **given: Any) -> int:
+def score(samples: str, reference: str, train: str | None, **params: Any) -> int:
     """Score the generated cubes SAMPLES against real ones.
 
     Every score stands beside its floor: what two sets of real cubes of that size score against each other.
     """
-    from hseval.cli.progress import Progress
-    from hseval.cli.settings import merged_settings
+    from hseval.cli.progress import ProgressReporter
+    from hseval.cli.settings import merge_settings
     from hseval.scoring.score import score as evaluate
     from hseval.utils.distributed import connect
 
-    _check_outputs(given, (samples, reference, train))
-    options = merged_settings(given["assignments"], given["config"])
+    _check_outputs(params, (samples, reference, train))
+    options = merge_settings(params["assignments"], params["config"])
     first = connect().rank == 0
-    with Progress(shown=first, hint="; --quick looks at 64") as progress:
+    with ProgressReporter(enabled=first, hint="; --quick looks at 64") as progress:
         report = evaluate(
             samples,
             ref=reference,
             train=train,
-            metrics=_names(given["metrics"]),
-            extractor=given["extractor"],
-            segmenter=given["segmenter"],
-            seed=given["seed"],
-            device=given["device"],
+            metrics=_split_names(params["metrics"]),
+            extractor=params["extractor"],
+            segmenter=params["segmenter"],
+            seed=params["seed"],
+            device=params["device"],
             options=options,
-            layout=given["layout"],
-            wavelengths=given["wavelengths"],
-            resample=given["resample"],
-            workers=given["workers"],
-            batch_size=given["batch_size"],
-            quick=given["quick"],
-            cache=not given["no_cache"],
-            verify=given["verify"],
-            progress=progress.told,
+            layout=params["layout"],
+            wavelengths=params["wavelengths"],
+            resample=params["resample"],
+            workers=params["workers"],
+            batch_size=params["batch_size"],
+            quick=params["quick"],
+            cache=not params["no_cache"],
+            verify=params["verify"],
+            progress=progress.update,
             ranks=True,
-            exhibits=given["html_path"] is not None,
+            exhibits=params["html_path"] is not None,
         )
     if first:
-        _show(report, given)
-    return _status(report, asked=_names(given["metrics"]) or [])
+        _show(report, params)
+    return _get_exit_status(report, requested=_split_names(params["metrics"]) or [])
 
 
-def _check_outputs(given: dict[str, Any], inputs: tuple[str | None, ...]) -> None:
+def _check_outputs(params: dict[str, Any], inputs: tuple[str | None, ...]) -> None:
     """Refuse, before any work, files that can't be written or would overwrite each other or an input."""
-    from hseval.cli.html import check_output, check_shown
+    from hseval.cli.html import check_output, check_page_inputs
 
-    json_path, html_path, qualify_path = (given[name] for name in ("json_path", "html_path", "qualify_path"))
+    json_path, html_path, qualify_path = (params[name] for name in ("json_path", "html_path", "qualify_path"))
     if json_path not in (None, "-"):
         check_output("--json", json_path, (*inputs, qualify_path))
     if html_path is not None:
         check_output("--html", html_path, (*inputs, qualify_path))
         if json_path not in (None, "-") and Path(html_path).resolve() == Path(json_path).resolve():
             raise HsevalError(f"--html {html_path}: is what --json writes; name another file")
-    check_shown(html_path, qualify_path, given["sweep_path"])
+    check_page_inputs(html_path, qualify_path, params["sweep_path"])
 
 
-def _names(metrics: str | None) -> list[str] | None:
-    return None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+def _split_names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _show(report: Report, given: dict[str, Any]) -> None:
+def _show(report: Report, params: dict[str, Any]) -> None:
     from hseval.cli.html import save_html
-    from hseval.core.plugin_manager import plugins
+    from hseval.core.plugin_manager import get_plugins
 
-    json_path = given["json_path"]
+    json_path = params["json_path"]
     if json_path not in (None, "-"):
         report.save(Path(json_path))  # first: a closed pipe must not cost the file
-    if given["html_path"] is not None:
-        save_html(report, given["html_path"], qualify=given["qualify_path"], sweep=given["sweep_path"])
-    renderer: Renderer = plugins().build("renderer", "json" if json_path == "-" else "terminal")
+    if params["html_path"] is not None:
+        save_html(report, params["html_path"], qualify=params["qualify_path"], sweep=params["sweep_path"])
+    renderer: Renderer = get_plugins().build("renderer", "json" if json_path == "-" else "terminal")
     renderer.render(report, sys.stdout)
 
 
-def _status(report: Report, *, asked: list[str]) -> int:
+def _get_exit_status(report: Report, *, requested: list[str]) -> int:
     """Return 1 where a metric asked for by name, or every one, has no value; else 0."""
     missing = {found.name for found in report.scores if found.value is None}
-    return int(bool(missing.intersection(asked)) or len(missing) == len(report.scores))
+    return int(bool(missing.intersection(requested)) or len(missing) == len(report.scores))

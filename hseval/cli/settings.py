@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hseval.utils.errors import HsevalError, nearest, reason
+from hseval.utils.errors import HsevalError, format_reason, format_suggestion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 UNSCOPED = ""  # the scope of ``--set key=value``: the one plugin that a command is about
 
-Scopes = dict[str, dict[str, Any]]
+ScopedSettings = dict[str, dict[str, Any]]
 
 
-def parse_settings(assignments: Iterable[str]) -> Scopes:
+def parse_settings(assignments: Iterable[str]) -> ScopedSettings:
     """Return ``{"fid": {"extractor": "x"}, "": {"size": "224"}}`` for ``fid.extractor=x`` and ``size=224``.
 
     Values stay strings: the plugin's options say what type they are. A later assignment wins.
@@ -23,7 +23,7 @@ def parse_settings(assignments: Iterable[str]) -> Scopes:
     Raises:
         HsevalError: no ``=``, or nothing before it.
     """
-    scopes: Scopes = {}
+    scopes: ScopedSettings = {}
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         scope, _, key = path.strip().rpartition(".")
@@ -33,7 +33,7 @@ def parse_settings(assignments: Iterable[str]) -> Scopes:
     return scopes
 
 
-def read_config(path: str | Path) -> Scopes:
+def read_config(path: str | Path) -> ScopedSettings:
     """Return the tables of a TOML file: ``[fid]`` and below it ``extractor = "x"``.
 
     Raises:
@@ -45,14 +45,14 @@ def read_config(path: str | Path) -> Scopes:
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as TOML: {reason(error)}") from error
+        raise HsevalError(f"{path}: can't be read as TOML: {format_reason(error)}") from error
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise HsevalError(f"{path}: {name!r} stands outside a table; expected [plugin] and below it key = value")
     return tables
 
 
-def merged_settings(assignments: Iterable[str], config: str | Path | None = None) -> Scopes:
+def merge_settings(assignments: Iterable[str], config: str | Path | None = None) -> ScopedSettings:
     """Return both, by plugin; the command line wins over the file.
 
     Raises:
@@ -66,7 +66,7 @@ def merged_settings(assignments: Iterable[str], config: str | Path | None = None
     return merged
 
 
-def settings_of(name: str, assignments: Iterable[str]) -> Mapping[str, Any]:
+def parse_plugin_settings(name: str, assignments: Iterable[str]) -> Mapping[str, Any]:
     """Return the settings of the one plugin that a command is about; ``name.key=value`` says the same as ``key=value``.
 
     Raises:
@@ -76,5 +76,5 @@ def settings_of(name: str, assignments: Iterable[str]) -> Mapping[str, Any]:
     for scope in scopes:
         if scope not in (UNSCOPED, name):
             raise HsevalError(f"--set {scope}.{next(iter(scopes[scope]))}: this command is about {name!r}"
-                              f"{nearest(scope, [name])}")  # fmt: skip
+                              f"{format_suggestion(scope, [name])}")  # fmt: skip
     return {**scopes.get(UNSCOPED, {}), **scopes.get(name, {})}

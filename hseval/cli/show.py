@@ -17,15 +17,15 @@ def show(report: str, html_path: str | None, qualify_path: str | None, sweep_pat
 
     Pictures need the cubes: hseval score --html, with the cache, takes little longer than to read them.
     """
-    from hseval.cli.html import check_output, check_shown, save_html
-    from hseval.core.plugin_manager import plugins
+    from hseval.cli.html import check_output, check_page_inputs, save_html
+    from hseval.core.plugin_manager import get_plugins
     from hseval.core.report import load_report
 
-    check_shown(html_path, qualify_path, sweep_path)
+    check_page_inputs(html_path, qualify_path, sweep_path)
     if html_path is not None:
-        check_output("--html", html_path, (report, qualify_path), of="command")
+        check_output("--html", html_path, (report, qualify_path), operation="command")
     loaded = load_report(report)
     if html_path is None:
-        plugins().build("renderer", "terminal").render(loaded, sys.stdout)
+        get_plugins().build("renderer", "terminal").render(loaded, sys.stdout)
         return
     save_html(loaded, html_path, qualify=qualify_path, sweep=sweep_path)

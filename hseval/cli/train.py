@@ -23,46 +23,48 @@ from hseval.utils.errors import HsevalError
 @click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that take one.")
 @click.option("--force", is_flag=True, help="Write into a folder that already holds files.")
-def train(generator: str, data: str, out: Path, **given: Any) -> None:
+def train(generator: str, data: str, out: Path, **params: Any) -> None:
     """Fit GENERATOR on the real cubes DATA and leave a checkpoint in the folder RUN.
 
     The options of each generator are listed by ``hseval plugins``.
     """
-    from hseval.cli.settings import settings_of
-    from hseval.core.plugin_manager import accepted, plugins
+    from hseval.cli.settings import parse_plugin_settings
+    from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
     from hseval.pipeline.open import open_set
 
-    built = plugins().build("generator", generator, settings_of(generator, given["assignments"]))
+    built = get_plugins().build("generator", generator, parse_plugin_settings(generator, params["assignments"]))
     if not hasattr(built, "fit"):
         raise HsevalError(f"generator {generator!r} needs no training: hseval sample {generator} -n 64 --out SET")
-    wanted = {"seed": given["seed"]} | ({} if given["device"] is None else {"device": given["device"]})
-    with plugins().blaming("generator", generator):
-        taken = accepted(built.fit, **wanted)
-    _tell_left_out(generator, wanted, taken)
-    with _run_folder(out, force=given["force"]):
-        cubes = open_set(data, layout=given["layout"], wavelengths=given["wavelengths"])
+    wanted = {"seed": params["seed"]} | ({} if params["device"] is None else {"device": params["device"]})
+    with get_plugins().wrap_errors("generator", generator):
+        taken = select_accepted_arguments(built.fit, **wanted)
+    _check_ignored_options(generator, wanted, taken)
+    with _prepare_run_folder(out, force=params["force"]):
+        cubes = open_set(data, layout=params["layout"], wavelengths=params["wavelengths"])
         for note in cubes.info.notes if _is_first_rank() else ():
             click.echo(f"{data}: {note}", err=True)
-        with plugins().blaming("generator", generator):
+        with get_plugins().wrap_errors("generator", generator):
             built.fit(cubes, out, **taken)
     if _is_first_rank():
         click.echo(f"{out}: {generator} fitted on {len(cubes)} cubes of {data}")
 
 
-def _tell_left_out(generator: str, wanted: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
+def _check_ignored_options(generator: str, requested: Mapping[str, Any], supported: Mapping[str, Any]) -> None:
     """Refuse a device that ``fit`` does not take; say so of a seed that the user typed.
 
     Without a device the fit would run elsewhere than asked for; without a seed it does all that there is to do.
     """
-    if "device" in wanted and "device" not in taken:
-        raise HsevalError(f"--device {wanted['device']}: generator {generator!r} does not choose a device to train on")
+    if "device" in requested and "device" not in supported:
+        raise HsevalError(
+            f"--device {requested['device']}: generator {generator!r} does not choose a device to train on"
+        )
     typed = click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE
-    if typed and "seed" not in taken:
-        click.echo(f"--seed {wanted['seed']}: generator {generator!r} takes no seed to train with", err=True)
+    if typed and "seed" not in supported:
+        click.echo(f"--seed {requested['seed']}: generator {generator!r} takes no seed to train with", err=True)
 
 
 @contextlib.contextmanager
-def _run_folder(out: Path, *, force: bool) -> Iterator[None]:
+def _prepare_run_folder(out: Path, *, force: bool) -> Iterator[None]:
     """Make the folder, find out before the work starts that it takes files, and leave no empty one behind."""
     from hseval.utils.atomic_files import check_writable
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hseval.core.report import Report, Score, load_report
-from hseval.sweep.results import Results, load_results
+from hseval.sweep.results import SweepResults, load_results
 from hseval.utils.errors import HsevalError
 
-TOLD = 60  # characters of a value that a message shows
-HASH = 16  # characters of a sha256 that tell two sets apart
+MAX_VALUE_LENGTH = 60  # characters of a value that a message shows
+HASH_LENGTH = 16  # characters of a sha256 that tell two sets apart
 
 
 class Entry(NamedTuple):
@@ -32,29 +32,29 @@ def load_entries(paths: Sequence[Path], names: Sequence[str] | None = None) -> l
     sweeps = [load_results(path) if path.is_dir() else None for path in paths]
     if any(sweeps):
         if names is None and len(paths) == 1 and sweeps[0] is not None:
-            return _of_sweep(sweeps[0], paths[0])
+            return _load_sweep_entries(sweeps[0], paths[0])
         raise HsevalError("the folder of a sweep compares alone, its runs by their own names")
     if names is not None and len(names) != len(paths):
         raise HsevalError(f"--names: {len(names)} names for {len(paths)} reports; expected one each")
     for place, path in enumerate(paths):
         if path.resolve() in {other.resolve() for other in paths[:place]}:
             raise HsevalError(f"{path}: is given twice; a report compares with others alone")
-    chosen = list(names) if names is not None else _named(paths)
+    chosen = list(names) if names is not None else _derive_names(paths)
     if len(set(chosen)) < len(chosen):
         raise HsevalError(f"--names: {', '.join(chosen)}: expected different ones")
-    return [Entry(_printable(name), load_report(path)) for name, path in zip(chosen, paths, strict=True)]
+    return [Entry(_replace_unprintable(name), load_report(path)) for name, path in zip(chosen, paths, strict=True)]
 
 
-def _printable(name: str) -> str:
+def _replace_unprintable(name: str) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in name)
 
 
-def _of_sweep(results: Results, folder: Path) -> list[Entry]:
+def _load_sweep_entries(results: SweepResults, folder: Path) -> list[Entry]:
     found = [(row.label, folder / row.folder / "report.json") for row in results.rows if row.scores]
     return [Entry(label, load_report(path)) for label, path in found]
 
 
-def _named(paths: Sequence[Path]) -> list[str]:
+def _derive_names(paths: Sequence[Path]) -> list[str]:
     for depth in range(1, 1 + max(len(path.resolve().parts) for path in paths)):
         names = ["/".join(path.resolve().with_suffix("").parts[-depth:]) for path in paths]
         if len(set(names)) == len(names):
@@ -76,87 +76,89 @@ def check_protocol(entries: Sequence[Entry], metrics: Sequence[str]) -> None:
         HsevalError: what differs first, in one line.
     """
     first, *others = entries
-    expected = dict(_protocol(first.report, metrics))
+    expected = dict(_iterate_protocol(first.report, metrics))
     for entry in others:
-        found = dict(_protocol(entry.report, metrics))
+        found = dict(_iterate_protocol(entry.report, metrics))
         for what in [*expected, *(name for name in found if name not in expected)]:
             mine, theirs = expected.get(what), found.get(what)
             of_others = what.startswith("extractor ") and not (what in expected and what in found)
             if mine != theirs and not of_others:  # an extractor that one report alone has serves a metric of its own
-                told = f"{_short(mine)} in {first.name}, {_short(theirs)} in {entry.name}"
+                told = f"{_shorten(mine)} in {first.name}, {_shorten(theirs)} in {entry.name}"
                 raise HsevalError(f"{entry.name} can't be compared with {first.name}: {what} is {told}")
 
 
-def _protocol(report: Report, metrics: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _iterate_protocol(report: Report, metrics: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yield what has to agree, what explains most first."""
     provenance = report.provenance
-    settings, sets = (_mapping(provenance, name) for name in ("settings", "sets"))
-    used = {name: _mapping(provenance, "metrics").get(name, {}) for name in metrics}
+    settings, sets = (_get_mapping(provenance, name) for name in ("settings", "sets"))
+    used = {name: _get_mapping(provenance, "metrics").get(name, {}) for name in metrics}
     for name, about in used.items():
-        yield from _plugin(f"metric {name}", about)
-    for name, about in sorted(_extractors(provenance, used).items()):
-        yield from _plugin(f"extractor {name}", about)
-    yield from _plugin("segmenter", _mapping(provenance, "segmenter"))
-    yield "reference", _content(sets.get("reference"))
-    if any(_trained(score) for score in report.scores if score.name in used):
-        yield "training set", _content(sets.get("train"))
-    yield "number of samples", _mapping(sets, "samples").get("cubes")
+        yield from _iterate_plugin_protocol(f"metric {name}", about)
+    for name, about in sorted(_select_extractors(provenance, used).items()):
+        yield from _iterate_plugin_protocol(f"extractor {name}", about)
+    yield from _iterate_plugin_protocol("segmenter", _get_mapping(provenance, "segmenter"))
+    yield "reference", _get_content_hash(sets.get("reference"))
+    if any(_has_training_set(score) for score in report.scores if score.name in used):
+        yield "training set", _get_content_hash(sets.get("train"))
+    yield "number of samples", _get_mapping(sets, "samples").get("cubes")
     for name in ("seed", "quick", "resample"):
         yield f"--{name}", settings.get(name)
 
 
-def _extractors(provenance: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _select_extractors(provenance: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the extractors of the metrics that are compared: those named in options, and those that all use."""
-    every = _mapping(provenance, "extractors")
-    named = {_mapping(about, "options").get("extractor") for about in metrics.values()}
-    all_named = {_mapping(about, "options").get("extractor") for about in _mapping(provenance, "metrics").values()}
+    every = _get_mapping(provenance, "extractors")
+    named = {_get_mapping(about, "options").get("extractor") for about in metrics.values()}
+    all_named = {
+        _get_mapping(about, "options").get("extractor") for about in _get_mapping(provenance, "metrics").values()
+    }
     return {name: about for name, about in every.items() if name in named or name not in all_named}
 
 
-def _plugin(what: str, about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    options = about.get("options")
+def _iterate_plugin_protocol(label: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    options = record.get("options")
     if isinstance(options, Mapping):
         for name, value in options.items():
-            yield f"{what}, option {name}", value
+            yield f"{label}, option {name}", value
     for name in ("version", "distribution", "distribution_version", "fingerprint"):
-        yield f"{what}, {name.replace('_', ' ')}", about.get(name)
+        yield f"{label}, {name.replace('_', ' ')}", record.get(name)
 
 
-def _trained(score: Score) -> bool:
+def _has_training_set(score: Score) -> bool:
     """Return whether a score looked at a training set: others are the same whether or not there was one."""
-    return _mapping(score.details, "resamples").get("train") is not None
+    return _get_mapping(score.details, "resamples").get("train") is not None
 
 
-def _content(about: Any) -> Any:
-    content = about.get("content") if isinstance(about, Mapping) else None
-    return content[:HASH] if isinstance(content, str) else content
+def _get_content_hash(record: Any) -> Any:
+    content = record.get("content") if isinstance(record, Mapping) else None
+    return content[:HASH_LENGTH] if isinstance(content, str) else content
 
 
-def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _get_mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = values.get(name)
     return found if isinstance(found, Mapping) else {}
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "nothing" if value is None else repr(value)
-    return text if len(text) <= TOLD else f"{text[:TOLD]}..."
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}..."
 
 
-def common_metrics(entries: Sequence[Entry], asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def find_common_metrics(entries: Sequence[Entry], requested: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Return the metrics that every report has a value of, and a line about each that is left out.
 
     Raises:
         HsevalError: a metric asked for that no report has, or none in common.
     """
     every = list(dict.fromkeys(score.name for entry in entries for score in entry.report.scores))
-    for name in asked or ():
+    for name in requested or ():
         if name not in every:
-            from hseval.utils.errors import nearest
+            from hseval.utils.errors import format_suggestion
 
-            raise HsevalError(f"--metrics {name}: no report has it{nearest(name, every)}")
+            raise HsevalError(f"--metrics {name}: no report has it{format_suggestion(name, every)}")
     common, notes = [], []
-    for name in asked or every:
-        lacking = [entry.name for entry in entries if (found := find(entry, name)) is None or found.value is None]
+    for name in requested or every:
+        lacking = [entry.name for entry in entries if (found := find_score(entry, name)) is None or found.value is None]
         if lacking:
             notes.append(f"{name}: not compared: no value in {', '.join(lacking)}")
         else:
@@ -166,6 +168,6 @@ def common_metrics(entries: Sequence[Entry], asked: Sequence[str] | None) -> tup
     return common, notes
 
 
-def find(entry: Entry, metric: str) -> Score | None:
+def find_score(entry: Entry, metric: str) -> Score | None:
     """Return a report's score of a metric; None where it has none."""
     return next((score for score in entry.report.scores if score.name == metric), None)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 
-FIELD = "fov"  # the structure that says where pixels are valid
-TOLERANCE_NM = 0.1  # sets whose band centres differ by more do not compare
+FOV = "fov"  # the structure that says where pixels are valid
+WAVELENGTH_TOLERANCE_NM = 0.1  # sets whose band centres differ by more do not compare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +131,9 @@ class CubeSet(ABC):
 
     def _repr_html_(self) -> str:
         """Return the set as a notebook shows it: its headers, and a picture of its first cubes."""
-        from hseval.reporting.notebook import set_html
+        from hseval.reporting.notebook import render_set_html
 
-        return set_html(self)
+        return render_set_html(self)
 
     def subset(self, indices: Sequence[int]) -> CubeSet:
         """Return the set of the cubes at ``indices``, still lazy."""

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     Column = NDArray[Any]
 
 
-ALONE = "\0"  # starts the group of a cube that has none; such groups say nothing across sets
+UNGROUPED_PREFIX = "\0"  # starts the group of a cube that has none; such groups say nothing across sets
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class FeatureTable:
     """The description of a set, sorted by content so that file order and names change nothing.
 
     Attributes:
@@ -26,7 +26,7 @@ class Rows:
         groups: ``(n,)`` str; a cube without a group is a group of its own.
         wavelengths: ``(band,)`` nm (or band indices, where ``wavelengths_known`` is False).
         structures: names along the structure axis of structure-wise columns; sorted, ``fov`` included.
-        masks_from: who drew the masks: ``"set"`` (they came with the cubes) or a segmenter's name.
+        mask_source: who drew the masks: ``"set"`` (they came with the cubes) or a segmenter's name.
     """
 
     columns: Mapping[str, Column]
@@ -36,7 +36,7 @@ class Rows:
     wavelengths: Column
     wavelengths_known: bool = True
     structures: tuple[str, ...] = ()
-    masks_from: str = "set"
+    mask_source: str = "set"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -44,7 +44,7 @@ class Rows:
     def __getitem__(self, column: str) -> Column:
         return self.columns[column]
 
-    def take(self, index: Column) -> Rows:
+    def select(self, index: Column) -> FeatureTable:
         """Return the rows at ``index`` (integers or a mask)."""
         return dataclasses.replace(
             self,
@@ -54,11 +54,11 @@ class Rows:
             groups=self.groups[index],
         )
 
-    def adding(self, columns: Mapping[str, Column]) -> Rows:
+    def add_columns(self, columns: Mapping[str, Column]) -> FeatureTable:
         """Return the same rows with more columns."""
         return dataclasses.replace(self, columns={**self.columns, **columns})
 
-    def only(self, extractors: Collection[str]) -> Rows:
+    def select_extractors(self, extractors: Collection[str]) -> FeatureTable:
         """Return the same rows with the columns of some extractors alone, so that splits copy no others."""
         kept = {name: column for name, column in self.columns.items() if name.split("/", maxsplit=1)[0] in extractors}
         return dataclasses.replace(self, columns=kept)

@@ -12,91 +12,91 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
     Bytes = NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Shown:
+class RenderedCube:
     """One cube as it is shown.
 
     Attributes:
         id: what the set calls it.
-        colour: uint8 ``(y, x, 3)`` sRGB by the CIE observer; None where the bands do not tell it.
+        color: uint8 ``(y, x, 3)`` sRGB by the CIE observer; None where the bands do not tell it.
         composite: uint8 ``(y, x, 3)``, three bands as false colour.
-        grey: uint8 ``(shown band, y, x)``, one picture a band.
-        valid: bool ``(y, x)``; pixels that are not are shown as nothing.
+        gray: uint8 ``(shown band, y, x)``, one picture a band.
+        valid_mask: bool ``(y, x)``; pixels that are not are shown as nothing.
         spectrum: ``(band,)`` mean over the valid pixels.
     """
 
     id: str
-    colour: Bytes | None
+    color: Bytes | None
     composite: Bytes
-    grey: Bytes
-    valid: NDArray[np.bool_]
-    spectrum: Floats
+    gray: Bytes
+    valid_mask: NDArray[np.bool_]
+    spectrum: Float64Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class RenderStyle:
     """How pictures were made; one for all pictures of a report.
 
     Attributes:
-        colour: what the colour pictures are called: ``"true colour"``, ``"rough colour"``; None: there are none.
-        colour_told: sentences on how, and on what of it is not measured.
+        color_label: what the colour pictures are called: ``"true colour"``, ``"rough colour"``; None: there are none.
+        color_note: sentences on how, and on what of it is not measured.
         composite: which bands are red, green and blue.
-        bands: ``(shown band,)`` centres of the bands of ``Shown.grey``.
-        all_bands: how many bands the cubes have.
+        band_centers: ``(shown band,)`` centres of the bands of ``Shown.grey``.
+        band_count: how many bands the cubes have.
         stretch: how values became grey.
-        reduced: how many times a picture's side was divided to fit, at most.
+        downsampling_factor: how many times a picture's side was divided to fit, at most.
     """
 
-    colour: str | None
-    colour_told: str
+    color_label: str | None
+    color_note: str
     composite: str
-    bands: tuple[float, ...]
-    all_bands: int
+    band_centers: tuple[float, ...]
+    band_count: int
     stretch: str
-    reduced: int
+    downsampling_factor: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pair:
+class NearestPair:
     """A sample beside the training cube that it is nearest to; the sample is turned as it fits best."""
 
-    sample: Shown
-    training: Shown
+    sample: RenderedCube
+    training: RenderedCube
     distance: float | None
     placement: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Spread:
+class SpectrumSummary:
     """Cubes' mean spectra of a structure: their mean and 10th and 90th percentile over cubes, ``(band,)`` each."""
 
-    mean: Floats
-    low: Floats
-    high: Floats
-    cubes: int
+    mean: Float64Array
+    low: Float64Array
+    high: Float64Array
+    cube_count: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Spectra:
+class StructureSpectra:
     """The mean spectra of one structure on both sides."""
 
     structure: str
-    real: Spread
-    fake: Spread
+    real: SpectrumSummary
+    generated: SpectrumSummary
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Points:
-    """Some cubes of a set in the plane: ``places`` ``(n, 2)``, of ``total``."""
+class EmbeddedPoints:
+    """Some cubes of a set in the plane: ``coordinates`` ``(n, 2)``, of ``total_count``."""
 
     role: str
-    places: Floats
+    coordinates: Float64Array
     ids: tuple[str, ...]
-    total: int
+    total_count: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,35 +106,35 @@ class Embedding:
     Attributes:
         extractor: whose rows.
         dimension: of a row.
-        explained: share of the directions' spread along the two axes.
+        explained_variance_ratio: share of the directions' spread along the two axes.
         points: one entry a set.
     """
 
     extractor: str
     dimension: int
-    explained: tuple[float, float]
-    points: tuple[Points, ...]
+    explained_variance_ratio: tuple[float, float]
+    points: tuple[EmbeddedPoints, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Values:
+class MetricValues:
     """What a metric measured of single cubes or pairs, on both sides: for a histogram.
 
     Attributes:
         metric: its name.
         label: what the values are.
         real: ``(n,)``.
-        fake: ``(m,)``.
+        generated: ``(m,)``.
     """
 
     metric: str
     label: str
-    real: Floats
-    fake: Floats
+    real: Float64Array
+    generated: Float64Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Qualified:
+class SensitivitySection:
     """What ``hseval qualify`` says of the scores.
 
     Attributes:
@@ -155,48 +155,48 @@ class Qualified:
 
 
 @dataclasses.dataclass(frozen=True)
-class Swept:
+class ParetoSection:
     """Quality against speed over the runs of a sweep.
 
     Attributes:
         source: the sweep's folder or file.
         x: what the plot's panels share.
-        heads: the figures of the table, ``x`` first.
+        headers: the figures of the table, ``x`` first.
         rows: of each run its name, the figures in words, and whether it is on a front.
-        picture: the plot as SVG.
+        plot_svg: the plot as SVG.
     """
 
     source: str
     x: str
-    heads: tuple[str, ...]
+    headers: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...], bool], ...]
-    picture: bytes
+    plot_svg: bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Exhibits:
+class FigureData:
     """Everything that is shown.
 
     Attributes:
         wavelengths: ``(band,)``.
-        look: how the pictures were made; None: there are none.
+        style: how the pictures were made; None: there are none.
         real: reference cubes, drawn by content.
-        fake: samples, drawn by content.
-        pairs: the nearest pairs of samples and training cubes.
+        generated: samples, drawn by content.
+        nearest_pairs: the nearest pairs of samples and training cubes.
         spectra: one entry a structure.
         embedding: None where no extractor gives one vector a cube.
-        values: what metrics measured of single cubes or pairs.
-        qualified: what ``hseval qualify`` says, where its file was given.
-        swept: a sweep's plot, where its results were given.
+        metric_values: what metrics measured of single cubes or pairs.
+        sensitivity: what ``hseval qualify`` says, where its file was given.
+        pareto: a sweep's plot, where its results were given.
     """
 
     wavelengths: NDArray[Any] | None = None
-    look: Look | None = None
-    real: tuple[Shown, ...] = ()
-    fake: tuple[Shown, ...] = ()
-    pairs: tuple[Pair, ...] = ()
-    spectra: tuple[Spectra, ...] = ()
+    style: RenderStyle | None = None
+    real: tuple[RenderedCube, ...] = ()
+    generated: tuple[RenderedCube, ...] = ()
+    nearest_pairs: tuple[NearestPair, ...] = ()
+    spectra: tuple[StructureSpectra, ...] = ()
     embedding: Embedding | None = None
-    values: tuple[Values, ...] = ()
-    qualified: Qualified | None = None
-    swept: Swept | None = None
+    metric_values: tuple[MetricValues, ...] = ()
+    sensitivity: SensitivitySection | None = None
+    pareto: ParetoSection | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TextIO
 
 import pluggy
 
-from hseval.core.report import Better
+from hseval.core.report import Direction
 
 if TYPE_CHECKING:
     import click
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.cubes import CubeSet
-    from hseval.core.feature_table import Rows
+    from hseval.core.feature_table import FeatureTable
     from hseval.core.report import Report
 
 hookspec = pluggy.HookspecMarker("hseval")
@@ -80,7 +80,7 @@ class Needs:
     """What a metric asks of the core.
 
     Attributes:
-        rows: names of extractors whose columns ``compare`` reads.
+        features: names of extractors whose columns ``compare`` reads.
         pairs: number of seeded pairs of cubes to stream to ``describe_block`` (0: none). The set of rows is
             then one row a block of cubes, and blocks are what splits draw.
         cubes: the metric re-reads cubes: ``relate`` gets the sets as ``cubes``, and ``rows.ids`` name the cubes.
@@ -88,7 +88,7 @@ class Needs:
         nm: there is no value without wavelengths in nm.
     """
 
-    rows: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     pairs: int = 0
     cubes: bool = False
     train: bool = False
@@ -102,7 +102,7 @@ class ScoreParts:
     Attributes:
         value: the headline.
         details: what stands behind it, by name.
-        signed: where the headline is the absolute value of a difference: the difference. Its interval is then that
+        signed_difference: where the headline is the absolute value of a difference: the difference. Its interval is then that
             of an absolute value, which has a corner at 0.
     """
 
@@ -117,18 +117,18 @@ class Metric(Protocol):
     ``Options`` is a frozen dataclass; a metric with ``needs.pairs`` has a ``version`` (raised whenever the same block
     gives another row: the cache keys on it).
 
-    Optional methods. ``relate(*, real, fake, train)`` gets the full sets once, before they are split, and
+    Optional methods. ``relate(*, real, generated, train)`` gets the full sets once, before they are split, and
     returns them with columns added that need more than one set (nearest training cube, shared bin edges).
     ``describe_block(cubes, *, field, reference)`` is what ``needs.pairs`` streams to: cubes ``(n, band, y, x)`` and
     their fields ``(n, y, x)``, with the reference's rows; it returns one row for the block, a mapping of arrays
-    whose first axis is 1. ``shown_values(*, real, fake)`` gets the related rows and returns what the metric measured
+    whose first axis is 1. ``shown_values(*, real, generated)`` gets the related rows and returns what the metric measured
     of single cubes or pairs, label -> (real values, sample values), for the histograms of an HTML report.
 
     What intervals can use, all of it optional: ``bounds``, the least and largest value that there can be (``(0, inf)``
     marks a distance, whose interval is taken on the logarithm's scale); ``relates_anew = True`` says that ``relate``
     depends on which reference cubes there are (as a scale does) and has to be run again with some left out;
-    ``headline(*, real, fake, train=None) -> float`` returns the value of ``compare`` alone, as it is called some
-    thousand times. ``expected(*, real, fake, size, draws, rngs) -> (draws, 2)`` stands in for the jackknife where the
+    ``headline(*, real, generated, train=None) -> float`` returns the value of ``compare`` alone, as it is called some
+    thousand times. ``expected(*, real, generated, size, draws, rngs) -> (draws, 2)`` stands in for the jackknife where the
     value hangs on a few extreme cubes: it draws what the data say of the expected value at ``size`` cubes a side, and
     of its floor; ``rngs`` are the reference's (the same for all samples that are held against it) and the samples'.
     See ``docs/intervals.md``.
@@ -136,14 +136,19 @@ class Metric(Protocol):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    better: ClassVar[Better]
+    better: ClassVar[Direction]
 
     @property
     def needs(self) -> Needs:
         """What the core has to compute first (may depend on the options)."""
 
     def compare(
-        self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator
+        self,
+        *,
+        real: FeatureTable,
+        generated: FeatureTable,
+        train: FeatureTable | None = None,
+        rng: np.random.Generator,
     ) -> float | ScoreParts:
         """Return the headline, with details where there are any.
 

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Union
 
-from hseval.utils.errors import HsevalError, nearest
+from hseval.utils.errors import HsevalError, format_suggestion
 
 
 def option(default: Any, help: str) -> Any:
@@ -35,7 +35,7 @@ class OptionInfo:
     help: str
 
 
-def options_class(plugin: type) -> type:
+def get_options_class(plugin: type) -> type:
     """Return the dataclass that declares a plugin's options (its ``Options``), or :class:`NoOptions`."""
     declared: type = getattr(plugin, "Options", NoOptions)
     return declared
@@ -43,11 +43,11 @@ def options_class(plugin: type) -> type:
 
 def describe_options(plugin: type) -> Iterator[OptionInfo]:
     """Yield the options that a plugin class declares."""
-    declared = options_class(plugin)
+    declared = get_options_class(plugin)
     hints = typing.get_type_hints(declared)
     for field in dataclasses.fields(declared):
         default = None if field.default is dataclasses.MISSING else field.default
-        yield OptionInfo(field.name, type_name(hints[field.name]), default, field.metadata.get("help", ""))
+        yield OptionInfo(field.name, format_type(hints[field.name]), default, field.metadata.get("help", ""))
 
 
 def build_options(plugin: type, values: Mapping[str, Any], *, owner: str) -> Any:
@@ -56,77 +56,88 @@ def build_options(plugin: type, values: Mapping[str, Any], *, owner: str) -> Any
     Raises:
         HsevalError: an unknown option (with the nearest one) or a value of another type.
     """
-    declared = options_class(plugin)
+    declared = get_options_class(plugin)
     hints = typing.get_type_hints(declared)
     known = {field.name for field in dataclasses.fields(declared)}
     parsed = {}
     for name, value in values.items():
         key = name.replace("-", "_")
         if key not in known:
-            raise HsevalError(f"{owner} has no option {name!r}{nearest(key, known)}")
-        parsed[key] = convert(value, hints[key], owner=f"{owner}.{key}")
+            raise HsevalError(f"{owner} has no option {name!r}{format_suggestion(key, known)}")
+        parsed[key] = convert_value(value, hints[key], owner=f"{owner}.{key}")
     try:
         return declared(**parsed)
     except (TypeError, ValueError) as error:
         raise HsevalError(f"{owner}: {error}") from error
 
 
-def as_dict(options: Any) -> dict[str, Any]:
+def options_to_dict(options: Any) -> dict[str, Any]:
     """Return an options instance as a plain mapping that JSON can hold."""
     return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else {}  # type: ignore[arg-type]
 
 
-def convert(value: Any, kind: Any, *, owner: str) -> Any:
+def convert_value(value: Any, declared_type: Any, *, owner: str) -> Any:
     """Return ``value`` (typed, or a string as typed on the command line) as the declared type.
 
     Raises:
         HsevalError: it can't be read as that type.
     """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    origin, arguments = typing.get_origin(declared_type), typing.get_args(declared_type)
     if origin in (Union, types.UnionType):
         nothing = value is None or (isinstance(value, str) and value.lower() == "none")
         if nothing and type(None) in arguments:
             return None
         inner = next(argument for argument in arguments if argument is not type(None))
-        return convert(value, inner, owner=owner)
+        return convert_value(value, inner, owner=owner)
     if origin is Literal:
         if value in arguments:
             return value
-        raise HsevalError(f"{owner}: {value!r} is no valid value{nearest(str(value), map(str, arguments))}")
+        raise HsevalError(f"{owner}: {value!r} is no valid value{format_suggestion(str(value), map(str, arguments))}")
     if origin is tuple:
         if not isinstance(value, str | list | tuple):
-            raise HsevalError(f"{owner}: {value!r} is not of type {type_name(kind)}")
+            raise HsevalError(f"{owner}: {value!r} is not of type {format_type(declared_type)}")
         parts = value.split(",") if isinstance(value, str) else list(value)
-        return tuple(convert(part, arguments[0], owner=owner) for part in parts)
-    return _scalar(value, kind, owner=owner)
+        return tuple(convert_value(part, arguments[0], owner=owner) for part in parts)
+    return _convert_scalar(value, declared_type, owner=owner)
 
 
-def type_name(kind: Any) -> str:
+def format_type(declared_type: Any) -> str:
     """Return a declared type as a user would write it (``int``, ``float or none``, ``a|b``)."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    origin, arguments = typing.get_origin(declared_type), typing.get_args(declared_type)
     if origin in (Union, types.UnionType):
-        return " or ".join("none" if a is type(None) else type_name(a) for a in arguments)
+        return " or ".join("none" if a is type(None) else format_type(a) for a in arguments)
     if origin is Literal:
         return "|".join(map(str, arguments))
     if origin is tuple:
-        return f"{type_name(arguments[0])},..."
-    return getattr(kind, "__name__", str(kind))
+        return f"{format_type(arguments[0])},..."
+    return getattr(declared_type, "__name__", str(declared_type))
 
 
-_WORDS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+_BOOLEAN_WORDS = {
+    "true": True,
+    "yes": True,
+    "1": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "0": False,
+    "off": False,
+}
 
 
-def _scalar(value: Any, kind: Any, *, owner: str) -> Any:
-    if kind is bool and isinstance(value, str) and value.lower() in _WORDS:
-        return _WORDS[value.lower()]
-    mismatch = isinstance(value, bool) != (kind is bool) or (kind is bool and not isinstance(value, bool))
-    if kind in (int, float) and not mismatch:
+def _convert_scalar(value: Any, declared_type: Any, *, owner: str) -> Any:
+    if declared_type is bool and isinstance(value, str) and value.lower() in _BOOLEAN_WORDS:
+        return _BOOLEAN_WORDS[value.lower()]
+    mismatch = isinstance(value, bool) != (declared_type is bool) or (
+        declared_type is bool and not isinstance(value, bool)
+    )
+    if declared_type in (int, float) and not mismatch:
         try:
-            number = kind(value)
+            number = declared_type(value)
         except (TypeError, ValueError):
             number = None
-        if number is not None and (kind is float or isinstance(value, str) or number == value):
+        if number is not None and (declared_type is float or isinstance(value, str) or number == value):
             return number
-    elif isinstance(value, kind) and not mismatch:
+    elif isinstance(value, declared_type) and not mismatch:
         return value
-    raise HsevalError(f"{owner}: {value!r} is not of type {type_name(kind)}")
+    raise HsevalError(f"{owner}: {value!r} is not of type {format_type(declared_type)}")

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hseval.utils.atomic_files import write_text
-from hseval.utils.errors import HsevalError, reason
+from hseval.utils.errors import HsevalError, format_reason
 
 if TYPE_CHECKING:
-    from hseval.core.figure_data import Exhibits
+    from hseval.core.figure_data import FigureData
 
-FORMAT, VERSION = "hseval-report", 1
+REPORT_FORMAT, REPORT_VERSION = "hseval-report", 1
 
-Better = Literal["lower", "higher", "floor"]
+Direction = Literal["lower", "higher", "floor"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +39,16 @@ class Score:
     value: float | None
     floor: float | None
     interval: tuple[float, float] | None
-    better: Better
+    better: Direction
     verdict: str
     n: int
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """Return the score as a notebook shows it."""
-        from hseval.reporting.notebook import score_html
+        from hseval.reporting.notebook import render_score_html
 
-        return score_html(self)
+        return render_score_html(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Report:
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
-    exhibits: Exhibits | None = dataclasses.field(default=None, compare=False, repr=False)
+    exhibits: FigureData | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> Score:
         for score in self.scores:
@@ -72,15 +72,15 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Return the report as a notebook shows it."""
-        from hseval.reporting.notebook import report_html
+        from hseval.reporting.notebook import render_report_html
 
-        return report_html(self)
+        return render_report_html(self)
 
     def to_json(self) -> str:
         """Return the report as JSON text (format ``hseval-report``, version 1); not-a-number becomes null."""
         scores = [dataclasses.asdict(score) for score in self.scores]
         parts = {"scores": scores, "notes": self.notes, "provenance": self.provenance}
-        return json.dumps(plain({"format": FORMAT, "version": VERSION, **parts}), indent=1) + "\n"
+        return json.dumps(to_jsonable({"format": REPORT_FORMAT, "version": REPORT_VERSION, **parts}), indent=1) + "\n"
 
     def save(self, path: str | Path) -> None:
         """Write the report as JSON, whole or not at all."""
@@ -96,31 +96,31 @@ def load_report(path: str | Path) -> Report:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as a report: {reason(error)}") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise HsevalError(f'{path}: no report of hseval (expected "format": {FORMAT!r})')
-    if data.get("version") != VERSION:
-        raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {VERSION}")
+        raise HsevalError(f"{path}: can't be read as a report: {format_reason(error)}") from error
+    if not isinstance(data, dict) or data.get("format") != REPORT_FORMAT:
+        raise HsevalError(f'{path}: no report of hseval (expected "format": {REPORT_FORMAT!r})')
+    if data.get("version") != REPORT_VERSION:
+        raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {REPORT_VERSION}")
     try:
-        scores = tuple(_score(entry) for entry in data["scores"])
+        scores = tuple(_parse_score(entry) for entry in data["scores"])
         return Report(scores, tuple(data["notes"]), data["provenance"])
     except (KeyError, TypeError, AttributeError) as error:
         raise HsevalError(f"{path}: a report with parts missing or of another form ({error})") from error
 
 
-def _score(entry: dict[str, Any]) -> Score:
+def _parse_score(entry: dict[str, Any]) -> Score:
     interval = entry.pop("interval")
     return Score(**entry, interval=tuple(interval) if interval else None)
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """Return ``value`` with numpy scalars and arrays, tuples and paths turned into what JSON holds."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return to_jsonable(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_jsonable(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int, bool)) else str(value)

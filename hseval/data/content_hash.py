@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RACY_SECONDS = 2.0  # a file changed this recently could change again within one tick of its clock
 
 
-def content_hash(data: NDArray[Any]) -> str:
+def compute_content_hash(data: NDArray[Any]) -> str:
     """Return the sha256 of pixels ``(band, y, x)``: shape and float32 values, whatever file held them."""
     import numpy as np
 
@@ -26,7 +26,7 @@ def content_hash(data: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def masks_hash(masks: Mapping[str, Any]) -> str:
+def compute_masks_hash(masks: Mapping[str, Any]) -> str:
     """Return the sha256 of a cube's masks and their names."""
     import numpy as np
 
@@ -38,12 +38,12 @@ def masks_hash(masks: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def key(*parts: Any) -> str:
+def compute_key(*parts: Any) -> str:
     """Return one short key for several things that JSON can hold (sha256, 40 hex digits)."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]
 
 
-def stamp(cubes: CubeSet, index: int) -> str | None:
+def compute_file_stamp(cubes: CubeSet, index: int) -> str | None:
     """Return what identifies a cube's bytes without reading them, or None where nothing can.
 
     Path, size, mtime and ctime in ns and inode of every source file, with the set's reading recipe. A file that
@@ -61,4 +61,4 @@ def stamp(cubes: CubeSet, index: int) -> str | None:
         if time.time() - stat.st_ctime_ns / 1e9 < RACY_SECONDS:
             return None
         stats.append((str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-    return key(stats, cubes.recipe(index))
+    return compute_key(stats, cubes.recipe(index))

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
     Box = tuple[slice, slice]
 
-TILE = 32  # px; canvases are multiples of it, so that five levels of the fill's pyramid halve exactly
-KEPT = 0.25  # erosion that leaves less of a field than this is not applied
-COVERED = (0.80, 0.95)  # share of a filter's envelope inside the field at which a position starts to, and fully, counts
+CANVAS_MULTIPLE = 32  # px; canvases are multiples of it, so that five levels of the fill's pyramid halve exactly
+MIN_ERODED_FRACTION = 0.25  # erosion that leaves less of a field than this is not applied
+COVERAGE_RAMP = (
+    0.80,
+    0.95,
+)  # share of a filter's envelope inside the field at which a position starts to, and fully, counts
 
 
-def bounding_box(valid: NDArray[Any]) -> Box:
+def compute_bounding_box(valid: NDArray[Any]) -> Box:
     """Return the smallest box ``(rows, columns)`` that holds every valid pixel of ``valid`` (y, x).
 
     A field without a valid pixel has the whole image as its box.
@@ -35,34 +38,36 @@ def bounding_box(valid: NDArray[Any]) -> Box:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def by_box(valid: NDArray[Any]) -> dict[tuple[int, int, int, int], list[int]]:
+def group_by_bounding_box(valid: NDArray[Any]) -> dict[tuple[int, int, int, int], list[int]]:
     """Group the fields ``valid`` (n, y, x) by bounding box: (top, bottom, left, right) -> indices."""
     groups: dict[tuple[int, int, int, int], list[int]] = {}
     for index, field in enumerate(valid):
-        rows, columns = bounding_box(field)
+        rows, columns = compute_bounding_box(field)
         groups.setdefault((rows.start, rows.stop, columns.start, columns.stop), []).append(index)
     return groups
 
 
-def eroded(valid: NDArray[Any]) -> NDArray[np.bool_]:
+def erode_fov(valid: NDArray[Any]) -> NDArray[np.bool_]:
     """Return fields ``valid`` (n, y, x) without their rim: pixels with at most one invalid pixel in 3 x 3.
 
     A rim pixel is partly surround (optics, resampling), so it is no measurement. One invalid neighbour is
     tolerated: a lone dead pixel is no rim. Pixels beyond the image count as invalid, so that a crop changes
-    nothing. Where less than ``KEPT`` of a field would be left, the field is returned as it is.
+    nothing. Where less than ``MIN_ERODED_FRACTION`` of a field would be left, the field is returned as it is.
     """
     count, height, width = valid.shape
     padded = np.zeros((count, height + 2, width + 2), dtype=np.uint8)
     padded[:, 1:-1, 1:-1] = valid
     rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     inside = valid & (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] >= 8)
-    enough = inside.sum(axis=(1, 2)) >= KEPT * valid.sum(axis=(1, 2))
+    enough = inside.sum(axis=(1, 2)) >= MIN_ERODED_FRACTION * valid.sum(axis=(1, 2))
     return np.where(enough[:, None, None], inside, valid).astype(bool)
 
 
-def canvas_shape(height: int, width: int, *, margin: int = 0) -> tuple[int, int]:
-    """Return the shape of the periodic canvas for an image: ``margin`` px more, rounded up to ``TILE``."""
-    return -(-(height + margin) // TILE) * TILE, -(-(width + margin) // TILE) * TILE
+def compute_canvas_shape(height: int, width: int, *, margin: int = 0) -> tuple[int, int]:
+    """Return the shape of the periodic canvas for an image: ``margin`` px more, rounded up to ``CANVAS_MULTIPLE``."""
+    return -(-(height + margin) // CANVAS_MULTIPLE) * CANVAS_MULTIPLE, -(
+        -(width + margin) // CANVAS_MULTIPLE
+    ) * CANVAS_MULTIPLE
 
 
 def fill_outside(images: torch.Tensor, valid: torch.Tensor, *, canvas: tuple[int, int]) -> torch.Tensor:
@@ -75,7 +80,7 @@ def fill_outside(images: torch.Tensor, valid: torch.Tensor, *, canvas: tuple[int
     Args:
         images: float ``(n, c, y, x)``, finite; values outside ``valid`` are ignored.
         valid: bool ``(n, y, x)``, at least one pixel each for a fill other than 0.
-        canvas: shape of the result, a multiple of ``TILE`` (see :func:`canvas_shape`).
+        canvas: shape of the result, a multiple of ``CANVAS_MULTIPLE`` (see :func:`compute_canvas_shape`).
 
     Returns:
         ``(n, c, *canvas)``; the image lies in its top left corner.
@@ -98,10 +103,10 @@ def _pull_push(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     mass = 4 * avg_pool2d(weight, 2)
     scale = mass.clamp(max=1) / mass.clamp_min(1e-12)  # confidence saturates: one valid pixel in four is enough
     coarse = _pull_push(4 * avg_pool2d(values, 2) * scale, mass.clamp(max=1))
-    return values + (1 - weight) * _doubled(coarse)
+    return values + (1 - weight) * _upsample(coarse)
 
 
-def _doubled(coarse: torch.Tensor) -> torch.Tensor:
+def _upsample(coarse: torch.Tensor) -> torch.Tensor:
     """Interpolate (n, c, y, x) to twice the size, linearly and across the periodic edges."""
     from torch.nn.functional import interpolate, pad
 
@@ -109,14 +114,14 @@ def _doubled(coarse: torch.Tensor) -> torch.Tensor:
     return interpolate(wrapped, scale_factor=2, mode="bilinear", align_corners=False)[..., 2:-2, 2:-2]
 
 
-def pooling_weights(coverage: torch.Tensor) -> torch.Tensor:
+def compute_pooling_weights(coverage: torch.Tensor) -> torch.Tensor:
     """Return weights (n, y, x), summing to 1 a field, from the share of a filter's envelope inside the field.
 
     A position starts to count at ``COVERED[0]`` and counts fully from ``COVERED[1]`` on, with a smooth step
     between. Coverage is taken relative to the field's best position, so that a field too small for the
     filter is pooled over its middle rather than over nothing.
     """
-    low, high = COVERED
+    low, high = COVERAGE_RAMP
     best = coverage.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
     ramp = ((coverage / best - low) / (high - low)).clamp(0, 1)
     weight = ramp * ramp * (3 - 2 * ramp)

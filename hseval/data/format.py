@@ -10,11 +10,11 @@ import numpy as np
 if TYPE_CHECKING:
     import h5py
 
-FORMAT = "hseval-cubes"
-VERSION = 1
+CUBES_FORMAT = "hseval-cubes"
+CUBES_VERSION = 1
 
 
-def write_texts(file: h5py.File, name: str, values: str | Sequence[str]) -> None:
+def write_strings(file: h5py.File, name: str, values: str | Sequence[str]) -> None:
     """Write a text, or one a cube, as UTF-8."""
     import h5py
 
@@ -26,4 +26,4 @@ def write_column(file: h5py.File, name: str, values: Sequence[Any]) -> None:
     if all(isinstance(value, (bool, int, float, np.number, np.bool_)) for value in values):
         file[name] = np.asarray(values)
     else:
-        write_texts(file, name, [str(value) for value in values])
+        write_strings(file, name, [str(value) for value in values])

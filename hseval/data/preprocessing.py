@@ -11,69 +11,71 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FIELD, Cube, CubeSet
-from hseval.data.field_of_view import bounding_box
+from hseval.core.cubes import FOV, Cube, CubeSet
+from hseval.data.field_of_view import compute_bounding_box
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CONSENSUS = 0.5  # a pixel is in the consensus field when at least this share of the reference's fields has it
+MIN_CONSENSUS_FRACTION = (
+    0.5  # a pixel is in the consensus field when at least this share of the reference's fields has it
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class PreprocessedCube:
     """A cube cropped to its field: ``data`` float32 ``(band, y, x)``, NaN where invalid; bool masks ``(y, x)``.
 
-    ``broken`` is the share of the field's pixels that are not finite in every band.
+    ``nonfinite_fraction`` is the share of the field's pixels that are not finite in every band.
     """
 
     data: NDArray[np.float32]
     masks: Mapping[str, NDArray[np.bool_]]
-    broken: float = 0.0
+    nonfinite_fraction: float = 0.0
 
 
-def valid_pixels(cube: Cube, field: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-    """Return bool ``(y, x)``: inside the field of view (``field``, else the cube's own) and finite in every band."""
-    valid: NDArray[np.bool_] = inside(cube, field) & np.isfinite(cube.data).all(axis=0)
+def compute_valid_mask(cube: Cube, fov: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Return bool ``(y, x)``: inside the field of view (``fov``, else the cube's own) and finite in every band."""
+    valid: NDArray[np.bool_] = get_fov_mask(cube, fov) & np.isfinite(cube.data).all(axis=0)
     return valid
 
 
-def inside(cube: Cube, field: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+def get_fov_mask(cube: Cube, fov: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Return bool ``(y, x)``: the field of view, whatever the pixels hold; all True where there is none."""
-    own = field if field is not None else cube.masks.get(FIELD)
+    own = fov if fov is not None else cube.masks.get(FOV)
     shape = cube.data.shape[1:]
-    return np.ones(shape, dtype=bool) if own is None else fitted(own, shape)
+    return np.ones(shape, dtype=bool) if own is None else resample_mask(own, shape)
 
 
-def prepare(
-    cube: Cube, structures: Sequence[str], *, field: NDArray[np.bool_] | None = None, box: Any = None
-) -> Prepared | None:
+def preprocess_cube(
+    cube: Cube, structures: Sequence[str], *, fov: NDArray[np.bool_] | None = None, box: Any = None
+) -> PreprocessedCube | None:
     """Crop a cube to its valid pixels (or to ``box``) and set the invalid ones to NaN; None: it has no valid pixel.
 
     Masks come out for all of ``structures`` (empty where the cube has none) and for ``fov``, valid pixels only.
     """
-    valid = valid_pixels(cube, field)
+    valid = compute_valid_mask(cube, fov)
     if not valid.any():
         return None
-    box = box or bounding_box(valid)
+    box = box or compute_bounding_box(valid)
     seen = valid[box]
     data = np.where(seen, cube.data[:, *box], np.float32(np.nan)).astype(np.float32, copy=False)
     nowhere = np.zeros_like(valid)
-    masks = {name: cube.masks.get(name, nowhere)[box] & seen for name in structures if name != FIELD}
-    broken = 1.0 - valid.sum() / inside(cube, field).sum()
-    return Prepared(data, {**masks, FIELD: seen}, float(broken))
+    masks = {name: cube.masks.get(name, nowhere)[box] & seen for name in structures if name != FOV}
+    broken = 1.0 - valid.sum() / get_fov_mask(cube, fov).sum()
+    return PreprocessedCube(data, {**masks, FOV: seen}, float(broken))
 
 
-def fitted(field: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def resample_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return a field on another grid (nearest pixel); unchanged where the shapes agree."""
-    if field.shape == shape:
-        return field
-    rows, columns = ((np.arange(new) + 0.5) * old // new for new, old in zip(shape, field.shape, strict=True))
-    return field[np.ix_(rows.astype(int), columns.astype(int))]
+    if mask.shape == shape:
+        return mask
+    rows, columns = ((np.arange(new) + 0.5) * old // new for new, old in zip(shape, mask.shape, strict=True))
+    return mask[np.ix_(rows.astype(int), columns.astype(int))]
 
 
-def consensus_field(cubes: CubeSet) -> NDArray[np.bool_] | None:
+def compute_consensus_fov(cubes: CubeSet) -> NDArray[np.bool_] | None:
     """Return the pixels that at least half of a set's fields of view hold, or None where it has no ``fov``.
 
     Raises:
@@ -81,7 +83,7 @@ def consensus_field(cubes: CubeSet) -> NDArray[np.bool_] | None:
     """
     total: NDArray[np.int64] | None = None
     count = 0
-    for field in _fields(cubes):
+    for field in _iterate_fovs(cubes):
         if total is None:
             total = np.zeros(field.shape, dtype=np.int64)
         if field.shape != total.shape:
@@ -91,9 +93,9 @@ def consensus_field(cubes: CubeSet) -> NDArray[np.bool_] | None:
             )
         total += field
         count += 1
-    return None if total is None else total >= CONSENSUS * count
+    return None if total is None else total >= MIN_CONSENSUS_FRACTION * count
 
 
-def _fields(cubes: CubeSet) -> Iterable[NDArray[np.bool_]]:
+def _iterate_fovs(cubes: CubeSet) -> Iterable[NDArray[np.bool_]]:
     masks = (cubes.read_masks(index) for index in range(len(cubes)))
-    return (found[FIELD] for found in masks if FIELD in found)
+    return (found[FOV] for found in masks if FOV in found)

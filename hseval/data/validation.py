@@ -17,17 +17,17 @@ def check_sample(
     structures: Sequence[str],
     wavelengths: NDArray[Any] | None,
     *,
-    where: str,
+    location: str,
 ) -> None:
     """Raise HsevalError unless a cube and its masks are what a set of these structures and bands takes."""
     if cube.ndim != 3 or cube.dtype != np.float32 or 0 in cube.shape:
-        raise HsevalError(f"{where}: shape {cube.shape} of {cube.dtype}; float32 (band, y, x) expected")
+        raise HsevalError(f"{location}: shape {cube.shape} of {cube.dtype}; float32 (band, y, x) expected")
     if wavelengths is not None and len(wavelengths) != cube.shape[0]:
-        raise HsevalError(f"{where}: {cube.shape[0]} bands, but {len(wavelengths)} wavelengths")
+        raise HsevalError(f"{location}: {cube.shape[0]} bands, but {len(wavelengths)} wavelengths")
     if set(masks) != set(structures):
-        raise HsevalError(f"{where}: masks {sorted(masks)}; {sorted(structures)} expected")
+        raise HsevalError(f"{location}: masks {sorted(masks)}; {sorted(structures)} expected")
     for name, mask in masks.items():
         if mask.shape != cube.shape[1:]:
-            raise HsevalError(f"{where}: mask {name!r} of shape {mask.shape}, but the cube has {cube.shape[1:]}")
+            raise HsevalError(f"{location}: mask {name!r} of shape {mask.shape}, but the cube has {cube.shape[1:]}")
         if mask.dtype.kind not in "biu":
-            raise HsevalError(f"{where}: mask {name!r} of type {mask.dtype}; bool or uint8 expected")
+            raise HsevalError(f"{location}: mask {name!r} of type {mask.dtype}; bool or uint8 expected")

@@ -12,11 +12,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hseval.core.cubes import FIELD
-from hseval.core.options import as_dict, describe_options, option
-from hseval.core.plugin_manager import plugins
+from hseval.core.cubes import FOV
+from hseval.core.options import describe_options, option, options_to_dict
+from hseval.core.plugin_manager import get_plugins
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from hseval.core.hookspecs import Extractor
 
-    Rows = NDArray[Any] | Mapping[str, NDArray[Any]]
+    Features = NDArray[Any] | Mapping[str, NDArray[Any]]
 
-NESTED = {"extractor", "settings"}  # the options by which an extractor is known to wrap another
+NESTED_OPTIONS = {"extractor", "settings"}  # the options by which an extractor is known to wrap another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,27 +47,29 @@ class _View:
 
     def __init__(self, options: ViewOptions | None = None) -> None:
         self.options = options or self.Options()
-        inside = plugins().find("extractor", self.options.extractor)
+        inside = get_plugins().find("extractor", self.options.extractor)
         if isinstance(inside, type) and issubclass(inside, _View):
             raise ValueError(f"extractor is {self.options.extractor!r}, expected one that is no view itself")
-        self.inside: Extractor = plugins().build("extractor", self.options.extractor, _read(self.options.settings))
+        self.inner: Extractor = get_plugins().build(
+            "extractor", self.options.extractor, _parse_settings(self.options.settings)
+        )
 
     @property
     def device(self) -> str:
         """Where the extractor inside computes."""
-        return str(getattr(self.inside, "device", "cpu"))
+        return str(getattr(self.inner, "device", "cpu"))
 
     @device.setter
     def device(self, device: str) -> None:
-        if hasattr(self.inside, "device"):
-            self.inside.device = device
+        if hasattr(self.inner, "device"):
+            self.inner.device = device
 
     def fingerprint(self) -> str:
         """Return what, besides options, decides the rows: the extractor inside, whatever made it."""
-        inside = self.inside
+        inside = self.inner
         own = inside.fingerprint() if hasattr(inside, "fingerprint") else ""
-        options = as_dict(getattr(inside, "options", None))
-        origin = plugins().origin("extractor", inside.name)
+        options = options_to_dict(getattr(inside, "options", None))
+        origin = get_plugins().get_origin("extractor", inside.name)
         return json.dumps([origin, inside.name, inside.version, options, own], sort_keys=True, default=str)
 
 
@@ -79,14 +81,14 @@ class SpectralView(_View):
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> Rows:
+    ) -> Features:
         """Return the rows that the extractor inside gives for shuffled cubes ``(n, band, y, x)``."""
         import numpy as np
 
         seen = cubes.copy()
-        for cube, valid in zip(seen, masks[FIELD] & np.isfinite(cubes).all(axis=1), strict=True):
-            cube[:, valid] = shuffled(cube[:, valid])
-        return self.inside(seen, wavelengths=wavelengths, masks={FIELD: masks[FIELD]})
+        for cube, valid in zip(seen, masks[FOV] & np.isfinite(cubes).all(axis=1), strict=True):
+            cube[:, valid] = shuffle_pixels(cube[:, valid])
+        return self.inner(seen, wavelengths=wavelengths, masks={FOV: masks[FOV]})
 
 
 class SpatialView(_View):
@@ -103,7 +105,7 @@ class SpatialView(_View):
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> Rows:
+    ) -> Features:
         """Return the rows that the extractor inside gives for the mean over bands of cubes ``(n, band, y, x)``.
 
         It is shown as a single band at the mean wavelength: copies of one band would say the same many times over, and
@@ -116,18 +118,18 @@ class SpatialView(_View):
             mean = np.ascontiguousarray(np.broadcast_to(mean, cubes.shape))
         else:
             wavelengths = np.asarray(wavelengths, dtype=np.float64).mean(keepdims=True)
-        return self.inside(mean, wavelengths=wavelengths, masks={FIELD: masks[FIELD]})
+        return self.inner(mean, wavelengths=wavelengths, masks={FOV: masks[FOV]})
 
 
-def shuffled(pixels: NDArray[Any]) -> NDArray[Any]:
+def shuffle_pixels(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return pixels ``(band, pixel)`` in an order that their values alone decide, the same in all bands."""
     digest = hashlib.sha256(pixels.astype("<f4").tobytes()).digest()
-    order = stream(0, "spectral-view", int.from_bytes(digest[:8], "big")).permutation(pixels.shape[1])
+    order = create_rng(0, "spectral-view", int.from_bytes(digest[:8], "big")).permutation(pixels.shape[1])
     mixed: NDArray[Any] = pixels[:, order]
     return mixed
 
 
-def with_inside(
+def resolve_nested_options(
     name: str, settings: Mapping[str, Mapping[str, Any]], *, extractor: str | None = None
 ) -> Mapping[str, Any]:
     """Return an extractor's options; one that wraps another also gets that one's name and options.
@@ -138,8 +140,8 @@ def with_inside(
         extractor: what stands in for every default feature extractor, or None.
     """
     given = dict(settings.get(name, {}))
-    declared = {each.name: each.default for each in describe_options(plugins().find("extractor", name))}
-    if not NESTED.issubset(declared):
+    declared = {each.name: each.default for each in describe_options(get_plugins().find("extractor", name))}
+    if not NESTED_OPTIONS.issubset(declared):
         return given
     if extractor is not None:
         given.setdefault("extractor", extractor)
@@ -149,7 +151,7 @@ def with_inside(
     return given
 
 
-def _read(settings: str) -> Mapping[str, Any]:
+def _parse_settings(settings: str) -> Mapping[str, Any]:
     try:
         found = json.loads(settings or "{}")
     except ValueError as error:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.data.format import FORMAT, VERSION, write_column, write_texts
+from hseval.data.format import CUBES_FORMAT, CUBES_VERSION, write_column, write_strings
 from hseval.data.validation import check_sample
-from hseval.utils.atomic_files import written_whole
-from hseval.utils.disk_reserve import Reserve
+from hseval.utils.atomic_files import write_atomically
+from hseval.utils.disk_reserve import DiskReserve
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class SetWriter:
         self._labels: list[Mapping[str, Any]] = []
         self._stack = contextlib.ExitStack()
         self._file: h5py.File | None = None
-        self._reserve: Reserve | None = None
+        self._reserve: DiskReserve | None = None
 
     def __enter__(self) -> Self:
-        return self._stack.enter_context(self._writing())
+        return self._stack.enter_context(self._open_for_writing())
 
     def __exit__(self, *raised: Any) -> None:
         self._stack.__exit__(*raised)
@@ -92,10 +92,10 @@ class SetWriter:
         name = f"{number:06d}" if id is None else str(id)
         masks = masks or {}
         self._check(cube, masks, name, group, labels or {})
-        with self._told():
-            self._room_for(cube.nbytes + len(masks) * cube[0].size)
+        with self._wrap_errors():
+            self._reserve_space(cube.nbytes + len(masks) * cube[0].size)
             if not number:
-                self._create(cube.shape)
+                self._create_datasets(cube.shape)
             self._append("cubes", number, cube)
             for structure in self.structures or ():
                 self._append(f"masks/{structure}", number, np.asarray(masks[structure], dtype=np.uint8))
@@ -114,28 +114,28 @@ class SetWriter:
         where = f"{self.path}: cube {name!r}"
         if self.structures is None:
             self.structures = tuple(sorted(masks))
-        check_sample(cube, masks, self.structures, self.wavelengths, where=where)
-        if self.ids and cube.shape != self._open()["cubes"].shape[1:]:
-            expected = self._open()["cubes"].shape[1:]
+        check_sample(cube, masks, self.structures, self.wavelengths, location=where)
+        if self.ids and cube.shape != self._get_file()["cubes"].shape[1:]:
+            expected = self._get_file()["cubes"].shape[1:]
             raise HsevalError(f"{where}: shape {cube.shape}, but the first cube has {expected}")
         if self.ids and (group is None) != (self._groups[0] is None):
             raise HsevalError(f"{where}: a group for every cube or for none expected")
         if self.ids and set(labels) != set(self._labels[0]):
             raise HsevalError(f"{where}: labels {sorted(labels)}, but the first cube has {sorted(self._labels[0])}")
 
-    def _create(self, shape: tuple[int, ...]) -> None:
-        self._create_one("cubes", shape, "float32")
+    def _create_datasets(self, shape: tuple[int, ...]) -> None:
+        self._create_dataset("cubes", shape, "float32")
         for name in self.structures or ():
-            self._create_one(f"masks/{name}", shape[1:], "uint8")
+            self._create_dataset(f"masks/{name}", shape[1:], "uint8")
 
-    def _create_one(self, name: str, size: tuple[int, ...], kind: str) -> None:
-        limits = {"maxshape": (None, *size), "chunks": (1, *size)}
-        self._open().create_dataset(name, (0, *size), kind, compression=self.compression, **limits)
+    def _create_dataset(self, name: str, item_shape: tuple[int, ...], dtype: str) -> None:
+        limits = {"maxshape": (None, *item_shape), "chunks": (1, *item_shape)}
+        self._get_file().create_dataset(name, (0, *item_shape), dtype, compression=self.compression, **limits)
 
-    def _append(self, name: str, number: int, values: NDArray[Any]) -> None:
-        dataset = self._open()[name]
-        dataset.resize(number + 1, axis=0)
-        dataset[number] = values
+    def _append(self, name: str, index: int, values: NDArray[Any]) -> None:
+        dataset = self._get_file()[name]
+        dataset.resize(index + 1, axis=0)
+        dataset[index] = values
 
     def _finish(self) -> None:
         if not self.ids:
@@ -143,32 +143,34 @@ class SetWriter:
         if len(set(self.ids)) != len(self.ids):
             twice = next(name for name in self.ids if self.ids.count(name) > 1)
             raise HsevalError(f"{self.path}: id {twice!r} was given more than once; one id a cube expected")
-        file = self._open()
-        self._room_for(64 * len(self.ids) + len(json.dumps([self.ids, self._groups, self._labels], default=str)))
+        file = self._get_file()
+        self._reserve_space(64 * len(self.ids) + len(json.dumps([self.ids, self._groups, self._labels], default=str)))
         if self.wavelengths is not None:
             file["wavelengths"] = self.wavelengths
-        write_texts(file, "ids", self.ids)
+        write_strings(file, "ids", self.ids)
         if self._groups[0] is not None:
-            write_texts(file, "groups", [str(group) for group in self._groups])
+            write_strings(file, "groups", [str(group) for group in self._groups])
         for name in self._labels[0]:
             write_column(file, f"labels/{name}", [labels[name] for labels in self._labels])
         if self.units is not None:
-            write_texts(file, "units", self.units)
-        file.attrs.update(format=FORMAT, version=VERSION, provenance=json.dumps(self.provenance, default=str))
+            write_strings(file, "units", self.units)
+        file.attrs.update(
+            format=CUBES_FORMAT, version=CUBES_VERSION, provenance=json.dumps(self.provenance, default=str)
+        )
         file.flush()
         used = file.id.get_filesize()
         self._close()
         if self._reserve is not None:
-            self._reserve.give_back(used)
+            self._reserve.release(used)
 
-    def _open(self) -> h5py.File:
+    def _get_file(self) -> h5py.File:
         if self._file is None:
             raise HsevalError(f"{self.path}: not open: use the writer in a with block")
         return self._file
 
-    def _room_for(self, size: int) -> None:
+    def _reserve_space(self, size: int) -> None:
         if self._reserve is not None:
-            self._reserve.room_for(size)
+            self._reserve.reserve(size)
 
     def _close(self) -> None:
         file, self._file = self._file, None
@@ -176,23 +178,23 @@ class SetWriter:
             file.close()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[Self]:
+    def _open_for_writing(self) -> Iterator[Self]:
         import h5py
 
-        with written_whole(self.path) as temporary:
-            with self._told():
+        with write_atomically(self.path) as temporary:
+            with self._wrap_errors():
                 self._file = h5py.File(temporary, "w")
-                self._reserve = Reserve(temporary)
+                self._reserve = DiskReserve(temporary)
             try:
                 yield self
-                with self._told():
+                with self._wrap_errors():
                     self._finish()
             finally:
                 with contextlib.suppress(Exception):  # what went wrong before is what the user has to hear
                     self._close()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _wrap_errors(self) -> Iterator[None]:
         # h5py reports a full disk as OSError, RuntimeError or ValueError, depending on what it was writing.
         try:
             yield

@@ -6,58 +6,66 @@ import functools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hseval.degradations.base import Degradation, Kind
+    from hseval.degradations.base import Degradation, DegradationKind
 
-__all__ = ["all_of", "find", "names"]
+__all__ = ["find_degradation", "list_degradation_names", "list_degradations"]
 
 
-def names(kind: Kind | None = None) -> tuple[str, ...]:
+def list_degradation_names(kind: DegradationKind | None = None) -> tuple[str, ...]:
     """Return the names of all degradations, or of one kind, in the order of reports: spectral, spatial, set, copies."""
-    return tuple(each.name for each in all_of(kind))
+    return tuple(each.name for each in list_degradations(kind))
 
 
-def find(name: str) -> Degradation:
+def find_degradation(name: str) -> Degradation:
     """Return the degradation of a name.
 
     Raises:
         HsevalError: there is none; the message names the nearest.
     """
-    from hseval.utils.errors import HsevalError, nearest
+    from hseval.utils.errors import HsevalError, format_suggestion
 
-    by_name = {each.name: each for each in all_of()}
+    by_name = {each.name: each for each in list_degradations()}
     if name not in by_name:
-        raise HsevalError(f"no degradation {name!r}{nearest(name, by_name)}")
+        raise HsevalError(f"no degradation {name!r}{format_suggestion(name, by_name)}")
     return by_name[name]
 
 
-def all_of(kind: Kind | None = None) -> tuple[Degradation, ...]:
+def list_degradations(kind: DegradationKind | None = None) -> tuple[Degradation, ...]:
     """Return all degradations, or those of one kind, in the order of reports."""
-    return tuple(each for each in _all() if kind in (None, each.kind))
+    return tuple(each for each in _load_degradations() if kind in (None, each.kind))
 
 
 @functools.cache
-def _all() -> tuple[Degradation, ...]:
+def _load_degradations() -> tuple[Degradation, ...]:
     from hseval.degradations.bands import BandSwap, DeadBand, Gain, Offset
-    from hseval.degradations.blood import Saturation
-    from hseval.degradations.blur import Blocks, Blur
+    from hseval.degradations.blood import OxygenSaturation
+    from hseval.degradations.blur import BlockBlending, GaussianBlur
     from hseval.degradations.near_copies import (
-        CopyExact,
-        CopyFlip,
-        CopyGain,
-        CopyNoise,
-        CopyRotation,
-        CopyShift,
+        ExactCopy,
+        FlippedCopy,
+        NoisyCopy,
+        RescaledCopy,
+        RotatedCopy,
+        ShiftedCopy,
     )
-    from hseval.degradations.noise import Noise, Striping
-    from hseval.degradations.patches import ShuffledPatches
+    from hseval.degradations.noise import GaussianNoise, Striping
+    from hseval.degradations.patches import PatchShuffling
     from hseval.degradations.registration import Misregistration
-    from hseval.degradations.spectra import Broadening, Shift
-    from hseval.degradations.variety import Collapse, Duplicates, ModeDropped
-    from hseval.degradations.vessels import SmallVessels
+    from hseval.degradations.spectra import SpectralBroadening, SpectralShift
+    from hseval.degradations.variety import ModeCollapse, ModeDropping, SampleDuplication
+    from hseval.degradations.vessels import SmallVesselRemoval
 
     return (
-        *(Shift(), Broadening(), Gain(), Offset(), BandSwap(), DeadBand(), Saturation()),
-        *(Blur(), Noise(), Striping(), Blocks(), SmallVessels(), ShuffledPatches(), Misregistration()),
-        *(ModeDropped(), Collapse(), Duplicates()),
-        *(CopyExact(), CopyNoise(), CopyShift(), CopyFlip(), CopyRotation(), CopyGain()),
+        *(SpectralShift(), SpectralBroadening(), Gain(), Offset(), BandSwap(), DeadBand(), OxygenSaturation()),
+        *(
+            GaussianBlur(),
+            GaussianNoise(),
+            Striping(),
+            BlockBlending(),
+            SmallVesselRemoval(),
+            PatchShuffling(),
+            Misregistration(),
+        ),
+        *(ModeDropping(), ModeCollapse(), SampleDuplication()),
+        *(ExactCopy(), NoisyCopy(), ShiftedCopy(), FlippedCopy(), RotatedCopy(), RescaledCopy()),
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hseval.core.cubes import Cube, CubeSet
 
-Kind = Literal["spectral", "spatial", "set", "copies"]
+DegradationKind = Literal["spectral", "spatial", "set", "copies"]
 
 
 class Degradation(Protocol):
@@ -31,11 +31,11 @@ class Degradation(Protocol):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    kind: ClassVar[Kind]
+    kind: ClassVar[DegradationKind]
     unit: ClassVar[str]
     doses: ClassVar[tuple[float, ...]]
 
-    def unfit(self, data: CubeSet) -> str | None:
+    def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return why it fits no such set (no wavelengths in nm, no such structure ...), or None; from headers."""
 
 
@@ -43,11 +43,11 @@ class CubeDegradation(Degradation, Protocol):
     """Spoils one cube (kinds ``spectral`` and ``spatial``).
 
     Attributes:
-        shared: the fault belongs to the sensor and is the same in every cube: ``rng`` starts from the same state for
+        is_set_wide: the fault belongs to the sensor and is the same in every cube: ``rng`` starts from the same state for
             all cubes of a set. Otherwise every cube has a stream of its own.
     """
 
-    shared: ClassVar[bool]
+    is_set_wide: ClassVar[bool]
 
     def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[np.float64], rng: np.random.Generator) -> Cube:
         """Return the cube spoiled; masks and field of view stay, invalid pixels never leak into valid ones.
@@ -73,9 +73,9 @@ class CopyDegradation(Degradation, Protocol):
         """Return the near-copy of a training cube; its masks move along with what they mark."""
 
 
-class FitForAll:
+class UnrestrictedDegradation:
     """For degradations that any set of cubes can be given to."""
 
-    def unfit(self, data: CubeSet) -> str | None:
+    def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return None."""
         return None

@@ -6,61 +6,61 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hseval.degradations.base import FitForAll, Kind
-from hseval.degradations.inside import spoiled, valid_pixels, zero_outside
+from hseval.degradations.base import DegradationKind, UnrestrictedDegradation
+from hseval.degradations.inside import compute_valid_mask, replace_valid_pixels, zero_invalid_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.cubes import Cube
 
-    Doubles = NDArray[np.float64]
-    Floats = NDArray[np.float32]
+    Float64Array = NDArray[np.float64]
+    Float32Array = NDArray[np.float32]
 
-BLOCK_PX = 8
+BLOCK_SIZE_PX = 8
 
 
-class Blur(FitForAll):
+class GaussianBlur(UnrestrictedDegradation):
     """A Gaussian blur by normalised convolution."""
 
     name: ClassVar[str] = "blur"
     summary: ClassVar[str] = "Gaussian blur of every band"
-    kind: ClassVar[Kind] = "spatial"
+    kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "px"
     doses: ClassVar[tuple[float, ...]] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 3.0)
-    shared: ClassVar[bool] = True
+    is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube blurred.
 
         The blur is divided by the blurred validity (Knutsson and Westin, CVPR 1993, normalised convolution with a
         constant basis), so that the surround does not count.
         """
-        valid = valid_pixels(cube)
+        valid = compute_valid_mask(cube)
         kernel = discrete_gaussian(dose)
-        mass = _convolved(valid.astype(np.float32), kernel)
-        smooth = _convolved(zero_outside(cube, valid), kernel)
-        return spoiled(cube, smooth / np.maximum(mass, np.float32(1e-6)), valid)
+        mass = _convolve(valid.astype(np.float32), kernel)
+        smooth = _convolve(zero_invalid_pixels(cube, valid), kernel)
+        return replace_valid_pixels(cube, smooth / np.maximum(mass, np.float32(1e-6)), valid)
 
 
-class Blocks(FitForAll):
+class BlockBlending(UnrestrictedDegradation):
     """Blocks blended towards their means."""
 
     name: ClassVar[str] = "blocks"
-    summary: ClassVar[str] = f"blocks of {BLOCK_PX} px blended towards their means: coarse compression"
-    kind: ClassVar[Kind] = "spatial"
+    summary: ClassVar[str] = f"blocks of {BLOCK_SIZE_PX} px blended towards their means: coarse compression"
+    kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "% of blending"
     doses: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
-    shared: ClassVar[bool] = True
+    is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return ``(1 - dose / 100) x + dose / 100`` times the mean of the valid pixels of its block."""
-        valid = valid_pixels(cube)
-        values, share = zero_outside(cube, valid), np.float32(dose / 100)
-        return spoiled(cube, values + share * (block_means(values, valid) - values), valid)
+        valid = compute_valid_mask(cube)
+        values, share = zero_invalid_pixels(cube, valid), np.float32(dose / 100)
+        return replace_valid_pixels(cube, values + share * (compute_block_means(values, valid) - values), valid)
 
 
-def discrete_gaussian(sigma: float) -> Floats:
+def discrete_gaussian(sigma: float) -> Float32Array:
     """Return the discrete Gaussian ``exp(-s^2) I_k(s^2)``, whose variance is s^2 for the smallest s as well.
 
     T. Lindeberg, Scale-space for discrete signals, IEEE PAMI 12:234, 1990. A sampled Gaussian of 0.2 px does nothing.
@@ -69,11 +69,11 @@ def discrete_gaussian(sigma: float) -> Floats:
 
     reach = int(np.ceil(4 * sigma)) + 1
     kernel = ive(np.abs(np.arange(-reach, reach + 1)), sigma**2)
-    normalised: Floats = (kernel / kernel.sum()).astype(np.float32)
+    normalised: Float32Array = (kernel / kernel.sum()).astype(np.float32)
     return normalised
 
 
-def block_means(values: Floats, valid: NDArray[np.bool_], size: int = BLOCK_PX) -> Floats:
+def compute_block_means(values: Float32Array, valid: NDArray[np.bool_], size: int = BLOCK_SIZE_PX) -> Float32Array:
     """Return, at every pixel, the mean over the valid pixels of its block; blocks start at the top left corner.
 
     Args:
@@ -89,7 +89,7 @@ def block_means(values: Floats, valid: NDArray[np.bool_], size: int = BLOCK_PX) 
     return spread[:, : valid.shape[0], : valid.shape[1]]
 
 
-def _convolved(values: Floats, kernel: Floats) -> Floats:
+def _convolve(values: Float32Array, kernel: Float32Array) -> Float32Array:
     """Convolve the last two axes with a symmetric kernel each; beyond the edges there is 0."""
     from scipy.ndimage import correlate1d
 

@@ -7,34 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FIELD, Cube
-from hseval.data.field_of_view import canvas_shape, fill_outside
+from hseval.core.cubes import FOV, Cube
+from hseval.data.field_of_view import compute_canvas_shape, fill_outside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.cubes import CubeSet
 
-    Floats = NDArray[np.float32]
+    Float32Array = NDArray[np.float32]
 
 
-def valid_pixels(cube: Cube) -> NDArray[np.bool_]:
+def compute_valid_mask(cube: Cube) -> NDArray[np.bool_]:
     """Return bool ``(y, x)``: inside the field of view, where there is one, and finite in every band."""
     finite = np.asarray(np.isfinite(cube.data).all(axis=0))
-    return finite & cube.masks[FIELD] if FIELD in cube.masks else finite
+    return finite & cube.masks[FOV] if FOV in cube.masks else finite
 
 
-def zero_outside(cube: Cube, valid: NDArray[np.bool_]) -> Floats:
+def zero_invalid_pixels(cube: Cube, valid: NDArray[np.bool_]) -> Float32Array:
     """Return the cube's values, float32 ``(band, y, x)``, 0 where not valid."""
     return np.where(valid, cube.data, np.float32(0)).astype(np.float32, copy=False)
 
 
-def spoiled(cube: Cube, data: NDArray[Any], valid: NDArray[np.bool_]) -> Cube:
+def replace_valid_pixels(cube: Cube, data: NDArray[Any], valid: NDArray[np.bool_]) -> Cube:
     """Return the cube with other values, float32, at its valid pixels; the others keep what they held."""
     return dataclasses.replace(cube, data=np.where(valid, data, cube.data).astype(np.float32, copy=False))
 
 
-def levels(cube: Cube, valid: NDArray[np.bool_]) -> Floats:
+def compute_band_levels(cube: Cube, valid: NDArray[np.bool_]) -> Float32Array:
     """Return the median absolute value of each band over valid pixels, ``(band, 1, 1)``; 0 where none is valid."""
     if not valid.any():
         return np.zeros((len(cube.data), 1, 1), dtype=np.float32)
@@ -42,17 +42,17 @@ def levels(cube: Cube, valid: NDArray[np.bool_]) -> Floats:
     return medians.astype(np.float32)[:, None, None]
 
 
-def filled(values: Floats, valid: NDArray[np.bool_], *, margin: int = 0) -> Floats:
+def fill_to_canvas(values: Float32Array, valid: NDArray[np.bool_], *, margin: int = 0) -> Float32Array:
     """Return values ``(band, y, x)`` on a periodic canvas, at least ``margin`` px larger, filled smoothly outside."""
     import torch
 
-    canvas = canvas_shape(*valid.shape, margin=margin)
+    canvas = compute_canvas_shape(*valid.shape, margin=margin)
     tensors = torch.from_numpy(values[None]), torch.from_numpy(valid[None])
-    whole: Floats = fill_outside(*tensors, canvas=canvas)[0].numpy()
+    whole: Float32Array = fill_outside(*tensors, canvas=canvas)[0].numpy()
     return whole
 
 
-def needs_nm(data: CubeSet) -> str | None:
+def explain_missing_wavelengths(data: CubeSet) -> str | None:
     """Return why a set has no spectra to interpolate, or None: wavelengths in nm and 2 bands of different centres."""
     if not data.info.wavelengths_known:
         return "needs wavelengths in nm (--wavelengths)"
@@ -61,6 +61,6 @@ def needs_nm(data: CubeSet) -> str | None:
     return None
 
 
-def needs_two_bands(data: CubeSet) -> str | None:
+def explain_missing_bands(data: CubeSet) -> str | None:
     """Return why a set has no neighbouring bands, or None."""
     return None if len(data.wavelengths) >= 2 else "needs at least 2 bands, found 1"

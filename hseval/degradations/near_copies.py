@@ -7,113 +7,127 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hseval.core.cubes import FIELD, Cube
-from hseval.degradations.base import FitForAll, Kind
-from hseval.degradations.inside import filled, levels, spoiled, valid_pixels, zero_outside
+from hseval.core.cubes import FOV, Cube
+from hseval.degradations.base import DegradationKind, UnrestrictedDegradation
+from hseval.degradations.inside import (
+    compute_band_levels,
+    compute_valid_mask,
+    fill_to_canvas,
+    replace_valid_pixels,
+    zero_invalid_pixels,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    Doubles = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-NOISE, GAIN, SHIFT_PX = 0.01, 0.05, 2
+NOISE_LEVEL, GAIN_CHANGE, SHIFT_PX = 0.01, 0.05, 2
 
 
-class NearCopy(FitForAll):
+class NearCopy(UnrestrictedDegradation):
     """What all near-copies declare alike: the dose is how many there are."""
 
-    kind: ClassVar[Kind] = "copies"
+    kind: ClassVar[DegradationKind] = "copies"
     unit: ClassVar[str] = "% of samples"
     doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0)
 
 
-class CopyExact(NearCopy):
+class ExactCopy(NearCopy):
     """Training cubes as they are."""
 
     name: ClassVar[str] = "copy-exact"
     summary: ClassVar[str] = "samples replaced by training cubes"
 
-    def copy(self, cube: Cube, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube."""
         return cube
 
 
-class CopyNoise(NearCopy):
+class NoisyCopy(NearCopy):
     """Training cubes with noise."""
 
     name: ClassVar[str] = "copy-noise"
-    summary: ClassVar[str] = f"samples replaced by training cubes with noise of {NOISE:.0%} of each band's median level"
+    summary: ClassVar[str] = (
+        f"samples replaced by training cubes with noise of {NOISE_LEVEL:.0%} of each band's median level"
+    )
 
-    def copy(self, cube: Cube, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube with white Gaussian noise."""
-        valid = valid_pixels(cube)
-        noise = np.float32(NOISE) * levels(cube, valid) * rng.standard_normal(cube.data.shape, dtype=np.float32)
-        return spoiled(cube, zero_outside(cube, valid) + noise, valid)
+        valid = compute_valid_mask(cube)
+        noise = (
+            np.float32(NOISE_LEVEL)
+            * compute_band_levels(cube, valid)
+            * rng.standard_normal(cube.data.shape, dtype=np.float32)
+        )
+        return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) + noise, valid)
 
 
-class CopyShift(NearCopy):
+class ShiftedCopy(NearCopy):
     """Training cubes moved under a field of view that stays."""
 
     name: ClassVar[str] = "copy-shift"
     summary: ClassVar[str] = f"samples replaced by training cubes moved by {SHIFT_PX} px under a field that stays"
 
-    def copy(self, cube: Cube, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube moved up, down, left or right; what comes in continues the rest smoothly."""
         down, right = ((SHIFT_PX, 0), (-SHIFT_PX, 0), (0, SHIFT_PX), (0, -SHIFT_PX))[rng.integers(4)]
-        valid = valid_pixels(cube)
+        valid = compute_valid_mask(cube)
         height, width = valid.shape
-        whole = filled(zero_outside(cube, valid), valid, margin=2 * SHIFT_PX)
+        whole = fill_to_canvas(zero_invalid_pixels(cube, valid), valid, margin=2 * SHIFT_PX)
         data = np.roll(whole, (down, right), axis=(1, 2))[:, :height, :width]
-        masks = {name: mask if name == FIELD else _slid(mask, down, right) & valid for name, mask in cube.masks.items()}
-        return dataclasses.replace(spoiled(cube, data, valid), masks=masks)
+        masks = {
+            name: mask if name == FOV else _shift_mask(mask, down, right) & valid for name, mask in cube.masks.items()
+        }
+        return dataclasses.replace(replace_valid_pixels(cube, data, valid), masks=masks)
 
 
-class CopyFlip(NearCopy):
+class FlippedCopy(NearCopy):
     """Training cubes mirrored."""
 
     name: ClassVar[str] = "copy-flip"
     summary: ClassVar[str] = "samples replaced by training cubes mirrored left to right or upside down"
 
-    def copy(self, cube: Cube, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube mirrored, its field with it."""
         axis = int(rng.integers(-2, 0))
-        return _turned(cube, lambda images: np.flip(images, axis))
+        return _transform_cube(cube, lambda images: np.flip(images, axis))
 
 
-class CopyRotation(NearCopy):
+class RotatedCopy(NearCopy):
     """Training cubes turned."""
 
     name: ClassVar[str] = "copy-rotation"
     summary: ClassVar[str] = "samples replaced by training cubes turned by 90, 180 or 270 degrees"
 
-    def copy(self, cube: Cube, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube turned, its field with it; one that is not square is turned by 180 degrees."""
         height, width = cube.data.shape[1:]
         turns = int(rng.integers(1, 4)) if height == width else 2
-        return _turned(cube, lambda images: np.rot90(images, turns, axes=(-2, -1)))
+        return _transform_cube(cube, lambda images: np.rot90(images, turns, axes=(-2, -1)))
 
 
-class CopyGain(NearCopy):
+class RescaledCopy(NearCopy):
     """Training cubes brighter or darker."""
 
     name: ClassVar[str] = "copy-gain"
-    summary: ClassVar[str] = f"samples replaced by training cubes that are {GAIN:.0%} brighter or darker"
+    summary: ClassVar[str] = f"samples replaced by training cubes that are {GAIN_CHANGE:.0%} brighter or darker"
 
-    def copy(self, cube: Cube, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube times one factor."""
-        valid = valid_pixels(cube)
-        factor = np.float32(1 + GAIN * rng.choice((-1.0, 1.0)))
-        return spoiled(cube, zero_outside(cube, valid) * factor, valid)
+        valid = compute_valid_mask(cube)
+        factor = np.float32(1 + GAIN_CHANGE * rng.choice((-1.0, 1.0)))
+        return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) * factor, valid)
 
 
-def _turned(cube: Cube, turn: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> Cube:
-    masks = {name: np.ascontiguousarray(turn(mask)).astype(bool) for name, mask in cube.masks.items()}
-    return dataclasses.replace(cube, data=np.ascontiguousarray(turn(cube.data), dtype=np.float32), masks=masks)
+def _transform_cube(cube: Cube, transform: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> Cube:
+    masks = {name: np.ascontiguousarray(transform(mask)).astype(bool) for name, mask in cube.masks.items()}
+    return dataclasses.replace(cube, data=np.ascontiguousarray(transform(cube.data), dtype=np.float32), masks=masks)
 
 
-def _slid(mask: NDArray[np.bool_], down: int, right: int) -> NDArray[np.bool_]:
+def _shift_mask(mask: NDArray[np.bool_], down: int, right: int) -> NDArray[np.bool_]:
     """Move a mask by whole pixels; nothing comes in."""
     room = max(abs(down), abs(right))
     padded = np.pad(mask, room)

@@ -6,48 +6,53 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hseval.degradations.base import FitForAll, Kind
-from hseval.degradations.inside import levels, spoiled, valid_pixels, zero_outside
+from hseval.degradations.base import DegradationKind, UnrestrictedDegradation
+from hseval.degradations.inside import (
+    compute_band_levels,
+    compute_valid_mask,
+    replace_valid_pixels,
+    zero_invalid_pixels,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.cubes import Cube
 
-    Doubles = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
 
-class Noise(FitForAll):
+class GaussianNoise(UnrestrictedDegradation):
     """White Gaussian noise."""
 
     name: ClassVar[str] = "noise"
     summary: ClassVar[str] = "white Gaussian noise in every pixel and band"
-    kind: ClassVar[Kind] = "spatial"
+    kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "% of level"
     doses: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0)
-    shared: ClassVar[bool] = False
+    is_set_wide: ClassVar[bool] = False
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube with independent noise added, drawn anew for every cube."""
-        valid = valid_pixels(cube)
+        valid = compute_valid_mask(cube)
         drawn = rng.standard_normal(cube.data.shape, dtype=np.float32)
-        scale = levels(cube, valid) * np.float32(dose / 100)
-        return spoiled(cube, zero_outside(cube, valid) + scale * drawn, valid)
+        scale = compute_band_levels(cube, valid) * np.float32(dose / 100)
+        return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) + scale * drawn, valid)
 
 
-class Striping(FitForAll):
+class Striping(UnrestrictedDegradation):
     """Columns with a gain of their own in each band."""
 
     name: ClassVar[str] = "striping"
     summary: ClassVar[str] = "columns of uneven sensitivity, different in each band: stripes as of a push-broom sensor"
-    kind: ClassVar[Kind] = "spatial"
+    kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "% of gain"
     doses: ClassVar[tuple[float, ...]] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0)
-    shared: ClassVar[bool] = True
+    is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube with column x of band b times ``1 + dose / 100 g_bx``, the same g for all cubes."""
-        valid = valid_pixels(cube)
+        valid = compute_valid_mask(cube)
         bands, _, width = cube.data.shape
         gains = 1 + np.float32(dose / 100) * rng.standard_normal((bands, 1, width), dtype=np.float32)
-        return spoiled(cube, zero_outside(cube, valid) * gains, valid)
+        return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) * gains, valid)

@@ -6,55 +6,57 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hseval.degradations.base import Kind
-from hseval.degradations.inside import spoiled, valid_pixels, zero_outside
+from hseval.degradations.base import DegradationKind
+from hseval.degradations.inside import compute_valid_mask, replace_valid_pixels, zero_invalid_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.cubes import Cube, CubeSet
 
-    Doubles = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-PATCH_PX = 8
-ACROSS = 4  # patches fit this many times along a cube's shorter side, or they get smaller
-SMALLEST_PX = 2
+PATCH_SIZE_PX = 8
+MIN_PATCHES_PER_SIDE = 4  # patches fit this many times along a cube's shorter side, or they get smaller
+MIN_PATCH_SIZE_PX = 2
 
 
-class ShuffledPatches:
+class PatchShuffling:
     """Pairs of patches swapped inside the field."""
 
     name: ClassVar[str] = "shuffled-patches"
-    summary: ClassVar[str] = f"pairs of patches of {PATCH_PX} px (smaller in cubes below 32 px) swapped in the field"
-    kind: ClassVar[Kind] = "spatial"
+    summary: ClassVar[str] = (
+        f"pairs of patches of {PATCH_SIZE_PX} px (smaller in cubes below 32 px) swapped in the field"
+    )
+    kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "% of patches"
     doses: ClassVar[tuple[float, ...]] = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
-    shared: ClassVar[bool] = False
+    is_set_wide: ClassVar[bool] = False
 
-    def unfit(self, data: CubeSet) -> str | None:
+    def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return that cubes are too small to be cut up, or None."""
         _, height, width = data.shape(0)
-        if min(height, width) >= ACROSS * SMALLEST_PX:
+        if min(height, width) >= MIN_PATCHES_PER_SIDE * MIN_PATCH_SIZE_PX:
             return None
-        return f"needs cubes of at least {ACROSS * SMALLEST_PX} px, found {height} x {width}"
+        return f"needs cubes of at least {MIN_PATCHES_PER_SIDE * MIN_PATCH_SIZE_PX} px, found {height} x {width}"
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube with pairs of whole patches swapped; the number of pairs is right on average over cubes."""
-        valid = valid_pixels(cube)
-        size = max(min(PATCH_PX, min(valid.shape) // ACROSS), SMALLEST_PX)
-        corners = whole_patches(valid, size)
+        valid = compute_valid_mask(cube)
+        size = max(min(PATCH_SIZE_PX, min(valid.shape) // MIN_PATCHES_PER_SIDE), MIN_PATCH_SIZE_PX)
+        corners = find_valid_patches(valid, size)
         rng.shuffle(corners)
         pairs = len(corners) // 2
         swapped = min(int(dose / 100 * pairs + rng.random()), pairs)
-        values = zero_outside(cube, valid)
+        values = zero_invalid_pixels(cube, valid)
         data = values.copy()
         for first, second in zip(corners[0 : 2 * swapped : 2], corners[1 : 2 * swapped : 2], strict=True):
             here, there = (np.s_[:, y : y + size, x : x + size] for y, x in (first, second))
             data[here], data[there] = values[there], values[here]
-        return spoiled(cube, data, valid)
+        return replace_valid_pixels(cube, data, valid)
 
 
-def whole_patches(valid: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
+def find_valid_patches(valid: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
     """Return the top left corners ``(n, 2)`` of the grid's patches of ``size`` px whose pixels are all valid."""
     rows, columns = (length // size for length in valid.shape)
     grid = valid[: rows * size, : columns * size].reshape(rows, size, columns, size)

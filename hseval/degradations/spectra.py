@@ -6,62 +6,77 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hseval.degradations.base import Kind
-from hseval.degradations.inside import needs_nm, spoiled, valid_pixels, zero_outside
+from hseval.degradations.base import DegradationKind
+from hseval.degradations.inside import (
+    compute_valid_mask,
+    explain_missing_wavelengths,
+    replace_valid_pixels,
+    zero_invalid_pixels,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.cubes import Cube, CubeSet
 
-    Doubles = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-MERGED = 0.1  # bands nearer than this share of the median spacing are one node: a spline between them would swing
-REACH, NODES = 4.0, 161  # the Gaussian's support in standard deviations, and the points it is taken at
-FWHM = float(np.sqrt(8 * np.log(2)))  # of a Gaussian, in standard deviations
+MERGE_GAP_RATIO = (
+    0.1  # bands nearer than this share of the median spacing are one node: a spline between them would swing
+)
+KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES = (
+    4.0,
+    161,
+)  # the Gaussian's support in standard deviations, and the points it is taken at
+FWHM_PER_STD = float(np.sqrt(8 * np.log(2)))  # of a Gaussian, in standard deviations
 
 
-class Shift:
+class SpectralShift:
     """Spectra moved to longer wavelengths."""
 
     name: ClassVar[str] = "shift"
     summary: ClassVar[str] = "spectra moved to longer wavelengths: the wavelength calibration is off"
-    kind: ClassVar[Kind] = "spectral"
+    kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "nm"
     doses: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-    shared: ClassVar[bool] = True
+    is_set_wide: ClassVar[bool] = True
 
-    def unfit(self, data: CubeSet) -> str | None:
+    def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return why there is nothing to interpolate, or None."""
-        return needs_nm(data)
+        return explain_missing_wavelengths(data)
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube whose spectra are the old ones ``dose`` nm below, by a cubic spline, held at the ends."""
-        return _mixed(cube, smeared(wavelengths, offsets=np.array([-dose]), weights=np.ones(1)))
+        return _add_spectral_change(
+            cube, compute_change_matrix(wavelengths, offsets=np.array([-dose]), weights=np.ones(1))
+        )
 
 
-class Broadening:
+class SpectralBroadening:
     """Spectra convolved with a Gaussian."""
 
     name: ClassVar[str] = "broadening"
     summary: ClassVar[str] = "spectra smeared by a Gaussian: a coarser spectral resolution"
-    kind: ClassVar[Kind] = "spectral"
+    kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "nm FWHM"
     doses: ClassVar[tuple[float, ...]] = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 160.0, 256.0)
-    shared: ClassVar[bool] = True
+    is_set_wide: ClassVar[bool] = True
 
-    def unfit(self, data: CubeSet) -> str | None:
+    def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return why there is nothing to interpolate, or None."""
-        return needs_nm(data)
+        return explain_missing_wavelengths(data)
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Doubles, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube whose spectra, as cubic splines held at the ends, were convolved with the Gaussian."""
-        place = np.linspace(-REACH, REACH, NODES)
+        place = np.linspace(-KERNEL_HALF_WIDTH_STD, KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES)
         weights = np.exp(-0.5 * place**2)
-        return _mixed(cube, smeared(wavelengths, offsets=place * dose / FWHM, weights=weights / weights.sum()))
+        return _add_spectral_change(
+            cube,
+            compute_change_matrix(wavelengths, offsets=place * dose / FWHM_PER_STD, weights=weights / weights.sum()),
+        )
 
 
-def smeared(wavelengths: Doubles, *, offsets: Doubles, weights: Doubles) -> Doubles:
+def compute_change_matrix(wavelengths: Float64Array, *, offsets: Float64Array, weights: Float64Array) -> Float64Array:
     """Return the change ``(band, band)`` of a spectrum that becomes ``sum_k weights_k S(wavelength + offsets_k)``.
 
     S is the cubic spline through the bands, constant beyond the first and the last. The change is taken against the
@@ -69,32 +84,32 @@ def smeared(wavelengths: Doubles, *, offsets: Doubles, weights: Doubles) -> Doub
     """
     from scipy.interpolate import CubicSpline
 
-    nodes, sharing = spline_nodes(wavelengths)
+    nodes, sharing = compute_spline_nodes(wavelengths)
     spline = CubicSpline(nodes, np.eye(len(nodes)))
 
-    def at(nm: Doubles) -> Doubles:
-        values: Doubles = spline(np.clip(nm, nodes[0], nodes[-1]))
+    def at(nm: Float64Array) -> Float64Array:
+        values: Float64Array = spline(np.clip(nm, nodes[0], nodes[-1]))
         return values
 
     moved = np.tensordot(weights, at(offsets[:, None] + wavelengths), axes=1)
-    change: Doubles = (moved - weights.sum() * at(wavelengths)) @ sharing
+    change: Float64Array = (moved - weights.sum() * at(wavelengths)) @ sharing
     return change
 
 
-def spline_nodes(wavelengths: Doubles) -> tuple[Doubles, Doubles]:
+def compute_spline_nodes(wavelengths: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return the spline's nodes (nm, ascending) and the matrix ``(node, band)`` that averages the bands of each."""
     centres = np.asarray(wavelengths, dtype=np.float64)
     gaps = np.diff(centres)
     typical = np.median(gaps[gaps > 0]) if (gaps > 0).any() else 1.0
-    node = np.concatenate([[0], np.cumsum(gaps > MERGED * typical)])
+    node = np.concatenate([[0], np.cumsum(gaps > MERGE_GAP_RATIO * typical)])
     belongs = (node == np.arange(node[-1] + 1)[:, None]).astype(np.float64)
     sharing = belongs / belongs.sum(axis=1, keepdims=True)
     return sharing @ centres, sharing
 
 
-def _mixed(cube: Cube, change: Doubles) -> Cube:
+def _add_spectral_change(cube: Cube, change_matrix: Float64Array) -> Cube:
     """Return the cube with a linear change ``(band, band)`` added to each spectrum."""
-    valid = valid_pixels(cube)
-    values = zero_outside(cube, valid)
-    flat = change.astype(np.float32) @ values.reshape(len(values), -1)
-    return spoiled(cube, values + flat.reshape(values.shape), valid)
+    valid = compute_valid_mask(cube)
+    values = zero_invalid_pixels(cube, valid)
+    flat = change_matrix.astype(np.float32) @ values.reshape(len(values), -1)
+    return replace_valid_pixels(cube, values + flat.reshape(values.shape), valid)

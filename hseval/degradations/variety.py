@@ -6,78 +6,78 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hseval.degradations.base import FitForAll, Kind
+from hseval.degradations.base import DegradationKind, UnrestrictedDegradation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Doubles = NDArray[np.float64]
-    Picks = NDArray[np.int64]
+    Float64Array = NDArray[np.float64]
+    IndexArray = NDArray[np.int64]
 
 
-class ModeDropped(FitForAll):
+class ModeDropping(UnrestrictedDegradation):
     """One end of the leading principal axis is missing."""
 
     name: ClassVar[str] = "mode-dropped"
     summary: ClassVar[str] = "cubes at one end of the leading principal axis replaced by others: a mode is missing"
-    kind: ClassVar[Kind] = "set"
+    kind: ClassVar[DegradationKind] = "set"
     unit: ClassVar[str] = "% of cubes"
     doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 70.0)
 
-    def pick(self, features: Doubles, dose: float, rng: np.random.Generator) -> Picks:
+    def pick(self, features: Float64Array, dose: float, rng: np.random.Generator) -> IndexArray:
         """Return the rows shown: those at the far end of the axis are replaced by rows drawn from the rest."""
         end = 1.0 if rng.random() < 0.5 else -1.0
-        return _replaced(np.argsort(end * leading_axis(features), kind="stable"), dose, rng)
+        return _replace_tail(np.argsort(end * compute_leading_component(features), kind="stable"), dose, rng)
 
 
-class Collapse(FitForAll):
+class ModeCollapse(UnrestrictedDegradation):
     """All samples come from the neighbourhood of one cube."""
 
     name: ClassVar[str] = "collapse"
     summary: ClassVar[str] = "cubes far from one of them replaced by near ones: all samples are few and alike"
-    kind: ClassVar[Kind] = "set"
+    kind: ClassVar[DegradationKind] = "set"
     unit: ClassVar[str] = "% of distinct cubes lost"
     doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 97.0)
 
-    def pick(self, features: Doubles, dose: float, rng: np.random.Generator) -> Picks:
+    def pick(self, features: Float64Array, dose: float, rng: np.random.Generator) -> IndexArray:
         """Return the rows shown: the nearest to a row drawn at random, and these again in place of the others."""
-        values = standardised(features)
+        values = standardize(features)
         away = ((values - values[rng.integers(len(values))]) ** 2).sum(axis=1)
-        return _replaced(np.argsort(away, kind="stable"), dose, rng)
+        return _replace_tail(np.argsort(away, kind="stable"), dose, rng)
 
 
-class Duplicates(FitForAll):
+class SampleDuplication(UnrestrictedDegradation):
     """Samples that repeat others."""
 
     name: ClassVar[str] = "duplicates"
     summary: ClassVar[str] = "samples that repeat others, drawn at random"
-    kind: ClassVar[Kind] = "set"
+    kind: ClassVar[DegradationKind] = "set"
     unit: ClassVar[str] = "% of samples"
     doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 95.0)
 
-    def pick(self, features: Doubles, dose: float, rng: np.random.Generator) -> Picks:
+    def pick(self, features: Float64Array, dose: float, rng: np.random.Generator) -> IndexArray:
         """Return the rows shown: some, drawn at random, are replaced by rows drawn from the rest."""
-        return _replaced(rng.permutation(len(features)), dose, rng)
+        return _replace_tail(rng.permutation(len(features)), dose, rng)
 
 
-def leading_axis(features: Doubles) -> Doubles:
+def compute_leading_component(features: Float64Array) -> Float64Array:
     """Return each row's coordinate along the leading principal axis of the standardised features, ``(n,)``."""
-    values = standardised(features)
+    values = standardize(features)
     _, vectors = np.linalg.eigh(values @ values.T)
-    leading: Doubles = vectors[:, -1]
+    leading: Float64Array = vectors[:, -1]
     return leading
 
 
-def standardised(features: Doubles) -> Doubles:
+def standardize(features: Float64Array) -> Float64Array:
     """Return features with mean 0 and deviation 1 in each column; constant columns become 0."""
     centred = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0)
     spread = centred.std(axis=0)
     varies = spread > 1e-12 * np.abs(features).max()
-    scaled: Doubles = np.divide(centred, spread, out=np.zeros_like(centred), where=varies)
+    scaled: Float64Array = np.divide(centred, spread, out=np.zeros_like(centred), where=varies)
     return scaled
 
 
-def _replaced(order: NDArray[np.int64], dose: float, rng: np.random.Generator) -> Picks:
+def _replace_tail(order: NDArray[np.int64], dose: float, rng: np.random.Generator) -> IndexArray:
     """Replace the last ``dose`` % of rows in an order by rows drawn evenly from the others; at least one stays.
 
     Every row has its own draw, scaled to the number of rows that are left: more dose moves replacements a little and

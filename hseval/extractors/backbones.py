@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hseval.utils.errors import HsevalError, first_line
-from hseval.utils.random_streams import stream
+from hseval.utils.errors import HsevalError, format_error
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     import torch
 
-SIZES = {"inception_v3": 299, "resnet50": 224, "convnext_tiny": 224}  # px, what each was trained on
-HEADS = {"inception_v3": ("fc.", "AuxLogits."), "resnet50": ("fc.",), "convnext_tiny": ("classifier.2.",)}
-DRAWN = "random-1"  # raised whenever the same seed draws other weights
+INPUT_SIZES = {"inception_v3": 299, "resnet50": 224, "convnext_tiny": 224}  # px, what each was trained on
+CLASSIFIER_PREFIXES = {"inception_v3": ("fc.", "AuxLogits."), "resnet50": ("fc.",), "convnext_tiny": ("classifier.2.",)}
+RANDOM_INIT_VERSION = "random-1"  # raised whenever the same seed draws other weights
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """Read a state dict: safetensors, or a torch file of plain tensors (never code).
 
     Raises:
@@ -32,33 +32,33 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, zip, pickle and safetensors raise a dozen types
-        raise HsevalError(f"{path}: can't be read as a state dict: {first_line(error)}") from error
+        raise HsevalError(f"{path}: can't be read as a state dict: {format_error(error)}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise HsevalError(f"{path}: holds no state dict (names -> tensors), but {type(state).__name__}")
     return dict(state)
 
 
-def build(backbone: str, state: dict[str, torch.Tensor], *, path: Path) -> torch.nn.Module:
+def build_backbone(backbone: str, state: dict[str, torch.Tensor], *, path: Path) -> torch.nn.Module:
     """Return a backbone without its classifier, in evaluation mode, with the weights of ``state``.
 
     Raises:
         HsevalError: a tensor is missing, unknown, or of another shape; the message names ``path`` and the first one.
     """
-    model = empty(backbone)
-    kept = {name: value for name, value in state.items() if not name.startswith(HEADS[backbone])}
-    _check(backbone, model.state_dict(), kept, path)
+    model = create_untrained_model(backbone)
+    kept = {name: value for name, value in state.items() if not name.startswith(CLASSIFIER_PREFIXES[backbone])}
+    _check_state_dict(backbone, model.state_dict(), kept, path)
     model.load_state_dict(kept, strict=False)
-    return trunk(backbone, model)
+    return remove_classifier(backbone, model)
 
 
-def drawn(backbone: str, seed: int) -> torch.nn.Module:
-    """Return a backbone without its classifier, in evaluation mode, with random weights (:func:`drawn_state`)."""
-    model = empty(backbone)
-    model.load_state_dict(drawn_state(model.state_dict(), seed, backbone))
-    return trunk(backbone, model)
+def build_random_backbone(backbone: str, seed: int) -> torch.nn.Module:
+    """Return a backbone without its classifier, in evaluation mode, with random weights (:func:`draw_state_dict`)."""
+    model = create_untrained_model(backbone)
+    model.load_state_dict(draw_state_dict(model.state_dict(), seed, backbone))
+    return remove_classifier(backbone, model)
 
 
-def empty(backbone: str) -> torch.nn.Module:
+def create_untrained_model(backbone: str) -> torch.nn.Module:
     """Return torchvision's network, whose weights mean nothing yet."""
     import torch
     from torchvision import models
@@ -69,7 +69,7 @@ def empty(backbone: str) -> torch.nn.Module:
     return model
 
 
-def drawn_state(state: dict[str, torch.Tensor], seed: int, backbone: str) -> dict[str, torch.Tensor]:
+def draw_state_dict(state: dict[str, torch.Tensor], seed: int, backbone: str) -> dict[str, torch.Tensor]:
     """Return a state dict of the same shapes whose weights are drawn: normal, with He et al.'s deviation (ICCV 2015).
 
     Each tensor has a stream of its own by its name, so that neither torch's version nor its generators decide a
@@ -83,7 +83,7 @@ def drawn_state(state: dict[str, torch.Tensor], seed: int, backbone: str) -> dic
         if name.endswith("layer_scale") or name.endswith("running_var") or (tensor.ndim == 1 and "weight" in name):
             found[name] = torch.ones_like(tensor)
         elif tensor.ndim > 1:
-            rng = stream(seed, f"torchvision {backbone} {name}")
+            rng = create_rng(seed, f"torchvision {backbone} {name}")
             values = torch.from_numpy(rng.standard_normal(tuple(tensor.shape), dtype="float32"))
             found[name] = values * (2 / tensor[0].numel()) ** 0.5
         else:
@@ -91,7 +91,7 @@ def drawn_state(state: dict[str, torch.Tensor], seed: int, backbone: str) -> dic
     return found
 
 
-def trunk(backbone: str, model: Any) -> torch.nn.Module:
+def remove_classifier(backbone: str, model: Any) -> torch.nn.Module:
     """Return a network without its classifier, in evaluation mode."""
     import torch
 
@@ -103,14 +103,16 @@ def trunk(backbone: str, model: Any) -> torch.nn.Module:
     return network
 
 
-def _check(backbone: str, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], path: Path) -> None:
+def _check_state_dict(
+    backbone: str, expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor], path: Path
+) -> None:
     counters = {name for name in expected if name.endswith("num_batches_tracked")}  # older files lack them
-    wanted = {name for name in expected if not name.startswith(HEADS[backbone])}
-    for problem, names in (("lacks", wanted - counters - set(found)), ("has unknown", set(found) - wanted)):
+    wanted = {name for name in expected if not name.startswith(CLASSIFIER_PREFIXES[backbone])}
+    for problem, names in (("lacks", wanted - counters - set(state)), ("has unknown", set(state) - wanted)):
         if names:
             told = f"{path}: no state dict of {backbone}: it {problem} {len(names)} tensors, {min(names)!r} for one"
-            raise HsevalError(f"{told} (backbones: {', '.join(SIZES)})")
-    for name, value in found.items():
+            raise HsevalError(f"{told} (backbones: {', '.join(INPUT_SIZES)})")
+    for name, value in state.items():
         if value.shape != expected[name].shape:
             shapes = f"{tuple(value.shape)}, expected {tuple(expected[name].shape)}"
             raise HsevalError(f"{path}: tensor {name!r} of {backbone} has shape {shapes}")

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.core.cubes import FIELD
+from hseval.core.cubes import FOV
 from hseval.core.options import option
-from hseval.extractors.spectral_windows import window_weights
+from hseval.extractors.spectral_windows import compute_window_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-SIZES = (8, 128)  # fewer cells tell no cube from another, more are no low-resolution map
-COVERED = 0.25  # a cell counts where at least this share of its area is valid
+SIZE_BOUNDS = (8, 128)  # fewer cells tell no cube from another, more are no low-resolution map
+MIN_COVERAGE = 0.25  # a cell counts where at least this share of its area is valid
 
 
-class Maps:
+class LowresMaps:
     """Area averages of a few spectral windows on a square grid over the field of view's bounding box."""
 
     name: ClassVar[str] = "maps"
@@ -38,8 +38,8 @@ class Maps:
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
-        if not SIZES[0] <= self.options.size <= SIZES[1] or self.options.windows < 1:
-            raise ValueError(f"size has to be {SIZES[0]} to {SIZES[1]} and windows at least 1")
+        if not SIZE_BOUNDS[0] <= self.options.size <= SIZE_BOUNDS[1] or self.options.windows < 1:
+            raise ValueError(f"size has to be {SIZE_BOUNDS[0]} to {SIZE_BOUNDS[1]} and windows at least 1")
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
@@ -51,16 +51,16 @@ class Maps:
             cells that are mostly outside the field. ``pixels`` ``(n, 2)``: rows and columns that the grid lies
             over, so that a shift in cells is known in pixels.
         """
-        windows = window_weights(wavelengths, self.options.windows)
+        windows = compute_window_weights(wavelengths, self.options.windows)
         shape = (len(cubes), len(windows), self.options.size, self.options.size)
         maps = np.empty(shape, dtype=np.float32)
-        for i, (cube, field) in enumerate(zip(cubes, masks[FIELD], strict=True)):
-            maps[i] = gain_normalised(area_average(_windowed(cube, windows, field), field, self.options.size))
+        for i, (cube, field) in enumerate(zip(cubes, masks[FOV], strict=True)):
+            maps[i] = normalize_gain(average_over_grid(_apply_windows(cube, windows, field), field, self.options.size))
         pixels = np.tile(np.array(cubes.shape[2:], dtype=np.float32), (len(cubes), 1))
         return {"": maps, "pixels": pixels}
 
 
-def area_average(images: Floats, field: NDArray[np.bool_], size: int) -> Floats:
+def average_over_grid(images: Float64Array, field: NDArray[np.bool_], size: int) -> Float64Array:
     """Average images over the cells of a ``size x size`` grid laid over the whole frame.
 
     A pixel that a cell's border cuts counts by its part inside, so the result hardly depends on the frame's
@@ -72,39 +72,39 @@ def area_average(images: Floats, field: NDArray[np.bool_], size: int) -> Floats:
         size: cells along each side.
 
     Returns:
-        ``(C, size, size)``, NaN where less than a share ``COVERED`` of a cell is valid.
+        ``(C, size, size)``, NaN where less than a share ``MIN_COVERAGE`` of a cell is valid.
     """
-    rows, columns = _overlaps(size, field.shape[0]), _overlaps(size, field.shape[1])
+    rows, columns = _compute_overlaps(size, field.shape[0]), _compute_overlaps(size, field.shape[1])
     covered = rows @ field.astype(np.float64) @ columns.T
     sums = rows @ images @ columns.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        averages: Floats = np.where(covered >= COVERED, sums / covered, np.nan)
+        averages: Float64Array = np.where(covered >= MIN_COVERAGE, sums / covered, np.nan)
     return averages
 
 
-def gain_normalised(maps: Floats) -> Floats:
+def normalize_gain(maps: Float64Array) -> Float64Array:
     """Divide maps ``(C, G, G)`` by their mean absolute value and subtract each window's mean (NaN left out)."""
     known = np.isfinite(maps)
     if not known.any():
         return maps
     gain = np.abs(maps[known]).mean() or 1.0
     means = np.where(known, maps, 0.0).sum(axis=(1, 2)) / known.sum(axis=(1, 2))
-    normalised: Floats = (maps - means[:, None, None]) / gain
+    normalised: Float64Array = (maps - means[:, None, None]) / gain
     return normalised
 
 
-def _windowed(cube: NDArray[np.float32], windows: Floats, field: NDArray[np.bool_]) -> Floats:
+def _apply_windows(cube: NDArray[np.float32], windows: Float64Array, field: NDArray[np.bool_]) -> Float64Array:
     """Return the cube seen through the windows, ``(C, y, x)``, with 0 outside the field."""
-    through: Floats = np.zeros((len(windows), *field.shape))
+    through: Float64Array = np.zeros((len(windows), *field.shape))
     through[:, field] = windows @ cube[:, field].astype(np.float64)
     return through
 
 
-def _overlaps(cells: int, pixels: int) -> Floats:
+def _compute_overlaps(cells: int, pixels: int) -> Float64Array:
     """Return ``(cells, pixels)``: the share of each cell's length that each pixel fills."""
     edges = np.arange(cells + 1) * (pixels / cells)
     start, stop = edges[:-1, None], edges[1:, None]
     place = np.arange(pixels)
     overlap = np.minimum(stop, place + 1.0) - np.maximum(start, place)
-    shares: Floats = np.clip(overlap, 0.0, None) * (cells / pixels)
+    shares: Float64Array = np.clip(overlap, 0.0, None) * (cells / pixels)
     return shares

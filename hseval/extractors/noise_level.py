@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.core.cubes import FIELD
-from hseval.data.field_of_view import eroded
+from hseval.core.cubes import FOV
+from hseval.data.field_of_view import erode_fov
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MEDIAN = 0.6744897501960817  # of the absolute value of a standard normal variable
-GAIN = 6.0  # the root of the sum of squares of the mask's weights
+HALF_NORMAL_MEDIAN = 0.6744897501960817  # of the absolute value of a standard normal variable
+KERNEL_NORM = 6.0  # the root of the sum of squares of the mask's weights
 
 
 class NoiseLevel:
@@ -28,13 +28,13 @@ class NoiseLevel:
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
-        """Return float32 ``(n, band)`` by :func:`noise_level`, in the cubes' units."""
-        fields = masks[FIELD] & np.isfinite(cubes).all(axis=1)
-        rows = [noise_level(cube, valid) for cube, valid in zip(cubes, fields, strict=True)]
+        """Return float32 ``(n, band)`` by :func:`estimate_noise_level`, in the cubes' units."""
+        fields = masks[FOV] & np.isfinite(cubes).all(axis=1)
+        rows = [estimate_noise_level(cube, valid) for cube, valid in zip(cubes, fields, strict=True)]
         return np.stack(rows) if rows else np.empty(cubes.shape[:2], np.float32)
 
 
-def noise_level(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+def estimate_noise_level(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return each band's noise, float32 ``(band,)``, in the cube's units.
 
     The residual of the mask ``[1 -2 1; -2 4 -2; 1 -2 1]``, which whatever is linear along rows or along columns leaves
@@ -49,16 +49,16 @@ def noise_level(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[
     Returns:
         NaN where no 3 x 3 pixels are valid.
     """
-    for field in (eroded(valid[None])[0], valid):
-        whole = _all_of_three(_all_of_three(field, 0), 1)
+    for field in (erode_fov(valid[None])[0], valid):
+        whole = _erode_along_axis(_erode_along_axis(field, 0), 1)
         if whole.any():
             wide = np.where(field, cube, np.float32(0)).astype(np.float64)
             residual = np.diff(np.diff(wide, n=2, axis=1), n=2, axis=2)[:, whole]
-            return (np.median(np.abs(residual), axis=1) / (MEDIAN * GAIN)).astype(np.float32)
+            return (np.median(np.abs(residual), axis=1) / (HALF_NORMAL_MEDIAN * KERNEL_NORM)).astype(np.float32)
     return np.full(len(cube), np.nan, dtype=np.float32)
 
 
-def _all_of_three(field: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+def _erode_along_axis(field: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     """Return where three pixels in a row along an axis are all True; two shorter than ``field``."""
     size = max(field.shape[axis] - 2, 0)
     one, two, three = (np.take(field, np.arange(size) + step, axis=axis) for step in range(3))

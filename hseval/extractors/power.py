@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.core.cubes import FIELD
-from hseval.data.field_of_view import eroded
-from hseval.extractors.radial import RESOLVED, centres, radial_power, taper
+from hseval.core.cubes import FOV
+from hseval.data.field_of_view import erode_fov
+from hseval.extractors.radial import MIN_PERIODS, compute_bin_centers, compute_field_taper, compute_radial_power
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-FLOOR = 1e-10  # of the cube's mean square, added to the density: -100 dB, far below any camera's noise
+DENSITY_FLOOR = 1e-10  # of the cube's mean square, added to the density: -100 dB, far below any camera's noise
 
 
-class Power:
+class RadialPower:
     """Mean power spectral density in radial bins, band by band, in dB of the cube's mean square."""
 
     name: ClassVar[str] = "power"
@@ -38,30 +38,34 @@ class Power:
             the field is too small to tell the bin's frequencies from its shape, or has none of them: ``db`` is
             then that of the nearest bin that has some, and means nothing.
         """
-        fields = masks[FIELD] & np.isfinite(cubes).all(axis=1)
-        rows = [_described(cube, field) for cube, field in zip(cubes, fields, strict=True)]
-        bins = len(centres())
+        fields = masks[FOV] & np.isfinite(cubes).all(axis=1)
+        rows = [_compute_power_spectrum(cube, field) for cube, field in zip(cubes, fields, strict=True)]
+        bins = len(compute_bin_centers())
         return {
             "db": np.stack([row[0] for row in rows]) if rows else np.empty((0, cubes.shape[1], bins), np.float32),
             "modes": np.stack([row[1] for row in rows]) if rows else np.empty((0, bins), np.float32),
         }
 
 
-def _described(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    bins = len(centres())
+def _compute_power_spectrum(
+    cube: NDArray[np.float32], valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    bins = len(compute_bin_centers())
     if not valid.any():
         return np.full((len(cube), bins), np.nan, np.float32), np.zeros(bins, np.float32)
     mean_square = np.square(cube[:, valid], dtype=np.float64).mean()
-    field, images = mended(cube, eroded(valid[None])[0])
-    window = taper(field)
-    density, share = radial_power(images, window)
+    field, images = fill_small_holes(cube, erode_fov(valid[None])[0])
+    window = compute_field_taper(field)
+    density, share = compute_radial_power(images, window)
     modes = share * np.square(window).sum() ** 2 / np.power(window, 4).sum()
-    modes[centres() * np.sqrt(field.sum()) < RESOLVED] = 0
-    db = 10 * np.log10(density / (mean_square or 1.0) + FLOOR)
-    return _nearest_known(db, share > 0).astype(np.float32), modes.astype(np.float32)
+    modes[compute_bin_centers() * np.sqrt(field.sum()) < MIN_PERIODS] = 0
+    db = 10 * np.log10(density / (mean_square or 1.0) + DENSITY_FLOOR)
+    return _fill_from_nearest(db, share > 0).astype(np.float32), modes.astype(np.float32)
 
 
-def mended(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+def fill_small_holes(
+    cube: NDArray[np.float32], valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Return the field with its smallest holes closed, and the cube with these filled smoothly.
 
     A taper around every dead pixel would leave nothing; one that is filled costs next to nothing. Holes wider than
@@ -78,18 +82,18 @@ def mended(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray
         return valid, cube
     import torch
 
-    from hseval.data.field_of_view import canvas_shape, fill_outside
+    from hseval.data.field_of_view import compute_canvas_shape, fill_outside
 
     images = torch.from_numpy(np.where(valid, cube, np.float32(0)))[None]
-    filled = fill_outside(images, torch.from_numpy(valid)[None], canvas=canvas_shape(*valid.shape))
+    filled = fill_outside(images, torch.from_numpy(valid)[None], canvas=compute_canvas_shape(*valid.shape))
     return closed, filled[0, :, : valid.shape[0], : valid.shape[1]].numpy()
 
 
-def _nearest_known(db: Floats, known: NDArray[np.bool_]) -> Floats:
+def _fill_from_nearest(db: Float64Array, known: NDArray[np.bool_]) -> Float64Array:
     """Return ``db`` ``(band, bin)`` with bins that are not known taken from the nearest one that is."""
     if not known.any():
         return db
     places = np.flatnonzero(known)
     nearest = places[np.abs(places[None, :] - np.arange(len(known))[:, None]).argmin(axis=1)]
-    taken: Floats = db[:, nearest]
+    taken: Float64Array = db[:, nearest]
     return taken

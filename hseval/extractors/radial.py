@@ -14,31 +14,31 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-PER_OCTAVE, OCTAVES = 3, 8  # bins below the Nyquist frequency: thirds of an octave, from 1/512 to 1/2 cycle/px
-RESOLVED = 3.0  # periods across the field (the root of its area) below which a frequency is not told from the taper
+BINS_PER_OCTAVE, OCTAVES = 3, 8  # bins below the Nyquist frequency: thirds of an octave, from 1/512 to 1/2 cycle/px
+MIN_PERIODS = 3.0  # periods across the field (the root of its area) below which a frequency is not told from the taper
 NYQUIST = 0.5
 
 
-def edges() -> Floats:
+def compute_bin_edges() -> Float64Array:
     """Return the bins' interior edges in cycles/px, ``(25 - 1,)``: bins are ``(0, e_1], (e_1, e_2] ... (1/2, inf)``.
 
     What the last one holds are the corners of the frequency plane, beyond the Nyquist frequency of rows and columns.
     """
-    steps = np.arange(PER_OCTAVE * OCTAVES - 1, -1, -1)
-    result: Floats = NYQUIST * 2.0 ** (-steps / PER_OCTAVE)
+    steps = np.arange(BINS_PER_OCTAVE * OCTAVES - 1, -1, -1)
+    result: Float64Array = NYQUIST * 2.0 ** (-steps / BINS_PER_OCTAVE)
     return result
 
 
-def centres() -> Floats:
+def compute_bin_centers() -> Float64Array:
     """Return the bins' centres in cycles/px, ``(25,)`` (geometric; the end bins' as if they were as wide as others)."""
-    inner = edges()
-    half = 2.0 ** (0.5 / PER_OCTAVE)
+    inner = compute_bin_edges()
+    half = 2.0 ** (0.5 / BINS_PER_OCTAVE)
     return np.concatenate([inner / half, inner[-1:] * half])
 
 
-def taper(valid: NDArray[np.bool_]) -> Floats:
+def compute_field_taper(valid: NDArray[np.bool_]) -> Float64Array:
     """Return a smooth window ``(y, x)``: 0 outside ``valid``, rising as a squared sine to 1 in its middle.
 
     It rises with the distance to the nearest pixel outside (beyond the image is outside), over the largest such
@@ -48,11 +48,11 @@ def taper(valid: NDArray[np.bool_]) -> Floats:
 
     distance = np.asarray(distance_transform_edt(np.pad(valid, 1)))[1:-1, 1:-1]
     widest = float(distance.max())
-    window: Floats = np.sin(0.5 * np.pi * distance / (widest + 0.5 if widest else 1.0)) ** 2
+    window: Float64Array = np.sin(0.5 * np.pi * distance / (widest + 0.5 if widest else 1.0)) ** 2
     return np.minimum(window, 1.0)
 
 
-def radial_power(images: NDArray[Any], window: Floats) -> tuple[Floats, Floats]:
+def compute_radial_power(images: NDArray[Any], window: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return the mean power spectral density of images in radial bins.
 
     The images less their mean under the window, times the window; squared Fourier transform over the window's sum of
@@ -68,40 +68,40 @@ def radial_power(images: NDArray[Any], window: Floats) -> tuple[Floats, Floats]:
         share of all frequencies (constant included, so they add up to a little less than 1).
     """
     energy, total = float(np.square(window).sum()), float(window.sum())
-    shape = _canvas(images.shape[-2], images.shape[-1])
-    place, weight = _plane(shape)
-    count = np.bincount(place, weights=weight, minlength=len(centres()) + 1)[1:]
+    shape = _compute_fft_shape(images.shape[-2], images.shape[-1])
+    place, weight = _assign_frequency_bins(shape)
+    count = np.bincount(place, weights=weight, minlength=len(compute_bin_centers()) + 1)[1:]
     if energy == 0:
         return np.zeros((len(images), len(count))), np.zeros_like(count)
     seen = np.where(window > 0, images, 0.0).astype(np.float64)
     mean = (seen * window).sum(axis=(1, 2)) / total
-    spectra = _transformed((seen - mean[:, None, None]) * window, shape)
+    spectra = _compute_fft((seen - mean[:, None, None]) * window, shape)
     power = (spectra.real**2 + spectra.imag**2).reshape(len(images), -1) / energy
     sums = np.stack([np.bincount(place, weights=weight * each, minlength=len(count) + 1)[1:] for each in power])
     return sums / np.maximum(count, 1.0), count / (shape[0] * shape[1])
 
 
-def _canvas(height: int, width: int) -> tuple[int, int]:
+def _compute_fft_shape(height: int, width: int) -> tuple[int, int]:
     """Return lengths, hardly longer, that transform fast; the window is 0 in what is added."""
     from scipy.fft import next_fast_len
 
     return int(next_fast_len(height)), int(next_fast_len(width, real=True))
 
 
-def _transformed(images: Floats, shape: tuple[int, int]) -> NDArray[np.complex128]:
+def _compute_fft(images: Float64Array, shape: tuple[int, int]) -> NDArray[np.complex128]:
     from scipy.fft import rfft2
 
     return np.asarray(rfft2(images, s=shape, axes=(-2, -1)))
 
 
 @functools.lru_cache(maxsize=32)
-def _plane(shape: tuple[int, int]) -> tuple[NDArray[np.int64], Floats]:
+def _assign_frequency_bins(shape: tuple[int, int]) -> tuple[NDArray[np.int64], Float64Array]:
     """Return, for each frequency of ``rfft2``, its bin (0: constant; bin i is place i + 1) and how often it counts."""
     height, width = shape
     down, right = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
     radius = np.hypot(down, right)
     # A frequency that is an edge but for rounding belongs below it.
-    place = np.searchsorted(edges() * (1 + 1e-12), radius.ravel(), side="left") + 1
+    place = np.searchsorted(compute_bin_edges() * (1 + 1e-12), radius.ravel(), side="left") + 1
     place[0] = 0
     once = (np.arange(width // 2 + 1) == 0) | (2 * np.arange(width // 2 + 1) == width)
     weight = np.broadcast_to(np.where(once, 1.0, 2.0), radius.shape).ravel()

@@ -12,19 +12,31 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hseval.core.options import option
-from hseval.data.field_of_view import by_box, canvas_shape, eroded, fill_outside, pooling_weights
-from hseval.extractors.spectral_shape import ENERGY_FLOOR, correlations, fisher, log_ratio, shape_features
-from hseval.extractors.spectral_windows import window_weights
-from hseval.extractors.wavelets import analyse, coverage, filter_bank, modulus
+from hseval.data.field_of_view import (
+    compute_canvas_shape,
+    compute_pooling_weights,
+    erode_fov,
+    fill_outside,
+    group_by_bounding_box,
+)
+from hseval.extractors.spectral_shape import (
+    ENERGY_FLOOR,
+    compute_correlations,
+    compute_shape_features,
+    fisher_z,
+    log_ratio,
+)
+from hseval.extractors.spectral_windows import compute_window_weights
+from hseval.extractors.wavelets import apply_wavelets, build_filter_bank, compute_coverage, modulus
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from hseval.extractors.wavelets import Scale
+    from hseval.extractors.wavelets import WaveletScale
 
-BLOCK = 2**19
+MAX_BATCH_ELEMENTS = 2**19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +77,9 @@ class Scattering:
         """
         valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
         rows: NDArray[np.float32] | None = None
-        for (top, bottom, left, right), index in by_box(valid).items():
+        for (top, bottom, left, right), index in group_by_bounding_box(valid).items():
             inside = valid[index, top:bottom, left:right]
-            part = self._rows(cubes[index, :, top:bottom, left:right], inside, wavelengths)
+            part = self._compute_features(cubes[index, :, top:bottom, left:right], inside, wavelengths)
             rows = np.full((len(cubes), part.shape[1]), np.nan, dtype=np.float32) if rows is None else rows
             rows[index] = part
         if rows is None:
@@ -75,24 +87,26 @@ class Scattering:
         rows[~valid.any(axis=(1, 2))] = np.nan
         return rows
 
-    def _rows(
+    def _compute_features(
         self, cubes: NDArray[np.float32], valid: NDArray[np.bool_], wavelengths: NDArray[Any]
     ) -> NDArray[np.float32]:
         """Describe cubes (n, band, y, x) with one bounding box, a block at a time."""
         import torch
 
         margin = 2 ** (self.options.scales + 1)
-        canvas = canvas_shape(*valid.shape[1:], margin=margin)
-        step = max(1, BLOCK // (canvas[0] * canvas[1] * self.options.windows))
+        canvas = compute_canvas_shape(*valid.shape[1:], margin=margin)
+        step = max(1, MAX_BATCH_ELEMENTS // (canvas[0] * canvas[1] * self.options.windows))
         with torch.inference_mode():
             return np.concatenate(
                 [
-                    self._block(cubes[i : i + step], eroded(valid[i : i + step]), wavelengths, canvas)
+                    self._compute_batch_features(
+                        cubes[i : i + step], erode_fov(valid[i : i + step]), wavelengths, canvas
+                    )
                     for i in range(0, len(cubes), step)
                 ]
             )
 
-    def _block(
+    def _compute_batch_features(
         self,
         cubes: NDArray[np.float32],
         valid: NDArray[np.bool_],
@@ -105,16 +119,16 @@ class Scattering:
         field = torch.from_numpy(valid).to(self.device)
         pixels = torch.from_numpy(np.ascontiguousarray(cubes)).to(self.device)
         pixels = torch.where(field[:, None], pixels, 0).flatten(start_dim=2)
-        hats = window_weights(wavelengths, options.nodes, shape="hat")
-        smooth = window_weights(wavelengths, options.windows)
+        hats = compute_window_weights(wavelengths, options.nodes, shape="hat")
+        smooth = compute_window_weights(wavelengths, options.windows)
         weights = torch.from_numpy(np.concatenate([hats, smooth]).astype(np.float32)).to(self.device)
         projected = (weights @ pixels).reshape(count, -1, *shape)
         size = rms(projected[:, : len(hats)], field).clamp_min(1e-30)
         nodes, windows = (projected / size[..., None, None]).tensor_split([len(hats)], dim=1)
-        bank = filter_bank(canvas, options.scales, options.orientations, self.device)
-        groups = [size.log(), *shape_features(nodes, field.float())]
+        bank = build_filter_bank(canvas, options.scales, options.orientations, self.device)
+        groups = [size.log(), *compute_shape_features(nodes, field.float())]
         spectra = torch.fft.fft2(fill_outside(windows, field, canvas=canvas))
-        groups += scattering_features(spectra, bank, field_weights(field, canvas, bank))
+        groups += compute_scattering_features(spectra, bank, compute_scale_weights(field, canvas, bank))
         return torch.cat([group.flatten(start_dim=1) for group in groups], dim=1).float().cpu().numpy()
 
 
@@ -124,18 +138,20 @@ def rms(values: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
     return (values.square().sum(dim=(1, 2, 3)) / total).sqrt()[:, None]
 
 
-def field_weights(field: torch.Tensor, canvas: tuple[int, int], bank: tuple[Scale, ...]) -> list[torch.Tensor]:
+def compute_scale_weights(
+    field: torch.Tensor, canvas: tuple[int, int], bank: tuple[WaveletScale, ...]
+) -> list[torch.Tensor]:
     """Return each scale's pooling weights (n, y, x) on the canvas."""
     import torch
 
     padded = torch.zeros(len(field), *canvas, device=field.device)
     padded[:, : field.shape[1], : field.shape[2]] = field
     spectra = torch.fft.fft2(padded)
-    return [pooling_weights(coverage(spectra, scale)) for scale in bank]
+    return [compute_pooling_weights(compute_coverage(spectra, scale)) for scale in bank]
 
 
-def scattering_features(
-    spectra: torch.Tensor, bank: tuple[Scale, ...], pooling: list[torch.Tensor]
+def compute_scattering_features(
+    spectra: torch.Tensor, bank: tuple[WaveletScale, ...], pooling: list[torch.Tensor]
 ) -> list[torch.Tensor]:
     """Return feature groups of orders 1 and 2, each ``(n, ...)``.
 
@@ -148,57 +164,60 @@ def scattering_features(
 
     groups = []
     for j, (scale, weight) in enumerate(zip(bank, pooling, strict=True)):
-        waves = analyse(spectra, scale)  # (n, window, orientation, y, x)
+        waves = apply_wavelets(spectra, scale)  # (n, window, orientation, y, x)
         first = modulus(waves)
-        mean = pooled(first, weight)
-        groups += first_order(waves, first, mean, weight)
+        mean = pool(first, weight)
+        groups += compute_first_order(waves, first, mean, weight)
         if j + 1 < len(bank):
-            groups += second_order(torch.fft.fft2(first), bank[j + 1 :], pooling[j + 1 :], mean)
+            groups += compute_second_order(torch.fft.fft2(first), bank[j + 1 :], pooling[j + 1 :], mean)
     return groups
 
 
-def pooled(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def pool(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return means of ``values`` (n, ..., y, x) under weights (n, y, x) that sum to 1: (n, ...)."""
     flat = values.reshape(len(values), -1, weight.shape[-2] * weight.shape[-1])
     return (flat @ weight.reshape(len(weight), -1, 1)).reshape(values.shape[:-2])
 
 
-def first_order(
-    waves: torch.Tensor, first: torch.Tensor, mean: torch.Tensor, weight: torch.Tensor
+def compute_first_order(
+    waves: torch.Tensor, amplitude: torch.Tensor, mean: torch.Tensor, weight: torch.Tensor
 ) -> list[torch.Tensor]:
     """Return log mean amplitude, sparsity, polarity, and correlations across windows, of one scale.
 
     Args:
         waves: complex ``(n, window, orientation, y, x)``.
-        first: their modulus.
+        amplitude: their modulus.
         mean: its pooled mean ``(n, window, orientation)``.
         weight: ``(n, y, x)``.
     """
     import torch
 
-    power = pooled(first.square(), weight) + ENERGY_FLOOR**2
-    spread = across_windows(first - mean[..., None, None], weight)  # (n, orientation, window, window)
+    power = pool(amplitude.square(), weight) + ENERGY_FLOOR**2
+    spread = compute_cross_window_moments(amplitude - mean[..., None, None], weight)  # (n, orientation, window, window)
     deviation = spread.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt().transpose(1, 2)
-    polarity = pooled(waves.real * first, weight).mean(dim=2) / power.mean(dim=2)
+    polarity = pool(waves.real * amplitude, weight).mean(dim=2) / power.mean(dim=2)
     groups = [(mean + ENERGY_FLOOR).log(), log_ratio(deviation, mean), polarity]
-    if (windows := first.shape[1]) > 1:
-        upper = torch.triu_indices(windows, windows, offset=1, device=first.device)
-        groups += [fisher(correlations(spread)[..., upper[0], upper[1]]), *coherence(waves, power, weight)]
+    if (windows := amplitude.shape[1]) > 1:
+        upper = torch.triu_indices(windows, windows, offset=1, device=amplitude.device)
+        groups += [
+            fisher_z(compute_correlations(spread)[..., upper[0], upper[1]]),
+            *compute_coherence(waves, power, weight),
+        ]
     return groups
 
 
-def coherence(waves: torch.Tensor, power: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
+def compute_coherence(waves: torch.Tensor, power: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
     """Return Fisher's z of the coherence of neighbouring windows, real and imaginary, (n, window - 1, orientation).
 
     The imaginary part, a phase between windows, is where a shift of one band against the next shows first.
     """
-    cross = pooled(waves[:, :-1] * waves[:, 1:].conj(), weight.to(waves.dtype))
+    cross = pool(waves[:, :-1] * waves[:, 1:].conj(), weight.to(waves.dtype))
     scale = (power[:, :-1] * power[:, 1:]).rsqrt()
-    return [fisher(cross.real * scale), fisher(cross.imag * scale)]
+    return [fisher_z(cross.real * scale), fisher_z(cross.imag * scale)]
 
 
-def second_order(
-    spectra: torch.Tensor, bank: tuple[Scale, ...], pooling: list[torch.Tensor], mean: torch.Tensor
+def compute_second_order(
+    spectra: torch.Tensor, bank: tuple[WaveletScale, ...], pooling: list[torch.Tensor], mean: torch.Tensor
 ) -> list[torch.Tensor]:
     """Return log second-order amplitudes relative to the first order's ``mean``, (n, window, angle), by coarser scale.
 
@@ -210,13 +229,13 @@ def second_order(
     turned = (index[:, None] + index) % len(index)  # the second orientation, by the first and the angle between
     groups = []
     for scale, weight in zip(bank, pooling, strict=True):
-        again = pooled(modulus(analyse(spectra, scale)), weight)  # (n, window, first, second)
+        again = pool(modulus(apply_wavelets(spectra, scale)), weight)  # (n, window, first, second)
         relative = log_ratio(again, mean[..., None])
         groups.append(relative.gather(-1, turned.expand_as(relative)).mean(dim=-2))
     return groups
 
 
-def across_windows(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def compute_cross_window_moments(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return second moments (n, orientation, window, window) of ``values`` (n, window, orientation, y, x)."""
     rows = values.transpose(1, 2).flatten(start_dim=3)
     weighted = rows * weight.flatten(start_dim=1)[:, None, None]

@@ -13,10 +13,10 @@ from hseval.core.options import option
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
+    Float32Array = NDArray[np.float32]
 
 
-class Spectra:
+class StructureSpectra:
     """Order statistics, mean and covariance of each structure's spectra."""
 
     name: ClassVar[str] = "spectra"
@@ -35,13 +35,13 @@ class Spectra:
             raise ValueError(f"levels is {self.options.levels}, expected 16 to 4096")
 
     def __call__(
-        self, cubes: Floats, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> dict[str, Floats]:
+        self, cubes: Float32Array, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> dict[str, Float32Array]:
         """Describe a batch of cubes ``(n, band, y, x)``; structures in the order of their sorted names.
 
         Returns:
-            ``levels`` ``(n, S, band, K)`` by :func:`order_statistics`, ``pixels`` ``(n, S)`` counts, ``mean``
-            ``(n, S, band)`` and ``cov`` ``(n, S, band (band + 1) / 2)`` by :func:`moments`. A structure that a
+            ``levels`` ``(n, S, band, K)`` by :func:`compute_order_statistics`, ``pixels`` ``(n, S)`` counts, ``mean``
+            ``(n, S, band)`` and ``cov`` ``(n, S, band (band + 1) / 2)`` by :func:`compute_mean_and_covariance`. A structure that a
             cube lacks has 0 pixels and NaN elsewhere.
         """
         count, bands = cubes.shape[:2]
@@ -55,12 +55,12 @@ class Spectra:
                 inside = cube[:, masks[name][i]]
                 pixels[i, s] = inside.shape[1]
                 if inside.shape[1]:
-                    levels[i, s] = order_statistics(inside, self.options.levels)
-                    mean[i, s], cov[i, s] = moments(inside)
+                    levels[i, s] = compute_order_statistics(inside, self.options.levels)
+                    mean[i, s], cov[i, s] = compute_mean_and_covariance(inside)
         return {"levels": levels, "pixels": pixels, "mean": mean, "cov": cov}
 
 
-def order_statistics(pixels: Floats, count: int) -> Floats:
+def compute_order_statistics(pixels: Float32Array, count: int) -> Float32Array:
     """Return ``count`` values that stand for a band's distribution with equal weight.
 
     They are the quantiles at the mid-ranks ``(j + 1/2) / count``, real pixel values, never interpolated
@@ -76,11 +76,11 @@ def order_statistics(pixels: Floats, count: int) -> Floats:
     """
     size = pixels.shape[1]
     ranks = -(-(2 * np.arange(count) + 1) * size // (2 * count)) - 1  # ceil((j + 1/2) n / K) - 1, in integers
-    levels: Floats = np.sort(pixels, axis=1)[:, ranks]
+    levels: Float32Array = np.sort(pixels, axis=1)[:, ranks]
     return levels
 
 
-def moments(pixels: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def compute_mean_and_covariance(pixels: Float32Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and covariance (divisor n) over pixels, computed in float64.
 
     Args:

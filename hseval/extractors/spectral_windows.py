@@ -14,10 +14,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STEPS = 2048  # quadrature points over the range of the wavelengths
+QUADRATURE_POINTS = 2048  # quadrature points over the range of the wavelengths
 
 
-def window_weights(
+def compute_window_weights(
     wavelengths: NDArray[Any], count: int, *, shape: Literal["hat", "cosine"] = "cosine"
 ) -> NDArray[np.float64]:
     """Return the weights of ``min(count, band)`` windows that share out the wavelengths' range.
@@ -36,12 +36,12 @@ def window_weights(
     if count == 1 and centres.size == 1:
         return np.ones((1, 1))
     low, high = centres[0], centres[-1]
-    nm = low + (high - low) * (np.arange(STEPS) + 0.5) / STEPS
-    weights = _profiles(nm, low, high, count, shape) @ interpolation_weights(centres, nm)
+    nm = low + (high - low) * (np.arange(QUADRATURE_POINTS) + 0.5) / QUADRATURE_POINTS
+    weights = _compute_profiles(nm, low, high, count, shape) @ compute_interpolation_weights(centres, nm)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def interpolation_weights(wavelengths: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+def compute_interpolation_weights(wavelengths: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
     """Return ``(target, band)`` weights of linear interpolation between bands, constant beyond the ends."""
     bands = np.asarray(wavelengths, dtype=np.float64)
     if bands.size == 1:
@@ -56,7 +56,7 @@ def interpolation_weights(wavelengths: NDArray[Any], targets: NDArray[Any]) -> N
     return weights
 
 
-def _profiles(nm: NDArray[Any], low: float, high: float, count: int, shape: str) -> NDArray[np.float64]:
+def _compute_profiles(nm: NDArray[Any], low: float, high: float, count: int, shape: str) -> NDArray[np.float64]:
     """Return each window's height at ``nm``: (window, len(nm))."""
     if count == 1:
         return np.ones((1, nm.size))

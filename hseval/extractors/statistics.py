@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hseval.core.options import option
-from hseval.extractors.spectral_windows import window_weights
+from hseval.extractors.spectral_windows import compute_window_weights
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ class Statistics:
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
         """Return means, then deviations, by node: float32 ``(n, 2 * node)``; NaN for a cube without a valid pixel."""
-        weights = window_weights(wavelengths, self.options.nodes, shape="hat")
+        weights = compute_window_weights(wavelengths, self.options.nodes, shape="hat")
         fields = masks["fov"] & np.isfinite(cubes).all(axis=1)
-        return np.stack([moments(cube[:, valid], weights) for cube, valid in zip(cubes, fields, strict=True)])
+        return np.stack(
+            [compute_mean_and_std(cube[:, valid], weights) for cube, valid in zip(cubes, fields, strict=True)]
+        )
 
 
-def moments(pixels: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+def compute_mean_and_std(pixels: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return means and deviations of pixels ``(band, pixel)`` at the nodes of ``weights`` ``(node, band)``."""
     if not pixels.shape[1]:
         return np.full(2 * len(weights), np.nan, dtype=np.float32)

@@ -17,18 +17,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from hseval.core.options import option
-from hseval.data.field_of_view import by_box, canvas_shape, eroded, fill_outside
-from hseval.extractors.backbones import DRAWN, SIZES, build, drawn, read_state
-from hseval.extractors.spectral_windows import interpolation_weights
+from hseval.data.field_of_view import compute_canvas_shape, erode_fov, fill_outside, group_by_bounding_box
+from hseval.extractors.backbones import (
+    INPUT_SIZES,
+    RANDOM_INIT_VERSION,
+    build_backbone,
+    build_random_backbone,
+    read_state_dict,
+)
+from hseval.extractors.spectral_windows import compute_interpolation_weights
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-OWNER = "extractor 'torchvision'"
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by channel: torchvision's convention
-BLOCK = 16  # images a forward pass
+EXTRACTOR_LABEL = "extractor 'torchvision'"
+IMAGENET_MEAN, IMAGENET_STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # of ImageNet, by channel: torchvision's convention
+BATCH_SIZE = 16  # images a forward pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +55,19 @@ class TorchvisionOptions:
     def __post_init__(self) -> None:
         """Refuse what no composite can be made from."""
         if self.weights is not None and self.random is not None:
-            raise HsevalError(f"{OWNER}: weights={self.weights} and random={self.random}: expected one of the two")
+            raise HsevalError(
+                f"{EXTRACTOR_LABEL}: weights={self.weights} and random={self.random}: expected one of the two"
+            )
         if self.random is not None and self.random < 0:
-            raise HsevalError(f"{OWNER}: random = {self.random}, expected a seed of 0 or more")
+            raise HsevalError(f"{EXTRACTOR_LABEL}: random = {self.random}, expected a seed of 0 or more")
         if len(self.composite) != 3:
-            raise HsevalError(f"{OWNER}: composite has {len(self.composite)} wavelengths, expected 3, as 640,550,460")
+            raise HsevalError(
+                f"{EXTRACTOR_LABEL}: composite has {len(self.composite)} wavelengths, expected 3, as 640,550,460"
+            )
         if not self.high > self.low:
-            raise HsevalError(f"{OWNER}: high = {self.high:g} is not above low = {self.low:g}")
+            raise HsevalError(f"{EXTRACTOR_LABEL}: high = {self.high:g} is not above low = {self.low:g}")
         if self.size is not None and self.size < 32:
-            raise HsevalError(f"{OWNER}: size = {self.size}, expected at least 32 px")
+            raise HsevalError(f"{EXTRACTOR_LABEL}: size = {self.size}, expected at least 32 px")
 
 
 class Torchvision:
@@ -75,8 +88,8 @@ class Torchvision:
     def fingerprint(self) -> str:
         """Return the sha256 of the weights file, or how random weights are drawn."""
         if self.options.random is not None:
-            return f"{DRAWN} {self.options.random}"
-        with self._weights().open("rb") as handle:
+            return f"{RANDOM_INIT_VERSION} {self.options.random}"
+        with self._resolve_weights_path().open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
     def __call__(
@@ -89,22 +102,22 @@ class Torchvision:
         """
         import torch
 
-        composite = composite_weights(wavelengths, self.options.composite)
-        model = self._loaded()
+        composite = compute_composite_weights(wavelengths, self.options.composite)
+        model = self._get_model()
         valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
         rows: list[NDArray[np.float32] | None] = [None] * len(cubes)
         with torch.inference_mode():
-            for (top, bottom, left, right), index in by_box(valid).items():
-                for block in (index[i : i + BLOCK] for i in range(0, len(index), BLOCK)):
+            for (top, bottom, left, right), index in group_by_bounding_box(valid).items():
+                for block in (index[i : i + BATCH_SIZE] for i in range(0, len(index), BATCH_SIZE)):
                     part = cubes[block, :, top:bottom, left:right], valid[block, top:bottom, left:right]
-                    features = model(self._inputs(*part, composite)).cpu().numpy()
+                    features = model(self._prepare_inputs(*part, composite)).cpu().numpy()
                     for i, row in zip(block, features, strict=True):
                         rows[i] = row
         result = np.stack([row for row in rows if row is not None])
         result[~valid.any(axis=(1, 2))] = np.nan
         return result
 
-    def _inputs(
+    def _prepare_inputs(
         self, cubes: NDArray[np.float32], valid: NDArray[np.bool_], composite: NDArray[np.float64]
     ) -> torch.Tensor:
         """Return what the network gets: (n, 3, size, size), normalised as ImageNet's pictures are."""
@@ -112,40 +125,42 @@ class Torchvision:
         from torch.nn.functional import interpolate
 
         options, (height, width) = self.options, valid.shape[1:]
-        field = torch.from_numpy(eroded(valid)).to(self.device)
+        field = torch.from_numpy(erode_fov(valid)).to(self.device)
         pixels = torch.from_numpy(np.where(valid[:, None], cubes, 0).astype(np.float32)).to(self.device)
         mixed = torch.einsum("cb,nbyx->ncyx", torch.from_numpy(composite.astype(np.float32)).to(self.device), pixels)
-        filled = fill_outside(mixed, field, canvas=canvas_shape(height, width))[..., :height, :width]
-        size = options.size or SIZES[options.backbone]
+        filled = fill_outside(mixed, field, canvas=compute_canvas_shape(height, width))[..., :height, :width]
+        size = options.size or INPUT_SIZES[options.backbone]
         shown = ((filled - options.low) / (options.high - options.low)).clamp(0, 1)
         resized = interpolate(shown, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-        mean, deviation = (torch.tensor(values, device=self.device)[:, None, None] for values in (MEAN, DEVIATION))
+        mean, deviation = (
+            torch.tensor(values, device=self.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
         return (resized - mean) / deviation
 
-    def _weights(self) -> Path:
+    def _resolve_weights_path(self) -> Path:
         path = self.options.weights
         if path is None:
             raise HsevalError(
-                f"{OWNER} needs a weights file: --set torchvision.weights=FILE with a state dict of "
+                f"{EXTRACTOR_LABEL} needs a weights file: --set torchvision.weights=FILE with a state dict of "
                 f"torchvision's {self.options.backbone} (.pth or .safetensors); nothing is downloaded. Without a file: "
                 "--set torchvision.random=0, untrained"
             )
         if not Path(path).is_file():
-            raise HsevalError(f"{path}: no such weights file for {OWNER}")
+            raise HsevalError(f"{path}: no such weights file for {EXTRACTOR_LABEL}")
         return Path(path)
 
-    def _loaded(self) -> torch.nn.Module:
+    def _get_model(self) -> torch.nn.Module:
         if self._model is None:
             backbone, seed = self.options.backbone, self.options.random
             if seed is not None:
-                self._model = drawn(backbone, seed)
+                self._model = build_random_backbone(backbone, seed)
             else:
-                path = self._weights()
-                self._model = build(backbone, read_state(path), path=path)
+                path = self._resolve_weights_path()
+                self._model = build_backbone(backbone, read_state_dict(path), path=path)
         return self._model.to(self.device)
 
 
-def composite_weights(wavelengths: NDArray[Any], composite: tuple[float, ...]) -> NDArray[np.float64]:
+def compute_composite_weights(wavelengths: NDArray[Any], composite: tuple[float, ...]) -> NDArray[np.float64]:
     """Return ``(3, band)`` weights that interpolate a composite's three wavelengths linearly between bands.
 
     Raises:
@@ -155,7 +170,7 @@ def composite_weights(wavelengths: NDArray[Any], composite: tuple[float, ...]) -
     for target in composite:
         if not low <= target <= high:
             raise HsevalError(
-                f"{OWNER}: composite wavelength {target:g} nm lies outside the bands ({low:g} to {high:g} nm); "
+                f"{EXTRACTOR_LABEL}: composite wavelength {target:g} nm lies outside the bands ({low:g} to {high:g} nm); "
                 "set torchvision.composite to three wavelengths inside"
             )
-    return interpolation_weights(wavelengths, np.array(composite))
+    return compute_interpolation_weights(wavelengths, np.array(composite))

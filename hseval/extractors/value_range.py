@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.core.cubes import FIELD
+from hseval.core.cubes import FOV
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
+    Float32Array = NDArray[np.float32]
 
 PROBABILITIES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
 
 
-class Values:
+class ValueRange:
     """Quantiles of the valid pixels by band, and how much of the frame is valid."""
 
     name: ClassVar[str] = "values"
@@ -26,23 +26,23 @@ class Values:
     reads_structures: ClassVar[bool] = False
 
     def __call__(
-        self, cubes: Floats, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> dict[str, Floats]:
+        self, cubes: Float32Array, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> dict[str, Float32Array]:
         """Describe a batch of cubes ``(n, band, y, x)``.
 
         Returns:
-            ``quantiles`` ``(n, band, 7)`` at :data:`PROBABILITIES`, NaN for a cube without a valid pixel, and
+            ``compute_quantiles`` ``(n, band, 7)`` at :data:`PROBABILITIES`, NaN for a cube without a valid pixel, and
             ``valid`` ``(n,)``, the share of the cropped frame that is valid.
         """
-        field = masks[FIELD]
-        rows = [quantiles(cube[:, where]) for cube, where in zip(cubes, field, strict=True)]
+        field = masks[FOV]
+        rows = [compute_quantiles(cube[:, where]) for cube, where in zip(cubes, field, strict=True)]
         return {
             "quantiles": np.stack(rows) if rows else np.empty((0, cubes.shape[1], len(PROBABILITIES)), np.float32),
             "valid": field.mean(axis=(1, 2), dtype=np.float64).astype(np.float32),
         }
 
 
-def quantiles(pixels: Floats) -> Floats:
+def compute_quantiles(pixels: Float32Array) -> Float32Array:
     """Return each band's quantiles at :data:`PROBABILITIES`: pixel values, never interpolated.
 
     Args:
@@ -58,5 +58,5 @@ def quantiles(pixels: Floats) -> Floats:
     # 1e-9: 0.999 x 1000 must not become rank 1000 through the rounding of 0.999.
     ranks = np.ceil(np.array(PROBABILITIES) * count - 1e-9).astype(np.int64) - 1
     ranks = np.clip(ranks, 0, count - 1)
-    found: Floats = np.sort(pixels, axis=1)[:, ranks].astype(np.float32, copy=False)
+    found: Float32Array = np.sort(pixels, axis=1)[:, ranks].astype(np.float32, copy=False)
     return found

@@ -21,58 +21,60 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-CENTRE = 0.75 * math.pi  # rad/px, centre frequency of the finest scale
-ENVELOPE = 0.8  # px, deviation of the finest scale's Gaussian envelope
-TAPER = 0.8  # a filter's passband falls to 0 from this share of its half width on
+CENTER_FREQUENCY = 0.75 * math.pi  # rad/px, centre frequency of the finest scale
+ENVELOPE_STD = 0.8  # px, deviation of the finest scale's Gaussian envelope
+TAPER_START = 0.8  # a filter's passband falls to 0 from this share of its half width on
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
+class WaveletScale:
     """The wavelets of one scale, for a canvas of ``(step * y, step * x)`` pixels.
 
     Attributes:
         step: 2^j, px between output positions.
-        rows: per orientation, the first (signed) frequency index of its passband's rows.
-        columns: the same for columns.
+        first_rows: per orientation, the first (signed) frequency index of its passband's rows.
+        first_columns: the same for columns.
         response: float32 ``(orientation, y, x)``, the filters there (real: the wavelets are Hermitian).
         envelope: float32 ``(y, x)``, transfer function of the envelope of a whole scattering path that ends here.
     """
 
     step: int
-    rows: tuple[int, ...]
-    columns: tuple[int, ...]
+    first_rows: tuple[int, ...]
+    first_columns: tuple[int, ...]
     response: torch.Tensor
     envelope: torch.Tensor
 
 
 @functools.lru_cache(maxsize=16)
-def filter_bank(canvas: tuple[int, int], scales: int, orientations: int, device: str = "cpu") -> tuple[Scale, ...]:
+def build_filter_bank(
+    canvas: tuple[int, int], scales: int, orientations: int, device: str = "cpu"
+) -> tuple[WaveletScale, ...]:
     """Return the wavelets of every scale, finest first. ``canvas`` is a multiple of ``2 ** (scales - 1)``."""
     import torch
 
     bank = []
     for j in range(scales):
         shape = canvas[0] >> j, canvas[1] >> j
-        parts = [_oriented(canvas, shape, j, angle, orientations) for angle in angles(orientations)]
+        parts = [_build_wavelet(canvas, shape, j, angle, orientations) for angle in compute_angles(orientations)]
         rows, columns, responses = zip(*parts, strict=True)
-        arrays = np.stack(responses), _envelope(canvas, shape, j)
+        arrays = np.stack(responses), _compute_path_envelope(canvas, shape, j)
         response, envelope = (torch.from_numpy(array.astype(np.float32)).to(device) for array in arrays)
-        bank.append(Scale(2**j, rows, columns, response, envelope))
+        bank.append(WaveletScale(2**j, rows, columns, response, envelope))
     return tuple(bank)
 
 
-def angles(orientations: int) -> list[float]:
+def compute_angles(orientations: int) -> list[float]:
     """Return the directions of the wavelets' oscillation, radians from the x axis, in [0, pi)."""
     return [math.pi * index / orientations for index in range(orientations)]
 
 
-def analyse(spectra: torch.Tensor, scale: Scale) -> torch.Tensor:
+def apply_wavelets(spectra: torch.Tensor, scale: WaveletScale) -> torch.Tensor:
     """Filter with every orientation of a scale.
 
     Args:
         spectra: complex ``(..., y', x')``: 2D spectra (``fft2``) of signals whose sampling is at least as
             fine as the scale's and that share its canvas.
-        scale: of :func:`filter_bank`.
+        scale: of :func:`build_filter_bank`.
 
     Returns:
         complex ``(..., orientation, y, x)``, the signals convolved with the wavelets at every ``step``-th px.
@@ -83,21 +85,21 @@ def analyse(spectra: torch.Tensor, scale: Scale) -> torch.Tensor:
     fine = height // scale.response.shape[-2]  # of fine x fine positions one is kept: ifft2 divides by fewer
     response = scale.response / fine**2
     products = spectra.new_empty(*spectra.shape[:-2], *response.shape)
-    for i, (rows, columns) in enumerate(zip(scale.rows, scale.columns, strict=True)):
-        for y, source_y in _runs(rows, response.shape[-2], height):
-            for x, source_x in _runs(columns, response.shape[-1], width):
+    for i, (rows, columns) in enumerate(zip(scale.first_rows, scale.first_columns, strict=True)):
+        for y, source_y in _compute_wrapped_slices(rows, response.shape[-2], height):
+            for x, source_x in _compute_wrapped_slices(columns, response.shape[-1], width):
                 torch.mul(spectra[..., source_y, source_x], response[i, y, x], out=products[..., i, y, x])
     waves: torch.Tensor = torch.fft.ifft2(products)
     return waves
 
 
-def coverage(spectra: torch.Tensor, scale: Scale) -> torch.Tensor:
+def compute_coverage(spectra: torch.Tensor, scale: WaveletScale) -> torch.Tensor:
     """Return the share of a path's envelope inside fields, (..., y, x), from their ``fft2`` on the full canvas."""
     import torch
 
     height, width = scale.envelope.shape
-    rows = _signed(height, spectra.device) % spectra.shape[-2]
-    columns = _signed(width, spectra.device) % spectra.shape[-1]
+    rows = _compute_signed_indices(height, spectra.device) % spectra.shape[-2]
+    columns = _compute_signed_indices(width, spectra.device) % spectra.shape[-1]
     low = spectra.index_select(-2, rows).index_select(-1, columns)
     share: torch.Tensor = torch.fft.ifft2(low * (scale.envelope / scale.step**2)).real
     return share
@@ -109,7 +111,7 @@ def modulus(values: torch.Tensor) -> torch.Tensor:
     return (real * real).addcmul_(imaginary, imaginary).sqrt_()
 
 
-def _runs(first: int, length: int, size: int) -> list[tuple[slice, slice]]:
+def _compute_wrapped_slices(first: int, length: int, size: int) -> list[tuple[slice, slice]]:
     """Return (to, from) slices that take frequencies ``first ... first + length - 1`` out of a spectrum of ``size``.
 
     Frequency k lies at k mod size in the spectrum, and at k mod length in the subsampled one; both wrap at 0.
@@ -119,64 +121,64 @@ def _runs(first: int, length: int, size: int) -> list[tuple[slice, slice]]:
     return [(slice(a % length, a % length + b - a), slice(a % size, a % size + b - a)) for a, b in pieces if b > a]
 
 
-def _signed(size: int, device: torch.device) -> torch.Tensor:
+def _compute_signed_indices(size: int, device: torch.device) -> torch.Tensor:
     import torch
 
     index = torch.arange(size, device=device)
     return torch.where(index < (size + 1) // 2, index, index - size)
 
 
-def _oriented(
+def _build_wavelet(
     canvas: tuple[int, int], shape: tuple[int, int], j: int, angle: float, orientations: int
 ) -> tuple[int, int, NDArray[np.float64]]:
     """Return one wavelet: the first row and column of its passband, and its transfer function there (y, x)."""
-    centre = CENTRE / 2**j
+    centre = CENTER_FREQUENCY / 2**j
     at = centre * math.sin(angle), centre * math.cos(angle)
-    indices = [_band(size, length, shift) for size, length, shift in zip(canvas, shape, at, strict=True)]
+    indices = [_select_frequencies(size, length, shift) for size, length, shift in zip(canvas, shape, at, strict=True)]
     v, u = (2 * np.pi * index / size for index, size in zip(indices, canvas, strict=True))
     v, u = v[:, None], u[None, :]
     along, across = u * math.cos(angle) + v * math.sin(angle), v * math.cos(angle) - u * math.sin(angle)
-    response = _morlet(along, across, centre, ENVELOPE * 2**j, orientations)
+    response = _morlet(along, across, centre, ENVELOPE_STD * 2**j, orientations)
     edge = np.pi / 2**j
     first = int(indices[0].min()), int(indices[1].min())
-    return *first, response * _taper(v - at[0], edge) * _taper(u - at[1], edge)
+    return *first, response * _compute_passband_taper(v - at[0], edge) * _compute_passband_taper(u - at[1], edge)
 
 
-def _band(size: int, length: int, centre: float) -> NDArray[np.int64]:
-    """Return the ``length`` frequency indices nearest ``centre`` (rad/px), in the order of a spectrum of that length.
+def _select_frequencies(size: int, length: int, center: float) -> NDArray[np.int64]:
+    """Return the ``length`` frequency indices nearest ``center`` (rad/px), in the order of a spectrum of that length.
 
     Frequency k of the canvas is frequency k mod length of the subsampled signal.
     """
-    first = round(centre * size / (2 * np.pi)) - length // 2
+    first = round(center * size / (2 * np.pi)) - length // 2
     index = np.arange(first, first + length, dtype=np.int64)
     return index[np.argsort(index % length)]
 
 
 def _morlet(
-    along: NDArray[np.float64], across: NDArray[np.float64], centre: float, sigma: float, orientations: int
+    along: NDArray[np.float64], across: NDArray[np.float64], center: float, sigma: float, orientations: int
 ) -> NDArray[np.float64]:
-    """Return a Morlet wavelet's transfer function: a Gaussian at ``centre`` less one at 0, so that its mean is 0.
+    """Return a Morlet wavelet's transfer function: a Gaussian at ``center`` less one at 0, so that its mean is 0.
 
     The envelope is longer across the oscillation when there are more than four orientations.
     """
     slant = 4.0 / orientations
     spread = (across / slant) ** 2
-    shifted = np.exp(-0.5 * sigma**2 * ((along - centre) ** 2 + spread))
+    shifted = np.exp(-0.5 * sigma**2 * ((along - center) ** 2 + spread))
     base = np.exp(-0.5 * sigma**2 * (along**2 + spread))
-    return np.asarray(shifted - math.exp(-0.5 * (sigma * centre) ** 2) * base)
+    return np.asarray(shifted - math.exp(-0.5 * (sigma * center) ** 2) * base)
 
 
-def _taper(offset: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
+def _compute_passband_taper(offset: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
     """Return 1 in the middle of the passband, falling to 0 at its edge as a squared cosine."""
-    part = np.clip((np.abs(offset) / edge - TAPER) / (1 - TAPER), 0.0, 1.0)
+    part = np.clip((np.abs(offset) / edge - TAPER_START) / (1 - TAPER_START), 0.0, 1.0)
     return np.asarray(np.cos(0.5 * np.pi * part) ** 2)
 
 
-def _envelope(canvas: tuple[int, int], shape: tuple[int, int], j: int) -> NDArray[np.float64]:
+def _compute_path_envelope(canvas: tuple[int, int], shape: tuple[int, int], j: int) -> NDArray[np.float64]:
     """Return the transfer function (y, x) of the Gaussian that bounds every path ending at scale j.
 
     Variances add along a path: 4^j + 4^(j-1) + ... < 4/3 * 4^j.
     """
-    sigma = ENVELOPE * 2**j * math.sqrt(4.0 / 3.0)
+    sigma = ENVELOPE_STD * 2**j * math.sqrt(4.0 / 3.0)
     v, u = (2 * np.pi * np.fft.fftfreq(length, 1 / length) / size for length, size in zip(shape, canvas, strict=True))
     return np.asarray(np.exp(-0.5 * sigma**2 * (v[:, None] ** 2 + u[None, :] ** 2)))

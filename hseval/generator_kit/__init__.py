@@ -9,33 +9,42 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hseval.generator_kit.channels import Channels
-    from hseval.generator_kit.checkpoint import load_checkpoint, merged_options, save_checkpoint
-    from hseval.generator_kit.loop import Loop, chosen_device, seeded, train
-    from hseval.generator_kit.sampling import drawn_in_batches, noise_of
+    from hseval.generator_kit.channels import ChannelCodec
+    from hseval.generator_kit.checkpoint import load_checkpoint, merge_options, save_checkpoint
+    from hseval.generator_kit.loop import LoopConfig, build_seeded_network, choose_device, train
+    from hseval.generator_kit.sampling import draw_noise, sample_in_batches
     from hseval.generator_kit.state import from_numpy
 
-_LAZY = {
-    "Channels": "channels",
-    "Loop": "loop",
-    "chosen_device": "loop",
-    "drawn_in_batches": "sampling",
+_LAZY_EXPORTS = {
+    "ChannelCodec": "channels",
+    "LoopConfig": "loop",
+    "choose_device": "loop",
+    "sample_in_batches": "sampling",
     "from_numpy": "state",
     "load_checkpoint": "checkpoint",
-    "merged_options": "checkpoint",
-    "noise_of": "sampling",
+    "merge_options": "checkpoint",
+    "draw_noise": "sampling",
     "save_checkpoint": "checkpoint",
-    "seeded": "loop",
+    "build_seeded_network": "loop",
     "train": "loop",
 }
 
 __all__ = [
-    "Channels", "Loop", "chosen_device", "drawn_in_batches", "from_numpy", "load_checkpoint", "merged_options",
-    "noise_of", "save_checkpoint", "seeded", "train",
+    "ChannelCodec",
+    "LoopConfig",
+    "build_seeded_network",
+    "choose_device",
+    "draw_noise",
+    "from_numpy",
+    "load_checkpoint",
+    "merge_options",
+    "sample_in_batches",
+    "save_checkpoint",
+    "train",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"hseval.generator_kit.{_LAZY[name]}"), name)
+    if name in _LAZY_EXPORTS:
+        return getattr(importlib.import_module(f"hseval.generator_kit.{_LAZY_EXPORTS[name]}"), name)
     raise AttributeError(f"module 'hseval.generator_kit' has no attribute {name!r}")

@@ -12,62 +12,64 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.generator_kit.state import Arrays, State, from_numpy
+from hseval.generator_kit.state import Arrays, TrainingState, from_numpy
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     import torch
 
-WARM_UP = 100  # steps in which the rate rises
-TOLD_EVERY = 15.0  # s between two lines of progress
+WARMUP_STEPS = 100  # steps in which the rate rises
+PROGRESS_INTERVAL_S = 15.0  # s between two lines of progress
 
 
 @dataclasses.dataclass(frozen=True)
-class Loop:
+class LoopConfig:
     """What a training loop does besides its loss.
 
     Attributes:
         name: names the streams, the checkpoint ``training-NAME`` and the lines of progress.
         steps: how many in all.
-        batch: cubes a step.
-        rate: learning rate of AdamW, reached after 100 steps.
-        average: decay of the averaged weights (shorter at the start).
-        every: steps between two checkpoints of the training.
+        batch_size: cubes a step.
+        learning_rate: learning rate of AdamW, reached after 100 steps.
+        ema_decay: decay of the averaged weights (shorter at the start).
+        checkpoint_every: steps between two checkpoints of the training.
         seed: of all that is drawn.
         resume: go on from the checkpoint in the folder, where there is one.
-        facts: what has to be the same for a training to go on (options, shape of the data).
+        run_settings: what has to be the same for a training to go on (options, shape of the data).
     """
 
     name: str
     steps: int
-    batch: int
-    rate: float
-    average: float
-    every: int
+    batch_size: int
+    learning_rate: float
+    ema_decay: float
+    checkpoint_every: int
     seed: int
     resume: bool
-    facts: Mapping[str, Any]
+    run_settings: Mapping[str, Any]
 
-    def indices(self, step: int, count: int) -> list[int]:
+    def draw_indices(self, step: int, count: int) -> list[int]:
         """Return which of ``count`` cubes step ``step`` sees; an epoch sees each once, in an order of its own."""
-        places = range(step * self.batch, (step + 1) * self.batch)
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
         epochs = {place // count for place in places}
-        orders = {epoch: self.draws("order", epoch).permutation(count) for epoch in epochs}
+        orders = {epoch: self.make_rng("order", epoch).permutation(count) for epoch in epochs}
         return [int(orders[place // count][place % count]) for place in places]
 
-    def draws(self, what: str, step: int) -> np.random.Generator:
+    def make_rng(self, purpose: str, step: int) -> np.random.Generator:
         """Return the random stream of one step: a function of seed, name and step, so that resuming needs no state."""
-        return stream(self.seed, f"{self.name} {what}", step)
+        return create_rng(self.seed, f"{self.name} {purpose}", step)
 
 
-def train(network: torch.nn.Module, loss: Callable[[int], torch.Tensor], loop: Loop, folder: Path) -> Arrays:
+def train(
+    network: torch.nn.Module, compute_loss: Callable[[int], torch.Tensor], config: LoopConfig, folder: Path
+) -> Arrays:
     """Train a network and return its averaged weights; ``folder`` keeps what is needed to go on.
 
     Args:
         network: on its device; left with the averaged weights.
-        loss: step number to a scalar; it draws from ``loop.draws(..., step)`` and nothing else.
-        loop: how.
+        compute_loss: step number to a scalar; it draws from ``loop.draws(..., step)`` and nothing else.
+        config: how.
         folder: of the run.
 
     Raises:
@@ -75,40 +77,40 @@ def train(network: torch.nn.Module, loss: Callable[[int], torch.Tensor], loop: L
     """
     import torch
 
-    described = {"facts": loop.facts, "seed": loop.seed}
-    state = State(network, rate=loop.rate, average=loop.average)
-    stem = f"training-{loop.name}"
-    begin = state.read(folder, stem, described) if loop.resume else 0
-    teller = _Teller(loop, begin)
+    described = {"facts": config.run_settings, "seed": config.seed}
+    state = TrainingState(network, learning_rate=config.learning_rate, ema_decay=config.ema_decay)
+    stem = f"training-{config.name}"
+    begin = state.read(folder, stem, described) if config.resume else 0
+    teller = _ProgressPrinter(config, begin)
     network.train()
-    for step in range(begin, loop.steps):
+    for step in range(begin, config.steps):
         for group in state.optimizer.param_groups:
-            group["lr"] = loop.rate * min(1.0, (step + 1) / WARM_UP)
-        value = loss(step)
-        if not math.isfinite(teller.told(step, float(value.detach()))):
-            raise HsevalError(f"{loop.name}: the loss of step {step} is not finite; try a lower rate")
+            group["lr"] = config.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
+        value = compute_loss(step)
+        if not math.isfinite(teller.record_loss(step, float(value.detach()))):
+            raise HsevalError(f"{config.name}: the loss of step {step} is not finite; try a lower rate")
         state.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         state.optimizer.step()
-        state.follow(step)
-        if (step + 1) % loop.every == 0 or step + 1 == loop.steps:
+        state.update_ema(step)
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             state.write(folder, stem, {**described, "step": step + 1})
-    network.load_state_dict(from_numpy(state.averaged))
+    network.load_state_dict(from_numpy(state.ema_weights))
     network.eval()
-    return state.averaged
+    return state.ema_weights
 
 
-def seeded(build: Callable[[], torch.nn.Module], *, seed: int, name: str) -> torch.nn.Module:
+def build_seeded_network(build: Callable[[], torch.nn.Module], *, seed: int, name: str) -> torch.nn.Module:
     """Return a network whose first weights depend on seed and name alone; torch's global state is left as it was."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(seed, f"{name} weights").integers(2**62)))
+        torch.manual_seed(int(create_rng(seed, f"{name} weights").integers(2**62)))
         return build()
 
 
-def chosen_device(device: str | None) -> torch.device:
+def choose_device(device: str | None) -> torch.device:
     """Return the device that was asked for; else a GPU where there is one.
 
     Raises:
@@ -116,27 +118,27 @@ def chosen_device(device: str | None) -> torch.device:
     """
     import torch
 
-    from hseval.scoring.score import usable_device
+    from hseval.scoring.score import resolve_device
 
-    return torch.device(usable_device(device))
+    return torch.device(resolve_device(device))
 
 
-class _Teller:
+class _ProgressPrinter:
     """Says on stderr, from time to time, how far the training is."""
 
-    def __init__(self, loop: Loop, begin: int) -> None:
-        self.loop, self.begin = loop, begin
-        self.start = self.last = time.monotonic()
+    def __init__(self, config: LoopConfig, first_step: int) -> None:
+        self.config, self.first_step = config, first_step
+        self.start_time = self.last_time = time.monotonic()
         self.losses: list[float] = []
 
-    def told(self, step: int, loss: float) -> float:
+    def record_loss(self, step: int, loss: float) -> float:
         """Take note of a step's loss, and return it."""
         self.losses.append(loss)
         now = time.monotonic()
-        if now - self.last >= TOLD_EVERY:
-            pace = (step + 1 - self.begin) / (now - self.start)
-            left = (self.loop.steps - step - 1) / pace
-            told = f"{self.loop.name} {step + 1}/{self.loop.steps}  loss {sum(self.losses) / len(self.losses):.4f}"
+        if now - self.last_time >= PROGRESS_INTERVAL_S:
+            pace = (step + 1 - self.first_step) / (now - self.start_time)
+            left = (self.config.steps - step - 1) / pace
+            told = f"{self.config.name} {step + 1}/{self.config.steps}  loss {sum(self.losses) / len(self.losses):.4f}"
             print(f"{told}  {pace:.2f} steps/s  {left / 60:.1f} min left", file=sys.stderr, flush=True)
-            self.last, self.losses = now, []
+            self.last_time, self.losses = now, []
         return loss

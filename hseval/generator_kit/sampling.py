@@ -8,35 +8,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 Array = NDArray[Any]
 
 
-def noise_of(seed: int, name: str, index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def draw_noise(seed: int, name: str, index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the standard normal noise of cube ``index``, float32 of ``shape``, from the stream (seed, name, index)."""
-    return stream(seed, name, index).standard_normal(shape, dtype=np.float32)
+    return create_rng(seed, name, index).standard_normal(shape, dtype=np.float32)
 
 
-def drawn_in_batches(
-    draw: Callable[[Array], Array], *, start: int, stop: int, batch: int, seed: int, name: str, shape: tuple[int, ...]
+def sample_in_batches(
+    generate: Callable[[Array], Array],
+    *,
+    start: int,
+    stop: int,
+    batch_size: int,
+    seed: int,
+    name: str,
+    shape: tuple[int, ...],
 ) -> Iterator[tuple[int, Array]]:
     """Yield the index and the result of ``start`` to ``stop - 1``.
 
-    Every call gets ``batch`` inputs, the last one repeated where there are fewer: kernels choose their order of sums by
+    Every call gets ``batch_size`` inputs, the last one repeated where there are fewer: kernels choose their order of sums by
     the batch's size, and a cube must not depend on how many are drawn with it.
 
     Args:
-        draw: noise float32 ``(batch, *shape)`` to results ``(batch, ...)``; result i by noise i alone.
+        generate: noise float32 ``(batch, *shape)`` to results ``(batch, ...)``; result i by noise i alone.
         start: first index.
         stop: past the last.
-        batch: how many at a time.
+        batch_size: how many at a time.
         seed: as typed.
         name: the generator's.
         shape: of one cube's noise.
     """
-    for first in range(start, stop, batch):
-        indices = range(first, min(first + batch, stop))
-        noise = [noise_of(seed, name, index, shape) for index in indices]
-        noise += noise[-1:] * (batch - len(noise))
-        yield from zip(indices, draw(np.stack(noise)), strict=False)
+    for first in range(start, stop, batch_size):
+        indices = range(first, min(first + batch_size, stop))
+        noise = [draw_noise(seed, name, index, shape) for index in indices]
+        noise += noise[-1:] * (batch_size - len(noise))
+        yield from zip(indices, generate(np.stack(noise)), strict=False)

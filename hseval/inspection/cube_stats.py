@@ -9,79 +9,79 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.cubes import FIELD, Cube
-from hseval.utils.random_streams import stream
+from hseval.core.cubes import FOV, Cube
+from hseval.utils.random_streams import create_rng
 
-SURROUND = 0.01  # share of all-zero pixels from which a black surround is worth a word
+MIN_SURROUND_SHARE = 0.01  # share of all-zero pixels from which a black surround is worth a word
 
 
 @dataclasses.dataclass(frozen=True)
-class CubeFacts:
+class CubeStats:
     """What one cube adds to an inspection.
 
     Attributes:
         shape: ``(band, y, x)``.
         digest: sha256 of shape and pixels.
-        field: pixels inside the field of view.
-        valid: those of them that are finite in every band.
-        negative: share of the valid values below 0.
-        low: smallest valid value (Inf: there is none).
-        high: largest valid value.
-        sample: values drawn for the quantiles.
-        constant: per band, whether all valid pixels hold one value.
-        level: per band, the first valid pixel's value (what a constant band holds).
-        unfit: per band, whether no pixel of the field is finite.
-        areas: structure -> its mask's share of the picture.
-        surround: whether a black surround is there that no field of view excludes.
+        field_pixel_count: pixels inside the field of view.
+        valid_pixel_count: those of them that are finite in every band.
+        negative_share: share of the valid values below 0.
+        min_value: smallest valid value (Inf: there is none).
+        max_value: largest valid value.
+        sampled_values: values drawn for the quantiles.
+        constant_bands: per band, whether all valid pixels hold one value.
+        first_values: per band, the first valid pixel's value (what a constant band holds).
+        invalid_bands: per band, whether no pixel of the field is finite.
+        mask_shares: structure -> its mask's share of the picture.
+        has_surround: whether a black surround is there that no field of view excludes.
     """
 
     shape: tuple[int, int, int]
     digest: bytes
-    field: int
-    valid: int
-    negative: float
-    low: float
-    high: float
-    sample: NDArray[np.float32]
-    constant: NDArray[np.bool_]
-    level: NDArray[np.float32]
-    unfit: NDArray[np.bool_]
-    areas: Mapping[str, float]
-    surround: bool
+    field_pixel_count: int
+    valid_pixel_count: int
+    negative_share: float
+    min_value: float
+    max_value: float
+    sampled_values: NDArray[np.float32]
+    constant_bands: NDArray[np.bool_]
+    first_values: NDArray[np.float32]
+    invalid_bands: NDArray[np.bool_]
+    mask_shares: Mapping[str, float]
+    has_surround: bool
 
 
-def cube_facts(cube: Cube, index: int, budget: int) -> CubeFacts:
-    """Return the facts of one cube; ``budget`` values of it are kept for the quantiles."""
+def compute_cube_stats(cube: Cube, index: int, max_samples: int) -> CubeStats:
+    """Return the facts of one cube; ``max_samples`` values of it are kept for the quantiles."""
     data = cube.data
     finite = np.isfinite(data)
     whole = finite.all(axis=0)
-    field = np.asarray(cube.masks.get(FIELD, np.ones(whole.shape, dtype=bool)))
+    field = np.asarray(cube.masks.get(FOV, np.ones(whole.shape, dtype=bool)))
     valid = whole & field
     values = data[:, valid]
     level = values[:, 0] if values.size else np.full(len(data), np.nan, np.float32)
-    return CubeFacts(
+    return CubeStats(
         shape=(data.shape[0], data.shape[1], data.shape[2]),
         digest=hashlib.sha256(repr(data.shape).encode() + data.tobytes()).digest(),
-        field=int(field.sum()),
-        valid=int(valid.sum()),
-        negative=float((values < 0).mean()) if values.size else 0.0,
-        low=float(values.min()) if values.size else np.inf,
-        high=float(values.max()) if values.size else -np.inf,
-        sample=_sample(values.ravel(), index, budget),
-        constant=(values == level[:, None]).all(axis=1) & (values.shape[1] > 1),
-        level=level,
-        unfit=np.logical_not((finite & field).any(axis=(1, 2))),
-        areas={name: float(np.mean(mask)) for name, mask in cube.masks.items()},
-        surround=FIELD not in cube.masks and _black_surround(data),
+        field_pixel_count=int(field.sum()),
+        valid_pixel_count=int(valid.sum()),
+        negative_share=float((values < 0).mean()) if values.size else 0.0,
+        min_value=float(values.min()) if values.size else np.inf,
+        max_value=float(values.max()) if values.size else -np.inf,
+        sampled_values=_draw_sample(values.ravel(), index, max_samples),
+        constant_bands=(values == level[:, None]).all(axis=1) & (values.shape[1] > 1),
+        first_values=level,
+        invalid_bands=np.logical_not((finite & field).any(axis=(1, 2))),
+        mask_shares={name: float(np.mean(mask)) for name, mask in cube.masks.items()},
+        has_surround=FOV not in cube.masks and _has_black_surround(data),
     )
 
 
-def _sample(values: NDArray[np.float32], index: int, budget: int) -> NDArray[np.float32]:
-    if values.size <= budget:
+def _draw_sample(values: NDArray[np.float32], index: int, max_samples: int) -> NDArray[np.float32]:
+    if values.size <= max_samples:
         return values.copy()
-    return values[stream(0, "inspect", index).integers(0, values.size, budget)]
+    return values[create_rng(0, "inspect", index).integers(0, values.size, max_samples)]
 
 
-def _black_surround(data: NDArray[np.float32]) -> bool:
+def _has_black_surround(data: NDArray[np.float32]) -> bool:
     corners = data[:, [0, 0, -1, -1], [0, -1, 0, -1]]
-    return not corners.any() and float((~data.any(axis=0)).mean()) >= SURROUND
+    return not corners.any() and float((~data.any(axis=0)).mean()) >= MIN_SURROUND_SHARE

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from hseval.core.cubes import CubeSet
-from hseval.inspection.checks import find_suspicious
-from hseval.inspection.cube_stats import CubeFacts, cube_facts
+from hseval.inspection.checks import find_problems
+from hseval.inspection.cube_stats import CubeStats, compute_cube_stats
 
-SAMPLED = 4_000_000  # values kept, over all cubes, for the quantiles
-PER_CUBE = 16_384  # at most so many of one cube
+MAX_SAMPLED_VALUES = 4_000_000  # values kept, over all cubes, for the quantiles
+MAX_SAMPLED_PER_CUBE = 16_384  # at most so many of one cube
 QUANTILES = (0.01, 0.5, 0.99)
 
 
@@ -53,7 +53,7 @@ class Inspection:
         outside: share of pixels outside the field of view.
         provenance: as the file says.
         notes: what the reader assumed or mended.
-        suspicious: one line each.
+        problems: one line each.
     """
 
     location: str
@@ -70,9 +70,9 @@ class Inspection:
     outside: float
     provenance: Mapping[str, Any]
     notes: tuple[str, ...]
-    suspicious: tuple[str, ...]
+    problems: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all of it as JSON can hold it."""
         return {"format": "hseval-info", "version": 1, **dataclasses.asdict(self)}
 
@@ -87,60 +87,60 @@ def inspect_set(cubes: CubeSet, *, progress: Callable[[int], None] | None = None
     Raises:
         HsevalError: a cube can't be read.
     """
-    budget = max(64, min(PER_CUBE, SAMPLED // max(1, len(cubes))))
+    budget = max(64, min(MAX_SAMPLED_PER_CUBE, MAX_SAMPLED_VALUES // max(1, len(cubes))))
     facts = []
     for index in range(len(cubes)):
-        facts.append(cube_facts(cubes.read(index), index, budget))
+        facts.append(compute_cube_stats(cubes.read(index), index, budget))
         if progress is not None:
             progress(index + 1)
-    return _summary(cubes, facts)
+    return _summarize(cubes, facts)
 
 
-def _summary(cubes: CubeSet, facts: list[CubeFacts]) -> Inspection:
+def _summarize(cubes: CubeSet, cube_stats: list[CubeStats]) -> Inspection:
     info = cubes.info
-    pixels = sum(one.shape[1] * one.shape[2] for one in facts)
-    field = sum(one.field for one in facts)
+    pixels = sum(one.shape[1] * one.shape[2] for one in cube_stats)
+    field = sum(one.field_pixel_count for one in cube_stats)
     return Inspection(
         location=info.location,
         count=len(cubes),
-        shapes=dict(Counter(" x ".join(map(str, one.shape)) for one in facts).most_common()),
+        shapes=dict(Counter(" x ".join(map(str, one.shape)) for one in cube_stats).most_common()),
         wavelengths=tuple(float(centre) for centre in info.wavelengths),
         wavelengths_known=info.wavelengths_known,
-        structures=_structures(info.structures, facts),
-        groups=None if info.groups is None else _group_count(info.groups),
-        labels={name: _counted(values) for name, values in info.labels.items()},
+        structures=_summarize_structures(info.structures, cube_stats),
+        groups=None if info.groups is None else _count_groups(info.groups),
+        labels={name: _count_values(values) for name, values in info.labels.items()},
         units=info.units,
-        values=_values(facts),
-        invalid=1 - sum(one.valid for one in facts) / field if field else 0.0,
+        values=_summarize_values(cube_stats),
+        invalid=1 - sum(one.valid_pixel_count for one in cube_stats) / field if field else 0.0,
         outside=1 - field / pixels if pixels else 0.0,
         provenance=dict(info.provenance),
         notes=info.notes,
-        suspicious=tuple(find_suspicious(cubes, facts)),
+        problems=tuple(find_problems(cubes, cube_stats)),
     )
 
 
-def _group_count(groups: Sequence[str]) -> int:
+def _count_groups(groups: Sequence[str]) -> int:
     """Count groups; a cube whose group is empty stands alone."""
     return len(set(groups) - {""}) + sum(not group for group in groups)
 
 
-def _counted(values: Any) -> dict[str, int]:
+def _count_values(values: Any) -> dict[str, int]:
     return dict(Counter(str(value) for value in values).most_common())
 
 
-def _structures(names: tuple[str, ...], facts: list[CubeFacts]) -> dict[str, StructureInfo]:
+def _summarize_structures(names: tuple[str, ...], cube_stats: list[CubeStats]) -> dict[str, StructureInfo]:
     found = {}
     for name in names:
-        areas = [one.areas[name] for one in facts if name in one.areas]
+        areas = [one.mask_shares[name] for one in cube_stats if name in one.mask_shares]
         area = float(np.mean(areas)) if areas else 0.0
         found[name] = StructureInfo(area, len(areas), sum(share == 0 for share in areas))
     return found
 
 
-def _values(facts: list[CubeFacts]) -> dict[str, float]:
-    if not any(one.valid for one in facts):
+def _summarize_values(cube_stats: list[CubeStats]) -> dict[str, float]:
+    if not any(one.valid_pixel_count for one in cube_stats):
         return {}
-    quantiles = np.quantile(np.concatenate([one.sample for one in facts]), QUANTILES)
-    low, high = min(one.low for one in facts), max(one.high for one in facts)
+    quantiles = np.quantile(np.concatenate([one.sampled_values for one in cube_stats]), QUANTILES)
+    low, high = min(one.min_value for one in cube_stats), max(one.max_value for one in cube_stats)
     names = ("min", "q01", "median", "q99", "max")
     return dict(zip(names, map(float, (low, *quantiles, high)), strict=True))

@@ -9,33 +9,33 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
 
-def unit(spectra: NDArray[Any]) -> Floats:
+def normalize_spectra(spectra: NDArray[Any]) -> Float64Array:
     """Return spectra ``(..., band)`` over their norms; NaN where the norm is 0, which has no direction."""
     wide = np.asarray(spectra, dtype=np.float64)
     norms = np.linalg.norm(wide, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):
-        directions: Floats = np.divide(wide, norms, out=np.full_like(wide, np.nan), where=norms > 0)
+        directions: Float64Array = np.divide(wide, norms, out=np.full_like(wide, np.nan), where=norms > 0)
     return directions
 
 
-def angle(a: NDArray[Any], b: NDArray[Any]) -> Floats:
+def spectral_angle(a: NDArray[Any], b: NDArray[Any]) -> Float64Array:
     """Return the angle between spectra ``(..., band)`` in degrees, 0 to 180; NaN where a norm is 0.
 
     The spectral angle of Kruse et al., The spectral image processing system (SIPS), Remote Sensing of Environment
     1993, computed as ``2 atan2(|u - v|, |u + v|)`` of the unit vectors (Kahan, How futile are mindless assessments of
     roundoff, 2006, section 12): the arc cosine of a product near 1 loses half of its digits.
     """
-    u, v = unit(a), unit(b)
+    u, v = normalize_spectra(a), normalize_spectra(b)
     apart = np.linalg.norm(u - v, axis=-1)
     together = np.linalg.norm(u + v, axis=-1)
-    angles: Floats = np.degrees(2 * np.arctan2(apart, together))
+    angles: Float64Array = np.degrees(2 * np.arctan2(apart, together))
     return angles
 
 
-def across(means: NDArray[Any], covs: NDArray[Any]) -> Floats:
+def orthogonal_variance(means: NDArray[Any], covs: NDArray[Any]) -> Float64Array:
     """Return the variance across each mean spectrum: ``tr C - u^T C u``, u the mean's direction.
 
     Over the mean's squared norm, its root is the root mean square tangent of the pixels' angles to their mean.
@@ -47,11 +47,11 @@ def across(means: NDArray[Any], covs: NDArray[Any]) -> Floats:
     Returns:
         ``(...)``, NaN where the mean's norm is 0.
     """
-    directions = unit(means)
+    directions = normalize_spectra(means)
     down, right = np.triu_indices(directions.shape[-1])
     twice = np.where(down == right, 1.0, 2.0)
     wide = np.asarray(covs, dtype=np.float64)
     total = (wide * (down == right)).sum(axis=-1)
     along = (wide * (directions[..., down] * directions[..., right] * twice)).sum(axis=-1)
-    variance: Floats = np.maximum(total - along, 0.0)
+    variance: Float64Array = np.maximum(total - along, 0.0)
     return variance

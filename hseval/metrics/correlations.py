@@ -9,19 +9,23 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-SHRINK = 0.02  # correlations are shrunk by this share: near 1 only noise differs, and Fisher's z would see nothing else
-STEADY = 1e-10  # a band whose variance is below this share of its mean square (float32's rounding) does not vary
+CORRELATION_SHRINKAGE = (
+    0.02  # correlations are shrunk by this share: near 1 only noise differs, and Fisher's z would see nothing else
+)
+MIN_VARIANCE_RATIO = (
+    1e-10  # a band whose variance is below this share of its mean square (float32's rounding) does not vary
+)
 
 
-def band_pairs(bands: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def band_pair_indices(bands: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices of all pairs of two different bands, row by row."""
     down, right = np.triu_indices(bands, k=1)
     return down.astype(np.int64), right.astype(np.int64)
 
 
-def correlations(means: NDArray[Any], covs: NDArray[Any]) -> Floats:
+def compute_correlations(means: NDArray[Any], covs: NDArray[Any]) -> Float64Array:
     """Return the correlation of every pair of bands.
 
     Args:
@@ -29,37 +33,37 @@ def correlations(means: NDArray[Any], covs: NDArray[Any]) -> Floats:
         covs: ``(..., band (band + 1) / 2)``, upper triangles, row by row.
 
     Returns:
-        ``(..., band (band - 1) / 2)`` in the order of :func:`band_pairs`; 0 where a band does not vary.
+        ``(..., band (band - 1) / 2)`` in the order of :func:`band_pair_indices`; 0 where a band does not vary.
     """
     wide, bands = np.asarray(covs, dtype=np.float64), means.shape[-1]
     down, right = np.triu_indices(bands)
     variance = wide[..., down == right]
-    varies = variance > STEADY * np.square(means, dtype=np.float64)
+    varies = variance > MIN_VARIANCE_RATIO * np.square(means, dtype=np.float64)
     scale = np.zeros_like(variance)
     np.divide(1.0, np.sqrt(variance, where=varies, out=np.ones_like(variance)), out=scale, where=varies)
-    one, other = band_pairs(bands)
-    found: Floats = np.clip(wide[..., down != right] * scale[..., one] * scale[..., other], -1.0, 1.0)
+    one, other = band_pair_indices(bands)
+    found: Float64Array = np.clip(wide[..., down != right] * scale[..., one] * scale[..., other], -1.0, 1.0)
     return found
 
 
-def fisher(correlation: NDArray[Any]) -> Floats:
-    """Return Fisher's z, whose spread does not depend on the correlation, of correlations shrunk by ``SHRINK``.
+def fisher_z(correlation: NDArray[Any]) -> Float64Array:
+    """Return Fisher's z, whose spread does not depend on the correlation, of correlations shrunk by ``CORRELATION_SHRINKAGE``.
 
     Fisher, On the probable error of a coefficient of correlation deduced from a small sample, Metron 1921.
     """
-    transformed: Floats = np.arctanh((1 - SHRINK) * np.asarray(correlation, dtype=np.float64))
+    transformed: Float64Array = np.arctanh((1 - CORRELATION_SHRINKAGE) * np.asarray(correlation, dtype=np.float64))
     return transformed
 
 
-def back(z: NDArray[Any]) -> Floats:
-    """Return the correlations whose :func:`fisher` is ``z``."""
-    found: Floats = np.tanh(z) / (1 - SHRINK)
+def inverse_fisher_z(z: NDArray[Any]) -> Float64Array:
+    """Return the correlations whose :func:`fisher_z` is ``z``."""
+    found: Float64Array = np.tanh(z) / (1 - CORRELATION_SHRINKAGE)
     return found
 
 
-def by_band(pairs: NDArray[Any], bands: int) -> Floats:
+def compute_rms_by_band(pairs: NDArray[Any], bands: int) -> Float64Array:
     """Return each band's root mean square ``(band,)`` of what its pairs ``(band (band - 1) / 2,)`` hold."""
     squares = np.zeros((bands, bands))
-    squares[band_pairs(bands)] = np.square(pairs)
-    mean: Floats = np.sqrt((squares + squares.T).sum(axis=1) / (bands - 1))
+    squares[band_pair_indices(bands)] = np.square(pairs)
+    mean: Float64Array = np.sqrt((squares + squares.T).sum(axis=1) / (bands - 1))
     return mean

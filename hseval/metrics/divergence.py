@@ -9,14 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
 
 def quantile_edges(atoms: NDArray[Any], bins: int) -> NDArray[Any]:
     """Return the ``bins - 1`` interior edges that cut equally weighted atoms into ``bins`` equal parts.
 
     Edge j is the smallest atom that at least a share ``j / bins`` of the atoms does not exceed. Discrete data
-    give edges that coincide; see :func:`bin_counts` for what becomes of the bins between them.
+    give edges that coincide; see :func:`count_per_bin` for what becomes of the bins between them.
 
     Args:
         atoms: ``(..., m)``, at least one, finite.
@@ -31,7 +31,7 @@ def quantile_edges(atoms: NDArray[Any], bins: int) -> NDArray[Any]:
     return edges
 
 
-def bin_counts(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
+def count_per_bin(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
     """Count each row's values in the bins ``(-inf, e_1], (e_1, e_2], ..., (e_last, inf)``.
 
     The end bins are open, so no value is dropped. A value equal to an edge falls below it: of the bins between
@@ -50,35 +50,35 @@ def bin_counts(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
     return np.bincount(place.ravel(), minlength=rows * bins).reshape(rows, bins)
 
 
-def smoothed(frequencies: Floats, total: float) -> Floats:
-    """Return probabilities after half a count was added to each bin of a histogram of ``total`` counts.
+def smooth_frequencies(frequencies: Float64Array, total_count: float) -> Float64Array:
+    """Return probabilities after half a count was added to each bin of a histogram of ``total_count`` counts.
 
-    Half a count is the Jeffreys prior of a multinomial; both sides of a comparison get the same ``total``.
+    Half a count is the Jeffreys prior of a multinomial; both sides of a comparison get the same ``total_count``.
 
     Args:
         frequencies: relative frequencies ``(..., bins)``.
-        total: counts that the frequencies stand for.
+        total_count: counts that the frequencies stand for.
     """
-    probabilities: Floats = (frequencies * total + 0.5) / (total + 0.5 * frequencies.shape[-1])
+    probabilities: Float64Array = (frequencies * total_count + 0.5) / (total_count + 0.5 * frequencies.shape[-1])
     return probabilities
 
 
-def kl_divergence(p: Floats, q: Floats) -> Floats:
+def kl_divergence(p: Float64Array, q: Float64Array) -> Float64Array:
     """Return ``sum p ln(p / q)`` over the last axis; ``q`` positive, bins with ``p = 0`` add nothing."""
     # Kullback and Leibler 1951, equation 2.4.
     ratio = np.divide(p, q, out=np.ones_like(p), where=p > 0)
-    divergence: Floats = np.sum(p * np.log(ratio), axis=-1)
+    divergence: Float64Array = np.sum(p * np.log(ratio), axis=-1)
     return divergence
 
 
-def jensen_shannon(p: Floats, q: Floats) -> Floats:
+def jensen_shannon(p: Float64Array, q: Float64Array) -> Float64Array:
     """Return the Jensen-Shannon divergence over the last axis, between 0 and ln 2 (Lin 1991, equation 4.1)."""
     middle = (p + q) / 2
-    divergence: Floats = (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2
+    divergence: Float64Array = (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2
     return divergence
 
 
-def gaussian_kl(mean_p: Floats, cov_p: Floats, mean_q: Floats, cov_q: Floats) -> float:
+def gaussian_kl(mean_p: Float64Array, cov_p: Float64Array, mean_q: Float64Array, cov_q: Float64Array) -> float:
     """Return KL(P || Q) of two Gaussians.
 
     ``(tr(Q^-1 P) - d + (mq - mp)^T Q^-1 (mq - mp) + ln(det Q / det P)) / 2``
@@ -103,7 +103,7 @@ def gaussian_kl(mean_p: Floats, cov_p: Floats, mean_q: Floats, cov_q: Floats) ->
     return float((np.sum(spread**2) - len(mean_p) + shift @ shift + logdet) / 2)
 
 
-def pooled_gaussian(means: Floats, covs: Floats) -> tuple[Floats, Floats]:
+def pool_gaussians(means: Float64Array, covs: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return mean and covariance of a mixture of equally weighted cubes (law of total covariance).
 
     Args:

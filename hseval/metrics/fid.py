@@ -7,20 +7,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from hseval.core.feature_table import Rows
+from hseval.core.feature_table import FeatureTable
 from hseval.core.hookspecs import ScoreParts
 from hseval.core.options import option
-from hseval.core.report import Better
+from hseval.core.report import Direction
 from hseval.metrics.frechet import frechet_terms
-from hseval.metrics.standardized_features import Array, OfFeatures, at_least, standardised_features
+from hseval.metrics.standardized_features import FeatureMetric, Float64Array, check_min_cubes, get_standardized_features
 
 
-class Fid(OfFeatures):
+class Fid(FeatureMetric):
     """Squared Frechet distance of features standardised by the reference."""
 
     name: ClassVar[str] = "fid"
     summary: ClassVar[str] = "squared Frechet distance of texture and colour features, standardised by real cubes"
-    better: ClassVar[Better] = "lower"
+    better: ClassVar[Direction] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
 
     @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,14 @@ class Fid(OfFeatures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
+    def compare(
+        self,
+        *,
+        real: FeatureTable,
+        generated: FeatureTable,
+        train: FeatureTable | None = None,
+        rng: np.random.Generator,
+    ) -> ScoreParts:
         """Return the distance, with its mean and covariance terms.
 
         Rows that :meth:`relate` has not seen are standardised by ``real``.
@@ -42,15 +49,15 @@ class Fid(OfFeatures):
         Raises:
             NotComputable: a side has fewer than two cubes, or a feature is not finite.
         """
-        at_least(2, real=real, fake=fake)
-        a, b = standardised_features(real=real, fake=fake, extractor=self.options.extractor)
-        terms = frechet_terms(real=a, fake=b)
+        check_min_cubes(2, real=real, generated=generated)
+        a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
+        terms = frechet_terms(real=a, generated=b)
         details = {
             "extractor": self.options.extractor,
             "dimension": a.shape[1],
             "mean_term": terms.mean,
             "covariance_term": terms.covariance,
-            **_largest(a, b),
+            **_find_top_feature(a, b),
             "shown": {
                 "extractor": self.options.extractor,
                 "from means": terms.mean,
@@ -59,17 +66,17 @@ class Fid(OfFeatures):
         }
         return ScoreParts(terms.distance, details)
 
-    def headline(self, *, real: Rows, fake: Rows, train: Rows | None = None) -> float:
+    def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
         """Return the distance alone, as :meth:`compare` does."""
-        at_least(2, real=real, fake=fake)
-        a, b = standardised_features(real=real, fake=fake, extractor=self.options.extractor)
-        return frechet_terms(real=a, fake=b).distance
+        check_min_cubes(2, real=real, generated=generated)
+        a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
+        return frechet_terms(real=a, generated=b).distance
 
 
-def _largest(real: Array, fake: Array) -> dict[str, float | int]:
+def _find_top_feature(real: Float64Array, generated: Float64Array) -> dict[str, float | int]:
     """Return which feature's own (one-dimensional) Frechet distance is largest, and its share of their sum."""
-    own = (real.mean(axis=0) - fake.mean(axis=0)) ** 2
-    own += (real.std(axis=0, ddof=1) - fake.std(axis=0, ddof=1)) ** 2
+    own = (real.mean(axis=0) - generated.mean(axis=0)) ** 2
+    own += (real.std(axis=0, ddof=1) - generated.std(axis=0, ddof=1)) ** 2
     top = int(own.argmax())
     total = float(own.sum())
     return {"top_feature": top, "top_feature_share": float(own[top]) / total if total > 0 else 0.0}

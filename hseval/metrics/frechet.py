@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hseval.utils.errors import HsevalError
 
-Array = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 TOLERANCE = 1e-8  # error allowed to the eigenproblem, relative to the mean trace of the two covariances
 
@@ -36,32 +36,32 @@ class FrechetTerms(NamedTuple):
         return self.mean + self.covariance
 
 
-def frechet_distance(*, real: NDArray[Any], fake: NDArray[Any]) -> float:
+def frechet_distance(*, real: NDArray[Any], generated: NDArray[Any]) -> float:
     """Return the squared Frechet distance of Gaussians fitted to two sets of features.
 
     Args:
         real: features ``(n, d)`` of one set, n >= 2.
-        fake: features ``(m, d)`` of the other, m >= 2.
+        generated: features ``(m, d)`` of the other, m >= 2.
 
     Raises:
         HsevalError: another shape, fewer than two rows, or a value that is not finite.
     """
-    return frechet_terms(real=real, fake=fake).distance
+    return frechet_terms(real=real, generated=generated).distance
 
 
-def frechet_terms(*, real: NDArray[Any], fake: NDArray[Any]) -> FrechetTerms:
+def frechet_terms(*, real: NDArray[Any], generated: NDArray[Any]) -> FrechetTerms:
     """Return the mean and covariance terms of :func:`frechet_distance`; same arguments and errors."""
-    mean_a, a = _fitted(real, "real")
-    mean_b, b = _fitted(fake, "fake")
+    mean_a, a = _fit_gaussian(real, "real")
+    mean_b, b = _fit_gaussian(generated, "generated")
     if a.shape[1] != b.shape[1]:
-        raise HsevalError(f"real has {a.shape[1]} features a row, fake has {b.shape[1]}: they do not compare")
+        raise HsevalError(f"real has {a.shape[1]} features a row, generated has {b.shape[1]}: they do not compare")
     difference = mean_a - mean_b
     traces = float(np.vdot(a, a) + np.vdot(b, b))
-    covariance = traces - 2 * trace_of_root(a, b)
+    covariance = traces - 2 * trace_sqrt_product(a, b)
     return FrechetTerms(float(difference @ difference), max(covariance, 0.0))
 
 
-def trace_of_root(a: Array, b: Array) -> float:
+def trace_sqrt_product(a: Float64Array, b: Float64Array) -> float:
     """Return ``tr sqrt(A^T A B^T B)``, the sum of the singular values of ``A B^T``.
 
     Args:
@@ -70,11 +70,11 @@ def trace_of_root(a: Array, b: Array) -> float:
     """
     if min(len(a), len(b)) <= a.shape[1]:  # centred rows have a rank below their number: surely singular
         return _nuclear_norm(a @ b.T)
-    quick = _by_eigenvalues(a.T @ a, b.T @ b)
-    return _nuclear_norm(_triangle(a) @ _triangle(b).T) if quick is None else quick
+    quick = _trace_sqrt_by_eigenvalues(a.T @ a, b.T @ b)
+    return _nuclear_norm(_compute_triangular_factor(a) @ _compute_triangular_factor(b).T) if quick is None else quick
 
 
-def _by_eigenvalues(s_a: Array, s_b: Array) -> float | None:
+def _trace_sqrt_by_eigenvalues(s_a: Float64Array, s_b: Float64Array) -> float | None:
     """Return ``tr sqrt(S_a S_b)`` from the eigenvalues of ``L^T S_b L``, ``S_a = L L^T``; None if imprecise.
 
     Rounding moves each eigenvalue by no more than about ``e = eps |S_a| |S_b|``, hence its root by
@@ -94,16 +94,16 @@ def _by_eigenvalues(s_a: Array, s_b: Array) -> float | None:
     return float(np.sqrt(np.maximum(eigenvalues, 0.0)).sum())
 
 
-def _nuclear_norm(matrix: Array) -> float:
+def _nuclear_norm(matrix: Float64Array) -> float:
     return float(np.linalg.svd(matrix, compute_uv=False).sum())
 
 
-def _triangle(factor: Array) -> Array:
+def _compute_triangular_factor(factor: Float64Array) -> Float64Array:
     """Return R with ``R^T R = F^T F``, without squaring the condition number."""
     return np.asarray(np.linalg.qr(factor, mode="r"))
 
 
-def _fitted(features: NDArray[Any], name: str) -> tuple[Array, Array]:
+def _fit_gaussian(features: NDArray[Any], name: str) -> tuple[Float64Array, Float64Array]:
     """Return the mean ``(d,)``, and the centred features over sqrt(n - 1): ``F^T F`` is their covariance.
 
     Centred in float64 before any product: float32 features far from the origin would cancel otherwise.

@@ -8,30 +8,32 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.feature_table import Rows
+from hseval.core.feature_table import FeatureTable
 from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.core.options import option
-from hseval.core.report import Better
-from hseval.metrics.ssim.fields import MAX_SCALES, WINDOW, scales_for
-from hseval.metrics.ssim.ssim import Terms, block_terms
+from hseval.core.report import Direction
+from hseval.metrics.ssim.fields import MAX_SCALES, WINDOW_SIZE, count_scales
+from hseval.metrics.ssim.ssim import SsimTerms, compute_block_terms
 from hseval.utils.errors import NotComputable
 
-Array = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
-LOW, HIGH = 1, 5  # places of p = 0.001 and 0.999 in the column ``values/quantiles``
-CUBES = 0.9  # of the reference's cubes, this share ends below the top of the data range, and above its bottom
-FLOOR = 0.01  # a band's data range is at least this share of the widest band's
-SHARE = 0.9  # a number of scales is used if this share of either set's pairs have windows at all of them
+LOW_QUANTILE_INDEX, HIGH_QUANTILE_INDEX = 1, 5  # places of p = 0.001 and 0.999 in the column ``values/quantiles``
+CUBE_QUANTILE = 0.9  # of the reference's cubes, this share ends below the top of the data range, and above its bottom
+MIN_RANGE_RATIO = 0.01  # a band's data range is at least this share of the widest band's
+MIN_PAIR_SHARE = 0.9  # a number of scales is used if this share of either set's pairs have windows at all of them
 BLOCK_PAIRS = 28  # of a full block of eight cubes: rows of all blocks are of one width
-RULE = "by band: 10th percentile over reference cubes of quantile 0.001, to 90th percentile of quantile 0.999"
+DATA_RANGE_RULE = (
+    "by band: 10th percentile over reference cubes of quantile 0.001, to 90th percentile of quantile 0.999"
+)
 
 
-class Means(NamedTuple):
+class MeanSimilarities(NamedTuple):
     """A set's mean similarities at one number of scales."""
 
-    plane: float
-    volume: float
-    by_band: Array
+    mean_2d: float
+    mean_3d: float
+    by_band: Float64Array
     pairs: int
 
 
@@ -45,7 +47,7 @@ class MsSsim:
     name: ClassVar[str] = "ms-ssim"
     version: ClassVar[str] = "2"
     summary: ClassVar[str] = "difference of the mean similarity of pairs, within samples and within real cubes"
-    better: ClassVar[Better] = "lower"
+    better: ClassVar[Direction] = "lower"
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -63,9 +65,11 @@ class MsSsim:
     @property
     def needs(self) -> Needs:
         """Quantiles of the reference for the data range, and pairs of cubes."""
-        return Needs(rows=("values",), pairs=self.options.pairs)
+        return Needs(features=("values",), pairs=self.options.pairs)
 
-    def describe_block(self, cubes: NDArray[Any], *, field: NDArray[Any], reference: Rows) -> dict[str, Array]:
+    def describe_block(
+        self, cubes: NDArray[Any], *, field: NDArray[Any], reference: FeatureTable
+    ) -> dict[str, Float64Array]:
         """Return one row: the mean similarity of all pairs of a block, for every number of scales.
 
         Args:
@@ -82,60 +86,71 @@ class MsSsim:
         Raises:
             NotComputable: the cubes are smaller than a window, or the reference has no data range.
         """
-        if scales_for(cubes.shape[2:]) == 0:
+        if count_scales(cubes.shape[2:]) == 0:
             size = " x ".join(map(str, cubes.shape[2:]))
-            raise NotComputable(f"needs cubes of at least {WINDOW} x {WINDOW} px, found {size}")
-        span = data_range_of(reference["values/quantiles"])
-        terms = block_terms(cubes, data_range=span, fields=field)
-        row = _row(terms, bands=cubes.shape[1])
+            raise NotComputable(f"needs cubes of at least {WINDOW_SIZE} x {WINDOW_SIZE} px, found {size}")
+        span = compute_data_range(reference["values/quantiles"])
+        terms = compute_block_terms(cubes, data_range=span, fields=field)
+        row = _build_row(terms, bands=cubes.shape[1])
         row["ms-ssim/offered"] = np.array(len(cubes) * (len(cubes) - 1) / 2)
         return {name: column[None] for name, column in row.items()}
 
-    def shown_values(self, *, real: Rows, fake: Rows) -> dict[str, tuple[Array, Array]]:
+    def shown_values(
+        self, *, real: FeatureTable, generated: FeatureTable
+    ) -> dict[str, tuple[Float64Array, Float64Array]]:
         """Return the similarity of each pair, within the reference and within the samples, for a histogram."""
         scales = int(real["ms-ssim/scales"][0])
-        ours, theirs = (rows["ms-ssim/each"][:, scales - 1].ravel() for rows in (fake, real))
+        ours, theirs = (rows["ms-ssim/each"][:, scales - 1].ravel() for rows in (generated, real))
         return {"MS-SSIM of two cubes of one set, 2D": (theirs[np.isfinite(theirs)], ours[np.isfinite(ours)])}
 
-    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
+    def relate(
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
+    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
         """Fix the number of scales once for both sets and all splits: numbers of two scales never compare."""
-        scales = common_scales(real, fake)
-        return _with_scales(real, scales), _with_scales(fake, scales), train
+        scales = count_common_scales(real, generated)
+        return _add_scales(real, scales), _add_scales(generated, scales), train
 
-    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
+    def compare(
+        self,
+        *,
+        real: FeatureTable,
+        generated: FeatureTable,
+        train: FeatureTable | None = None,
+        rng: np.random.Generator,
+    ) -> ScoreParts:
         """Return the absolute difference of the 2D means, with both means, the 3D form and bands.
 
         Raises:
             NotComputable: a side has no pair with a window inside both fields.
         """
-        if "ms-ssim/scales" not in real.columns or "ms-ssim/scales" not in fake.columns:
-            real, fake, _ = self.relate(real=real, fake=fake, train=None)
+        if "ms-ssim/scales" not in real.columns or "ms-ssim/scales" not in generated.columns:
+            real, generated, _ = self.relate(real=real, generated=generated, train=None)
         scales = int(real["ms-ssim/scales"][0])
-        ours, theirs = _means(fake, scales, "sample"), _means(real, scales, "reference")
+        ours, theirs = _compute_means(generated, scales, "sample"), _compute_means(real, scales, "reference")
         details = {
-            "samples_2d": ours.plane,
-            "reference_2d": theirs.plane,
-            "samples_3d": ours.volume,
-            "reference_3d": theirs.volume,
-            "difference_3d": abs(ours.volume - theirs.volume),
+            "samples_2d": ours.mean_2d,
+            "reference_2d": theirs.mean_2d,
+            "samples_3d": ours.mean_3d,
+            "reference_3d": theirs.mean_3d,
+            "difference_3d": abs(ours.mean_3d - theirs.mean_3d),
             "samples_2d_by_band": ours.by_band,
             "reference_2d_by_band": theirs.by_band,
             "samples_pairs": ours.pairs,
             "reference_pairs": theirs.pairs,
             "scales": scales,
-            "data_range": RULE,
+            "data_range": DATA_RANGE_RULE,
             "shown": {
-                "within samples, 2D": ours.plane,
-                "within reference, 2D": theirs.plane,
-                "difference, 3D": abs(ours.volume - theirs.volume),
+                "within samples, 2D": ours.mean_2d,
+                "within reference, 2D": theirs.mean_2d,
+                "difference, 3D": abs(ours.mean_3d - theirs.mean_3d),
                 "scales": scales,
             },
         }
-        difference = ours.plane - theirs.plane
+        difference = ours.mean_2d - theirs.mean_2d
         return ScoreParts(abs(difference), details, signed=difference)
 
 
-def data_range_of(quantiles: NDArray[Any]) -> Array:
+def compute_data_range(quantiles: NDArray[Any]) -> Float64Array:
     """Return the span of values ``(band,)`` that similarities are measured against, from the reference alone.
 
     Per band from the 10th percentile over cubes of their quantile at 0.001 to the 90th percentile of their
@@ -151,28 +166,28 @@ def data_range_of(quantiles: NDArray[Any]) -> Array:
     known = np.asarray(quantiles[np.isfinite(quantiles).all(axis=(1, 2))], dtype=np.float64)
     if len(known) == 0:
         raise NotComputable("no reference cube has valid pixels, so there is no data range")
-    low = np.quantile(known[:, :, LOW], 1 - CUBES, axis=0)
-    high = np.quantile(known[:, :, HIGH], CUBES, axis=0)
+    low = np.quantile(known[:, :, LOW_QUANTILE_INDEX], 1 - CUBE_QUANTILE, axis=0)
+    high = np.quantile(known[:, :, HIGH_QUANTILE_INDEX], CUBE_QUANTILE, axis=0)
     span = high - low
     if not span.max() > 0:
         raise NotComputable("the reference's values are all the same, so there is no data range")
-    return np.asarray(np.maximum(span, FLOOR * span.max()))
+    return np.asarray(np.maximum(span, MIN_RANGE_RATIO * span.max()))
 
 
-def common_scales(*sets: Rows) -> int:
+def count_common_scales(*tables: FeatureTable) -> int:
     """Return the largest number of scales at which at least nine in ten pairs of every set have a window.
 
     Raises:
         NotComputable: there is none.
     """
-    held = [rows["ms-ssim/pairs"].sum(axis=0) >= SHARE * rows["ms-ssim/offered"].sum() for rows in sets]
-    usable = np.flatnonzero(np.logical_and.reduce(held) & np.all([len(rows) > 0 for rows in sets]))
+    held = [rows["ms-ssim/pairs"].sum(axis=0) >= MIN_PAIR_SHARE * rows["ms-ssim/offered"].sum() for rows in tables]
+    usable = np.flatnonzero(np.logical_and.reduce(held) & np.all([len(rows) > 0 for rows in tables]))
     if len(usable) == 0:
-        raise NotComputable(f"most pairs have no window of {WINDOW} px inside both fields of view")
+        raise NotComputable(f"most pairs have no window of {WINDOW_SIZE} px inside both fields of view")
     return int(usable[-1]) + 1
 
 
-def _row(terms: list[Terms], *, bands: int) -> dict[str, Array]:
+def _build_row(terms: list[SsimTerms], *, bands: int) -> dict[str, Float64Array]:
     offered = terms[0].similarity.shape[1] if terms else 0
     row = {
         "ms-ssim/each": np.full((MAX_SCALES, max(offered, BLOCK_PAIRS)), np.nan),
@@ -182,7 +197,7 @@ def _row(terms: list[Terms], *, bands: int) -> dict[str, Array]:
         "ms-ssim/pairs": np.zeros(MAX_SCALES),
     }
     for scales in range(1, 1 + (terms[0].scales if terms else 0)):
-        plane, volume = (form.combined(scales) for form in terms)
+        plane, volume = (form.combine(scales) for form in terms)
         have = np.isfinite(plane).all(axis=1)
         row["ms-ssim/pairs"][scales - 1] = have.sum()
         row["ms-ssim/each"][scales - 1, :offered] = plane.mean(axis=1)
@@ -193,18 +208,20 @@ def _row(terms: list[Terms], *, bands: int) -> dict[str, Array]:
     return row
 
 
-def _with_scales(rows: Rows, scales: int) -> Rows:
-    return rows.adding({"ms-ssim/scales": np.full(len(rows), scales)})
+def _add_scales(table: FeatureTable, scales: int) -> FeatureTable:
+    return table.add_columns({"ms-ssim/scales": np.full(len(table), scales)})
 
 
-def _means(rows: Rows, scales: int, side: str) -> Means:
+def _compute_means(table: FeatureTable, scales: int, side: str) -> MeanSimilarities:
     """Return the means over all pairs of a set's blocks."""
-    pairs = rows["ms-ssim/pairs"][:, scales - 1]
+    pairs = table["ms-ssim/pairs"][:, scales - 1]
     have = pairs > 0
     if not have.any():
-        raise NotComputable(f"no two {side} cubes have a window of {WINDOW} px inside both fields of view")
+        raise NotComputable(f"no two {side} cubes have a window of {WINDOW_SIZE} px inside both fields of view")
 
     def mean(column: str) -> Any:
-        return np.average(rows[column][have, scales - 1], axis=0, weights=pairs[have])
+        return np.average(table[column][have, scales - 1], axis=0, weights=pairs[have])
 
-    return Means(float(mean("ms-ssim/2d")), float(mean("ms-ssim/3d")), mean("ms-ssim/2d-by-band"), int(pairs.sum()))
+    return MeanSimilarities(
+        float(mean("ms-ssim/2d")), float(mean("ms-ssim/3d")), mean("ms-ssim/2d-by-band"), int(pairs.sum())
+    )

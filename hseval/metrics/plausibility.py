@@ -7,37 +7,37 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.core.cubes import FIELD
+from hseval.core.cubes import FOV
 from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.core.options import option
-from hseval.core.report import Better
+from hseval.core.report import Direction
 from hseval.metrics.plausibility_numerics import (
-    deviations,
-    energy_moments,
-    outside,
+    compute_energy_moments,
+    compute_residual_energy,
+    compute_residual_projector,
+    compute_z_scores,
     share_above,
     share_below,
-    square,
-    subspace,
+    unpack_symmetric,
 )
-from hseval.metrics.structure_selection import COV, LEVELS, MEAN
+from hseval.metrics.structure_selection import COVARIANCES, MEAN_SPECTRA, SPECTRUM_QUANTILES
 from hseval.utils.errors import NotComputable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.feature_table import Rows
+    from hseval.core.feature_table import FeatureTable
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-QUANTILES, NOISE = "values/quantiles", "noise-level"
-PROBABILITIES = np.array([0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0])  # of the rows' quantiles
-LOW, HIGH = 1, 5  # which of them bound a cube's own range: 0.1 % and 99.9 %
-OWN = "plausibility/"
-FEWEST = 3  # real cubes: of fewer no deviation says anything
-TRIFLE = {"range": 1e-3, "unmixing": 1e-9, "noise": 1e-6}  # added before logarithms, so that 0 has one
-STEADY = {"range": 0.1, "unmixing": 0.05, "noise": 0.05}  # smallest deviations of real cubes: 0.1 decade, 5 %, 5 %
-STRANGE = 3.0  # deviations from which a sample is counted as beyond real cubes
+VALUE_QUANTILES, NOISE_LEVEL = "values/quantiles", "noise-level"
+QUANTILE_PROBABILITIES = np.array([0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0])  # of the rows' quantiles
+LOW_QUANTILE_INDEX, HIGH_QUANTILE_INDEX = 1, 5  # which of them bound a cube's own range: 0.1 % and 99.9 %
+COLUMN_PREFIX = "plausibility/"
+MIN_REAL_CUBES = 3  # real cubes: of fewer no deviation says anything
+EPSILON = {"range": 1e-3, "unmixing": 1e-9, "noise": 1e-6}  # added before logarithms, so that 0 has one
+MIN_LOG_STD = {"range": 0.1, "unmixing": 0.05, "noise": 0.05}  # smallest deviations of real cubes: 0.1 decade, 5 %, 5 %
+OUTLIER_Z = 3.0  # deviations from which a sample is counted as beyond real cubes
 
 
 class Plausibility:
@@ -45,9 +45,9 @@ class Plausibility:
 
     name: ClassVar[str] = "plausibility"
     summary: ClassVar[str] = "values out of range, spectra that do not unmix, and noise, in deviations of real cubes"
-    better: ClassVar[Better] = "lower"
+    better: ClassVar[Direction] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    needs: ClassVar[Needs] = Needs(rows=("noise-level", "spectra", "values"))
+    needs: ClassVar[Needs] = Needs(features=("noise-level", "spectra", "values"))
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -60,17 +60,26 @@ class Plausibility:
         if not 0 < self.options.energy < 1:
             raise ValueError(f"energy is {self.options.energy}, expected a share above 0 and below 1")
 
-    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
+    def relate(
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
+    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
         """Bring each cube's quantiles, second moments and noise into the form that sets are compared in.
 
         Raises:
             NotComputable: a single band.
         """
-        if real[MEAN].shape[-1] < 2:
+        if real[MEAN_SPECTRA].shape[-1] < 2:
             raise NotComputable("needs at least 2 bands: spectra of one band can't fail to unmix")
-        return _formed(real), _formed(fake), train
+        return _prepare_columns(real), _prepare_columns(generated), train
 
-    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
+    def compare(
+        self,
+        *,
+        real: FeatureTable,
+        generated: FeatureTable,
+        train: FeatureTable | None = None,
+        rng: np.random.Generator,
+    ) -> ScoreParts:
         """Return the mean over samples of their deviation from real cubes, with its three parts.
 
         Range, subspace and what is usual come from ``real`` alone.
@@ -78,83 +87,89 @@ class Plausibility:
         Raises:
             NotComputable: too few cubes in which noise can be measured.
         """
-        if f"{OWN}quantiles" not in real.columns:
-            real, fake, train = self.relate(real=real, fake=fake, train=train)
-        given = _sides(len(real), len(fake))
-        real, fake = _measured(real), _measured(fake)
-        for side, rows, fewest in (("reference", real, FEWEST), ("sample", fake, 1)):
+        if f"{COLUMN_PREFIX}quantiles" not in real.columns:
+            real, generated, train = self.relate(real=real, generated=generated, train=train)
+        given = _label_sides(len(real), len(generated))
+        real, generated = _select_measurable(real), _select_measurable(generated)
+        for side, rows, fewest in (("reference", real, MIN_REAL_CUBES), ("sample", generated, 1)):
             if len(rows) < fewest:
                 raise NotComputable(f"needs at least {fewest} {side} cubes with noise to measure, found {len(rows)}")
-        parts = {"range": _range(real, fake), "unmixing": self._unmixing(real, fake), "noise": _noise(real, fake)}
+        parts = {
+            "range": _score_range(real, generated),
+            "unmixing": self._score_unmixing(real, generated),
+            "noise": _score_noise(real, generated),
+        }
         each = np.stack([away for away, _ in parts.values()])
         details: dict[str, Any] = {
             "parts": {name: {"value": float(away.mean()), **found} for name, (away, found) in parts.items()},
-            "strange": float((each > STRANGE).any(axis=0).mean()),
-            "too_small": {side: count - len(kept) for (side, count), kept in zip(given, (real, fake), strict=True)},
+            "strange": float((each > OUTLIER_Z).any(axis=0).mean()),
+            "too_small": {
+                side: count - len(kept) for (side, count), kept in zip(given, (real, generated), strict=True)
+            },
         }
-        details["shown"] = _shown(details)
+        details["shown"] = _select_visible(details)
         return ScoreParts(float(np.sqrt(np.square(each).mean(axis=0)).mean()), details)
 
-    def _unmixing(self, real: Rows, fake: Rows) -> tuple[Floats, dict[str, Any]]:
+    def _score_unmixing(self, real: FeatureTable, generated: FeatureTable) -> tuple[Float64Array, dict[str, Any]]:
         """Return each sample's deviation in the share of energy outside the real spectra's subspace."""
-        bands = real[f"{OWN}noise"].shape[1]
-        a, b = real[f"{OWN}moments"], fake[f"{OWN}moments"]
-        projector, rank = subspace(square(a.mean(axis=0), bands), self.options.energy)
-        shares = [outside(side, projector) for side in (a, b)]
-        logs = [np.log(share + TRIFLE["unmixing"]) for share in shares]
-        left = [projector @ square(side.mean(axis=0), bands) @ projector for side in (a, b)]
+        bands = real[f"{COLUMN_PREFIX}noise"].shape[1]
+        a, b = real[f"{COLUMN_PREFIX}moments"], generated[f"{COLUMN_PREFIX}moments"]
+        projector, rank = compute_residual_projector(unpack_symmetric(a.mean(axis=0), bands), self.options.energy)
+        shares = [compute_residual_energy(side, projector) for side in (a, b)]
+        logs = [np.log(share + EPSILON["unmixing"]) for share in shares]
+        left = [projector @ unpack_symmetric(side.mean(axis=0), bands) @ projector for side in (a, b)]
         amplitudes = [100 * np.sqrt(np.maximum(bands * np.diag(each), 0.0)) for each in left]
-        return np.abs(deviations(real=logs[0], fake=logs[1], steady=STEADY["unmixing"])), {
+        return np.abs(compute_z_scores(real=logs[0], generated=logs[1], min_std=MIN_LOG_STD["unmixing"])), {
             "rank": rank,
-            "residual": {side: float(100 * np.sqrt(share.mean())) for side, share in _sides(*shares)},
-            "by_wavelength": {side: amplitude.tolist() for side, amplitude in _sides(*amplitudes)},
+            "residual": {side: float(100 * np.sqrt(share.mean())) for side, share in _label_sides(*shares)},
+            "by_wavelength": {side: amplitude.tolist() for side, amplitude in _label_sides(*amplitudes)},
         }
 
 
-def _formed(rows: Rows) -> Rows:
+def _prepare_columns(table: FeatureTable) -> FeatureTable:
     """Return merged quantiles ``(n, band, k)``, second moments ``(n, t)`` and relative noise ``(n, band)`` as rows."""
-    place = rows.structures.index(FIELD)
-    moments, mean_square = energy_moments(rows[MEAN][:, place], rows[COV][:, place])
-    levels = rows[LEVELS][:, place]
-    at, order = _merged(levels.shape[-1])
+    place = table.structures.index(FOV)
+    moments, mean_square = compute_energy_moments(table[MEAN_SPECTRA][:, place], table[COVARIANCES][:, place])
+    levels = table[SPECTRUM_QUANTILES][:, place]
+    at, order = _merge_probabilities(levels.shape[-1])
     root = np.sqrt(np.where(mean_square > 0, mean_square, 1.0))[:, None]
-    merged = np.concatenate([rows[QUANTILES], levels], axis=-1)[..., order]
+    merged = np.concatenate([table[VALUE_QUANTILES], levels], axis=-1)[..., order]
     columns = {
-        f"{OWN}quantiles": merged,
-        f"{OWN}negative": share_below(merged, at, np.zeros(merged.shape[1])).mean(axis=1),
-        f"{OWN}probabilities": np.broadcast_to(at, (len(rows), len(at))),
-        f"{OWN}moments": moments,
-        f"{OWN}noise": rows[NOISE] / root,  # NaN where no 3 x 3 pixels are valid
+        f"{COLUMN_PREFIX}quantiles": merged,
+        f"{COLUMN_PREFIX}negative": share_below(merged, at, np.zeros(merged.shape[1])).mean(axis=1),
+        f"{COLUMN_PREFIX}probabilities": np.broadcast_to(at, (len(table), len(at))),
+        f"{COLUMN_PREFIX}moments": moments,
+        f"{COLUMN_PREFIX}noise": table[NOISE_LEVEL] / root,  # NaN where no 3 x 3 pixels are valid
     }
-    return dataclasses.replace(rows, columns=columns)
+    return dataclasses.replace(table, columns=columns)
 
 
-def _measured(rows: Rows) -> Rows:
+def _select_measurable(table: FeatureTable) -> FeatureTable:
     """Return the rows whose noise could be measured; a field of a few pixels leaves nothing to measure."""
-    known = np.flatnonzero(np.isfinite(rows[f"{OWN}noise"]).all(axis=1))
-    return rows if len(known) == len(rows) else rows.take(known)
+    known = np.flatnonzero(np.isfinite(table[f"{COLUMN_PREFIX}noise"]).all(axis=1))
+    return table if len(known) == len(table) else table.select(known)
 
 
-def _merged(levels: int) -> tuple[Floats, NDArray[np.int64]]:
+def _merge_probabilities(n_quantiles: int) -> tuple[Float64Array, NDArray[np.int64]]:
     """Return the probabilities of a cube's quantiles and levels together, ascending, and the order behind that."""
-    together = np.concatenate([PROBABILITIES, (np.arange(levels) + 0.5) / levels])
+    together = np.concatenate([QUANTILE_PROBABILITIES, (np.arange(n_quantiles) + 0.5) / n_quantiles])
     order = np.argsort(together, kind="stable")
     return together[order], order
 
 
-def _range(real: Rows, fake: Rows) -> tuple[Floats, dict[str, Any]]:
+def _score_range(real: FeatureTable, generated: FeatureTable) -> tuple[Float64Array, dict[str, Any]]:
     """Return each sample's deviation in the share of values outside the range of real cubes; never below 0."""
-    at = real[f"{OWN}probabilities"][0]
-    order = np.searchsorted(at, PROBABILITIES[[LOW, HIGH]])
-    quantiles = real[f"{OWN}quantiles"]
+    at = real[f"{COLUMN_PREFIX}probabilities"][0]
+    order = np.searchsorted(at, QUANTILE_PROBABILITIES[[LOW_QUANTILE_INDEX, HIGH_QUANTILE_INDEX]])
+    quantiles = real[f"{COLUMN_PREFIX}quantiles"]
     low, high = quantiles[..., order[0]].min(axis=0), quantiles[..., order[1]].max(axis=0)
     found, negative = {}, {}
-    for side, rows in _sides(real, fake):
-        values = rows[f"{OWN}quantiles"]
+    for side, rows in _label_sides(real, generated):
+        values = rows[f"{COLUMN_PREFIX}quantiles"]
         found[side] = share_below(values, at, low) + share_above(values, at, high)
-        negative[side] = float(100 * rows[f"{OWN}negative"].mean())
-    logs = [np.log10(found[side].mean(axis=1) + TRIFLE["range"]) for side in ("reference", "samples")]
-    return np.maximum(deviations(real=logs[0], fake=logs[1], steady=STEADY["range"]), 0.0), {
+        negative[side] = float(100 * rows[f"{COLUMN_PREFIX}negative"].mean())
+    logs = [np.log10(found[side].mean(axis=1) + EPSILON["range"]) for side in ("reference", "samples")]
+    return np.maximum(compute_z_scores(real=logs[0], generated=logs[1], min_std=MIN_LOG_STD["range"]), 0.0), {
         "outside": {side: float(100 * share.mean()) for side, share in found.items()},
         "negative": negative,
         "by_wavelength": {side: (100 * share.mean(axis=0)).tolist() for side, share in found.items()},
@@ -163,23 +178,23 @@ def _range(real: Rows, fake: Rows) -> tuple[Floats, dict[str, Any]]:
     }
 
 
-def _noise(real: Rows, fake: Rows) -> tuple[Floats, dict[str, Any]]:
+def _score_noise(real: FeatureTable, generated: FeatureTable) -> tuple[Float64Array, dict[str, Any]]:
     """Return each sample's deviation in the noise of its bands, over the cube's root mean square."""
-    logs = [np.log(rows[f"{OWN}noise"].astype(np.float64) + TRIFLE["noise"]) for rows in (real, fake)]
+    logs = [np.log(rows[f"{COLUMN_PREFIX}noise"].astype(np.float64) + EPSILON["noise"]) for rows in (real, generated)]
     ratio = logs[1].mean(axis=0) - logs[0].mean(axis=0)
-    away = deviations(real=logs[0], fake=logs[1], steady=STEADY["noise"])
+    away = compute_z_scores(real=logs[0], generated=logs[1], min_std=MIN_LOG_STD["noise"])
     return np.sqrt(np.square(away).mean(axis=1)), {
         "ratio": float(np.exp(ratio.mean())),
         "ratio_by_wavelength": np.exp(ratio).tolist(),
-        "relative": {side: float(100 * np.exp(log.mean())) for side, log in _sides(*logs)},
+        "relative": {side: float(100 * np.exp(log.mean())) for side, log in _label_sides(*logs)},
     }
 
 
-def _sides(real: Any, fake: Any) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    return ("reference", real), ("samples", fake)
+def _label_sides(real: Any, generated: Any) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    return ("reference", real), ("samples", generated)
 
 
-def _shown(details: dict[str, Any]) -> dict[str, Any]:
+def _select_visible(details: dict[str, Any]) -> dict[str, Any]:
     parts = details["parts"]
     values, unmixing, noise = (parts[name] for name in ("range", "unmixing", "noise"))
     return {
@@ -189,5 +204,5 @@ def _shown(details: dict[str, Any]) -> dict[str, Any]:
         "residual of unmixing (% of the signal)": unmixing["residual"]["samples"],
         "residual of unmixing of the reference (% of the signal)": unmixing["residual"]["reference"],
         "noise over the reference's": noise["ratio"],
-        f"samples more than {STRANGE:g} deviations from real cubes (%)": 100 * details["strange"],
+        f"samples more than {OUTLIER_Z:g} deviations from real cubes (%)": 100 * details["strange"],
     }

@@ -9,10 +9,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
 
-def share_below(values: NDArray[Any], probabilities: Floats, threshold: NDArray[Any]) -> Floats:
+def share_below(values: NDArray[Any], probabilities: Float64Array, threshold: NDArray[Any]) -> Float64Array:
     """Return the share of each row's pixels below a threshold, read from quantiles by linear interpolation.
 
     Args:
@@ -30,16 +30,16 @@ def share_below(values: NDArray[Any], probabilities: Floats, threshold: NDArray[
     gap = np.where(high > low, high - low, 1.0)
     part = np.clip((threshold - low) / gap, 0.0, 1.0)
     between = probabilities[upper - 1] + part * (probabilities[upper] - probabilities[upper - 1])
-    share: Floats = np.where(below == 0, 0.0, np.where(below == values.shape[-1], 1.0, between))
+    share: Float64Array = np.where(below == 0, 0.0, np.where(below == values.shape[-1], 1.0, between))
     return share
 
 
-def share_above(values: NDArray[Any], probabilities: Floats, threshold: NDArray[Any]) -> Floats:
+def share_above(values: NDArray[Any], probabilities: Float64Array, threshold: NDArray[Any]) -> Float64Array:
     """Return the share of each row's pixels above a threshold, as :func:`share_below`."""
     return share_below(-values[..., ::-1], 1.0 - probabilities[::-1], -np.asarray(threshold))
 
 
-def energy_moments(means: NDArray[Any], covs: NDArray[Any]) -> tuple[Floats, Floats]:
+def compute_energy_moments(means: NDArray[Any], covs: NDArray[Any]) -> tuple[Float64Array, Float64Array]:
     """Return each cube's second moments about 0 over their trace, and its mean square.
 
     Args:
@@ -57,7 +57,7 @@ def energy_moments(means: NDArray[Any], covs: NDArray[Any]) -> tuple[Floats, Flo
     return shares, trace / wide.shape[1]
 
 
-def subspace(moment: Floats, energy: float) -> tuple[Floats, int]:
+def compute_residual_projector(moment: Float64Array, energy: float) -> tuple[Float64Array, int]:
     """Return the projector ``(band, band)`` onto all but the smallest subspace that holds a share of the energy.
 
     Args:
@@ -74,29 +74,29 @@ def subspace(moment: Floats, energy: float) -> tuple[Floats, int]:
     return rest @ rest.T, rank
 
 
-def outside(moments: NDArray[Any], projector: Floats) -> Floats:
+def compute_residual_energy(moments: NDArray[Any], projector: Float64Array) -> Float64Array:
     """Return the share of energy, ``(n,)``, that a projector keeps of moments ``(n, band (band + 1) / 2)``."""
     down, right = np.triu_indices(len(projector))
     weights = projector[down, right] * np.where(down == right, 1.0, 2.0)
-    share: Floats = np.maximum(moments @ weights, 0.0)
+    share: Float64Array = np.maximum(moments @ weights, 0.0)
     return share
 
 
-def square(triangle: NDArray[Any], bands: int) -> Floats:
+def unpack_symmetric(triangle: NDArray[Any], bands: int) -> Float64Array:
     """Return the symmetric matrix ``(band, band)`` of an upper triangle, row by row."""
     matrix = np.zeros((bands, bands))
     matrix[np.triu_indices(bands)] = triangle
     return matrix + np.triu(matrix, 1).T
 
 
-def deviations(*, real: Floats, fake: Floats, steady: float) -> Floats:
-    """Return how many of the real cubes' deviations each sample is from their mean, as ``fake`` ``(m, ...)``.
+def compute_z_scores(*, real: Float64Array, generated: Float64Array, min_std: float) -> Float64Array:
+    """Return how many of the real cubes' deviations each sample is from their mean, as ``generated`` ``(m, ...)``.
 
     Args:
         real: ``(n, ...)``, n >= 2.
-        fake: ``(m, ...)``.
-        steady: a deviation below this counts as this, so that cubes all alike make no trifle a wonder.
+        generated: ``(m, ...)``.
+        min_std: a deviation below this counts as this, so that cubes all alike make no trifle a wonder.
     """
-    spread = np.maximum(real.std(axis=0, ddof=1), steady)
-    away: Floats = (fake - real.mean(axis=0)) / spread
+    spread = np.maximum(real.std(axis=0, ddof=1), min_std)
+    away: Float64Array = (generated - real.mean(axis=0)) / spread
     return away

@@ -15,49 +15,53 @@ from numpy.typing import NDArray
 
 from hseval.utils.errors import HsevalError
 
-Array = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 DEGREE, OFFSET = 3, 1.0
-BLOCK = 1024  # rows of a kernel block
+BLOCK_ROWS = 1024  # rows of a kernel block
 
 
 class MmdTerms(NamedTuple):
-    """Mean kernel values: of pairs of real rows, of pairs of fake rows, and across."""
+    """Mean kernel values: of pairs of real rows, of pairs of generated rows, and across."""
 
     real: float
-    fake: float
+    generated: float
     across: float
 
     @property
-    def squared(self) -> float:
+    def squared_mmd(self) -> float:
         """The unbiased estimate of the squared discrepancy; it may lie below 0."""
-        return self.real + self.fake - 2 * self.across
+        return self.real + self.generated - 2 * self.across
 
 
-def polynomial_mmd(*, real: NDArray[Any], fake: NDArray[Any]) -> MmdTerms:
+def polynomial_mmd(*, real: NDArray[Any], generated: NDArray[Any]) -> MmdTerms:
     """Return the terms of the unbiased squared discrepancy of features ``(n, d)`` and ``(m, d)``, n and m >= 2.
 
     Raises:
         HsevalError: another shape, fewer than two rows, or a value that is not finite.
     """
-    a, b = _checked(real, "real"), _checked(fake, "fake")
+    a, b = _check_features(real, "real"), _check_features(generated, "generated")
     if a.shape[1] != b.shape[1]:
-        raise HsevalError(f"real has {a.shape[1]} features a row, fake has {b.shape[1]}: they do not compare")
-    return MmdTerms(_mean_within(a), _mean_within(b), _sum(a, b) / (len(a) * len(b)))
+        raise HsevalError(f"real has {a.shape[1]} features a row, generated has {b.shape[1]}: they do not compare")
+    return MmdTerms(_average_kernel_within(a), _average_kernel_within(b), _sum_kernel(a, b) / (len(a) * len(b)))
 
 
-def _mean_within(rows: Array) -> float:
+def _average_kernel_within(features: Float64Array) -> float:
     """Return the mean kernel value over pairs of different rows."""
-    own = (np.einsum("nd,nd->n", rows, rows) / rows.shape[1] + OFFSET) ** DEGREE
-    return (_sum(rows, rows) - float(own.sum())) / (len(rows) * (len(rows) - 1))
+    own = (np.einsum("nd,nd->n", features, features) / features.shape[1] + OFFSET) ** DEGREE
+    return (_sum_kernel(features, features) - float(own.sum())) / (len(features) * (len(features) - 1))
 
 
-def _sum(a: Array, b: Array) -> float:
-    blocks = (a[i : i + BLOCK] @ b[j : j + BLOCK].T for i in range(0, len(a), BLOCK) for j in range(0, len(b), BLOCK))
+def _sum_kernel(a: Float64Array, b: Float64Array) -> float:
+    blocks = (
+        a[i : i + BLOCK_ROWS] @ b[j : j + BLOCK_ROWS].T
+        for i in range(0, len(a), BLOCK_ROWS)
+        for j in range(0, len(b), BLOCK_ROWS)
+    )
     return sum(float(((product / a.shape[1] + OFFSET) ** DEGREE).sum()) for product in blocks)
 
 
-def _checked(features: NDArray[Any], name: str) -> Array:
+def _check_features(features: NDArray[Any], name: str) -> Float64Array:
     rows = np.asarray(features, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] == 0 or len(rows) < 2:
         raise HsevalError(f"{name}: features of shape {rows.shape}, expected at least 2 rows of features")

@@ -7,20 +7,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from hseval.core.feature_table import Rows
+from hseval.core.feature_table import FeatureTable
 from hseval.core.hookspecs import ScoreParts
 from hseval.core.options import option
-from hseval.core.report import Better
-from hseval.metrics.knn_coverage import prdc
-from hseval.metrics.standardized_features import OfFeatures, at_least, standardised_features
+from hseval.core.report import Direction
+from hseval.metrics.knn_coverage import compute_prdc
+from hseval.metrics.standardized_features import FeatureMetric, check_min_cubes, get_standardized_features
 
 
-class PrecisionRecall(OfFeatures):
+class PrecisionRecall(FeatureMetric):
     """The share of real cubes that have a sample among their nearest neighbours, and what stands behind it."""
 
     name: ClassVar[str] = "prdc"
     summary: ClassVar[str] = "coverage: share of real cubes with a sample nearby; with precision, recall and density"
-    better: ClassVar[Better] = "higher"
+    better: ClassVar[Direction] = "higher"
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     @dataclasses.dataclass(frozen=True)
@@ -40,15 +40,22 @@ class PrecisionRecall(OfFeatures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
+    def compare(
+        self,
+        *,
+        real: FeatureTable,
+        generated: FeatureTable,
+        train: FeatureTable | None = None,
+        rng: np.random.Generator,
+    ) -> ScoreParts:
         """Return coverage, with all four in the details.
 
         Raises:
             NotComputable: a side has no more than ``k`` cubes, or a feature is not finite.
         """
-        at_least(self.options.k + 1, real=real, fake=fake)
-        a, b = standardised_features(real=real, fake=fake, extractor=self.options.extractor)
-        found = prdc(real=a, fake=b, k=self.options.k)._asdict()
+        check_min_cubes(self.options.k + 1, real=real, generated=generated)
+        a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
+        found = compute_prdc(real=a, generated=b, k=self.options.k)._asdict()
         details = {
             "extractor": self.options.extractor,
             "dimension": a.shape[1],

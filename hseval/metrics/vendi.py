@@ -7,22 +7,28 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from hseval.core.feature_table import Rows
+from hseval.core.feature_table import FeatureTable
 from hseval.core.hookspecs import ScoreParts
 from hseval.core.options import option
-from hseval.core.report import Better
-from hseval.metrics.standardized_features import Array, OfFeatures, at_least, standardised_column, standardised_features
-from hseval.metrics.vendi_score import cosine, gaussian, typical_distance, vendi_score
+from hseval.core.report import Direction
+from hseval.metrics.standardized_features import (
+    FeatureMetric,
+    Float64Array,
+    check_min_cubes,
+    get_standardized_features,
+    name_standardized_column,
+)
+from hseval.metrics.vendi_score import compute_rms_distance, cosine_similarity, gaussian_kernel, vendi_score
 
-REACH = "vendi/reach"
+LENGTH_SCALE = "vendi/reach"
 
 
-class Vendi(OfFeatures):
+class Vendi(FeatureMetric):
     """Effective number of different samples; the floor is that of as many real cubes."""
 
     name: ClassVar[str] = "vendi"
     summary: ClassVar[str] = "effective number of different samples, against that of as many real cubes"
-    better: ClassVar[Better] = "floor"
+    better: ClassVar[Direction] = "floor"
     bounds: ClassVar[tuple[float, float]] = (1.0, float("inf"))
 
     @dataclasses.dataclass(frozen=True)
@@ -37,28 +43,37 @@ class Vendi(OfFeatures):
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def relate(self, *, real: Rows, fake: Rows, train: Rows | None) -> tuple[Rows, Rows, Rows | None]:
+    def relate(
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
+    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
         """Add features standardised by the full reference, and its typical distance, which all splits share."""
-        real, fake, train = super().relate(real=real, fake=fake, train=train)
-        reach = typical_distance(real[standardised_column(self.options.extractor)])
+        real, generated, train = super().relate(real=real, generated=generated, train=train)
+        reach = compute_rms_distance(real[name_standardized_column(self.options.extractor)])
 
-        def add(rows: Rows) -> Rows:
-            return rows.adding({REACH: np.full(len(rows), reach)})
+        def add(rows: FeatureTable) -> FeatureTable:
+            return rows.add_columns({LENGTH_SCALE: np.full(len(rows), reach)})
 
-        return add(real), add(fake), train
+        return add(real), add(generated), train
 
-    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
+    def compare(
+        self,
+        *,
+        real: FeatureTable,
+        generated: FeatureTable,
+        train: FeatureTable | None = None,
+        rng: np.random.Generator,
+    ) -> ScoreParts:
         """Return the samples' score; the reference's own and the share of the largest possible are details.
 
         Raises:
             NotComputable: a side has fewer than two cubes, or a feature is not finite.
         """
-        at_least(2, real=real, fake=fake)
-        if REACH not in real.columns:
-            real, fake, _ = self.relate(real=real, fake=fake, train=None)
-        a, b = standardised_features(real=real, fake=fake, extractor=self.options.extractor)
-        reach = float(real[REACH][0])
-        value, own = self._score(b, reach), self._score(a, reach)
+        check_min_cubes(2, real=real, generated=generated)
+        if LENGTH_SCALE not in real.columns:
+            real, generated, _ = self.relate(real=real, generated=generated, train=None)
+        a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
+        reach = float(real[LENGTH_SCALE][0])
+        value, own = self._compute_vendi_score(b, reach), self._compute_vendi_score(a, reach)
         details = {
             "extractor": self.options.extractor,
             "dimension": a.shape[1],
@@ -74,5 +89,9 @@ class Vendi(OfFeatures):
         }
         return ScoreParts(value, details)
 
-    def _score(self, rows: Array, reach: float) -> float:
-        return vendi_score(gaussian(rows, reach) if self.options.kernel == "gaussian" else cosine(rows))
+    def _compute_vendi_score(self, features: Float64Array, length_scale: float) -> float:
+        return vendi_score(
+            gaussian_kernel(features, length_scale)
+            if self.options.kernel == "gaussian"
+            else cosine_similarity(features)
+        )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hseval.utils.errors import HsevalError
 
-Array = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 
 def vendi_score(similarity: NDArray[Any]) -> float:
@@ -32,29 +32,29 @@ def vendi_score(similarity: NDArray[Any]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def gaussian(rows: NDArray[Any], reach: float) -> Array:
+def gaussian_kernel(features: NDArray[Any], length_scale: float) -> Float64Array:
     """Return similarities ``exp(-|x - y|^2 / reach^2)`` of rows ``(n, d)``."""
-    centred = np.asarray(rows, dtype=np.float64) - np.mean(rows, axis=0, dtype=np.float64)
+    centred = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0, dtype=np.float64)
     products = centred @ centred.T
     sizes = np.diag(products)
     squared = np.maximum(sizes[:, None] + sizes - 2 * products, 0.0)
     np.fill_diagonal(squared, 0.0)
-    return np.asarray(np.exp(-squared / reach**2))
+    return np.asarray(np.exp(-squared / length_scale**2))
 
 
-def cosine(rows: NDArray[Any]) -> Array:
+def cosine_similarity(features: NDArray[Any]) -> Float64Array:
     """Return cosines of rows ``(n, d)``; a row of zeros is like no other.
 
     Similarities of that kind: Friedman and Dieng's own choice for image features.
     """
-    rows = np.asarray(rows, dtype=np.float64)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    units = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
-    similarity: Array = units @ units.T
+    features = np.asarray(features, dtype=np.float64)
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    units = np.divide(features, length, out=np.zeros_like(features), where=length > 0)
+    similarity: Float64Array = units @ units.T
     np.fill_diagonal(similarity, 1.0)
     return similarity
 
 
-def typical_distance(rows: NDArray[Any]) -> float:
+def compute_rms_distance(features: NDArray[Any]) -> float:
     """Return the root mean squared distance of two different rows of ``(n, d)``, n >= 2."""
-    return float(np.sqrt(2 * np.var(rows, axis=0, ddof=1, dtype=np.float64).sum()))
+    return float(np.sqrt(2 * np.var(features, axis=0, ddof=1, dtype=np.float64).sum()))

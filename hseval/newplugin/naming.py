@@ -7,19 +7,19 @@ import importlib.util
 import re
 from typing import TYPE_CHECKING
 
-from hseval.utils.errors import HsevalError, nearest
+from hseval.utils.errors import HsevalError, format_suggestion
 
 if TYPE_CHECKING:
-    from hseval.core.plugin_manager import Plugins
+    from hseval.core.plugin_manager import PluginManager
 
-KINDS = ("metric", "extractor", "generator", "reader")
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-LONGEST = 32  # characters; lines of the files that are written stay within 120
-RESERVED = {"metric": ("all",)}  # words that an option takes in place of a name
+TEMPLATE_KINDS = ("metric", "extractor", "generator", "reader")
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+MAX_NAME_LENGTH = 32  # characters; lines of the files that are written stay within 120
+RESERVED_NAMES = {"metric": ("all",)}  # words that an option takes in place of a name
 
 
 @dataclasses.dataclass(frozen=True)
-class Names:
+class PluginNames:
     """A plugin's kind and name, and what is called after it."""
 
     kind: str
@@ -36,60 +36,68 @@ class Names:
         return self.distribution.replace("-", "_")
 
     @property
-    def cls(self) -> str:
+    def class_name(self) -> str:
         """The class: it ends with the kind, so that it is no name that the file needs otherwise."""
         camel = "".join(part.capitalize() for part in self.name.split("-"))
         kind = self.kind.capitalize()
         return camel if camel.endswith(kind) and camel != kind else camel + kind
 
 
-def checked_names(kind: str, name: str, registry: Plugins) -> Names:
+def validate_names(kind: str, name: str, registry: PluginManager) -> PluginNames:
     """Return the names of a new plugin.
 
     Raises:
         HsevalError: another kind, a name that can't be typed or that is taken; with the nearest that can be had.
     """
-    if kind not in KINDS:
-        known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
-        raise HsevalError(f"{kind!r} is no kind of plugin that can be begun; expected {known}{_near(kind, KINDS)}")
-    if not NAME.fullmatch(name) or len(name) > LONGEST:
-        told = f"expected lower case letters and digits with single dashes, at most {LONGEST} characters"
-        raise HsevalError(f"{name!r} is no name for a plugin; {told}{_instead(mended(name), kind, registry)}")
-    names = Names(kind, name)
-    if taken := _taken(names, registry):
-        raise HsevalError(f"{taken}{_instead(f'my-{name}', kind, registry)}")
+    if kind not in TEMPLATE_KINDS:
+        known = f"{', '.join(TEMPLATE_KINDS[:-1])} or {TEMPLATE_KINDS[-1]}"
+        raise HsevalError(
+            f"{kind!r} is no kind of plugin that can be begun; expected {known}{_format_kind_hint(kind, TEMPLATE_KINDS)}"
+        )
+    if not NAME_PATTERN.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+        told = f"expected lower case letters and digits with single dashes, at most {MAX_NAME_LENGTH} characters"
+        raise HsevalError(
+            f"{name!r} is no name for a plugin; {told}{_format_suggestion(suggest_name(name), kind, registry)}"
+        )
+    names = PluginNames(kind, name)
+    if taken := _find_conflict(names, registry):
+        raise HsevalError(f"{taken}{_format_suggestion(f'my-{name}', kind, registry)}")
     return names
 
 
-def mended(name: str) -> str:
+def suggest_name(name: str) -> str:
     """Return the nearest name that can be typed; "" where nothing is left of it."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)
     words = re.findall(r"[a-z0-9]+", spaced.lower().removeprefix("hseval"))
-    return "-".join(words).lstrip("0123456789-")[:LONGEST].rstrip("-")
+    return "-".join(words).lstrip("0123456789-")[:MAX_NAME_LENGTH].rstrip("-")
 
 
-def _taken(names: Names, registry: Plugins) -> str:
+def _find_conflict(names: PluginNames, registry: PluginManager) -> str:
     """Return who has one of the names already; "" if nobody."""
-    from hseval.core.plugin_manager import version_of
+    from hseval.core.plugin_manager import get_version
 
-    if names.name in RESERVED.get(names.kind, ()):
+    if names.name in RESERVED_NAMES.get(names.kind, ()):
         return f"{names.name!r} means something else where a {names.kind} is named"
-    offers = registry.offers(names.kind).get(names.name, [])
+    offers = registry.get_registrations(names.kind).get(names.name, [])
     if offers:
         givers = " and ".join(sorted(offer.distribution for offer in offers))
         return f"{names.kind} {names.name!r} is given by {givers} already"
-    if version_of(names.distribution) is not None:
+    if get_version(names.distribution) is not None:
         return f"a distribution {names.distribution!r} is installed already"
     if importlib.util.find_spec(names.module) is not None:
         return f"a module {names.module!r} is installed already"
     return ""
 
 
-def _instead(name: str, kind: str, registry: Plugins) -> str:
-    free = NAME.fullmatch(name) and len(name) <= LONGEST and not _taken(Names(kind, name), registry)
+def _format_suggestion(name: str, kind: str, registry: PluginManager) -> str:
+    free = (
+        NAME_PATTERN.fullmatch(name)
+        and len(name) <= MAX_NAME_LENGTH
+        and not _find_conflict(PluginNames(kind, name), registry)
+    )
     return f" (did you mean {name!r}?)" if free else ""
 
 
-def _near(kind: str, kinds: tuple[str, ...]) -> str:
-    hint = nearest(kind, kinds)
+def _format_kind_hint(kind: str, kinds: tuple[str, ...]) -> str:
+    hint = format_suggestion(kind, kinds)
     return hint if "did you mean" in hint else ""

@@ -10,15 +10,15 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-from hseval.newplugin.naming import Names
+from hseval.newplugin.naming import PluginNames
 from hseval.utils.atomic_files import check_writable
 from hseval.utils.errors import HsevalError
 
-ENDING = "-tpl"  # no linter, compiler or test runner takes a template for what it is not yet
-NEEDS = ("hseval", "numpy>=2.0")
+TEMPLATE_SUFFIX = "-tpl"  # no linter, compiler or test runner takes a template for what it is not yet
+DEPENDENCIES = ("hseval", "numpy>=2.0")
 
 
-def rendered(names: Names) -> dict[str, str]:
+def render_templates(names: PluginNames) -> dict[str, str]:
     """Return the text of every file of a new plugin, by its path inside the distribution."""
     templates = files("hseval.newplugin") / "templates"
     given = {
@@ -26,19 +26,19 @@ def rendered(names: Names) -> dict[str, str]:
         "name": names.name,
         "distribution": names.distribution,
         "module": names.module,
-        "cls": names.cls,
-        "dependencies": ", ".join(f'"{each}"' for each in NEEDS),
+        "cls": names.class_name,
+        "dependencies": ", ".join(f'"{each}"' for each in DEPENDENCIES),
     }
     called = {"module.py": f"{names.module}.py", "test.py": f"tests/test_{names.module}.py"}
     texts: dict[str, str] = {}
     for folder in ("common", names.kind):
-        for template in _templates(templates / folder):
-            plain = template.name.removesuffix(ENDING)
+        for template in _list_templates(templates / folder):
+            plain = template.name.removesuffix(TEMPLATE_SUFFIX)
             texts[called.get(plain, plain)] = Template(template.read_text(encoding="utf-8")).substitute(given)
     return texts
 
 
-def written(names: Names, out: Path) -> list[Path]:
+def write_plugin(names: PluginNames, out: Path) -> list[Path]:
     """Write a new plugin's distribution to the folder ``out``, which must not exist; return its files.
 
     Raises:
@@ -47,13 +47,13 @@ def written(names: Names, out: Path) -> list[Path]:
     if out.exists() or out.is_symlink():
         raise HsevalError(f"{out}: exists already; name another folder by --out")
     check_writable(out)
-    texts = rendered(names)
+    texts = render_templates(names)
     half = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
         for path, text in texts.items():
             (half / path).parent.mkdir(parents=True, exist_ok=True)
             (half / path).write_text(text, encoding="utf-8")
-        half.chmod(0o777 & ~_umask())
+        half.chmod(0o777 & ~_read_umask())
         half.rename(out)
     except OSError as error:
         raise HsevalError(f"{out}: could not be written: {error.strerror or error}") from error
@@ -62,11 +62,13 @@ def written(names: Names, out: Path) -> list[Path]:
     return [out / path for path in sorted(texts)]
 
 
-def _templates(folder: Traversable) -> list[Traversable]:
-    return sorted((each for each in folder.iterdir() if each.name.endswith(ENDING)), key=lambda each: each.name)
+def _list_templates(folder: Traversable) -> list[Traversable]:
+    return sorted(
+        (each for each in folder.iterdir() if each.name.endswith(TEMPLATE_SUFFIX)), key=lambda each: each.name
+    )
 
 
-def _umask() -> int:
+def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -6,48 +6,48 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hseval.utils.distributed import Comm
-from hseval.utils.feature_cache import Cache
+from hseval.utils.distributed import Communicator
+from hseval.utils.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
-    from hseval.pipeline.extract import Description
-    from hseval.pipeline.inputs import Sets
-    from hseval.pipeline.worker import Plan
+    from hseval.pipeline.extract import ExtractedSet
+    from hseval.pipeline.inputs import InputSets
+    from hseval.pipeline.worker import ExtractionPlan
 
-Progress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunContext:
     """How a score is computed; nothing in it changes a value beyond rounding, but ``seed`` and ``quick``.
 
-    ``shown``, where it is a dict, is filled with what metrics say of single cubes or pairs (``shown_values``), by name.
+    ``histogram_values``, where it is a dict, is filled with what metrics say of single cubes or pairs (``shown_values``), by name.
     """
 
-    cache: Cache
-    comm: Comm
+    cache: FeatureCache
+    comm: Communicator
     seed: int = 0
     device: str = "cpu"
     workers: int | None = 0
     batch_size: int | None = None
     quick: bool = False
     verify: bool = False
-    progress: Progress | None = None
-    shown: dict[str, Mapping[str, Any]] | None = None
+    progress: ProgressCallback | None = None
+    histogram_values: dict[str, Mapping[str, Any]] | None = None
 
-    def told(self, what: str) -> Callable[[int, int], None] | None:
+    def make_progress_callback(self, task: str) -> Callable[[int, int], None] | None:
         """Return the progress callback for one piece of work."""
         progress = self.progress
-        return None if progress is None else lambda done, total: progress(what, done, total)
+        return None if progress is None else lambda done, total: progress(task, done, total)
 
 
 @dataclasses.dataclass(frozen=True)
-class Described:
-    """The described sets of a score, by role; ``held_out``: some reference cube is not a training cube."""
+class ExtractedInputs:
+    """The described sets of a score, by role; ``has_holdout``: some reference cube is not a training cube."""
 
-    sets: Sets
-    plans: Mapping[str, Plan]
-    samples: Description
-    reference: Description
-    train: Description | None
-    held_out: bool = True
+    sets: InputSets
+    plans: Mapping[str, ExtractionPlan]
+    samples: ExtractedSet
+    reference: ExtractedSet
+    train: ExtractedSet | None
+    has_holdout: bool = True

@@ -13,52 +13,52 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.core.cubes import CubeSet
-from hseval.core.feature_table import ALONE, Rows
-from hseval.pipeline.worker import CORE, Described, Describer, Plan
-from hseval.utils.distributed import Comm
-from hseval.utils.errors import HsevalError, first_line
-from hseval.utils.feature_cache import Cache
-from hseval.utils.parallel import run
+from hseval.core.feature_table import UNGROUPED_PREFIX, FeatureTable
+from hseval.pipeline.worker import CORE, ExtractedCube, ExtractionPlan, ExtractionWorker
+from hseval.utils.distributed import Communicator
+from hseval.utils.errors import HsevalError, format_error
+from hseval.utils.feature_cache import FeatureCache
+from hseval.utils.parallel import run_chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHUNK = 8
-CHUNK_BYTES = 64 * 2**20
+MAX_CHUNK_CUBES = 8
+MAX_CHUNK_BYTES = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
-class Description:
+class ExtractedSet:
     """A described set.
 
     Attributes:
-        rows: sorted by content.
+        features: sorted by content.
         index: ``(n,)`` place of each row's cube in the set.
-        contents: the sha256 of each row's pixels, the whole frame of them.
-        masks: the sha256 of each row's masks.
-        invalid: ids of the cubes without a valid pixel.
-        computed: number of cubes that had to be read; the others came from the cache.
+        content_hashes: the sha256 of each row's pixels, the whole frame of them.
+        mask_hashes: the sha256 of each row's masks.
+        invalid_ids: ids of the cubes without a valid pixel.
+        computed_count: number of cubes that had to be read; the others came from the cache.
     """
 
-    rows: Rows
+    features: FeatureTable
     index: NDArray[np.int64]
-    contents: tuple[str, ...]
-    masks: tuple[str, ...]
-    invalid: tuple[str, ...]
-    computed: int
+    content_hashes: tuple[str, ...]
+    mask_hashes: tuple[str, ...]
+    invalid_ids: tuple[str, ...]
+    computed_count: int
 
 
-def describe(
+def extract_features(
     cubes: CubeSet,
-    plan: Plan,
+    plan: ExtractionPlan,
     *,
-    cache: Cache,
+    cache: FeatureCache,
     workers: int | None = 0,
     batch_size: int = 1,
-    comm: Comm | None = None,
+    comm: Communicator | None = None,
     verify: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Description:
+) -> ExtractedSet:
     """Describe a set.
 
     Args:
@@ -74,64 +74,64 @@ def describe(
     Raises:
         HsevalError: a cube can't be read, or no cube has a valid pixel.
     """
-    comm = comm or Comm()
-    done: list[Described] = []
+    comm = comm or Communicator()
+    done: list[ExtractedCube] = []
     error = None
     computed = 0
     try:
-        indices = list(comm.share(len(cubes)))
-        describer = Describer(cubes, plan, cache, batch_size)
-        done = describer.known(indices, verify=verify)
+        indices = list(comm.shard_indices(len(cubes)))
+        describer = ExtractionWorker(cubes, plan, cache, batch_size)
+        done = describer.load_cached(indices, verify=verify)
         finished = {cube.index for cube in done}
         pending = [index for index in indices if index not in finished]
         computed = len(pending)
-        step = _chunk_size(cubes, batch_size)
+        step = _compute_chunk_size(cubes, batch_size)
         chunks = [pending[i : i + step] for i in range(0, computed, step)]
-        for part in run(describer, chunks, workers):
-            describer.store(part)
+        for part in run_chunks(describer, chunks, workers):
+            describer.store_cubes(part)
             done.extend(part)
             if progress is not None:
                 progress(len(done), len(indices))
     except Exception as failure:
         if comm.size == 1:
             raise
-        error = first_line(failure)
-    comm.agree(error)
-    return _assembled(cubes, plan, _gathered(done, comm), computed)
+        error = format_error(failure)
+    comm.raise_first_error(error)
+    return _assemble_set(cubes, plan, _gather_cubes(done, comm), computed)
 
 
-def _chunk_size(cubes: CubeSet, batch_size: int) -> int:
+def _compute_chunk_size(cubes: CubeSet, batch_size: int) -> int:
     """Return how many cubes are read, looked up and stored together: few enough to keep memory flat."""
     bands, height, width = cubes.shape(0)
-    return max(batch_size, min(CHUNK, CHUNK_BYTES // (4 * bands * height * width)), 1)
+    return max(batch_size, min(MAX_CHUNK_CUBES, MAX_CHUNK_BYTES // (4 * bands * height * width)), 1)
 
 
-def _gathered(done: Sequence[Described], comm: Comm) -> list[Described]:
+def _gather_cubes(processed: Sequence[ExtractedCube], comm: Communicator) -> list[ExtractedCube]:
     """Return every rank's cubes."""
     if comm.size == 1:
-        return list(done)
-    everything: list[Described] = []
-    for part in comm.gather(_packed(done)):
-        everything.extend(_unpacked(part))
+        return list(processed)
+    everything: list[ExtractedCube] = []
+    for part in comm.gather(_pack_arrays(processed)):
+        everything.extend(_unpack_arrays(part))
     return everything
 
 
-def _packed(done: Sequence[Described]) -> dict[str, NDArray[Any]]:
+def _pack_arrays(processed: Sequence[ExtractedCube]) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
-        "index": np.array([cube.index for cube in done], dtype=np.int64),
-        "content": np.frombuffer("".join(c.content for c in done).encode(), dtype=np.uint8),
-        "masks": np.frombuffer("".join(c.masks for c in done).encode(), dtype=np.uint8),
-        "own_field": np.frombuffer("".join(c.own_field for c in done).encode(), dtype=np.uint8),
-        "valid": np.array([cube.columns is not None for cube in done], dtype=np.uint8),
+        "index": np.array([cube.index for cube in processed], dtype=np.int64),
+        "content": np.frombuffer("".join(c.content_hash for c in processed).encode(), dtype=np.uint8),
+        "masks": np.frombuffer("".join(c.masks_hash for c in processed).encode(), dtype=np.uint8),
+        "own_field": np.frombuffer("".join(c.own_field_hash for c in processed).encode(), dtype=np.uint8),
+        "valid": np.array([cube.columns is not None for cube in processed], dtype=np.uint8),
     }
-    valid = [cube.columns for cube in done if cube.columns is not None]
+    valid = [cube.columns for cube in processed if cube.columns is not None]
     for extractor in valid[0] if valid else ():
         for field in valid[0][extractor]:
             arrays[f"column:{extractor}:{field}"] = np.stack([columns[extractor][field] for columns in valid])
     return arrays
 
 
-def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Described]:
+def _unpack_arrays(arrays: Mapping[str, NDArray[Any]]) -> Iterator[ExtractedCube]:
     texts = [bytes(arrays[name]).decode() for name in ("content", "masks", "own_field")]
     names = [name.split(":", 2)[1:] for name in arrays if name.startswith("column:")]
     row = 0
@@ -143,42 +143,44 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Described]:
                 columns.setdefault(extractor, {})[field] = arrays[f"column:{extractor}:{field}"][row]
             row += 1
         content, masks, field = (text[64 * i : 64 * i + 64] for text in texts)
-        yield Described(int(index), content, masks, field, columns)
+        yield ExtractedCube(int(index), content, masks, field, columns)
 
 
-def _assembled(cubes: CubeSet, plan: Plan, done: Sequence[Described], computed: int) -> Description:
+def _assemble_set(
+    cubes: CubeSet, plan: ExtractionPlan, processed: Sequence[ExtractedCube], computed_count: int
+) -> ExtractedSet:
     ids = cubes.ids
-    valid = [cube for cube in done if cube.columns is not None]
-    invalid = tuple(sorted(ids[cube.index] for cube in done if cube.columns is None))
+    valid = [cube for cube in processed if cube.columns is not None]
+    invalid = tuple(sorted(ids[cube.index] for cube in processed if cube.columns is None))
     if not valid:
         raise HsevalError(
             f"{cubes.info.location}: none of its {len(cubes)} cubes has a valid pixel "
             "(finite in every band, and inside 'fov' where there is one)"
         )
-    valid.sort(key=lambda cube: (_seen(cube), cube.masks, ids[cube.index]))
+    valid.sort(key=lambda cube: (_get_visible_hash(cube), cube.masks_hash, ids[cube.index]))
     index = np.array([cube.index for cube in valid], dtype=np.int64)
-    groups = [group or ALONE + ids[i] for i, group in enumerate(cubes.groups or [None] * len(ids))]
-    rows = Rows(
-        columns=_columns(valid),
+    groups = [group or UNGROUPED_PREFIX + ids[i] for i, group in enumerate(cubes.groups or [None] * len(ids))]
+    rows = FeatureTable(
+        columns=_stack_columns(valid),
         ids=np.array([ids[i] for i in index]),
-        hashes=np.array([_seen(cube) for cube in valid]),
+        hashes=np.array([_get_visible_hash(cube) for cube in valid]),
         groups=np.array([groups[i] for i in index]),
         wavelengths=plan.wavelengths,
         wavelengths_known=cubes.info.wavelengths_known,
         structures=plan.structures,
     )
     contents, masks = (tuple(getattr(cube, what) for cube in valid) for what in ("content", "masks"))
-    return Description(rows, index, contents, masks, invalid, computed)
+    return ExtractedSet(rows, index, contents, masks, invalid, computed_count)
 
 
-def _seen(cube: Described) -> str:
+def _get_visible_hash(cube: ExtractedCube) -> str:
     """Return the hash of what is inside a cube's field: black padding does not make it another cube."""
     assert cube.columns is not None
     return bytes(cube.columns[CORE]["content"]).hex()
 
 
-def _columns(valid: Sequence[Described]) -> dict[str, NDArray[Any]]:
-    columns = [cube.columns for cube in valid if cube.columns is not None]
+def _stack_columns(valid_cubes: Sequence[ExtractedCube]) -> dict[str, NDArray[Any]]:
+    columns = [cube.columns for cube in valid_cubes if cube.columns is not None]
     return {
         f"{extractor}/{field}" if field else extractor: np.stack([each[extractor][field] for each in columns])
         for extractor, fields in columns[0].items()

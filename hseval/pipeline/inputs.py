@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FIELD, CubeSet
-from hseval.data.preprocessing import consensus_field, valid_pixels
-from hseval.data.wavelengths import ResampledSet, same_wavelengths
+from hseval.core.cubes import FOV, CubeSet
+from hseval.data.preprocessing import compute_consensus_fov, compute_valid_mask
+from hseval.data.wavelengths import ResampledSet, has_same_wavelengths
 from hseval.pipeline.open import open_set
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.pipeline.extract import Description
+    from hseval.pipeline.extract import ExtractedSet
 
-PROBE = 8  # cubes of each set that are looked at before the work starts
-GROSS = 30.0  # a median this many times the other's is another unit (percent, counts), not a bad generator
+PROBE_CUBES = 8  # cubes of each set that are looked at before the work starts
+MAX_SCALE_RATIO = 30.0  # a median this many times the other's is another unit (percent, counts), not a bad generator
 
 Source = str | Path | CubeSet | Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Sets:
+class InputSets:
     """The sets of a score, by role; ``train`` may be missing."""
 
     samples: CubeSet
     reference: CubeSet
     train: CubeSet | None
 
-    def named(self) -> Iterator[tuple[str, CubeSet]]:
+    def items(self) -> Iterator[tuple[str, CubeSet]]:
         """Yield (role, set) for the sets that are there."""
         yield "samples", self.samples
         yield "reference", self.reference
@@ -50,7 +50,7 @@ def open_sets(
     layout: str | None = None,
     wavelengths: Any = None,
     resample: bool = False,
-) -> Sets:
+) -> InputSets:
     """Open the sets from their headers and check that they compare.
 
     Raises:
@@ -62,31 +62,31 @@ def open_sets(
     ]
     ref = opened[1]
     assert ref is not None
-    fake, ref, real = (None if each is None else _comparable(each, ref, resample) for each in opened)
-    assert fake is not None
+    generated, ref, real = (None if each is None else _match_bands(each, ref, resample) for each in opened)
+    assert generated is not None
     assert ref is not None
-    sets = Sets(fake, ref, real)
-    for role, cubes in sets.named():
+    sets = InputSets(generated, ref, real)
+    for role, cubes in sets.items():
         if role != "reference":
             check_scale(cubes, ref)
     return sets
 
 
-def _comparable(cubes: CubeSet, reference: CubeSet, resample: bool) -> CubeSet:
+def _match_bands(cubes: CubeSet, reference: CubeSet, resample: bool) -> CubeSet:
     """Return the set on the reference's bands."""
     one, other = cubes.info, reference.info
     if len(cubes) == 0:
         raise HsevalError(f"{one.location}: has no cubes")
-    if one.wavelengths_known == other.wavelengths_known and same_wavelengths(one.wavelengths, other.wavelengths):
+    if one.wavelengths_known == other.wavelengths_known and has_same_wavelengths(one.wavelengths, other.wavelengths):
         return cubes
-    found, expected = _bands(cubes), _bands(reference)
+    found, expected = _format_bands(cubes), _format_bands(reference)
     if resample and one.wavelengths_known and other.wavelengths_known:
         return ResampledSet(cubes, other.wavelengths)
     hint = "; --resample interpolates" if one.wavelengths_known and other.wavelengths_known else ""
     raise HsevalError(f"{one.location}: has {found}, but the reference {other.location} has {expected}{hint}")
 
 
-def _bands(cubes: CubeSet) -> str:
+def _format_bands(cubes: CubeSet) -> str:
     info = cubes.info
     count = len(info.wavelengths)
     if not info.wavelengths_known:
@@ -102,12 +102,12 @@ def check_scale(cubes: CubeSet, reference: CubeSet) -> None:
     Raises:
         HsevalError: the typical size of the values differs grossly; both ranges are named.
     """
-    one, other = (_probe(each) for each in (cubes, reference))
+    one, other = (_sample_values(each) for each in (cubes, reference))
     if one is None or other is None:
         return
     typical = [float(np.median(np.abs(values))) for values in (one, other)]
     # A dead set (all zero) is a bad generator, to be scored; only a factor between two live ones is a unit.
-    if min(typical) > 0 and max(typical) / min(typical) > GROSS:
+    if min(typical) > 0 and max(typical) / min(typical) > MAX_SCALE_RATIO:
         ranges = [f"{values.min():.4g} to {values.max():.4g}" for values in (one, other)]
         raise HsevalError(
             f"{cubes.info.location}: values of {ranges[0]}, but the reference {reference.info.location} has "
@@ -115,54 +115,54 @@ def check_scale(cubes: CubeSet, reference: CubeSet) -> None:
         )
 
 
-def _probe(cubes: CubeSet) -> NDArray[Any] | None:
+def _sample_values(cubes: CubeSet) -> NDArray[Any] | None:
     """Return valid values of a few cubes spread over the set."""
-    places = np.unique(np.linspace(0, len(cubes) - 1, PROBE).astype(int))
+    places = np.unique(np.linspace(0, len(cubes) - 1, PROBE_CUBES).astype(int))
     values = []
     for place in places:
         cube = cubes[int(place)]
-        valid = valid_pixels(cube)
+        valid = compute_valid_mask(cube)
         if valid.any():
             values.append(cube.data[:, valid].ravel())
     return np.concatenate(values) if values else None
 
 
-def common_field(sets: Sets) -> tuple[NDArray[np.bool_] | None, str | None]:
+def find_common_field(sets: InputSets) -> tuple[NDArray[np.bool_] | None, str | None]:
     """Return the field to use on all sides where some set has no ``fov``, with a note; (None, None): each its own.
 
     It is the reference's consensus; where the reference has no ``fov``, the next set's that has one. A full frame
     would take the surround of those that have fields for tissue.
     """
-    bare = [role for role, cubes in sets.named() if FIELD not in cubes.structures]
-    if not bare or len(bare) == len(list(sets.named())):
+    bare = [role for role, cubes in sets.items() if FOV not in cubes.structures]
+    if not bare or len(bare) == len(list(sets.items())):
         return None, None
-    by_role = dict(sets.named())
+    by_role = dict(sets.items())
     for role in ("reference", "train", "samples"):
-        field = consensus_field(by_role[role]) if role in by_role else None
+        field = compute_consensus_fov(by_role[role]) if role in by_role else None
         if field is not None:
             told = f"no 'fov' masks in: {', '.join(bare)}; the consensus field of the {role} set is used on all sides"
             return field, told
     return None, None
 
 
-def shared(one: Description, other: Description) -> NDArray[np.bool_]:
+def find_shared_cubes(one: ExtractedSet, other: ExtractedSet) -> NDArray[np.bool_]:
     """Return which rows of ``one`` are cubes of ``other`` too, pixel for pixel."""
-    return np.isin(one.rows.hashes, other.rows.hashes)
+    return np.isin(one.features.hashes, other.features.hashes)
 
 
-def without(description: Description, drop: NDArray[np.bool_]) -> Description:
+def exclude_cubes(extracted: ExtractedSet, is_excluded: NDArray[np.bool_]) -> ExtractedSet:
     """Return a description less some rows."""
-    keep = np.flatnonzero(~drop)
+    keep = np.flatnonzero(~is_excluded)
     return dataclasses.replace(
-        description,
-        rows=description.rows.take(keep),
-        index=description.index[keep],
-        contents=tuple(description.contents[i] for i in keep),
-        masks=tuple(description.masks[i] for i in keep),
+        extracted,
+        features=extracted.features.select(keep),
+        index=extracted.index[keep],
+        content_hashes=tuple(extracted.content_hashes[i] for i in keep),
+        mask_hashes=tuple(extracted.mask_hashes[i] for i in keep),
     )
 
 
-def quick_subset(groups: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
+def draw_quick_subset(groups: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
     """Return places of about ``count`` cubes: whole groups, drawn from rows that are ordered by content."""
     members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FIELD, Cube, CubeSet
-from hseval.core.options import as_dict
-from hseval.core.plugin_manager import plugins
-from hseval.data.content_hash import content_hash, key, masks_hash, stamp
-from hseval.data.preprocessing import Prepared, prepare
-from hseval.utils.errors import HsevalError, first_line
-from hseval.utils.feature_cache import Cache
-from hseval.utils.parallel import Assignment
+from hseval.core.cubes import FOV, Cube, CubeSet
+from hseval.core.options import options_to_dict
+from hseval.core.plugin_manager import get_plugins
+from hseval.data.content_hash import compute_content_hash, compute_file_stamp, compute_key, compute_masks_hash
+from hseval.data.preprocessing import PreprocessedCube, preprocess_cube
+from hseval.utils.errors import HsevalError, format_error
+from hseval.utils.feature_cache import FeatureCache
+from hseval.utils.parallel import JobSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from hseval.core.hookspecs import Extractor
 
 Columns = Mapping[str, "NDArray[Any]"]
-PREPARED = "prepare-1"  # raised whenever the same cube comes out of `prepare` otherwise
+PREPROCESSING_VERSION = "prepare-1"  # raised whenever the same cube comes out of `prepare` otherwise
 CORE = "core"  # the rows that this module computes itself
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
+class ExtractorSpec:
     """An extractor by name and options: small enough to send to a worker process, which builds its own."""
 
     name: str
@@ -40,18 +40,18 @@ class Chosen:
     @property
     def needs_nm(self) -> bool:
         """Whether the extractor says that it needs wavelengths in nm."""
-        return bool(getattr(plugins().find("extractor", self.name), "needs_nm", False))
+        return bool(getattr(get_plugins().find("extractor", self.name), "needs_nm", False))
 
     def build(self) -> Extractor:
         """Return the extractor."""
-        built: Extractor = plugins().build("extractor", self.name, self.options)
+        built: Extractor = get_plugins().build("extractor", self.name, self.options)
         if hasattr(built, "device"):
             built.device = self.device
         return built
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ExtractionPlan:
     """What to compute for every cube of a set, and with which field of view.
 
     Attributes:
@@ -61,108 +61,119 @@ class Plan:
         field: bool ``(y, x)`` in place of the cubes' own fields, or None.
     """
 
-    extractors: tuple[Chosen, ...]
+    extractors: tuple[ExtractorSpec, ...]
     structures: tuple[str, ...]
     wavelengths: NDArray[Any]
     field: NDArray[np.bool_] | None = None
 
-    def recipe(self, chosen: Chosen, extractor: Extractor) -> str:
+    def compute_recipe_key(self, spec: ExtractorSpec, extractor: Extractor) -> str:
         """Return what, besides a cube's content and masks, decides its rows by one extractor."""
         fingerprint = extractor.fingerprint() if hasattr(extractor, "fingerprint") else ""
-        origin = plugins().origin("extractor", chosen.name)
-        described = (chosen.name, origin, extractor.version, _declared(extractor, chosen), fingerprint)
+        origin = get_plugins().get_origin("extractor", spec.name)
+        described = (spec.name, origin, extractor.version, _resolve_options(extractor, spec), fingerprint)
         structures = self.structures if reads_structures(extractor) else ()
-        return key(PREPARED, described, structures, self.wavelengths.tolist(), self.field_hash(), "float32")
+        return compute_key(
+            PREPROCESSING_VERSION,
+            described,
+            structures,
+            self.wavelengths.tolist(),
+            self.compute_field_hash(),
+            "float32",
+        )
 
-    def field_hash(self) -> str:
+    def compute_field_hash(self) -> str:
         """Return the hash of the field that stands in for the cubes' own, or ``""``."""
-        return "" if self.field is None else masks_hash({FIELD: self.field})
+        return "" if self.field is None else compute_masks_hash({FOV: self.field})
 
 
 @dataclasses.dataclass
-class Described:
+class ExtractedCube:
     """One cube, described: its identity and its columns (None: it has no valid pixel).
 
-    ``masks`` is the hash of all its masks, ``own_field`` of ``fov`` alone.
+    ``masks_hash`` is the hash of all its masks, ``own_field_hash`` of ``fov`` alone.
     """
 
     index: int
-    content: str
-    masks: str
-    own_field: str
+    content_hash: str
+    masks_hash: str
+    own_field_hash: str
     columns: Mapping[str, Columns] | None
     stamp: str | None = None
 
 
-class Describer:
+class ExtractionWorker:
     """Reads, hashes and describes cubes of one set; lives in this process or in a worker."""
 
-    def __init__(self, cubes: CubeSet, plan: Plan, cache: Cache, batch_size: int = 1) -> None:
+    def __init__(self, cubes: CubeSet, plan: ExtractionPlan, cache: FeatureCache, batch_size: int = 1) -> None:
         self.cubes, self.plan, self.cache, self.batch_size = cubes, plan, cache, batch_size
         self.extractors = [(chosen, chosen.build()) for chosen in plan.extractors]
-        self.recipes = {chosen.name: plan.recipe(chosen, built) for chosen, built in self.extractors}
-        self.recipes[CORE] = key(PREPARED, "core-2", plan.field_hash())
-        self.by_structure = {chosen.name for chosen, built in self.extractors if reads_structures(built)}
+        self.recipe_keys = {chosen.name: plan.compute_recipe_key(chosen, built) for chosen, built in self.extractors}
+        self.recipe_keys[CORE] = compute_key(PREPROCESSING_VERSION, "core-2", plan.compute_field_hash())
+        self.structure_extractors = {chosen.name for chosen, built in self.extractors if reads_structures(built)}
 
-    def keys(self, content: str, masks: str, own_field: str) -> dict[str, str]:
+    def compute_cache_keys(self, content: str, masks: str, own_field_hash: str) -> dict[str, str]:
         """Return extractor name -> cache key for one cube; ``core`` is what this module finds out itself."""
         return {
-            name: key(recipe, content, masks if name in self.by_structure else own_field)
-            for name, recipe in self.recipes.items()
+            name: compute_key(recipe, content, masks if name in self.structure_extractors else own_field_hash)
+            for name, recipe in self.recipe_keys.items()
         }
 
-    def known(self, indices: Sequence[int], *, verify: bool) -> list[Described]:
+    def load_cached(self, indices: Sequence[int], *, verify: bool) -> list[ExtractedCube]:
         """Return the cubes whose content is remembered and whose rows are all in the cache."""
-        stamps = {} if verify else {stamp(self.cubes, index): index for index in indices}
-        hashes = self.cache.hashes([name for name in stamps if name is not None])
+        stamps = {} if verify else {compute_file_stamp(self.cubes, index): index for index in indices}
+        hashes = self.cache.load_hashes([name for name in stamps if name is not None])
         wanted = {index: (hashes[name], name) for name, index in stamps.items() if name in hashes}
-        keys = {index: self.keys(*found) for index, (found, _) in wanted.items()}
-        rows = self.cache.rows([name for names in keys.values() for name in names.values()])
+        keys = {index: self.compute_cache_keys(*found) for index, (found, _) in wanted.items()}
+        rows = self.cache.load_features([name for names in keys.values() for name in names.values()])
         complete = [index for index, names in keys.items() if all(name in rows for name in names.values())]
         return [
-            Described(index, *wanted[index][0], {name: rows[row] for name, row in keys[index].items()})
+            ExtractedCube(index, *wanted[index][0], {name: rows[row] for name, row in keys[index].items()})
             for index in complete
         ]
 
-    def work(self, chunk: list[int]) -> list[Described]:
+    def run_chunk(self, chunk: list[int]) -> list[ExtractedCube]:
         """Read some cubes and describe them, with whatever rows the cache already has."""
-        read = [self._read(index) for index in chunk]
-        keys = [self.keys(cube.content, cube.masks, cube.own_field) for cube, _ in read]
-        cached = self.cache.rows([name for names in keys for name in names.values()])
-        cached.update({n[CORE]: _core(prepared) for n, (_, prepared) in zip(keys, read, strict=True) if prepared})
+        read = [self._prepare_cube(index) for index in chunk]
+        keys = [self.compute_cache_keys(cube.content_hash, cube.masks_hash, cube.own_field_hash) for cube, _ in read]
+        cached = self.cache.load_features([name for names in keys for name in names.values()])
+        cached.update(
+            {n[CORE]: _compute_core_columns(prepared) for n, (_, prepared) in zip(keys, read, strict=True) if prepared}
+        )
         for chosen, extractor in self.extractors:
             missing = [i for i, (_, prepared) in enumerate(read) if prepared and keys[i][chosen.name] not in cached]
-            for members in self._batches(missing, [prepared for _, prepared in read]):
-                rows = self._extract(extractor, [prepared for _, prepared in (read[i] for i in members)])  # type: ignore[misc]
+            for members in self._iter_batches(missing, [prepared for _, prepared in read]):
+                rows = self._run_extractor(extractor, [prepared for _, prepared in (read[i] for i in members)])  # type: ignore[misc]
                 cached.update({keys[i][chosen.name]: row for i, row in zip(members, rows, strict=True)})
         for (cube, prepared), names in zip(read, keys, strict=True):
             cube.columns = {name: cached[row] for name, row in names.items()} if prepared else None
         return [cube for cube, _ in read]
 
-    def assignment(self) -> Assignment:
+    def get_spec(self) -> JobSpec:
         """Return how a worker builds its own describer, with a connection of its own to the cache."""
-        return _describer, (self.cubes, self.plan, self.cache.path, self.batch_size)
+        return _build_worker, (self.cubes, self.plan, self.cache.path, self.batch_size)
 
-    def store(self, done: Sequence[Described]) -> None:
+    def store_cubes(self, processed: Sequence[ExtractedCube]) -> None:
         """Put described cubes into the cache."""
-        self.cache.store_hashes({c.stamp: (c.content, c.masks, c.own_field) for c in done if c.stamp})
+        self.cache.store_hashes(
+            {c.stamp: (c.content_hash, c.masks_hash, c.own_field_hash) for c in processed if c.stamp}
+        )
         rows: dict[str, Columns] = {}
-        for cube in done:
+        for cube in processed:
             if cube.columns is not None:
-                names = self.keys(cube.content, cube.masks, cube.own_field)
+                names = self.compute_cache_keys(cube.content_hash, cube.masks_hash, cube.own_field_hash)
                 rows.update({names[name]: columns for name, columns in cube.columns.items()})
-        self.cache.store_rows(rows)
+        self.cache.store_features(rows)
 
-    def _read(self, index: int) -> tuple[Described, Prepared | None]:
-        before = stamp(self.cubes, index)
-        cube = self._cube(index)
-        unchanged = before is not None and stamp(self.cubes, index) == before
-        field = {name: mask for name, mask in cube.masks.items() if name == FIELD}
-        hashes = content_hash(cube.data), masks_hash(cube.masks), masks_hash(field)
-        identity = Described(index, *hashes, None, before if unchanged else None)
-        return identity, prepare(cube, self.plan.structures, field=self.plan.field)
+    def _prepare_cube(self, index: int) -> tuple[ExtractedCube, PreprocessedCube | None]:
+        before = compute_file_stamp(self.cubes, index)
+        cube = self._read_cube(index)
+        unchanged = before is not None and compute_file_stamp(self.cubes, index) == before
+        field = {name: mask for name, mask in cube.masks.items() if name == FOV}
+        hashes = compute_content_hash(cube.data), compute_masks_hash(cube.masks), compute_masks_hash(field)
+        identity = ExtractedCube(index, *hashes, None, before if unchanged else None)
+        return identity, preprocess_cube(cube, self.plan.structures, fov=self.plan.field)
 
-    def _cube(self, index: int) -> Cube:
+    def _read_cube(self, index: int) -> Cube:
         """Read a cube.
 
         Raises:
@@ -175,22 +186,22 @@ class Describer:
         except (HsevalError, MemoryError):
             raise
         except Exception as error:  # a third party's reader may raise anything
-            raise HsevalError(f"{name} can't be read: {first_line(error)}") from error
-        if self.plan.field is None and FIELD in self.cubes.structures and FIELD not in cube.masks:
+            raise HsevalError(f"{name} can't be read: {format_error(error)}") from error
+        if self.plan.field is None and FOV in self.cubes.structures and FOV not in cube.masks:
             raise HsevalError(f"{name} has no 'fov' mask, but others of the set have; give it to all cubes or to none")
         return cube
 
-    def _batches(self, members: Sequence[int], cubes: Sequence[Prepared | None]) -> Iterator[list[int]]:
-        """Yield ``members`` in batches of cubes of one shape."""
+    def _iter_batches(self, indices: Sequence[int], cubes: Sequence[PreprocessedCube | None]) -> Iterator[list[int]]:
+        """Yield ``indices`` in batches of cubes of one shape."""
         by_shape: dict[tuple[int, ...], list[int]] = {}
-        for i in members:
+        for i in indices:
             cube = cubes[i]
             assert cube is not None
             by_shape.setdefault(cube.data.shape, []).append(i)
         for same in by_shape.values():
             yield from (same[start : start + self.batch_size] for start in range(0, len(same), self.batch_size))
 
-    def _extract(self, extractor: Extractor, cubes: Sequence[Prepared]) -> list[Columns]:
+    def _run_extractor(self, extractor: Extractor, cubes: Sequence[PreprocessedCube]) -> list[Columns]:
         data = np.stack([cube.data for cube in cubes])
         masks = {name: np.stack([cube.masks[name] for cube in cubes]) for name in cubes[0].masks}
         try:
@@ -198,8 +209,8 @@ class Describer:
         except (HsevalError, MemoryError):
             raise
         except Exception as error:  # a third party's extractor may raise anything
-            origin = plugins().origin("extractor", extractor.name)
-            raise HsevalError(f"extractor {extractor.name!r} ({origin}) failed: {first_line(error)}") from error
+            origin = get_plugins().get_origin("extractor", extractor.name)
+            raise HsevalError(f"extractor {extractor.name!r} ({origin}) failed: {format_error(error)}") from error
         named = rows if isinstance(rows, Mapping) else {"": rows}
         arrays = {name: np.asarray(column) for name, column in named.items()}
         for name, column in arrays.items():
@@ -211,8 +222,8 @@ class Describer:
         return [{name: column[i] for name, column in arrays.items()} for i in range(len(cubes))]
 
 
-def _describer(cubes: CubeSet, plan: Plan, cache: Path | None, batch_size: int) -> Describer:
-    return Describer(cubes, plan, Cache(cache), batch_size)
+def _build_worker(cubes: CubeSet, plan: ExtractionPlan, cache: Path | None, batch_size: int) -> ExtractionWorker:
+    return ExtractionWorker(cubes, plan, FeatureCache(cache), batch_size)
 
 
 def reads_structures(extractor: Extractor) -> bool:
@@ -220,21 +231,21 @@ def reads_structures(extractor: Extractor) -> bool:
     return bool(getattr(extractor, "reads_structures", True))
 
 
-def _core(cube: Prepared) -> Columns:
+def _compute_core_columns(cube: PreprocessedCube) -> Columns:
     """Return what the core itself has to know of a cube.
 
     ``content``: the sha256 (32 bytes) of what is inside its field of view, by which rows are ordered and cubes are
     found in two sets; ``broken``: share of the field that is not finite; ``constant``: by band.
     """
-    pixels = cube.data[:, cube.masks[FIELD]]
+    pixels = cube.data[:, cube.masks[FOV]]
     return {
-        "content": np.frombuffer(bytes.fromhex(content_hash(cube.data)), dtype=np.uint8),
-        "broken": np.asarray(cube.broken, dtype=np.float32),
+        "content": np.frombuffer(bytes.fromhex(compute_content_hash(cube.data)), dtype=np.uint8),
+        "broken": np.asarray(cube.nonfinite_fraction, dtype=np.float32),
         "constant": pixels.min(axis=1) == pixels.max(axis=1),
     }
 
 
-def _declared(extractor: Extractor, chosen: Chosen) -> Any:
+def _resolve_options(extractor: Extractor, spec: ExtractorSpec) -> Any:
     # Resolved options where the class keeps them, so that a default and the same value typed out share rows.
     options = getattr(extractor, "options", None)
-    return as_dict(options) or dict(chosen.options)
+    return options_to_dict(options) or dict(spec.options)

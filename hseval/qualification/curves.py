@@ -9,34 +9,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hseval.qualification.dose_response import (
-    ROUNDING,
-    Scatter,
-    apart,
-    complete,
-    difference,
-    null_deviation,
-    scatter,
+    ROUNDING_TOLERANCE,
+    ExcessStd,
+    compute_excess_std,
+    compute_null_std,
+    drop_missing_blocks,
+    find_detection_threshold,
+    is_excess_significant,
     spearman,
-    told_from,
+    subtract_floor,
 )
-from hseval.qualification.report import Curve, Point, Range
+from hseval.qualification.report import Curve, DosePoint, Interval
 
 if TYPE_CHECKING:
     from hseval.qualification.job import Outcome
-    from hseval.stats.jackknife import Jackknife
+    from hseval.stats.jackknife import JackknifeReplicates
 
-ANY: Range = (-math.inf, math.inf)
-POSITIVE: Range = (0.0, math.inf)
+UNBOUNDED: Interval = (-math.inf, math.inf)
+NON_NEGATIVE: Interval = (0.0, math.inf)
 
 
-def curve_of(
+def build_curve(
     metric: str,
     degradation: str,
     *,
     floors: Sequence[Outcome],
     outcomes: Mapping[float, Sequence[Outcome]],
     sizes: tuple[int, int],
-    bounds: Range = ANY,
+    bounds: Interval = UNBOUNDED,
 ) -> Curve:
     """Return the curve of one metric and degradation.
 
@@ -48,22 +48,37 @@ def curve_of(
         sizes: clean cubes and spoiled cubes.
         bounds: of the metric's values.
     """
-    found, why = _all(floors)
+    found, why = _collect_replicates(floors)
     if why is not None:
-        return Curve(metric, degradation, None, None, None, sizes, (), None, None, why=why)
+        return Curve(metric, degradation, None, None, None, sizes, (), None, None, missing_reason=why)
     signed = len(found[0].value) > 1
     bounds = (0.0, bounds[1]) if signed else bounds
-    null = float(np.sqrt(np.mean([null_deviation(each) ** 2 for each in found])))
+    null = float(np.sqrt(np.mean([compute_null_std(each) ** 2 for each in found])))
     points, moves = [], []
     for dose, at in outcomes.items():
-        values, missing = _all(at)
-        points.append(_point(dose, values, found, null, bounds) if missing is None else Point(dose, why=missing))
+        values, missing = _collect_replicates(at)
+        points.append(
+            _build_point(dose, values, found, null, bounds)
+            if missing is None
+            else DosePoint(dose, missing_reason=missing)
+        )
         if missing is None:
-            moves.append(_moved(values, found))
+            moves.append(_compute_shift(values, found))
     have = [point for point in points if point.value is not None]
-    floor, between = _value(found), _within(_interval(found), _value(found), bounds)
+    floor, between = _average_value(found), _clip_interval(_average_interval(found), _average_value(found), bounds)
     if not have:
-        return Curve(metric, degradation, floor, between, null, sizes, tuple(points), None, None, why=points[0].why)
+        return Curve(
+            metric,
+            degradation,
+            floor,
+            between,
+            null,
+            sizes,
+            tuple(points),
+            None,
+            None,
+            missing_reason=points[0].missing_reason,
+        )
     doses = [point.dose for point in have]
     return Curve(
         metric,
@@ -71,75 +86,85 @@ def curve_of(
         floor=floor,
         floor_interval=between,
         sizes=sizes,
-        floor_scatter=null,
+        null_std=null,
         points=tuple(points),
-        spearman=spearman([0.0, *doses], _ranked(have, floor, moves, signed=signed)),
-        told_from=told_from(doses, [point.told for point in have], moves),
+        spearman=spearman([0.0, *doses], _compute_ranked_values(have, floor, moves, is_signed=signed)),
+        detection_threshold=find_detection_threshold(doses, [point.is_significant for point in have], moves),
     )
 
 
-def _all(outcomes: Sequence[Outcome]) -> tuple[list[Jackknife], str | None]:
+def _collect_replicates(outcomes: Sequence[Outcome]) -> tuple[list[JackknifeReplicates], str | None]:
     """Return the replicates of all ways, or why one has none."""
-    missing = next((outcome for outcome in outcomes if outcome.found is None), None)
-    found = [outcome.found for outcome in outcomes if outcome.found is not None]
-    return found, None if missing is None else missing.why or "no value"
+    missing = next((outcome for outcome in outcomes if outcome.replicates is None), None)
+    found = [outcome.replicates for outcome in outcomes if outcome.replicates is not None]
+    return found, None if missing is None else missing.missing_reason or "no value"
 
 
-def _ranked(points: Sequence[Point], floor: float, moves: Sequence[float], *, signed: bool) -> list[float]:
+def _compute_ranked_values(
+    points: Sequence[DosePoint], floor: float, shifts: Sequence[float], *, is_signed: bool
+) -> list[float]:
     """Return what is ranked against the dose, dose 0 first.
 
     The absolute value of a difference first falls where the fault moves the difference through 0; the difference itself
     does not, so that is ranked, in the direction in which it moves.
     """
-    if signed:
-        return [0.0, *(each if moves[-1] > 0 else -each for each in moves)]
+    if is_signed:
+        return [0.0, *(each if shifts[-1] > 0 else -each for each in shifts)]
     return [floor, *(point.value for point in points if point.value is not None)]
 
 
-def _moved(values: Sequence[Jackknife], floors: Sequence[Jackknife]) -> float:
+def _compute_shift(values: Sequence[JackknifeReplicates], floors: Sequence[JackknifeReplicates]) -> float:
     """Return by how much the value (or the difference that it is the absolute value of) has moved from its floor."""
     moved = float(np.mean([value.value[-1] - floor.value[-1] for value, floor in zip(values, floors, strict=True)]))
-    return moved if abs(moved) > ROUNDING * _size(values, floors) else 0.0
+    return moved if abs(moved) > ROUNDING_TOLERANCE * _compute_magnitude(values, floors) else 0.0
 
 
-def _size(*found: Sequence[Jackknife]) -> float:
-    return max(float(np.abs(each.value).max()) for some in found for each in some)
+def _compute_magnitude(*replicates: Sequence[JackknifeReplicates]) -> float:
+    return max(float(np.abs(each.value).max()) for some in replicates for each in some)
 
 
-def _point(dose: float, values: Sequence[Jackknife], floors: Sequence[Jackknife], null: float, bounds: Range) -> Point:
+def _build_point(
+    dose: float,
+    values: Sequence[JackknifeReplicates],
+    floors: Sequence[JackknifeReplicates],
+    null_std: float,
+    bounds: Interval,
+) -> DosePoint:
     pairs = list(zip(values, floors, strict=True))
-    return Point(
+    return DosePoint(
         dose,
-        value=_value(values),
-        interval=_within(_interval(values), _value(values), bounds),
-        excess=_value(values) - _value(floors),
-        excess_interval=_interval([difference(value, floor) for value, floor in pairs]),
-        scatter=(scattered := _scatter(pairs)).deviation,
-        told=apart(_moved(values, floors), scattered, null=null, size=_size(values, floors)),
+        value=_average_value(values),
+        interval=_clip_interval(_average_interval(values), _average_value(values), bounds),
+        excess=_average_value(values) - _average_value(floors),
+        excess_interval=_average_interval([subtract_floor(value, floor) for value, floor in pairs]),
+        excess_std=(scattered := _average_excess_std(pairs)).std,
+        is_significant=is_excess_significant(
+            _compute_shift(values, floors), scattered, null_std=null_std, magnitude=_compute_magnitude(values, floors)
+        ),
     )
 
 
-def _scatter(pairs: Sequence[tuple[Jackknife, Jackknife]]) -> Scatter:
+def _average_excess_std(pairs: Sequence[tuple[JackknifeReplicates, JackknifeReplicates]]) -> ExcessStd:
     """Return how one comparison of a user scatters: the mean variance over the ways."""
-    found = [scatter(value=value, floor=floor) for value, floor in pairs]
-    deviation = np.sqrt(np.mean([each.deviation**2 for each in found]))
-    return Scatter(float(deviation), float(np.mean([each.reach for each in found])))
+    found = [compute_excess_std(value=value, floor=floor) for value, floor in pairs]
+    deviation = np.sqrt(np.mean([each.std**2 for each in found]))
+    return ExcessStd(float(deviation), float(np.mean([each.critical_value for each in found])))
 
 
-def _value(found: Sequence[Jackknife]) -> float:
-    return float(np.mean([each.value[0] for each in found]))
+def _average_value(replicates: Sequence[JackknifeReplicates]) -> float:
+    return float(np.mean([each.value[0] for each in replicates]))
 
 
-def _interval(found: Sequence[Jackknife]) -> Range:
+def _average_interval(replicates: Sequence[JackknifeReplicates]) -> Interval:
     """Return the interval of one way around the mean of both: these share their cubes, so it is hardly narrower."""
-    low, high = np.mean([complete(each)[0].interval()[0] for each in found], axis=0)
+    low, high = np.mean([drop_missing_blocks(each)[0].compute_interval()[0] for each in replicates], axis=0)
     return float(low), float(high)
 
 
-def _within(between: Range, value: float, bounds: Range) -> Range:
+def _clip_interval(interval: Interval, value: float, bounds: Interval) -> Interval:
     """Return an interval without what no value can be; on the logarithm's scale for a distance, as that of a score."""
-    reach = between[1] - value
-    if bounds == POSITIVE and reach < value:
+    reach = interval[1] - value
+    if bounds == NON_NEGATIVE and reach < value:
         ratio = math.exp(reach / value)
         return value / ratio, value * ratio
-    return max(between[0], bounds[0]), min(between[1], bounds[1])
+    return max(interval[0], bounds[0]), min(interval[1], bounds[1])

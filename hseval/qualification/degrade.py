@@ -9,82 +9,82 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.pipeline.extract import describe
-from hseval.pipeline.worker import Plan
-from hseval.qualification.degraded_sets import KeptSet, Side, SpoiledSet, in_place
-from hseval.qualification.plan import MODES, Task
-from hseval.utils.feature_cache import Cache
-from hseval.utils.random_streams import stream
+from hseval.pipeline.extract import extract_features
+from hseval.pipeline.worker import ExtractionPlan
+from hseval.qualification.degraded_sets import AlignedSet, CachedSet, DegradedSet, align_to_cubes
+from hseval.qualification.plan import MODE_EXTRACTOR, Task
+from hseval.utils.feature_cache import FeatureCache
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Spoiled = Mapping[bool, Side]  # by arm: False: the whole half; True: the part of it that stands for samples
+DegradedArms = Mapping[bool, AlignedSet]  # by arm: False: the whole half; True: the part of it that stands for samples
 
 
 @dataclasses.dataclass
-class Spoiler:
+class Degrader:
     """Spoils the half that is not the clean one; row i of what it returns stands in the place of cube i.
 
     Attributes:
-        other: the half.
-        samples, train: its places that stand for a generator's samples and for its training set, where one is needed.
+        other_half: the half.
+        sample_indices, train_indices: its places that stand for a generator's samples and for its training set, where one is needed.
         plan: how spoiled cubes are described.
         seed: of the degradations.
         batch_size: cubes an extractor gets at a time.
     """
 
-    other: Side
-    samples: NDArray[np.int64]
-    train: NDArray[np.int64]
-    plan: Plan
+    other_half: AlignedSet
+    sample_indices: NDArray[np.int64]
+    train_indices: NDArray[np.int64]
+    plan: ExtractionPlan
     seed: int
     batch_size: int
 
     @functools.cached_property
-    def _arms(self) -> Spoiled:
-        return {False: self.other, True: self.other.part(self.samples)}
+    def _arms(self) -> DegradedArms:
+        return {False: self.other_half, True: self.other_half.select(self.sample_indices)}
 
-    def spoiled(self, task: Task, extractors: set[str], arms: set[bool]) -> Spoiled:
+    def degrade(self, task: Task, extractors: set[str], arms: set[bool]) -> DegradedArms:
         """Return what a generator with this fault would have made, described by some extractors, for each arm."""
         made: Any = task.degradation
         if made is None:
             return self._arms
         if made.kind == "copies":
-            return {True: self._copied(task, extractors)}
+            return {True: self._insert_copies(task, extractors)}
         if made.kind == "set":
-            return {arm: self._picked(task, self._arms[arm]) for arm in arms}
+            return {arm: self._resample_cubes(task, self._arms[arm]) for arm in arms}
         if arms == {True}:
-            return {True: self._degraded(task, self._arms[True], extractors)}
-        whole = self._degraded(task, self.other, extractors)
-        return {False: whole, True: whole.part(self.samples)}
+            return {True: self._degrade_cubes(task, self._arms[True], extractors)}
+        whole = self._degrade_cubes(task, self.other_half, extractors)
+        return {False: whole, True: whole.select(self.sample_indices)}
 
-    def _degraded(self, task: Task, side: Side, extractors: set[str]) -> Side:
+    def _degrade_cubes(self, task: Task, aligned_set: AlignedSet, extractors: set[str]) -> AlignedSet:
         assert task.degradation is not None
-        spoiled = KeptSet(SpoiledSet(side.cubes, task.degradation, task.dose, self.seed))
+        spoiled = CachedSet(DegradedSet(aligned_set.cubes, task.degradation, task.dose, self.seed))
         chosen = tuple(each for each in self.plan.extractors if each.name in extractors)
         plan = dataclasses.replace(self.plan, extractors=chosen)
-        found = describe(spoiled, plan, cache=Cache(None), batch_size=self.batch_size)
-        return in_place(spoiled, found, what=f"degradation {task.degradation.name!r} at {task.dose:g}")
+        found = extract_features(spoiled, plan, cache=FeatureCache(None), batch_size=self.batch_size)
+        return align_to_cubes(spoiled, found, label=f"degradation {task.degradation.name!r} at {task.dose:g}")
 
-    def _picked(self, task: Task, side: Side) -> Side:
+    def _resample_cubes(self, task: Task, aligned_set: AlignedSet) -> AlignedSet:
         made: Any = task.degradation
-        features = side.rows[MODES].reshape(len(side), -1).astype(np.float64)
-        rng = stream(self.seed, f"degradation {made.name}")
-        return side.shown(made.pick(features, task.dose, rng), like=side)
+        features = aligned_set.features[MODE_EXTRACTOR].reshape(len(aligned_set), -1).astype(np.float64)
+        rng = create_rng(self.seed, f"degradation {made.name}")
+        return aligned_set.select_as(made.pick(features, task.dose, rng), template=aligned_set)
 
-    def _copied(self, task: Task, extractors: set[str]) -> Side:
+    def _insert_copies(self, task: Task, extractors: set[str]) -> AlignedSet:
         """Return the samples, some of them replaced by near-copies of training cubes, nested by dose."""
         samples = self._arms[True]
-        rng = stream(self.seed, "qualify copies")  # the same places and originals for every kind of copy
-        places, originals = rng.permutation(len(samples)), rng.permutation(self.train)
+        rng = create_rng(self.seed, "qualify copies")  # the same places and originals for every kind of copy
+        places, originals = rng.permutation(len(samples)), rng.permutation(self.train_indices)
         count = round(task.dose / 100 * len(samples))
         replaced, copied = places[:count], np.resize(originals, count)
         distinct, which = np.unique(copied, return_inverse=True)
-        copies = self._degraded(task, self.other.part(distinct), extractors)
+        copies = self._degrade_cubes(task, self.other_half.select(distinct), extractors)
         shown = np.arange(len(samples), dtype=np.int64)
         shown[replaced] = len(samples) + which
         kept = dataclasses.replace(
-            samples.description, rows=samples.rows.only({*extractors, "core"})
+            samples.description, features=samples.features.select_extractors({*extractors, "core"})
         )  # both sides of a join have the same columns
-        return Side(samples.cubes, kept).joined(copies).shown(shown, like=samples)
+        return AlignedSet(samples.cubes, kept).concatenate(copies).select_as(shown, template=samples)

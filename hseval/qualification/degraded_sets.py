@@ -13,98 +13,108 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.core.cubes import Cube, CubeSet
-from hseval.data.content_hash import content_hash
+from hseval.data.content_hash import compute_content_hash
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.cubes import CubeSet
-    from hseval.core.feature_table import Rows
-    from hseval.pipeline.extract import Description
+    from hseval.core.feature_table import FeatureTable
+    from hseval.pipeline.extract import ExtractedSet
 
-    Places = NDArray[np.int64]
+    Indices = NDArray[np.int64]
     from hseval.degradations.base import Degradation
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
+class AlignedSet:
     """A set and its description; row i describes cube i, so that sides can be held against each other row by row."""
 
     cubes: CubeSet
-    description: Description
+    description: ExtractedSet
 
     @property
-    def rows(self) -> Rows:
+    def features(self) -> FeatureTable:
         """The rows."""
-        return self.description.rows
+        return self.description.features
 
     def __len__(self) -> int:
-        return len(self.description.rows)
+        return len(self.description.features)
 
-    def part(self, places: Places) -> Side:
+    def select(self, indices: Indices) -> AlignedSet:
         """Return some of the cubes."""
-        return Side(PlacedSet(self.cubes, places.tolist()), _taken(self.description, places))
+        return AlignedSet(ReindexedSet(self.cubes, indices.tolist()), _select_description(self.description, indices))
 
-    def shown(self, places: Places, like: Side) -> Side:
-        """Return the cubes at ``places`` (some of them several times) under the ids and in the groups of ``like``."""
-        taken = _taken(self.description, places)
-        rows = dataclasses.replace(taken.rows, ids=like.rows.ids, groups=like.rows.groups)
-        return Side(PlacedSet(self.cubes, places.tolist(), like.cubes), dataclasses.replace(taken, rows=rows))
+    def select_as(self, indices: Indices, template: AlignedSet) -> AlignedSet:
+        """Return the cubes at ``indices`` (some of them several times) under the ids and in the groups of ``template``."""
+        taken = _select_description(self.description, indices)
+        rows = dataclasses.replace(taken.features, ids=template.features.ids, groups=template.features.groups)
+        return AlignedSet(
+            ReindexedSet(self.cubes, indices.tolist(), template.cubes), dataclasses.replace(taken, features=rows)
+        )
 
-    def joined(self, other: Side) -> Side:
+    def concatenate(self, other: AlignedSet) -> AlignedSet:
         """Return both, the other one's cubes last."""
-        cubes = JoinedSet(self.cubes, other.cubes)
+        cubes = ConcatenatedSet(self.cubes, other.cubes)
         one, two = self.description, other.description
         rows = dataclasses.replace(
-            one.rows,
-            columns={name: np.concatenate([column, two.rows[name]]) for name, column in one.rows.columns.items()},
+            one.features,
+            columns={
+                name: np.concatenate([column, two.features[name]]) for name, column in one.features.columns.items()
+            },
             ids=np.array(cubes.ids),
-            hashes=np.concatenate([one.rows.hashes, two.rows.hashes]),
-            groups=np.concatenate([one.rows.groups, two.rows.groups]),
+            hashes=np.concatenate([one.features.hashes, two.features.hashes]),
+            groups=np.concatenate([one.features.groups, two.features.groups]),
         )
         index = np.arange(len(rows), dtype=np.int64)
-        contents, masks = one.contents + two.contents, one.masks + two.masks
-        return Side(cubes, dataclasses.replace(one, rows=rows, index=index, contents=contents, masks=masks))
+        contents, masks = one.content_hashes + two.content_hashes, one.mask_hashes + two.mask_hashes
+        return AlignedSet(
+            cubes, dataclasses.replace(one, features=rows, index=index, content_hashes=contents, mask_hashes=masks)
+        )
 
 
-def in_place(cubes: CubeSet, described: Description, *, what: str) -> Side:
+def align_to_cubes(cubes: CubeSet, description: ExtractedSet, *, label: str) -> AlignedSet:
     """Return a side whose rows are in the order of its cubes (``describe`` orders them by content).
 
     Raises:
         HsevalError: a cube has lost all its valid pixels, so there is no row for its place.
     """
-    if described.invalid:
-        raise HsevalError(f"{what}: cube {described.invalid[0]} has no valid pixel left; a degradation keeps the field")
-    return Side(cubes, _taken(described, np.argsort(described.index)))
+    if description.invalid_ids:
+        raise HsevalError(
+            f"{label}: cube {description.invalid_ids[0]} has no valid pixel left; a degradation keeps the field"
+        )
+    return AlignedSet(cubes, _select_description(description, np.argsort(description.index)))
 
 
-def _taken(description: Description, places: Places) -> Description:
+def _select_description(description: ExtractedSet, indices: Indices) -> ExtractedSet:
     return dataclasses.replace(
         description,
-        rows=description.rows.take(places),
-        index=np.arange(len(places), dtype=np.int64),
-        contents=tuple(description.contents[i] for i in places),
-        masks=tuple(description.masks[i] for i in places),
+        features=description.features.select(indices),
+        index=np.arange(len(indices), dtype=np.int64),
+        content_hashes=tuple(description.content_hashes[i] for i in indices),
+        mask_hashes=tuple(description.mask_hashes[i] for i in indices),
     )
 
 
-KEPT_BYTES = 2**28  # cubes of a set no larger than this stay in memory: every dose and every metric of pairs reads them
+MAX_CACHED_BYTES = (
+    2**28
+)  # cubes of a set no larger than this stay in memory: every dose and every metric of pairs reads them
 
 
-class KeptSet(CubeSet):
+class CachedSet(CubeSet):
     """Another set, its cubes kept in memory once they are read, unless they are large. Workers start with none."""
 
     def __init__(self, base: CubeSet) -> None:
         self.base, self.info = base, base.info
-        self.keeps = sum(4 * int(np.prod(base.shape(i))) for i in range(len(base))) <= KEPT_BYTES
-        self._kept: dict[int, Cube] = {}
+        self.is_cached = sum(4 * int(np.prod(base.shape(i))) for i in range(len(base))) <= MAX_CACHED_BYTES
+        self._cached_cubes: dict[int, Cube] = {}
 
     def read(self, index: int) -> Cube:
-        cube = self._kept[index] if index in self._kept else self.base.read(index)
-        if self.keeps:
-            self._kept[index] = cube
+        cube = self._cached_cubes[index] if index in self._cached_cubes else self.base.read(index)
+        if self.is_cached:
+            self._cached_cubes[index] = cube
         return cube
 
     def shape(self, index: int) -> tuple[int, int, int]:
@@ -117,13 +127,13 @@ class KeptSet(CubeSet):
         return self.base.recipe(index)
 
     def read_masks(self, index: int) -> Mapping[str, NDArray[np.bool_]]:
-        return self._kept[index].masks if index in self._kept else self.base.read_masks(index)
+        return self._cached_cubes[index].masks if index in self._cached_cubes else self.base.read_masks(index)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}}
 
 
-class SpoiledSet(CubeSet):
+class DegradedSet(CubeSet):
     """Another set, every cube spoiled as it is read (or, for ``copies``, turned into a near-copy of itself).
 
     The stream of a cube depends on the seed, the degradation and the cube's content, and so neither on its place nor on
@@ -144,7 +154,7 @@ class SpoiledSet(CubeSet):
         cube = self.base.read(index)
         name = f"degradation {self.degradation.name}"
         shared = bool(getattr(self.degradation, "shared", False))
-        rng = stream(self.seed, name if shared else f"{name} {content_hash(cube.data)}")
+        rng = create_rng(self.seed, name if shared else f"{name} {compute_content_hash(cube.data)}")
         made: Any = self.degradation
         spoiled: Cube = (
             made.copy(cube, wavelengths=self.wavelengths, rng=rng)
@@ -160,79 +170,79 @@ class SpoiledSet(CubeSet):
         return self.base.sources(index)
 
     def recipe(self, index: int) -> str:
-        made = (self.degradation.name, code_of(type(self.degradation)), self.dose, self.seed)
+        made = (self.degradation.name, hash_package_sources(type(self.degradation)), self.dose, self.seed)
         return f"{self.base.recipe(index)} | spoiled by {made}"
 
 
-class PlacedSet(CubeSet):
+class ReindexedSet(CubeSet):
     """Cubes of one set in the places of another: place i shows cube ``places[i]``, under that place's id and group.
 
     Args:
         base: where the cubes come from.
-        places: for each place, which cube of ``base`` is shown.
+        indices: for each place, which cube of ``base`` is shown.
         like: the set whose ids and groups the places have; None: those of the cubes.
     """
 
-    def __init__(self, base: CubeSet, places: Sequence[int], like: CubeSet | None = None) -> None:
-        self.base, self.places = base, tuple(int(place) for place in places)
-        named = base.subset(self.places).info if like is None else like.info
+    def __init__(self, base: CubeSet, indices: Sequence[int], template: CubeSet | None = None) -> None:
+        self.base, self.indices = base, tuple(int(place) for place in indices)
+        named = base.subset(self.indices).info if template is None else template.info
         self.info = dataclasses.replace(base.info, ids=named.ids, groups=named.groups, labels=named.labels)
 
     def read(self, index: int) -> Cube:
         group = None if self.groups is None else self.groups[index]
-        return dataclasses.replace(self.base.read(self.places[index]), id=self.ids[index], group=group)
+        return dataclasses.replace(self.base.read(self.indices[index]), id=self.ids[index], group=group)
 
     def shape(self, index: int) -> tuple[int, int, int]:
-        return self.base.shape(self.places[index])
+        return self.base.shape(self.indices[index])
 
     def sources(self, index: int) -> tuple[Path, ...]:
-        return self.base.sources(self.places[index])
+        return self.base.sources(self.indices[index])
 
     def recipe(self, index: int) -> str:
-        return self.base.recipe(self.places[index])
+        return self.base.recipe(self.indices[index])
 
     def read_masks(self, index: int) -> Mapping[str, NDArray[np.bool_]]:
-        return self.base.read_masks(self.places[index])
+        return self.base.read_masks(self.indices[index])
 
 
-class JoinedSet(CubeSet):
+class ConcatenatedSet(CubeSet):
     """Two sets of the same bands, one after the other; the second one's ids say that they are copies."""
 
-    def __init__(self, one: CubeSet, other: CubeSet) -> None:
-        self.parts = (one, other)
-        ids = (*one.ids, *(f"copy of {name}" for name in other.ids))
-        groups = None if one.groups is None or other.groups is None else (*one.groups, *other.groups)
-        self.info = dataclasses.replace(one.info, ids=ids, groups=groups, labels={})
+    def __init__(self, first: CubeSet, second: CubeSet) -> None:
+        self.parts = (first, second)
+        ids = (*first.ids, *(f"copy of {name}" for name in second.ids))
+        groups = None if first.groups is None or second.groups is None else (*first.groups, *second.groups)
+        self.info = dataclasses.replace(first.info, ids=ids, groups=groups, labels={})
 
-    def _at(self, index: int) -> tuple[CubeSet, int]:
+    def _locate(self, index: int) -> tuple[CubeSet, int]:
         first = len(self.parts[0])
         return (self.parts[0], index) if index < first else (self.parts[1], index - first)
 
     def read(self, index: int) -> Cube:
-        cubes, place = self._at(index)
+        cubes, place = self._locate(index)
         return dataclasses.replace(cubes.read(place), id=self.ids[index])
 
     def shape(self, index: int) -> tuple[int, int, int]:
-        cubes, place = self._at(index)
+        cubes, place = self._locate(index)
         return cubes.shape(place)
 
     def sources(self, index: int) -> tuple[Path, ...]:
-        cubes, place = self._at(index)
+        cubes, place = self._locate(index)
         return cubes.sources(place)
 
     def recipe(self, index: int) -> str:
-        cubes, place = self._at(index)
+        cubes, place = self._locate(index)
         return cubes.recipe(place)
 
 
 @functools.cache
-def code_of(factory: type) -> str:
+def hash_package_sources(plugin_class: type) -> str:
     """Return the hash of the sources of the whole package that a class is defined in (its module's, without one).
 
     What was computed by other code is never taken for this code's.
     """
     try:
-        path = Path(inspect.getfile(factory))
+        path = Path(inspect.getfile(plugin_class))
     except (TypeError, OSError):
         return ""
     package = None
@@ -240,11 +250,11 @@ def code_of(factory: type) -> str:
         if not (folder / "__init__.py").exists():
             break
         package = folder
-    return _hashed(tuple(sorted(package.rglob("*.py")) if package is not None else [path]))
+    return _hash_files(tuple(sorted(package.rglob("*.py")) if package is not None else [path]))
 
 
 @functools.cache
-def _hashed(files: tuple[Path, ...]) -> str:
+def _hash_files(files: tuple[Path, ...]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode())

@@ -8,107 +8,128 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hseval.stats.jackknife import Jackknife
-from hseval.stats.variance import LEAST, freedom, pair_variance, quantile
+from hseval.stats.jackknife import JackknifeReplicates
+from hseval.stats.variance import (
+    MIN_VARIANCE_RATIO,
+    compute_degrees_of_freedom,
+    compute_pair_variance,
+    compute_t_quantile,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-ROUNDING = 1e-9  # of the values: an excess below that is no excess
+ROUNDING_TOLERANCE = 1e-9  # of the values: an excess below that is no excess
 
 
-class Dose(NamedTuple):
+class DoseEstimate(NamedTuple):
     """Where a curve reaches an excess: ``"about"`` the dose, ``"below"`` the smallest, or ``"beyond"`` the largest."""
 
     relation: str
     dose: float
 
 
-class Scatter(NamedTuple):
+class ExcessStd(NamedTuple):
     """How an excess scatters: its standard deviation, and how many of these make 95 %."""
 
-    deviation: float
-    reach: float
+    std: float
+    critical_value: float
 
 
-def complete(*found: Jackknife) -> list[Jackknife]:
-    """Return replicates without those that some of ``found`` lack (NaN): blocks without which a metric has no value.
+def drop_missing_blocks(*jackknives: JackknifeReplicates) -> list[JackknifeReplicates]:
+    """Return replicates without those that some of ``jackknives`` lack (NaN): blocks without which a metric has no value.
 
     All of them leave out the same blocks and pairs of blocks.
     """
     kept: dict[str, list[Any]] = {}
-    for name in ("real", "fake", "real_pairs", "fake_pairs", "cross_pairs"):
-        sides = [getattr(each, name) for each in found]
+    for name in ("real", "generated", "real_pairs", "generated_pairs", "cross_pairs"):
+        sides = [getattr(each, name) for each in jackknives]
         if any(side is None for side in sides):
-            kept[name] = [None] * len(found)
+            kept[name] = [None] * len(jackknives)
             continue
         have = np.logical_and.reduce([np.isfinite(side).all(axis=1) for side in sides])
         kept[name] = [side[have] for side in sides]
     return [
-        dataclasses.replace(each, **{name: sides[i] for name, sides in kept.items()}) for i, each in enumerate(found)
+        dataclasses.replace(each, **{name: sides[i] for name, sides in kept.items()})
+        for i, each in enumerate(jackknives)
     ]
 
 
-def difference(value: Jackknife, floor: Jackknife) -> Jackknife:
+def subtract_floor(value: JackknifeReplicates, floor: JackknifeReplicates) -> JackknifeReplicates:
     """Return the replicates of value less floor, where both leave out the same blocks."""
-    value, floor = complete(value, floor)
+    value, floor = drop_missing_blocks(value, floor)
     pairs = [
         None if one is None or other is None else one - other
         for one, other in (
             (value.real_pairs, floor.real_pairs),
-            (value.fake_pairs, floor.fake_pairs),
+            (value.generated_pairs, floor.generated_pairs),
             (value.cross_pairs, floor.cross_pairs),
         )
     ]
-    return Jackknife(value.value - floor.value, value.real - floor.real, value.fake - floor.fake, *pairs)
+    return JackknifeReplicates(
+        value.value - floor.value, value.real - floor.real, value.generated - floor.generated, *pairs
+    )
 
 
-def scatter(*, value: Jackknife, floor: Jackknife) -> Scatter:
+def compute_excess_std(*, value: JackknifeReplicates, floor: JackknifeReplicates) -> ExcessStd:
     """Return how ``value - floor`` scatters for a user whose sets are independent.
 
     Floor and value share the clean set, so its part is that of the difference. The spoiled set and the set of the floor
     are the same cubes here, but other ones for a user, so their parts add up. What pairs of blocks add is counted twice
-    by the plain jackknife, and taken off once, as :class:`hseval.stats.jackknife.Jackknife` does.
+    by the plain jackknife, and taken off once, as :class:`hseval.stats.jackknife.JackknifeReplicates` does.
 
     Args:
         value: replicates of the value; of several numbers the last one counts.
         floor: the same of the floor, over the same blocks.
     """
-    value, floor = complete(value, floor)
-    both = difference(value, floor)
-    g, h = len(value.real), len(value.fake)
-    added = [(both.real_variance(), g - 1), (value.fake_variance(), h - 1), (floor.fake_variance(), h - 1)]
-    taken = _pairs(both.real_pairs, g * (g - 1) / 2)
+    value, floor = drop_missing_blocks(value, floor)
+    both = subtract_floor(value, floor)
+    g, h = len(value.real), len(value.generated)
+    added = [
+        (both.compute_real_variance(), g - 1),
+        (value.compute_generated_variance(), h - 1),
+        (floor.compute_generated_variance(), h - 1),
+    ]
+    taken = _estimate_pair_variance(both.real_pairs, g * (g - 1) / 2)
     for side in (value, floor):
-        taken += _pairs(side.fake_pairs, h * (h - 1) / 2) + _pairs(side.cross_pairs, g * h)
+        taken += _estimate_pair_variance(side.generated_pairs, h * (h - 1) / 2) + _estimate_pair_variance(
+            side.cross_pairs, g * h
+        )
     plain = np.sum([variance for variance, _ in added], axis=0)
     twice = np.sum([variance for variance, _ in taken], axis=0) if taken else np.zeros_like(plain)
-    found = np.maximum(plain - twice, LEAST * plain)
-    reach = quantile(0.95, freedom(found, added, taken))
-    return Scatter(float(np.sqrt(found[-1])), float(reach[-1]))
+    found = np.maximum(plain - twice, MIN_VARIANCE_RATIO * plain)
+    reach = compute_t_quantile(0.95, compute_degrees_of_freedom(found, added, taken))
+    return ExcessStd(float(np.sqrt(found[-1])), float(reach[-1]))
 
 
-def _pairs(found: Floats | None, count: float) -> list[tuple[Floats, int]]:
+def _estimate_pair_variance(second_differences: Float64Array | None, count: float) -> list[tuple[Float64Array, int]]:
     """Return the variance of so many pairs of blocks, and how many of them it was estimated from; none of none."""
-    return [] if found is None or not len(found) else [(np.asarray(pair_variance(found, count)), len(found))]
+    return (
+        []
+        if second_differences is None or not len(second_differences)
+        else [(np.asarray(compute_pair_variance(second_differences, count)), len(second_differences))]
+    )
 
 
-def null_deviation(floor: Jackknife) -> float:
+def compute_null_std(floor: JackknifeReplicates) -> float:
     """Return the standard deviation of ``value - floor`` where nothing is wrong: two real sets against a third one.
 
     The third one's part cancels, and the parts of the two others are alike: twice what the floor's other side adds.
     """
-    (floor,) = complete(floor)
-    g, h = len(floor.real), len(floor.fake)
-    plain = floor.fake_variance()
-    taken = [*_pairs(floor.fake_pairs, h * (h - 1) / 2), *_pairs(floor.cross_pairs, g * h)]
+    (floor,) = drop_missing_blocks(floor)
+    g, h = len(floor.real), len(floor.generated)
+    plain = floor.compute_generated_variance()
+    taken = [
+        *_estimate_pair_variance(floor.generated_pairs, h * (h - 1) / 2),
+        *_estimate_pair_variance(floor.cross_pairs, g * h),
+    ]
     twice = np.sum([variance for variance, _ in taken], axis=0) if taken else np.zeros_like(plain)
-    return float(np.sqrt(2 * np.maximum(plain - twice, LEAST * plain)[-1]))
+    return float(np.sqrt(2 * np.maximum(plain - twice, MIN_VARIANCE_RATIO * plain)[-1]))
 
 
-def apart(excess: float, scattered: Scatter, *, null: float, size: float) -> bool:
+def is_excess_significant(excess: float, excess_std: ExcessStd, *, null_std: float, magnitude: float) -> bool:
     """Say whether an excess is told from 0, given how it scatters, and how it scatters where nothing is wrong.
 
     A gross fault makes values that scatter as much as they are large, each of them far beyond every floor. So the
@@ -118,23 +139,25 @@ def apart(excess: float, scattered: Scatter, *, null: float, size: float) -> boo
 
     Args:
         excess: value less floor.
-        scattered: how it scatters at this dose.
-        null: its standard deviation at dose 0; 0: not known, and nothing is rescaled.
-        size: of the values that the excess comes from.
+        excess_std: how it scatters at this dose.
+        null_std: its standard deviation at dose 0; 0: not known, and nothing is rescaled.
+        magnitude: of the values that the excess comes from.
     """
-    if abs(excess) <= ROUNDING * size:
+    if abs(excess) <= ROUNDING_TOLERANCE * magnitude:
         return False
-    if null <= ROUNDING * size:
-        return abs(excess) > scattered.reach * scattered.deviation
-    grown = float(np.sqrt(max((scattered.deviation / null) ** 2 - 1, 0.0)))
+    if null_std <= ROUNDING_TOLERANCE * magnitude:
+        return abs(excess) > excess_std.critical_value * excess_std.std
+    grown = float(np.sqrt(max((excess_std.std / null_std) ** 2 - 1, 0.0)))
     shrink = float(np.arcsinh(grown)) / grown if grown > 0 else 1.0
-    return abs(excess) / null * shrink > scattered.reach
+    return abs(excess) / null_std * shrink > excess_std.critical_value
 
 
-def told_from(doses: Sequence[float], told: Sequence[bool], excesses: Sequence[float]) -> float | None:
+def find_detection_threshold(
+    doses: Sequence[float], significant: Sequence[bool], excesses: Sequence[float]
+) -> float | None:
     """Return the smallest dose from which on every dose is told, on the side of the floor where the largest one is."""
     found = None
-    for dose, apart_here, excess in zip(reversed(doses), reversed(told), reversed(excesses), strict=True):
+    for dose, apart_here, excess in zip(reversed(doses), reversed(significant), reversed(excesses), strict=True):
         if not apart_here or (excess > 0) != (excesses[-1] > 0):
             break
         found = dose
@@ -149,7 +172,7 @@ def spearman(doses: Sequence[float], values: Sequence[float]) -> float | None:
     from scipy.stats import rankdata
 
     seen = np.asarray(values, dtype=np.float64)
-    unit = ROUNDING * np.abs(seen).max(initial=0.0)
+    unit = ROUNDING_TOLERANCE * np.abs(seen).max(initial=0.0)
     one = rankdata(doses)
     two = rankdata(np.round(seen / unit) if unit > 0 else seen)
     if np.ptp(one) == 0 or np.ptp(two) == 0:
@@ -157,7 +180,7 @@ def spearman(doses: Sequence[float], values: Sequence[float]) -> float | None:
     return float(np.corrcoef(one, two)[0, 1])
 
 
-def isotonic(values: Sequence[float]) -> Floats:
+def isotonic_regression(values: Sequence[float]) -> Float64Array:
     """Return the non-decreasing sequence nearest to ``values`` by least squares (pool adjacent violators)."""
     pools: list[tuple[float, int]] = []
     for value in values:
@@ -169,8 +192,8 @@ def isotonic(values: Sequence[float]) -> Floats:
     return np.repeat([mean for mean, _ in pools], [size for _, size in pools])
 
 
-def equivalent_dose(doses: Sequence[float], excesses: Sequence[float], wanted: float) -> Dose:
-    """Return the dose at which a curve's excess over the floor is ``wanted``.
+def find_equivalent_dose(doses: Sequence[float], excesses: Sequence[float], target: float) -> DoseEstimate:
+    """Return the dose at which a curve's excess over the floor is ``target``.
 
     The curve is made monotone away from the floor (in the direction of its last point) and read between two doses
     linearly in the excess and in the logarithm of the dose. Below the smallest dose nothing was measured.
@@ -178,16 +201,16 @@ def equivalent_dose(doses: Sequence[float], excesses: Sequence[float], wanted: f
     Args:
         doses: ascending, above 0.
         excesses: value less floor at each.
-        wanted: the score's own excess.
+        target: the score's own excess.
     """
     sign = 1.0 if excesses[-1] > 0 else -1.0
-    curve = isotonic([sign * excess for excess in excesses])
-    wanted = sign * wanted
-    if wanted < curve[0]:
-        return Dose("below", float(doses[0]))
-    if wanted > curve[-1]:
-        return Dose("beyond", float(doses[-1]))
+    curve = isotonic_regression([sign * excess for excess in excesses])
+    target = sign * target
+    if target < curve[0]:
+        return DoseEstimate("below", float(doses[0]))
+    if target > curve[-1]:
+        return DoseEstimate("beyond", float(doses[-1]))
     # Where the curve is level several doses give the same excess: their geometric mean stands for them.
     levels, place = np.unique(curve, return_inverse=True)
     logs = np.bincount(place, np.log(np.asarray(doses, dtype=np.float64))) / np.bincount(place)
-    return Dose("about", float(np.exp(np.interp(wanted, levels, logs))))
+    return DoseEstimate("about", float(np.exp(np.interp(target, levels, logs))))

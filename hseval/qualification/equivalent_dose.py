@@ -6,18 +6,18 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hseval.qualification.dose_response import equivalent_dose
+from hseval.qualification.dose_response import find_equivalent_dose
 
 if TYPE_CHECKING:
     from hseval.core.report import Report, Score
-    from hseval.qualification.report import Column, Curve, QualifyReport
+    from hseval.qualification.report import Curve, MetricColumn, QualifyReport
 
-STEADY = 0.8  # a curve of less Spearman than this is no scale to read a dose from
-SIZES = 2.0  # sets that differ more than this in size are warned of: scatter and what is left of bias differ
+MIN_SPEARMAN = 0.8  # a curve of less Spearman than this is no scale to read a dose from
+MAX_SIZE_RATIO = 2.0  # sets that differ more than this in size are warned of: scatter and what is left of bias differ
 
 
 @dataclasses.dataclass(frozen=True)
-class Equivalent:
+class EquivalentDose:
     """A score as a dose of one degradation.
 
     Attributes:
@@ -39,121 +39,129 @@ class Equivalent:
 
 
 @dataclasses.dataclass(frozen=True)
-class Translated:
+class ScoreEquivalents:
     """What became of one score: doses, or why there are none; and what is to be held against them."""
 
     metric: str
     value: float
     floor: float
     n: int
-    equivalents: tuple[Equivalent, ...]
-    why: str | None = None
+    equivalents: tuple[EquivalentDose, ...]
+    missing_reason: str | None = None
     warnings: tuple[str, ...] = ()
 
 
-def translated(report: Report, qualified: QualifyReport) -> list[Translated]:
+def compute_equivalents(report: Report, qualify_report: QualifyReport) -> list[ScoreEquivalents]:
     """Return each score of a report as doses, by the excess over its floor.
 
     Value and floor grow with fewer cubes, their difference hardly does: so it is the excess that is looked up.
     """
-    return [found for score in report.scores for found in _of_score(score, report, qualified)]
+    return [found for score in report.scores for found in _compute_score_equivalents(score, report, qualify_report)]
 
 
-def asked_for(
-    report: Report, options: Mapping[str, Mapping[str, Any]], *, extractors: bool
+def merge_report_options(
+    report: Report, options: Mapping[str, Mapping[str, Any]], *, keep_extractors: bool
 ) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """Return which metrics a report has values of, and their options, under those that are given.
 
     Args:
         report: of ``hseval score``.
         options: plugin name -> option -> value; they win.
-        extractors: whether to take over each metric's choice of extractor, too.
+        keep_extractors: whether to take over each metric's choice of extractor, too.
     """
     names = [score.name for score in report.scores if score.value is not None]
     settings = report.provenance.get("settings", {})
     merged = {name: dict(values) for name, values in (settings.get("options") or {}).items()}
     for name in names:
-        chosen = _options(report, name).get("extractor")
+        chosen = _get_options(report, name).get("extractor")
         merged.setdefault(name, {}).pop("extractor", None)
-        if extractors and chosen is not None:
+        if keep_extractors and chosen is not None:
             merged[name]["extractor"] = chosen
     for name, values in options.items():
         merged.setdefault(name, {}).update(values)
     return names, merged
 
 
-def _of_score(score: Score, report: Report, qualified: QualifyReport) -> Iterator[Translated]:
+def _compute_score_equivalents(
+    score: Score, report: Report, qualify_report: QualifyReport
+) -> Iterator[ScoreEquivalents]:
     if score.value is None or score.floor is None:
         return
-    options = _options(report, score.name)
-    columns = [column for column in qualified.columns if column.metric == score.name]
+    options = _get_options(report, score.name)
+    columns = [column for column in qualify_report.columns if column.metric == score.name]
     same = [column for column in columns if column.extractor == options.get("extractor", column.extractor)]
     if not same:
         asked = "" if not columns else f" with {options.get('extractor')!r} (--extractors {options.get('extractor')})"
         why = f"this metric was not qualified{asked}"
-        yield Translated(score.name, score.value, score.floor, score.n, (), why)
+        yield ScoreEquivalents(score.name, score.value, score.floor, score.n, (), why)
     for column in same:
-        yield _translated(score, column, report, qualified)
+        yield _compute_column_equivalents(score, column, report, qualify_report)
 
 
-def _translated(score: Score, column: Column, report: Report, qualified: QualifyReport) -> Translated:
+def _compute_column_equivalents(
+    score: Score, column: MetricColumn, report: Report, qualify_report: QualifyReport
+) -> ScoreEquivalents:
     assert score.value is not None
     assert score.floor is not None
-    curves = [curve for curve in qualified.curves if curve.metric == column.label]
-    found = tuple(_equivalents(score, score.value - score.floor, curves, qualified))
+    curves = [curve for curve in qualify_report.curves if curve.metric == column.label]
+    found = tuple(_find_equivalent_doses(score, score.value - score.floor, curves, qualify_report))
     why = None
     if score.verdict == "like real":
         found, why = (), "like real: no dose is told from the floor"
     elif not found:
         why = "no degradation moves this metric that way, steadily and beyond its floor"
-    warnings = tuple(_warnings(score, column, curves, report, qualified))
-    return Translated(column.label, score.value, score.floor, score.n, found, why, warnings)
+    warnings = tuple(_collect_warnings(score, column, curves, report, qualify_report))
+    return ScoreEquivalents(column.label, score.value, score.floor, score.n, found, why, warnings)
 
 
-def _equivalents(score: Score, excess: float, curves: list[Curve], qualified: QualifyReport) -> Iterator[Equivalent]:
+def _find_equivalent_doses(
+    score: Score, excess: float, curves: list[Curve], qualify_report: QualifyReport
+) -> Iterator[EquivalentDose]:
     between = score.details.get("excess_interval")
-    units = {row.name: row.unit for row in qualified.rows}
+    units = {row.name: row.unit for row in qualify_report.rows}
     for curve in curves:
         points = [point for point in curve.points if point.excess is not None]
-        if curve.told_from is None or abs(curve.spearman or 0.0) < STEADY:
+        if curve.detection_threshold is None or abs(curve.spearman or 0.0) < MIN_SPEARMAN:
             continue
         excesses = [point.excess or 0.0 for point in points]
         if (excess > 0) != (excesses[-1] > 0):
             continue
         doses = [point.dose for point in points]
-        found = equivalent_dose(doses, excesses, excess)
-        ends = sorted(equivalent_dose(doses, excesses, end).dose for end in between) if between else None
+        found = find_equivalent_dose(doses, excesses, excess)
+        ends = sorted(find_equivalent_dose(doses, excesses, end).dose for end in between) if between else None
         unit, interval = units[curve.degradation], (ends[0], ends[1]) if ends else None
-        yield Equivalent(curve.metric, curve.degradation, unit, found.relation, found.dose, interval)
+        yield EquivalentDose(curve.metric, curve.degradation, unit, found.relation, found.dose, interval)
 
 
-def _warnings(
-    score: Score, column: Column, curves: list[Curve], report: Report, qualified: QualifyReport
+def _collect_warnings(
+    score: Score, column: MetricColumn, curves: list[Curve], report: Report, qualify_report: QualifyReport
 ) -> Iterator[str]:
     sizes = {min(curve.sizes) for curve in curves}
     for size in sorted(sizes):
-        if score.n and max(size, score.n) > SIZES * min(size, score.n):
+        if score.n and max(size, score.n) > MAX_SIZE_RATIO * min(size, score.n):
             yield f"scored at {score.n} cubes a side, qualified at {size}: the doses are rough"
             break
-    theirs, ours = _options(report, score.name), dict(column.options)
+    theirs, ours = _get_options(report, score.name), dict(column.options)
     differing = [name for name in ours if name in theirs and theirs[name] != ours[name] and name != "pairs"]
     if differing:
         yield f"other options than qualified: {', '.join(differing)}"
-    if column.extractor is not None and _extractor(report, column) != _extractor(qualified, column):
+    if column.extractor is not None and _get_extractor_identity(report, column) != _get_extractor_identity(
+        qualify_report, column
+    ):
         yield f"another version or other options of extractor {column.extractor!r} than qualified"
-    if _content(report, "reference") != _content(qualified, "real"):
+    if _get_content_hash(report, "reference") != _get_content_hash(qualify_report, "real"):
         yield "scored against another reference than the cubes that were qualified"
 
 
-def _options(report: Report, metric: str) -> Mapping[str, Any]:
+def _get_options(report: Report, metric: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = report.provenance.get("metrics", {}).get(metric, {}).get("options") or {}
     return found
 
 
-def _extractor(report: Report | QualifyReport, column: Column) -> Any:
+def _get_extractor_identity(report: Report | QualifyReport, column: MetricColumn) -> Any:
     found = report.provenance.get("extractors", {}).get(column.extractor, {})
     return [found.get(name) for name in ("version", "options", "fingerprint")]
 
 
-def _content(report: Report | QualifyReport, role: str) -> Any:
+def _get_content_hash(report: Report | QualifyReport, role: str) -> Any:
     return report.provenance.get("sets", {}).get(role, {}).get("content")

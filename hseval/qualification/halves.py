@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.pipeline.inputs import quick_subset
-from hseval.stats.jackknife import blocks
+from hseval.pipeline.inputs import draw_quick_subset
+from hseval.stats.jackknife import draw_jackknife_blocks
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Indices = NDArray[np.int64]
 
-FEWEST_CUBES, FEWEST_GROUPS = 16, 8
+MIN_CUBES, MIN_GROUPS = 16, 8
 
 
-def tied(groups: NDArray[Any], hashes: NDArray[Any]) -> NDArray[np.int64]:
+def label_connected_groups(groups: NDArray[Any], hashes: NDArray[Any]) -> NDArray[np.int64]:
     """Return one number a cube, equal for cubes of one group and for groups that share a cube, pixel for pixel.
 
     Args:
@@ -37,8 +37,8 @@ def tied(groups: NDArray[Any], hashes: NDArray[Any]) -> NDArray[np.int64]:
     return np.asarray(component[group], dtype=np.int64)
 
 
-def halves(
-    groups: NDArray[Any], hashes: NDArray[Any], *, seed: int, most: int | None = None, where: str
+def draw_halves(
+    groups: NDArray[Any], hashes: NDArray[Any], *, seed: int, max_cubes: int | None = None, location: str
 ) -> tuple[Indices, Indices]:
     """Return the rows of the clean half and of the half that is to be spoiled, each in order of content.
 
@@ -46,32 +46,34 @@ def halves(
         groups: ``(n,)`` of rows that are ordered by content.
         hashes: ``(n,)`` content of each.
         seed: of the draw.
-        most: draw about this many cubes first, whole groups.
-        where: what messages name.
+        max_cubes: draw about this many cubes first, whole groups.
+        location: what messages name.
 
     Raises:
         HsevalError: there are too few cubes, or too few that are independent.
     """
-    together = tied(groups, hashes)
+    together = label_connected_groups(groups, hashes)
     drawn = np.arange(len(together))
-    if most is not None and most < len(together):
-        drawn = np.sort(quick_subset([str(each) for each in together], most, stream(seed, "qualify cubes")))
-    if len(drawn) < FEWEST_CUBES:
+    if max_cubes is not None and max_cubes < len(together):
+        drawn = np.sort(
+            draw_quick_subset([str(each) for each in together], max_cubes, create_rng(seed, "qualify cubes"))
+        )
+    if len(drawn) < MIN_CUBES:
         raise HsevalError(
-            f"{where}: {len(drawn)} cubes with valid pixels, but to qualify takes at least {FEWEST_CUBES} "
+            f"{location}: {len(drawn)} cubes with valid pixels, but to qualify takes at least {MIN_CUBES} "
             "(8 clean against 8 spoiled), and a few hundred are better"
         )
     count = len(np.unique(together[drawn]))
-    if count < FEWEST_GROUPS:
+    if count < MIN_GROUPS:
         raise HsevalError(
-            f"{where}: its {len(drawn)} cubes form {count} independent groups, but to qualify takes at least "
-            f"{FEWEST_GROUPS}: no group is divided, and groups that share a cube are one"
+            f"{location}: its {len(drawn)} cubes form {count} independent groups, but to qualify takes at least "
+            f"{MIN_GROUPS}: no group is divided, and groups that share a cube are one"
         )
-    one, other = blocks(together[drawn], 2, stream(seed, "qualify halves"))
+    one, other = draw_jackknife_blocks(together[drawn], 2, create_rng(seed, "qualify halves"))
     return drawn[one], drawn[other]
 
 
-def trained(groups: NDArray[Any], *, seed: int) -> tuple[Indices, Indices]:
+def draw_train_split(groups: NDArray[Any], *, seed: int) -> tuple[Indices, Indices]:
     """Return the rows of the half to be spoiled that stand for samples, and those that stand for the training set."""
-    samples, train = blocks(groups, 2, stream(seed, "qualify train"))
+    samples, train = draw_jackknife_blocks(groups, 2, create_rng(seed, "qualify train"))
     return samples, train

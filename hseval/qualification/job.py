@@ -9,42 +9,42 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.pipeline.context import Described, Run
-from hseval.pipeline.inputs import Sets
-from hseval.pipeline.metric_inputs import Comparable, comparable
-from hseval.pipeline.worker import Plan
-from hseval.qualification.degrade import Spoiler
-from hseval.qualification.degraded_sets import Side
-from hseval.qualification.plan import Task, build
-from hseval.qualification.replicates import replicates
-from hseval.utils.distributed import Comm
-from hseval.utils.errors import HsevalError, NotComputable, first_line
-from hseval.utils.feature_cache import Cache
+from hseval.pipeline.context import ExtractedInputs, RunContext
+from hseval.pipeline.inputs import InputSets
+from hseval.pipeline.metric_inputs import MetricEvaluator, build_evaluator
+from hseval.pipeline.worker import ExtractionPlan
+from hseval.qualification.degrade import Degrader
+from hseval.qualification.degraded_sets import AlignedSet
+from hseval.qualification.plan import Task, build_metric
+from hseval.qualification.replicates import compute_replicates
+from hseval.utils.distributed import Communicator
+from hseval.utils.errors import HsevalError, NotComputable, format_error
+from hseval.utils.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.hookspecs import Metric
-    from hseval.qualification.report import Column
-    from hseval.stats.jackknife import Jackknife
-    from hseval.utils.parallel import Assignment
+    from hseval.qualification.report import MetricColumn
+    from hseval.stats.jackknife import JackknifeReplicates
+    from hseval.utils.parallel import JobSpec
 
 BLOCKS = 10  # of each set, left out one after the other
 BLOCK_PAIRS = 24  # of blocks, left out together: few, as there are hundreds of comparisons
 
-Which = tuple[str, bool]  # a column's label, and the arm
+MetricArm = tuple[str, bool]  # a column's label, and the arm
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What a metric says of one comparison: replicates of its value, or why there is none.
 
-    ``lasting`` says that the same input gives the same outcome, so that it may be kept.
+    ``is_cacheable`` says that the same input gives the same outcome, so that it may be kept.
     """
 
-    found: Jackknife | None
-    why: str | None = None
-    lasting: bool = True
+    replicates: JackknifeReplicates | None
+    missing_reason: str | None = None
+    is_cacheable: bool = True
 
 
 @dataclasses.dataclass
@@ -54,93 +54,93 @@ class QualifyJob:
     Attributes:
         tasks: all comparisons.
         columns: the metrics.
-        clean, other: the halves, described.
-        samples, train: places of ``other`` that stand for a generator's samples and for its training set, where one is
+        clean_half, other_half: the halves, described.
+        sample_indices, train_indices: places of ``other_half`` that stand for a generator's samples and for its training set, where one is
             needed.
         plan: how spoiled cubes are described, by which extractors.
         seed: of pairs, blocks and degradations.
         batch_size: cubes an extractor gets at a time.
-        wanted: what is still to be done, by place of the task.
+        pending: what is still to be done, by place of the task.
     """
 
     tasks: Sequence[Task]
-    columns: Sequence[Column]
-    clean: Side
-    other: Side
-    samples: NDArray[np.int64]
-    train: NDArray[np.int64]
-    plan: Plan
+    columns: Sequence[MetricColumn]
+    clean_half: AlignedSet
+    other_half: AlignedSet
+    sample_indices: NDArray[np.int64]
+    train_indices: NDArray[np.int64]
+    plan: ExtractionPlan
     seed: int
     batch_size: int
-    wanted: Mapping[int, Sequence[Which]] = dataclasses.field(default_factory=dict)
+    pending: Mapping[int, Sequence[MetricArm]] = dataclasses.field(default_factory=dict)
 
-    def work(self, chunk: list[int]) -> dict[int, dict[Which, Outcome]]:
+    def run_chunk(self, chunk: list[int]) -> dict[int, dict[MetricArm, Outcome]]:
         """Return the outcomes of some tasks, by place."""
-        return {place: self._outcomes(self.tasks[place], self.wanted[place]) for place in chunk}
+        return {place: self._compute_outcomes(self.tasks[place], self.pending[place]) for place in chunk}
 
-    def assignment(self) -> Assignment:
+    def get_spec(self) -> JobSpec:
         """Return how a worker builds this job."""
         return QualifyJob, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
-    def _outcomes(self, task: Task, wanted: Sequence[Which]) -> dict[Which, Outcome]:
-        metrics = {label: self._metrics[label] for label, _ in wanted}
-        needed = {name for metric in metrics.values() for name in metric.needs.rows}
-        spoiled = self._spoiler.spoiled(task, needed, arms={arm for _, arm in wanted})
-        return {(label, arm): self._outcome(label, spoiled[arm], trained=arm) for label, arm in wanted}
+    def _compute_outcomes(self, task: Task, pending: Sequence[MetricArm]) -> dict[MetricArm, Outcome]:
+        metrics = {label: self._metrics[label] for label, _ in pending}
+        needed = {name for metric in metrics.values() for name in metric.needs.features}
+        spoiled = self._degrader.degrade(task, needed, arms={arm for _, arm in pending})
+        return {(label, arm): self._compute_outcome(label, spoiled[arm], uses_train=arm) for label, arm in pending}
 
     @functools.cached_property
     def _metrics(self) -> dict[str, Metric]:
-        return {column.label: build(column) for column in self.columns}
+        return {column.label: build_metric(column) for column in self.columns}
 
     @functools.cached_property
-    def _blocks(self) -> Cache:
-        return Memory()
+    def _block_cache(self) -> FeatureCache:
+        return InMemoryCache()
 
     @functools.cached_property
-    def _spoiler(self) -> Spoiler:
-        return Spoiler(self.other, self.samples, self.train, self.plan, self.seed, self.batch_size)
+    def _degrader(self) -> Degrader:
+        return Degrader(self.other_half, self.sample_indices, self.train_indices, self.plan, self.seed, self.batch_size)
 
-    def _outcome(self, label: str, spoiled: Side, *, trained: bool) -> Outcome:
+    def _compute_outcome(self, label: str, degraded: AlignedSet, *, uses_train: bool) -> Outcome:
         try:
-            compared = self._comparable(label, spoiled, trained=trained)
-            return Outcome(replicates(compared, count=BLOCKS, pairs=BLOCK_PAIRS, seed=self.seed))
+            compared = self._prepare_metric_inputs(label, degraded, uses_train=uses_train)
+            return Outcome(compute_replicates(compared, count=BLOCKS, pairs=BLOCK_PAIRS, seed=self.seed))
         except NotComputable as error:
             return Outcome(None, str(error))
         except (HsevalError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - a third party's metric may raise anything
-            return Outcome(None, f"it raised {first_line(error)}", lasting=False)
+            return Outcome(None, f"it raised {format_error(error)}", is_cacheable=False)
 
-    def _comparable(self, label: str, spoiled: Side, *, trained: bool) -> Comparable:
+    def _prepare_metric_inputs(self, label: str, degraded: AlignedSet, *, uses_train: bool) -> MetricEvaluator:
         """Return the metric with the rows of both sides, as a score has them."""
         metric = self._metrics[label]
-        known = self.clean.rows.wavelengths_known
+        known = self.clean_half.features.wavelengths_known
         described_by = {chosen.name for chosen in self.plan.extractors}
-        if not known and (metric.needs.nm or not described_by.issuperset(metric.needs.rows)):
+        if not known and (metric.needs.nm or not described_by.issuperset(metric.needs.features)):
             raise NotComputable("needs wavelengths in nm (--wavelengths FILE|450:905:16)")
-        train = self.other.part(self.train) if trained and metric.needs.train else None
-        sets = Sets(spoiled.cubes, self.clean.cubes, None if train is None else train.cubes)
-        described = Described(
+        train = self.other_half.select(self.train_indices) if uses_train and metric.needs.train else None
+        sets = InputSets(degraded.cubes, self.clean_half.cubes, None if train is None else train.cubes)
+        described = ExtractedInputs(
             sets,
             dict.fromkeys(("samples", "reference", "train"), self.plan),
-            spoiled.description,
-            self.clean.description,
+            degraded.description,
+            self.clean_half.description,
             None if train is None else train.description,
         )
-        return comparable(metric, described, Run(self._blocks, Comm(), self.seed))
+        return build_evaluator(metric, described, RunContext(self._block_cache, Communicator(), self.seed))
 
 
-class Memory(Cache):
+class InMemoryCache(FeatureCache):
     """A cache that ends with its process: a degradation that picks or adds cubes leaves most blocks of pairs alone."""
 
     def __init__(self) -> None:
         super().__init__(None)
-        self._rows: dict[str, Mapping[str, NDArray[Any]]] = {}
+        self._entries: dict[str, Mapping[str, NDArray[Any]]] = {}
 
-    def rows(self, keys: Sequence[str]) -> dict[str, Mapping[str, NDArray[Any]]]:
+    def load_features(self, keys: Sequence[str]) -> dict[str, Mapping[str, NDArray[Any]]]:
         """Return the rows that are there, by key."""
-        return {name: self._rows[name] for name in keys if name in self._rows}
+        return {name: self._entries[name] for name in keys if name in self._entries}
 
-    def store_rows(self, rows: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+    def store_features(self, features: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
         """Keep rows by key."""
-        self._rows.update(rows)
+        self._entries.update(features)

@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.plugin_manager import plugins
-from hseval.data.content_hash import key
-from hseval.qualification.degraded_sets import code_of
+from hseval.core.plugin_manager import get_plugins
+from hseval.data.content_hash import compute_key
+from hseval.qualification.degraded_sets import hash_package_sources
 from hseval.qualification.job import BLOCK_PAIRS, BLOCKS, Outcome, QualifyJob
-from hseval.qualification.plan import build
-from hseval.stats.jackknife import Jackknife
-from hseval.utils.parallel import run as run_job
+from hseval.qualification.plan import build_metric
+from hseval.stats.jackknife import JackknifeReplicates
+from hseval.utils.parallel import run_chunks as run_job
 
 if TYPE_CHECKING:
-    from hseval.pipeline.context import Progress
-    from hseval.qualification.degraded_sets import Side
-    from hseval.qualification.job import Outcome, QualifyJob, Which
+    from hseval.pipeline.context import ProgressCallback
+    from hseval.qualification.degraded_sets import AlignedSet
+    from hseval.qualification.job import MetricArm, Outcome, QualifyJob
     from hseval.qualification.plan import Task
-    from hseval.qualification.report import Column
-    from hseval.utils.feature_cache import Cache
+    from hseval.qualification.report import MetricColumn
+    from hseval.utils.feature_cache import FeatureCache
 
 
-def outcomes_of(
-    job: QualifyJob, cache: Cache, *, workers: int | None, progress: Progress | None
-) -> dict[Part, Outcome]:
+def compute_outcomes(
+    job: QualifyJob, cache: FeatureCache, *, workers: int | None, progress: ProgressCallback | None
+) -> dict[OutcomeId, Outcome]:
     """Return all outcomes: those that the cache has, and those that are computed now.
 
     Args:
@@ -40,17 +40,17 @@ def outcomes_of(
         workers: processes; 0: this one; None: as many as there are cores, once it pays.
         progress: called with (what, done, total).
     """
-    parts = list(parts_of(job))
-    kept = Kept(job, cache)
-    found = kept.find(parts)
-    wanted: dict[int, list[Which]] = {}
+    parts = list(iterate_outcome_ids(job))
+    kept = OutcomeCache(job, cache)
+    found = kept.load(parts)
+    wanted: dict[int, list[MetricArm]] = {}
     for place, label, arm in parts:
         if (place, label, arm) not in found:
             wanted.setdefault(place, []).append((label, arm))
     done = len(job.tasks) - len(wanted)
-    for finished in run_job(dataclasses.replace(job, wanted=wanted), [[place] for place in wanted], workers):
+    for finished in run_job(dataclasses.replace(job, pending=wanted), [[place] for place in wanted], workers):
         new = {(place, *which): outcome for place, by in finished.items() for which, outcome in by.items()}
-        kept.keep(new)
+        kept.store(new)
         found.update(new)
         done += len(finished)
         if progress is not None:
@@ -58,9 +58,9 @@ def outcomes_of(
     return found
 
 
-def parts_of(job: QualifyJob) -> Iterator[Part]:
+def iterate_outcome_ids(job: QualifyJob) -> Iterator[OutcomeId]:
     """Yield what has to be found out: the metrics of each task, against the arm that they need."""
-    learns = {column.label: build(column).needs.train for column in job.columns}
+    learns = {column.label: build_metric(column).needs.train for column in job.columns}
     copies = any(task.degradation is not None and task.degradation.kind == "copies" for task in job.tasks)
     for place, task in enumerate(job.tasks):
         for label, train in learns.items():
@@ -70,59 +70,78 @@ def parts_of(job: QualifyJob) -> Iterator[Part]:
                 yield place, label, train or task.degradation.kind == "copies"
 
 
-Part = tuple[int, str, bool]  # place of a task, a column's label, the arm
+OutcomeId = tuple[int, str, bool]  # place of a task, a column's label, the arm
 
 
-class Kept:
+class OutcomeCache:
     """The outcomes of a job, by what decides them: all that it reads, and all the code that it runs."""
 
-    def __init__(self, job: QualifyJob, cache: Cache) -> None:
+    def __init__(self, job: QualifyJob, cache: FeatureCache) -> None:
         self.cache = cache
-        built = {chosen.name: job.plan.recipe(chosen, chosen.build()) for chosen in job.plan.extractors}
-        sides = (_content(job.clean), _content(job.other), job.samples.tolist(), job.train.tolist())
-        self._of_run = (code_of(QualifyJob), sides, built, job.seed, BLOCKS, BLOCK_PAIRS, job.batch_size)
-        self._of_column = {column.label: _metric(column) for column in job.columns}
-        self._of_task = [_task(task) for task in job.tasks]
+        built = {chosen.name: job.plan.compute_recipe_key(chosen, chosen.build()) for chosen in job.plan.extractors}
+        sides = (
+            _hash_content(job.clean_half),
+            _hash_content(job.other_half),
+            job.sample_indices.tolist(),
+            job.train_indices.tolist(),
+        )
+        self._run_inputs = (
+            hash_package_sources(QualifyJob),
+            sides,
+            built,
+            job.seed,
+            BLOCKS,
+            BLOCK_PAIRS,
+            job.batch_size,
+        )
+        self._column_inputs = {column.label: _identify_metric(column) for column in job.columns}
+        self._task_inputs = [_identify_task(task) for task in job.tasks]
 
-    def key(self, part: Part) -> str:
+    def compute_key(self, outcome_id: OutcomeId) -> str:
         """Return the cache key of one outcome."""
-        place, label, arm = part
-        return key("qualify-1", self._of_run, self._of_column[label], self._of_task[place], arm)
+        place, label, arm = outcome_id
+        return compute_key("qualify-1", self._run_inputs, self._column_inputs[label], self._task_inputs[place], arm)
 
-    def find(self, parts: Iterable[Part]) -> dict[Part, Outcome]:
+    def load(self, outcome_ids: Iterable[OutcomeId]) -> dict[OutcomeId, Outcome]:
         """Return the outcomes that are there."""
-        names = {self.key(part): part for part in parts}
-        rows = self.cache.rows(list(names))
-        return {names[name]: _decoded(columns) for name, columns in rows.items()}
+        names = {self.compute_key(part): part for part in outcome_ids}
+        rows = self.cache.load_features(list(names))
+        return {names[name]: _decode_outcome(columns) for name, columns in rows.items()}
 
-    def keep(self, outcomes: Mapping[Part, Outcome]) -> None:
+    def store(self, outcomes: Mapping[OutcomeId, Outcome]) -> None:
         """Keep outcomes that the same input would give again."""
-        lasting = {part: outcome for part, outcome in outcomes.items() if outcome.lasting}
-        self.cache.store_rows({self.key(part): _encoded(outcome) for part, outcome in lasting.items()})
+        lasting = {part: outcome for part, outcome in outcomes.items() if outcome.is_cacheable}
+        self.cache.store_features(
+            {self.compute_key(part): _encode_outcome(outcome) for part, outcome in lasting.items()}
+        )
 
 
-def _content(side: Side) -> str:
-    return key(side.description.contents, side.description.masks, side.rows.groups.tolist())
+def _hash_content(aligned_set: AlignedSet) -> str:
+    return compute_key(
+        aligned_set.description.content_hashes,
+        aligned_set.description.mask_hashes,
+        aligned_set.features.groups.tolist(),
+    )
 
 
-def _metric(column: Column) -> Any:
-    registry = plugins()
-    code = code_of(registry.find("metric", column.metric))
-    return column.metric, registry.origin("metric", column.metric), code, dict(column.options)
+def _identify_metric(column: MetricColumn) -> Any:
+    registry = get_plugins()
+    code = hash_package_sources(registry.find("metric", column.metric))
+    return column.metric, registry.get_origin("metric", column.metric), code, dict(column.options)
 
 
-def _task(task: Task) -> Any:
+def _identify_task(task: Task) -> Any:
     made = task.degradation
-    return None if made is None else (made.name, made.kind, code_of(type(made)), task.dose)
+    return None if made is None else (made.name, made.kind, hash_package_sources(type(made)), task.dose)
 
 
-def _encoded(outcome: Outcome) -> dict[str, Any]:
-    if outcome.found is None:
-        return {"why": np.frombuffer((outcome.why or "").encode(), dtype=np.uint8)}
-    return {field.name: getattr(outcome.found, field.name) for field in dataclasses.fields(outcome.found)}
+def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
+    if outcome.replicates is None:
+        return {"why": np.frombuffer((outcome.missing_reason or "").encode(), dtype=np.uint8)}
+    return {field.name: getattr(outcome.replicates, field.name) for field in dataclasses.fields(outcome.replicates)}
 
 
-def _decoded(columns: Mapping[str, Any]) -> Outcome:
-    if "why" in columns:
-        return Outcome(None, bytes(columns["why"]).decode())
-    return Outcome(Jackknife(**columns))
+def _decode_outcome(arrays: Mapping[str, Any]) -> Outcome:
+    if "why" in arrays:
+        return Outcome(None, bytes(arrays["why"]).decode())
+    return Outcome(JackknifeReplicates(**arrays))

@@ -8,84 +8,86 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.qualification.tables import BLIND, short_unit
-from hseval.utils.atomic_files import written_whole
+from hseval.qualification.tables import INSENSITIVE, shorten_unit
+from hseval.utils.atomic_files import write_atomically
 
 if TYPE_CHECKING:
-    from hseval.qualification.report import Column, Curve, QualifyReport, Row
+    from hseval.qualification.report import Curve, DegradationRow, MetricColumn, QualifyReport
 
 # Okabe and Ito's palette: told apart by readers of every kind of colour vision, and in grey by their markers.
-SEEN, UNSEEN, FLOOR = "#0072B2", "#D55E00", "#999999"
-ACROSS, PANEL = 4, (3.1, 2.35)  # panels side by side, and the size of one in inches
-CELL = (0.93, 0.34)  # of the map, inches
-LETTERS = 11  # of a label in one line of the map
-WIDE = 20.0  # a curve that spans more than this factor gets a logarithmic axis
+DETECTED_COLOR, UNDETECTED_COLOR, FLOOR_COLOR = "#0072B2", "#D55E00", "#999999"
+PANEL_COLUMNS, PANEL_SIZE = 4, (3.1, 2.35)  # panels side by side, and the size of one in inches
+CELL_SIZE = (0.93, 0.34)  # of the map, inches
+MAX_LABEL_LENGTH = 11  # of a label in one line of the map
+LOG_SCALE_RATIO = 20.0  # a curve that spans more than this factor gets a logarithmic axis
 DPI = 110
 
 
-def draw(report: QualifyReport, folder: Path) -> list[Path]:
+def save_plots(report: QualifyReport, folder: Path) -> list[Path]:
     """Write one page of curves a metric and the map as PNG; return their paths.
 
     Raises:
         HsevalError: the folder can't be written.
     """
-    pages = {f"curves-{_slug(column.label)}.png": curves_page(report, column) for column in report.columns}
+    pages = {f"curves-{_slugify(column.label)}.png": plot_curves(report, column) for column in report.columns}
     paths = []
-    for name, figure in {**pages, "sees.png": seen_map(report)}.items():
+    for name, figure in {**pages, "sees.png": plot_detection_map(report)}.items():
         paths.append(folder / name)
-        with written_whole(paths[-1]) as temporary:
+        with write_atomically(paths[-1]) as temporary:
             figure.savefig(temporary, format="png", dpi=DPI)
     return paths
 
 
-def curves_page(report: QualifyReport, column: Column) -> Any:
+def plot_curves(report: QualifyReport, column: MetricColumn) -> Any:
     """Return the page of one metric: a panel a degradation, value against dose, with the floor's band."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    down = -(-len(report.rows) // ACROSS)
-    height = PANEL[1] * down + 1.1
+    down = -(-len(report.rows) // PANEL_COLUMNS)
+    height = PANEL_SIZE[1] * down + 1.1
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.75 / height))
-    figure = Figure(figsize=(PANEL[0] * ACROSS, height), layout=layout)
-    panels = np.asarray(figure.subplots(down, ACROSS, squeeze=False)).ravel()
+    figure = Figure(figsize=(PANEL_SIZE[0] * PANEL_COLUMNS, height), layout=layout)
+    panels = np.asarray(figure.subplots(down, PANEL_COLUMNS, squeeze=False)).ravel()
     for panel in panels[len(report.rows) :]:
         panel.set_axis_off()
     for row, panel in zip(report.rows, panels, strict=False):
-        _panel(panel, row, report.curve(column.label, row.name))
+        _plot_panel(panel, row, report.get_curve(column.label, row.name))
     better = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
     figure.suptitle(
         f"{column.label}: clean half against spoiled half, by dose ({better[column.better]})",
         x=0.01, y=1 - 0.1 / height, ha="left", fontsize=13, weight="bold",
     )  # fmt: skip
     marks = [
-        Line2D([], [], color=SEEN, marker="o", markersize=5, label="told from the floor, with 95 % interval"),
-        Line2D([], [], color=UNSEEN, marker="o", markersize=5, markerfacecolor="white", label="not told"),
-        Patch(facecolor=FLOOR, alpha=0.35, label="floor (dashed), with 95 % interval"),
+        Line2D([], [], color=DETECTED_COLOR, marker="o", markersize=5, label="told from the floor, with 95 % interval"),
+        Line2D([], [], color=UNDETECTED_COLOR, marker="o", markersize=5, markerfacecolor="white", label="not told"),
+        Patch(facecolor=FLOOR_COLOR, alpha=0.35, label="floor (dashed), with 95 % interval"),
     ]
     figure.legend(handles=marks, loc="upper left", bbox_to_anchor=(0.005, 1 - 0.38 / height), ncols=3, frameon=False,
                   fontsize=9)  # fmt: skip
     return figure
 
 
-def seen_map(report: QualifyReport) -> Any:
+def plot_detection_map(report: QualifyReport) -> Any:
     """Return the map: degradations by metrics; the darker, the smaller the dose that is told."""
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    shares = np.array([[_share(report.curve(c.label, row.name)) for c in report.columns] for row in report.rows])
+    shares = np.array(
+        [[_compute_detected_share(report.get_curve(c.label, row.name)) for c in report.columns] for row in report.rows]
+    )
     down, across = shares.shape
-    figure = Figure(figsize=(2.7 + CELL[0] * max(across, 4), 1.6 + CELL[1] * down), layout="constrained")
+    figure = Figure(figsize=(2.7 + CELL_SIZE[0] * max(across, 4), 1.6 + CELL_SIZE[1] * down), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", norm=Normalize(0, 1), aspect="auto")
     axes.set_facecolor("#dddddd")
     for i, row in enumerate(report.rows):
         for j, column in enumerate(report.columns):
             dark = shares[i, j] > 0.6
-            axes.text(j, i, _in_map(report.curve(column.label, row.name), row), ha="center", va="center", fontsize=8,
+            axes.text(j, i, _format_map_cell(report.get_curve(column.label, row.name), row), ha="center", va="center", fontsize=8,
                       color="white" if dark else "black")  # fmt: skip
-    axes.set_xticks(range(across), [_folded(column.label) for column in report.columns], fontsize=9)
+    axes.set_xticks(range(across), [_wrap_label(column.label) for column in report.columns], fontsize=9)
     axes.set_yticks(range(down), [row.name for row in report.rows], fontsize=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -99,51 +101,51 @@ def seen_map(report: QualifyReport) -> Any:
     return figure
 
 
-def _panel(axes: Any, row: Row, curve: Curve) -> None:
+def _plot_panel(axes: Any, row: DegradationRow, curve: Curve) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    seen = curve.told_from is not None
+    seen = curve.detection_threshold is not None
     points = [point for point in curve.points if point.value is not None]
     none = curve.floor is None or not points
-    said = "not computed" if none else f"told from {curve.told_from:.3g}" if seen else BLIND
+    said = "not computed" if none else f"told from {curve.detection_threshold:.3g}" if seen else INSENSITIVE
     rank = "" if curve.spearman is None else f", Spearman {curve.spearman:.2f}"
     axes.text(0, 1.16, row.name, transform=axes.transAxes, fontsize=9, weight="bold", va="bottom")
-    colour = SEEN if seen else UNSEEN
+    colour = DETECTED_COLOR if seen else UNDETECTED_COLOR
     axes.text(0, 1.04, f"{said}{rank}", transform=axes.transAxes, fontsize=8.5, va="bottom", color=colour)
     axes.tick_params(labelsize=7.5)
     if curve.floor is None or none:
         axes.set_axis_off()
         return
     if curve.floor_interval is not None:
-        axes.axhspan(*curve.floor_interval, color=FLOOR, alpha=0.35, linewidth=0)
-    axes.axhline(curve.floor, color=FLOOR, linestyle="--", linewidth=1)
+        axes.axhspan(*curve.floor_interval, color=FLOOR_COLOR, alpha=0.35, linewidth=0)
+    axes.axhline(curve.floor, color=FLOOR_COLOR, linestyle="--", linewidth=1)
     doses = np.array([point.dose for point in points])
     values = np.array([point.value for point in points])
     axes.plot(doses, values, color=colour, linewidth=1.2, zorder=2)
-    reach = np.array([[_or_nan(point.interval, end) for point in points] for end in (0, 1)])
+    reach = np.array([[_get_end(point.interval, end) for point in points] for end in (0, 1)])
     axes.errorbar(doses, values, yerr=np.abs(reach - values), fmt="none", ecolor=colour, elinewidth=0.9, zorder=2)
-    told = np.array([point.told for point in points])
-    axes.scatter(doses[told], values[told], s=18, color=SEEN, zorder=3)
-    axes.scatter(doses[~told], values[~told], s=18, facecolors="white", edgecolors=UNSEEN, zorder=3)
+    told = np.array([point.is_significant for point in points])
+    axes.scatter(doses[told], values[told], s=18, color=DETECTED_COLOR, zorder=3)
+    axes.scatter(doses[~told], values[~told], s=18, facecolors="white", edgecolors=UNDETECTED_COLOR, zorder=3)
     axes.set_xscale("log")
     # Marks at 1, 2 and 5 where a curve spans less than two decades; two marks would say little of the scale.
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if doses[-1] < 100 * doses[0] else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    _scale(axes, values, curve)
-    axes.set_xlabel(short_unit(row.unit), fontsize=8)
+    _set_y_scale(axes, values, curve)
+    axes.set_xlabel(shorten_unit(row.unit), fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _scale(axes: Any, values: Any, curve: Curve) -> None:
+def _set_y_scale(axes: Any, values: Any, curve: Curve) -> None:
     """Give a curve that spans much a logarithmic axis: one that is linear about 0 where it reaches there."""
     from matplotlib.ticker import NullFormatter
 
     low, high = curve.floor_interval or (0.0, 0.0)
     near = max(abs(low), abs(high), abs(curve.floor or 0.0))
-    if values.min() > 0 and (curve.floor or 0.0) > 0 and values.max() > WIDE * values.min():
+    if values.min() > 0 and (curve.floor or 0.0) > 0 and values.max() > LOG_SCALE_RATIO * values.min():
         axes.set_yscale("log")
-    elif near > 0 and np.abs(values).max() > WIDE * near:
+    elif near > 0 and np.abs(values).max() > LOG_SCALE_RATIO * near:
         axes.set_yscale("symlog", linthresh=near)
         axes.set_ylim(*(2 * side for side in (min(values.min(), low, 0.0), max(values.max(), high, 0.0))))
         first, last = np.ceil(np.log10([near, np.abs(values).max()])).astype(int)
@@ -155,37 +157,45 @@ def _scale(axes: Any, values: Any, curve: Curve) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _share(curve: Curve) -> float:
+def _compute_detected_share(curve: Curve) -> float:
     """Return the share of a curve's doses from the smallest one told on; NaN where nothing was computed."""
     doses = [point.dose for point in curve.points if point.value is not None]
     if curve.floor is None or not doses:
         return float("nan")
-    return 0.0 if curve.told_from is None else sum(dose >= curve.told_from for dose in doses) / len(doses)
+    return (
+        0.0
+        if curve.detection_threshold is None
+        else sum(dose >= curve.detection_threshold for dose in doses) / len(doses)
+    )
 
 
-def _in_map(curve: Curve, row: Row) -> str:
-    if np.isnan(_share(curve)):
+def _format_map_cell(curve: Curve, row: DegradationRow) -> str:
+    if np.isnan(_compute_detected_share(curve)):
         return "not computed"
-    return BLIND if curve.told_from is None else f"{curve.told_from:.3g} {_symbol(row.unit)}"
+    return (
+        INSENSITIVE
+        if curve.detection_threshold is None
+        else f"{curve.detection_threshold:.3g} {_abbreviate_unit(row.unit)}"
+    )
 
 
-def _symbol(unit: str) -> str:
+def _abbreviate_unit(unit: str) -> str:
     """Return a unit in one word: ``%`` of what stands on the page of curves."""
     first = unit.split(maxsplit=1)[0]
     return {"nm": "nm", "px": "px", "%": "%", "percentage": "points"}.get(first, "")
 
 
-def _folded(label: str) -> str:
+def _wrap_label(label: str) -> str:
     """Return a label in lines that are no wider than a column of the map."""
     head, bracket, rest = label.partition(" (")
-    if len(head) > LETTERS:
+    if len(head) > MAX_LABEL_LENGTH:
         head = head.replace("-", "-\n", 1)
     return f"{head}\n({rest}" if bracket else head
 
 
-def _or_nan(found: tuple[float, float] | None, end: int) -> float:
-    return float("nan") if found is None else found[end]
+def _get_end(interval: tuple[float, float] | None, end: int) -> float:
+    return float("nan") if interval is None else interval[end]
 
 
-def _slug(label: str) -> str:
+def _slugify(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

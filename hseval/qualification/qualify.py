@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FIELD, CubeSet
-from hseval.pipeline.extract import Description, describe
+from hseval.core.cubes import FOV, CubeSet
+from hseval.pipeline.extract import ExtractedSet, extract_features
 from hseval.pipeline.open import open_set
-from hseval.pipeline.worker import Plan
-from hseval.qualification.curves import ANY, curve_of
-from hseval.qualification.degraded_sets import KeptSet, in_place
-from hseval.qualification.halves import halves, trained
+from hseval.pipeline.worker import ExtractionPlan
+from hseval.qualification.curves import UNBOUNDED, build_curve
+from hseval.qualification.degraded_sets import CachedSet, align_to_cubes
+from hseval.qualification.halves import draw_halves, draw_train_split
 from hseval.qualification.job import Outcome, QualifyJob
-from hseval.qualification.outcome_cache import Part, outcomes_of
-from hseval.qualification.plan import build, columns_of, degradations_of, extractors_of, tasks_of
-from hseval.qualification.report import Column, Curve, QualifyReport, Row
-from hseval.scoring.provenance import provenance
-from hseval.scoring.score import usable_device
-from hseval.utils.feature_cache import Cache, default_path
+from hseval.qualification.outcome_cache import OutcomeId, compute_outcomes
+from hseval.qualification.plan import build_columns, build_metric, build_tasks, select_degradations, select_extractors
+from hseval.qualification.report import Curve, DegradationRow, MetricColumn, QualifyReport
+from hseval.scoring.provenance import collect_provenance
+from hseval.scoring.score import resolve_device
+from hseval.utils.feature_cache import FeatureCache, get_cache_path
 
 if TYPE_CHECKING:
     from hseval.degradations.base import Degradation
-    from hseval.pipeline.context import Progress
+    from hseval.pipeline.context import ProgressCallback
     from hseval.pipeline.inputs import Source
-    from hseval.pipeline.worker import Chosen
+    from hseval.pipeline.worker import ExtractorSpec
 
-FEW = 64  # cubes below which a curve says little
+MIN_RECOMMENDED_CUBES = 64  # cubes below which a curve says little
 
 
 def qualify(
@@ -48,7 +48,7 @@ def qualify(
     workers: int | None = 0,
     batch_size: int | None = None,
     cache: bool = True,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> QualifyReport:
     """Spoil one half of the real cubes by degrees, and watch how every metric reacts against the other half.
 
@@ -74,23 +74,23 @@ def qualify(
         HsevalError: unusable input or options, or too few cubes; one line says what and what would do.
     """
     settings = {name: dict(values) for name, values in (options or {}).items()}
-    columns = columns_of(metrics, extractors=extractors, settings=settings)
+    columns = build_columns(metrics, extractors=extractors, settings=settings)
     data = open_set(real, layout=layout, wavelengths=wavelengths)
-    fitting, unfit = degradations_of(degradations, data)
-    device = usable_device(device)
+    fitting, unfit = select_degradations(degradations, data)
+    device = resolve_device(device)
     modes = any(each.kind == "set" for each in fitting)
-    chosen = extractors_of(columns, settings=settings, device=device, modes=modes)
+    chosen = select_extractors(columns, settings=settings, device=device, needs_modes=modes)
     if not data.info.wavelengths_known:
         chosen = {name: each for name, each in chosen.items() if not each.needs_nm}
-    with Cache(default_path() if cache else None) as rows:
+    with FeatureCache(get_cache_path() if cache else None) as rows:
         workers, batch_size = (workers, batch_size or 1) if device == "cpu" else (0, batch_size or 16)
-        how = _How(rows, seed, workers, batch_size, progress)
-        whole, job = _job(data, columns, fitting, list(chosen.values()), most=cubes, how=how)
-        jobs = [job, turned(job)] if both_ways else [job]
-        outcomes = [outcomes_of(each, rows, workers=workers, progress=told_by(progress, way, len(jobs)))
+        how = _ComputeSettings(rows, seed, workers, batch_size, progress)
+        whole, job = _build_job(data, columns, fitting, list(chosen.values()), max_cubes=cubes, compute_settings=how)
+        jobs = [job, swap_halves(job)] if both_ways else [job]
+        outcomes = [compute_outcomes(each, rows, workers=workers, progress=scale_progress(progress, way, len(jobs)))
                     for way, each in enumerate(jobs)]  # fmt: skip
-        trouble = [rows.trouble] if rows.trouble else []
-    told = provenance(
+        trouble = [rows.first_error] if rows.first_error else []
+    told = collect_provenance(
         sets={"real": (data, whole)},
         settings={
             "seed": seed,
@@ -105,92 +105,123 @@ def qualify(
             "layout": layout,
             "wavelengths": wavelengths,
         },
-        metrics=[build(column) for column in columns],
+        metrics=[build_metric(column) for column in columns],
         extractors=[each.build() for each in chosen.values()],
     )
     return QualifyReport(
         columns=tuple(columns),
-        rows=tuple(_row(each, job) for each in fitting),
-        curves=tuple(_curves(job, fitting, outcomes)),
+        rows=tuple(_build_row(each, job) for each in fitting),
+        curves=tuple(_build_curves(job, fitting, outcomes)),
         not_applied=unfit,
-        notes=(*_notes(data, whole, job, both_ways=both_ways), *trouble),
+        notes=(*_collect_notes(data, whole, job, both_ways=both_ways), *trouble),
         provenance=told,
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class _How:
+class _ComputeSettings:
     """How it is computed; nothing in it but the seed changes a value beyond rounding."""
 
-    cache: Cache
+    cache: FeatureCache
     seed: int
     workers: int | None
     batch_size: int
-    progress: Progress | None
+    progress: ProgressCallback | None
 
-    def describe(self, cubes: CubeSet, plan: Plan, what: str, *, workers: int | None) -> Description:
+    def extract_features(
+        self, cubes: CubeSet, plan: ExtractionPlan, label: str, *, workers: int | None
+    ) -> ExtractedSet:
         progress = self.progress
-        told = None if progress is None else lambda done, total: progress(f"describing {what}", done, total)
-        return describe(cubes, plan, cache=self.cache, workers=workers, batch_size=self.batch_size, progress=told)
+        told = None if progress is None else lambda done, total: progress(f"describing {label}", done, total)
+        return extract_features(
+            cubes, plan, cache=self.cache, workers=workers, batch_size=self.batch_size, progress=told
+        )
 
 
-def _job(
+def _build_job(
     data: CubeSet,
-    columns: Sequence[Column],
-    fitting: Sequence[Degradation],
-    chosen: Sequence[Chosen],
+    columns: Sequence[MetricColumn],
+    degradations: Sequence[Degradation],
+    extractors: Sequence[ExtractorSpec],
     *,
-    most: int | None,
-    how: _How,
-) -> tuple[Description, QualifyJob]:
+    max_cubes: int | None,
+    compute_settings: _ComputeSettings,
+) -> tuple[ExtractedSet, QualifyJob]:
     """Return the description of all cubes (contents alone), and the job with both halves described."""
-    bare = Plan((), tuple(sorted({FIELD, *data.structures})), data.wavelengths)
-    whole = how.describe(data, bare, "content of the real cubes", workers=0)
-    dealt = halves(whole.rows.groups, whole.rows.hashes, seed=how.seed, most=most, where=data.info.location)
-    plan = dataclasses.replace(bare, extractors=tuple(chosen))
-    cubes = KeptSet(data.subset(whole.index[np.concatenate(dealt)].tolist()))
-    both = in_place(cubes, how.describe(cubes, plan, "real cubes", workers=how.workers), what=data.info.location)
-    clean, other = (both.part(part) for part in np.split(np.arange(len(both)), [len(dealt[0])]))
-    samples, train = trained(other.rows.groups, seed=how.seed)
-    tasks = tasks_of(fitting, samples=len(samples))
-    return whole, QualifyJob(tasks, columns, clean, other, samples, train, plan, how.seed, how.batch_size)
+    bare = ExtractionPlan((), tuple(sorted({FOV, *data.structures})), data.wavelengths)
+    whole = compute_settings.extract_features(data, bare, "content of the real cubes", workers=0)
+    dealt = draw_halves(
+        whole.features.groups,
+        whole.features.hashes,
+        seed=compute_settings.seed,
+        max_cubes=max_cubes,
+        location=data.info.location,
+    )
+    plan = dataclasses.replace(bare, extractors=tuple(extractors))
+    cubes = CachedSet(data.subset(whole.index[np.concatenate(dealt)].tolist()))
+    both = align_to_cubes(
+        cubes,
+        compute_settings.extract_features(cubes, plan, "real cubes", workers=compute_settings.workers),
+        label=data.info.location,
+    )
+    clean, other = (both.select(part) for part in np.split(np.arange(len(both)), [len(dealt[0])]))
+    samples, train = draw_train_split(other.features.groups, seed=compute_settings.seed)
+    tasks = build_tasks(degradations, sample_count=len(samples))
+    return whole, QualifyJob(
+        tasks, columns, clean, other, samples, train, plan, compute_settings.seed, compute_settings.batch_size
+    )
 
 
-def turned(job: QualifyJob) -> QualifyJob:
+def swap_halves(job: QualifyJob) -> QualifyJob:
     """Return the job with the halves in each other's place."""
-    samples, train = trained(job.clean.rows.groups, seed=job.seed)
-    return dataclasses.replace(job, clean=job.other, other=job.clean, samples=samples, train=train)
+    samples, train = draw_train_split(job.clean_half.features.groups, seed=job.seed)
+    return dataclasses.replace(
+        job, clean_half=job.other_half, other_half=job.clean_half, sample_indices=samples, train_indices=train
+    )
 
 
-def told_by(progress: Progress | None, way: int, ways: int) -> Progress | None:
+def scale_progress(progress: ProgressCallback | None, way_index: int, way_count: int) -> ProgressCallback | None:
     """Return the progress of one way as that of all."""
-    if progress is None or ways == 1:
+    if progress is None or way_count == 1:
         return progress
-    return lambda what, done, total: progress(what, way * total + done, ways * total)
+    return lambda what, done, total: progress(what, way_index * total + done, way_count * total)
 
 
-def _row(made: Degradation, job: QualifyJob) -> Row:
-    doses = tuple(task.dose for task in job.tasks if task.degradation is made)
-    return Row(made.name, made.summary, made.kind, made.unit, doses)
+def _build_row(degradation: Degradation, job: QualifyJob) -> DegradationRow:
+    doses = tuple(task.dose for task in job.tasks if task.degradation is degradation)
+    return DegradationRow(degradation.name, degradation.summary, degradation.kind, degradation.unit, doses)
 
 
-def _curves(job: QualifyJob, fitting: Sequence[Degradation], ways: Sequence[Mapping[Part, Outcome]]) -> Iterator[Curve]:
+def _build_curves(
+    job: QualifyJob, degradations: Sequence[Degradation], outcomes_by_way: Sequence[Mapping[OutcomeId, Outcome]]
+) -> Iterator[Curve]:
     for column in job.columns:
-        for made in fitting:
-            parts = [part for part in ways[0] if part[1] == column.label and job.tasks[part[0]].degradation is made]
+        for made in degradations:
+            parts = [
+                part
+                for part in outcomes_by_way[0]
+                if part[1] == column.label and job.tasks[part[0]].degradation is made
+            ]
             arm = parts[0][2]
-            yield curve_of(
+            yield build_curve(
                 column.label,
                 made.name,
-                floors=[outcomes[0, column.label, arm] for outcomes in ways],
-                outcomes={job.tasks[part[0]].dose: [outcomes[part] for outcomes in ways] for part in sorted(parts)},
-                sizes=(len(job.clean), len(job.samples) if arm else len(job.other)),
-                bounds=getattr(build(column), "bounds", ANY),
+                floors=[outcomes[0, column.label, arm] for outcomes in outcomes_by_way],
+                outcomes={
+                    job.tasks[part[0]].dose: [outcomes[part] for outcomes in outcomes_by_way] for part in sorted(parts)
+                },
+                sizes=(len(job.clean_half), len(job.sample_indices) if arm else len(job.other_half)),
+                bounds=getattr(build_metric(column), "bounds", UNBOUNDED),
             )
 
 
-def _notes(data: CubeSet, whole: Description, job: QualifyJob, *, both_ways: bool) -> Iterator[str]:
-    clean, other, samples, train = len(job.clean), len(job.other), len(job.samples), len(job.train)
+def _collect_notes(data: CubeSet, description: ExtractedSet, job: QualifyJob, *, both_ways: bool) -> Iterator[str]:
+    clean, other, samples, train = (
+        len(job.clean_half),
+        len(job.other_half),
+        len(job.sample_indices),
+        len(job.train_indices),
+    )
     yield f"{clean} clean cubes against {other} others, spoiled; no cube and no group is in both halves"
     if both_ways:
         yield "each half is spoiled in turn, and what is shown is the mean of both ways"
@@ -199,7 +230,7 @@ def _notes(data: CubeSet, whole: Description, job: QualifyJob, *, both_ways: boo
         f"samples, {train} for training cubes"
     )
     yield from (f"real: {note}" for note in data.info.notes)
-    if whole.invalid:
-        yield f"{len(whole.invalid)} cubes have no valid pixel and are left out"
-    if clean + other < FEW:
+    if description.invalid_ids:
+        yield f"{len(description.invalid_ids)} cubes have no valid pixel and are left out"
+    if clean + other < MIN_RECOMMENDED_CUBES:
         yield f"only {clean + other} cubes: expect wide intervals, and little that is told (a few hundred are better)"

@@ -8,59 +8,59 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.stats.jackknife import NOTHING, Jackknife, blocks, jackknife
-from hseval.stats.variance import levelled
+from hseval.stats.jackknife import NO_INDICES, JackknifeReplicates, draw_jackknife_blocks, run_jackknife
+from hseval.stats.variance import equalize_block_sizes
 from hseval.utils.errors import NotComputable
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.pipeline.metric_inputs import Comparable
-    from hseval.stats.jackknife import Floats, Indices
+    from hseval.pipeline.metric_inputs import MetricEvaluator
+    from hseval.stats.jackknife import Float64Array, Indices
 
 
-class Statistic:
+class MemoizedLeaveOutStatistic:
     """The value without some rows, and where it is the absolute value of a difference that too; NaN: there is none.
 
     Remembers what it has been asked.
     """
 
-    def __init__(self, compared: Comparable) -> None:
-        rows = compared.rows
-        self.compared = compared
-        self.signed = compared.parts(rows.real, rows.fake, rows.train).signed is not None
-        self._known: dict[tuple[bytes, bytes], Floats] = {}
+    def __init__(self, inputs: MetricEvaluator) -> None:
+        rows = inputs.inputs
+        self.inputs = inputs
+        self.is_signed = inputs.compute_parts(rows.real, rows.generated, rows.train).signed is not None
+        self._evaluated: dict[tuple[bytes, bytes], Float64Array] = {}
 
-    def __call__(self, real_out: Indices, fake_out: Indices) -> Floats:
+    def __call__(self, real_out: Indices, generated_out: Indices) -> Float64Array:
         """Return the value without some rows of each side."""
-        name = (real_out.tobytes(), fake_out.tobytes())
-        if name not in self._known:
-            self._known[name] = self._found(real_out, fake_out)
-        return self._known[name]
+        name = (real_out.tobytes(), generated_out.tobytes())
+        if name not in self._evaluated:
+            self._evaluated[name] = self._evaluate(real_out, generated_out)
+        return self._evaluated[name]
 
-    def _found(self, real_out: Indices, fake_out: Indices) -> Floats:
-        whole = self.compared.rows
+    def _evaluate(self, real_out: Indices, generated_out: Indices) -> Float64Array:
+        whole = self.inputs.inputs
         try:
-            rows, places = self.compared.without(real_out)
-            real = rows.real.take(places[np.delete(np.arange(len(whole.real)), real_out)])
-            fake = rows.fake.take(np.delete(np.arange(len(whole.fake)), fake_out))
-            found = self.compared.number(real, fake, rows.train)
+            rows, places = self.inputs.leave_out_reference(real_out)
+            real = rows.real.select(places[np.delete(np.arange(len(whole.real)), real_out)])
+            generated = rows.generated.select(np.delete(np.arange(len(whole.generated)), generated_out))
+            found = self.inputs.compute_headline(real, generated, rows.train)
         except NotComputable:
-            if not len(real_out) and not len(fake_out):
+            if not len(real_out) and not len(generated_out):
                 raise
             found = np.nan  # what is left lacks something (a structure, say)
-        return np.array([abs(found), found] if self.signed else [found])
+        return np.array([abs(found), found] if self.is_signed else [found])
 
 
-def replicates(compared: Comparable, *, count: int, pairs: int, seed: int) -> Jackknife:
+def compute_replicates(inputs: MetricEvaluator, *, count: int, pairs: int, seed: int) -> JackknifeReplicates:
     """Return the replicates of the value and, where it is the absolute value of a difference, of that.
 
     Blocks are the same for the floor's and the spoiled set, as their groups are: their difference is paired. Blocks
-    without which there is no value are NaN (:func:`hseval.qualification.dose_response.complete` leaves them out).
+    without which there is no value are NaN (:func:`hseval.qualification.dose_response.drop_missing_blocks` leaves them out).
 
     Args:
-        compared: the metric with both sides' rows.
+        inputs: the metric with both sides' rows.
         count: blocks of each side.
         pairs: of blocks, left out together.
         seed: of both.
@@ -68,24 +68,28 @@ def replicates(compared: Comparable, *, count: int, pairs: int, seed: int) -> Ja
     Raises:
         NotComputable: there is no value of all rows.
     """
-    statistic = Statistic(compared)
-    real, fake = (
-        blocks(rows.groups, count, stream(seed, f"qualify {side}"))
-        for rows, side in ((compared.rows.real, "clean"), (compared.rows.fake, "spoiled"))
+    statistic = MemoizedLeaveOutStatistic(inputs)
+    real, generated = (
+        draw_jackknife_blocks(rows.groups, count, create_rng(seed, f"qualify {side}"))
+        for rows, side in ((inputs.inputs.real, "clean"), (inputs.inputs.generated, "spoiled"))
     )
-    found = jackknife(statistic, real=real, fake=fake, rng=stream(seed, "qualify"), pairs=pairs)
-    left_real = np.stack([statistic(block, NOTHING) for block in real])
-    left_fake = np.stack([statistic(NOTHING, block) for block in fake])
+    found = run_jackknife(statistic, real=real, generated=generated, rng=create_rng(seed, "qualify"), pairs=pairs)
+    left_real = np.stack([statistic(block, NO_INDICES) for block in real])
+    left_generated = np.stack([statistic(NO_INDICES, block) for block in generated])
     return dataclasses.replace(
-        found, real=_levelled(found.value, left_real, real), fake=_levelled(found.value, left_fake, fake)
+        found,
+        real=_equalize_finite_replicates(found.value, left_real, real),
+        generated=_equalize_finite_replicates(found.value, left_generated, generated),
     )
 
 
-def _levelled(value: Floats, left: Floats, out: Sequence[NDArray[np.int64]]) -> Floats:
+def _equalize_finite_replicates(
+    value: Float64Array, leave_out_values: Float64Array, left_out_blocks: Sequence[NDArray[np.int64]]
+) -> Float64Array:
     """Return the replicates that blocks of equal size would give, of the blocks that leave a value."""
-    have = np.isfinite(left).all(axis=1)
-    sizes = np.array([len(block) for block in out], dtype=np.float64)
-    found = np.full_like(left, np.nan)
+    have = np.isfinite(leave_out_values).all(axis=1)
+    sizes = np.array([len(block) for block in left_out_blocks], dtype=np.float64)
+    found = np.full_like(leave_out_values, np.nan)
     if have.any():
-        found[have] = levelled(value, left[have], sizes[have])
+        found[have] = equalize_block_sizes(value, leave_out_values[have], sizes[have])
     return found

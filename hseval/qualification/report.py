@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hseval.core.report import Better, plain
+from hseval.core.report import Direction, to_jsonable
 from hseval.utils.atomic_files import write_text
-from hseval.utils.errors import HsevalError, reason
+from hseval.utils.errors import HsevalError, format_reason
 
 FORMAT, VERSION = "hseval-qualify", 1
 
-Range = tuple[float, float]
+Interval = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
+class MetricColumn:
     """A metric as it was asked for.
 
     Attributes:
@@ -33,11 +33,11 @@ class Column:
     metric: str
     extractor: str | None
     options: Mapping[str, Any]
-    better: Better
+    better: Direction
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class DegradationRow:
     """A degradation that was applied: what it declares of itself."""
 
     name: str
@@ -48,30 +48,30 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class DosePoint:
     """What a metric says at one dose.
 
     Attributes:
         dose: in the degradation's unit.
-        value: clean half against spoiled half; None: not computed, ``why`` says why.
+        value: clean half against spoiled half; None: not computed, ``missing_reason`` says why.
         interval: 95 % interval of ``value``.
         excess: ``value`` less the floor.
         excess_interval: 95 % interval of ``excess``: narrower than that of the value, because floor and value are
             those of the same cubes.
-        scatter: standard deviation of the excess between independent sets of this size (of the difference's, where the
+        excess_std: standard deviation of the excess between independent sets of this size (of the difference's, where the
             value is the absolute value of a difference).
-        told: the excess is further from 0 than 95 % of such excesses scatter (:func:`hseval.qualification.dose_response.apart`).
-        why: there is no value.
+        is_significant: the excess is further from 0 than 95 % of such excesses scatter (:func:`hseval.qualification.dose_response.is_excess_significant`).
+        missing_reason: there is no value.
     """
 
     dose: float
     value: float | None = None
-    interval: Range | None = None
+    interval: Interval | None = None
     excess: float | None = None
-    excess_interval: Range | None = None
-    scatter: float | None = None
-    told: bool = False
-    why: str | None = None
+    excess_interval: Interval | None = None
+    excess_std: float | None = None
+    is_significant: bool = False
+    missing_reason: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,27 +81,27 @@ class Curve:
     Attributes:
         metric: the column's label.
         degradation: the row's name.
-        floor: the value at dose 0; None: not computed, ``why`` says why.
+        floor: the value at dose 0; None: not computed, ``missing_reason`` says why.
         floor_interval: its 95 % interval.
-        floor_scatter: standard deviation of the excess between independent real sets of this size.
+        null_std: standard deviation of the excess between independent real sets of this size.
         sizes: clean cubes and spoiled cubes.
         points: in order of dose.
         spearman: rank correlation of value and dose, dose 0 included; None: the value never changes. Where the value is
             the absolute value of a difference, that of the difference, in the direction in which it moves.
-        told_from: the smallest dose from which on all are told from the floor, or None: the metric is blind.
-        why: there is no curve.
+        detection_threshold: the smallest dose from which on all are told from the floor, or None: the metric is blind.
+        missing_reason: there is no curve.
     """
 
     metric: str
     degradation: str
     floor: float | None
-    floor_interval: Range | None
-    floor_scatter: float | None
+    floor_interval: Interval | None
+    null_std: float | None
     sizes: tuple[int, int]
-    points: tuple[Point, ...]
+    points: tuple[DosePoint, ...]
     spearman: float | None
-    told_from: float | None
-    why: str | None = None
+    detection_threshold: float | None
+    missing_reason: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,14 +117,14 @@ class QualifyReport:
         provenance: versions, options, seed, content hashes ...
     """
 
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[MetricColumn, ...]
+    rows: tuple[DegradationRow, ...]
     curves: tuple[Curve, ...]
     not_applied: Mapping[str, str]
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
 
-    def curve(self, metric: str, degradation: str) -> Curve:
+    def get_curve(self, metric: str, degradation: str) -> Curve:
         """Return the curve of a column (by label) and a degradation.
 
         Raises:
@@ -137,7 +137,9 @@ class QualifyReport:
 
     def to_json(self) -> str:
         """Return the report as JSON text (format ``hseval-qualify``, version 1)."""
-        return json.dumps(plain({"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}), indent=1) + "\n"
+        return (
+            json.dumps(to_jsonable({"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}), indent=1) + "\n"
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the report as JSON, whole or not at all."""
@@ -153,7 +155,7 @@ def load_qualify(path: str | Path) -> QualifyReport:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as a report of hseval qualify: {reason(error)}") from error
+        raise HsevalError(f"{path}: can't be read as a report of hseval qualify: {format_reason(error)}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise HsevalError(f'{path}: no report of hseval qualify ("format" is {found!r}, expected {FORMAT!r})')
@@ -161,9 +163,9 @@ def load_qualify(path: str | Path) -> QualifyReport:
         raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {VERSION}")
     try:
         return QualifyReport(
-            columns=tuple(Column(**entry) for entry in data["columns"]),
-            rows=tuple(Row(**{**entry, "doses": tuple(entry["doses"])}) for entry in data["rows"]),
-            curves=tuple(_curve(entry) for entry in data["curves"]),
+            columns=tuple(MetricColumn(**entry) for entry in data["columns"]),
+            rows=tuple(DegradationRow(**{**entry, "doses": tuple(entry["doses"])}) for entry in data["rows"]),
+            curves=tuple(_parse_curve(entry) for entry in data["curves"]),
             not_applied=data["not_applied"],
             notes=tuple(data["notes"]),
             provenance=data["provenance"],
@@ -172,14 +174,14 @@ def load_qualify(path: str | Path) -> QualifyReport:
         raise HsevalError(f"{path}: a report with parts missing or of another form ({error})") from error
 
 
-def _curve(entry: dict[str, Any]) -> Curve:
+def _parse_curve(entry: dict[str, Any]) -> Curve:
     points = tuple(
-        Point(**{**each, **{name: _range(each[name]) for name in ("interval", "excess_interval")}})
+        DosePoint(**{**each, **{name: _parse_interval(each[name]) for name in ("interval", "excess_interval")}})
         for each in entry["points"]
     )
-    ranges = {"floor_interval": _range(entry["floor_interval"]), "sizes": tuple(entry["sizes"])}
+    ranges = {"floor_interval": _parse_interval(entry["floor_interval"]), "sizes": tuple(entry["sizes"])}
     return Curve(**{**entry, **ranges, "points": points})
 
 
-def _range(found: list[float] | None) -> Range | None:
-    return None if found is None else (found[0], found[1])
+def _parse_interval(ends: list[float] | None) -> Interval | None:
+    return None if ends is None else (ends[0], ends[1])

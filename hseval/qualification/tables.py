@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hseval.qualification.equivalent_dose import Equivalent, Translated
+    from hseval.qualification.equivalent_dose import EquivalentDose, ScoreEquivalents
     from hseval.qualification.report import Curve, QualifyReport
 
-BLIND, MISSING = "blind", "-"
+INSENSITIVE, MISSING = "blind", "-"
 KINDS = ("spectral", "spatial", "set", "copies")
 LEGEND = (
     "smallest dose from which on every dose is told from the floor (in brackets: Spearman's correlation of value and "
@@ -19,60 +19,66 @@ LEGEND = (
 )
 
 
-def cell(curve: Curve) -> str:
+def format_cell(curve: Curve) -> str:
     """Return one cell: ``"4 (0.98)"``, ``"blind (0.31)"`` or ``"-"``."""
     if curve.floor is None or all(point.value is None for point in curve.points):
         return MISSING
-    seen = BLIND if curve.told_from is None else f"{curve.told_from:.3g}"
+    seen = INSENSITIVE if curve.detection_threshold is None else f"{curve.detection_threshold:.3g}"
     return seen if curve.spearman is None else f"{seen} ({curve.spearman:.2f})"
 
 
-def rows_of(report: QualifyReport) -> list[tuple[str, str, list[str]]]:
+def build_table_rows(report: QualifyReport) -> list[tuple[str, str, list[str]]]:
     """Return for each degradation its name, its unit and the cells of all columns."""
     return [
-        (row.name, short_unit(row.unit), [cell(report.curve(column.label, row.name)) for column in report.columns])
+        (
+            row.name,
+            shorten_unit(row.unit),
+            [format_cell(report.get_curve(column.label, row.name)) for column in report.columns],
+        )
         for row in report.rows
     ]
 
 
-def short_unit(unit: str) -> str:
+def shorten_unit(unit: str) -> str:
     """Return a unit without what explains it in brackets."""
     return unit.split(" (", maxsplit=1)[0]
 
 
-def missing(report: QualifyReport) -> list[str]:
+def list_missing_reasons(report: QualifyReport) -> list[str]:
     """Return why columns have no value, each reason once."""
     said: dict[str, None] = {}
     for curve in report.curves:
-        reasons = [curve.why, *(point.why for point in curve.points)]
+        reasons = [curve.missing_reason, *(point.missing_reason for point in curve.points)]
         said.update({f"{curve.metric}: not computed: {why}": None for why in reasons if why})
     return list(said)
 
 
-def sentence(found: Translated) -> str:
+def format_equivalents(score_equivalents: ScoreEquivalents) -> str:
     """Return a score as doses, in one line."""
-    head = f"{found.metric} {found.value:.4g} (floor {found.floor:.4g}, n {found.n})"
-    if found.why:
-        return f"{head}: {found.why}"
-    return f"{head} is {'; or '.join(_dose(each) for each in found.equivalents)}"
+    head = f"{score_equivalents.metric} {score_equivalents.value:.4g} (floor {score_equivalents.floor:.4g}, n {score_equivalents.n})"
+    if score_equivalents.missing_reason:
+        return f"{head}: {score_equivalents.missing_reason}"
+    return f"{head} is {'; or '.join(_format_dose(each) for each in score_equivalents.equivalents)}"
 
 
-def _dose(found: Equivalent) -> str:
+def _format_dose(equivalent: EquivalentDose) -> str:
     """Return one dose: ``"about 4 nm (3 to 5.2) of shift"``."""
-    word = {"about": "about", "below": "less than", "beyond": "more than"}[found.relation]
-    shown = found.interval is not None and found.relation == "about"
-    between = f" ({found.interval[0]:.2g} to {found.interval[1]:.2g})" if shown and found.interval else ""
-    return f"{word} {found.dose:.2g} {short_unit(found.unit)}{between} of {found.degradation}"
+    word = {"about": "about", "below": "less than", "beyond": "more than"}[equivalent.relation]
+    shown = equivalent.interval is not None and equivalent.relation == "about"
+    between = (
+        f" ({equivalent.interval[0]:.2g} to {equivalent.interval[1]:.2g})" if shown and equivalent.interval else ""
+    )
+    return f"{word} {equivalent.dose:.2g} {shorten_unit(equivalent.unit)}{between} of {equivalent.degradation}"
 
 
-Rows = Sequence[tuple[str, str, list[str]]]
+TableRows = Sequence[tuple[str, str, list[str]]]
 
-GAP = 3  # characters between two columns
-ABREAST = 6  # columns of a table on a page
+COLUMN_GAP = 3  # characters between two columns
+MAX_MARKDOWN_COLUMNS = 6  # columns of a table on a page
 PIPED_WIDTH = 10_000  # so that no line is wrapped or cut when it is piped
 
 
-def print_report(report: QualifyReport, stream: TextIO, found: Sequence[Translated] = ()) -> None:
+def print_report(report: QualifyReport, stream: TextIO, equivalents: Sequence[ScoreEquivalents] = ()) -> None:
     """Write the table of what each metric sees, and a user's scores as doses where there are any."""
     from rich.console import Console
     from rich.markup import escape
@@ -81,65 +87,67 @@ def print_report(report: QualifyReport, stream: TextIO, found: Sequence[Translat
     console = Console(file=stream, highlight=False, width=PIPED_WIDTH if piped else None, soft_wrap=piped)
     for note in report.notes:
         console.print(f"[dim]·[/dim] {escape(note)}")
-    rows = rows_of(report)
-    for part in _parts(report, rows, console.width):
+    rows = build_table_rows(report)
+    for part in _split_columns(report, rows, console.width):
         console.print()
-        console.print(_table(report, rows, part))
+        console.print(_build_table(report, rows, part))
     console.print()
-    for line in _below(report):
+    for line in _iterate_footer_lines(report):
         console.print(escape(line))
-    for each in found:
+    for each in equivalents:
         console.print()
-        console.print(f"[bold]{escape(sentence(each))}[/bold]")
+        console.print(f"[bold]{escape(format_equivalents(each))}[/bold]")
         for warning in each.warnings:
             console.print(f"  {escape(warning)}")
 
 
-def markdown(report: QualifyReport) -> str:
+def format_markdown(report: QualifyReport) -> str:
     """Return the table as Markdown, a few columns at a time, with its floors and what was left out below it."""
     lines: list[str] = []
-    for first in range(0, len(report.columns), ABREAST):
-        part = slice(first, first + ABREAST)
+    for first in range(0, len(report.columns), MAX_MARKDOWN_COLUMNS):
+        part = slice(first, first + MAX_MARKDOWN_COLUMNS)
         heads = ["degradation", "unit of the dose", *(column.label for column in report.columns[part])]
-        lines += [_line(heads), _line(["---"] * len(heads))]
-        lines += [_line([name, unit, *cells[part]]) for name, unit, cells in rows_of(report)]
+        lines += [_format_markdown_row(heads), _format_markdown_row(["---"] * len(heads))]
+        lines += [_format_markdown_row([name, unit, *cells[part]]) for name, unit, cells in build_table_rows(report)]
         lines.append("")
-    return "\n".join([*lines, *(f"- {line}" for line in (*report.notes, *_below(report, legend=False)))])
+    return "\n".join(
+        [*lines, *(f"- {line}" for line in (*report.notes, *_iterate_footer_lines(report, with_legend=False)))]
+    )
 
 
-def _parts(report: QualifyReport, rows: Rows, width: int) -> Iterator[slice]:
+def _split_columns(report: QualifyReport, rows: TableRows, width: int) -> Iterator[slice]:
     """Yield which columns go side by side where a line has ``width`` characters."""
     heads = [max(len(name) for name, _, _ in rows), max(len(unit) for _, unit, _ in rows)]
     wide = [max(len(column.label), *(len(cells[i]) for _, _, cells in rows)) for i, column in enumerate(report.columns)]
-    first, used = 0, sum(heads) + GAP
+    first, used = 0, sum(heads) + COLUMN_GAP
     for place, each in enumerate(wide):
-        if place > first and used + GAP + each > width:
+        if place > first and used + COLUMN_GAP + each > width:
             yield slice(first, place)
-            first, used = place, sum(heads) + GAP
-        used += GAP + each
+            first, used = place, sum(heads) + COLUMN_GAP
+        used += COLUMN_GAP + each
     yield slice(first, len(wide))
 
 
-def _table(report: QualifyReport, rows: Rows, part: slice) -> Table:
+def _build_table(report: QualifyReport, rows: TableRows, column_slice: slice) -> Table:
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, head in enumerate(("degradation", "dose in", *(column.label for column in report.columns[part]))):
+    for i, head in enumerate(("degradation", "dose in", *(column.label for column in report.columns[column_slice]))):
         table.add_column(escape(head), justify="left" if i < 2 else "right", overflow="fold", no_wrap=i == 0)
     for name, unit, cells in rows:
-        table.add_row(escape(name), escape(unit), *(_styled(text) for text in cells[part]))
+        table.add_row(escape(name), escape(unit), *(_style_cell(text) for text in cells[column_slice]))
     return table
 
 
-def _styled(text: str) -> str:
-    style = "dim" if text == MISSING else "yellow" if text.startswith(BLIND) else "default"
+def _style_cell(text: str) -> str:
+    style = "dim" if text == MISSING else "yellow" if text.startswith(INSENSITIVE) else "default"
     return f"[{style}]{text}[/{style}]"
 
 
-def _below(report: QualifyReport, *, legend: bool = True) -> Iterator[str]:
-    if legend:
+def _iterate_footer_lines(report: QualifyReport, *, with_legend: bool = True) -> Iterator[str]:
+    if with_legend:
         yield LEGEND
     for column in report.columns:
         floors = {
@@ -148,19 +156,19 @@ def _below(report: QualifyReport, *, legend: bool = True) -> Iterator[str]:
             if curve.metric == column.label and curve.floor is not None
         }
         told = [
-            f"{floor:.4g} ({_range(between)}) at {real} against {fake}"
-            for (floor, (real, fake)), between in floors.items()
+            f"{floor:.4g} ({_format_interval(between)}) at {real} against {generated}"
+            for (floor, (real, generated)), between in floors.items()
         ]
         if told:
             yield f"floor of {column.label} (95 % interval): {'; '.join(told)}"
-    yield from missing(report)
+    yield from list_missing_reasons(report)
     for name, why in report.not_applied.items():
         yield f"{name}: not applied: {why}"
 
 
-def _range(between: tuple[float, float] | None) -> str:
-    return "-" if between is None else f"{between[0]:.4g} to {between[1]:.4g}"
+def _format_interval(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.4g} to {interval[1]:.4g}"
 
 
-def _line(cells: Sequence[str]) -> str:
+def _format_markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

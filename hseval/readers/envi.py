@@ -15,42 +15,50 @@ from hseval.utils.errors import HsevalError
 
 NAME = "ENVI"
 SUFFIXES: tuple[str, ...] = (".hdr",)
-_NM: dict[str, float] = {
+_NM_PER_UNIT: dict[str, float] = {
     "nanometers": 1.0, "nanometer": 1.0, "nm": 1.0,
     "micrometers": 1e3, "micrometer": 1e3, "microns": 1e3, "micron": 1e3, "um": 1e3, "µm": 1e3,
     "millimeters": 1e6, "mm": 1e6, "angstroms": 0.1, "angstrom": 0.1,
 }  # fmt: skip
 
 
-def header(path: Path) -> Header:
+def read_header(path: Path) -> Header:
     """Read the text header; the raw file's length is checked against it."""
-    image = _open(path)
+    image = _open_image(path)
     shape = (int(image.nbands), int(image.nrows), int(image.ncols))
     raw = Path(image.filename)
-    check_cube(shape, image.dtype, where=str(path))
+    check_cube(shape, image.dtype, location=str(path))
     check_length(raw, int(image.offset) + math.prod(shape) * np.dtype(image.dtype).itemsize)
     text = image.metadata
-    wavelengths, told = _wavelengths(text, path)
-    ignore = _number(text, "data ignore value", path)
-    scale = _number(text, "reflectance scale factor", path) or 1.0
-    notes = (*told, *_value_notes(text, ignore, scale))
-    return Header((path, raw), shape, stated="byx", wavelengths=wavelengths, ignore=ignore, scale=scale, notes=notes)
+    wavelengths, told = _parse_wavelengths(text, path)
+    ignore = _parse_number(text, "data ignore value", path)
+    scale = _parse_number(text, "reflectance scale factor", path) or 1.0
+    notes = (*told, *_format_value_notes(text, ignore, scale))
+    return Header(
+        (path, raw),
+        shape,
+        declared_layout="byx",
+        wavelengths=wavelengths,
+        nodata=ignore,
+        scale_factor=scale,
+        notes=notes,
+    )
 
 
-def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     """Return a view ``(band, y, x)`` into the memory map, whatever the interleave."""
-    view = _open(path).open_memmap(interleave="bsq")
+    view = _open_image(path).open_memmap(interleave="bsq")
     if view is None:
         raise HsevalError(f"{path}: its raw file can't be mapped into memory")
     return np.asarray(view)
 
 
-def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
     """ENVI has no masks."""
     raise KeyError(structure)
 
 
-def _open(path: Path) -> Any:
+def _open_image(path: Path) -> Any:
     from spectral.io import envi
 
     with warnings.catch_warnings():
@@ -66,16 +74,16 @@ def _open(path: Path) -> Any:
     return image
 
 
-def _wavelengths(text: dict[str, Any], path: Path) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
-    if "wavelength" not in text:
+def _parse_wavelengths(metadata: dict[str, Any], path: Path) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+    if "wavelength" not in metadata:
         return None, ()
     try:
-        stored = np.asarray([float(word) for word in text["wavelength"]])
+        stored = np.asarray([float(word) for word in metadata["wavelength"]])
     except (TypeError, ValueError):
         raise HsevalError(f"{path}: its field 'wavelength' holds something that is no number") from None
-    units = str(text.get("wavelength units", "")).strip()
-    if units.lower() in _NM:
-        factor = _NM[units.lower()]
+    units = str(metadata.get("wavelength units", "")).strip()
+    if units.lower() in _NM_PER_UNIT:
+        factor = _NM_PER_UNIT[units.lower()]
         return stored * factor, () if factor == 1 else (f"wavelengths converted from {units} to nm",)
     if units.lower() not in ("", "unknown"):
         return None, (f"wavelength units {units!r} are no length: the header's wavelengths are not used",)
@@ -84,22 +92,22 @@ def _wavelengths(text: dict[str, Any], path: Path) -> tuple[NDArray[np.float64] 
     return stored, ()
 
 
-def _value_notes(text: dict[str, Any], ignore: float | None, scale: float) -> tuple[str, ...]:
+def _format_value_notes(metadata: dict[str, Any], nodata: float | None, scale_factor: float) -> tuple[str, ...]:
     notes = []
-    if ignore is not None:
-        notes.append(f"stored value {ignore:g} marks missing pixels (data ignore value): read as NaN")
-    if scale != 1:
-        notes.append(f"values divided by {scale:g} (reflectance scale factor)")
-    unused = [name for name in ("data gain values", "data offset values", "bbl") if name in text]
+    if nodata is not None:
+        notes.append(f"stored value {nodata:g} marks missing pixels (data ignore value): read as NaN")
+    if scale_factor != 1:
+        notes.append(f"values divided by {scale_factor:g} (reflectance scale factor)")
+    unused = [name for name in ("data gain values", "data offset values", "bbl") if name in metadata]
     if unused:
         notes.append(f"not applied from the header: {', '.join(unused)}")
     return tuple(notes)
 
 
-def _number(text: dict[str, Any], name: str, path: Path) -> float | None:
-    if name not in text:
+def _parse_number(metadata: dict[str, Any], name: str, path: Path) -> float | None:
+    if name not in metadata:
         return None
     try:
-        return float(text[name])
+        return float(metadata[name])
     except (TypeError, ValueError):
-        raise HsevalError(f"{path}: its field {name!r} is {text[name]!r}; a number expected") from None
+        raise HsevalError(f"{path}: its field {name!r} is {metadata[name]!r}; a number expected") from None

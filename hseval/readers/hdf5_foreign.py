@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
-from hseval.readers.mask_arrays import find_pictures, zero_or_one
+from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, find_mask_names, pick_array
+from hseval.readers.mask_arrays import find_mask_candidates, is_binary
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -22,32 +22,32 @@ SUFFIXES: tuple[str, ...] = (".h5", ".hdf5", ".he5")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def header(path: Path) -> Header:
+def read_header(path: Path) -> Header:
     """Read shapes and wavelengths."""
     with open_file(path) as file:
-        found = _without_aliases(datasets(file, where=str(path)))
-        masks = mask_names(found)
+        found = _drop_aliases(find_datasets(file, location=str(path)))
+        masks = find_mask_names(found)
         known = next((name for name in WAVELENGTH_NAMES if name in found), None)
         rest = {
             name: dataset.shape
             for name, dataset in found.items()
             if name != known and name not in masks.values() and dataset.dtype.kind in "fiub"
         }
-        cube = pick_array(rest, where=str(path))
-        check_cube(found[cube].shape, found[cube].dtype, where=f"{path}: {cube}")
+        cube = pick_array(rest, location=str(path))
+        check_cube(found[cube].shape, found[cube].dtype, location=f"{path}: {cube}")
         wavelengths = None if known is None else np.asarray(found[known][()], dtype=np.float64).ravel()
-        pictures = find_pictures(rest, found[cube].shape, lambda name: _is_mask(found[name]))
+        pictures = find_mask_candidates(rest, found[cube].shape, lambda name: _is_mask(found[name]))
         shape = tuple(found[cube].shape)
-        return Header((path,), shape, cube, wavelengths=wavelengths, masks=masks, pictures=pictures)
+        return Header((path,), shape, cube, wavelengths=wavelengths, masks=masks, mask_candidates=pictures)
 
 
-def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     """Read one cube."""
     with open_file(path) as file:
-        return np.asarray(file[header.array][index] if len(header.shape) == 4 else file[header.array][()])
+        return np.asarray(file[header.array_name][index] if len(header.shape) == 4 else file[header.array_name][()])
 
 
-def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
     """Read one mask."""
     with open_file(path) as file:
         stored = file[header.masks[structure]]
@@ -82,14 +82,14 @@ def open_file(path: Path) -> h5py.File:
         raise HsevalError(f"{path}: can't be opened as HDF5: {' '.join(str(error).split())}") from error
 
 
-def datasets(file: h5py.File, *, where: str) -> dict[str, h5py.Dataset]:
+def find_datasets(file: h5py.File, *, location: str) -> dict[str, h5py.Dataset]:
     """Return all datasets of a file by their path.
 
     Raises:
         HsevalError: something in the file leads out of it (external links or storage, virtual datasets): a file
             that was sent by somebody else would read whatever it likes from this machine.
     """
-    found, soft = _walk(file, where)
+    found, soft = _walk(file, location)
     for name in soft:  # safe to follow now: nothing in the file leads out of it
         target = file.get(name)
         if _is_dataset(target):
@@ -98,41 +98,41 @@ def datasets(file: h5py.File, *, where: str) -> dict[str, h5py.Dataset]:
 
 
 def _is_mask(dataset: h5py.Dataset) -> bool:
-    return dataset.dtype.kind == "b" or (dataset.dtype.kind in "ui" and zero_or_one(dataset[()]))
+    return dataset.dtype.kind == "b" or (dataset.dtype.kind in "ui" and is_binary(dataset[()]))
 
 
-def _walk(file: h5py.File, where: str) -> tuple[dict[str, h5py.Dataset], list[str]]:
+def _walk(file: h5py.File, location: str) -> tuple[dict[str, h5py.Dataset], list[str]]:
     """Return the datasets under their shortest path, and the names of soft links, which are not followed."""
     found: dict[str, h5py.Dataset] = {}
     soft: list[str] = []
-    seen = {_address(file["/"])}
+    seen = {_get_address(file["/"])}
     queue = deque([("", file["/"])])
     while queue:
         prefix, group = queue.popleft()
         for key in group:
             name = f"{prefix}{key}"
-            kind = _checked_link(group, key, f"{where}: {name!r}")
+            kind = _classify_link(group, key, f"{location}: {name!r}")
             if kind == "soft":
                 soft.append(name)
                 continue
             target = group[key]
             if _is_dataset(target):
-                _check_inside(target, f"{where}: {name!r}")
+                _check_internal(target, f"{location}: {name!r}")
                 found[name] = target
-            elif hasattr(target, "keys") and _address(target) not in seen:  # hard links may form a loop
-                seen.add(_address(target))
+            elif hasattr(target, "keys") and _get_address(target) not in seen:  # hard links may form a loop
+                seen.add(_get_address(target))
                 queue.append((f"{name}/", target))
     return found, soft
 
 
-def _checked_link(group: h5py.Group, key: str, told: str) -> str:
+def _classify_link(group: h5py.Group, key: str, label: str) -> str:
     import h5py
 
     link = group.get(key, getlink=True)
     if isinstance(link, h5py.SoftLink):
         return "soft"
     if not isinstance(link, h5py.HardLink):
-        raise HsevalError(f"{told} is an external link: cubes have to be in the file itself")
+        raise HsevalError(f"{label} is an external link: cubes have to be in the file itself")
     return "hard"
 
 
@@ -142,22 +142,22 @@ def _is_dataset(target: object) -> bool:
     return isinstance(target, h5py.Dataset)
 
 
-def _address(target: h5py.Group | h5py.Dataset) -> int:
+def _get_address(target: h5py.Group | h5py.Dataset) -> int:
     import h5py
 
     return int(h5py.h5o.get_info(target.id).addr)
 
 
-def _without_aliases(found: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
+def _drop_aliases(datasets: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
     """Keep the first name of each dataset: some formats (NeXus) link one from several places."""
     first: dict[int, str] = {}
-    for name, dataset in found.items():
-        first.setdefault(_address(dataset), name)
-    return {name: found[name] for name in first.values()}
+    for name, dataset in datasets.items():
+        first.setdefault(_get_address(dataset), name)
+    return {name: datasets[name] for name in first.values()}
 
 
-def _check_inside(dataset: h5py.Dataset, told: str) -> None:
+def _check_internal(dataset: h5py.Dataset, label: str) -> None:
     if dataset.is_virtual:
-        raise HsevalError(f"{told} is a virtual dataset: cubes have to be in the file itself")
+        raise HsevalError(f"{label} is a virtual dataset: cubes have to be in the file itself")
     if dataset.external:
-        raise HsevalError(f"{told} keeps its values in another file: cubes have to be in the file itself")
+        raise HsevalError(f"{label} keeps its values in another file: cubes have to be in the file itself")

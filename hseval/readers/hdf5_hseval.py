@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from hseval.core.cubes import Cube, CubeSet, SetInfo
 from hseval.data.axis_order import Layout, check_layout
-from hseval.data.format import FORMAT, VERSION
-from hseval.data.wavelengths import order_bands, same_wavelengths
+from hseval.data.format import CUBES_FORMAT, CUBES_VERSION
+from hseval.data.wavelengths import has_same_wavelengths, order_bands
 from hseval.readers import hdf5_foreign as h5
 from hseval.readers.fileset import FileSet
-from hseval.readers.header import check_cube, groups_note, one_line
+from hseval.readers.header import check_cube, format_group_notes, wrap_errors
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -42,45 +42,51 @@ class Hdf5Reader:
             HsevalError: truncated, leading out of itself, or not what the format says.
         """
         with h5.open_file(path) as file:
-            house = _text(file.attrs.get("format", "")) == FORMAT
+            house = _decode_text(file.attrs.get("format", "")) == CUBES_FORMAT
         if house:
-            return HouseSet(path, layout=check_layout(layout), wavelengths=wavelengths)
+            return HsevalHdf5Set(path, layout=check_layout(layout), wavelengths=wavelengths)
         return FileSet(path, [path], h5.NAME, layout=layout, wavelengths=wavelengths)
 
 
-class HouseSet(CubeSet):
+class HsevalHdf5Set(CubeSet):
     """A file in the house format. Each process opens it for itself, at the first read."""
 
     def __init__(self, path: Path, *, layout: Layout | None = None, wavelengths: NDArray[Any] | None = None) -> None:
         self._path = path
         self._file: tuple[int, h5py.File] | None = None
-        with one_line(path, "can't be read"), h5.open_file(path) as file:
-            found = h5.datasets(file, where=str(path))
+        with wrap_errors(path, "can't be read"), h5.open_file(path) as file:
+            found = h5.find_datasets(file, location=str(path))
             _check_format(file, found, path)
             self._shape: tuple[int, int, int, int] = found["cubes"].shape
             stored = np.asarray(found["wavelengths"][()]) if "wavelengths" in found else None
-            bands = order_bands(stored if wavelengths is None else wavelengths, self._shape[1], where=str(path))
+            bands = order_bands(stored if wavelengths is None else wavelengths, self._shape[1], location=str(path))
             self._order = bands.order
-            groups = _texts(found["groups"]) if "groups" in found else None
-            notes = (*_notes(layout, stored, wavelengths), *bands.notes, *groups_note(groups or (), where="groups"))
+            groups = _read_strings(found["groups"]) if "groups" in found else None
+            notes = (
+                *_format_notes(layout, stored, wavelengths),
+                *bands.notes,
+                *format_group_notes(groups or (), location="groups"),
+            )
             self._masks = tuple(sorted(name.removeprefix("masks/") for name in found if name.startswith("masks/")))
             self.info = SetInfo(
                 location=str(path),
-                ids=_ids(found, path, self._shape[0]),
+                ids=_read_ids(found, path, self._shape[0]),
                 wavelengths=bands.wavelengths,
-                wavelengths_known=bands.known,
+                wavelengths_known=bands.wavelengths_known,
                 structures=self._masks,
                 groups=groups,
-                labels={name.removeprefix("labels/"): _values(found[name]) for name in _labels(found)},
-                units=_text(found["units"][()]) if "units" in found else _optional(file.attrs.get("units")),
+                labels={name.removeprefix("labels/"): _read_values(found[name]) for name in _find_labels(found)},
+                units=_decode_text(found["units"][()])
+                if "units" in found
+                else _decode_optional_text(file.attrs.get("units")),
                 notes=notes,
-                provenance=_provenance(file, path),
+                provenance=_read_provenance(file, path),
             )
 
     def read(self, index: int) -> Cube:
         """Read one chunk, and the cube's masks."""
-        with one_line(self._path, f"cube {index} ({self.ids[index]}) can't be read, the file may be truncated"):
-            stored = self._handle()["cubes"][index]
+        with wrap_errors(self._path, f"cube {index} ({self.ids[index]}) can't be read, the file may be truncated"):
+            stored = self._get_file()["cubes"][index]
         with np.errstate(over="ignore"):
             data = np.ascontiguousarray(stored if self._order is None else stored[self._order], dtype=np.float32)
         group = self.groups[index] if self.groups is not None else None
@@ -88,8 +94,8 @@ class HouseSet(CubeSet):
 
     def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
         """Read the masks of one cube, without its pixels."""
-        with one_line(self._path, f"masks of cube {index} can't be read, the file may be truncated"):
-            return {name: self._handle()[f"masks/{name}"][index] > 0 for name in self._masks}
+        with wrap_errors(self._path, f"masks of cube {index} can't be read, the file may be truncated"):
+            return {name: self._get_file()[f"masks/{name}"][index] > 0 for name in self._masks}
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Return ``(band, y, x)``; the same for all."""
@@ -102,30 +108,30 @@ class HouseSet(CubeSet):
     def recipe(self, index: int) -> str:
         """Return place and band order."""
         order = "as stored" if self._order is None else ",".join(map(str, self._order))
-        return f"{FORMAT} cubes[{index}] bands {order}"
+        return f"{CUBES_FORMAT} cubes[{index}] bands {order}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open file behind when travelling to another process."""
         return {**self.__dict__, "_file": None}
 
-    def _handle(self) -> h5py.File:
+    def _get_file(self) -> h5py.File:
         # A forked child opens the file anew: a handle shared with its parent is not safe.
         if self._file is None or self._file[0] != os.getpid():
             self._file = (os.getpid(), h5.open_file(self._path))
         return self._file[1]
 
 
-def _check_format(file: h5py.File, found: Mapping[str, h5py.Dataset], path: Path) -> None:
-    version = file.attrs.get("version", VERSION)
-    if not isinstance(version, (int, np.integer)) or version > VERSION:
-        raise HsevalError(f"{path}: version {version} of {FORMAT}; this hseval reads version {VERSION}")
-    if "cubes" not in found:
-        raise HsevalError(f"{path}: has no dataset 'cubes', though it says it is {FORMAT}")
-    shape = found["cubes"].shape
-    check_cube(shape, found["cubes"].dtype, where=f"{path}: cubes")
+def _check_format(file: h5py.File, datasets: Mapping[str, h5py.Dataset], path: Path) -> None:
+    version = file.attrs.get("version", CUBES_VERSION)
+    if not isinstance(version, (int, np.integer)) or version > CUBES_VERSION:
+        raise HsevalError(f"{path}: version {version} of {CUBES_FORMAT}; this hseval reads version {CUBES_VERSION}")
+    if "cubes" not in datasets:
+        raise HsevalError(f"{path}: has no dataset 'cubes', though it says it is {CUBES_FORMAT}")
+    shape = datasets["cubes"].shape
+    check_cube(shape, datasets["cubes"].dtype, location=f"{path}: cubes")
     if len(shape) != 4:
         raise HsevalError(f"{path}: cubes of shape {shape}; (n, band, y, x) expected")
-    for name, dataset in found.items():
+    for name, dataset in datasets.items():
         if name.startswith("masks/"):
             _check_mask(dataset, name, shape, path)
         if (name in ("ids", "groups") or name.startswith("labels/")) and dataset.shape != (shape[0],):
@@ -140,48 +146,50 @@ def _check_mask(dataset: h5py.Dataset, name: str, shape: tuple[int, ...], path: 
         raise HsevalError(f"{path}: {name} of type {dataset.dtype}; uint8 or bool expected")
 
 
-def _notes(layout: Layout | None, stored: NDArray[Any] | None, given: NDArray[Any] | None) -> tuple[str, ...]:
+def _format_notes(
+    layout: Layout | None, stored: NDArray[Any] | None, requested: NDArray[Any] | None
+) -> tuple[str, ...]:
     notes = []
     if layout == "yxb":
-        notes.append(f"layout yxb not applied: {FORMAT} states (n, band, y, x)")
-    if given is not None and stored is not None and not same_wavelengths(stored.ravel(), given):
+        notes.append(f"layout yxb not applied: {CUBES_FORMAT} states (n, band, y, x)")
+    if requested is not None and stored is not None and not has_same_wavelengths(stored.ravel(), requested):
         notes.append("the given wavelengths replace those in the file")
     return tuple(notes)
 
 
-def _ids(found: Mapping[str, h5py.Dataset], path: Path, count: int) -> tuple[str, ...]:
-    if "ids" not in found:
+def _read_ids(datasets: Mapping[str, h5py.Dataset], path: Path, count: int) -> tuple[str, ...]:
+    if "ids" not in datasets:
         return tuple(f"{index:06d}" for index in range(count))
-    ids = _texts(found["ids"])
+    ids = _read_strings(datasets["ids"])
     if len(set(ids)) != len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise HsevalError(f"{path}: ids: {twice!r} occurs more than once; one id a cube expected")
     return ids
 
 
-def _labels(found: Mapping[str, h5py.Dataset]) -> list[str]:
-    return sorted(name for name in found if name.startswith("labels/"))
+def _find_labels(datasets: Mapping[str, h5py.Dataset]) -> list[str]:
+    return sorted(name for name in datasets if name.startswith("labels/"))
 
 
-def _values(dataset: h5py.Dataset) -> list[Any]:
-    return [_text(value) if isinstance(value, (bytes, str)) else value for value in dataset[()].tolist()]
+def _read_values(dataset: h5py.Dataset) -> list[Any]:
+    return [_decode_text(value) if isinstance(value, (bytes, str)) else value for value in dataset[()].tolist()]
 
 
-def _texts(dataset: h5py.Dataset) -> tuple[str, ...]:
-    return tuple(_text(value) for value in dataset[()].tolist())
+def _read_strings(dataset: h5py.Dataset) -> tuple[str, ...]:
+    return tuple(_decode_text(value) for value in dataset[()].tolist())
 
 
-def _text(value: Any) -> str:
+def _decode_text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _optional(value: Any) -> str | None:
-    return None if value is None else _text(value)
+def _decode_optional_text(value: Any) -> str | None:
+    return None if value is None else _decode_text(value)
 
 
-def _provenance(file: h5py.File, path: Path) -> dict[str, Any]:
+def _read_provenance(file: h5py.File, path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(_text(file.attrs.get("provenance", "{}")))
+        found = json.loads(_decode_text(file.attrs.get("provenance", "{}")))
     except ValueError as error:
         raise HsevalError(f"{path}: its attribute 'provenance' is no JSON: {error}") from error
     return found if isinstance(found, dict) else {"provenance": found}

@@ -13,39 +13,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.readers import hdf5_foreign as h5
-from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
-from hseval.readers.mask_arrays import find_pictures, zero_or_one
+from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, find_mask_names, pick_array
+from hseval.readers.mask_arrays import find_mask_candidates, is_binary
 from hseval.utils.errors import HsevalError
 
 NAME = "MATLAB"
 SUFFIXES: tuple[str, ...] = (".mat",)
-_NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+_NUMERIC_CLASSES = {
+    "double",
+    "single",
+    "logical",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+}
 
 
-def header(path: Path) -> Header:
+def read_header(path: Path) -> Header:
     """Read the variables' names, shapes and classes, and the wavelengths."""
-    shapes, structs = _variables_73(path) if _is_hdf5(path) else _variables_5(path)
-    masks = mask_names(shapes)
+    shapes, structs = _read_variables_v73(path) if _is_hdf5(path) else _read_variables_v5(path)
+    masks = find_mask_names(shapes)
     if "masks" in structs:  # of v5: in HDF5 its fields have names of their own
         masks |= {name: f"masks.{name}" for name in _load(path, "masks")}
     known = next((name for name in WAVELENGTH_NAMES if name in shapes), None)
     rest = {name: shape for name, shape in shapes.items() if name != known and name not in masks.values()}
-    cube = pick_array(rest, where=str(path))
-    check_cube(shapes[cube], np.float64, where=f"{path}: {cube}")
+    cube = pick_array(rest, location=str(path))
+    check_cube(shapes[cube], np.float64, location=f"{path}: {cube}")
     if len(shapes[cube]) == 4:
         raise HsevalError(f"{path}: {cube} has four axes {shapes[cube]}; a .mat file is read as one cube of three")
     wavelengths = None if known is None else np.asarray(_load(path, known), dtype=np.float64).ravel()
     # Numbers are doubles in MATLAB unless said otherwise: the values decide, whatever the type.
-    pictures = find_pictures(rest, shapes[cube], lambda name: zero_or_one(np.asarray(_load(path, name))))
-    return Header((path,), shapes[cube], cube, wavelengths=wavelengths, masks=masks, pictures=pictures)
+    pictures = find_mask_candidates(rest, shapes[cube], lambda name: is_binary(np.asarray(_load(path, name))))
+    return Header((path,), shapes[cube], cube, wavelengths=wavelengths, masks=masks, mask_candidates=pictures)
 
 
-def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     """Read the cube."""
-    return np.asarray(_load(path, header.array))
+    return np.asarray(_load(path, header.array_name))
 
 
-def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
     """Read one mask: a variable, or a field of the struct ``masks``."""
     name = header.masks[structure]
     return np.asarray(_load(path, "masks")[structure] if name == f"masks.{structure}" else _load(path, name))
@@ -58,7 +63,7 @@ def _is_hdf5(path: Path) -> bool:
     return bool(h5py.is_hdf5(path))
 
 
-def _variables_5(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+def _read_variables_v5(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     from scipy.io import whosmat
 
     _check_complete(path)
@@ -68,7 +73,7 @@ def _variables_5(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
         raise HsevalError(f"{path}: truncated: a MATLAB v7.3 file without its HDF5 part") from error
     except Exception as error:  # scipy finds nonsense in all kinds of ways
         raise HsevalError(f"{path}: no MATLAB file (neither v5 nor v7.3), or its beginning is damaged") from error
-    numeric = {name: tuple(shape) for name, shape, kind in found if kind in _NUMERIC}
+    numeric = {name: tuple(shape) for name, shape, kind in found if kind in _NUMERIC_CLASSES}
     return numeric, {name for name, _, kind in found if kind == "struct"}
 
 
@@ -83,9 +88,9 @@ def _check_complete(path: Path) -> None:
                 raise HsevalError(f"{path}: truncated: its variables reach to byte {handle.tell()} of {length}")
 
 
-def _variables_73(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+def _read_variables_v73(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     with h5.open_file(path) as file:
-        found = h5.datasets(file, where=str(path))
+        found = h5.find_datasets(file, location=str(path))
         return {
             name: tuple(dataset.shape[::-1])
             for name, dataset in found.items()

@@ -16,28 +16,28 @@ NAME = "npy"
 SUFFIXES: tuple[str, ...] = (".npy",)
 
 
-def header(path: Path) -> Header:
+def read_header(path: Path) -> Header:
     """Read shape and type; the file's length is checked against them."""
     with path.open("rb") as handle:
-        shape, dtype = array_header(handle, where=str(path))
+        shape, dtype = read_array_header(handle, location=str(path))
         start = handle.tell()
-    check_cube(shape, dtype, where=str(path))
+    check_cube(shape, dtype, location=str(path))
     check_length(path, start + math.prod(shape) * dtype.itemsize)
     return Header((path,), shape)
 
 
-def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     """Return a view into the memory map: only what is copied from it is read."""
     stored: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return stored[index] if stored.ndim == 4 else stored
 
 
-def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
     """A bare array has no masks."""
     raise KeyError(structure)
 
 
-def array_header(handle: BinaryIO, *, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def read_array_header(handle: BinaryIO, *, location: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Read the header of an array in NumPy's format, and leave the stream at the first value.
 
     Raises:
@@ -48,5 +48,7 @@ def array_header(handle: BinaryIO, *, where: str) -> tuple[tuple[int, ...], np.d
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(handle)
     except ValueError as error:
-        raise HsevalError(f"{where}: not a NumPy array (pickles are never loaded); save it with numpy.save") from error
+        raise HsevalError(
+            f"{location}: not a NumPy array (pickles are never loaded); save it with numpy.save"
+        ) from error
     return shape, dtype

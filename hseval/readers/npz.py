@@ -9,43 +9,43 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, mask_names, pick_array
-from hseval.readers.mask_arrays import find_pictures, zero_or_one
-from hseval.readers.npy import array_header
+from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, find_mask_names, pick_array
+from hseval.readers.mask_arrays import find_mask_candidates, is_binary
+from hseval.readers.npy import read_array_header
 from hseval.utils.errors import HsevalError
 
 NAME = "npz"
 SUFFIXES: tuple[str, ...] = (".npz",)
 
 
-def header(path: Path) -> Header:
+def read_header(path: Path) -> Header:
     """Read the members' headers, and the wavelengths."""
-    arrays = _members(path)
-    masks = mask_names(arrays)
+    arrays = _read_member_headers(path)
+    masks = find_mask_names(arrays)
     numeric = {name: shape for name, (shape, _) in arrays.items() if name not in masks.values()}
     known = next((name for name in WAVELENGTH_NAMES if name in arrays), None)
     numeric.pop(known or "", None)
-    cube = pick_array(numeric, where=str(path))
-    check_cube(*arrays[cube], where=f"{path}: {cube}")
+    cube = pick_array(numeric, location=str(path))
+    check_cube(*arrays[cube], location=f"{path}: {cube}")
     wavelengths = None if known is None else np.asarray(_load(path, known), dtype=np.float64).ravel()
     beside = {name: shape for name, shape in numeric.items() if arrays[name][1].kind in "fiub"}
-    pictures = find_pictures(beside, arrays[cube][0], lambda name: _is_mask(path, name, arrays[name][1]))
-    return Header((path,), arrays[cube][0], cube, wavelengths=wavelengths, masks=masks, pictures=pictures)
+    pictures = find_mask_candidates(beside, arrays[cube][0], lambda name: _is_mask(path, name, arrays[name][1]))
+    return Header((path,), arrays[cube][0], cube, wavelengths=wavelengths, masks=masks, mask_candidates=pictures)
 
 
-def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     """Read the cube; a member of an archive can only be read whole."""
-    stored = _load(path, header.array)
+    stored = _load(path, header.array_name)
     return stored[index] if stored.ndim == 4 else stored
 
 
-def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
     """Read one mask."""
     stored = _load(path, header.masks[structure])
     return stored[index] if len(header.shape) == 4 else stored
 
 
-def _members(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+def _read_member_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     if not zipfile.is_zipfile(path):
         raise HsevalError(f"{path}: truncated, or no archive that numpy.savez wrote")
     with zipfile.ZipFile(path) as archive:
@@ -53,12 +53,12 @@ def _members(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         for name in archive.namelist():
             if name.endswith(".npy"):
                 with archive.open(name) as member:
-                    found[name.removesuffix(".npy")] = array_header(cast(Any, member), where=f"{path}: {name}")
+                    found[name.removesuffix(".npy")] = read_array_header(cast(Any, member), location=f"{path}: {name}")
     return found
 
 
 def _is_mask(path: Path, name: str, dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "b" or (dtype.kind in "ui" and zero_or_one(_load(path, name)))
+    return dtype.kind == "b" or (dtype.kind in "ui" and is_binary(_load(path, name)))
 
 
 def _load(path: Path, name: str) -> NDArray[Any]:

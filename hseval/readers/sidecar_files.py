@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.data.wavelengths import read_wavelengths
-from hseval.readers.header import groups_note
-from hseval.utils.errors import HsevalError, reason
+from hseval.readers.header import format_group_notes
+from hseval.utils.errors import HsevalError, format_reason
 
-WAVELENGTHS = "wavelengths.txt"
-TABLE = "cubes.csv"
-MASKS = "masks"
+WAVELENGTHS_FILE = "wavelengths.txt"
+TABLE_FILE = "cubes.csv"
+MASKS_FOLDER = "masks"
 
 
 @dataclasses.dataclass(frozen=True)
-class Beside:
+class SidecarFiles:
     """The side files of a folder.
 
     Attributes:
@@ -46,26 +46,26 @@ class Beside:
     notes: tuple[str, ...] = ()
 
 
-def look_beside(folder: Path, stems: Sequence[str]) -> Beside:
+def load_sidecar_files(folder: Path, stems: Sequence[str]) -> SidecarFiles:
     """Return the side files of a folder whose cubes have these file stems.
 
     Raises:
         HsevalError: one of them can't be read, or the table lacks a cube.
     """
-    centres, table = folder / WAVELENGTHS, folder / TABLE
-    masks = _mask_files(folder / MASKS)
+    centres, table = folder / WAVELENGTHS_FILE, folder / TABLE_FILE
+    masks = _find_mask_files(folder / MASKS_FOLDER)
     groups, labels = _read_table(table, stems) if table.is_file() else (None, {})
-    return Beside(
+    return SidecarFiles(
         files=tuple(path for path in (centres, table) if path.is_file()),
         wavelengths=read_wavelengths(centres) if centres.is_file() else None,
         masks=masks,
         groups=groups,
         labels=labels,
-        notes=(*_orphans(masks, stems), *groups_note(groups or (), where=TABLE)),
+        notes=(*_format_mask_notes(masks, stems), *format_group_notes(groups or (), location=TABLE_FILE)),
     )
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
+def read_mask_image(path: Path) -> NDArray[np.bool_]:
     """Return a picture as a mask: inside wherever it is not black.
 
     Raises:
@@ -78,11 +78,11 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
             plain = picture if picture.mode in ("1", "L", "I", "F") or picture.mode.startswith("I;") else None
             values = np.asarray(plain if plain is not None else picture.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise HsevalError(f"{path}: can't be read as a picture: {reason(error)}") from error
+        raise HsevalError(f"{path}: can't be read as a picture: {format_reason(error)}") from error
     return np.asarray((values > 0) if values.ndim == 2 else (values > 0).any(axis=2))
 
 
-def _mask_files(folder: Path) -> dict[str, dict[str, Path]]:
+def _find_mask_files(folder: Path) -> dict[str, dict[str, Path]]:
     if not folder.is_dir():
         return {}
     found = {}
@@ -91,20 +91,22 @@ def _mask_files(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _orphans(masks: Mapping[str, Mapping[str, Path]], stems: Sequence[str]) -> tuple[str, ...]:
+def _format_mask_notes(masks: Mapping[str, Mapping[str, Path]], stems: Sequence[str]) -> tuple[str, ...]:
     known, notes = set(stems), []
     for structure, pictures in masks.items():
         orphans = sorted(set(pictures) - known)
         if orphans:
-            notes.append(f"{MASKS}/{structure}: {len(orphans)} pictures without a cube of that name ({orphans[0]}.png)")
+            notes.append(
+                f"{MASKS_FOLDER}/{structure}: {len(orphans)} pictures without a cube of that name ({orphans[0]}.png)"
+            )
         missing = len(known - set(pictures))
         if missing:
-            notes.append(f"{MASKS}/{structure}: {missing} of {len(known)} cubes have no picture")
+            notes.append(f"{MASKS_FOLDER}/{structure}: {missing} of {len(known)} cubes have no picture")
     return tuple(notes)
 
 
 def _read_table(path: Path, stems: Sequence[str]) -> tuple[tuple[str, ...] | None, dict[str, list[str]]]:
-    names, rows = _rows(path)
+    names, rows = _read_rows(path)
     if not rows or "id" not in names:
         raise HsevalError(f"{path}: has no column 'id'; expected id, optionally group, and labels")
     _check_unique(names, f"{path}: the column")
@@ -118,19 +120,19 @@ def _read_table(path: Path, stems: Sequence[str]) -> tuple[tuple[str, ...] | Non
     return None if groups is None else tuple(group.strip() for group in groups), columns
 
 
-def _rows(path: Path) -> tuple[Sequence[str], list[dict[str, str | None]]]:
+def _read_rows(path: Path) -> tuple[Sequence[str], list[dict[str, str | None]]]:
     """Return the names in a table's first line, and the rows by those names."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             table = csv.DictReader(handle, skipinitialspace=True)
             rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HsevalError(f"{path}: can't be read as a table: {reason(error)}") from error
+        raise HsevalError(f"{path}: can't be read as a table: {format_reason(error)}") from error
     return table.fieldnames or (), rows
 
 
-def _check_unique(names: Sequence[str | None], what: str) -> None:
+def _check_unique(names: Sequence[str | None], label: str) -> None:
     twice = [(name, count) for name, count in Counter(names).items() if name and count > 1]
     if twice:
         more = f" (and {len(twice) - 1} others too)" if len(twice) > 1 else ""
-        raise HsevalError(f"{what} {twice[0][0]!r} occurs {twice[0][1]} times{more}; once expected")
+        raise HsevalError(f"{label} {twice[0][0]!r} occurs {twice[0][1]} times{more}; once expected")

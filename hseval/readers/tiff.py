@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hseval.data.axis_order import Layout
 from hseval.readers.header import Header, check_cube, check_length
-from hseval.readers.tiff_check import check_end
+from hseval.readers.tiff_check import check_complete
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -23,39 +23,41 @@ NAME = "TIFF"
 SUFFIXES: tuple[str, ...] = (".tif", ".tiff")
 # Samples or channels are bands by the file's own word. Plain pages are not: a cube (y, x, band) saved
 # without further thought becomes y pages.
-_STATED: dict[str, Layout] = {"SYX": "byx", "CYX": "byx", "YXS": "yxb", "YXC": "yxb"}
+_LAYOUT_BY_AXES: dict[str, Layout] = {"SYX": "byx", "CYX": "byx", "YXS": "yxb", "YXC": "yxb"}
 
 
-def header(path: Path) -> Header:
+def read_header(path: Path) -> Header:
     """Read shape, axes and the value of missing pixels from the tags."""
     import tifffile
 
-    check_end(path)
-    with _quietly(), tifffile.TiffFile(path) as file:
+    check_complete(path)
+    with _mute_logging(), tifffile.TiffFile(path) as file:
         _check_imagej(file, path)
-        series = _cube(file, path)
+        series = _find_series(file, path)
         shape = tuple(int(length) for length in series.shape)
-        check_cube(shape, series.dtype, where=str(path))
+        check_cube(shape, series.dtype, location=str(path))
         if len(shape) == 4:
             raise HsevalError(f"{path}: axes {series.axes} of shape {shape}; a TIFF is read as one cube of three axes")
-        ignore = _nodata(file)
-        return Header((path,), shape, stated=_STATED.get(series.axes), ignore=ignore, notes=_notes(ignore))
+        ignore = _read_nodata(file)
+        return Header(
+            (path,), shape, declared_layout=_LAYOUT_BY_AXES.get(series.axes), nodata=ignore, notes=_format_notes(ignore)
+        )
 
 
-def pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     """Read all pages of the cube."""
     import tifffile
 
-    with _quietly(), tifffile.TiffFile(path) as file:
-        return np.asarray(_cube(file, path).asarray(maxworkers=1))
+    with _mute_logging(), tifffile.TiffFile(path) as file:
+        return np.asarray(_find_series(file, path).asarray(maxworkers=1))
 
 
-def mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
     """A TIFF has no masks."""
     raise KeyError(structure)
 
 
-def _cube(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
+def _find_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
     series = file.series
     solid = [one for one in series if len(one.shape) >= 3]
     if len(solid) == 1 or len(series) == 1:
@@ -72,7 +74,7 @@ def _check_imagej(file: tifffile.TiffFile, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def _mute_logging() -> Iterator[None]:
     """Keep tifffile's log off the terminal: what it has to say of a damaged file becomes one line of ours."""
 
     def drop(record: logging.LogRecord) -> bool:
@@ -87,7 +89,7 @@ def _quietly() -> Iterator[None]:
         logger.removeFilter(drop)
 
 
-def _nodata(file: tifffile.TiffFile) -> float | None:
+def _read_nodata(file: tifffile.TiffFile) -> float | None:
     tag = file.pages.first.tags.get("GDAL_NODATA")
     try:
         return None if tag is None else float(str(tag.value).strip("\x00 "))
@@ -95,5 +97,5 @@ def _nodata(file: tifffile.TiffFile) -> float | None:
         return None
 
 
-def _notes(ignore: float | None) -> tuple[str, ...]:
-    return () if ignore is None else (f"stored value {ignore:g} marks missing pixels (GDAL_NODATA): read as NaN",)
+def _format_notes(nodata: float | None) -> tuple[str, ...]:
+    return () if nodata is None else (f"stored value {nodata:g} marks missing pixels (GDAL_NODATA): read as NaN",)

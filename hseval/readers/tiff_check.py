@@ -13,26 +13,26 @@ from typing import BinaryIO, NamedTuple
 
 from hseval.utils.errors import HsevalError
 
-_INTEGERS = {3: "H", 4: "I", 16: "Q"}  # tag types that offsets and lengths come in: SHORT, LONG, LONG8
-_OFFSETS = {273: 279, 324: 325}  # StripOffsets -> StripByteCounts, TileOffsets -> TileByteCounts
+_INTEGER_CODES = {3: "H", 4: "I", 16: "Q"}  # tag types that offsets and lengths come in: SHORT, LONG, LONG8
+_BYTE_COUNT_TAGS = {273: 279, 324: 325}  # StripOffsets -> StripByteCounts, TileOffsets -> TileByteCounts
 
 
-class _Dialect(NamedTuple):
+class _NumberFormat(NamedTuple):
     """How numbers are stored: the byte order, and struct codes of an offset, a number of entries and an entry."""
 
-    order: str
-    offset: str
-    total: str
-    entry: str
+    byte_order: str
+    offset_code: str
+    count_code: str
+    entry_code: str
 
 
-class _Entry(NamedTuple):
-    kind: int
-    length: int
+class _DirectoryEntry(NamedTuple):
+    value_type: int
+    value_count: int
     value: bytes
 
 
-def check_end(path: Path) -> None:
+def check_complete(path: Path) -> None:
     """Raise HsevalError where a directory or a strip lies beyond the end of a TIFF; other files pass.
 
     Directories: TIFF 6.0, section 2; BigTIFF has the same with 8-byte offsets.
@@ -42,59 +42,69 @@ def check_end(path: Path) -> None:
         order = {b"II": "<", b"MM": ">"}.get(magic[:2])
         version = struct.unpack(f"{order}H", magic[2:])[0] if order and len(magic) == 4 else 0
         if version == 42:
-            _check_chain(handle, _Dialect(order or "<", "I", "H", "HHI4s"), 4, path)
+            _check_directories(handle, _NumberFormat(order or "<", "I", "H", "HHI4s"), 4, path)
         elif version == 43:
-            _check_chain(handle, _Dialect(order or "<", "Q", "Q", "HHQ8s"), 8, path)
+            _check_directories(handle, _NumberFormat(order or "<", "Q", "Q", "HHQ8s"), 8, path)
 
 
-def _check_chain(handle: BinaryIO, dialect: _Dialect, first: int, path: Path) -> None:
-    """Follow the chain of directories; ``first`` is where the offset of the first one stands."""
-    step = struct.calcsize(f"<{dialect.offset}")
-    (place,) = struct.unpack(dialect.order + dialect.offset, _bytes(handle, first, step, path))
+def _check_directories(handle: BinaryIO, number_format: _NumberFormat, pointer_offset: int, path: Path) -> None:
+    """Follow the chain of directories; ``pointer_offset`` is where the offset of the first one stands."""
+    step = struct.calcsize(f"<{number_format.offset_code}")
+    (place,) = struct.unpack(
+        number_format.byte_order + number_format.offset_code, _read_bytes(handle, pointer_offset, step, path)
+    )
     seen: set[int] = set()
     while place and place not in seen:
         seen.add(place)
-        entries, place = _directory(handle, dialect, place, path)
-        for start, length in _strips(handle, dialect, entries, path):
-            _check(handle, start + length, path)
+        entries, place = _read_directory(handle, number_format, place, path)
+        for start, length in _iterate_strips(handle, number_format, entries, path):
+            _check_within_file(handle, start + length, path)
 
 
-def _directory(handle: BinaryIO, dialect: _Dialect, place: int, path: Path) -> tuple[dict[int, _Entry], int]:
+def _read_directory(
+    handle: BinaryIO, number_format: _NumberFormat, offset: int, path: Path
+) -> tuple[dict[int, _DirectoryEntry], int]:
     """Return one directory's entries by tag, and the offset of the next directory (0: none)."""
-    order, wide = dialect.order, struct.calcsize(f"<{dialect.total}")
-    (count,) = struct.unpack(order + dialect.total, _bytes(handle, place, wide, path))
-    step = struct.calcsize(f"<{dialect.entry}")
-    table = _bytes(handle, place + wide, count * step + struct.calcsize(f"<{dialect.offset}"), path)
-    found = struct.iter_unpack(order + dialect.entry, table[: count * step])
-    return {tag: _Entry(*rest) for tag, *rest in found}, struct.unpack(order + dialect.offset, table[count * step :])[0]
+    order, wide = number_format.byte_order, struct.calcsize(f"<{number_format.count_code}")
+    (count,) = struct.unpack(order + number_format.count_code, _read_bytes(handle, offset, wide, path))
+    step = struct.calcsize(f"<{number_format.entry_code}")
+    table = _read_bytes(handle, offset + wide, count * step + struct.calcsize(f"<{number_format.offset_code}"), path)
+    found = struct.iter_unpack(order + number_format.entry_code, table[: count * step])
+    return {tag: _DirectoryEntry(*rest) for tag, *rest in found}, struct.unpack(
+        order + number_format.offset_code, table[count * step :]
+    )[0]
 
 
-def _strips(handle: BinaryIO, dialect: _Dialect, entries: dict[int, _Entry], path: Path) -> Iterator[tuple[int, int]]:
-    for offsets, lengths in _OFFSETS.items():
+def _iterate_strips(
+    handle: BinaryIO, number_format: _NumberFormat, entries: dict[int, _DirectoryEntry], path: Path
+) -> Iterator[tuple[int, int]]:
+    for offsets, lengths in _BYTE_COUNT_TAGS.items():
         if offsets in entries and lengths in entries:
-            starts, sizes = (_numbers(handle, dialect, entries[tag], path) for tag in (offsets, lengths))
+            starts, sizes = (_read_numbers(handle, number_format, entries[tag], path) for tag in (offsets, lengths))
             yield from zip(starts, sizes, strict=False)
 
 
-def _numbers(handle: BinaryIO, dialect: _Dialect, entry: _Entry, path: Path) -> tuple[int, ...]:
+def _read_numbers(
+    handle: BinaryIO, number_format: _NumberFormat, entry: _DirectoryEntry, path: Path
+) -> tuple[int, ...]:
     """Return a tag's values, which stand in the entry itself where there is room, else where it points."""
-    if entry.kind not in _INTEGERS:
+    if entry.value_type not in _INTEGER_CODES:
         return ()
-    form = f"{dialect.order}{entry.length}{_INTEGERS[entry.kind]}"
+    form = f"{number_format.byte_order}{entry.value_count}{_INTEGER_CODES[entry.value_type]}"
     size = struct.calcsize(form)
     if size <= len(entry.value):
         return struct.unpack(form, entry.value[:size])
-    (place,) = struct.unpack(dialect.order + dialect.offset, entry.value)
-    return struct.unpack(form, _bytes(handle, place, size, path))
+    (place,) = struct.unpack(number_format.byte_order + number_format.offset_code, entry.value)
+    return struct.unpack(form, _read_bytes(handle, place, size, path))
 
 
-def _bytes(handle: BinaryIO, place: int, size: int, path: Path) -> bytes:
-    _check(handle, place + size, path)
-    handle.seek(place)
+def _read_bytes(handle: BinaryIO, offset: int, size: int, path: Path) -> bytes:
+    _check_within_file(handle, offset + size, path)
+    handle.seek(offset)
     return handle.read(size)
 
 
-def _check(handle: BinaryIO, end: int, path: Path) -> None:
+def _check_within_file(handle: BinaryIO, end: int, path: Path) -> None:
     length = os.fstat(handle.fileno()).st_size
     if end > length:
         raise HsevalError(f"{path}: truncated: its pages reach to byte {end}, the file has {length}")

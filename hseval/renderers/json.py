@@ -7,7 +7,7 @@ from typing import ClassVar, TextIO
 from hseval.core.report import Report
 
 
-class Json:
+class JsonRenderer:
     """Writes ``{"format": "hseval-report", "version": 1, ...}``."""
 
     name: ClassVar[str] = "json"

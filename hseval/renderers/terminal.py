@@ -6,13 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from hseval.core.report import Report, Score
-from hseval.reporting.summary import at_full_size, caveats, certainty, number, rule, span
+from hseval.reporting.summary import (
+    collect_caveats,
+    explain_certainty,
+    explain_verdict_rule,
+    format_interval,
+    format_number,
+    summarize_full_size,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-STYLES = {
+VERDICT_STYLES = {
     "like real": "green",
     "worse than real": "red",
     "closer than real": "yellow",
@@ -20,12 +27,12 @@ STYLES = {
     "too low": "red",
 }
 PIPED_WIDTH = 10_000  # so that no line of a report is wrapped or cut when it is piped
-INTERVAL = "95 % interval"
-SHOWN_PAIRS = 3
-SPARK = "▁▂▃▄▅▆▇█"
+INTERVAL_HEADING = "95 % interval"
+MAX_NEAREST_PAIRS = 3
+SPARKLINE_LEVELS = "▁▂▃▄▅▆▇█"
 
 
-class Terminal:
+class TerminalRenderer:
     """Writes tables; in colour and fitted to the width on a terminal, plain and unwrapped in a pipe."""
 
     name: ClassVar[str] = "terminal"
@@ -38,108 +45,119 @@ class Terminal:
         piped = not stream.isatty()
         console = Console(file=stream, highlight=False, width=PIPED_WIDTH if piped else None, soft_wrap=piped)
         for note in report.notes:
-            console.print(f"[dim]·[/dim] {_escaped(note)}")
+            console.print(f"[dim]·[/dim] {_escape_markup(note)}")
         console.print()
-        console.print(_scores(report))
-        for line in rule(report.scores):
+        console.print(_build_score_table(report))
+        for line in explain_verdict_rule(report.scores):
             console.print(f"[dim]·[/dim] {line}")
-        for part in _parts(report):
+        for part in _iter_sections(report):
             console.print()
             console.print(part)
 
 
-def _scores(report: Report) -> RenderableType:
-    table = _table("score", "value", INTERVAL, "floor", "excess", "verdict", "n", "better")
+def _build_score_table(report: Report) -> RenderableType:
+    table = _create_table("score", "value", INTERVAL_HEADING, "floor", "excess", "verdict", "n", "better")
     for score in report.scores:
-        style = STYLES.get(score.verdict, "dim" if score.value is None else "default")
+        style = VERDICT_STYLES.get(score.verdict, "dim" if score.value is None else "default")
         table.add_row(
-            _escaped(score.name),
-            _number(score.value),
-            span(score.interval),
-            _number(score.floor),
-            _number(score.details.get("excess")),
-            f"[{style}]{_escaped(score.verdict)}[/{style}]",
+            _escape_markup(score.name),
+            _format_cell(score.value),
+            format_interval(score.interval),
+            _format_cell(score.floor),
+            _format_cell(score.details.get("excess")),
+            f"[{style}]{_escape_markup(score.verdict)}[/{style}]",
             str(score.n) if score.n else "-",
             {"lower": "lower", "higher": "higher", "floor": "near floor"}[score.better],
         )
     return table
 
 
-def _parts(report: Report) -> Iterator[RenderableType]:
+def _iter_sections(report: Report) -> Iterator[RenderableType]:
     """Yield what the details hold that a person asks for next."""
     for score in report.scores:
         found = score.details.get("structures")
         if isinstance(found, Mapping) and all(isinstance(each, Mapping) for each in found.values()):
-            yield _structures(score, report)
+            yield _build_structure_table(score, report)
     for score in report.scores:
-        lines = [*certainty(score), *at_full_size(score), *_numbers(score), *_pairs(score), *caveats(score)]
+        lines = [
+            *explain_certainty(score),
+            *summarize_full_size(score),
+            *_format_extra_numbers(score),
+            *_format_nearest_pairs(score),
+            *collect_caveats(score),
+        ]
         if lines:
-            yield "\n".join([f"[bold]{_escaped(score.name)}[/bold]", *(f"  {_escaped(line)}" for line in lines)])
+            yield "\n".join(
+                [f"[bold]{_escape_markup(score.name)}[/bold]", *(f"  {_escape_markup(line)}" for line in lines)]
+            )
 
 
-def _structures(score: Score, report: Report) -> RenderableType:
+def _build_structure_table(score: Score, report: Report) -> RenderableType:
     """Return the table of one value a structure, with its floor and its course over wavelength."""
-    table = _table(f"{score.name} by structure", "value", "floor", "over wavelength", "largest at")
+    table = _create_table(f"{score.name} by structure", "value", "floor", "over wavelength", "largest at")
     about = report.provenance.get("sets", {}).get("reference", {})
     unit = "{:.0f} nm" if about.get("wavelengths_known", True) else "band {:.0f}"
     bands = [unit.format(centre) for centre in about.get("wavelengths", [])]
     for name, found in score.details["structures"].items():
         curve = found.get("by_wavelength") or []
         table.add_row(
-            _escaped(name),
-            _number(_dig(score.details, "at_n", name)),
-            _number(_dig(score.details, "floor_at_n", name)),
-            _spark(curve),
-            _peak(curve, bands),
+            _escape_markup(name),
+            _format_cell(_get_structure_value(score.details, "at_n", name)),
+            _format_cell(_get_structure_value(score.details, "floor_at_n", name)),
+            _format_sparkline(curve),
+            _find_peak_band(curve, bands),
         )
     return table
 
 
-def _dig(details: Mapping[str, Any], where: str, structure: str) -> Any:
-    side = details.get(where) or {}
+def _get_structure_value(details: Mapping[str, Any], key: str, structure: str) -> Any:
+    side = details.get(key) or {}
     return side.get("structures", {}).get(structure, {}).get("value")
 
 
-def _numbers(score: Score) -> Iterator[str]:
+def _format_extra_numbers(score: Score) -> Iterator[str]:
     shown = score.details.get("shown")
     if isinstance(shown, Mapping):
-        yield from (f"{label}: {number(value)}" for label, value in shown.items())
+        yield from (f"{label}: {format_number(value)}" for label, value in shown.items())
 
 
-def _pairs(score: Score) -> Iterator[str]:
-    for pair in list(score.details.get("nearest_pairs") or [])[:SHOWN_PAIRS]:
-        yield "nearest: " + ", ".join(f"{key} {number(value)}" for key, value in pair.items())
+def _format_nearest_pairs(score: Score) -> Iterator[str]:
+    for pair in list(score.details.get("nearest_pairs") or [])[:MAX_NEAREST_PAIRS]:
+        yield "nearest: " + ", ".join(f"{key} {format_number(value)}" for key, value in pair.items())
 
 
-def _table(*columns: str) -> Table:
+def _create_table(*columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, column in enumerate(columns):
-        numeric = column in ("value", "floor", "excess", "n", INTERVAL)
+        numeric = column in ("value", "floor", "excess", "n", INTERVAL_HEADING)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0 or numeric)
     return table
 
 
-def _number(value: Any) -> str:
-    return _escaped(number(value))
+def _format_cell(value: Any) -> str:
+    return _escape_markup(format_number(value))
 
 
-def _spark(curve: Any) -> str:
+def _format_sparkline(curve: Any) -> str:
     values = [value for value in curve if value is not None]
     top = max(values, default=0.0)
     if top <= 0:
         return ""
-    return "".join(" " if v is None else SPARK[min(len(SPARK) - 1, int(v / top * len(SPARK)))] for v in curve)
+    return "".join(
+        " " if v is None else SPARKLINE_LEVELS[min(len(SPARKLINE_LEVELS) - 1, int(v / top * len(SPARKLINE_LEVELS)))]
+        for v in curve
+    )
 
 
-def _peak(curve: Any, bands: Sequence[str]) -> str:
+def _find_peak_band(curve: Any, band_names: Sequence[str]) -> str:
     values = [-1.0 if value is None else value for value in curve]
-    return bands[values.index(max(values))] if values and len(values) == len(bands) else ""
+    return band_names[values.index(max(values))] if values and len(values) == len(band_names) else ""
 
 
-def _escaped(text: str) -> str:
+def _escape_markup(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)

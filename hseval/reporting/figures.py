@@ -9,73 +9,86 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.figure_data import Embedding, Exhibits, Pair, Points, Shown, Spectra, Spread, Values
-from hseval.data.preprocessing import valid_pixels
-from hseval.reporting.preview.render import SIDE, Painter, masked
-from hseval.utils.random_streams import stream
+from hseval.core.figure_data import (
+    EmbeddedPoints,
+    Embedding,
+    FigureData,
+    MetricValues,
+    NearestPair,
+    RenderedCube,
+    SpectrumSummary,
+    StructureSpectra,
+)
+from hseval.data.preprocessing import compute_valid_mask
+from hseval.reporting.preview.render import MAX_SIDE, CubeRenderer, mask_invalid
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.feature_table import Rows
+    from hseval.core.feature_table import FeatureTable
     from hseval.core.hookspecs import Metric
     from hseval.core.report import Score
-    from hseval.pipeline.context import Described, Run
-    from hseval.pipeline.extract import Description
+    from hseval.pipeline.context import ExtractedInputs, RunContext
+    from hseval.pipeline.extract import ExtractedSet
 
-MEAN, PIXELS = "spectra/mean", "spectra/pixels"
-LOW, HIGH = 10.0, 90.0  # percentiles over cubes: the spread of mean spectra
-STEADY = 0.03  # of the median deviation: no feature counts as steadier, as in the metrics of features
-POINTS = 1000  # of a set that are drawn in the plane
-MOST_VALUES = 20_000  # of a side that a histogram is made of
+MEAN_COLUMN, PIXEL_COUNT_COLUMN = "spectra/mean", "spectra/pixels"
+LOW_PERCENTILE, HIGH_PERCENTILE = 10.0, 90.0  # percentiles over cubes: the spread of mean spectra
+MIN_STD_RATIO = 0.03  # of the median deviation: no feature counts as steadier, as in the metrics of features
+MAX_POINTS = 1000  # of a set that are drawn in the plane
+MAX_VALUES = 20_000  # of a side that a histogram is made of
 
 
-def spectra(real: Rows, fake: Rows) -> Iterator[Spectra]:
+def build_spectra(real: FeatureTable, generated: FeatureTable) -> Iterator[StructureSpectra]:
     """Yield the mean spectra of each structure that both sides have; nothing where no metric needed spectra."""
-    if MEAN not in real.columns or MEAN not in fake.columns:
+    if MEAN_COLUMN not in real.columns or MEAN_COLUMN not in generated.columns:
         return
     for name in real.structures:
-        if name in fake.structures:
-            sides = [_spread(rows, name) for rows in (real, fake)]
+        if name in generated.structures:
+            sides = [_summarize_spectra(rows, name) for rows in (real, generated)]
             if sides[0] is not None and sides[1] is not None:
-                yield Spectra(name, sides[0], sides[1])
+                yield StructureSpectra(name, sides[0], sides[1])
 
 
-def _spread(rows: Rows, structure: str) -> Spread | None:
-    place = rows.structures.index(structure)
-    having = rows[PIXELS][:, place] > 0
+def _summarize_spectra(features: FeatureTable, structure: str) -> SpectrumSummary | None:
+    place = features.structures.index(structure)
+    having = features[PIXEL_COUNT_COLUMN][:, place] > 0
     if not having.any():
         return None
-    mean = np.asarray(rows[MEAN][having, place], dtype=np.float64)
-    low, high = np.percentile(mean, (LOW, HIGH), axis=0)
-    return Spread(mean.mean(axis=0), low, high, int(having.sum()))
+    mean = np.asarray(features[MEAN_COLUMN][having, place], dtype=np.float64)
+    low, high = np.percentile(mean, (LOW_PERCENTILE, HIGH_PERCENTILE), axis=0)
+    return SpectrumSummary(mean.mean(axis=0), low, high, int(having.sum()))
 
 
-def embedding(extractor: str | None, sets: Mapping[str, Description], *, seed: int) -> Embedding | None:
+def build_embedding(
+    extractor: str | None, extracted_sets: Mapping[str, ExtractedSet], *, seed: int
+) -> Embedding | None:
     """Return features in the plane of the two directions in which real cubes and samples together spread most.
 
     Features are standardised by the reference, never by all cubes. The directions are spherical principal components
     (Locantore et al. 1999): every cube counts by its direction from the centre alone, so that a few wild samples do
-    not decide. Both sides weigh the same in them, and the training set is laid on afterwards. Up to :data:`POINTS`
+    not decide. Both sides weigh the same in them, and the training set is laid on afterwards. Up to :data:`MAX_POINTS`
     cubes of a set are drawn by content.
 
     Args:
         extractor: whose rows; None: there is none.
-        sets: described sets by role; ``reference`` and ``samples`` are there.
+        extracted_sets: described sets by role; ``reference`` and ``samples`` are there.
         seed: of the draws.
 
     Returns:
         None where the extractor does not give one finite vector a cube, or there are fewer than three cubes a side.
     """
-    if extractor is None or any(extractor not in sets[role].rows.columns for role in ("reference", "samples")):
+    if extractor is None or any(
+        extractor not in extracted_sets[role].features.columns for role in ("reference", "samples")
+    ):
         return None
     features: dict[str, NDArray[Any]] = {}
     ids: dict[str, tuple[str, ...]] = {}
-    for role, described in sets.items():
-        rows = described.rows
+    for role, described in extracted_sets.items():
+        rows = described.features
         if extractor not in rows.columns:
             continue
-        picked = np.sort(stream(seed, f"embedding of {role}").permutation(len(rows))[:POINTS])
+        picked = np.sort(create_rng(seed, f"embedding of {role}").permutation(len(rows))[:MAX_POINTS])
         features[role] = rows[extractor][picked].reshape(len(picked), -1).astype(np.float64)
         ids[role] = tuple(str(each) for each in rows.ids[picked])
     if not all(np.isfinite(each).all() for each in features.values()) or min(map(len, features.values())) < 3:
@@ -84,21 +97,22 @@ def embedding(extractor: str | None, sets: Mapping[str, Description], *, seed: i
     varies = deviation > 1e-6 * np.abs(features["reference"]).max(axis=0)
     if not varies.any():
         return None
-    scale = np.maximum(deviation, STEADY * np.median(deviation[varies]))
+    scale = np.maximum(deviation, MIN_STD_RATIO * np.median(deviation[varies]))
     scaled = {role: (each - mean) / scale for role, each in features.items()}
-    centre, axes, explained = _plane(scaled["reference"], scaled["samples"])
+    centre, axes, explained = _fit_plane(scaled["reference"], scaled["samples"])
     points = tuple(
-        Points(role, (each - centre) @ axes.T, ids[role], len(sets[role].rows)) for role, each in scaled.items()
+        EmbeddedPoints(role, (each - centre) @ axes.T, ids[role], len(extracted_sets[role].features))
+        for role, each in scaled.items()
     )
     return Embedding(extractor, scaled["samples"].shape[1], explained, points)
 
 
-def _plane(real: NDArray[Any], fake: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], tuple[float, float]]:
+def _fit_plane(real: NDArray[Any], generated: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], tuple[float, float]]:
     """Return the centre, two spherical principal axes ``(2, d)`` of both sides at equal weight, and their shares."""
     from scipy.linalg import svd
 
-    centre = (np.median(real, axis=0) + np.median(fake, axis=0)) / 2
-    both = np.concatenate([_directions(side - centre) / np.sqrt(len(side)) for side in (real, fake)])
+    centre = (np.median(real, axis=0) + np.median(generated, axis=0)) / 2
+    both = np.concatenate([_normalize_rows(side - centre) / np.sqrt(len(side)) for side in (real, generated)])
     _, lengths, axes = svd(both, full_matrices=False)
     axes = axes[:2] * np.where(axes[:2].sum(axis=1, keepdims=True) < 0, -1.0, 1.0)  # signs are a matter of convention
     shares = lengths**2 / max(float((lengths**2).sum()), 1e-300)
@@ -107,71 +121,73 @@ def _plane(real: NDArray[Any], fake: NDArray[Any]) -> tuple[NDArray[Any], NDArra
     return centre, axes, (float(shares[0]), float(shares[1]))
 
 
-def _directions(rows: NDArray[Any]) -> NDArray[Any]:
+def _normalize_rows(rows: NDArray[Any]) -> NDArray[Any]:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))
 
 
-def values(shown: Mapping[str, Mapping[str, Any]], *, seed: int) -> Iterator[Values]:
+def build_histograms(values_by_metric: Mapping[str, Mapping[str, Any]], *, seed: int) -> Iterator[MetricValues]:
     """Yield what metrics measured of single cubes or pairs, finite values alone, up to 20,000 of a side."""
-    for metric, found in shown.items():
+    for metric, found in values_by_metric.items():
         for label, sides in found.items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                real, fake = (_some(np.asarray(side, dtype=np.float64), seed) for side in sides)
-            if len(real) > 1 and len(fake) > 1:
-                yield Values(metric, label, real, fake)
+                real, generated = (_subsample(np.asarray(side, dtype=np.float64), seed) for side in sides)
+            if len(real) > 1 and len(generated) > 1:
+                yield MetricValues(metric, label, real, generated)
 
 
-def _some(side: NDArray[Any], seed: int) -> NDArray[Any]:
-    finite = np.sort(side[np.isfinite(side)])
-    if len(finite) <= MOST_VALUES:
+def _subsample(measurements: NDArray[Any], seed: int) -> NDArray[Any]:
+    finite = np.sort(measurements[np.isfinite(measurements)])
+    if len(finite) <= MAX_VALUES:
         return finite
-    picked = stream(seed, "shown values").permutation(len(finite))[:MOST_VALUES]
+    picked = create_rng(seed, "shown values").permutation(len(finite))[:MAX_VALUES]
     return np.sort(finite[picked])
 
 
-CUBES = 4  # of each side that are shown
-PAIRS = 6  # nearest pairs that are shown
+MAX_CUBES = 4  # of each side that are shown
+MAX_PAIRS = 6  # nearest pairs that are shown
 
 
-def exhibits_of(described: Described, scores: Sequence[Score], run: Run, *, extractor: str | None) -> Exhibits:
+def build_figure_data(
+    inputs: ExtractedInputs, scores: Sequence[Score], context: RunContext, *, extractor: str | None
+) -> FigureData:
     """Return what a report shows besides its scores.
 
     Args:
-        described: the sets.
+        inputs: the sets.
         scores: their scores; those with ``nearest_pairs`` say which pairs are shown.
-        run: its seed draws, and what metrics left in ``run.shown`` becomes histograms.
+        context: its seed draws, and what metrics left in ``run.shown`` becomes histograms.
         extractor: whose rows are laid in the plane, or None.
     """
-    info = described.sets.reference.info
-    real, fake = (_drawn(described, role, run.seed) for role in ("reference", "samples"))
-    shape = tuple(np.max([cube.shape[1:] for _, cube in (*real, *fake)], axis=0).tolist())
+    info = inputs.sets.reference.info
+    real, generated = (_sample_cubes(inputs, role, context.seed) for role in ("reference", "samples"))
+    shape = tuple(np.max([cube.shape[1:] for _, cube in (*real, *generated)], axis=0).tolist())
     cubes = [cube for _, cube in real]
     known: dict[str, Any] = {"known": info.wavelengths_known, "units": info.units, "shape": shape}
-    painter = Painter.of(cubes, info.wavelengths, **known)
-    small = Painter.of(cubes, info.wavelengths, **known, side=SIDE // 2)
-    sets = {role: getattr(described, role) for role, _ in described.sets.named()}
+    painter = CubeRenderer.from_reference(cubes, info.wavelengths, **known)
+    small = CubeRenderer.from_reference(cubes, info.wavelengths, **known, max_side=MAX_SIDE // 2)
+    sets = {role: getattr(inputs, role) for role, _ in inputs.sets.items()}
     order = [role for role in ("train", "reference", "samples") if role in sets]
-    return Exhibits(
+    return FigureData(
         wavelengths=info.wavelengths,
-        look=painter.look(),
-        real=tuple(painter.shown(cube, id) for id, cube in real),
-        fake=tuple(painter.shown(cube, id) for id, cube in fake),
-        pairs=tuple(_pairs(described, scores, small)),
-        spectra=tuple(spectra(described.reference.rows, described.samples.rows)),
-        embedding=embedding(extractor, {role: sets[role] for role in order}, seed=run.seed),
-        values=tuple(values(run.shown or {}, seed=run.seed)),
+        style=painter.build_style(),
+        real=tuple(painter.render_cube(cube, id) for id, cube in real),
+        generated=tuple(painter.render_cube(cube, id) for id, cube in generated),
+        nearest_pairs=tuple(_iter_nearest_pairs(inputs, scores, small)),
+        spectra=tuple(build_spectra(inputs.reference.features, inputs.samples.features)),
+        embedding=build_embedding(extractor, {role: sets[role] for role in order}, seed=context.seed),
+        metric_values=tuple(build_histograms(context.histogram_values or {}, seed=context.seed)),
     )
 
 
-def embedded_by(metrics: Sequence[Metric]) -> str | None:
+def find_embedding_extractor(metrics: Sequence[Metric]) -> str | None:
     """Return the feature extractor whose rows are to be shown in the plane: that of the first metric with a choice."""
     chosen = (getattr(getattr(metric, "options", None), "extractor", None) for metric in metrics)
     return next((each for each in chosen if isinstance(each, str)), None)
 
 
-def turned(data: NDArray[Any], placement: str) -> NDArray[Any]:
+def apply_placement(data: NDArray[Any], placement: str) -> NDArray[Any]:
     """Return a cube ``(band, y, x)`` turned and mirrored as a metric says that it fits best.
 
     Args:
@@ -183,42 +199,44 @@ def turned(data: NDArray[Any], placement: str) -> NDArray[Any]:
     return found[..., ::-1] if "mirrored" in placement else found
 
 
-def _drawn(described: Described, role: str, seed: int) -> list[tuple[str, NDArray[Any]]]:
+def _sample_cubes(inputs: ExtractedInputs, role: str, seed: int) -> list[tuple[str, NDArray[Any]]]:
     """Return ids and pixels of some cubes, drawn by content."""
-    found = getattr(described, role)
-    picked = stream(seed, f"pictures of {role}").permutation(len(found.index))[:CUBES]
-    return [_read(described, role, int(found.index[row])) for row in picked]
+    found = getattr(inputs, role)
+    picked = create_rng(seed, f"pictures of {role}").permutation(len(found.index))[:MAX_CUBES]
+    return [_read_cube(inputs, role, int(found.index[row])) for row in picked]
 
 
-def _read(described: Described, role: str, place: int) -> tuple[str, NDArray[Any]]:
-    cube = getattr(described.sets, role)[place]
-    return cube.id, masked(cube.data, valid_pixels(cube, described.plans[role].field))
+def _read_cube(inputs: ExtractedInputs, role: str, index: int) -> tuple[str, NDArray[Any]]:
+    cube = getattr(inputs.sets, role)[index]
+    return cube.id, mask_invalid(cube.data, compute_valid_mask(cube, inputs.plans[role].field))
 
 
-def _pairs(described: Described, scores: Sequence[Score], painter: Painter) -> Iterator[Pair]:
+def _iter_nearest_pairs(
+    inputs: ExtractedInputs, scores: Sequence[Score], painter: CubeRenderer
+) -> Iterator[NearestPair]:
     """Yield the nearest pairs that a score names by their ids."""
-    if described.sets.train is None:
+    if inputs.sets.train is None:
         return
     places = {
-        "sample": ("samples", {id: i for i, id in enumerate(described.sets.samples.ids)}),
-        "training": ("train", {id: i for i, id in enumerate(described.sets.train.ids)}),
+        "sample": ("samples", {id: i for i, id in enumerate(inputs.sets.samples.ids)}),
+        "training": ("train", {id: i for i, id in enumerate(inputs.sets.train.ids)}),
     }
-    for named in _named_pairs(scores)[:PAIRS]:
+    for named in _get_nearest_pairs(scores)[:MAX_PAIRS]:
         if not all(named.get(side) in ids for side, (_, ids) in places.items()):
             continue
-        read = {side: _read(described, role, ids[named[side]]) for side, (role, ids) in places.items()}
+        read = {side: _read_cube(inputs, role, ids[named[side]]) for side, (role, ids) in places.items()}
         placement = str(named.get("placement", ""))
-        sample, training = _shown(painter, read["sample"], placement), _shown(painter, read["training"], "")
+        sample, training = _render_cube(painter, read["sample"], placement), _render_cube(painter, read["training"], "")
         distance = named.get("distance")
-        yield Pair(sample, training, distance if isinstance(distance, float) else None, placement)
+        yield NearestPair(sample, training, distance if isinstance(distance, float) else None, placement)
 
 
-def _shown(painter: Painter, read: tuple[str, NDArray[Any]], placement: str) -> Shown:
-    id, data = read
-    return painter.shown(turned(data, placement), id)
+def _render_cube(painter: CubeRenderer, cube: tuple[str, NDArray[Any]], placement: str) -> RenderedCube:
+    id, data = cube
+    return painter.render_cube(apply_placement(data, placement), id)
 
 
-def _named_pairs(scores: Sequence[Score]) -> list[Mapping[str, Any]]:
+def _get_nearest_pairs(scores: Sequence[Score]) -> list[Mapping[str, Any]]:
     """Return the first score's pairs that name a sample and a training cube."""
     for score in scores:
         pairs = [pair for pair in score.details.get("nearest_pairs") or [] if {"sample", "training"} <= pair.keys()]

@@ -17,64 +17,68 @@ if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
     from hseval.core.report import Report, Score
 
-BETTER = {"lower": "lower", "higher": "higher", "floor": "near floor"}
-PICTURES = 4  # cubes that are shown of a set
-SIDE = 256  # px of a picture
-READABLE = 32_000_000  # values of a cube: a larger one is not read for a picture
-NAMED = 12  # structures, labels that are named
+BETTER_LABELS = {"lower": "lower", "higher": "higher", "floor": "near floor"}
+MAX_IMAGES = 4  # cubes that are shown of a set
+IMAGE_SIDE = 256  # px of a picture
+MAX_CUBE_VALUES = 32_000_000  # values of a cube: a larger one is not read for a picture
+MAX_LISTED_NAMES = 12  # structures, labels that are named
 
 
-def report_html(report: Report) -> str:
+def render_report_html(report: Report) -> str:
     """Return a report as HTML: the scores in a table, the notes, and what repeats it."""
-    about = [(str(name), _told(value)) for name, value in report.provenance.items() if not isinstance(value, Mapping)]
-    return _page("report", scores=report.scores, notes=report.notes, about=about)
+    about = [
+        (str(name), _format_value(value)) for name, value in report.provenance.items() if not isinstance(value, Mapping)
+    ]
+    return _render_page("report", scores=report.scores, notes=report.notes, about=about)
 
 
-def score_html(score: Score) -> str:
+def render_score_html(score: Score) -> str:
     """Return a score as HTML: its row of the report, and what its details show."""
     details = score.details
     shown = details.get("shown")
-    about = [(str(name), number(value)) for name, value in shown.items()] if isinstance(shown, Mapping) else []
+    about = [(str(name), format_number(value)) for name, value in shown.items()] if isinstance(shown, Mapping) else []
     if isinstance(details.get("caveat"), str):
         about.append(("mind", details["caveat"]))
-    return _page("score", scores=[score], structures=list(_structures(details)), about=about)
+    return _render_page("score", scores=[score], structures=list(_iter_structure_scores(details)), about=about)
 
 
-def set_html(cubes: CubeSet) -> str:
+def render_set_html(cubes: CubeSet) -> str:
     """Return a set as HTML: what its headers say, and pictures of its first cubes where these are quickly read."""
     try:
-        pictures, told = _pictures(cubes)
+        pictures, told = _render_images(cubes)
     except (HsevalError, OSError) as error:
         pictures, told = [], f"no picture: {error}"
-    return _page("set", about=list(_facts(cubes)), pictures=pictures, told=told)
+    return _render_page("set", about=list(_iter_set_facts(cubes)), pictures=pictures, told=told)
 
 
-def number(value: Any) -> str:
+def format_number(value: Any) -> str:
     """Return a number with four digits, and a dash for none."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)
 
 
-def span(interval: Sequence[float] | None) -> str:
+def format_interval(interval: Sequence[float] | None) -> str:
     """Return an interval as ``low to high``."""
-    return "-" if interval is None else f"{number(interval[0])} to {number(interval[1])}"
+    return "-" if interval is None else f"{format_number(interval[0])} to {format_number(interval[1])}"
 
 
 @functools.cache
-def _template() -> Template:
+def _load_template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
     source = resources.files("hseval").joinpath("resources/notebook.html").read_text(encoding="utf-8")
     return Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
 
 
-def _page(kind: str, **given: Any) -> str:
+def _render_page(kind: str, **values: Any) -> str:
     empty = {"notes": (), "about": (), "structures": (), "pictures": (), "told": ""}
-    return _template().render(**{**empty, **given}, kind=kind, number=number, span=span, better=BETTER)
+    return _load_template().render(
+        **{**empty, **values}, kind=kind, number=format_number, span=format_interval, better=BETTER_LABELS
+    )
 
 
-def _structures(details: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _iter_structure_scores(details: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(details.get("structures"), Mapping):
         for name in details["structures"]:
             value, floor = (
@@ -84,7 +88,7 @@ def _structures(details: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
             yield str(name), value, floor
 
 
-def _facts(cubes: CubeSet) -> Iterator[tuple[str, str]]:
+def _iter_set_facts(cubes: CubeSet) -> Iterator[tuple[str, str]]:
     info, count = cubes.info, len(cubes)
     bands = len(info.wavelengths)
     yield "set", info.location
@@ -95,50 +99,58 @@ def _facts(cubes: CubeSet) -> Iterator[tuple[str, str]]:
         yield "wavelengths", f"{bands} bands, {info.wavelengths[0]:g} to {info.wavelengths[-1]:g} nm"
     else:
         yield "wavelengths", f"{bands} bands, not known"
-    yield "structures", _listed(info.structures) or "none"
+    yield "structures", _format_names(info.structures) or "none"
     if info.groups is not None:
         yield "groups", str(len(set(info.groups)))
     if info.labels:
-        yield "labels", _listed(list(info.labels))
+        yield "labels", _format_names(list(info.labels))
     if info.units:
         yield "units", info.units
     for note in info.notes:
         yield "note", note
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(str, names[:NAMED])) + more
+def _format_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
+    return ", ".join(map(str, names[:MAX_LISTED_NAMES])) + more
 
 
-def _pictures(cubes: CubeSet) -> tuple[list[tuple[str, str]], str]:
+def _render_images(cubes: CubeSet) -> tuple[list[tuple[str, str]], str]:
     """Return ``(id, PNG in base64)`` of the first cubes, scaled alike, and how they are coloured."""
-    from hseval.data.preprocessing import valid_pixels
-    from hseval.reporting.preview.render import Painter, masked, reduced, valid_of
+    from hseval.data.preprocessing import compute_valid_mask
+    from hseval.reporting.preview.render import CubeRenderer, compute_finite_mask, downsample, mask_invalid
 
-    shapes = [cubes.shape(i) for i in range(min(PICTURES, len(cubes)))]
-    if not shapes or max(bands * height * width for bands, height, width in shapes) > READABLE:
+    shapes = [cubes.shape(i) for i in range(min(MAX_IMAGES, len(cubes)))]
+    if not shapes or max(bands * height * width for bands, height, width in shapes) > MAX_CUBE_VALUES:
         return [], "no picture: large cubes" if shapes else ""
     read = [cubes[i] for i in range(len(shapes))]
-    data = [masked(cube.data, valid_pixels(cube)) for cube in read]
-    painter = Painter.of(data, cubes.wavelengths, known=cubes.info.wavelengths_known, units=cubes.info.units, side=SIDE)
-    small = [reduced(cube, painter.factor) for cube in data]
-    look = painter.look("these cubes'")
-    drawn = [painter.composite(cube) if look.colour is None else painter.colour(cube) for cube in small]
-    told = look.colour_told if look.colour is not None else f"{look.colour_told} Shown is {look.composite}."
-    valid = [valid_of(cube) for cube in small]
-    return [(cube.id, _png(*shown)) for cube, *shown in zip(read, drawn, valid, strict=True)], told
+    data = [mask_invalid(cube.data, compute_valid_mask(cube)) for cube in read]
+    painter = CubeRenderer.from_reference(
+        data,
+        cubes.wavelengths,
+        wavelengths_known=cubes.info.wavelengths_known,
+        units=cubes.info.units,
+        max_side=IMAGE_SIDE,
+    )
+    small = [downsample(cube, painter.factor) for cube in data]
+    look = painter.build_style("these cubes'")
+    drawn = [
+        painter.render_composite(cube) if look.color_label is None else painter.render_color(cube) for cube in small
+    ]
+    told = look.color_note if look.color_label is not None else f"{look.color_note} Shown is {look.composite}."
+    valid = [compute_finite_mask(cube) for cube in small]
+    return [(cube.id, _encode_png(*shown)) for cube, *shown in zip(read, drawn, valid, strict=True)], told
 
 
-def _png(picture: Any, valid: Any) -> str:
+def _encode_png(image: Any, valid_mask: Any) -> str:
     """Return a picture ``(y, x, 3)`` as PNG in base64, transparent where it is not valid."""
     import numpy as np
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(np.dstack([picture, np.uint8(255) * valid])).save(buffer, format="PNG")
+    Image.fromarray(np.dstack([image, np.uint8(255) * valid_mask])).save(buffer, format="PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _told(value: Any) -> str:
-    return _listed(value) if isinstance(value, list | tuple) else number(value)
+def _format_value(value: Any) -> str:
+    return _format_names(value) if isinstance(value, list | tuple) else format_number(value)

@@ -10,72 +10,74 @@ import numpy as np
 
 from hseval import __version__
 from hseval.core.hookspecs import Sample
-from hseval.core.options import as_dict
-from hseval.core.plugin_manager import accepted, plugins
+from hseval.core.options import options_to_dict
+from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
 from hseval.utils.errors import HsevalError
-from hseval.utils.hashing import checkpoint_hashes
+from hseval.utils.hashing import compute_checkpoint_hashes
 
 
-def loaded(generator: Any, checkpoint: Path | None, device: str | None, *, demanded: bool = True) -> None:
+def load_generator(
+    generator: Any, checkpoint: Path | None, device: str | None, *, is_device_required: bool = True
+) -> None:
     """Load a generator on a device.
 
     Args:
         generator: built with its options.
         checkpoint: the folder that its fit left; None where there is nothing to fit.
         device: ``"cpu"``, ``"cuda"`` ...; None: the generator's own choice.
-        demanded: a device that the generator does not use is refused.
+        is_device_required: a device that the generator does not use is refused.
 
     Raises:
         HsevalError: a device is demanded and the generator does not use it; or what ``load`` raises.
     """
     told = f"--device {device}: generator {generator.name!r} does not choose a device to sample on"
-    taken = accepted(generator.load, device=device)
-    if demanded and device is not None and not taken:
+    taken = select_accepted_arguments(generator.load, device=device)
+    if is_device_required and device is not None and not taken:
         raise HsevalError(told)
     generator.load(checkpoint, **taken)
-    if demanded and device is not None and not hasattr(generator, "device"):
+    if is_device_required and device is not None and not hasattr(generator, "device"):
         raise HsevalError(told)
 
 
-def about(generator: Any, seed: int) -> dict[str, Any]:
+def collect_metadata(generator: Any, seed: int) -> dict[str, Any]:
     """Return what the file says of all cubes, as SetWriter takes it."""
-    with plugins().blaming("generator", generator.name):
+    with get_plugins().wrap_errors("generator", generator.name):
         return {
             "wavelengths": generator.wavelengths,
             "units": getattr(generator, "units", None),
-            "provenance": _provenance(generator, seed),
+            "provenance": _collect_provenance(generator, seed),
         }
 
 
-def deciding(told: Mapping[str, Any], checkpoint: Mapping[str, str | None]) -> dict[str, Any]:
+def collect_inputs(metadata: Mapping[str, Any], file_hashes: Mapping[str, str | None]) -> dict[str, Any]:
     """Return what decides the cubes and all that the file says of them, as JSON can hold it."""
-    centres = told["wavelengths"]
+    centres = metadata["wavelengths"]
     return {
-        **told["provenance"],
-        "distribution": plugins().origin("generator", told["provenance"]["generator"]),
+        **metadata["provenance"],
+        "distribution": get_plugins().get_origin("generator", metadata["provenance"]["generator"]),
         "wavelengths": None if centres is None else np.asarray(centres, dtype=np.float64).tolist(),
-        "units": told["units"],
-        "checkpoint": dict(checkpoint),
+        "units": metadata["units"],
+        "checkpoint": dict(file_hashes),
     }
 
 
-def hashes(checkpoint: Path | None) -> dict[str, str | None]:
+def hash_checkpoint(checkpoint: Path | None) -> dict[str, str | None]:
     """Return the hashes of a checkpoint's files; taken before they are read, so that a swap in between is found."""
-    return {} if checkpoint is None else checkpoint_hashes(checkpoint)
+    return {} if checkpoint is None else compute_checkpoint_hashes(checkpoint)
 
 
-def drawn(generator: Any, count: int, seed: int, **start: int) -> Iterator[Sample]:
+def generate_samples(generator: Any, count: int, seed: int, **start: int) -> Iterator[Sample]:
     """Yield what the generator draws; what it raises, or yields that is no sample, is told as its own."""
-    with plugins().blaming("generator", generator.name):
+    with get_plugins().wrap_errors("generator", generator.name):
         for cube, masks, name in generator.sample(count, seed=seed, **start):
             yield Sample(np.asarray(cube), {key: np.asarray(mask) for key, mask in masks.items()}, name)
 
 
-def _provenance(generator: Any, seed: int) -> dict[str, Any]:
+def _collect_provenance(generator: Any, seed: int) -> dict[str, Any]:
     return {
         "generator": generator.name,
         "generator_version": generator.version,
-        "options": as_dict(getattr(generator, "options", None)),
+        "options": options_to_dict(getattr(generator, "options", None)),
         "seed": seed,
         "hseval": __version__,
     }

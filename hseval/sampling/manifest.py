@@ -12,11 +12,11 @@ from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
 
 FORMAT = "hseval-parts-1"
-RECORD = "parts.json"
+MANIFEST_NAME = "parts.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class Chunk:
     """One part: how many cubes it has, and the sha256 of its file."""
 
     cubes: int
@@ -24,39 +24,39 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
-class PartList:
+class Manifest:
     """What ``parts.json`` says.
 
     Attributes:
-        of: what decides the cubes.
-        like: shape and names of the masks of every cube; None before the first.
-        parts: in order.
+        inputs: what decides the cubes.
+        cube_layout: shape and names of the masks of every cube; None before the first.
+        chunks: in order.
     """
 
     of: Mapping[str, Any]
     like: list[Any] | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Chunk, ...] = ()
 
 
-def as_json(of: Mapping[str, Any]) -> dict[str, Any]:
+def to_plain_json(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record as it comes back from a file."""
-    plain: dict[str, Any] = json.loads(json.dumps(of, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(inputs, default=str))
     return plain
 
 
-def read_list(folder: Path) -> PartList | None:
+def read_manifest(folder: Path) -> Manifest | None:
     """Return a folder's list; None where there is none.
 
     Raises:
         HsevalError: it can't be read as one.
     """
-    path = folder / RECORD
+    path = folder / MANIFEST_NAME
     if not path.exists():
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        parts = tuple(Part(int(part["cubes"]), str(part["sha256"])) for part in found["parts"])
-        listed = PartList(dict(found["of"]), list(found["like"]), parts)
+        parts = tuple(Chunk(int(part["cubes"]), str(part["sha256"])) for part in found["parts"])
+        listed = Manifest(dict(found["of"]), list(found["like"]), parts)
         if found["format"] != FORMAT:
             raise ValueError(f"format {found['format']!r}, not {FORMAT!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -65,40 +65,40 @@ def read_list(folder: Path) -> PartList | None:
     return listed
 
 
-def write_list(folder: Path, listed: PartList) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a folder's list, whole or not at all; a list without parts is removed.
 
     Raises:
         HsevalError: it can't be written.
     """
-    if not listed.parts:
-        (folder / RECORD).unlink(missing_ok=True)
+    if not manifest.parts:
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
         return
-    write_text(folder / RECORD, json.dumps({"format": FORMAT, **dataclasses.asdict(listed)}, indent=1) + "\n")
+    write_text(folder / MANIFEST_NAME, json.dumps({"format": FORMAT, **dataclasses.asdict(manifest)}, indent=1) + "\n")
 
 
-def check_same(folder: Path, listed: PartList, of: Mapping[str, Any]) -> None:
+def check_same_inputs(folder: Path, manifest: Manifest, inputs: Mapping[str, Any]) -> None:
     """Raise HsevalError, with what differs, unless the listed parts are those of ``of``."""
-    differs = differences(listed.of, of)
+    differs = list_differences(manifest.of, inputs)
     if differs:
         raise HsevalError(
-            f"{folder}: holds {sum(part.cubes for part in listed.parts)} cubes drawn with {', '.join(differs[:3])}; "
+            f"{folder}: holds {sum(part.cubes for part in manifest.parts)} cubes drawn with {', '.join(differs[:3])}; "
             "give the same to go on, name another --out, or remove them and start over with --force"
         )
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return what differs between two records of JSON: ``options.size 32, not 64``; ``another x`` for long values."""
     found = []
-    for path in {**_flat(new), **_flat(old)}:
-        was, now = (json.dumps(_flat(record).get(path)) for record in (old, new))  # as text, NaN equals itself
+    for path in {**_flatten(new), **_flatten(old)}:
+        was, now = (json.dumps(_flatten(record).get(path)) for record in (old, new))  # as text, NaN equals itself
         if was != now:
             found.append(f"{path} {was}, not {now}" if len(was + now) < 60 else f"another {path}")
     return found
 
 
-def _flat(record: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def _flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in record.items():
-        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

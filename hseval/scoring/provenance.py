@@ -10,57 +10,57 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hseval import __version__
-from hseval.core.plugin_manager import BUILT_IN, plugins, version_of
+from hseval.core.plugin_manager import BUILTIN_DISTRIBUTION, get_plugins, get_version
 
 if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
-    from hseval.pipeline.extract import Description
+    from hseval.pipeline.extract import ExtractedSet
 
 LIBRARIES = ("numpy", "scipy", "torch", "torchvision", "scikit-learn", "h5py", "faiss-gpu", "faiss-cpu")
 
 
-def provenance(
+def collect_provenance(
     *,
-    sets: Mapping[str, tuple[CubeSet, Description]],
+    sets: Mapping[str, tuple[CubeSet, ExtractedSet]],
     settings: Mapping[str, Any],
     metrics: Sequence[Any],
     extractors: Sequence[Any],
     segmenter: Any = None,
 ) -> dict[str, Any]:
     """Return versions, options, seed, content hashes, command line, machine and time."""
-    more = {} if segmenter is None else {"segmenter": _described("segmenter", segmenter)}
+    more = {} if segmenter is None else {"segmenter": _describe_plugin("segmenter", segmenter)}
     return {
         "hseval": __version__,
         "python": platform.python_version(),
-        "libraries": {name: found for name in LIBRARIES if (found := version_of(name))},
+        "libraries": {name: found for name in LIBRARIES if (found := get_version(name))},
         "platform": platform.platform(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": list(sys.argv),
         "settings": dict(settings),
-        "metrics": {metric.name: _described("metric", metric) for metric in metrics},
-        "extractors": {extractor.name: _described("extractor", extractor) for extractor in extractors},
+        "metrics": {metric.name: _describe_plugin("metric", metric) for metric in metrics},
+        "extractors": {extractor.name: _describe_plugin("extractor", extractor) for extractor in extractors},
         **more,
-        "sets": {role: _described_set(cubes, found) for role, (cubes, found) in sets.items()},
+        "sets": {role: _describe_set(cubes, found) for role, (cubes, found) in sets.items()},
     }
 
 
-def _described(kind: str, plugin: Any) -> dict[str, Any]:
-    from hseval.core.options import as_dict
+def _describe_plugin(kind: str, plugin: Any) -> dict[str, Any]:
+    from hseval.core.options import options_to_dict
 
-    offers = plugins().offers(kind).get(plugin.name, [])
+    offers = get_plugins().get_registrations(kind).get(plugin.name, [])
     distribution = offers[0].distribution if offers else "unknown"
-    version = __version__ if distribution == BUILT_IN else version_of(distribution)
+    version = __version__ if distribution == BUILTIN_DISTRIBUTION else get_version(distribution)
     return {
         "distribution": distribution,
         "distribution_version": version,
         "version": getattr(plugin, "version", None),
-        "options": as_dict(getattr(plugin, "options", None)),
+        "options": options_to_dict(getattr(plugin, "options", None)),
         "fingerprint": plugin.fingerprint() if hasattr(plugin, "fingerprint") else None,
     }
 
 
-def _described_set(cubes: CubeSet, found: Description) -> dict[str, Any]:
-    content = hashlib.sha256("".join(sorted(found.rows.hashes.tolist())).encode()).hexdigest()
+def _describe_set(cubes: CubeSet, extracted: ExtractedSet) -> dict[str, Any]:
+    content = hashlib.sha256("".join(sorted(extracted.features.hashes.tolist())).encode()).hexdigest()
     info = cubes.info
     return {
         "location": info.location,

@@ -7,39 +7,53 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hseval.core.cubes import FIELD, CubeSet
-from hseval.core.options import build_options, options_class
-from hseval.core.plugin_manager import plugins
+from hseval.core.cubes import FOV, CubeSet
+from hseval.core.options import build_options, get_options_class
+from hseval.core.plugin_manager import get_plugins
 from hseval.core.report import Report
-from hseval.data.views import with_inside
+from hseval.data.views import resolve_nested_options
 from hseval.data.wavelengths import ResampledSet
-from hseval.pipeline.context import Described, Progress, Run
-from hseval.pipeline.extract import Description, describe
-from hseval.pipeline.inputs import Sets, Source, common_field, open_sets, quick_subset, shared, without
-from hseval.pipeline.worker import Chosen, Plan
-from hseval.reporting.diagnosis import where
-from hseval.reporting.figures import embedded_by, exhibits_of
-from hseval.scoring.provenance import provenance
-from hseval.scoring.score_metric import score_of
-from hseval.scoring.segmentation.segment import Masked, choose, masked_sets, own_masks_note, plain_plan
-from hseval.scoring.warnings import set_notes, shared_notes
-from hseval.stats.multiple_testing import judged_together
-from hseval.utils.distributed import Comm, connect
-from hseval.utils.errors import HsevalError, first_line, nearest
-from hseval.utils.feature_cache import Cache, default_path
-from hseval.utils.random_streams import stream
+from hseval.pipeline.context import ExtractedInputs, ProgressCallback, RunContext
+from hseval.pipeline.extract import ExtractedSet, extract_features
+from hseval.pipeline.inputs import (
+    InputSets,
+    Source,
+    draw_quick_subset,
+    exclude_cubes,
+    find_common_field,
+    find_shared_cubes,
+    open_sets,
+)
+from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
+from hseval.reporting.diagnosis import diagnose_report
+from hseval.reporting.figures import build_figure_data, find_embedding_extractor
+from hseval.scoring.provenance import collect_provenance
+from hseval.scoring.score_metric import score_metric
+from hseval.scoring.segmentation.segment import (
+    SegmentedScore,
+    build_unsegmented_plan,
+    choose_segmenter,
+    collect_own_mask_notes,
+    segment_inputs,
+)
+from hseval.scoring.warnings import collect_overlap_notes, collect_set_notes
+from hseval.stats.multiple_testing import adjust_verdicts
+from hseval.utils.distributed import Communicator, connect
+from hseval.utils.errors import HsevalError, format_error, format_suggestion
+from hseval.utils.feature_cache import FeatureCache, get_cache_path
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from hseval.core.hookspecs import Metric
-    from hseval.scoring.segmentation.jobs import Choice
+    from hseval.scoring.segmentation.jobs import SegmenterSpec
 
 DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
-ALL = "all"  # in place of a metric's name: every one
+ALL_METRICS = "all"  # in place of a metric's name: every one
 QUICK_CUBES, QUICK_PAIRS = 64, 112
-RESAMPLED = "interpolated bands are smoother than the reference's: metrics that see noise may tell them from real"
+RESAMPLED_NOTE = "interpolated bands are smoother than the reference's: metrics that see noise may tell them from real"
 
 Settings = Mapping[str, Mapping[str, Any]]
 
@@ -63,7 +77,7 @@ def score(
     quick: bool = False,
     cache: bool = True,
     verify: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     ranks: bool = False,
     exhibits: bool = False,
 ) -> Report:
@@ -97,26 +111,28 @@ def score(
     """
     settings = {name: dict(values) for name, values in (options or {}).items()}
     chosen = build_metrics(metrics, extractor=extractor, settings=settings, quick=quick)
-    device = usable_device(device)
+    device = resolve_device(device)
     extractors = _build_extractors(chosen, settings, device, extractor)
     if extractor not in {None, *extractors, *(each.options.get("extractor") for each in extractors.values())}:
         raise HsevalError(f"--extractor {extractor}: none of the metrics asked for uses a feature extractor")
     sets = open_sets(samples, ref, train, layout=layout, wavelengths=wavelengths, resample=resample)
     if not sets.reference.info.wavelengths_known:
         extractors = {name: each for name, each in extractors.items() if not each.needs_nm}
-    choice = choose(segmenter, sets, extractors, settings, device)
-    with Cache(default_path() if cache else None) as rows:
-        comm = connect() if ranks else Comm()
+    choice = choose_segmenter(segmenter, sets, extractors, settings, device)
+    with FeatureCache(get_cache_path() if cache else None) as rows:
+        comm = connect() if ranks else Communicator()
         seen: dict[str, Mapping[str, Any]] | None = {} if exhibits else None
-        run = Run(rows, comm, seed, device, workers, batch_size, quick, verify, progress, seen)
-        described, notes, masked = _describe_sets(sets, chosen, extractors, run, choice)
-        scores = [score_of(metric, described, run) for metric in chosen]
-        scores = masked.told(scores, chosen, run) if masked is not None else scores
-        scores = judged_together(scores)
-        shown = exhibits_of(described, scores, run, extractor=embedded_by(chosen)) if exhibits else None
-        notes.extend([rows.trouble] if rows.trouble else [])
-    told = provenance(
-        sets={role: (cubes, getattr(described, role)) for role, cubes in described.sets.named()},
+        run = RunContext(rows, comm, seed, device, workers, batch_size, quick, verify, progress, seen)
+        described, notes, masked = _extract_sets(sets, chosen, extractors, run, choice)
+        scores = [score_metric(metric, described, run) for metric in chosen]
+        scores = masked.annotate_scores(scores, chosen, run) if masked is not None else scores
+        scores = adjust_verdicts(scores)
+        shown = (
+            build_figure_data(described, scores, run, extractor=find_embedding_extractor(chosen)) if exhibits else None
+        )
+        notes.extend([rows.first_error] if rows.first_error else [])
+    told = collect_provenance(
+        sets={role: (cubes, getattr(described, role)) for role, cubes in described.sets.items()},
         settings={
             "seed": seed,
             "metrics": [metric.name for metric in chosen],
@@ -132,15 +148,15 @@ def score(
         },
         metrics=chosen,
         extractors=[each.build() for each in extractors.values()],
-        segmenter=masked.about.choice.build() if masked is not None else None,
+        segmenter=masked.quality.spec.build() if masked is not None else None,
     )
-    notes.extend([RESAMPLED] if _resampled(sets) else [])
-    notes.extend(where(Report(tuple(scores), (), told)))
+    notes.extend([RESAMPLED_NOTE] if _has_resampled_set(sets) else [])
+    notes.extend(diagnose_report(Report(tuple(scores), (), told)))
     return Report(tuple(scores), tuple(notes), told, shown)
 
 
-def _resampled(sets: Sets) -> bool:
-    return any(isinstance(cubes, ResampledSet) for _, cubes in sets.named())
+def _has_resampled_set(sets: InputSets) -> bool:
+    return any(isinstance(cubes, ResampledSet) for _, cubes in sets.items())
 
 
 def build_metrics(
@@ -151,18 +167,18 @@ def build_metrics(
     Raises:
         HsevalError: an unknown metric, extractor or option, with the nearest name.
     """
-    registry = plugins()
+    registry = get_plugins()
     asked = names if names is not None else DEFAULT_METRICS
-    every = {ALL: registry.names("metric")}
+    every = {ALL_METRICS: registry.get_names("metric")}
     wanted = list(dict.fromkeys(name for each in asked for name in every.get(each, (each,))))
     if not wanted:
-        raise HsevalError(f"no metric was asked for{nearest('', registry.names('metric'))}")
+        raise HsevalError(f"no metric was asked for{format_suggestion('', registry.get_names('metric'))}")
     if extractor is not None:
         registry.find("extractor", extractor)
     _check_settings(settings)
     built = []
     for name in wanted:
-        declared = options_class(registry.find("metric", name)).__dataclass_fields__  # type: ignore[attr-defined]
+        declared = get_options_class(registry.find("metric", name)).__dataclass_fields__  # type: ignore[attr-defined]
         values = dict(settings.get(name, {}))
         if extractor is not None and "extractor" in declared:
             values.setdefault("extractor", extractor)
@@ -175,25 +191,29 @@ def build_metrics(
 
 def _check_metric_needs(metric: Metric) -> None:
     try:
-        _ = metric.needs.rows
+        _ = metric.needs.features
     except HsevalError:
         raise
     except Exception as error:  # a third party's property may raise anything
-        origin = plugins().origin("metric", metric.name)
-        raise HsevalError(f"metric {metric.name!r} ({origin}): its needs can't be told: {first_line(error)}") from error
+        origin = get_plugins().get_origin("metric", metric.name)
+        raise HsevalError(
+            f"metric {metric.name!r} ({origin}): its needs can't be told: {format_error(error)}"
+        ) from error
 
 
 def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse an option of no plugin, or with a wrong value, whether its plugin is used this time or not."""
-    registry = plugins()
-    kinds = {name: kind for kind in ("segmenter", "extractor", "metric") for name in registry.names(kind)}
+    registry = get_plugins()
+    kinds = {name: kind for kind in ("segmenter", "extractor", "metric") for name in registry.get_names(kind)}
     for name, values in settings.items():
         if name not in kinds:
-            raise HsevalError(f"--set {name}: no metric, extractor or segmenter has that name{nearest(name, kinds)}")
+            raise HsevalError(
+                f"--set {name}: no metric, extractor or segmenter has that name{format_suggestion(name, kinds)}"
+            )
         build_options(registry.find(kinds[name], name), values, owner=f"{kinds[name]} {name!r}")
 
 
-def usable_device(device: str | None) -> str:
+def resolve_device(device: str | None) -> str:
     """Return a device that torch can compute on; under torchrun every rank gets a GPU of its own.
 
     Raises:
@@ -208,98 +228,112 @@ def usable_device(device: str | None) -> str:
     try:
         torch.ones(1, device=device).cpu()
     except (RuntimeError, NotImplementedError, AssertionError) as error:
-        raise HsevalError(f"--device {device}: can't be computed on ({first_line(error)}); cpu works") from error
+        raise HsevalError(f"--device {device}: can't be computed on ({format_error(error)}); cpu works") from error
     return device
 
 
 def _build_extractors(
     metrics: Sequence[Metric], settings: Settings, device: str, extractor: str | None = None
-) -> dict[str, Chosen]:
+) -> dict[str, ExtractorSpec]:
     """Return the extractors that some metric needs; each is built once here, so that a bad option shows now."""
-    names = sorted({name for metric in metrics for name in metric.needs.rows})
-    chosen = {name: Chosen(name, with_inside(name, settings, extractor=extractor), device) for name in names}
+    names = sorted({name for metric in metrics for name in metric.needs.features})
+    chosen = {
+        name: ExtractorSpec(name, resolve_nested_options(name, settings, extractor=extractor), device) for name in names
+    }
     for each in chosen.values():
         each.build()
     return chosen
 
 
-def _describe_sets(
-    sets: Sets, metrics: Sequence[Metric], extractors: Mapping[str, Chosen], run: Run, choice: Choice | None = None
-) -> tuple[Described, list[str], Masked | None]:
-    field, field_note = common_field(sets)
-    plans = {role: _plan(cubes, field) for role, cubes in sets.named()}
-    seen, whole = _quick(sets, plans, run) if run.quick else (sets, None)
-    found: dict[str, Description] = {}
-    for role, cubes in seen.named():
-        needed = [name for name in extractors if role != "train" or _for_train(name, metrics, run)]
+def _extract_sets(
+    sets: InputSets,
+    metrics: Sequence[Metric],
+    extractors: Mapping[str, ExtractorSpec],
+    context: RunContext,
+    segmenter_spec: SegmenterSpec | None = None,
+) -> tuple[ExtractedInputs, list[str], SegmentedScore | None]:
+    field, field_note = find_common_field(sets)
+    plans = {role: _build_plan(cubes, field) for role, cubes in sets.items()}
+    seen, whole = _draw_quick_sets(sets, plans, context) if context.quick else (sets, None)
+    found: dict[str, ExtractedSet] = {}
+    for role, cubes in seen.items():
+        needed = [name for name in extractors if role != "train" or _is_needed_for_train(name, metrics, context)]
         plans[role] = dataclasses.replace(plans[role], extractors=tuple(extractors[name] for name in needed))
-        found[role] = _describe(cubes, plain_plan(choice, seen, plans[role]), run, what=role)
+        found[role] = _extract_set(
+            cubes, build_unsegmented_plan(segmenter_spec, seen, plans[role]), context, label=role
+        )
     told = whole or found
-    notes = set_notes(sets, found, told, quick=QUICK_CUBES if run.quick else None)
+    notes = collect_set_notes(sets, found, told, quick_count=QUICK_CUBES if context.quick else None)
     notes.extend([field_note] if field_note else [])
-    notes.extend(shared_notes(told))
-    described = _settled(seen, plans, found)
-    if choice is None:
-        return described, [*notes, *own_masks_note(seen, extractors)], None
-    masked = masked_sets(choice, described, found, run, _describe)
+    notes.extend(collect_overlap_notes(told))
+    described = _assemble_inputs(seen, plans, found)
+    if segmenter_spec is None:
+        return described, [*notes, *collect_own_mask_notes(seen, extractors)], None
+    masked = segment_inputs(segmenter_spec, described, found, context, _extract_set)
     if isinstance(masked, str):  # nobody asked for a segmenter, and none can be fitted
-        as_they_come = _describe_sets(sets, metrics, extractors, run)
+        as_they_come = _extract_sets(sets, metrics, extractors, context)
         return as_they_come[0], [*as_they_come[1], masked], None
-    return _settled(seen, plans, masked.found), [*notes, *masked.about.notes()], masked
+    return _assemble_inputs(seen, plans, masked.extracted_sets), [*notes, *masked.quality.iter_notes()], masked
 
 
-def _settled(sets: Sets, plans: Mapping[str, Plan], found: Mapping[str, Description]) -> Described:
-    reference, held_out = _held_out(found)
-    return Described(sets, plans, found["samples"], reference, found.get("train"), held_out)
+def _assemble_inputs(
+    sets: InputSets, plans: Mapping[str, ExtractionPlan], extracted_sets: Mapping[str, ExtractedSet]
+) -> ExtractedInputs:
+    reference, held_out = _exclude_training_cubes(extracted_sets)
+    return ExtractedInputs(sets, plans, extracted_sets["samples"], reference, extracted_sets.get("train"), held_out)
 
 
-def _plan(cubes: CubeSet, field: NDArray[np.bool_] | None) -> Plan:
+def _build_plan(cubes: CubeSet, field: NDArray[np.bool_] | None) -> ExtractionPlan:
     """Return a set's plan without extractors; its structures are its own, so that no other set changes its rows."""
-    return Plan((), tuple(sorted({FIELD, *cubes.structures})), cubes.wavelengths, field)
+    return ExtractionPlan((), tuple(sorted({FOV, *cubes.structures})), cubes.wavelengths, field)
 
 
-def _for_train(extractor: str, metrics: Sequence[Metric], run: Run) -> bool:
-    if run.shown is not None and extractor == embedded_by(metrics):
+def _is_needed_for_train(extractor: str, metrics: Sequence[Metric], context: RunContext) -> bool:
+    if context.histogram_values is not None and extractor == find_embedding_extractor(metrics):
         return True
-    return any(metric.needs.train and extractor in metric.needs.rows for metric in metrics)
+    return any(metric.needs.train and extractor in metric.needs.features for metric in metrics)
 
 
-def _describe(cubes: CubeSet, plan: Plan, run: Run, *, what: str) -> Description:
-    batch = run.batch_size or (1 if run.device == "cpu" else 16)
-    return describe(
+def _extract_set(cubes: CubeSet, plan: ExtractionPlan, context: RunContext, *, label: str) -> ExtractedSet:
+    batch = context.batch_size or (1 if context.device == "cpu" else 16)
+    return extract_features(
         cubes,
         plan,
-        cache=run.cache,
-        workers=run.workers if run.device == "cpu" else 0,
+        cache=context.cache,
+        workers=context.workers if context.device == "cpu" else 0,
         batch_size=batch,
-        comm=run.comm,
-        verify=run.verify,
-        progress=run.told(f"describing {what}"),
+        comm=context.comm,
+        verify=context.verify,
+        progress=context.make_progress_callback(f"describing {label}"),
     )
 
 
-def _quick(sets: Sets, plans: Mapping[str, Plan], run: Run) -> tuple[Sets, dict[str, Description]]:
+def _draw_quick_sets(
+    sets: InputSets, plans: Mapping[str, ExtractionPlan], context: RunContext
+) -> tuple[InputSets, dict[str, ExtractedSet]]:
     """Return the sets cut to a few cubes each, and what hashing all of them told.
 
     Training cubes leave the reference before the draw: a cube that is shared has to be found in the whole sets.
     """
-    whole = {role: _describe(cubes, plans[role], run, what=f"content of {role}") for role, cubes in sets.named()}
-    reference, _ = _held_out(whole)
+    whole = {
+        role: _extract_set(cubes, plans[role], context, label=f"content of {role}") for role, cubes in sets.items()
+    }
+    reference, _ = _exclude_training_cubes(whole)
     drawn: dict[str, CubeSet] = {}
-    for role, cubes in sets.named():
+    for role, cubes in sets.items():
         described = reference if role == "reference" else whole[role]
-        picked = quick_subset(described.rows.groups.tolist(), QUICK_CUBES, stream(run.seed, "quick"))
+        picked = draw_quick_subset(described.features.groups.tolist(), QUICK_CUBES, create_rng(context.seed, "quick"))
         drawn[role] = cubes.subset(sorted(int(described.index[i]) for i in picked))
-    return Sets(drawn["samples"], drawn["reference"], drawn.get("train")), whole
+    return InputSets(drawn["samples"], drawn["reference"], drawn.get("train")), whole
 
 
-def _held_out(found: Mapping[str, Description]) -> tuple[Description, bool]:
+def _exclude_training_cubes(extracted_sets: Mapping[str, ExtractedSet]) -> tuple[ExtractedSet, bool]:
     """Return the reference without training cubes; as it is, and False, where that leaves nothing.
 
     With nothing held out the reference still describes real cubes, but nothing can be said of copies.
     """
-    reference = found["reference"]
-    if "train" not in found:
+    reference = extracted_sets["reference"]
+    if "train" not in extracted_sets:
         return reference, True
-    both = shared(reference, found["train"])
-    return (reference, False) if both.all() else (without(reference, both), True)
+    both = find_shared_cubes(reference, extracted_sets["train"])
+    return (reference, False) if both.all() else (exclude_cubes(reference, both), True)

@@ -7,58 +7,64 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.core.feature_table import ALONE
+from hseval.core.feature_table import UNGROUPED_PREFIX
 
 if TYPE_CHECKING:
-    from hseval.pipeline.extract import Description
-    from hseval.pipeline.inputs import Sets
+    from hseval.pipeline.extract import ExtractedSet
+    from hseval.pipeline.inputs import InputSets
 
-FEW = 32  # cubes below which a score says little
-NAMED = 3  # ids listed before "and n more"
+MIN_RELIABLE_CUBES = 32  # cubes below which a score says little
+MAX_LISTED_IDS = 3  # ids listed before "and n more"
 
 
-def set_notes(
-    sets: Sets, found: Mapping[str, Description], whole: Mapping[str, Description], *, quick: int | None
+def collect_set_notes(
+    sets: InputSets,
+    extracted_sets: Mapping[str, ExtractedSet],
+    full_sets: Mapping[str, ExtractedSet],
+    *,
+    quick_count: int | None,
 ) -> list[str]:
-    """Return the report's first line and what is to be known of each set (``whole``: before a quick look's draw)."""
-    notes = [_first_line(found, whole["samples"].invalid)]
-    if quick is not None:
-        notes.append(f"quick look: about {quick} cubes of each set (whole groups), drawn by content; not for a table")
-    for role, cubes in sets.named():
+    """Return the report's first line and what is to be known of each set (``full_sets``: before a quick look's draw)."""
+    notes = [_format_summary_line(extracted_sets, full_sets["samples"].invalid_ids)]
+    if quick_count is not None:
+        notes.append(
+            f"quick look: about {quick_count} cubes of each set (whole groups), drawn by content; not for a table"
+        )
+    for role, cubes in sets.items():
         notes.extend(f"{role}: {note}" for note in cubes.info.notes)
-        notes.extend(f"{role}: {note}" for note in _about_rows(found[role]))
-        if role != "samples" and whole[role].invalid:
-            lost = whole[role].invalid
-            notes.append(f"{role}: {len(lost)} cubes have no valid pixel and are left out: {_listed(lost)}")
+        notes.extend(f"{role}: {note}" for note in _iter_feature_notes(extracted_sets[role]))
+        if role != "samples" and full_sets[role].invalid_ids:
+            lost = full_sets[role].invalid_ids
+            notes.append(f"{role}: {len(lost)} cubes have no valid pixel and are left out: {_format_ids(lost)}")
     if not sets.reference.info.wavelengths_known:
         notes.append("no wavelengths are known: the band index stands in")
     return notes
 
 
-def shared_notes(found: Mapping[str, Description]) -> list[str]:
+def collect_overlap_notes(extracted_sets: Mapping[str, ExtractedSet]) -> list[str]:
     """Return the counts of cubes that sets share, pixel for pixel, and of duplicates within the samples."""
-    return list(_shared(found))
+    return list(_iter_overlap_notes(extracted_sets))
 
 
-def _first_line(found: Mapping[str, Description], lost: tuple[str, ...]) -> str:
-    fake, real = found["samples"], found["reference"]
-    line = f"{len(fake.rows)} samples against {len(real.rows)} reference cubes"
-    if "train" in found:
-        line += f", {len(found['train'].rows)} training cubes"
-    if lost:
-        line += f"; {len(lost)} samples have no valid pixel, a failure of the generator, and are left out: "
-        line += _listed(lost)
+def _format_summary_line(extracted_sets: Mapping[str, ExtractedSet], invalid_ids: tuple[str, ...]) -> str:
+    generated, real = extracted_sets["samples"], extracted_sets["reference"]
+    line = f"{len(generated.features)} samples against {len(real.features)} reference cubes"
+    if "train" in extracted_sets:
+        line += f", {len(extracted_sets['train'].features)} training cubes"
+    if invalid_ids:
+        line += f"; {len(invalid_ids)} samples have no valid pixel, a failure of the generator, and are left out: "
+        line += _format_ids(invalid_ids)
     return line
 
 
-def _listed(ids: tuple[str, ...]) -> str:
-    more = len(ids) - NAMED
-    return ", ".join(ids[:NAMED]) + (f" and {more} more" if more > 0 else "")
+def _format_ids(ids: tuple[str, ...]) -> str:
+    more = len(ids) - MAX_LISTED_IDS
+    return ", ".join(ids[:MAX_LISTED_IDS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _about_rows(described: Description) -> Iterator[str]:
-    rows = described.rows
-    if len(rows) < FEW:
+def _iter_feature_notes(extracted: ExtractedSet) -> Iterator[str]:
+    rows = extracted.features
+    if len(rows) < MIN_RELIABLE_CUBES:
         yield f"only {len(rows)} cubes: expect wide spreads (a few hundred are better)"
     constant = rows["core/constant"].all(axis=0)
     if constant.any():
@@ -69,24 +75,24 @@ def _about_rows(described: Description) -> Iterator[str]:
         yield f"{broken} cubes have NaN or infinite pixels in their field of view: left out of every statistic"
 
 
-def _shared(found: Mapping[str, Description]) -> Iterator[str]:
-    fake, real, train = found["samples"], found["reference"], found.get("train")
-    distinct = len(np.unique(fake.rows.hashes))
-    if distinct < len(fake.rows):
-        yield f"{len(fake.rows) - distinct} samples repeat another sample pixel for pixel"
-    same = int(np.isin(fake.rows.hashes, real.rows.hashes).sum())
+def _iter_overlap_notes(extracted_sets: Mapping[str, ExtractedSet]) -> Iterator[str]:
+    generated, real, train = extracted_sets["samples"], extracted_sets["reference"], extracted_sets.get("train")
+    distinct = len(np.unique(generated.features.hashes))
+    if distinct < len(generated.features):
+        yield f"{len(generated.features) - distinct} samples repeat another sample pixel for pixel"
+    same = int(np.isin(generated.features.hashes, real.features.hashes).sum())
     if same:
         yield f"{same} samples are cubes of the reference, pixel for pixel"
     if train is None:
         return
-    copies = int(np.isin(fake.rows.hashes, train.rows.hashes).sum())
+    copies = int(np.isin(generated.features.hashes, train.features.hashes).sum())
     if copies:
         yield f"{copies} samples are cubes of the training set, pixel for pixel: they stay, as copies"
-    both = np.isin(real.rows.hashes, train.rows.hashes)
+    both = np.isin(real.features.hashes, train.features.hashes)
     if both.all():
         yield "every reference cube is in the training set: nothing is held out to test a generator with"
     elif both.any():
         yield f"{int(both.sum())} reference cubes are in the training set too: they leave the reference"
-    groups = set(real.rows.groups[~both].tolist()) & set(train.rows.groups.tolist())
-    if named := [group for group in groups if not group.startswith(ALONE)]:
+    groups = set(real.features.groups[~both].tolist()) & set(train.features.groups.tolist())
+    if named := [group for group in groups if not group.startswith(UNGROUPED_PREFIX)]:
         yield f"{len(named)} groups have cubes in both the reference and the training set: they are not independent"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def coarse(features: NDArray[Any], levels: int) -> NDArray[Any]:
+def bin_features(features: NDArray[Any], levels: int) -> NDArray[Any]:
     """Return features ``(pixel, feature)`` in which each has ``levels`` values at most: quantiles, each the nearest.
 
     scikit-learn's histogram trees cut midway between the values of a feature that has no more of them than there are
@@ -18,10 +18,10 @@ def coarse(features: NDArray[Any], levels: int) -> NDArray[Any]:
     weighted quantiles, one sort a bin, a feature and a model, which takes ten times as long as the trees.
     """
     columns = np.asarray(features).T
-    return np.stack([_nearest(np.ascontiguousarray(column), levels) for column in columns], axis=1)
+    return np.stack([_bin_column(np.ascontiguousarray(column), levels) for column in columns], axis=1)
 
 
-def _nearest(column: NDArray[Any], levels: int) -> NDArray[Any]:
+def _bin_column(column: NDArray[Any], levels: int) -> NDArray[Any]:
     places = np.linspace(0, len(column) - 1, levels).round().astype(np.int64)
     kept = np.unique(np.sort(column)[places])
     middles = (kept[1:].astype(np.float64) + kept[:-1]) / 2

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.data.field_of_view import canvas_shape, fill_outside
+from hseval.data.field_of_view import compute_canvas_shape, fill_outside
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
+    Float32Array = NDArray[np.float32]
 
-REACH = 3.0  # of the widest Gaussian: room on the periodic canvas between opposite edges
+MARGIN_SIGMAS = 3.0  # of the widest Gaussian: room on the periodic canvas between opposite edges
 
 
-class Canvas:
+class FourierImage:
     """Channels of one cube in the Fourier domain, ready to be filtered.
 
     Args:
@@ -26,24 +26,24 @@ class Canvas:
         widest: the largest sigma that will be asked for, px.
     """
 
-    def __init__(self, channels: Floats, valid: NDArray[np.bool_], *, widest: float) -> None:
+    def __init__(self, channels: Float32Array, valid: NDArray[np.bool_], *, max_sigma: float) -> None:
         import torch
 
         self.shape = valid.shape
         height, width = valid.shape
-        shape = canvas_shape(height, width, margin=int(np.ceil(REACH * widest)))
+        shape = compute_canvas_shape(height, width, margin=int(np.ceil(MARGIN_SIGMAS * max_sigma)))
         images, field = torch.from_numpy(channels)[None], torch.from_numpy(np.ascontiguousarray(valid))[None]
         filled = fill_outside(images, field, canvas=shape)[0]
         self.spectrum = torch.fft.rfft2(filled)
-        self.y = 2 * np.pi * torch.fft.fftfreq(shape[0])[:, None]
-        self.x = 2 * np.pi * torch.fft.rfftfreq(shape[1])[None, :]
-        self.canvas = shape
+        self.y_frequencies = 2 * np.pi * torch.fft.fftfreq(shape[0])[:, None]
+        self.x_frequencies = 2 * np.pi * torch.fft.rfftfreq(shape[1])[None, :]
+        self.padded_shape = shape
 
-    def smoothed(self, sigma: float) -> Floats:
+    def smooth(self, sigma: float) -> Float32Array:
         """Return ``(c, y, x)`` after a Gaussian of ``sigma`` px."""
-        return self._back(self.spectrum * self._gaussian(sigma))
+        return self._invert_transform(self.spectrum * self._compute_gaussian(sigma))
 
-    def ridges(self, sigma: float, count: int) -> Floats:
+    def compute_ridges(self, sigma: float, count: int) -> Float32Array:
         """Return the Hessian's larger and smaller eigenvalue at a scale, times sigma squared: ``(2 count, y, x)``.
 
         Scale-normalised second derivatives of a Gaussian (Lindeberg, Edge detection and ridge detection with automatic
@@ -52,22 +52,23 @@ class Canvas:
         """
         import torch
 
-        smooth = self.spectrum[:count] * self._gaussian(sigma) * sigma**2
+        smooth = self.spectrum[:count] * self._compute_gaussian(sigma) * sigma**2
         yy, xx, yx = (
-            torch.from_numpy(self._back(-smooth * factor)) for factor in (self.y**2, self.x**2, self.y * self.x)
+            torch.from_numpy(self._invert_transform(-smooth * factor))
+            for factor in (self.y_frequencies**2, self.x_frequencies**2, self.y_frequencies * self.x_frequencies)
         )
         middle, half = (yy + xx) / 2, torch.hypot((yy - xx) / 2, yx)
-        found: Floats = torch.cat([middle + half, middle - half]).numpy()
+        found: Float32Array = torch.cat([middle + half, middle - half]).numpy()
         return found
 
-    def _gaussian(self, sigma: float) -> torch.Tensor:
+    def _compute_gaussian(self, sigma: float) -> torch.Tensor:
         import torch
 
-        return torch.exp(-0.5 * sigma**2 * (self.y**2 + self.x**2))
+        return torch.exp(-0.5 * sigma**2 * (self.y_frequencies**2 + self.x_frequencies**2))
 
-    def _back(self, spectrum: Any) -> Floats:
+    def _invert_transform(self, spectrum: Any) -> Float32Array:
         import torch
 
         height, width = self.shape
-        found: Floats = torch.fft.irfft2(spectrum, s=self.canvas)[..., :height, :width].numpy()
+        found: Float32Array = torch.fft.irfft2(spectrum, s=self.padded_shape)[..., :height, :width].numpy()
         return found

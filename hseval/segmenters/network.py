@@ -13,45 +13,45 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 DEPTH = 3  # halvings
 WIDTHS = (16, 32, 64, 96)
-CROP = 96  # px: side of what one step sees of a cube
-BATCH_PIXELS = 8 * CROP**2
-MOST_CROPS = 32
+CROP_SIZE = 96  # px: side of what one step sees of a cube
+BATCH_PIXELS = 8 * CROP_SIZE**2
+MAX_CROPS = 32
 LEARNING_RATE = 0.01
 WEIGHT_DECAY = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class Example:
+class TrainingExample:
     """One cube to learn from, small enough to keep.
 
     Attributes:
         relative: float16 ``(window, y, x)``.
-        own: float32 ``(window,)``, the cube's own level.
+        median_spectrum: float32 ``(window,)``, the cube's own level.
         valid: bool ``(y, x)``.
         labels: bool ``(structure, y, x)``.
     """
 
     relative: NDArray[np.float16]
-    own: NDArray[np.float32]
+    median_spectrum: NDArray[np.float32]
     valid: NDArray[np.bool_]
     labels: NDArray[np.bool_]
 
     def crop(self, rows: slice, columns: slice) -> NDArray[np.float32]:
         """Return channels and labels of a part, stacked."""
         cut = (slice(None), rows, columns)
-        channels = stacked(self.relative[cut], self.own, self.valid[rows, columns])
+        channels = stack_channels(self.relative[cut], self.median_spectrum, self.valid[rows, columns])
         return np.concatenate([channels, self.labels[cut]])
 
 
-def stacked(
-    relative: NDArray[np.floating[Any]], own: NDArray[np.float32], valid: NDArray[np.bool_]
+def stack_channels(
+    relative: NDArray[np.floating[Any]], median_spectrum: NDArray[np.float32], valid: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Return what the network sees, float32 ``(2 window + 1, y, x)``: spectra, the cube's level, and what is valid."""
-    level = own[:, None, None] * valid
+    level = median_spectrum[:, None, None] * valid
     return np.concatenate([relative, level, valid[None]]).astype(np.float32)
 
 
@@ -61,8 +61,8 @@ class UNet(nn.Module):
     def __init__(self, channels: int, structures: int) -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels, WIDTHS[0], 1)
-        self.down = nn.ModuleList(_block(old, new) for old, new in itertools.pairwise((WIDTHS[0], *WIDTHS)))
-        self.up = nn.ModuleList(_block(WIDTHS[i] + WIDTHS[i + 1], WIDTHS[i]) for i in reversed(range(DEPTH)))
+        self.down = nn.ModuleList(_make_conv_block(old, new) for old, new in itertools.pairwise((WIDTHS[0], *WIDTHS)))
+        self.up = nn.ModuleList(_make_conv_block(WIDTHS[i] + WIDTHS[i + 1], WIDTHS[i]) for i in reversed(range(DEPTH)))
         self.leave = nn.Conv2d(WIDTHS[0], structures, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -73,24 +73,28 @@ class UNet(nn.Module):
             kept.append(features)
             features = block(functional.max_pool2d(features, 2))
         for block in self.up:
-            features = block(torch.cat([_doubled(features), kept.pop()], dim=1))
+            features = block(torch.cat([_upsample(features), kept.pop()], dim=1))
         logits: Tensor = self.leave(features)
         return logits
 
 
-def _block(old: int, new: int) -> nn.Sequential:
+def _make_conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for before in (old, new):
-        layers += [nn.Conv2d(before, new, 3, padding=1, bias=False), nn.BatchNorm2d(new), nn.ReLU(inplace=True)]
+    for before in (in_channels, out_channels):
+        layers += [
+            nn.Conv2d(before, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        ]
     return nn.Sequential(*layers)
 
 
-def _doubled(images: Tensor) -> Tensor:
+def _upsample(images: Tensor) -> Tensor:
     # By repeating, whose backward pass is a sum in one order on every device.
     return images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
-def padded(images: NDArray[np.float32]) -> NDArray[np.float32]:
+def pad_images(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return ``(..., y, x)`` with zeros below and to the right, up to a side that the network takes."""
     step = 2**DEPTH
     room = [(0, -size % step) for size in images.shape[-2:]]
@@ -98,48 +102,50 @@ def padded(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Crops:
+class CropSampler:
     """Draws batches of crops; every draw depends on the step alone.
 
     Attributes:
         examples: of every cube.
-        side: ``(height, width)`` of a crop.
-        count: crops a batch.
+        crop_shape: ``(height, width)`` of a crop.
+        batch_size: crops a batch.
     """
 
-    examples: Sequence[Example]
-    side: tuple[int, int]
-    count: int
+    examples: Sequence[TrainingExample]
+    crop_shape: tuple[int, int]
+    batch_size: int
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> Crops:
+    def from_examples(cls, examples: Sequence[TrainingExample]) -> CropSampler:
         """Choose the crop's side and count by the cubes' size."""
         step = 2**DEPTH
         sizes = np.array([example.valid.shape for example in examples])
-        height, width = (min(CROP, -(-int(size) // step) * step) for size in sizes.max(axis=0))
-        return cls(examples, (height, width), int(np.clip(BATCH_PIXELS // (height * width), 2, MOST_CROPS)))
+        height, width = (min(CROP_SIZE, -(-int(size) // step) * step) for size in sizes.max(axis=0))
+        return cls(examples, (height, width), int(np.clip(BATCH_PIXELS // (height * width), 2, MAX_CROPS)))
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def draw_batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return images ``(n, c, y, x)`` and labels float32 ``(n, structure, y, x)``, turned and flipped at random."""
-        rng = stream(0, "unet crops", step)
-        drawn = np.stack([self._crop(rng) for _ in range(self.count)])
+        rng = create_rng(0, "unet crops", step)
+        drawn = np.stack([self._draw_crop(rng) for _ in range(self.batch_size)])
         structures = len(self.examples[0].labels)
         return torch.from_numpy(drawn[:, :-structures]), torch.from_numpy(drawn[:, -structures:])
 
-    def _crop(self, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _draw_crop(self, rng: np.random.Generator) -> NDArray[np.float32]:
         example = self.examples[int(rng.integers(len(self.examples)))]
         cuts = []
-        for place, size, side in zip(self._middle(example.labels, rng), example.valid.shape, self.side, strict=True):
+        for place, size, side in zip(
+            self._draw_center(example.labels, rng), example.valid.shape, self.crop_shape, strict=True
+        ):
             start = int(np.clip(place - side // 2, 0, max(size - side, 0)))
             cuts.append(slice(start, start + side))
         drawn = example.crop(*cuts)
-        room = [(0, 0), *((0, side - size) for side, size in zip(self.side, drawn.shape[1:], strict=True))]
+        room = [(0, 0), *((0, side - size) for side, size in zip(self.crop_shape, drawn.shape[1:], strict=True))]
         drawn = np.pad(drawn, room)
-        if self.side[0] == self.side[1]:
+        if self.crop_shape[0] == self.crop_shape[1]:
             drawn = np.rot90(drawn, int(rng.integers(4)), axes=(1, 2))
         return drawn[:, :, :: 1 if rng.integers(2) else -1]
 
-    def _middle(self, labels: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+    def _draw_center(self, labels: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
         """Return where a crop's middle lies: on some structure of the cube half the time, anywhere else."""
         there = np.flatnonzero(labels.any(axis=(1, 2)))
         anywhere = rng.integers(labels.shape[1:])
@@ -149,14 +155,14 @@ class Crops:
         return np.asarray(places[rng.integers(len(places))])
 
 
-def train(network: UNet, crops: Crops, *, steps: int, device: str) -> None:
+def train(network: UNet, crops: CropSampler, *, steps: int, device: str) -> None:
     """Train in place, by AdamW under a rate that rises and falls (Smith and Topin, Super-convergence, 2018)."""
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=max(steps, 2))
     network.train()
     for step in range(steps):
-        images, labels = (each.to(device) for each in crops.batch(step))
-        loss = loss_of(network(images), labels)
+        images, labels = (each.to(device) for each in crops.draw_batch(step))
+        loss = compute_loss(network(images), labels)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -164,7 +170,7 @@ def train(network: UNet, crops: Crops, *, steps: int, device: str) -> None:
     network.eval()
 
 
-def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
+def compute_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return cross-entropy plus 1 - soft Dice over the batch (Milletari et al., V-Net, 2016), mean of structures."""
     entropy = functional.binary_cross_entropy_with_logits(logits, labels)
     found = logits.sigmoid()
@@ -172,12 +178,12 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
     return entropy + (1 - (2 * both + 1) / (either + 1)).mean()
 
 
-def weights_of(network: UNet) -> dict[str, NDArray[np.float32]]:
+def get_weights(network: UNet) -> dict[str, NDArray[np.float32]]:
     """Return a network's weights as arrays."""
     return {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
 
 
-def restored(weights: Mapping[str, NDArray[np.float32]], device: str) -> UNet:
+def restore_network(weights: Mapping[str, NDArray[np.float32]], device: str) -> UNet:
     """Return the network that weights belong to."""
     channels, structures = weights["enter.weight"].shape[1], weights["leave.weight"].shape[0]
     network = UNet(channels, structures)
@@ -185,17 +191,17 @@ def restored(weights: Mapping[str, NDArray[np.float32]], device: str) -> UNet:
     return network.to(device).eval()
 
 
-def seeded(channels: int, structures: int) -> UNet:
+def build_seeded_network(channels: int, structures: int) -> UNet:
     """Return a new network whose weights depend on its shape alone, and leave torch's own generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return UNet(channels, structures)
 
 
-def probabilities(network: UNet, images: NDArray[np.float32], device: str) -> NDArray[np.float32]:
+def predict_probabilities(network: UNet, images: NDArray[np.float32], device: str) -> NDArray[np.float32]:
     """Return ``(structure, y, x)`` for one cube's channels ``(c, y, x)``."""
     height, width = images.shape[1:]
     with torch.inference_mode():
-        logits = network(torch.from_numpy(padded(images))[None].to(device))[0]
+        logits = network(torch.from_numpy(pad_images(images))[None].to(device))[0]
     found: NDArray[np.float32] = logits.sigmoid().cpu().numpy()[:, :height, :width]
     return found

@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NEAR = 2  # px around structures: what is there decides where a mask ends
-HEAVIEST = 50.0  # the weight of one drawn pixel, at most
+BOUNDARY_WIDTH = 2  # px around structures: what is there decides where a mask ends
+MAX_WEIGHT = 50.0  # the weight of one drawn pixel, at most
 
 
 def draw_pixels(
@@ -27,25 +27,25 @@ def draw_pixels(
         quota: pixels a stratum.
         rng: what they are drawn with.
     """
-    strata = _strata(labels)[valid]
+    strata = _compute_strata(labels)[valid]
     places, weights = [], []
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
         taken = quota * (2 if stratum <= 0 else 1)
         drawn = rng.choice(members, taken, replace=False) if len(members) > taken else members
         places.append(drawn)
-        weights.append(np.full(len(drawn), min(len(members) / len(drawn), HEAVIEST), dtype=np.float32))
+        weights.append(np.full(len(drawn), min(len(members) / len(drawn), MAX_WEIGHT), dtype=np.float32))
     order = np.argsort(np.concatenate(places))
     return np.concatenate(places)[order], np.concatenate(weights)[order]
 
 
-def _strata(labels: NDArray[np.bool_]) -> NDArray[Any]:
+def _compute_strata(labels: NDArray[np.bool_]) -> NDArray[Any]:
     """Return int ``(y, x)``: the combination of structures, -1 near one, 0 elsewhere."""
     from scipy import ndimage
 
     flat = labels.reshape(len(labels), -1)
     _, combination = np.unique(flat, axis=1, return_inverse=True)
     some = np.asarray(labels.any(axis=0))
-    near = ndimage.binary_dilation(some, iterations=NEAR) & ~some
+    near = ndimage.binary_dilation(some, iterations=BOUNDARY_WIDTH) & ~some
     strata = np.where(some, combination.reshape(some.shape) + 1, 0)
     return np.where(near, -1, strata)

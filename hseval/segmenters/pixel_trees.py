@@ -12,26 +12,26 @@ import numpy as np
 
 from hseval.core.cubes import CubeSet
 from hseval.core.options import option
-from hseval.segmenters.binning import coarse
-from hseval.segmenters.dice import Tally
-from hseval.segmenters.inputs import Scale, labels_of, structures_of, valid_of, windowed
-from hseval.segmenters.pixel_features import Features, directions
+from hseval.segmenters.binning import bin_features
+from hseval.segmenters.dice import ProbabilityHistogram
+from hseval.segmenters.inputs import SpectralScaler, average_windows, get_labels, get_valid_mask, select_structures
+from hseval.segmenters.pixel_features import PixelFeatures, compute_directions
 from hseval.segmenters.pixel_sampling import draw_pixels
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
+    Float32Array = NDArray[np.float32]
     Bools = NDArray[np.bool_]
 
-SPECTRA = 400  # pixels a stratum and cube from which scale and directions are found
-BINS = 127  # that trees cut a feature into
-TOLD = 12  # cubes on which thresholds are chosen
+SPECTRA_PER_STRATUM = 400  # pixels a stratum and cube from which scale and directions are found
+MAX_BINS = 127  # that trees cut a feature into
+THRESHOLD_CUBES = 12  # cubes on which thresholds are chosen
 
 
-class Pixels:
+class PixelTreeSegmenter:
     """Classifies every pixel by itself, each structure by a model of its own, so structures may overlap."""
 
     name: ClassVar[str] = "pixels"
@@ -61,50 +61,50 @@ class Pixels:
 
     def fit(self, data: CubeSet) -> None:
         """Learn from cubes with masks; every structure but ``fov``."""
-        with _one_thread():
+        with _limit_threads():
             self._fit(data)
 
     def _fit(self, data: CubeSet) -> None:
-        self.structures = structures_of(data.structures)
-        self.features = _features(data, self.structures)
-        features, labels, weights = self._drawn(data)
-        features = coarse(features, BINS)
-        self.models = [_grown(features, each, weights, rounds=self.options.trees) for each in labels]
-        self.thresholds = self._best_thresholds(data)
+        self.structures = select_structures(data.structures)
+        self.features = _fit_features(data, self.structures)
+        features, labels, weights = self._draw_training_pixels(data)
+        features = bin_features(features, MAX_BINS)
+        self.models = [_fit_trees(features, each, weights, rounds=self.options.trees) for each in labels]
+        self.thresholds = self._find_thresholds(data)
 
     def segment(self, cubes: NDArray[Any], *, wavelengths: NDArray[Any]) -> Mapping[str, Bools]:
         """Return bool ``(n, y, x)`` by structure; False where a cube is not valid."""
         if not self.structures:
             raise HsevalError("segmenter 'pixels' has not been fitted: call fit with cubes that have masks")
         found = np.zeros((len(self.structures), len(cubes), *cubes.shape[2:]), dtype=bool)
-        with _one_thread():
+        with _limit_threads():
             for i, cube in enumerate(cubes):
-                found[:, i, valid_of(cube)] = self._probabilities(cube) >= self.thresholds[:, None]
+                found[:, i, get_valid_mask(cube)] = self._predict_probabilities(cube) >= self.thresholds[:, None]
         return dict(zip(self.structures, found, strict=True))
 
-    def _drawn(self, data: CubeSet) -> tuple[Floats, Bools, Floats]:
+    def _draw_training_pixels(self, data: CubeSet) -> tuple[Float32Array, Bools, Float32Array]:
         """Return features ``(pixel, feature)``, labels ``(structure, pixel)`` and weights of the pixels drawn."""
         strata = 3 + len(self.structures)
         quota = max(self.options.pixels // (strata * len(data)), 4)
         features, labels, weights = [], [], []
         for i, cube in enumerate(data):
-            masks, valid = labels_of(cube, self.structures), valid_of(cube.data)
-            places, stand_for = draw_pixels(masks, valid, quota, stream(0, "pixels", i))
+            masks, valid = get_labels(cube, self.structures), get_valid_mask(cube.data)
+            places, stand_for = draw_pixels(masks, valid, quota, create_rng(0, "pixels", i))
             features.append(self.features(cube.data)[places])
             labels.append(masks[:, valid][:, places])
             weights.append(stand_for)
         return np.concatenate(features), np.concatenate(labels, axis=1), np.concatenate(weights)
 
-    def _best_thresholds(self, data: CubeSet) -> Floats:
+    def _find_thresholds(self, data: CubeSet) -> Float32Array:
         """Return ``(structure,)``: at which Dice is best on some of the cubes, spread over the set, in whole."""
-        tally = Tally(len(self.structures))
-        for i in np.unique(np.linspace(0, len(data) - 1, TOLD).astype(int)):
+        tally = ProbabilityHistogram(len(self.structures))
+        for i in np.unique(np.linspace(0, len(data) - 1, THRESHOLD_CUBES).astype(int)):
             cube = data[int(i)]
-            labels = labels_of(cube, self.structures)[:, valid_of(cube.data)]
-            tally.add(self._probabilities(cube.data), labels)
-        return tally.thresholds()
+            labels = get_labels(cube, self.structures)[:, get_valid_mask(cube.data)]
+            tally.add_cube(self._predict_probabilities(cube.data), labels)
+        return tally.find_best_thresholds()
 
-    def _probabilities(self, cube: Floats) -> Floats:
+    def _predict_probabilities(self, cube: Float32Array) -> Float32Array:
         """Return float32 ``(structure, pixel)`` of a cube's valid pixels; 0 for what no cube had."""
         features = self.features(cube)
         if not len(features):
@@ -115,7 +115,7 @@ class Pixels:
 
 
 @functools.cache
-def _threads() -> Any:
+def _get_thread_controller() -> Any:
     import sklearn.ensemble  # noqa: F401 - its threads exist once it is imported
     import threadpoolctl
     import torch  # noqa: F401
@@ -123,40 +123,40 @@ def _threads() -> Any:
     return threadpoolctl.ThreadpoolController()
 
 
-def _one_thread() -> contextlib.AbstractContextManager[Any]:
+def _limit_threads() -> contextlib.AbstractContextManager[Any]:
     """Limit the threads of scikit-learn and torch.
 
     Sums then run in one order, and threads that wait for each other on a busy machine, which cost ten times the work,
     do not occur.
     """
-    limits: contextlib.AbstractContextManager[Any] = _threads().limit(limits=1)
+    limits: contextlib.AbstractContextManager[Any] = _get_thread_controller().limit(limits=1)
     return limits
 
 
-def _features(data: CubeSet, structures: Sequence[str]) -> Features:
+def _fit_features(data: CubeSet, structures: Sequence[str]) -> PixelFeatures:
     """Fit the features' scale and directions to some pixels of every cube."""
     spectra, medians, labels = [], [], []
     for i, cube in enumerate(data):
-        valid = valid_of(cube.data)
-        masks = labels_of(cube, structures)
-        inside = windowed(cube.data)[:, valid]
-        places, _ = draw_pixels(masks, valid, SPECTRA, stream(0, "pixels spectra", i))
+        valid = get_valid_mask(cube.data)
+        masks = get_labels(cube, structures)
+        inside = average_windows(cube.data)[:, valid]
+        places, _ = draw_pixels(masks, valid, SPECTRA_PER_STRATUM, create_rng(0, "pixels spectra", i))
         spectra.append(inside[:, places])
         medians.append(np.repeat(np.median(inside, axis=1, keepdims=True), len(places), axis=1))
         labels.append(masks[:, valid][:, places])
-    scale = Scale.of(np.concatenate(spectra, axis=1))
-    relative = scale.scaled(np.concatenate(spectra, axis=1)) - scale.scaled(np.concatenate(medians, axis=1))
-    return Features(scale, directions(relative, np.concatenate(labels, axis=1)))
+    scale = SpectralScaler.fit(np.concatenate(spectra, axis=1))
+    relative = scale.transform(np.concatenate(spectra, axis=1)) - scale.transform(np.concatenate(medians, axis=1))
+    return PixelFeatures(scale, compute_directions(relative, np.concatenate(labels, axis=1)))
 
 
-def _grown(features: Floats, labels: Bools, weights: Floats, *, rounds: int) -> Any:
+def _fit_trees(features: Float32Array, labels: Bools, weights: Float32Array, *, rounds: int) -> Any:
     """Return boosted trees that tell one structure from everything else; None where no pixel, or every one, is it."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     if labels.all() or not labels.any():
         return None
     model = HistGradientBoostingClassifier(
-        max_iter=rounds, learning_rate=0.2, min_samples_leaf=20, l2_regularization=1.0, max_bins=BINS,
+        max_iter=rounds, learning_rate=0.2, min_samples_leaf=20, l2_regularization=1.0, max_bins=MAX_BINS,
         early_stopping=False, random_state=0,
     )  # fmt: skip
     return model.fit(features, labels, sample_weight=weights)

@@ -14,115 +14,132 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.stats.variance import freedom
+from hseval.stats.variance import compute_degrees_of_freedom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-DRAWS = 20_000
-SHRUNK = 2.0  # variances taken off a squared draw: E D^2 = delta^2 + 1 variance; one more covers best near 0
+PIVOTAL_DRAWS = 20_000
+SHRINKAGE_VARIANCES = (
+    2.0  # variances taken off a squared draw: E D^2 = delta^2 + 1 variance; one more covers best near 0
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
+class SideVariance:
     """What is known of one side: the variance that it adds to the signed difference, and from how many blocks.
 
     Attributes:
         variance: of the signed difference over all splits, this side's part.
-        blocks: it was estimated from.
+        block_count: it was estimated from.
         share: of this side's rows that one split uses.
     """
 
     variance: float
-    blocks: int
+    block_count: int
     share: float
 
 
-def expected_absolute(mean: Floats, deviation: Floats) -> Floats:
+def folded_normal_mean(mean: Float64Array, std: Float64Array) -> Float64Array:
     """Return E|D| of D ~ N(mean, deviation^2), ``(n,)``."""
     from scipy.special import ndtr
 
-    safe = np.where(deviation > 0, deviation, 1.0)
+    safe = np.where(std > 0, std, 1.0)
     ratio = mean / safe
     folded = safe * np.sqrt(2 / np.pi) * np.exp(-0.5 * ratio**2) + mean * (1 - 2 * ndtr(-ratio))
-    return np.asarray(np.where(deviation > 0, folded, np.abs(mean)), dtype=np.float64)
+    return np.asarray(np.where(std > 0, folded, np.abs(mean)), dtype=np.float64)
 
 
-def intervals(signed: float, *, real: Side, fake: Side, rng: np.random.Generator, level: float = 0.95) -> Floats:
+def compute_folded_intervals(
+    difference: float, *, real: SideVariance, generated: SideVariance, rng: np.random.Generator, level: float = 0.95
+) -> Float64Array:
     """Return the intervals ``(2, 2)`` of the expected value at one split, and of its excess over the floor."""
-    variance = real.variance + fake.variance
-    sides = [(np.array([side.variance]), side.blocks - 1) for side in (real, fake)]
-    drawn = abs(signed) - np.sqrt(variance) * rng.standard_t(freedom(np.array([variance]), sides), DRAWS)
-    centre = _shrunk(drawn, variance)
-    real_draws, fake_draws = (side.variance * _factor(side.blocks, rng) for side in (real, fake))
-    value = expected_absolute(centre, np.sqrt(real_draws / real.share + fake_draws / fake.share))
-    floor = expected_absolute(np.zeros(DRAWS), np.sqrt(2 * real_draws / real.share))
+    variance = real.variance + generated.variance
+    sides = [(np.array([side.variance]), side.block_count - 1) for side in (real, generated)]
+    drawn = abs(difference) - np.sqrt(variance) * rng.standard_t(
+        compute_degrees_of_freedom(np.array([variance]), sides), PIVOTAL_DRAWS
+    )
+    centre = _shrink_draws(drawn, variance)
+    real_draws, generated_draws = (
+        side.variance * _draw_variance_factors(side.block_count, rng) for side in (real, generated)
+    )
+    value = folded_normal_mean(centre, np.sqrt(real_draws / real.share + generated_draws / generated.share))
+    floor = folded_normal_mean(np.zeros(PIVOTAL_DRAWS), np.sqrt(2 * real_draws / real.share))
     tails = (0.5 - level / 2, 0.5 + level / 2)
     return np.stack([np.quantile(value, tails), np.quantile(value - floor, tails)])
 
 
 @dataclasses.dataclass(frozen=True)
-class Signed:
+class SignedDifference:
     """A signed difference, one of two that share a reference.
 
     Attributes:
-        signed: the difference over all splits.
-        real: ``(g,)``, its replicates with one of the reference's blocks left out.
-        fake: what the samples add.
+        difference: the difference over all splits.
+        real_replicates: ``(g,)``, its replicates with one of the reference's blocks left out.
+        generated: what the samples add.
         share: of the reference's rows that one split uses.
     """
 
-    signed: float
-    real: Floats
-    fake: Side
+    difference: float
+    real_replicates: Float64Array
+    generated: SideVariance
     share: float
 
-    def turned(self) -> Floats:
+    def orient_replicates(self) -> Float64Array:
         """Return the replicates with the sign that makes the difference positive."""
-        return -self.real if self.signed < 0 else self.real
+        return -self.real_replicates if self.difference < 0 else self.real_replicates
 
 
-def differences(one: Signed, two: Signed, *, rng: np.random.Generator) -> Floats:
+def draw_differences(one: SignedDifference, two: SignedDifference, *, rng: np.random.Generator) -> Float64Array:
     """Return draws ``(n,)`` of the expected |D| of one less that of the other; what the reference adds, they share.
 
     Half of the draws give the two sides' own noise the other way round, so that exchanging the two changes the sign and
     nothing else.
     """
-    count = min(len(one.real), len(two.real))
-    centred = np.stack([_centred(side.turned()[:count]) for side in (one, two)])
-    factor = (count - 1) / rng.chisquare(count - 1, DRAWS)
+    count = min(len(one.real_replicates), len(two.real_replicates))
+    centred = np.stack([_center_replicates(side.orient_replicates()[:count]) for side in (one, two)])
+    factor = (count - 1) / rng.chisquare(count - 1, PIVOTAL_DRAWS)
     # One draw a block moves both signed differences, as leaving the block out did.
-    moved = np.sqrt(factor) * (centred @ rng.standard_normal((count, DRAWS)))
+    moved = np.sqrt(factor) * (centred @ rng.standard_normal((count, PIVOTAL_DRAWS)))
     shared = factor * np.square(centred).sum(axis=1)[:, None]
-    own = [(rng.standard_normal(DRAWS), rng.random(DRAWS)) for _ in range(2)]
+    own = [(rng.standard_normal(PIVOTAL_DRAWS), rng.random(PIVOTAL_DRAWS)) for _ in range(2)]
     halves = [
-        _expected(one, moved[0], shared[0], *first) - _expected(two, moved[1], shared[1], *second)
+        _draw_expected_absolute(one, moved[0], shared[0], *first)
+        - _draw_expected_absolute(two, moved[1], shared[1], *second)
         for first, second in (own, own[::-1])
     ]
     return np.concatenate(halves)
 
 
-def _centred(replicates: Floats) -> Floats:
+def _center_replicates(replicates: Float64Array) -> Float64Array:
     """Return replicates ``(g,)`` around their mean, so that their squares add up to the jackknife's variance."""
     return np.asarray(np.sqrt(1 - 1 / len(replicates)) * (replicates - replicates.mean()))
 
 
-def _expected(side: Signed, moved: Floats, shared: Floats, normal: Floats, uniform: Floats) -> Floats:
+def _draw_expected_absolute(
+    signed_difference: SignedDifference,
+    real_shift: Float64Array,
+    real_variance: Float64Array,
+    normal: Float64Array,
+    uniform: Float64Array,
+) -> Float64Array:
     """Return draws of E|D|: of its mean, from what both sides' draws move it by, and of its deviation at one split."""
     from scipy.stats import chi2
 
-    fake = side.fake
-    own = fake.variance * (fake.blocks - 1) / chi2.ppf(uniform, fake.blocks - 1)
-    drawn = abs(side.signed) - moved - np.sqrt(own) * normal
-    variance = float(np.square(_centred(side.real)).sum()) + fake.variance
-    return expected_absolute(_shrunk(drawn, variance), np.sqrt(shared / side.share + own / fake.share))
+    generated = signed_difference.generated
+    own = generated.variance * (generated.block_count - 1) / chi2.ppf(uniform, generated.block_count - 1)
+    drawn = abs(signed_difference.difference) - real_shift - np.sqrt(own) * normal
+    variance = float(np.square(_center_replicates(signed_difference.real_replicates)).sum()) + generated.variance
+    return folded_normal_mean(
+        _shrink_draws(drawn, variance), np.sqrt(real_variance / signed_difference.share + own / generated.share)
+    )
 
 
-def _shrunk(drawn: Floats, variance: float) -> Floats:
-    return np.asarray(np.sqrt(np.maximum(drawn**2 - SHRUNK * variance, 0.0)) * (drawn > 0))
+def _shrink_draws(draws: Float64Array, variance: float) -> Float64Array:
+    return np.asarray(np.sqrt(np.maximum(draws**2 - SHRINKAGE_VARIANCES * variance, 0.0)) * (draws > 0))
 
 
-def _factor(blocks: int, rng: np.random.Generator) -> Floats:
-    return (blocks - 1) / rng.chisquare(blocks - 1, DRAWS)
+def _draw_variance_factors(block_count: int, rng: np.random.Generator) -> Float64Array:
+    return (block_count - 1) / rng.chisquare(block_count - 1, PIVOTAL_DRAWS)

@@ -15,92 +15,94 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.stats.variance import (
-    LEAST,
-    LEVEL,
-    Estimate,
-    block_variance,
-    freedom,
-    levelled,
-    pair_variance,
-    quantile,
+    CONFIDENCE_LEVEL,
+    MIN_VARIANCE_RATIO,
+    VarianceEstimate,
+    compute_block_variance,
+    compute_degrees_of_freedom,
+    compute_pair_variance,
+    compute_t_quantile,
+    equalize_block_sizes,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
     Indices = NDArray[np.int64]
 
-Statistic = Callable[["Indices", "Indices"], "Floats"]
-NOTHING = np.empty(0, dtype=np.int64)
-LEAST_PAIRED = 8  # blocks of a side from which on pairs of them are left out
+Statistic = Callable[["Indices", "Indices"], "Float64Array"]
+NO_INDICES = np.empty(0, dtype=np.int64)
+MIN_PAIRED_BLOCKS = 8  # blocks of a side from which on pairs of them are left out
 
 
 @dataclasses.dataclass(frozen=True)
-class Jackknife:
+class JackknifeReplicates:
     """Replicates of ``k`` numbers.
 
     Attributes:
         value: ``(k,)``, nothing left out.
         real: ``(g, k)``, one block of the real side left out.
-        fake: ``(h, k)``, one block of the other side left out.
+        generated: ``(h, k)``, one block of the other side left out.
         real_pairs: ``(p, k)``, what two blocks of the real side add together, at random pairs.
-        fake_pairs: ``(p, k)``, the same of the other side.
+        generated_pairs: ``(p, k)``, the same of the other side.
         cross_pairs: ``(p, k)``, the same of a block of each side. None of the three: they are not known.
     """
 
-    value: Floats
-    real: Floats
-    fake: Floats
-    real_pairs: Floats | None = None
-    fake_pairs: Floats | None = None
-    cross_pairs: Floats | None = None
+    value: Float64Array
+    real: Float64Array
+    generated: Float64Array
+    real_pairs: Float64Array | None = None
+    generated_pairs: Float64Array | None = None
+    cross_pairs: Float64Array | None = None
 
-    def real_variance(self) -> Floats:
+    def compute_real_variance(self) -> Float64Array:
         """Return what the real side adds to the plain jackknife's variance, ``(k,)``."""
-        return block_variance(self.real)
+        return compute_block_variance(self.real)
 
-    def fake_variance(self) -> Floats:
+    def compute_generated_variance(self) -> Float64Array:
         """Return what the other side adds to the plain jackknife's variance, ``(k,)``."""
-        return block_variance(self.fake)
+        return compute_block_variance(self.generated)
 
-    def parts(self) -> tuple[Floats, Floats, Floats]:
+    def compute_second_order_variances(self) -> tuple[Float64Array, Float64Array, Float64Array]:
         """Return the second-order variances ``(k,)`` within the real side, within the other, and across."""
-        g, h = len(self.real), len(self.fake)
+        g, h = len(self.real), len(self.generated)
         none = np.zeros_like(self.value)
         return (
-            none + pair_variance(self.real_pairs, g * (g - 1) / 2),
-            none + pair_variance(self.fake_pairs, h * (h - 1) / 2),
-            none + pair_variance(self.cross_pairs, g * h),
+            none + compute_pair_variance(self.real_pairs, g * (g - 1) / 2),
+            none + compute_pair_variance(self.generated_pairs, h * (h - 1) / 2),
+            none + compute_pair_variance(self.cross_pairs, g * h),
         )
 
-    def variance(self) -> Floats:
+    def compute_variance(self) -> Float64Array:
         """Return the variances ``(k,)`` over draws of both sets; never below ``LEAST`` times the plain ones."""
-        plain = self.real_variance() + self.fake_variance()
-        return np.maximum(plain - sum(self.parts()), LEAST * plain)
+        plain = self.compute_real_variance() + self.compute_generated_variance()
+        return np.maximum(plain - sum(self.compute_second_order_variances()), MIN_VARIANCE_RATIO * plain)
 
-    def degrees(self) -> Floats:
+    def compute_degrees_of_freedom(self) -> Float64Array:
         """Return the degrees of freedom ``(k,)`` of the variances: fewer, the more the correction takes off."""
-        return freedom(self.variance(), self.added(), self.taken())
+        return compute_degrees_of_freedom(
+            self.compute_variance(), self.list_added_variances(), self.list_subtracted_variances()
+        )
 
-    def added(self) -> list[Estimate]:
+    def list_added_variances(self) -> list[VarianceEstimate]:
         """Return the variances that are added up."""
-        sides = (self.real_variance(), len(self.real)), (self.fake_variance(), len(self.fake))
+        sides = (self.compute_real_variance(), len(self.real)), (self.compute_generated_variance(), len(self.generated))
         return [(variance, count - 1) for variance, count in sides]
 
-    def taken(self) -> list[Estimate]:
+    def list_subtracted_variances(self) -> list[VarianceEstimate]:
         """Return the variances that are taken off."""
-        drawn = (self.real_pairs, self.fake_pairs, self.cross_pairs)
-        parts = zip(self.parts(), drawn, strict=True)
+        drawn = (self.real_pairs, self.generated_pairs, self.cross_pairs)
+        parts = zip(self.compute_second_order_variances(), drawn, strict=True)
         return [(part, len(found)) for part, found in parts if found is not None]
 
-    def interval(self, level: float = LEVEL) -> Floats:
+    def compute_interval(self, level: float = CONFIDENCE_LEVEL) -> Float64Array:
         """Return the intervals ``(k, 2)`` by Student's t."""
-        reach = quantile(level, self.degrees()) * np.sqrt(self.variance())
+        reach = compute_t_quantile(level, self.compute_degrees_of_freedom()) * np.sqrt(self.compute_variance())
         return np.stack([self.value - reach, self.value + reach], axis=1)
 
 
-def blocks(groups: NDArray[Any], count: int, rng: np.random.Generator) -> list[Indices]:
+def draw_jackknife_blocks(groups: NDArray[Any], count: int, rng: np.random.Generator) -> list[Indices]:
     """Deal rows into at most ``count`` blocks of nearly equal size; no group is in two blocks.
 
     Which rows meet depends on the rows' order and ``rng``, not on what groups are called.
@@ -115,66 +117,87 @@ def blocks(groups: NDArray[Any], count: int, rng: np.random.Generator) -> list[I
     return [np.sort(np.array(block, dtype=np.int64)) for block in dealt]
 
 
-def jackknife(
-    statistic: Statistic, *, real: Sequence[Indices], fake: Sequence[Indices], rng: np.random.Generator, pairs: int = 64
-) -> Jackknife:
-    """Evaluate ``statistic(real_out, fake_out)`` with nothing, each block of each side, and pairs of blocks left out.
+def run_jackknife(
+    statistic: Statistic,
+    *,
+    real: Sequence[Indices],
+    generated: Sequence[Indices],
+    rng: np.random.Generator,
+    pairs: int = 64,
+) -> JackknifeReplicates:
+    """Evaluate ``statistic(real_out, generated_out)`` with nothing, each block of each side, and pairs of blocks left out.
 
     Args:
         statistic: gets row indices to leave out on each side (empty: none), returns ``(k,)``. It may be a mean, a
             distance, or their difference; each side's rows count through averages, so that it is smooth.
         real: the real side's blocks, at least 2; or none, if that side stays as it is.
-        fake: the other side's, likewise.
+        generated: the other side's, likewise.
         rng: draws the pairs of blocks.
         pairs: evaluations for the second differences, in all; 0: the plain jackknife.
     """
-    value = np.asarray(statistic(NOTHING, NOTHING), dtype=np.float64)
+    value = np.asarray(statistic(NO_INDICES, NO_INDICES), dtype=np.float64)
     width = len(value)
-    one = _stacked([statistic(block, NOTHING) for block in real], width)
-    two = _stacked([statistic(NOTHING, block) for block in fake], width)
-    g, h = len(real), len(fake)
+    one = _stack_replicates([statistic(block, NO_INDICES) for block in real], width)
+    two = _stack_replicates([statistic(NO_INDICES, block) for block in generated], width)
+    g, h = len(real), len(generated)
     both = bool(g and h)
     each = pairs // 3 if both else pairs
-    within_real = _within(value, one, _pairs(g, each, rng), lambda i, j: statistic(_joined(real, i, j), NOTHING))
-    within_fake = _within(value, two, _pairs(h, each, rng), lambda i, j: statistic(NOTHING, _joined(fake, i, j)))
+    within_real = _compute_pair_effects(
+        value, one, _draw_block_pairs(g, each, rng), lambda i, j: statistic(_join_blocks(real, i, j), NO_INDICES)
+    )
+    within_generated = _compute_pair_effects(
+        value, two, _draw_block_pairs(h, each, rng), lambda i, j: statistic(NO_INDICES, _join_blocks(generated, i, j))
+    )
     # A block's share of its side is 1 / g; the factor takes off what leaving out adds to every other pair.
     scale = np.sqrt((1 - 1 / g) * (1 - 1 / h)) if both else 0.0
     across = [
-        scale * (value - one[i] - two[j] + statistic(real[i], fake[j]))
-        for i, j in (_crossed(g, h, each, rng) if both else ())
+        scale * (value - one[i] - two[j] + statistic(real[i], generated[j]))
+        for i, j in (_draw_cross_pairs(g, h, each, rng) if both else ())
     ]
-    sizes = [np.array([len(block) for block in side], dtype=np.float64) for side in (real, fake)]
-    level_real, level_fake = (levelled(value, left, size) for left, size in zip((one, two), sizes, strict=True))
-    return Jackknife(value, level_real, level_fake, within_real, within_fake, _stacked(across, width))
+    sizes = [np.array([len(block) for block in side], dtype=np.float64) for side in (real, generated)]
+    level_real, level_generated = (
+        equalize_block_sizes(value, left, size) for left, size in zip((one, two), sizes, strict=True)
+    )
+    return JackknifeReplicates(
+        value, level_real, level_generated, within_real, within_generated, _stack_replicates(across, width)
+    )
 
 
-def _within(value: Floats, one: Floats, drawn: Sequence[tuple[int, int]], left: Callable[[int, int], Floats]) -> Floats:
+def _compute_pair_effects(
+    value: Float64Array,
+    block_replicates: Float64Array,
+    block_pairs: Sequence[tuple[int, int]],
+    leave_out_pair: Callable[[int, int], Float64Array],
+) -> Float64Array:
     """Return ``(g t - (g - 1) (t_j + t_k) + (g - 2) t_jk) / g`` of the drawn pairs of blocks.
 
     Unlike the plain second difference this is 0 for whatever is linear, or falls as one over the size (Efron and Stein
     1981, equation 4.3: their Q).
     """
-    g = len(one)
-    found = [(g * value - (g - 1) * (one[j] + one[k]) + (g - 2) * left(j, k)) / g for j, k in drawn]
-    return _stacked(found, len(value))
+    g = len(block_replicates)
+    found = [
+        (g * value - (g - 1) * (block_replicates[j] + block_replicates[k]) + (g - 2) * leave_out_pair(j, k)) / g
+        for j, k in block_pairs
+    ]
+    return _stack_replicates(found, len(value))
 
 
-def _pairs(count: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+def _draw_block_pairs(count: int, max_pairs: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Return distinct pairs of ``count`` blocks; of few, of which a split takes half, two out leave too little."""
-    if count < LEAST_PAIRED:
+    if count < MIN_PAIRED_BLOCKS:
         return []
     one, other = np.triu_indices(count, 1)
-    drawn = rng.permutation(len(one))[:wanted]
+    drawn = rng.permutation(len(one))[:max_pairs]
     return [(int(one[place]), int(other[place])) for place in drawn]
 
 
-def _crossed(g: int, h: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    return [divmod(int(place), h) for place in rng.permutation(g * h)[:wanted]]
+def _draw_cross_pairs(g: int, h: int, max_pairs: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    return [divmod(int(place), h) for place in rng.permutation(g * h)[:max_pairs]]
 
 
-def _joined(found: Sequence[Indices], i: int, j: int) -> Indices:
-    return np.concatenate([found[i], found[j]])
+def _join_blocks(block_indices: Sequence[Indices], i: int, j: int) -> Indices:
+    return np.concatenate([block_indices[i], block_indices[j]])
 
 
-def _stacked(found: Sequence[Any], width: int) -> Floats:
-    return np.array(found, dtype=np.float64).reshape(len(found), width)
+def _stack_replicates(replicates: Sequence[Any], width: int) -> Float64Array:
+    return np.array(replicates, dtype=np.float64).reshape(len(replicates), width)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from hseval.core.report import Score
 
-LEVEL = 0.05
-ALIKE = "like real"
+ALPHA = 0.05
+NOT_SIGNIFICANT = "like real"
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted by Holm's procedure, in the order given."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     adjusted, largest = [0.0] * len(p_values), 0.0
@@ -26,16 +26,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def judged_together(scores: Sequence[Score]) -> list[Score]:
+def adjust_verdicts(scores: Sequence[Score]) -> list[Score]:
     """Return a report's scores with adjusted p-values, and the verdicts that these allow."""
     tested = [score for score in scores if score.details.get("p_value") is not None]
-    adjusted = dict(zip(map(id, tested), holm([score.details["p_value"] for score in tested]), strict=True))
-    return [_judged(score, adjusted.get(id(score))) for score in scores]
+    adjusted = dict(zip(map(id, tested), adjust_holm([score.details["p_value"] for score in tested]), strict=True))
+    return [_adjust_verdict(score, adjusted.get(id(score))) for score in scores]
 
 
-def _judged(score: Score, adjusted: float | None) -> Score:
-    if adjusted is None:
+def _adjust_verdict(score: Score, adjusted_p: float | None) -> Score:
+    if adjusted_p is None:
         return score
-    told = adjusted < LEVEL or score.details.get("splits_apart", False)
-    details = {**score.details, "p_adjusted": adjusted}
-    return dataclasses.replace(score, verdict=score.verdict if told else ALIKE, details=details)
+    told = adjusted_p < ALPHA or score.details.get("splits_apart", False)
+    details = {**score.details, "p_adjusted": adjusted_p}
+    return dataclasses.replace(score, verdict=score.verdict if told else NOT_SIGNIFICANT, details=details)

@@ -14,58 +14,70 @@ import numpy as np
 
 from hseval.core.report import Score
 from hseval.stats import folded_normal as folded
-from hseval.stats.resampling import surplus
-from hseval.stats.variance import FEWEST_APART, LEAST, LEVEL, block_variance, freedom, pair_variance, quantile
+from hseval.stats.resampling import compute_finite_split_variance
+from hseval.stats.variance import (
+    CONFIDENCE_LEVEL,
+    MIN_DIFFERENCE_DEGREES_OF_FREEDOM,
+    MIN_VARIANCE_RATIO,
+    compute_block_variance,
+    compute_degrees_of_freedom,
+    compute_pair_variance,
+    compute_t_quantile,
+)
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Float64Array = NDArray[np.float64]
 
-VALUE, FLOOR, EXCESS = 0, 1, 2
+VALUE_COLUMN, FLOOR_COLUMN, EXCESS_COLUMN = 0, 1, 2
 
 
-class Kept(NamedTuple):
+class StoredResamples(NamedTuple):
     """One figure of a score in a sum: what was kept of its resamples, its place in them, and its sign."""
 
     resamples: Mapping[str, Any]
-    place: int
+    column_index: int
     sign: float = 1.0
 
-    def column(self, name: str) -> Floats:
+    def get_column(self, name: str) -> Float64Array:
         """Return the figure's replicates ``(n, 1)``, with its sign."""
         found = np.asarray(self.resamples[name], dtype=np.float64).reshape(-1, 3)
-        return np.asarray(self.sign * found[:, [self.place]])
+        return np.asarray(self.sign * found[:, [self.column_index]])
 
 
-def standard_error(terms: Sequence[Kept]) -> tuple[float, float]:
+def compute_standard_error(terms: Sequence[StoredResamples]) -> tuple[float, float]:
     """Return the standard error of a sum of figures, such as a difference of two, and its degrees of freedom.
 
     The figures met one reference, whose blocks were left out of all of them alike; their samples are their own.
     """
-    real, within, splits = (_summed([term.column(name) for term in terms]) for name in ("real", "real_pairs", "splits"))
+    real, within, splits = (
+        _sum_columns([term.get_column(name) for term in terms]) for name in ("real", "real_pairs", "splits")
+    )
     g = len(real)
-    added = [(block_variance(real), g - 1)]
-    taken = [(pair_variance(within, g * (g - 1) / 2) + np.zeros(1), len(within))]
+    added = [(compute_block_variance(real), g - 1)]
+    taken = [(compute_pair_variance(within, g * (g - 1) / 2) + np.zeros(1), len(within))]
     for term in terms:
         own = term.resamples["samples"]
-        added.append((np.array([own["variance"][term.place]]), own["blocks"] - 1))
-        taken.append((np.array([own["twice"][term.place]]), own["pairs"]))
-    taken.append((surplus(splits, terms[0].resamples["used"]), len(splits) // 2 - 1))
+        added.append((np.array([own["variance"][term.column_index]]), own["blocks"] - 1))
+        taken.append((np.array([own["twice"][term.column_index]]), own["pairs"]))
+    taken.append((compute_finite_split_variance(splits, terms[0].resamples["used"]), len(splits) // 2 - 1))
     plain = sum(part for part, _ in added)
-    total = np.maximum(plain - sum(part for part, _ in taken), LEAST * plain)
-    return math.sqrt(total[0]), float(freedom(total, added, taken, fewest=FEWEST_APART)[0])
+    total = np.maximum(plain - sum(part for part, _ in taken), MIN_VARIANCE_RATIO * plain)
+    return math.sqrt(total[0]), float(
+        compute_degrees_of_freedom(total, added, taken, min_degrees=MIN_DIFFERENCE_DEGREES_OF_FREEDOM)[0]
+    )
 
 
-def _summed(columns: Sequence[Floats]) -> Floats:
+def _sum_columns(columns: Sequence[Float64Array]) -> Float64Array:
     count = min(map(len, columns))
     return np.asarray(np.sum([column[:count] for column in columns], axis=0))
 
 
-SAME = 1e-4  # of a floor: what two computations of it may differ by
-SHARED = {
+FLOOR_TOLERANCE = 1e-4  # of a floor: what two computations of it may differ by
+MATCHED_SETTINGS = {
     "reference": "reference sets",
     "train": "training sets",
     "size": "numbers of cubes a side",
@@ -74,7 +86,7 @@ SHARED = {
 }
 
 
-class Paired(NamedTuple):
+class PairedComparison(NamedTuple):
     """How two scores compare.
 
     Attributes:
@@ -89,24 +101,26 @@ class Paired(NamedTuple):
     probability: float
 
 
-def paired(a: Score, b: Score) -> Paired:
+def compare_paired(a: Score, b: Score) -> PairedComparison:
     """Compare two scores of one metric, computed here or read from reports.
 
     Raises:
         HsevalError: one has no interval, or they were not computed on the same reference, size, settings and seed.
     """
-    one, two = _checked(a, b)
+    one, two = _get_matching_resamples(a, b)
     if "draws" in one:
-        return _of_draws(a, np.array(one["draws"]) - np.array(two["draws"]), _difference(a, b))
+        return _compare_draws(a, np.array(one["draws"]) - np.array(two["draws"]), _compute_difference(a, b))
     if a.better == "floor":
-        return _of_excesses(one, two)
+        return _compare_excesses(one, two)
     if one["signed"]:
-        return _of_signed(a, b, one, two)
-    error, degrees = standard_error([Kept(one, VALUE), Kept(two, VALUE, -1.0)])
-    return _told(_difference(a, b), error, degrees, lower=a.better == "lower")
+        return _compare_signed(a, b, one, two)
+    error, degrees = compute_standard_error(
+        [StoredResamples(one, VALUE_COLUMN), StoredResamples(two, VALUE_COLUMN, -1.0)]
+    )
+    return _compare_by_t(_compute_difference(a, b), error, degrees, lower_is_better=a.better == "lower")
 
 
-def _checked(a: Score, b: Score) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _get_matching_resamples(a: Score, b: Score) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return what both know of their resamples.
 
     Raises:
@@ -121,74 +135,85 @@ def _checked(a: Score, b: Score) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     one, two = a.details["resamples"], b.details["resamples"]
     if any(kept.get("signed") and not kept.get("shares") for kept in (one, two)):
         raise HsevalError(f"{a.name}: a report of an earlier hseval has no shares of its splits: score again")
-    for entry, what in SHARED.items():
-        if _listed(one.get(entry)) != _listed(two.get(entry)):
+    for entry, what in MATCHED_SETTINGS.items():
+        if _convert_to_list(one.get(entry)) != _convert_to_list(two.get(entry)):
             shown = f" ({one.get(entry)!s:.60} and {two.get(entry)!s:.60})"
             raise HsevalError(f"{a.name}: the two scores have different {what}{shown}: score both sets alike")
     first, second = (set(each) - {"shares"} for each in (one, two))
     alike = first == second and ("splits" not in one or np.shape(one["real"]) == np.shape(two["real"]))
-    if not alike or a.floor is None or b.floor is None or not np.isclose(a.floor, b.floor, rtol=SAME, atol=1e-12):
+    if (
+        not alike
+        or a.floor is None
+        or b.floor is None
+        or not np.isclose(a.floor, b.floor, rtol=FLOOR_TOLERANCE, atol=1e-12)
+    ):
         raise HsevalError(
-            f"{a.name}: the floors differ ({_short(a.floor)} and {_short(b.floor)}): other structures or fields of "
+            f"{a.name}: the floors differ ({_format_floor(a.floor)} and {_format_floor(b.floor)}): other structures or fields of "
             "view were compared"
         )
     return one, two
 
 
-def _short(floor: float | None) -> str:
+def _format_floor(floor: float | None) -> str:
     return "none" if floor is None else f"{floor:.4g}"
 
 
-def _listed(entry: Any) -> Any:
+def _convert_to_list(entry: Any) -> Any:
     return list(entry) if isinstance(entry, (list, tuple)) else entry
 
 
-def _difference(a: Score, b: Score) -> float:
-    return _value(a) - _value(b)
+def _compute_difference(a: Score, b: Score) -> float:
+    return _get_value(a) - _get_value(b)
 
 
-def _value(score: Score) -> float:
+def _get_value(score: Score) -> float:
     assert score.value is not None  # it has resamples
     return score.value
 
 
-def _told(difference: float, error: float, degrees: float, *, lower: bool) -> Paired:
+def _compare_by_t(difference: float, error: float, degrees: float, *, lower_is_better: bool) -> PairedComparison:
     from scipy.stats import t
 
-    reach = float(quantile(LEVEL, np.array(degrees))) * error
-    below = float(t.cdf(-difference / error, degrees)) if error > 0 else _step(-difference)
-    return Paired(difference, (difference - reach, difference + reach), below if lower else 1 - below)
+    reach = float(compute_t_quantile(CONFIDENCE_LEVEL, np.array(degrees))) * error
+    below = float(t.cdf(-difference / error, degrees)) if error > 0 else _compute_step_probability(-difference)
+    return PairedComparison(
+        difference, (difference - reach, difference + reach), below if lower_is_better else 1 - below
+    )
 
 
-def _step(value: float) -> float:
+def _compute_step_probability(value: float) -> float:
     return 0.5 if value == 0 else float(value > 0)
 
 
-def _of_signed(a: Score, b: Score, one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
+def _compare_signed(a: Score, b: Score, first: Mapping[str, Any], second: Mapping[str, Any]) -> PairedComparison:
     """Compare absolute values of differences, by draws of what both are expected to be."""
     sides = [
-        folded.Signed(
-            signed=float(np.mean(each["splits"], axis=0)[VALUE]),
-            real=np.asarray(each["real"], dtype=np.float64)[:, VALUE],
-            fake=folded.Side(each["samples"]["variance"][VALUE], each["samples"]["blocks"], each["shares"][1]),
+        folded.SignedDifference(
+            difference=float(np.mean(each["splits"], axis=0)[VALUE_COLUMN]),
+            real_replicates=np.asarray(each["real"], dtype=np.float64)[:, VALUE_COLUMN],
+            generated=folded.SideVariance(
+                each["samples"]["variance"][VALUE_COLUMN], each["samples"]["blocks"], each["shares"][1]
+            ),
             share=each["shares"][0],
         )
-        for each in (one, two)
+        for each in (first, second)
     ]
-    draws = folded.differences(*sides, rng=stream(one["seed"], f"{a.name} difference"))
-    return _of_draws(a, draws, _difference(a, b))
+    draws = folded.draw_differences(*sides, rng=create_rng(first["seed"], f"{a.name} difference"))
+    return _compare_draws(a, draws, _compute_difference(a, b))
 
 
-def _of_excesses(one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
+def _compare_excesses(first: Mapping[str, Any], second: Mapping[str, Any]) -> PairedComparison:
     """Compare how far two scores lie from their floor, where that is best."""
-    place = VALUE if one["signed"] else EXCESS
-    centres = [float(np.mean(side["splits"], axis=0)[place]) for side in (one, two)]
+    place = VALUE_COLUMN if first["signed"] else EXCESS_COLUMN
+    centres = [float(np.mean(side["splits"], axis=0)[place]) for side in (first, second)]
     signs = [1.0 if centre >= 0 else -1.0 for centre in centres]
-    error, degrees = standard_error([Kept(one, place, signs[0]), Kept(two, place, -signs[1])])
-    return _told(abs(centres[0]) - abs(centres[1]), error, degrees, lower=True)
+    error, degrees = compute_standard_error(
+        [StoredResamples(first, place, signs[0]), StoredResamples(second, place, -signs[1])]
+    )
+    return _compare_by_t(abs(centres[0]) - abs(centres[1]), error, degrees, lower_is_better=True)
 
 
-def _of_draws(a: Score, draws: Floats, difference: float) -> Paired:
+def _compare_draws(a: Score, draws: Float64Array, difference: float) -> PairedComparison:
     """Return what draws ``(n,)`` of the expected difference say, and the estimate.
 
     Draws of few cubes are pulled away from the estimate, by half a group beyond all others or by what folding is shrunk
@@ -196,7 +221,7 @@ def _of_draws(a: Score, draws: Floats, difference: float) -> Paired:
     estimate; the interval holds these, the draws themselves, and the estimate.
     """
     moved = draws + (difference - draws.mean()) / 2
-    low, high = np.quantile(np.stack([draws, moved]), (0.5 - LEVEL / 2, 0.5 + LEVEL / 2), axis=1)
+    low, high = np.quantile(np.stack([draws, moved]), (0.5 - CONFIDENCE_LEVEL / 2, 0.5 + CONFIDENCE_LEVEL / 2), axis=1)
     below = float(np.mean(moved < 0) + np.mean(moved == 0) / 2)
     interval = (min(float(low.min()), difference), max(float(high.max()), difference))
-    return Paired(difference, interval, below if a.better == "lower" else 1 - below)
+    return PairedComparison(difference, interval, below if a.better == "lower" else 1 - below)

@@ -8,21 +8,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hseval.core.plugin_manager import accepted, plugins
+from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
 from hseval.pipeline.open import open_set
-from hseval.sweep.failures import StepFailed, step
-from hseval.sweep.keys import Keyed, Keys
-from hseval.sweep.plan import Configuration, Plan
-from hseval.sweep.store import DONE, FAILED, FILES, read_record, waited, write_record
+from hseval.sweep.failures import StepError, guard_step
+from hseval.sweep.keys import RunKeys, StepKey
+from hseval.sweep.plan import RunConfig, SweepPlan
+from hseval.sweep.store import DONE_FILE, FAILED_FILE, FILES_FOLDER, read_record, wait_for_lock, write_record
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
 
-Told = Callable[[str], None]
+MessageCallback = Callable[[str], None]
 
 
-def fitted(run: Configuration, plan: Plan, keys: Keys, told: Told) -> Path | None:
+def ensure_fit(run: RunConfig, plan: SweepPlan, keys: RunKeys, on_message: MessageCallback) -> Path | None:
     """Return the folder that a run's fit left, fitted now unless it is there; None where there is nothing to fit.
 
     Raises:
@@ -31,62 +31,69 @@ def fitted(run: Configuration, plan: Plan, keys: Keys, told: Told) -> Path | Non
     """
     if keys.fit is None:
         return None
-    home = plan.out / "fits" / keys.fit.key
-    if not (home / DONE).exists():
+    home = plan.out / "fits" / keys.fit.digest
+    if not (home / DONE_FILE).exists():
         start: Path | None = None
         for name, keyed in keys.stages.items():
-            folder = plan.out / "stages" / keyed.key
-            _done(folder, f"stage {name}", _Fit(run, plan, keyed, until=name, start=start), told)
-            start = folder / FILES
-        _done(home, "fit", _Fit(run, plan, keys.fit, start=start), told)
-    return home / FILES
+            folder = plan.out / "stages" / keyed.digest
+            _fit_once(folder, f"stage {name}", _FitCall(run, plan, keyed, until=name, start=start), on_message)
+            start = folder / FILES_FOLDER
+        _fit_once(home, "fit", _FitCall(run, plan, keys.fit, start=start), on_message)
+    return home / FILES_FOLDER
 
 
-class _Fit:
+class _FitCall:
     """One call of a generator's ``fit``, of all of it or until a stage."""
 
     def __init__(
-        self, run: Configuration, plan: Plan, keyed: Keyed, *, until: str | None = None, start: Path | None = None
+        self, run: RunConfig, plan: SweepPlan, step_key: StepKey, *, until: str | None = None, start: Path | None = None
     ) -> None:
-        self.run, self.plan, self.keyed = run, plan, keyed
-        self.shared = {"until": until, "start": start}
+        self.run, self.plan, self.step_key = run, plan, step_key
+        self.stage_arguments = {"until": until, "start": start}
 
     def __call__(self, out: Path) -> None:
         """Fit into the folder ``out``, going on with what a cut-off fit left there if the generator can."""
         name, plan = self.run.generator, self.plan
-        generator = plugins().build("generator", name, self.run.options)
-        with plugins().blaming("generator", name):
-            wanted: Mapping[str, Any] = {"seed": plan.seed, "device": plan.device, "resume": True, **self.shared}
-            taken = accepted(generator.fit, **{key: value for key, value in wanted.items() if value is not None})
-            lacking = [key for key, value in self.shared.items() if value is not None and key not in taken]
+        generator = get_plugins().build("generator", name, self.run.options)
+        with get_plugins().wrap_errors("generator", name):
+            wanted: Mapping[str, Any] = {
+                "seed": plan.seed,
+                "device": plan.device,
+                "resume": True,
+                **self.stage_arguments,
+            }
+            taken = select_accepted_arguments(
+                generator.fit, **{key: value for key, value in wanted.items() if value is not None}
+            )
+            lacking = [key for key, value in self.stage_arguments.items() if value is not None and key not in taken]
             if lacking:
                 raise HsevalError(f"generator {name!r} declares stages, but its fit takes no {lacking[0]!r}")
             if "resume" not in taken and out.exists():
                 shutil.rmtree(out)
             out.mkdir(parents=True, exist_ok=True)
-            generator.fit(self._data(), out, **taken)
+            generator.fit(self._open_training_set(), out, **taken)
 
-    def _data(self) -> CubeSet:
+    def _open_training_set(self) -> CubeSet:
         data = self.plan.data
         if data.train is None:
             raise HsevalError(f"generator {self.run.generator!r} has to be fitted: [data] needs train")
         return open_set(data.train, layout=data.layout, wavelengths=data.wavelengths)
 
 
-def _done(home: Path, what: str, fit: _Fit, told: Told) -> None:
+def _fit_once(folder: Path, step_name: str, fit_call: _FitCall, on_message: MessageCallback) -> None:
     """See that a fit is done, by this process or by another one that is at it."""
-    with step(what, home.parent.parent), waited(home):
-        if (home / DONE).exists():
+    with guard_step(step_name, folder.parent.parent), wait_for_lock(folder):
+        if (folder / DONE_FILE).exists():
             return
-        before = read_record(home / FAILED)
+        before = read_record(folder / FAILED_FILE)
         if before is not None:
-            raise StepFailed(what, str(before["error"]))
-        told(f"{fit.run.label}: {what}")
+            raise StepError(step_name, str(before["error"]))
+        on_message(f"{fit_call.run.label}: {step_name}")
         began = time.monotonic()
         try:
-            with step(what, home):
-                fit(home / FILES)
-        except StepFailed as error:
-            write_record(home / FAILED, {"step": what, "error": str(error), "of": fit.keyed.of})
+            with guard_step(step_name, folder):
+                fit_call(folder / FILES_FOLDER)
+        except StepError as error:
+            write_record(folder / FAILED_FILE, {"step": step_name, "error": str(error), "of": fit_call.step_key.inputs})
             raise
-        write_record(home / DONE, {"seconds": time.monotonic() - began, "of": fit.keyed.of})
+        write_record(folder / DONE_FILE, {"seconds": time.monotonic() - began, "of": fit_call.step_key.inputs})

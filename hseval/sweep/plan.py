@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class DataConfig:
     """The sets: ``train`` for fits and authenticity, ``ref`` for scores."""
 
     ref: Path
@@ -17,13 +17,13 @@ class Data:
     layout: str | None = None
     wavelengths: str | None = None
 
-    def paths(self) -> tuple[Path, ...]:
+    def list_paths(self) -> tuple[Path, ...]:
         """Return the files and folders that the sweep reads."""
         return tuple(path for path in (self.train, self.ref) if path is not None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Scoring:
+class ScoringConfig:
     """What is scored.
 
     Attributes:
@@ -44,7 +44,7 @@ class Scoring:
 
 
 @dataclasses.dataclass(frozen=True)
-class Timing:
+class TimingConfig:
     """How seconds a sample are measured: ``repeats`` draws of ``cubes`` cubes, after ``warmup`` that do not count."""
 
     cubes: int = 8
@@ -53,47 +53,47 @@ class Timing:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plot:
+class PlotConfig:
     """The Pareto plot: one panel for each of ``y``, all against ``x``; the others name options, or are None."""
 
     x: str = "samples/s"
     y: tuple[str, ...] = ()
-    colour: str | None = None
+    color: str | None = None
     style: str | None = None
     marker: str | None = None
     title: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Configuration:
+class RunConfig:
     """One run: a generator with its options.
 
     Attributes:
         label: what tables and the plot call it; unique in a sweep.
-        part: the table of the TOML file that it comes from.
+        table_label: the table of the TOML file that it comes from.
         generator: name.
         options: given to fit and to sample.
         sampling: given to sample alone; runs that differ in nothing else share their fit.
-        varied: the values that tell the runs of a table apart.
+        varied_options: the values that tell the runs of a table apart.
     """
 
     label: str
-    part: str
+    table_label: str
     generator: str
     options: Mapping[str, Any]
     sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    varied: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    varied_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A whole sweep.
 
     Attributes:
         name: of the sweep.
         out: folder of all that it leaves.
         seed: of fits and of sampling.
-        samples: cubes drawn of each configuration.
+        sample_count: cubes drawn of each configuration.
         device: of fit, sample and score; None: each one's own choice.
         data: the sets.
         scoring: the scores.
@@ -105,10 +105,10 @@ class Plan:
     name: str
     out: Path
     seed: int
-    samples: int
+    sample_count: int
     device: str | None
-    data: Data
-    scoring: Scoring
-    timing: Timing
-    plot: Plot
-    runs: tuple[Configuration, ...]
+    data: DataConfig
+    scoring: ScoringConfig
+    timing: TimingConfig
+    plot: PlotConfig
+    runs: tuple[RunConfig, ...]

@@ -10,40 +10,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hseval.core.report import Score, plain
-from hseval.sweep.plan import Plan, Plot
-from hseval.sweep.run_steps import TIMING, folder_of
-from hseval.sweep.store import DONE, FAILED, read_record
+from hseval.core.report import Score, to_jsonable
+from hseval.sweep.plan import PlotConfig, SweepPlan
+from hseval.sweep.run_steps import TIMING_FILE, get_run_folder
+from hseval.sweep.store import DONE_FILE, FAILED_FILE, read_record
 from hseval.utils.atomic_files import write_text
-from hseval.utils.errors import HsevalError, reason
+from hseval.utils.errors import HsevalError, format_reason
 
 if TYPE_CHECKING:
-    from hseval.sweep.workers import Runs
+    from hseval.sweep.workers import RunsByKey
 
 FORMAT, VERSION = "hseval-sweep", 1
-FILE = "results.json"
+RESULTS_FILE = "results.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class RunResult:
     """One run's result.
 
     Attributes:
         label: what it is called.
-        part: the table of the TOML file that it comes from.
+        table_label: the table of the TOML file that it comes from.
         generator: name.
-        varied: the options that tell it from the others.
+        varied_options: the options that tell it from the others.
         folder: of its report and samples, relative to the sweep's.
-        timing: what :func:`hseval.sweep.sample.seconds_per_sample` returned; None: not timed.
+        timing: what :func:`hseval.sweep.sample.measure_seconds_per_sample` returned; None: not timed.
         fit_seconds: what its fit took, without the stages that it shares; None: nothing was fitted.
         scores: by name, without most details; none where it failed.
         error: the step and what went wrong; None: it is done, or waits.
     """
 
     label: str
-    part: str
+    table_label: str
     generator: str
-    varied: Mapping[str, Any]
+    varied_options: Mapping[str, Any]
     folder: str
     timing: Mapping[str, Any] | None = None
     fit_seconds: float | None = None
@@ -52,22 +52,22 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Results:
+class SweepResults:
     """All rows, and the plot that is asked for."""
 
     name: str
-    rows: tuple[Row, ...]
-    plot: Plot
+    rows: tuple[RunResult, ...]
+    plot: PlotConfig
 
     @property
-    def failed(self) -> tuple[Row, ...]:
+    def failed_rows(self) -> tuple[RunResult, ...]:
         """The rows of runs that failed."""
         return tuple(row for row in self.rows if row.error is not None)
 
     @property
-    def varied(self) -> tuple[str, ...]:
+    def varied_option_names(self) -> tuple[str, ...]:
         """Names of the options that vary, in the order in which they come up."""
-        return tuple(dict.fromkeys(name for row in self.rows for name in row.varied))
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.varied_options))
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -77,73 +77,73 @@ class Results:
     def save(self, folder: Path) -> None:
         """Write ``results.json`` and ``results.csv``, each whole or not at all."""
         record = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
-        write_text(folder / FILE, json.dumps(plain(record), indent=1) + "\n")
-        write_text(folder / "results.csv", self.as_csv())
+        write_text(folder / RESULTS_FILE, json.dumps(to_jsonable(record), indent=1) + "\n")
+        write_text(folder / "results.csv", self.to_csv())
 
-    def as_csv(self) -> str:
+    def to_csv(self) -> str:
         """Return a line a run: options, seconds a sample, and value, interval and floor of each score."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         scores = [f"{name}{part}" for name in self.score_names for part in ("", " low", " high", " floor")]
-        writer.writerow(["run", "generator", *self.varied, "seconds", "device", *scores, "error"])
+        writer.writerow(["run", "generator", *self.varied_option_names, "seconds", "device", *scores, "error"])
         for row in self.rows:
             timing = row.timing or {}
-            cells = [cell for name in self.score_names for cell in _cells(row.scores.get(name))]
-            varied = [row.varied.get(name, "") for name in self.varied]
+            cells = [cell for name in self.score_names for cell in _build_score_cells(row.scores.get(name))]
+            varied = [row.varied_options.get(name, "") for name in self.varied_option_names]
             told = [timing.get("seconds", ""), timing.get("device", "")]
             writer.writerow([row.label, row.generator, *varied, *told, *cells, row.error or ""])
         return stream.getvalue()
 
 
-def _cells(score: Score | None) -> list[Any]:
+def _build_score_cells(score: Score | None) -> list[Any]:
     if score is None or score.value is None:
         return [""] * 4
     low, high = score.interval or ("", "")
     return [score.value, low, high, "" if score.floor is None else score.floor]
 
 
-def gathered(plan: Plan, runs: Runs) -> Results:
+def collect_results(plan: SweepPlan, runs: RunsByKey) -> SweepResults:
     """Return what the folder of a sweep holds of the plan's runs."""
-    return Results(plan.name, tuple(_row(plan, run, keys) for run, keys in runs.values()), plan.plot)
+    return SweepResults(plan.name, tuple(_build_result(plan, run, keys) for run, keys in runs.values()), plan.plot)
 
 
-def _row(plan: Plan, run: Any, keys: Any) -> Row:
-    folder = folder_of(plan, keys)
-    row = Row(run.label, run.part, run.generator, run.varied, folder.relative_to(plan.out).as_posix())
-    failed, done = read_record(folder / FAILED), read_record(folder / DONE)
-    fit = read_record(plan.out / "fits" / keys.fit.key / DONE) if keys.fit else None
+def _build_result(plan: SweepPlan, run: Any, keys: Any) -> RunResult:
+    folder = get_run_folder(plan, keys)
+    row = RunResult(run.label, run.part, run.generator, run.varied, folder.relative_to(plan.out).as_posix())
+    failed, done = read_record(folder / FAILED_FILE), read_record(folder / DONE_FILE)
+    fit = read_record(plan.out / "fits" / keys.fit.key / DONE_FILE) if keys.fit else None
     seconds = None if fit is None else fit["seconds"]
-    row = dataclasses.replace(row, timing=read_record(folder / TIMING), fit_seconds=seconds)
+    row = dataclasses.replace(row, timing=read_record(folder / TIMING_FILE), fit_seconds=seconds)
     if failed is not None:
         return dataclasses.replace(row, error=f"{failed['step']}: {failed['error']}")
     if done is None or done["scores_key"] != keys.scores.key:
         return row
-    return dataclasses.replace(row, scores=_scores(done["scores"]))
+    return dataclasses.replace(row, scores=_parse_scores(done["scores"]))
 
 
-def load_results(path: Path) -> Results:
+def load_results(path: Path) -> SweepResults:
     """Read the results of a sweep: ``results.json``, or the folder that holds it.
 
     Raises:
         HsevalError: it is missing, or no results of this version.
     """
-    path = path / FILE if path.is_dir() else path
+    path = path / RESULTS_FILE if path.is_dir() else path
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as results of a sweep: {reason(error)}") from error
+        raise HsevalError(f"{path}: can't be read as results of a sweep: {format_reason(error)}") from error
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
         raise HsevalError(f'{path}: no results of a sweep (expected "format": "{FORMAT}", "version": {VERSION})')
     try:
-        rows = tuple(Row(**{**each, "scores": _scores(each["scores"])}) for each in found["rows"])
-        return Results(found["name"], rows, Plot(**{**found["plot"], "y": tuple(found["plot"]["y"])}))
+        rows = tuple(RunResult(**{**each, "scores": _parse_scores(each["scores"])}) for each in found["rows"])
+        return SweepResults(found["name"], rows, PlotConfig(**{**found["plot"], "y": tuple(found["plot"]["y"])}))
     except (KeyError, TypeError, AttributeError) as error:
         raise HsevalError(f"{path}: results with parts missing or of another form ({error})") from error
 
 
-def _scores(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
-    return {name: Score(**{**each, "interval": _pair(each["interval"])}) for name, each in found.items()}
+def _parse_scores(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
+    return {name: Score(**{**each, "interval": _parse_interval(each["interval"])}) for name, each in entries.items()}
 
 
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+def _parse_interval(interval: Sequence[float] | None) -> tuple[float, float] | None:
     return None if interval is None else (interval[0], interval[1])

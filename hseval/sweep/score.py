@@ -7,31 +7,31 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hseval.core.cubes import FIELD, Cube, CubeSet
+from hseval.core.cubes import FOV, Cube, CubeSet
 from hseval.core.report import Report, Score
 from hseval.pipeline.open import open_set
 from hseval.scoring.score import score
-from hseval.sweep.plan import Plan
+from hseval.sweep.plan import SweepPlan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class OnlyStructure(CubeSet):
+class SingleStructureSet(CubeSet):
     """Another set whose masks are those of one structure, and the field of view."""
 
     def __init__(self, base: CubeSet, structure: str) -> None:
-        self.base, self.kept = base, {structure, FIELD}
-        self.info = dataclasses.replace(base.info, structures=tuple(sorted(self.kept & set(base.structures))))
+        self.base, self.mask_names = base, {structure, FOV}
+        self.info = dataclasses.replace(base.info, structures=tuple(sorted(self.mask_names & set(base.structures))))
 
     def read(self, index: int) -> Cube:
         """Read one cube."""
         cube = self.base.read(index)
-        return dataclasses.replace(cube, masks=self._of(cube.masks))
+        return dataclasses.replace(cube, masks=self._select_masks(cube.masks))
 
     def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
         """Read the masks that are kept."""
-        return self._of(self.base.read_masks(index))
+        return self._select_masks(self.base.read_masks(index))
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Return ``(band, y, x)`` of one cube."""
@@ -43,13 +43,13 @@ class OnlyStructure(CubeSet):
 
     def recipe(self, index: int) -> str:
         """Return what decides a cube: its masks are others than those of the same cube in the whole set."""
-        return f"{self.base.recipe(index)} | masks {sorted(self.kept)}"
+        return f"{self.base.recipe(index)} | masks {sorted(self.mask_names)}"
 
-    def _of(self, masks: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: mask for name, mask in masks.items() if name in self.kept}
+    def _select_masks(self, masks: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: mask for name, mask in masks.items() if name in self.mask_names}
 
 
-def scored(samples: Path, plan: Plan, *, workers: int | None = 0) -> tuple[Report, dict[str, Score]]:
+def score_samples(samples: Path, plan: SweepPlan, *, workers: int | None = 0) -> tuple[Report, dict[str, Score]]:
     """Return the report, and every score by its name in the sweep: ``fid``, ``spectral-kl:vein``.
 
     Raises:
@@ -71,24 +71,24 @@ def scored(samples: Path, plan: Plan, *, workers: int | None = 0) -> tuple[Repor
     }
     report = score(sets["samples"], ref=sets["ref"], train=sets["train"], metrics=scoring.metrics, **given)
     found = {each.name: each for each in report.scores}
-    for metric, structure in _alone(plan):
-        only = {role: None if each is None else OnlyStructure(each, structure) for role, each in sets.items()}
+    for metric, structure in _iterate_structure_scores(plan):
+        only = {role: None if each is None else SingleStructureSet(each, structure) for role, each in sets.items()}
         few = {**given, "extractor": None}
         part = score(only["samples"], ref=only["ref"], train=only["train"], metrics=[metric], **few)
-        found[f"{metric}:{structure}"] = _of(part[metric], structure)
+        found[f"{metric}:{structure}"] = _require_structure(part[metric], structure)
     return report, found
 
 
-def _alone(plan: Plan) -> Iterator[tuple[str, str]]:
+def _iterate_structure_scores(plan: SweepPlan) -> Iterator[tuple[str, str]]:
     for metric, structures in plan.scoring.by_structure.items():
         for structure in structures:
             yield metric, structure
 
 
-def _of(found: Score, structure: str) -> Score:
+def _require_structure(structure_score: Score, structure: str) -> Score:
     """Return a score of one structure; without a value where that one was not scored, but the whole field instead."""
-    scored = found.details.get("structures")
-    if structure == FIELD or not isinstance(scored, dict) or structure in scored:
-        return found
+    scored = structure_score.details.get("structures")
+    if structure == FOV or not isinstance(scored, dict) or structure in scored:
+        return structure_score
     why = f"not computed: no structure {structure!r} on both sides"
-    return Score(found.name, None, None, None, found.better, why, 0)
+    return Score(structure_score.name, None, None, None, structure_score.better, why, 0)

@@ -6,11 +6,11 @@ import sys
 from typing import Any
 
 from hseval.core.report import Score
-from hseval.sweep.pareto.front import points
-from hseval.sweep.results import Results, Row
+from hseval.sweep.pareto.front import build_points
+from hseval.sweep.results import RunResult, SweepResults
 
 
-def print_results(results: Results) -> None:
+def print_results(results: SweepResults) -> None:
     """Print a table: a line a run, its scores with intervals, and the scores on whose front it is; then what failed."""
     from rich import box
     from rich.console import Console
@@ -23,10 +23,10 @@ def print_results(results: Results) -> None:
     heads = ("run", "s a sample", *results.score_names, "front")
     for place, head in enumerate(heads):
         table.add_column(escape(head), justify="right" if 0 < place < len(heads) - 1 else "left", overflow="fold")
-    fronts = _fronts(results)
+    fronts = _find_fronts(results)
     for row in results.rows:
-        scores = [_score(row.scores.get(name)) for name in results.score_names]
-        table.add_row(*map(escape, (row.label, _seconds(row), *scores, ", ".join(fronts.get(row.label, [])))))
+        scores = [_format_score(row.scores.get(name)) for name in results.score_names]
+        table.add_row(*map(escape, (row.label, _format_seconds(row), *scores, ", ".join(fronts.get(row.label, [])))))
     console.print(table)
     for name in results.score_names:
         found = [row.scores[name] for row in results.rows if name in row.scores]
@@ -34,32 +34,32 @@ def print_results(results: Results) -> None:
         if floors:
             side = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
             console.print(f"{escape(name)}: {side[found[0].better]}; floor {floors[len(floors) // 2]:.4g}")
-    for row in results.failed:
+    for row in results.failed_rows:
         console.print(f"[red]failed[/red] {escape(f'{row.label}: {row.error}')}")
     waiting = sum(1 for row in results.rows if not row.scores and row.error is None)
-    done = len(results.rows) - waiting - len(results.failed)
-    console.print(f"{done} of {len(results.rows)} runs done, {len(results.failed)} failed, {waiting} waiting"
-                  + ("; --retry tries failed ones again" if results.failed else ""))  # fmt: skip
+    done = len(results.rows) - waiting - len(results.failed_rows)
+    console.print(f"{done} of {len(results.rows)} runs done, {len(results.failed_rows)} failed, {waiting} waiting"
+                  + ("; --retry tries failed ones again" if results.failed_rows else ""))  # fmt: skip
 
 
-def _fronts(results: Results) -> dict[str, list[str]]:
+def _find_fronts(results: SweepResults) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in results.score_names:
-        for point in points(results, results.plot.x, name) if _known(results) else []:
-            if point.on_front:
+        for point in build_points(results, results.plot.x, name) if _is_x_known(results) else []:
+            if point.is_on_front:
                 found.setdefault(point.row.label, []).append(name)
     return found
 
 
-def _known(results: Results) -> bool:
+def _is_x_known(results: SweepResults) -> bool:
     return results.plot.x in ("samples/s", "seconds", *results.score_names)
 
 
-def _seconds(row: Row) -> str:
+def _format_seconds(row: RunResult) -> str:
     return "-" if row.timing is None else f"{row.timing['seconds']:.3g}"
 
 
-def _score(score: Score | None) -> Any:
+def _format_score(score: Score | None) -> Any:
     if score is None:
         return "-"
     if score.value is None:

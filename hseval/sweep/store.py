@@ -14,18 +14,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hseval.core.report import plain
+from hseval.core.report import to_jsonable
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
-from hseval.utils.file_lock import held
+from hseval.utils.file_lock import hold_lock
 
-DONE, FAILED, LOCK, FILES = "done.json", "failed.json", "lock", "files"
+DONE_FILE, FAILED_FILE, LOCK_FILE, FILES_FOLDER = "done.json", "failed.json", "lock", "files"
 POLL_SECONDS = 0.2
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record, whole or not at all."""
-    write_text(path, json.dumps(plain(record), indent=1) + "\n")
+    write_text(path, json.dumps(to_jsonable(record), indent=1) + "\n")
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -38,25 +38,25 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def waited(folder: Path, *, every: float = POLL_SECONDS) -> Iterator[None]:
-    """Hold a folder's lock, once whoever holds it has ended (asked ``every`` so many seconds); the folder is made."""
+def wait_for_lock(folder: Path, *, poll_seconds: float = POLL_SECONDS) -> Iterator[None]:
+    """Hold a folder's lock, once whoever holds it has ended (asked ``poll_seconds`` so many seconds); the folder is made."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(held(folder / LOCK, told="busy"))
+                stack.enter_context(hold_lock(folder / LOCK_FILE, message="busy"))
                 break
             except HsevalError:
-                time.sleep(every)
+                time.sleep(poll_seconds)
         yield
 
 
-def in_use(folder: Path) -> bool:
+def is_in_use(folder: Path) -> bool:
     """Say whether another process works in a folder."""
-    if not (folder / LOCK).exists():
+    if not (folder / LOCK_FILE).exists():
         return False
     try:
-        with held(folder / LOCK, told="busy"):
+        with hold_lock(folder / LOCK_FILE, message="busy"):
             return False
     except HsevalError:
         return True

@@ -6,32 +6,32 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from hseval.sweep.failures import DiskFull, StepFailed
-from hseval.sweep.fit import Told
-from hseval.sweep.plan import Plan
-from hseval.sweep.queue import Queue
-from hseval.sweep.results import Results, gathered
-from hseval.sweep.run_steps import do, folder_of, is_timed
-from hseval.sweep.store import FAILED
-from hseval.sweep.workers import Runs, fill, keyed, launch, work
+from hseval.sweep.failures import DiskFullError, StepError
+from hseval.sweep.fit import MessageCallback
+from hseval.sweep.plan import SweepPlan
+from hseval.sweep.queue import RunQueue
+from hseval.sweep.results import SweepResults, collect_results
+from hseval.sweep.run_steps import execute_run, get_run_folder, is_timed
+from hseval.sweep.store import FAILED_FILE
+from hseval.sweep.workers import RunsByKey, compute_runs_by_key, enqueue_pending, launch_workers, run_worker
 from hseval.utils.atomic_files import check_writable
-from hseval.utils.errors import HsevalError, nearest
+from hseval.utils.errors import HsevalError, format_suggestion
 
 
 def run_sweep(
-    plan: Plan,
+    plan: SweepPlan,
     *,
-    told: Told,
+    on_message: MessageCallback,
     jobs: int = 1,
     slurm: Mapping[str, Any] | None = None,
     retry: bool = False,
     only: tuple[str, ...] = (),
-) -> Results:
+) -> SweepResults:
     """Do what a sweep has not done yet, and return the results of all of it.
 
     Args:
         plan: the sweep.
-        told: gets a line about each thing that is begun.
+        on_message: gets a line about each thing that is begun.
         jobs: workers; more than one, and all under Slurm, are jobs of submitit.
         slurm: parameters of ``submitit.AutoExecutor`` for Slurm; None: this machine.
         retry: do runs again that failed before.
@@ -40,30 +40,30 @@ def run_sweep(
     Raises:
         HsevalError: sets are missing, the folder can't be written, or the disk is full. What is done is kept.
     """
-    chosen = only_parts(plan, only)
-    prepare(plan)
+    chosen = select_tables(plan, only)
+    prepare_folder(plan)
     if retry:
-        for failed in plan.out.glob(f"*/*/{FAILED}"):
+        for failed in plan.out.glob(f"*/*/{FAILED_FILE}"):
             failed.unlink(missing_ok=True)
-    runs = keyed(chosen)
+    runs = compute_runs_by_key(chosen)
     alone = jobs == 1 and slurm is None
     timed = alone or slurm is not None
     try:
-        fill(Queue(plan.out), chosen, runs, timed=timed)
+        enqueue_pending(RunQueue(plan.out), chosen, runs, with_timing=timed)
         if alone:
-            work(chosen, told)
+            run_worker(chosen, on_message)
         else:
-            launch(chosen, jobs, slurm, told)
+            launch_workers(chosen, jobs, slurm, on_message)
         if not timed:
-            _time(chosen, runs, told)
-    except DiskFull as error:
+            _time_runs(chosen, runs, on_message)
+    except DiskFullError as error:
         raise HsevalError(f"{error}; what is done is kept: make room, and the same command goes on") from error
-    return gathered(plan, keyed(plan))
+    return collect_results(plan, compute_runs_by_key(plan))
 
 
-def prepare(plan: Plan) -> None:
+def prepare_folder(plan: SweepPlan) -> None:
     """Make the sweep's folder; HsevalError where that can't be, or a set is missing."""
-    for path in plan.data.paths():
+    for path in plan.data.list_paths():
         if not path.exists():
             raise HsevalError(f"{path}: there is no such file or folder ([data] of the sweep names it)")
     if not plan.out.parent.is_dir():
@@ -75,25 +75,27 @@ def prepare(plan: Plan) -> None:
         (plan.out / name).mkdir(parents=True, exist_ok=True)
 
 
-def only_parts(plan: Plan, parts: tuple[str, ...]) -> Plan:
+def select_tables(plan: SweepPlan, table_labels: tuple[str, ...]) -> SweepPlan:
     """Return the plan with the runs of some of its tables, by label.
 
     Raises:
         HsevalError: there is no such table.
     """
-    known = {run.part for run in plan.runs}
-    for part in parts:
+    known = {run.table_label for run in plan.runs}
+    for part in table_labels:
         if part not in known:
-            raise HsevalError(f"--only {part}: no [[generator]] table has that label{nearest(part, known)}")
-    return dataclasses.replace(plan, runs=tuple(run for run in plan.runs if not parts or run.part in parts))
+            raise HsevalError(f"--only {part}: no [[generator]] table has that label{format_suggestion(part, known)}")
+    return dataclasses.replace(
+        plan, runs=tuple(run for run in plan.runs if not table_labels or run.table_label in table_labels)
+    )
 
 
-def _time(plan: Plan, runs: Runs, told: Told) -> None:
+def _time_runs(plan: SweepPlan, runs: RunsByKey, on_message: MessageCallback) -> None:
     """Time what several workers drew, now that they have ended and nothing else runs here."""
     for run, keys in runs.values():
-        if not is_timed(plan, keys) and not (folder_of(plan, keys) / FAILED).exists():
-            told(f"{run.label}: timing")
+        if not is_timed(plan, keys) and not (get_run_folder(plan, keys) / FAILED_FILE).exists():
+            on_message(f"{run.label}: timing")
             try:
-                do(run, plan, keys, told)
-            except StepFailed as error:
-                told(f"{run.label}: {error.step} failed: {error}")
+                execute_run(run, plan, keys, on_message)
+            except StepError as error:
+                on_message(f"{run.label}: {error.step} failed: {error}")

@@ -10,7 +10,7 @@ asks, and how it is usually met.
 """
 
 from hseval.testing.contract import ContractError
-from hseval.testing.examples import example_set
+from hseval.testing.examples import make_example_set
 from hseval.testing.extractor import check_extractor
 from hseval.testing.generator import check_generator
 from hseval.testing.metric import check_metric
@@ -24,5 +24,5 @@ __all__ = [
     "check_metric",
     "check_reader",
     "check_segmenter",
-    "example_set",
+    "make_example_set",
 ]

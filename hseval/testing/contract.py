@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from hseval.core.options import build_options, describe_options, options_class
-from hseval.utils.errors import HsevalError, first_line
+from hseval.core.options import build_options, describe_options, get_options_class
+from hseval.utils.errors import HsevalError, format_error
 
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-SETS = ("real", "fake", "train")
-RELATIVE = 1e-5  # what batch size, order and worker count may change
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+SET_PARAMETERS = ("real", "generated", "train")
+RELATIVE_TOLERANCE = 1e-5  # what batch size, order and worker count may change
 
 
 class ContractError(AssertionError):
@@ -28,14 +28,14 @@ class Contract:
     def __init__(self, kind: str, plugin: Any) -> None:
         self.kind = kind
         self.factory = plugin if isinstance(plugin, type) else type(plugin)
-        self.who = f"{kind} {getattr(self.factory, 'name', self.factory.__name__)!r}"
+        self.subject = f"{kind} {getattr(self.factory, 'name', self.factory.__name__)!r}"
 
-    def require(self, kept: object, broken: str) -> None:
-        """Raise ContractError with ``broken`` unless ``kept`` is true."""
-        if not kept:
-            raise ContractError(f"{self.who}: {broken}")
+    def require(self, condition: object, message: str) -> None:
+        """Raise ContractError with ``message`` unless ``condition`` is true."""
+        if not condition:
+            raise ContractError(f"{self.subject}: {message}")
 
-    def built(self, plugin: Any) -> Any:
+    def build(self, plugin: Any) -> Any:
         """Return an instance: of a class, the one with default options."""
         if not isinstance(plugin, type):
             return plugin
@@ -43,10 +43,10 @@ class Contract:
             return plugin()
         except Exception as error:
             raise ContractError(
-                f"{self.who}: can't be built without arguments ({first_line(error)}); __init__ takes options=None"
+                f"{self.subject}: can't be built without arguments ({format_error(error)}); __init__ takes options=None"
             ) from error
 
-    def method(self, plugin: Any, name: str, signature: str) -> Callable[..., Any]:
+    def get_method(self, plugin: Any, name: str, signature: str) -> Callable[..., Any]:
         """Return a method of a plugin; a plugin that lacks it is told what it looks like."""
         found = getattr(plugin, name, None)
         self.require(
@@ -55,11 +55,11 @@ class Contract:
         )
         return cast(Callable[..., Any], found)
 
-    def check_named(self, *attributes: str) -> None:
+    def check_attributes(self, *attributes: str) -> None:
         """Check the class attributes by which a plugin is listed and chosen."""
         name = getattr(self.factory, "name", None)
         self.require(
-            isinstance(name, str) and NAME.fullmatch(name),
+            isinstance(name, str) and NAME_PATTERN.fullmatch(name),
             f"its class attribute name is {name!r}; it is typed on the command line, so it has to be lower case "
             "letters and digits with single dashes, as in 'spectral-kl'",
         )
@@ -72,7 +72,7 @@ class Contract:
 
     def check_options(self) -> None:
         """Check that options are declared once, as a frozen dataclass with types, defaults and help."""
-        declared = options_class(self.factory)
+        declared = get_options_class(self.factory)
         self.require(
             dataclasses.is_dataclass(declared) and declared.__dataclass_params__.frozen,  # type: ignore[attr-defined]
             "its Options is no frozen dataclass; declare it with @dataclasses.dataclass(frozen=True)",
@@ -85,15 +85,15 @@ class Contract:
         for found in describe_options(self.factory):
             self.require(found.help, f"option {found.name!r} has no help; declare it as option(default, 'what it is')")
         try:
-            options = build_options(self.factory, {}, owner=self.who)
+            options = build_options(self.factory, {}, owner=self.subject)
         except HsevalError as error:
-            raise ContractError(f"{self.who}: its default options are refused ({error})") from error
+            raise ContractError(f"{self.subject}: its default options are refused ({error})") from error
         if hasattr(self.factory, "Options"):
             try:
                 self.factory(options)
             except TypeError as error:
                 raise ContractError(
-                    f"{self.who}: can't be built with its options ({error}); hseval calls the class with one argument: "
+                    f"{self.subject}: can't be built with its options ({error}); hseval calls the class with one argument: "
                     "def __init__(self, options=None): self.options = options or self.Options()"
                 ) from error
 
@@ -102,7 +102,7 @@ class Contract:
         found = inspect.signature(method).parameters
         for name in names:
             self.require(name in found, f"{method.__name__} does not take {name!r}; docs/plugins.md has its signature")
-            why = f"swapped {'sets are the classic bug of this field' if name in SETS else 'arguments go unnoticed'}"
+            why = f"swapped {'sets are the classic bug of this field' if name in SET_PARAMETERS else 'arguments go unnoticed'}"
             self.require(
                 found[name].kind is inspect.Parameter.KEYWORD_ONLY,
                 f"{method.__name__} takes {name!r} by position; write a * before it, because {why}",
@@ -117,25 +117,27 @@ class Contract:
         )
         return bool(declared)
 
-    def refuses(self, call: Callable[[], object], what: str) -> None:
+    def check_refuses(self, action: Callable[[], object], description: str) -> None:
         """Check that a call raises HsevalError, and nothing else."""
         try:
-            call()
+            action()
         except HsevalError as error:
-            self.require("\n" not in str(error), f"{what}: its error has several lines; one line that helps is enough")
+            self.require(
+                "\n" not in str(error), f"{description}: its error has several lines; one line that helps is enough"
+            )
         except Exception as error:
             raise ContractError(
-                f"{self.who}: {what}: raised {first_line(error)}; raise hseval.HsevalError with one line that names "
+                f"{self.subject}: {description}: raised {format_error(error)}; raise hseval.HsevalError with one line that names "
                 "what was found and what was expected"
             ) from error
         else:
-            raise ContractError(f"{self.who}: {what}: nothing was raised; raise hseval.HsevalError")
+            raise ContractError(f"{self.subject}: {description}: nothing was raised; raise hseval.HsevalError")
 
 
-def close(a: Any, b: Any, relative: float = RELATIVE) -> bool:
-    """Say whether two arrays have one shape and agree to ``relative`` of their largest value; NaN equals NaN."""
+def is_close(a: Any, b: Any, tolerance: float = RELATIVE_TOLERANCE) -> bool:
+    """Say whether two arrays have one shape and agree to ``tolerance`` of their largest value; NaN equals NaN."""
     one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if one.shape != other.shape or not np.array_equal(np.isnan(one), np.isnan(other)):
         return False
     scale = np.nanmax(np.abs(other), initial=0.0)
-    return bool(np.all(np.nan_to_num(np.abs(one - other)) <= relative * scale + 1e-12))
+    return bool(np.all(np.nan_to_num(np.abs(one - other)) <= tolerance * scale + 1e-12))

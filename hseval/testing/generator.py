@@ -12,10 +12,10 @@ import numpy as np
 
 from hseval.core.cubes import CubeSet
 from hseval.core.hookspecs import Sample
-from hseval.core.plugin_manager import accepted
-from hseval.testing.contract import Contract, ContractError, close
-from hseval.testing.examples import example_set
-from hseval.utils.errors import HsevalError, first_line
+from hseval.core.plugin_manager import select_accepted_arguments
+from hseval.testing.contract import Contract, ContractError, is_close
+from hseval.testing.examples import make_example_set
+from hseval.utils.errors import HsevalError, format_error
 
 SEED = 7
 
@@ -35,34 +35,34 @@ def check_generator(generator: Any, *, tmp_path: Path, data: CubeSet | None = No
         ContractError: what was found, and what the contract asks.
     """
     contract = Contract("generator", generator)
-    contract.check_named("version")
+    contract.check_attributes("version")
     contract.check_options()
-    built = contract.built(generator)
-    sample = contract.method(built, "sample", "sample(self, n, *, seed, start=0), which yields hseval.Sample")
-    contract.check_keyword_only(sample, ("seed", *accepted(sample, start=0)))
+    built = contract.build(generator)
+    sample = contract.get_method(built, "sample", "sample(self, n, *, seed, start=0), which yields hseval.Sample")
+    contract.check_keyword_only(sample, ("seed", *select_accepted_arguments(sample, start=0)))
     _check_load(contract, built)
     checkpoint = None
     if hasattr(built, "fit"):
-        checkpoint = _check_fit(contract, built, data or example_set(8), tmp_path / "run")
-    loaded = _loaded(built, checkpoint)
+        checkpoint = _check_fit(contract, built, data or make_example_set(8), tmp_path / "run")
+    loaded = _load_new_instance(built, checkpoint)
     samples = _check_samples(contract, loaded)
-    _check_streams(contract, loaded, samples)
+    _check_seeding(contract, loaded, samples)
     contract.require(
-        _same(samples, list(_loaded(built, checkpoint).sample(len(samples), seed=SEED))),
+        _is_equal(samples, list(_load_new_instance(built, checkpoint).sample(len(samples), seed=SEED))),
         "a second instance that loads the same yields other cubes; checkpoint, options and seed have to decide all",
     )
     if checkpoint is not None:
         _check_refusals(contract, built, checkpoint, tmp_path)
 
 
-def _fresh(generator: Any) -> Any:
+def _build_new_instance(generator: Any) -> Any:
     """Return a new instance with the same options, so that nothing comes along in memory."""
     options = getattr(generator, "options", None)
     return type(generator)() if options is None else type(generator)(options)
 
 
 def _check_fit(contract: Contract, generator: Any, data: CubeSet, out: Path) -> Path:
-    taken = accepted(generator.fit, seed=SEED)
+    taken = select_accepted_arguments(generator.fit, seed=SEED)
     contract.check_keyword_only(generator.fit, tuple(taken))
     out.mkdir()
     generator.fit(data, out, **taken)
@@ -77,7 +77,7 @@ def _check_samples(contract: Contract, generator: Any) -> list[Sample]:
         isinstance(drawn, Iterator),
         "sample does not return an iterator; yield cubes one by one, because sets do not fit in memory",
     )
-    samples = [_checked_sample(contract, sample) for sample in drawn]
+    samples = [_validate_sample(contract, sample) for sample in drawn]
     require(len(samples) == 4, f"sample(4) yields {len(samples)} cubes")
     require(next(iter(generator.sample(0, seed=SEED)), None) is None, "sample(0) yields a cube")
     names = [sample.id for sample in samples]
@@ -93,23 +93,23 @@ def _check_samples(contract: Contract, generator: Any) -> list[Sample]:
 
 def _check_load(contract: Contract, generator: Any) -> None:
     """Check that ``load`` takes the checkpoint's folder by position."""
-    load = contract.method(generator, "load", "load(self, path, device=None)")
+    load = contract.get_method(generator, "load", "load(self, path, device=None)")
     try:
         inspect.signature(load).bind(None)
     except TypeError as error:
         raise ContractError(
-            f"{contract.who}: load can't be called with a path ({error}); it is load(self, path, device=None), and "
+            f"{contract.subject}: load can't be called with a path ({error}); it is load(self, path, device=None), and "
             "path is the folder that fit left, or None"
         ) from error
 
 
-def _checked_sample(contract: Contract, drawn: Any) -> Sample:
+def _validate_sample(contract: Contract, item: Any) -> Sample:
     """Return what ``sample`` yields as a Sample, where it can be taken for one."""
     asked = "it has to be hseval.Sample(cube, masks, id): float32 (band, y, x), bool (y, x) by structure, and a str"
-    sequence = isinstance(drawn, tuple | list)
-    of = f" of {len(drawn)}" if sequence else ""
-    contract.require(sequence and len(drawn) == 3, f"sample yields {type(drawn).__name__}{of}; {asked}")
-    found = Sample(*drawn)
+    sequence = isinstance(item, tuple | list)
+    of = f" of {len(item)}" if sequence else ""
+    contract.require(sequence and len(item) == 3, f"sample yields {type(item).__name__}{of}; {asked}")
+    found = Sample(*item)
     contract.require(
         isinstance(found.masks, Mapping), f"its masks are {type(found.masks).__name__}; {asked}, {{}} for no masks"
     )
@@ -136,13 +136,13 @@ def _check_wavelengths(contract: Contract, generator: Any) -> int | None:
     return len(centres)
 
 
-def _check_sample(contract: Contract, sample: Sample, first: Sample, bands: int | None) -> None:
+def _check_sample(contract: Contract, sample: Sample, first: Sample, band_count: int | None) -> None:
     require, cube = contract.require, sample.cube
     require(cube.dtype == np.float32, f"it yields {cube.dtype} cubes; cubes are float32")
     require(cube.ndim == 3, f"it yields a cube of shape {cube.shape}; cubes are (band, y, x)")
     require(
-        bands is None or len(cube) == bands,
-        f"it yields a cube of shape {cube.shape} and has {bands} wavelengths; cubes are (band, y, x)",
+        band_count is None or len(cube) == band_count,
+        f"it yields a cube of shape {cube.shape} and has {band_count} wavelengths; cubes are (band, y, x)",
     )
     require(len(cube) == len(first.cube), f"its cubes have {len(first.cube)} and {len(cube)} bands; one count is right")
     require(
@@ -158,48 +158,56 @@ def _check_sample(contract: Contract, sample: Sample, first: Sample, bands: int 
     require(seen.any() and np.isfinite(cube[:, seen]).all(), "a cube has NaN or Inf in its field of view, or no field")
 
 
-def _check_streams(contract: Contract, generator: Any, samples: list[Sample]) -> None:
+def _check_seeding(contract: Contract, generator: Any, samples: list[Sample]) -> None:
     require = contract.require
-    alone = "cube i may depend on (seed, i) alone; draw it from hseval.utils.random_streams.stream(seed, name, i)"
+    alone = "cube i may depend on (seed, i) alone; draw it from hseval.utils.random_streams.create_rng(seed, name, i)"
     again, fewer = list(generator.sample(4, seed=SEED)), list(generator.sample(2, seed=SEED))
-    require(_same(samples, again), f"the same seed yields other cubes when drawn again; {alone}")
-    require(_same(samples[:2], fewer), f"sample(2) differs from the start of sample(4); {alone}")
-    if later := accepted(generator.sample, start=2):
+    require(_is_equal(samples, again), f"the same seed yields other cubes when drawn again; {alone}")
+    require(_is_equal(samples[:2], fewer), f"sample(2) differs from the start of sample(4); {alone}")
+    if later := select_accepted_arguments(generator.sample, start=2):
         late = list(generator.sample(4, seed=SEED, **later))
-        require(_same(samples[2:], late), f"sample(4, start=2) differs from cubes 2 and 3 of sample(4); {alone}")
+        require(_is_equal(samples[2:], late), f"sample(4, start=2) differs from cubes 2 and 3 of sample(4); {alone}")
     one, other = generator.sample(2, seed=SEED), generator.sample(2, seed=SEED)
     both = [sample for pair in zip(one, other, strict=False) for sample in pair]
-    require(_same(both[::2], samples[:2]), f"two samplings that run at once disturb each other; {alone}")
-    require(not close(samples[0].cube, samples[1].cube), f"cubes 0 and 1 of a seed are the same; {alone}")
+    require(_is_equal(both[::2], samples[:2]), f"two samplings that run at once disturb each other; {alone}")
+    require(not is_close(samples[0].cube, samples[1].cube), f"cubes 0 and 1 of a seed are the same; {alone}")
     next_seed = list(generator.sample(2, seed=SEED + 1))
-    require(not close(samples[0].cube, next_seed[0].cube), "two seeds yield the same cube; use the seed that is given")
     require(
-        not close(samples[1].cube, next_seed[0].cube),
-        f"cube 1 of seed {SEED} is cube 0 of seed {SEED + 1}, as with seed + i; use hseval.utils.random_streams.stream(seed, name, i)",
+        not is_close(samples[0].cube, next_seed[0].cube), "two seeds yield the same cube; use the seed that is given"
+    )
+    require(
+        not is_close(samples[1].cube, next_seed[0].cube),
+        f"cube 1 of seed {SEED} is cube 0 of seed {SEED + 1}, as with seed + i; use hseval.utils.random_streams.create_rng(seed, name, i)",
     )
 
 
 def _check_refusals(contract: Contract, generator: Any, checkpoint: Path, tmp_path: Path) -> None:
-    contract.refuses(lambda: _loaded(generator, None), "load without a checkpoint, though it has fit")
+    contract.check_refuses(lambda: _load_new_instance(generator, None), "load without a checkpoint, though it has fit")
     empty = tmp_path / "empty"
     empty.mkdir()
-    contract.refuses(lambda: _loaded(generator, empty), "load from an empty folder")
-    contract.refuses(lambda: _loaded(generator, tmp_path / "nowhere"), "load from a folder that is not there")
-    seed = accepted(generator.fit, seed=SEED)
-    nothing = example_set(1).subset([])
-    contract.refuses(lambda: _fresh(generator).fit(nothing, empty, **seed), "fit on a set without cubes")
+    contract.check_refuses(lambda: _load_new_instance(generator, empty), "load from an empty folder")
+    contract.check_refuses(
+        lambda: _load_new_instance(generator, tmp_path / "nowhere"), "load from a folder that is not there"
+    )
+    seed = select_accepted_arguments(generator.fit, seed=SEED)
+    nothing = make_example_set(1).subset([])
+    contract.check_refuses(
+        lambda: _build_new_instance(generator).fit(nothing, empty, **seed), "fit on a set without cubes"
+    )
     for file in [found.relative_to(checkpoint) for found in sorted(checkpoint.rglob("*")) if found.is_file()]:
-        _check_cut_off(contract, generator, checkpoint, tmp_path / "cut-off", file)
+        _check_truncated_file(contract, generator, checkpoint, tmp_path / "cut-off", file)
 
 
-def _check_cut_off(contract: Contract, generator: Any, checkpoint: Path, copy: Path, file: Path) -> None:
+def _check_truncated_file(contract: Contract, generator: Any, checkpoint: Path, copy: Path, file: Path) -> None:
     """Cut one file of the checkpoint in half; files that sampling does not need (logs) may be harmless."""
     shutil.copytree(checkpoint, copy)
     whole = (copy / file).read_bytes()
     (copy / file).write_bytes(whole[: len(whole) // 2])
     try:
-        found, expected = (list(_loaded(generator, path).sample(1, seed=SEED)) for path in (copy, checkpoint))
-        harmless = _same(found, expected)
+        found, expected = (
+            list(_load_new_instance(generator, path).sample(1, seed=SEED)) for path in (copy, checkpoint)
+        )
+        harmless = _is_equal(found, expected)
         contract.require(harmless, f"loads a checkpoint whose {file} was cut in half, and yields other cubes")
     except HsevalError as error:
         contract.require("\n" not in str(error), f"{file} cut in half: its error has several lines; one is enough")
@@ -207,26 +215,28 @@ def _check_cut_off(contract: Contract, generator: Any, checkpoint: Path, copy: P
         raise
     except Exception as error:
         raise ContractError(
-            f"{contract.who}: {file} of its checkpoint cut in half: raised {first_line(error)}; raise "
+            f"{contract.subject}: {file} of its checkpoint cut in half: raised {format_error(error)}; raise "
             "hseval.HsevalError with one line that names the file"
         ) from error
     finally:
         shutil.rmtree(copy)
 
 
-def _loaded(generator: Any, checkpoint: Path | None) -> Any:
-    loaded = _fresh(generator)
-    loaded.load(checkpoint, **accepted(loaded.load, device=None))
+def _load_new_instance(generator: Any, checkpoint: Path | None) -> Any:
+    loaded = _build_new_instance(generator)
+    loaded.load(checkpoint, **select_accepted_arguments(loaded.load, device=None))
     return loaded
 
 
-def _same(one: list[Sample], other: list[Sample]) -> bool:
+def _is_equal(one: list[Sample], other: list[Sample]) -> bool:
     """Say whether two lists of samples have the same ids, cubes and masks."""
     return len(one) == len(other) and all(
-        a.id == b.id and close(a.cube, b.cube) and all(np.array_equal(a.masks[name], b.masks[name]) for name in a.masks)
-        for a, b in zip(one, map(_as_sample, other), strict=True)
+        a.id == b.id
+        and is_close(a.cube, b.cube)
+        and all(np.array_equal(a.masks[name], b.masks[name]) for name in a.masks)
+        for a, b in zip(one, map(_to_sample, other), strict=True)
     )
 
 
-def _as_sample(drawn: Any) -> Sample:
-    return Sample(*drawn)
+def _to_sample(item: Any) -> Sample:
+    return Sample(*item)

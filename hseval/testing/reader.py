@@ -11,9 +11,9 @@ import numpy as np
 
 from hseval.core.cubes import Cube, CubeSet, SetInfo
 from hseval.testing.contract import Contract, ContractError
-from hseval.utils.errors import first_line
+from hseval.utils.errors import format_error
 
-UNCLAIMED = "notes.surely-not-a-cube"
+UNCLAIMED_NAME = "notes.surely-not-a-cube"
 
 
 def check_reader(reader: Any, path: str | Path) -> None:
@@ -27,10 +27,10 @@ def check_reader(reader: Any, path: str | Path) -> None:
         ContractError: what was found, and what the contract asks.
     """
     contract = Contract("reader", reader)
-    contract.check_named()
-    built = contract.built(reader)
-    contract.method(built, "claims", "claims(self, path) -> bool")
-    opening = contract.method(built, "open", "open(self, path, *, layout=None, wavelengths=None) -> CubeSet")
+    contract.check_attributes()
+    built = contract.build(reader)
+    contract.get_method(built, "claims", "claims(self, path) -> bool")
+    opening = contract.get_method(built, "open", "open(self, path, *, layout=None, wavelengths=None) -> CubeSet")
     contract.check_keyword_only(opening, ("layout", "wavelengths"))
     path = Path(path)
     contract.require(path.exists(), f"there is no {str(path)!r} to check it on; write a small file in the test first")
@@ -39,25 +39,25 @@ def check_reader(reader: Any, path: str | Path) -> None:
     _check_headers(contract, cubes)
     for index in {0, len(cubes) - 1}:
         _check_cube(contract, cubes, index)
-    _check_travels(contract, cubes)
+    _check_pickling(contract, cubes)
     if path.is_file():
-        _check_damaged(contract, built, path)
+        _check_truncated_file(contract, built, path)
 
 
 def _check_claims(contract: Contract, reader: Any, path: Path) -> None:
     contract.require(reader.claims(path) is True, f"claims({path.name!r}) is not True, though it is to open it")
     with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / UNCLAIMED
+        other = Path(folder) / UNCLAIMED_NAME
         try:
             claimed = reader.claims(other)
         except Exception as error:
             raise ContractError(
-                f"{contract.who}: claims raises {first_line(error)} at a path that does not exist; it is asked about "
+                f"{contract.subject}: claims raises {format_error(error)} at a path that does not exist; it is asked about "
                 "every path of every command, so it says False to what it can't look at"
             ) from error
-        contract.require(claimed is False, f"does not say False to a path that does not exist ({UNCLAIMED!r})")
+        contract.require(claimed is False, f"does not say False to a path that does not exist ({UNCLAIMED_NAME!r})")
         other.write_text("nothing that any reader knows\n")
-        contract.require(reader.claims(other) is False, f"claims {UNCLAIMED!r}, a line of text; look at its bytes")
+        contract.require(reader.claims(other) is False, f"claims {UNCLAIMED_NAME!r}, a line of text; look at its bytes")
 
 
 def _check_headers(contract: Contract, cubes: Any) -> None:
@@ -110,20 +110,20 @@ def _check_cube(contract: Contract, cubes: CubeSet, index: int) -> None:
         set(apart) == set(cube.masks) and all(np.array_equal(apart[name], cube.masks[name]) for name in apart),
         f"read_masks({index}) differs from the masks that read({index}) brings",
     )
-    require(_same(cube, cubes[index]), f"cube {index} is another one when it is read again")
+    require(_is_equal(cube, cubes[index]), f"cube {index} is another one when it is read again")
 
 
-def _check_travels(contract: Contract, cubes: CubeSet) -> None:
+def _check_pickling(contract: Contract, cubes: CubeSet) -> None:
     try:
         copy = pickle.loads(pickle.dumps(cubes))  # our own bytes, as multiprocessing would send them
     except Exception as error:
         raise ContractError(
-            f"{contract.who}: its set can't be sent to a worker process ({error}); keep open files out of its state"
+            f"{contract.subject}: its set can't be sent to a worker process ({error}); keep open files out of its state"
         ) from error
-    contract.require(_same(copy[0], cubes[0]), "its set reads another cube once it was sent to a worker process")
+    contract.require(_is_equal(copy[0], cubes[0]), "its set reads another cube once it was sent to a worker process")
 
 
-def _check_damaged(contract: Contract, reader: Any, path: Path) -> None:
+def _check_truncated_file(contract: Contract, reader: Any, path: Path) -> None:
     """Cut the file in half: opening it, or reading from it, has to fail with one line."""
 
     def read_all() -> None:
@@ -134,8 +134,8 @@ def _check_damaged(contract: Contract, reader: Any, path: Path) -> None:
         damaged = Path(folder) / path.name
         whole = path.read_bytes()
         damaged.write_bytes(whole[: len(whole) // 2])
-        contract.refuses(read_all, "a file cut in half")
+        contract.check_refuses(read_all, "a file cut in half")
 
 
-def _same(one: Cube, other: Cube) -> bool:
+def _is_equal(one: Cube, other: Cube) -> bool:
     return np.array_equal(one.data, other.data, equal_nan=True) and one.id == other.id

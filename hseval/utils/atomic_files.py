@@ -13,11 +13,11 @@ from pathlib import Path
 
 from hseval.utils.errors import HsevalError
 
-WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on any failure.
 
     Raises:
@@ -25,16 +25,16 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path).resolve()  # through a link, to what it points to
     check_writable(target)
-    _sweep(target)
-    temporary = target.with_name(f".{target.name}.{_writer()}-{secrets.token_hex(4)}.part")
+    _remove_stale_parts(target)
+    temporary = target.with_name(f".{target.name}.{_get_process_tag()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
-        temporary.chmod(0o666 & ~_umask())  # some libraries write for the owner alone
+        temporary.chmod(0o666 & ~_get_umask())  # some libraries write for the owner alone
         temporary.replace(target)
     except OSError as error:
-        if error.errno not in WRITING:  # a reader's error inside the block is the reader's to tell
+        if error.errno not in WRITE_ERRNOS:  # a reader's error inside the block is the reader's to tell
             raise
         raise HsevalError(f"{target}: could not be written: {error.strerror or error}") from error
     finally:
@@ -44,7 +44,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file whole or not at all."""
-    with written_whole(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -60,25 +60,25 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise HsevalError(f"{target}: its folder {str(folder)!r} does not exist")
     if not os.access(folder, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
         raise HsevalError(f"{target}: no permission to write there")
-    _probe(folder, target)
+    _check_by_writing(folder, target)
 
 
-def _writer() -> str:
+def _get_process_tag() -> str:
     return f"{platform.node()}-{os.getpid()}"
 
 
-def _sweep(target: Path) -> None:
+def _remove_stale_parts(target: Path) -> None:
     """Remove what a killed process of this machine left half-written under this name."""
     for left in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(platform.node())}-*.part"):
         process = left.name.rsplit("-", 2)[-2]
-        if process.isdigit() and not _alive(int(process)):
+        if process.isdigit() and not _is_alive(int(process)):
             with contextlib.suppress(OSError):
                 left.unlink()
 
 
-def _alive(process: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
@@ -86,13 +86,13 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _umask() -> int:
+def _get_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def _probe(folder: Path, target: Path) -> None:
+def _check_by_writing(folder: Path, target: Path) -> None:
     # os.access says nothing of read-only mounts or, for root, of most refusals: only a real write tells.
     probe = folder / f".{secrets.token_hex(6)}.probe"
     try:

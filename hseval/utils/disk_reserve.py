@@ -10,7 +10,7 @@ MARGIN = 1 << 20  # for what HDF5 writes of its own at the beginning and end of 
 OVERHEAD = 1 << 14  # and beside each addition (indices of chunks)
 
 
-class Reserve:
+class DiskReserve:
     """Keeps a file longer than what its library has written so far, so that no write of it meets a full disk.
 
     HDF5 does not survive one: errors in its caches are swallowed until the file is closed, and may end the
@@ -22,22 +22,22 @@ class Reserve:
 
     def __init__(self, path: Path) -> None:
         self.path, self.size = path, 0
-        self._claim(MARGIN)
+        self._allocate(MARGIN)
 
-    def room_for(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Claim ``size`` more bytes.
 
         Raises:
             OSError: the disk, a quota or a limit does not allow it.
         """
-        self._claim(size + OVERHEAD)
+        self._allocate(size + OVERHEAD)
 
-    def give_back(self, used: int) -> None:
+    def release(self, used: int) -> None:
         """Cut the file to what the library used, once it has closed the file."""
         if self.path.stat().st_size > used:
             os.truncate(self.path, used)
 
-    def _claim(self, size: int) -> None:
+    def _allocate(self, size: int) -> None:
         if not hasattr(os, "posix_fallocate"):  # macOS, Windows: the library's own error has to do
             return
         with self.path.open("r+b") as handle:

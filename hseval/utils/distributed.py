@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 
-class Comm:
+class Communicator:
     """One process of ``size``; alone, every call is local and free."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
-    def share(self, count: int) -> range:
+    def shard_indices(self, count: int) -> range:
         """Return the indices of ``range(count)`` that are this rank's."""
         return range(self.rank, count, self.size)
 
@@ -37,7 +37,7 @@ class Comm:
         payload = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
         return [load(part) for part in self._gather_bytes(payload)]
 
-    def agree(self, error: str | None) -> None:
+    def raise_first_error(self, error: str | None) -> None:
         """Raise the first rank's error on every rank, so that none waits for one that gave up.
 
         Raises:
@@ -66,13 +66,13 @@ class Comm:
         return [part[: int(size)].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
 
 
-def connect() -> Comm:
+def connect() -> Communicator:
     """Return this process's place under torchrun (gloo), or a lone process where there is none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return Comm()
+        return Communicator()
     from torch import distributed
 
     if not distributed.is_initialized():
         distributed.init_process_group("gloo")
-    return Comm(distributed.get_rank(), distributed.get_world_size())
+    return Communicator(distributed.get_rank(), distributed.get_world_size())

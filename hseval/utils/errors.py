@@ -17,7 +17,7 @@ class NotComputable(HsevalError):  # noqa: N818 - a finding, not a fault
     """A metric can't be computed from what was given; the message says why (the report shows it)."""
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def format_suggestion(word: str, choices: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest choice, else the list of choices."""
     options = sorted(set(choices))
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
@@ -26,14 +26,14 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f" (choices: {', '.join(options)})" if options else ""
 
 
-def first_line(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Return the type and first line of an error: what a list of broken things has room for."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else "no message"
     return text if isinstance(error, HsevalError) else f"{type(error).__name__}: {text}"
 
 
-def reason(error: BaseException) -> str:
+def format_reason(error: BaseException) -> str:
     """Return why a file can't be used, without the number and the path that an operating system's error repeats."""
     told = error.strerror if isinstance(error, OSError) else None
     return f"{told[0].lower()}{told[1:]}" if told else str(error)

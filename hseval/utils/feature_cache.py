@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, NDArray[Any]]
 
-Hashes = tuple[str, str, str]  # of a cube's pixels, of all its masks, of its field of view
+CubeHashes = tuple[str, str, str]  # of a cube's pixels, of all its masks, of its field of view
 
 SCHEMA = """
 create table if not exists rows (key text primary key, columns blob not null) without rowid;
 create table if not exists stamps (stamp text primary key, content text not null, masks text not null,
     field text not null) without rowid;
 """
-BATCH = 500  # keys in one query: SQLite's default limit on variables is 999 in old builds
+BATCH_SIZE = 500  # keys in one query: SQLite's default limit on variables is 999 in old builds
 
 
-def default_path() -> Path:
+def get_cache_path() -> Path:
     """Return where the cache lies: ``$HSEVAL_CACHE`` (a folder), else the user's cache folder."""
     import platformdirs
 
@@ -38,21 +38,21 @@ def default_path() -> Path:
     return Path(folder) / "rows-3.sqlite"
 
 
-class Cache:
+class FeatureCache:
     """Rows by key, and content hashes by file stamp. Never fatal: what can't be stored is computed again.
 
     Attributes:
-        trouble: the first error that kept something from being stored, or None.
+        first_error: the first error that kept something from being stored, or None.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.trouble: str | None = None
+        self.first_error: str | None = None
         self._connection: sqlite3.Connection | None = None
         if path is not None:
-            self._guarded(self._open)
+            self._run_guarded(self._open)
 
-    def __enter__(self) -> Cache:
+    def __enter__(self) -> FeatureCache:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,10 +60,10 @@ class Cache:
             self._connection.close()
             self._connection = None
 
-    def rows(self, keys: Sequence[str]) -> dict[str, Columns]:
+    def load_features(self, keys: Sequence[str]) -> dict[str, Columns]:
         """Return the rows that are there, by key."""
         found: dict[str, Columns] = {}
-        for part in _batches(keys):
+        for part in _split_batches(keys):
             query = f"select key, columns from rows where key in ({','.join('?' * len(part))})"
             for name, blob in self._select(query, part):
                 columns = _decode(blob)
@@ -71,25 +71,25 @@ class Cache:
                     found[name] = columns
         return found
 
-    def store_rows(self, rows: Mapping[str, Columns]) -> None:
+    def store_features(self, features: Mapping[str, Columns]) -> None:
         """Store rows by key, all in one transaction."""
-        values = [(name, _encode(columns)) for name, columns in rows.items()]
+        values = [(name, _encode(columns)) for name, columns in features.items()]
         self._insert("insert or replace into rows values (?, ?)", values)
 
-    def hashes(self, stamps: Sequence[str]) -> dict[str, Hashes]:
+    def load_hashes(self, stamps: Sequence[str]) -> dict[str, CubeHashes]:
         """Return the hashes of the stamps that are known."""
-        found: dict[str, Hashes] = {}
-        for part in _batches(stamps):
+        found: dict[str, CubeHashes] = {}
+        for part in _split_batches(stamps):
             query = f"select * from stamps where stamp in ({','.join('?' * len(part))})"
             found.update({name: (content, masks, field) for name, content, masks, field in self._select(query, part)})
         return found
 
-    def store_hashes(self, hashes: Mapping[str, Hashes]) -> None:
+    def store_hashes(self, hashes: Mapping[str, CubeHashes]) -> None:
         """Remember hashes by stamp."""
         values = [(name, *found) for name, found in hashes.items()]
         self._insert("insert or replace into stamps values (?, ?, ?, ?)", values)
 
-    def size(self) -> tuple[int, int]:
+    def get_size(self) -> tuple[int, int]:
         """Return the number of rows and the bytes on disk."""
         counts = self._select("select count(*) from rows", ())
         taken = self.path.stat().st_size if self.path is not None and self.path.exists() else 0
@@ -106,14 +106,14 @@ class Cache:
         self._connection = connection
 
     def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
-        found = self._guarded(lambda: self._connection and self._connection.execute(query, values).fetchall())
+        found = self._run_guarded(lambda: self._connection and self._connection.execute(query, values).fetchall())
         return found or []
 
     def _insert(self, statement: str, values: list[Any]) -> None:
         if values and self._connection is not None:
-            self._guarded(lambda: self._transaction(statement, values))
+            self._run_guarded(lambda: self._run_transaction(statement, values))
 
-    def _transaction(self, statement: str, values: list[Any]) -> None:
+    def _run_transaction(self, statement: str, values: list[Any]) -> None:
         assert self._connection is not None
         self._connection.execute("begin immediate")
         try:
@@ -124,17 +124,17 @@ class Cache:
             raise
         self._connection.execute("commit")
 
-    def _guarded(self, action: Any) -> Any:
+    def _run_guarded(self, action: Any) -> Any:
         """Run an action; on trouble note it and go on without the cache."""
         try:
             return action()
         except (sqlite3.Error, OSError) as error:
-            self.trouble = self.trouble or f"{self.path}: the cache can't be used ({error})"
+            self.first_error = self.first_error or f"{self.path}: the cache can't be used ({error})"
             self._connection = None
             return None
 
 
-def clear(path: Path) -> int:
+def clear_cache(path: Path) -> int:
     """Delete the cache and return the bytes freed.
 
     Raises:
@@ -151,8 +151,8 @@ def clear(path: Path) -> int:
     return freed
 
 
-def _batches(items: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+def _split_batches(items: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (items[start : start + BATCH_SIZE] for start in range(0, len(items), BATCH_SIZE))
 
 
 def _encode(columns: Columns) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-HASHED = {".safetensors", ".json"}  # what decides the cubes; a log may go on growing
+HASHED_SUFFIXES = {".safetensors", ".json"}  # what decides the cubes; a log may go on growing
 
 
-def sha256_of(path: Path) -> str | None:
+def compute_sha256(path: Path) -> str | None:
     """Return a file's sha256; None where it is gone or can't be read."""
     try:
         with path.open("rb") as handle:
@@ -17,9 +17,9 @@ def sha256_of(path: Path) -> str | None:
         return None
 
 
-def checkpoint_hashes(path: Path) -> dict[str, str | None]:
+def compute_checkpoint_hashes(path: Path) -> dict[str, str | None]:
     """Return the sha256 of a checkpoint's weights and records, by their path in its folder."""
     if path.is_file():
-        return {path.name: sha256_of(path)}
-    files = sorted(file for file in path.rglob("*") if file.suffix in HASHED and file.is_file())
-    return {file.relative_to(path).as_posix(): sha256_of(file) for file in files}
+        return {path.name: compute_sha256(path)}
+    files = sorted(file for file in path.rglob("*") if file.suffix in HASHED_SUFFIXES and file.is_file())
+    return {file.relative_to(path).as_posix(): compute_sha256(file) for file in files}

@@ -17,27 +17,27 @@ from typing import Any, Protocol, TypeVar
 
 from hseval.utils.errors import HsevalError
 
-WORTH_SECONDS = 12.0  # starting workers costs a few seconds of imports each
-IN_FLIGHT = 3  # chunks queued a worker: enough to keep it busy, few enough to keep memory flat
+MIN_POOL_SECONDS = 12.0  # starting workers costs a few seconds of imports each
+MAX_QUEUED_PER_WORKER = 3  # chunks queued a worker: enough to keep it busy, few enough to keep memory flat
 
 Result_co = TypeVar("Result_co", covariant=True)
-Assignment = tuple[Callable[..., "Job[Any]"], tuple[Any, ...]]  # how a worker builds its own job
+JobSpec = tuple[Callable[..., "Job[Any]"], tuple[Any, ...]]  # how a worker builds its own job
 
 
 class Job(Protocol[Result_co]):
     """Work that can be cut into chunks of indices."""
 
-    def work(self, chunk: list[int]) -> Result_co:
+    def run_chunk(self, chunk: list[int]) -> Result_co:
         """Do one chunk."""
 
-    def assignment(self) -> Assignment:
+    def get_spec(self) -> JobSpec:
         """Return a function and its arguments, small enough to send, that build the same job elsewhere."""
 
 
-_assignment: Assignment | None = None  # in a worker process: what it works on
+_job_spec: JobSpec | None = None  # in a worker process: what it works on
 
 
-def run(job: Job[Result_co], chunks: Sequence[list[int]], workers: int | None) -> Iterator[Result_co]:
+def run_chunks(job: Job[Result_co], chunks: Sequence[list[int]], workers: int | None) -> Iterator[Result_co]:
     """Yield each chunk's result, in order.
 
     Args:
@@ -49,53 +49,53 @@ def run(job: Job[Result_co], chunks: Sequence[list[int]], workers: int | None) -
         HsevalError: a worker process died, or what the job raises.
     """
     if workers == 0:
-        yield from _here(job, chunks)
+        yield from _run_inline(job, chunks)
         return
     pending = collections.deque(chunks)
     if workers is None:
         workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        for done, left in _while_short(job, pending, workers):
+        for done, left in _run_while_short(job, pending, workers):
             yield done
             pending = left
     if pending:
-        yield from _pooled(job, pending, workers)
+        yield from _run_in_pool(job, pending, workers)
 
 
-def _here(job: Job[Result_co], chunks: Sequence[list[int]]) -> Iterator[Result_co]:
+def _run_inline(job: Job[Result_co], chunks: Sequence[list[int]]) -> Iterator[Result_co]:
     """Run chunks one after the other in this process, with one thread."""
-    with _one_thread():
+    with _SingleThread():
         for chunk in chunks:
-            yield job.work(chunk)
+            yield job.run_chunk(chunk)
 
 
-def _while_short(
+def _run_while_short(
     job: Job[Result_co], chunks: collections.deque[list[int]], workers: int
 ) -> Iterator[tuple[Result_co, collections.deque[list[int]]]]:
     """Run chunks here, and stop once the rest would take long enough for workers to pay."""
     pending = collections.deque(chunks)
     started = time.monotonic()
-    for done in _here(job, list(chunks)):
+    for done in _run_inline(job, list(chunks)):
         pending.popleft()
         yield done, pending
         finished = len(chunks) - len(pending)
         if finished == 1:
             started = time.monotonic()  # the first chunk pays for imports and filter banks
-        elif workers > 1 and (time.monotonic() - started) / (finished - 1) * len(pending) > WORTH_SECONDS:
+        elif workers > 1 and (time.monotonic() - started) / (finished - 1) * len(pending) > MIN_POOL_SECONDS:
             return
 
 
-def _pooled(job: Job[Result_co], pending: collections.deque[list[int]], workers: int) -> Iterator[Result_co]:
+def _run_in_pool(job: Job[Result_co], pending: collections.deque[list[int]], workers: int) -> Iterator[Result_co]:
     pool = ProcessPoolExecutor(
         max_workers=min(workers, len(pending), max(2, os.cpu_count() or 1)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(job.assignment(),),
+        initargs=(job.get_spec(),),
     )
     flying: collections.deque[Future[Result_co]] = collections.deque()
     try:
         while pending or flying:
-            while pending and len(flying) < IN_FLIGHT * workers:
-                flying.append(pool.submit(_work, pending.popleft()))
+            while pending and len(flying) < MAX_QUEUED_PER_WORKER * workers:
+                flying.append(pool.submit(_run_chunk, pending.popleft()))
             yield flying.popleft().result()
     except BrokenProcessPool as error:
         raise HsevalError(
@@ -105,15 +105,15 @@ def _pooled(job: Job[Result_co], pending: collections.deque[list[int]], workers:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(assignment: Assignment) -> None:
-    global _assignment  # noqa: PLW0603 - a process pool has no other place for per-worker state
+def _start_worker(job_spec: JobSpec) -> None:
+    global _job_spec  # noqa: PLW0603 - a process pool has no other place for per-worker state
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _one_thread().__enter__()
-    _assignment = assignment
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _SingleThread().__enter__()
+    _job_spec = job_spec
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     """End this process when its parent is gone, however it went (kill -9 gives it no chance to say so)."""
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -122,18 +122,18 @@ def _end_with_parent() -> None:
 
 
 @functools.cache
-def _own_job() -> Job[Any]:
+def _get_job() -> Job[Any]:
     """Build this worker's job on its first chunk: what fails there is told by the chunk."""
-    assert _assignment is not None
-    build, arguments = _assignment
+    assert _job_spec is not None
+    build, arguments = _job_spec
     return build(*arguments)
 
 
-def _work(chunk: list[int]) -> Any:
-    return _own_job().work(chunk)
+def _run_chunk(chunk: list[int]) -> Any:
+    return _get_job().run_chunk(chunk)
 
 
-class _one_thread:  # noqa: N801 - reads as a statement: with _one_thread()
+class _SingleThread:
     """Limit BLAS, OpenMP and torch to one thread.
 
     Sums then run in one order, so results repeat to the last digit; and threads of two processes that wait for each

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def stream(seed: int, name: str, *index: int) -> np.random.Generator:
+def create_rng(seed: int, name: str, *index: int) -> np.random.Generator:
     """Return the generator of ``name`` under ``seed`` (numpy's SeedSequence, never ``seed + i``)."""
     import numpy as np
 

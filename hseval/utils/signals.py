@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def put_off() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM take effect only after the block, which has to be short.
 
     One stop often comes as two signals (``timeout`` and batch systems signal process and group); the second would hit

@@ -9,38 +9,38 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 from hseval_ldm.data.normalization import Batch
 
 Flip = Literal["none", "horizontal", "both"]
-Integers = NDArray[np.integer[Any]]
-View = Callable[[torch.Tensor], torch.Tensor]
+IntegerArray = NDArray[np.integer[Any]]
+FlipFunction = Callable[[torch.Tensor], torch.Tensor]
 
-ENOUGH = 0.5  # share of a crop that has to lie in the field for the first draw to be taken
-_AXES: dict[Flip, tuple[tuple[int, ...], ...]] = {
+MIN_FIELD_SHARE = 0.5  # share of a crop that has to lie in the field for the first draw to be taken
+_FLIP_AXES: dict[Flip, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
     "horizontal": ((), (-1,)),
     "both": ((), (-1,), (-2,), (-2, -1)),
 }
 
 
-def variants(flip: Flip) -> tuple[View, ...]:
+def build_flips(flip: Flip) -> tuple[FlipFunction, ...]:
     """Return the views ``(..., y, x) -> (..., y, x)`` that ``flip`` allows, in fixed order, the identity first."""
 
-    def view(axes: tuple[int, ...]) -> View:
+    def view(axes: tuple[int, ...]) -> FlipFunction:
         return lambda images: images.flip(axes) if axes else images
 
-    return tuple(view(axes) for axes in _AXES[flip])
+    return tuple(view(axes) for axes in _FLIP_AXES[flip])
 
 
-def flip_choices(flip: Flip, *, seed: int, step: int, count: int) -> Integers:
-    """Draw one of :func:`variants` for each cube of the global batch, ``(count,)``."""
-    return stream(seed, "flip", step).integers(len(_AXES[flip]), size=count)
+def draw_flips(flip: Flip, *, seed: int, step: int, count: int) -> IntegerArray:
+    """Draw one of :func:`build_flips` for each cube of the global batch, ``(count,)``."""
+    return create_rng(seed, "flip", step).integers(len(_FLIP_AXES[flip]), size=count)
 
 
-def flipped(batch: Batch, flip: Flip, choices: Integers) -> Batch:
-    """Return the batch with view ``choices[i]`` of :func:`variants` of cube i."""
-    views = variants(flip)
+def apply_flips(batch: Batch, flip: Flip, choices: IntegerArray) -> Batch:
+    """Return the batch with view ``choices[i]`` of :func:`build_flips` of cube i."""
+    views = build_flips(flip)
 
     def turned(part: torch.Tensor) -> torch.Tensor:
         return torch.stack([views[choice](image) for choice, image in zip(choices, part, strict=True)])
@@ -48,22 +48,26 @@ def flipped(batch: Batch, flip: Flip, choices: Integers) -> Batch:
     return batch._replace(cubes=turned(batch.cubes), masks=turned(batch.masks), field=turned(batch.field))
 
 
-def crop_candidates(whole: tuple[int, int], size: int, *, seed: int, step: int, count: int, tries: int = 8) -> Integers:
+def draw_crop_candidates(
+    cube_size: tuple[int, int], size: int, *, seed: int, step: int, count: int, tries: int = 8
+) -> IntegerArray:
     """Draw top left corners ``(count, tries, 2)`` of crops for each cube of the global batch.
 
     Args:
-        whole: ``(y, x)`` of the cubes.
+        cube_size: ``(y, x)`` of the cubes.
         size: of a crop's sides; a side of the cube that is shorter is kept whole.
         seed: the user's.
         step: of training.
         count: cubes in the global batch.
-        tries: draws for each cube, of which :func:`crop_offsets` takes one.
+        tries: draws for each cube, of which :func:`choose_crop_offsets` takes one.
     """
-    room = np.maximum(np.array(whole) - size, 0)
-    return stream(seed, "crop", step).integers(room + 1, size=(count, tries, 2))
+    room = np.maximum(np.array(cube_size) - size, 0)
+    return create_rng(seed, "crop", step).integers(room + 1, size=(count, tries, 2))
 
 
-def crop_offsets(field: torch.Tensor, size: int, candidates: Integers, *, enough: float = ENOUGH) -> Integers:
+def choose_crop_offsets(
+    field: torch.Tensor, size: int, candidates: IntegerArray, *, min_share: float = MIN_FIELD_SHARE
+) -> IntegerArray:
     """Choose one corner a cube, ``(n, 2)``: the first whose crop is valid enough, else the one with most valid pixels.
 
     Where no crop drawn holds a valid pixel, the crop is laid around the middle one of the field's pixels.
@@ -71,41 +75,43 @@ def crop_offsets(field: torch.Tensor, size: int, candidates: Integers, *, enough
     Args:
         field: bool ``(n, 1, y, x)``.
         size: of a crop's sides.
-        candidates: ``(n, tries, 2)``, from :func:`crop_candidates`.
-        enough: share of a crop's pixels.
+        candidates: ``(n, tries, 2)``, from :func:`draw_crop_candidates`.
+        min_share: share of a crop's pixels.
     """
-    return np.array([_chosen(*pair, size, enough) for pair in zip(field[:, 0], candidates, strict=True)]).reshape(-1, 2)
+    return np.array(
+        [_choose_offset(*pair, size, min_share) for pair in zip(field[:, 0], candidates, strict=True)]
+    ).reshape(-1, 2)
 
 
-def crop(batch: Batch, size: int, offsets: Integers) -> Batch:
+def crop_batch(batch: Batch, size: int, offsets: IntegerArray) -> Batch:
     """Return the crops at ``offsets`` ``(n, 2)``, ``size`` long or as long as the cube's side if that is shorter."""
 
     def cut(part: torch.Tensor) -> torch.Tensor:
-        return torch.stack([_window(image, corner, size) for image, corner in zip(part, offsets, strict=True)])
+        return torch.stack([_extract_window(image, corner, size) for image, corner in zip(part, offsets, strict=True)])
 
     return batch._replace(cubes=cut(batch.cubes), masks=cut(batch.masks), field=cut(batch.field))
 
 
-def _window(image: torch.Tensor, corner: Integers, size: int) -> torch.Tensor:
+def _extract_window(image: torch.Tensor, corner: IntegerArray, size: int) -> torch.Tensor:
     top, left = map(int, corner)
     return image[..., top : top + size, left : left + size]
 
 
-def _chosen(field: torch.Tensor, candidates: Integers, size: int, enough: float) -> Integers:
+def _choose_offset(field: torch.Tensor, candidates: IntegerArray, size: int, min_share: float) -> IntegerArray:
     best, most = candidates[0], 0
     for corner in candidates:
-        window = _window(field, corner, size)
+        window = _extract_window(field, corner, size)
         valid = int(window.sum())
-        if valid >= enough * window.numel():
+        if valid >= min_share * window.numel():
             return np.asarray(corner)
         if valid > most:
             best, most = corner, valid
-    return np.asarray(best) if most else _around_the_middle(field, size, best)
+    return np.asarray(best) if most else _center_on_field(field, size, best)
 
 
-def _around_the_middle(field: torch.Tensor, size: int, otherwise: Integers) -> Integers:
+def _center_on_field(field: torch.Tensor, size: int, fallback: IntegerArray) -> IntegerArray:
     pixels = torch.nonzero(field).numpy()
     if not len(pixels):
-        return otherwise
+        return fallback
     room = np.maximum(np.array(field.shape) - size, 0)
     return np.asarray(np.clip(pixels[len(pixels) // 2] - size // 2, 0, room))

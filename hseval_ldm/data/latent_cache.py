@@ -19,34 +19,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hseval.utils.atomic_files import write_text, written_whole
+from hseval.utils.atomic_files import write_atomically, write_text
 from hseval.utils.errors import HsevalError
 from hseval_ldm.data.moments import Moments
-from hseval_ldm.utils.distributed import Ranks, by_chief, together
+from hseval_ldm.utils.distributed import Ranks, run_on_all_ranks, run_on_main_rank
 
-FORMAT = "hseval-ldm-latents-1"
-BLOCK = 64  # items encoded at once
+LATENTS_FORMAT = "hseval-ldm-latents-1"
+ITEMS_PER_BLOCK = 64  # items encoded at once
 
-Encode = Callable[[NDArray[np.int64], int], Tensor]
+EncodeFunction = Callable[[NDArray[np.int64], int], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
+class LatentScaler:
     """Mean and deviation of each latent channel, float32 ``(channel,)``: what diffusion normalises with."""
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
-    def normalised(self, latents: Tensor) -> Tensor:
+    def normalize(self, latents: Tensor) -> Tensor:
         """Return ``(n, channel, y, x)`` with mean 0 and deviation 1 per channel."""
-        return (latents - self._wide(self.mean, latents)) / self._wide(self.deviation, latents)
+        return (latents - self._expand_channels(self.mean, latents)) / self._expand_channels(self.std, latents)
 
-    def restored(self, latents: Tensor) -> Tensor:
-        """Undo :meth:`normalised`."""
-        return latents * self._wide(self.deviation, latents) + self._wide(self.mean, latents)
+    def denormalize(self, latents: Tensor) -> Tensor:
+        """Undo :meth:`normalize`."""
+        return latents * self._expand_channels(self.std, latents) + self._expand_channels(self.mean, latents)
 
     @staticmethod
-    def _wide(values: Tensor, like: Tensor) -> Tensor:
+    def _expand_channels(values: Tensor, like: Tensor) -> Tensor:
         return values.to(like.device).view(-1, 1, 1)
 
 
@@ -55,25 +55,25 @@ class LatentCache:
 
     Attributes:
         shape: of one row, ``(channel, y, x)``.
-        scale: mean and deviation of each channel over all tokens of all rows.
+        scaler: mean and deviation of each channel over all tokens of all rows.
     """
 
-    def __init__(self, rows: NDArray[Any], scale: Scale) -> None:
-        self._rows, self.scale = rows, scale
+    def __init__(self, rows: NDArray[Any], scaler: LatentScaler) -> None:
+        self._rows, self.scaler = rows, scaler
         self.shape: tuple[int, int, int] = rows.shape[1:]
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def batch(self, rows: NDArray[np.int64]) -> Tensor:
+    def load_batch(self, rows: NDArray[np.int64]) -> Tensor:
         """Return the normalised latents of some rows, float32 ``(n, channel, y, x)`` on the CPU."""
-        return self.scale.normalised(torch.from_numpy(self._rows[rows].astype(np.float32)))
+        return self.scaler.normalize(torch.from_numpy(self._rows[rows].astype(np.float32)))
 
     @classmethod
     def build(
         cls,
         path: Path,
-        encode: Encode,
+        encode: EncodeFunction,
         *,
         count: int,
         fingerprint: Mapping[str, Any],
@@ -96,7 +96,7 @@ class LatentCache:
             HsevalError: an encoded value is not finite, latents differ in shape, or the file can't be written.
         """
         wanted = {
-            "format": FORMAT,
+            "format": LATENTS_FORMAT,
             "fingerprint": json.loads(json.dumps(dict(fingerprint))),
             "count": count,
             "variants": variants,
@@ -104,50 +104,50 @@ class LatentCache:
         }
 
         def ensure() -> None:
-            if not _is_whole(path, wanted):
-                write_text(_record_of(path), json.dumps(_write(path, encode, wanted), indent=1) + "\n")
+            if not _is_complete(path, wanted):
+                write_text(_get_record_path(path), json.dumps(_write_latents(path, encode, wanted), indent=1) + "\n")
 
-        by_chief(ranks, ensure)
-        return together(ranks, lambda: cls._open(path))
+        run_on_main_rank(ranks, ensure)
+        return run_on_all_ranks(ranks, lambda: cls._open(path))
 
     @classmethod
     def _open(cls, path: Path) -> LatentCache:
         try:
-            record = json.loads(_record_of(path).read_text(encoding="utf-8"))
+            record = json.loads(_get_record_path(path).read_text(encoding="utf-8"))
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError as error:
             told = f"{path}: can't be read ({error.strerror})"
             raise HsevalError(f"{told}; all ranks have to see the folder that the first one writes to") from error
         moments = (torch.tensor(record[name], dtype=torch.float32) for name in ("mean", "deviation"))
-        return cls(rows, Scale(*moments))
+        return cls(rows, LatentScaler(*moments))
 
 
-def _write(path: Path, encode: Encode, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def _write_latents(path: Path, encode: EncodeFunction, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Write all rows and return the record to go beside them."""
     digest, moments = hashlib.sha256(), Moments(0)
     # Written in order, not through a memory map: a full disk is an error then, and not the end of the process.
-    with written_whole(path) as temporary, temporary.open("wb") as handle:
-        for number, block in enumerate(_blocks(path, encode, wanted)):
+    with write_atomically(path) as temporary, temporary.open("wb") as handle:
+        for number, block in enumerate(_encode_blocks(path, encode, expected)):
             channels, head = block.shape[1], b""
             if number == 0:
-                moments, head = Moments(channels), _header(wanted, block.shape[1:])
+                moments, head = Moments(channels), _build_npy_header(expected, block.shape[1:])
             for part in (head, block.tobytes()):
                 handle.write(part)
                 digest.update(part)
             moments.add(block.swapaxes(0, 1).reshape(channels, -1).astype(np.float64))
-    deviation = moments.deviation()
+    deviation = moments.compute_std()
     deviation[deviation == 0] = 1  # a channel that never changes stays at 0
     scale = {"mean": moments.mean.tolist(), "deviation": deviation.tolist()}
-    return {**wanted, "sha256": digest.hexdigest(), **scale}
+    return {**expected, "sha256": digest.hexdigest(), **scale}
 
 
-def _blocks(path: Path, encode: Encode, wanted: Mapping[str, Any]) -> Iterator[NDArray[Any]]:
+def _encode_blocks(path: Path, encode: EncodeFunction, expected: Mapping[str, Any]) -> Iterator[NDArray[Any]]:
     first: tuple[int, ...] | None = None
-    for variant in range(wanted["variants"]):
-        for start in range(0, wanted["count"], BLOCK):
-            items = np.arange(start, min(start + BLOCK, wanted["count"]))
+    for variant in range(expected["variants"]):
+        for start in range(0, expected["count"], ITEMS_PER_BLOCK):
+            items = np.arange(start, min(start + ITEMS_PER_BLOCK, expected["count"]))
             with torch.no_grad(), np.errstate(over="ignore"):  # what float16 can't hold is found below
-                block = encode(items, variant).float().cpu().numpy().astype(wanted["type"])
+                block = encode(items, variant).float().cpu().numpy().astype(expected["type"])
             first = first or block.shape[1:]
             if block.shape != (len(items), *first):
                 found = f"latents of cubes {items[0]} to {items[-1]} have shape {block.shape}"
@@ -159,18 +159,18 @@ def _blocks(path: Path, encode: Encode, wanted: Mapping[str, Any]) -> Iterator[N
             yield block
 
 
-def _header(wanted: Mapping[str, Any], shape: tuple[int, ...]) -> bytes:
-    head, rows = io.BytesIO(), wanted["variants"] * wanted["count"]
-    given = {"descr": wanted["type"], "fortran_order": False, "shape": (rows, *shape)}
+def _build_npy_header(expected: Mapping[str, Any], shape: tuple[int, ...]) -> bytes:
+    head, rows = io.BytesIO(), expected["variants"] * expected["count"]
+    given = {"descr": expected["type"], "fortran_order": False, "shape": (rows, *shape)}
     np.lib.format.write_array_header_1_0(head, given)
     return head.getvalue()
 
 
-def _is_whole(path: Path, wanted: Mapping[str, Any]) -> bool:
+def _is_complete(path: Path, expected: Mapping[str, Any]) -> bool:
     """Whether both files are there, were made from the same things and hold every byte that was written."""
     try:
-        record = json.loads(_record_of(path).read_text(encoding="utf-8"))
-        if {name: record[name] for name in wanted} != dict(wanted):
+        record = json.loads(_get_record_path(path).read_text(encoding="utf-8"))
+        if {name: record[name] for name in expected} != dict(expected):
             return False
         with path.open("rb") as handle:
             return bool(hashlib.file_digest(handle, "sha256").hexdigest() == record["sha256"])
@@ -178,5 +178,5 @@ def _is_whole(path: Path, wanted: Mapping[str, Any]) -> bool:
         return False
 
 
-def _record_of(path: Path) -> Path:
+def _get_record_path(path: Path) -> Path:
     return path.with_suffix(".json")

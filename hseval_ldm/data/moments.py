@@ -21,7 +21,7 @@ class Moments:
         self.mean: Vector = np.zeros(bands)
         self.low: Vector = np.full(bands, np.inf)
         self.high: Vector = np.full(bands, -np.inf)
-        self._power: Vector = np.zeros(bands)
+        self._sum_of_squares: Vector = np.zeros(bands)
 
     def add(self, values: Vector) -> None:
         """Add the valid pixels ``(band, pixel)`` of one cube."""
@@ -30,12 +30,12 @@ class Moments:
             return
         mean = values.mean(axis=1)
         gap, total = mean - self.mean, self.count + pixels
-        self._power += np.square(values - mean[:, None]).sum(axis=1) + gap**2 * (self.count * pixels / total)
+        self._sum_of_squares += np.square(values - mean[:, None]).sum(axis=1) + gap**2 * (self.count * pixels / total)
         self.mean = self.mean + gap * (pixels / total)
         self.low, self.high = np.minimum(self.low, values.min(axis=1)), np.maximum(self.high, values.max(axis=1))
         self.count = total
 
-    def deviation(self) -> Vector:
+    def compute_std(self) -> Vector:
         """Return each band's deviation ``(band,)``."""
         # Sums of equal float32 values are exact in float64: a dead band's deviation is 0, not rounding.
-        return np.sqrt(self._power / max(self.count, 1))
+        return np.sqrt(self._sum_of_squares / max(self.count, 1))

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Feed(Generic[T]):
+class Prefetcher(Generic[T]):
     """Gives ``produce(step)`` for one step after the other, made ahead by ``workers`` threads."""
 
     def __init__(self, produce: Callable[[int], T], steps: int, *, workers: int) -> None:
@@ -22,7 +22,7 @@ class Feed(Generic[T]):
         """Return the item of ``step``; the first call, and any jump, starts the threads anew."""
         if self._source is None or step != self._next:
             self.close()
-            self._source = prefetched(self._produce, step, self._steps, workers=self._workers)
+            self._source = prefetch_items(self._produce, step, self._steps, workers=self._workers)
         self._next = step + 1
         try:
             return next(self._source)
@@ -37,7 +37,7 @@ class Feed(Generic[T]):
             self._source = None
 
 
-def prefetched(
+def prefetch_items(
     produce: Callable[[int], T], start: int, stop: int, *, depth: int = 4, workers: int = 1
 ) -> Generator[T, None, None]:
     """Yield ``produce(step)`` for ``start <= step < stop``, in order, up to ``depth`` of them made ahead.
@@ -60,10 +60,12 @@ def prefetched(
         raise ValueError(f"depth is {depth} and workers is {workers}, expected 1 or more and 0 or more")
     if not workers:
         return (produce(step) for step in range(start, stop))
-    return _from_threads(produce, range(start, stop), depth, workers)
+    return _prefetch_in_threads(produce, range(start, stop), depth, workers)
 
 
-def _from_threads(produce: Callable[[int], T], steps: range, depth: int, workers: int) -> Generator[T, None, None]:
+def _prefetch_in_threads(
+    produce: Callable[[int], T], steps: range, depth: int, workers: int
+) -> Generator[T, None, None]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="hseval-prefetch")
     try:
         ahead: deque[Future[T]] = deque(pool.submit(produce, step) for step in steps[:depth])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def unchanged_types(device: torch.device) -> AbstractContextManager[object]:
+def disable_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Return a context without autocast; the ``meta`` device has none to switch off."""
     if not torch.amp.is_autocast_available(device.type):
         return contextlib.nullcontext()
@@ -34,7 +34,7 @@ class ChannelNorm(nn.Module):
         """Normalise ``(n, channel, y, x)`` of any float type; the type is kept."""
         kind = features.dtype
         # Autocast would widen the whole tensor; the kernel itself sums in float32.
-        with unchanged_types(features.device):
+        with disable_autocast(features.device):
             last = features.movedim(1, -1)
             normed = functional.layer_norm(last, last.shape[-1:], self.gain.to(kind), self.shift.to(kind), 1e-6)
         return normed.movedim(-1, 1)
@@ -59,7 +59,7 @@ class ResidualBlock(nn.Module):
         return torch.as_tensor(self.skip(features) + inner)
 
 
-class Halve(nn.Module):
+class Downsample(nn.Module):
     """Space to depth and a 1 x 1 convolution: halves both sides without dropping a pixel."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -71,7 +71,7 @@ class Halve(nn.Module):
         return torch.as_tensor(self.conv(functional.pixel_unshuffle(features, 2)))
 
 
-class Double(nn.Module):
+class Upsample(nn.Module):
     """A 1 x 1 convolution and depth to space: doubles both sides."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -83,13 +83,13 @@ class Double(nn.Module):
         return functional.pixel_shuffle(self.conv(features), 2)
 
 
-WIDEST = 4  # channels double with each level up to this multiple
+MAX_WIDTH_MULTIPLE = 4  # channels double with each level up to this multiple
 
 
-def level_widths(width: int, compression: int, stem: int) -> list[int]:
+def compute_level_widths(width: int, compression: int, stem: int) -> list[int]:
     """Return the channels of each level, from the stem's resolution to the latents'."""
     halvings = int(math.log2(compression // stem))
-    return [width * min(2**level, WIDEST) for level in range(halvings + 1)]
+    return [width * min(2**level, MAX_WIDTH_MULTIPLE) for level in range(halvings + 1)]
 
 
 class Encoder(nn.Module):
@@ -97,19 +97,19 @@ class Encoder(nn.Module):
 
     def __init__(self, *, channels: int, latent: int, width: int, blocks: int, compression: int, stem: int) -> None:
         super().__init__()
-        widths = level_widths(width, compression, stem)
+        widths = compute_level_widths(width, compression, stem)
         self.stem = stem
         layers: list[nn.Module] = [nn.Conv2d(channels * stem**2, widths[0], 3, padding=1)]
         for finer, coarser in zip([None, *widths], widths, strict=False):
             if finer is not None:
-                layers.append(Halve(finer, coarser))
+                layers.append(Downsample(finer, coarser))
             layers += [ResidualBlock(coarser, coarser) for _ in range(blocks)]
         layers += [ChannelNorm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], latent, 1)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, network_input: Tensor) -> Tensor:
         """Encode; both sides have to be multiples of the compression."""
-        return self.layers(functional.pixel_unshuffle(picture, self.stem)).float()  # type: ignore[no-any-return]
+        return self.layers(functional.pixel_unshuffle(network_input, self.stem)).float()  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
@@ -117,12 +117,12 @@ class Decoder(nn.Module):
 
     def __init__(self, *, channels: int, latent: int, width: int, blocks: int, compression: int, stem: int) -> None:
         super().__init__()
-        widths = level_widths(width, compression, stem)[::-1]
+        widths = compute_level_widths(width, compression, stem)[::-1]
         self.stem, self.blocks = stem, blocks
         layers: list[nn.Module] = [nn.Conv2d(latent, widths[0], 3, padding=1)]
         for coarser, finer in zip([None, *widths], widths, strict=False):
             if coarser is not None:
-                layers.append(Double(coarser, finer))
+                layers.append(Upsample(coarser, finer))
             layers += [ResidualBlock(finer, finer) for _ in range(blocks)]
         layers += [ChannelNorm(widths[-1]), nn.SiLU()]
         self.layers = nn.Sequential(*layers)
@@ -134,7 +134,7 @@ class Decoder(nn.Module):
         return functional.pixel_shuffle(self.last(self.layers(latents)).float(), self.stem)
 
     @property
-    def reach(self) -> int:
+    def receptive_radius(self) -> int:
         """How many latents away a decoded pixel still depends on: 3 x 3 convolutions, level by level, rounded up."""
         convolutions = [2 * self.blocks] * self.levels
         convolutions[0] += 1

@@ -12,16 +12,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hseval.utils.random_streams import stream
-from hseval_ldm.models.kmeans import KMeans
-from hseval_ldm.models.nearest import nearest_rows
+from hseval.utils.random_streams import create_rng
+from hseval_ldm.models.kmeans import KMeansResult
+from hseval_ldm.models.nearest import find_nearest_centers
 from hseval_ldm.utils.distributed import Ranks
 
 SMOOTHING = 1e-5  # Laplace: keeps a vector without tokens finite
-UNUSED = 0.01  # count, as a share of the mean, of a vector that k-means left without rows
+UNUSED_COUNT_SHARE = 0.01  # count, as a share of the mean, of a vector that k-means left without rows
 
 
-class Quantised(NamedTuple):
+class Quantized(NamedTuple):
     """Quantised latents ``(n, d, h, w)`` float32, their indices ``(n, h, w)`` and the commitment loss ``()``."""
 
     values: Tensor
@@ -32,7 +32,7 @@ class Quantised(NamedTuple):
 class Codebook(nn.Module):
     """``codes`` vectors of ``dimensions``, moved by averages of the latents nearest to them, never by a gradient.
 
-    Everything that the next step depends on is a buffer, ``initialised`` too: a codebook that is loaded goes on as if
+    Everything that the next step depends on is a buffer, ``is_initialized`` too: a codebook that is loaded goes on as if
     it had never been away.
     """
 
@@ -44,7 +44,7 @@ class Codebook(nn.Module):
     def __init__(
         self, codes: int, dimensions: int, *, decay: float = 0.99, threshold: float = 0.1, revive_every: int = 100
     ) -> None:
-        """Make a codebook of zeros, which :meth:`set`, :meth:`begin` or the first :meth:`update` fills.
+        """Make a codebook of zeros, which :meth:`set_clusters`, :meth:`initialize` or the first :meth:`update` fills.
 
         Args:
             codes: number k of vectors.
@@ -61,16 +61,16 @@ class Codebook(nn.Module):
         self.register_buffer("sums", torch.zeros(codes, dimensions))
         self.register_buffer("initialised", torch.tensor(False))
 
-    def nearest(self, latents: Tensor) -> Tensor:
+    def find_nearest(self, latents: Tensor) -> Tensor:
         """Return the index of each latent's nearest vector, ``(n, d, h, w)`` to ``(n, h, w)``, in float32."""
         n, _, h, w = latents.shape
-        return nearest_rows(_tokens(latents, None), self.vectors)[0].view(n, h, w)
+        return find_nearest_centers(_flatten_tokens(latents, None), self.vectors)[0].view(n, h, w)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Return the vectors of indices ``(n, h, w)``, as ``(n, d, h, w)``."""
         return self.vectors[indices].permute(0, 3, 1, 2).contiguous()
 
-    def forward(self, latents: Tensor, *, field: Tensor | None = None) -> Quantised:
+    def forward(self, latents: Tensor, *, field: Tensor | None = None) -> Quantized:
         """Quantise; the gradient of the values goes straight through to the latents.
 
         The commitment loss is ``|z - sg(e)|^2``, summed over channels, averaged over the tokens of a cube that lie in
@@ -81,14 +81,14 @@ class Codebook(nn.Module):
             field: tokens that count, bool ``(n, 1, h, w)``; None: all.
         """
         wide = latents.float()
-        indices = self.nearest(latents)
+        indices = self.find_nearest(latents)
         vectors = self.lookup(indices)
         counted = torch.ones_like(wide[:, :1], dtype=torch.bool) if field is None else field.bool()
         # where, not a product: a latent that does not count reaches neither loss nor gradient, infinite or not.
         errors = torch.where(counted, wide - vectors, 0).square()
         per_cube = errors.sum(dim=(1, 2, 3)) / counted.sum(dim=(1, 2, 3)).clamp(min=1)
         # wide - wide is an exact zero with a gradient: the values are the vectors to the last bit.
-        return Quantised(vectors + (wide - wide.detach()), indices, per_cube.mean())
+        return Quantized(vectors + (wide - wide.detach()), indices, per_cube.mean())
 
     @torch.no_grad()
     def update(
@@ -107,13 +107,13 @@ class Codebook(nn.Module):
             step: number of this step in the whole training; with ``seed``, it decides what is drawn.
             seed: of the training.
         """
-        tokens = _tokens(latents, field)
+        tokens = _flatten_tokens(latents, field)
         if not bool(self.initialised):
             self._fill(tokens, ranks, step, seed)
             return
         sums = torch.zeros_like(self.sums, dtype=torch.float64)
-        sums.index_add_(0, _inside(indices, field), tokens.double())
-        counts = self.histogram(indices, field)
+        sums.index_add_(0, _select_inside(indices, field), tokens.double())
+        counts = self.count_codes(indices, field)
         ranks.sum_(sums, counts)
         self.counts.lerp_(counts.to(self.counts), 1 - self.decay)
         self.sums.lerp_(sums.to(self.sums), 1 - self.decay)
@@ -124,34 +124,34 @@ class Codebook(nn.Module):
             self._revive(tokens, ranks, step, seed)
 
     @torch.no_grad()
-    def begin(self, latents: Tensor, field: Tensor | None, *, ranks: Ranks, step: int, seed: int) -> None:
+    def initialize(self, latents: Tensor, field: Tensor | None, *, ranks: Ranks, step: int, seed: int) -> None:
         """Fill a codebook that was never set with latents of the global batch; does nothing to one that was."""
         if not bool(self.initialised):
-            self._fill(_tokens(latents, field), ranks, step, seed)
+            self._fill(_flatten_tokens(latents, field), ranks, step, seed)
 
     @torch.no_grad()
-    def set(self, found: KMeans, *, tokens: float) -> None:
+    def set_clusters(self, clusters: KMeansResult, *, tokens: float) -> None:
         """Take k-means' centres, and start the averages anew as if they had long run on its clusters.
 
         Args:
-            found: centres ``(k, d)`` and counts ``(k,)`` over the training set.
+            clusters: centres ``(k, d)`` and counts ``(k,)`` over the training set.
             tokens: how many tokens a global batch holds inside the field: the counts are scaled to it, because the
                 averages weigh them against the counts of one batch. A centre without rows gets a small count and dies
                 at the next revival unless a latent finds it.
         """
-        counts = found.counts.to(self.counts)
+        counts = clusters.counts.to(self.counts)
         mean = tokens / len(counts)
-        self.counts.copy_((counts * (tokens / counts.sum())).clamp(min=UNUSED * mean))
-        self.vectors.copy_(found.centres)
+        self.counts.copy_((counts * (tokens / counts.sum())).clamp(min=UNUSED_COUNT_SHARE * mean))
+        self.vectors.copy_(clusters.centers)
         self.sums.copy_(self.vectors * self.counts[:, None])
         self.initialised.fill_(True)
 
-    def histogram(self, indices: Tensor, field: Tensor | None = None) -> Tensor:
+    def count_codes(self, indices: Tensor, field: Tensor | None = None) -> Tensor:
         """Return how many tokens in the field have each index: ``(n, h, w)`` to ``(k,)`` int64."""
-        return torch.bincount(_inside(indices, field), minlength=len(self.vectors))
+        return torch.bincount(_select_inside(indices, field), minlength=len(self.vectors))
 
     def _fill(self, tokens: Tensor, ranks: Ranks, step: int, seed: int) -> None:
-        found, total = _drawn(tokens, len(self.vectors), ranks, step, seed)
+        found, total = _draw_tokens(tokens, len(self.vectors), ranks, step, seed)
         if not len(found):
             return  # nothing in the field yet
         # Fewer tokens than vectors: the same ones again; a duplicate is never the first nearest, and is revived.
@@ -164,14 +164,14 @@ class Codebook(nn.Module):
         mean = self.counts.mean()
         # The deadest first, where a batch has too few tokens for all.
         dead = self.counts.argsort(stable=True)[: int((self.counts < self.threshold * mean).sum())]
-        found, _ = _drawn(tokens, len(dead), ranks, step, seed)
+        found, _ = _draw_tokens(tokens, len(dead), ranks, step, seed)
         dead = dead[: len(found)]
         self.vectors[dead] = found
         self.counts[dead] = mean
         self.sums[dead] = found * mean
 
 
-def usage(counts: Tensor) -> tuple[float, int]:
+def compute_usage(counts: Tensor) -> tuple[float, int]:
     """Return the perplexity of a histogram ``(k,)``, the exponential of its entropy, and how many codes it uses.
 
     Perplexity is between 1 and k; 0 where nothing was counted.
@@ -183,22 +183,22 @@ def usage(counts: Tensor) -> tuple[float, int]:
     return math.exp(float(-(shares * shares.log()).sum())), len(used)
 
 
-def _tokens(latents: Tensor, field: Tensor | None) -> Tensor:
+def _flatten_tokens(latents: Tensor, field: Tensor | None) -> Tensor:
     """Return the latents inside the field as float32 rows ``(m, d)``: cube by cube, line by line."""
     rows = latents.detach().float().permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
     return rows if field is None else rows[field.reshape(-1).bool()]
 
 
-def _inside(indices: Tensor, field: Tensor | None) -> Tensor:
+def _select_inside(indices: Tensor, field: Tensor | None) -> Tensor:
     flat = indices.reshape(-1)
     return flat if field is None else flat[field.reshape(-1).bool()]
 
 
-def _drawn(tokens: Tensor, wanted: int, ranks: Ranks, step: int, seed: int) -> tuple[Tensor, int]:
-    """Return up to ``wanted`` distinct tokens of the global batch, the same on every rank, and how many it holds."""
+def _draw_tokens(tokens: Tensor, count: int, ranks: Ranks, step: int, seed: int) -> tuple[Tensor, int]:
+    """Return up to ``count`` distinct tokens of the global batch, the same on every rank, and how many it holds."""
     held = ranks.gather(torch.tensor([len(tokens)])).tolist()
     total, first = sum(held), sum(held[: ranks.rank])
-    picks = stream(seed, "ldm-codebook", step).choice(total, min(wanted, total), replace=False)
+    picks = create_rng(seed, "ldm-codebook", step).choice(total, min(count, total), replace=False)
     numbers = torch.from_numpy(picks).to(tokens.device) - first
     mine = (numbers >= 0) & (numbers < len(tokens))
     found = tokens.new_zeros(len(numbers), tokens.shape[1])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval_ldm.models.autoencoder import ChannelNorm, unchanged_types
+from hseval_ldm.models.autoencoder import ChannelNorm, disable_autocast
 
 
 class Discriminator(nn.Module):
@@ -32,10 +32,10 @@ class Discriminator(nn.Module):
 
     def forward(self, cubes: Tensor, field: Tensor) -> Tensor:
         """Return float32 logits ``(n, 1, y / 4, x / 4)`` of cubes ``(n, band, y, x)``, 0 outside ``field``."""
-        with unchanged_types(cubes.device):
+        with disable_autocast(cubes.device):
             return torch.as_tensor(self.layers(cubes.float() * field))
 
 
-def patch_weight(field: Tensor) -> Tensor:
+def compute_patch_weight(field: Tensor) -> Tensor:
     """Return float ``(n, 1, y / 4, x / 4)``: the share of each patch that lies in the field."""
     return functional.avg_pool2d(field.float(), 4)

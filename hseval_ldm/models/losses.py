@@ -13,30 +13,30 @@ from torch.nn import functional
 
 from hseval_ldm.utils.distributed import Ranks
 
-SMALL = 1e-6
+EPSILON = 1e-6
 # Bound of the adaptive weight. Esser et al. 2021 allow 1e4; but a gradient that is small because the discriminator
 # knows nothing yet is noise, and blown up to the size of the others it undoes them (L1 up by a quarter, measured).
-MOST_ADAPTIVE = 1.0
+MAX_ADAPTIVE_WEIGHT = 1.0
 
 
-def field_mean(values: Tensor, field: Tensor) -> Tensor:
+def compute_field_mean(values: Tensor, field: Tensor) -> Tensor:
     """Return the mean over cubes of the mean of ``values`` ``(n, c, y, x)`` over ``field`` ``(n, 1, y, x)``.
 
     ``field`` may hold weights; a cube without any counts as 0.
     """
     weight = field.to(values.dtype)
     total = (values * weight).sum(dim=(1, 2, 3))
-    return (total / (weight.sum(dim=(1, 2, 3)) * values.shape[1]).clamp_min(SMALL)).mean()
+    return (total / (weight.sum(dim=(1, 2, 3)) * values.shape[1]).clamp_min(EPSILON)).mean()
 
 
-def local_mean(images: Tensor, field: Tensor, size: int = 5) -> Tensor:
+def compute_local_mean(images: Tensor, field: Tensor, size: int = 5) -> Tensor:
     """Return means over the field's pixels in a ``size`` x ``size`` window, ``(n, c, y, x)``; 0 outside the field."""
     inside = field.to(images.dtype)
     total = functional.avg_pool2d(images * inside, size, 1, size // 2)
-    return total / functional.avg_pool2d(inside, size, 1, size // 2).clamp_min(SMALL) * inside
+    return total / functional.avg_pool2d(inside, size, 1, size // 2).clamp_min(EPSILON) * inside
 
 
-def pixel_terms(cubes: Tensor, target: Tensor, weight: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
+def pixel_losses(cubes: Tensor, target: Tensor, weight: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
     """Return two weighted L1 terms: of the residual, and of the residual less its local mean.
 
     The second sees only what is finer than 5 pixels. A plain L1 spends itself on smooth regions; a vessel of one
@@ -49,8 +49,8 @@ def pixel_terms(cubes: Tensor, target: Tensor, weight: Tensor, field: Tensor) ->
         field: bool ``(n, 1, y, x)``.
     """
     residual = (cubes - target) * field
-    fine = residual - local_mean(residual, field)
-    return field_mean(residual.abs(), weight), field_mean(fine.abs(), weight)
+    fine = residual - compute_local_mean(residual, field)
+    return compute_field_mean(residual.abs(), weight), compute_field_mean(fine.abs(), weight)
 
 
 def spectral_angle(cubes: Tensor, target: Tensor) -> Tensor:
@@ -61,68 +61,71 @@ def spectral_angle(cubes: Tensor, target: Tensor) -> Tensor:
     with no gradient, and it is for the other terms to judge.
     """
     norms = [c.norm(dim=1, keepdim=True) for c in (cubes, target)]
-    least = SMALL * norms[1].amax(dim=(2, 3), keepdim=True)
+    least = EPSILON * norms[1].amax(dim=(2, 3), keepdim=True)
     directed = (norms[0] > least) & (norms[1] > least)
     one, other = (c / torch.where(directed, norm, 1.0) for c, norm in zip((cubes, target), norms, strict=True))
     apart, together = ((one - other), (one + other))
-    apart, together = ((v.square().sum(dim=1, keepdim=True) + SMALL**2).sqrt() for v in (apart, together))
+    apart, together = ((v.square().sum(dim=1, keepdim=True) + EPSILON**2).sqrt() for v in (apart, together))
     return torch.where(directed, 2 * torch.atan2(apart, together), 0.0)
 
 
-def mask_term(logits: Tensor, masks: Tensor, known: Tensor, weight: Tensor) -> Tensor:
+def mask_loss(logits: Tensor, masks: Tensor, has_mask: Tensor, weight: Tensor) -> Tensor:
     """Return the binary cross-entropy of masks plus one minus their soft Dice (Milletari et al. 2016).
 
     Args:
         logits: ``(n, structure, y, x)``.
         masks: 0 or 1, the same shape.
-        known: bool ``(n, structure)``; what is unknown counts as nothing.
+        has_mask: bool ``(n, structure)``; what is unknown counts as nothing.
         weight: ``(n, 1, y, x)``; pixels of weight 0 count for nothing in either term.
     """
     if not masks.shape[1]:
         return logits.new_zeros(())
-    counts = known.to(logits.dtype)[:, :, None, None]
+    counts = has_mask.to(logits.dtype)[:, :, None, None]
     entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
     chance, real = ((layer * counts) * (weight > 0) for layer in (logits.sigmoid(), masks))
     overlap = (2 * (chance * real).sum(dim=(2, 3)) + 1) / (chance.sum(dim=(2, 3)) + real.sum(dim=(2, 3)) + 1)
-    return field_mean(entropy * counts, weight) + (1 - overlap).mean()
+    return compute_field_mean(entropy * counts, weight) + (1 - overlap).mean()
 
 
-def hinge_discriminator(real: Tensor, fake: Tensor, weight: Tensor) -> Tensor:
+def hinge_discriminator_loss(real: Tensor, generated: Tensor, weight: Tensor) -> Tensor:
     """Return the discriminator's hinge loss (Lim and Ye 2017) of logits ``(n, 1, h, w)``, weighted by patch."""
-    return 0.5 * (field_mean(functional.relu(1 - real), weight) + field_mean(functional.relu(1 + fake), weight))
+    return 0.5 * (
+        compute_field_mean(functional.relu(1 - real), weight)
+        + compute_field_mean(functional.relu(1 + generated), weight)
+    )
 
 
-def hinge_generator(fake: Tensor, weight: Tensor) -> Tensor:
+def hinge_generator_loss(generated: Tensor, weight: Tensor) -> Tensor:
     """Return what the decoder minimises: minus the mean logit."""
-    return -field_mean(fake, weight)
+    return -compute_field_mean(generated, weight)
 
 
-def feature_term(features: Sequence[Tensor], targets: Sequence[Tensor], field: Tensor) -> Tensor:
+def perceptual_loss(features: Sequence[Tensor], targets: Sequence[Tensor], field: Tensor) -> Tensor:
     """Return the mean over levels of the squared distance of unit feature vectors.
 
     After Zhang et al. 2018, without LPIPS' weights. Each level counts where its pixels lie wholly inside the field.
     """
     terms = []
     for one, other in zip(features, targets, strict=True):
-        inside = patches_inside(field, one.shape[-2:])
-        units = [f / (f.square().sum(dim=1, keepdim=True) + SMALL).sqrt() for f in (one, other)]
-        terms.append(field_mean((units[0] - units[1]).square().sum(dim=1, keepdim=True), inside))
+        inside = find_inside_patches(field, one.shape[-2:])
+        units = [f / (f.square().sum(dim=1, keepdim=True) + EPSILON).sqrt() for f in (one, other)]
+        terms.append(compute_field_mean((units[0] - units[1]).square().sum(dim=1, keepdim=True), inside))
     return torch.stack(terms).mean()
 
 
-def patches_inside(field: Tensor, size: Sequence[int]) -> Tensor:
+def find_inside_patches(field: Tensor, size: Sequence[int]) -> Tensor:
     """Return float ``(n, 1, h, w)``: 1 where a cell of a grid of ``size`` lies wholly inside the field."""
-    return (functional.adaptive_avg_pool2d(field.float(), (size[0], size[1])) > 1 - SMALL).float()
+    return (functional.adaptive_avg_pool2d(field.float(), (size[0], size[1])) > 1 - EPSILON).float()
 
 
-def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor, ranks: Ranks) -> Tensor:
+def compute_adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_weight: Tensor, ranks: Ranks) -> Tensor:
     """Return |gradient of reconstruction| / |gradient of adversarial| at the decoder's last layer.
 
     Esser et al. 2021, eq. 7. The gradients are averaged over ranks before their norms are taken: the norm of a part
     of the batch is not a part of the norm.
     """
     terms = (reconstruction, adversarial)
-    gradients = [torch.autograd.grad(term, last, retain_graph=True)[0].float() for term in terms]
+    gradients = [torch.autograd.grad(term, last_weight, retain_graph=True)[0].float() for term in terms]
     ranks.mean_(*gradients)
-    ratio: Tensor = gradients[0].norm() / (gradients[1].norm() + SMALL)
-    return ratio.clamp(0, MOST_ADAPTIVE).detach()
+    ratio: Tensor = gradients[0].norm() / (gradients[1].norm() + EPSILON)
+    return ratio.clamp(0, MAX_ADAPTIVE_WEIGHT).detach()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SCORES = {"cpu": 1 << 20, "cuda": 1 << 26}  # distances held at once: what stays in the cache of a core; 256 MiB
+MAX_DISTANCES = {"cpu": 1 << 20, "cuda": 1 << 26}  # distances held at once: what stays in the cache of a core; 256 MiB
 
 
 @torch.no_grad()
-def nearest_rows(rows: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+def find_nearest_centers(rows: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row's nearest centre, the first of equals, ``(n,)`` int64, and the squared distance ``(n,)``.
 
     Distances are float32 whatever autocast and TF32 say, about the centres' mean: ``|x|^2 - 2 x c + |c|^2`` cancels
@@ -17,26 +17,26 @@ def nearest_rows(rows: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         rows: ``(n, d)`` of any float type.
-        centres: ``(k, d)`` on the same device.
+        centers: ``(k, d)`` on the same device.
     """
-    rows, centres = rows.float(), centres.float()
-    offset = centres.mean(dim=0)
-    table = (centres - offset).T.contiguous()
+    rows, centers = rows.float(), centers.float()
+    offset = centers.mean(dim=0)
+    table = (centers - offset).T.contiguous()
     power = table.square().sum(dim=0)
-    step = max(SCORES.get(rows.device.type, SCORES["cpu"]) // len(centres), 16)
+    step = max(MAX_DISTANCES.get(rows.device.type, MAX_DISTANCES["cpu"]) // len(centers), 16)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         with torch.autocast(rows.device.type, enabled=False):
-            found = [_nearest_block(block - offset, table, power) for block in torch.split(rows, step)]
+            found = [_find_nearest_in_block(block - offset, table, power) for block in torch.split(rows, step)]
     finally:
         torch.set_float32_matmul_precision(precision)
     indices = torch.cat(found)
-    return indices, (rows - centres[indices]).square().sum(dim=1)
+    return indices, (rows - centers[indices]).square().sum(dim=1)
 
 
-def _nearest_block(block: Tensor, table: Tensor, power: Tensor) -> Tensor:
+def _find_nearest_in_block(block: Tensor, transposed_centers: Tensor, squared_norms: Tensor) -> Tensor:
     # A lone row would be another routine's (matrix times vector), with other last bits.
     padded = torch.cat([block, block.new_zeros(16 - len(block), block.shape[1])]) if len(block) < 16 else block
     # min is twice as fast as argmin on a CPU.
-    return torch.addmm(power, padded, table, alpha=-2).min(dim=1).indices[: len(block)]
+    return torch.addmm(squared_norms, padded, transposed_centers, alpha=-2).min(dim=1).indices[: len(block)]

@@ -12,23 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.utils.random_streams import stream
-from hseval_ldm.models.autoencoder import ChannelNorm, Halve, unchanged_types
+from hseval.utils.random_streams import create_rng
+from hseval_ldm.models.autoencoder import ChannelNorm, Downsample, disable_autocast
 
 TEMPERATURE = 0.1
-PLACES = 64  # of each level and cube that have to be told apart
+POSITIONS_PER_CUBE = 64  # of each level and cube that have to be told apart
 
 
-class Features(nn.Module):
+class PerceptualEncoder(nn.Module):
     """Three levels of features: full, half and quarter resolution."""
 
     def __init__(self, bands: int, width: int) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
             [
-                nn.Sequential(nn.Conv2d(bands, width, 3, padding=1), nn.SiLU(), _block(width)),
-                nn.Sequential(Halve(width, 2 * width), _block(2 * width)),
-                nn.Sequential(Halve(2 * width, 4 * width), _block(4 * width)),
+                nn.Sequential(nn.Conv2d(bands, width, 3, padding=1), nn.SiLU(), _build_block(width)),
+                nn.Sequential(Downsample(width, 2 * width), _build_block(2 * width)),
+                nn.Sequential(Downsample(2 * width, 4 * width), _build_block(4 * width)),
             ]
         )
         self.heads = nn.ModuleList([nn.Conv2d(width * 2**level, 64, 1) for level in range(3)])
@@ -41,48 +41,48 @@ class Features(nn.Module):
             levels.append(features.float())
         return levels
 
-    def contrast(self, one: Tensor, other: Tensor, places: list[Tensor]) -> Tensor:
+    def contrastive_loss(self, view_a: Tensor, view_b: Tensor, positions: list[Tensor]) -> Tensor:
         """Return the InfoNCE loss of two views ``(n, band, y, x)`` of the same cubes, a mean of per-cube means.
 
         A place is told apart from the others of its own cube, so that the loss does not depend on how a batch is
         shared among ranks. A cube without places counts as 0.
 
         Args:
-            one: a view.
-            other: another view; the same pixel shows the same place.
-            places: for each level, int64 ``(k,)`` positions in its flattened ``(n, y, x)`` grid.
+            view_a: a view.
+            view_b: another view; the same pixel shows the same place.
+            positions: for each level, int64 ``(k,)`` positions in its flattened ``(n, y, x)`` grid.
         """
         terms = []
-        for head, first, second, at in zip(self.heads, self(one), self(other), places, strict=True):
+        for head, first, second, at in zip(self.heads, self(view_a), self(view_b), positions, strict=True):
             rows = [head(f).movedim(1, -1).flatten(0, 2)[at].float() for f in (first, second)]
-            with unchanged_types(one.device):
-                terms.append(_told_apart(*rows, cube=at // first[0, 0].numel(), count=len(one)))
+            with disable_autocast(view_a.device):
+                terms.append(_info_nce_loss(*rows, cube_index=at // first[0, 0].numel(), n_cubes=len(view_a)))
         return torch.stack(terms).mean()
 
 
-def _told_apart(first: Tensor, second: Tensor, *, cube: Tensor, count: int) -> Tensor:
+def _info_nce_loss(anchors: Tensor, positives: Tensor, *, cube_index: Tensor, n_cubes: int) -> Tensor:
     """Return InfoNCE of rows ``(k, d)`` that belong to cubes ``(k,)`` 0 .. count - 1, as the mean of per-cube means."""
-    logits = functional.normalize(first, dim=1) @ functional.normalize(second, dim=1).T / TEMPERATURE
-    logits = logits.masked_fill(cube[:, None] != cube, -torch.inf)
-    answer = torch.arange(len(cube), device=cube.device)
+    logits = functional.normalize(anchors, dim=1) @ functional.normalize(positives, dim=1).T / TEMPERATURE
+    logits = logits.masked_fill(cube_index[:, None] != cube_index, -torch.inf)
+    answer = torch.arange(len(cube_index), device=cube_index.device)
     each = sum(functional.cross_entropy(way, answer, reduction="none") for way in (logits, logits.T))
-    return (0.5 * each / cube.bincount(minlength=count)[cube]).sum() / count
+    return (0.5 * each / cube_index.bincount(minlength=n_cubes)[cube_index]).sum() / n_cubes
 
 
-def _block(width: int) -> nn.Module:
+def _build_block(width: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(width, width, 3, padding=1), ChannelNorm(width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)
     )
 
 
-def changed(cubes: Tensor, field: Tensor, *, seed: int, view: int, step: int, first: int) -> Tensor:
+def augment_view(cubes: Tensor, field: Tensor, *, seed: int, view: int, step: int, first_index: int) -> Tensor:
     """Return a view of normalised cubes ``(n, band, y, x)``: gains, offsets and noise, drawn by cube and band.
 
     Cube ``i`` of the batch is number ``first + i`` of the step's global batch, and draws from its own stream.
     """
     views = []
     for index, cube in enumerate(cubes):
-        rng = stream(seed, "features", step, view, first + index)
+        rng = create_rng(seed, "features", step, view, first_index + index)
         bands = len(cube)
         gain = rng.lognormal(0, 0.1) * rng.lognormal(0, 0.05, bands)
         offset, deviation = rng.normal(0, 0.1, bands), 0.2 * rng.random()
@@ -92,20 +92,22 @@ def changed(cubes: Tensor, field: Tensor, *, seed: int, view: int, step: int, fi
     return torch.stack(views) * field
 
 
-def places_in(field: Tensor, *, seed: int, step: int, first: int) -> list[Tensor]:
-    """Return, for each of the three levels, up to ``PLACES`` positions a cube whose cell lies inside the field.
+def draw_positions(field: Tensor, *, seed: int, step: int, first_index: int) -> list[Tensor]:
+    """Return, for each of the three levels, up to ``POSITIONS_PER_CUBE`` positions a cube whose cell lies inside the field.
 
     Cube ``i`` of the batch is number ``first + i`` of the step's global batch, and draws from its own stream.
     """
-    from hseval_ldm.models.losses import patches_inside
+    from hseval_ldm.models.losses import find_inside_patches
 
     chosen = []
     for level in range(3):
         size = [side >> level for side in field.shape[-2:]]
         cells, parts = size[0] * size[1], []
-        for index, cube in enumerate(patches_inside(field, size)):
+        for index, cube in enumerate(find_inside_patches(field, size)):
             inside = cube.flatten().nonzero()[:, 0]
-            order = stream(seed, "places", step, level, first + index).permutation(len(inside))[:PLACES]
+            order = create_rng(seed, "places", step, level, first_index + index).permutation(len(inside))[
+                :POSITIONS_PER_CUBE
+            ]
             parts.append(index * cells + inside[torch.as_tensor(order, device=inside.device)])
         chosen.append(torch.cat(parts))
     return chosen

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
-GROUPS = 32  # of the group norms, or the largest number below that divides the channels
+MAX_NORM_GROUPS = 32  # of the group norms, or the largest number below that divides the channels
 
 
 class Denoiser(nn.Module):
@@ -33,8 +33,8 @@ class Denoiser(nn.Module):
     def forward(self, latents: Tensor, t: Tensor) -> Tensor:
         """Predict for latents ``(n, channel, y, x)`` at times ``t``, int or float ``(n,)``; float32 of their shape."""
         height, width = latents.shape[-2:]
-        above, below = _margins(height, self.multiple)
-        left, right = _margins(width, self.multiple)
+        above, below = _compute_margins(height, self.multiple)
+        left, right = _compute_margins(width, self.multiple)
         padded = functional.pad(latents, (left, right, above, below)) if above + below + left + right else latents
         predicted = self.unet(padded, t, return_dict=False)[0]
         return torch.as_tensor(predicted[..., above : above + height, left : left + width].float())
@@ -71,12 +71,12 @@ def build_unet(
     import diffusers
 
     attends = [level == len(multipliers) - 1 for level in range(len(multipliers))] if attention is None else attention
-    _check(channels=channels, base=base, blocks=blocks, head=head, multipliers=multipliers, attention=attends)
+    _check_arguments(channels=channels, base=base, blocks=blocks, head=head, multipliers=multipliers, attention=attends)
     widths = tuple(base * multiplier for multiplier in multipliers)
-    groups = math.gcd(GROUPS, base)
+    groups = math.gcd(MAX_NORM_GROUPS, base)
     model: Any = diffusers.UNet2DModel
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(stream(seed, "ldm unet weights").integers(2**63)))
+        torch.default_generator.manual_seed(int(create_rng(seed, "ldm unet weights").integers(2**63)))
         unet = model(
             in_channels=channels,
             out_channels=channels,
@@ -95,22 +95,22 @@ def build_unet(
     return Denoiser(unet, levels=len(widths))
 
 
-def layout(device: torch.device) -> torch.memory_format:
+def select_memory_format(device: torch.device) -> torch.memory_format:
     """Return the memory layout in which the network is fastest: group norm on a CPU is slow with channels last."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
-def parameters_of(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """Return how many numbers a module learns."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def _margins(side: int, multiple: int) -> tuple[int, int]:
+def _compute_margins(side: int, multiple: int) -> tuple[int, int]:
     missing = -side % multiple
     return missing // 2, missing - missing // 2
 
 
-def _check(*, multipliers: Sequence[int], attention: Sequence[bool], **counts: int) -> None:
+def _check_arguments(*, multipliers: Sequence[int], attention: Sequence[bool], **counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise HsevalError(f"unet: {name} is {count}, expected 1 or more")

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.core.cubes import FIELD
-from hseval.utils.random_streams import stream
-from hseval_ldm.data.normalization import Batch, Normalisation
+from hseval.core.cubes import FOV
+from hseval.utils.random_streams import create_rng
+from hseval_ldm.data.normalization import Batch, Normalization
 from hseval_ldm.models.autoencoder import Decoder, Encoder
-from hseval_ldm.models.codebook import Codebook, Quantised
-from hseval_ldm.models.sensor_noise import deviation_at
-from hseval_ldm.models.tiling import tiled
+from hseval_ldm.models.codebook import Codebook, Quantized
+from hseval_ldm.models.sensor_noise import compute_noise_std
+from hseval_ldm.models.tiling import apply_tiled
 from hseval_ldm.options import LdmOptions
 
 
@@ -23,18 +23,18 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         latents: encoder output, ``(n, latent channel, h, w)`` float32.
-        quantised: see :class:`~hseval_ldm.models.codebook.Quantised`.
+        quantized: see :class:`~hseval_ldm.models.codebook.Quantized`.
         cubes: normalised, ``(n, band, y, x)`` float32.
         masks: logits, ``(n, structure, y, x)`` float32.
     """
 
     latents: Tensor
-    quantised: Quantised
+    quantized: Quantized
     cubes: Tensor
     masks: Tensor
 
 
-class Finished(NamedTuple):
+class CubeBatch(NamedTuple):
     """Generated cubes, physical ``(n, band, y, x)`` and 0 outside ``field``; masks bool ``(n, structure, y, x)``."""
 
     cubes: Tensor
@@ -56,10 +56,10 @@ class Autoencoder(nn.Module):
     noise_offset: Tensor
     noise_slope: Tensor
 
-    def __init__(self, options: LdmOptions, normalisation: Normalisation) -> None:
+    def __init__(self, options: LdmOptions, normalization: Normalization) -> None:
         super().__init__()
-        self.normalisation = normalisation
-        self.bands, structures = len(normalisation.mean), len(normalisation.structures)
+        self.normalization = normalization
+        self.bands, structures = len(normalization.mean), len(normalization.structures)
         self.compression = options.compression
         shape = {
             "channels": self.bands + structures,
@@ -72,19 +72,19 @@ class Autoencoder(nn.Module):
         self.encoder, self.decoder = Encoder(**shape), Decoder(**shape)
         self.codebook = Codebook(options.codes, options.latent_channels, decay=options.code_decay)
         self.register_buffer("thresholds", torch.zeros(structures))
-        self.register_buffer("common_field", torch.zeros(normalisation.size, dtype=torch.bool))
+        self.register_buffer("common_field", torch.zeros(normalization.size, dtype=torch.bool))
         self.register_buffer("noise_offset", torch.zeros(self.bands, dtype=torch.float64))
         self.register_buffer("noise_slope", torch.zeros(self.bands, dtype=torch.float64))
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """``(latent channel, h, w)`` of a whole cube."""
-        height, width = (-(-side // self.compression) for side in self.normalisation.size)
+        height, width = (-(-side // self.compression) for side in self.normalization.size)
         return self.codebook.vectors.shape[1], height, width
 
-    def forward(self, picture: Tensor) -> Reconstruction:
+    def forward(self, network_input: Tensor) -> Reconstruction:
         """Encode, quantise and decode pictures."""
-        latents = self.encoder(picture)
+        latents = self.encoder(network_input)
         # The commitment holds all latents: those that no pixel of the field constrains would drift far from every code,
         # and the diffusion model would spend itself on them.
         quantised = self.codebook(latents)
@@ -97,14 +97,14 @@ class Autoencoder(nn.Module):
         Returns:
             Normalised cubes ``(n, band, y, x)`` and mask logits ``(n, structure, y, x)``.
         """
-        codes = self.codebook.lookup(self.codebook.nearest(latents))
-        scale, reach = self.compression, self.decoder.reach
-        decoded = tiled(self.decoder, codes, tile=tile, reach=reach, scale=scale)
-        height, width = self.normalisation.size
+        codes = self.codebook.lookup(self.codebook.find_nearest(latents))
+        scale, reach = self.compression, self.decoder.receptive_radius
+        decoded = apply_tiled(self.decoder, codes, tile=tile, margin=reach, scale=scale)
+        height, width = self.normalization.size
         decoded = decoded[..., :height, :width]
         return decoded[:, : self.bands], decoded[:, self.bands :]
 
-    def finished(self, cubes: Tensor, logits: Tensor, *, noise: Tensor | None = None) -> Finished:
+    def postprocess(self, cubes: Tensor, logits: Tensor, *, noise: Tensor | None = None) -> CubeBatch:
         """Turn what the decoder gives into cubes as a camera would: physical, noisy, black outside the field.
 
         Args:
@@ -113,40 +113,40 @@ class Autoencoder(nn.Module):
             noise: standard normal of the cubes' shape, already scaled by the option ``noise``; None: none.
         """
         masks = logits > self.thresholds[:, None, None]
-        field = self._field_of(masks)
-        physical = self.normalisation.to_physical(cubes)
+        field = self._select_field(masks)
+        physical = self.normalization.to_physical(cubes)
         if noise is not None:
-            physical = physical + self.noise_deviation(physical) * noise
-        physical = torch.where(field, self.normalisation.clipped(physical), 0.0)
+            physical = physical + self.compute_noise_std(physical) * noise
+        physical = torch.where(field, self.normalization.clip(physical), 0.0)
         masks = masks & field
-        names = self.normalisation.structures
-        if FIELD in names:
-            masks[:, names.index(FIELD)] = field[:, 0]
-        return Finished(physical, masks, field)
+        names = self.normalization.structures
+        if FOV in names:
+            masks[:, names.index(FOV)] = field[:, 0]
+        return CubeBatch(physical, masks, field)
 
-    def _field_of(self, masks: Tensor) -> Tensor:
+    def _select_field(self, masks: Tensor) -> Tensor:
         """Return the field of view, bool ``(n, 1, y, x)``: the training set's, the generated one, or all."""
-        names, count = self.normalisation.structures, len(masks)
+        names, count = self.normalization.structures, len(masks)
         if bool(self.common_field.any()):
             return self.common_field.expand(count, 1, -1, -1)
-        if FIELD in names:
-            return masks[:, [names.index(FIELD)]]
+        if FOV in names:
+            return masks[:, [names.index(FOV)]]
         return self.common_field.logical_not().expand(count, 1, -1, -1)
 
-    def noise_deviation(self, physical: Tensor) -> Tensor:
+    def compute_noise_std(self, physical: Tensor) -> Tensor:
         """Return the sensor noise's standard deviation at each pixel of clean physical cubes."""
-        return deviation_at(physical, self.noise_offset, self.noise_slope)
+        return compute_noise_std(physical, self.noise_offset, self.noise_slope)
 
 
-def build_autoencoder(options: LdmOptions, normalisation: Normalisation, *, seed: int = 0) -> Autoencoder:
+def build_autoencoder(options: LdmOptions, normalization: Normalization, *, seed: int = 0) -> Autoencoder:
     """Return an autoencoder whose weights depend on the seed alone; torch's own generator is left as it is."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the generators of all GPUs as well.
-        torch.default_generator.manual_seed(int(stream(seed, "ldm autoencoder weights").integers(2**63)))
-        return Autoencoder(options, normalisation)
+        torch.default_generator.manual_seed(int(create_rng(seed, "ldm autoencoder weights").integers(2**63)))
+        return Autoencoder(options, normalization)
 
 
-def padded(batch: Batch, multiple: int) -> Batch:
+def pad_batch(batch: Batch, multiple: int) -> Batch:
     """Return the batch with sides that are multiples of ``multiple``: more of what lies outside the field."""
     below, right = (-side % multiple for side in batch.cubes.shape[-2:])
     if not below and not right:
@@ -154,9 +154,9 @@ def padded(batch: Batch, multiple: int) -> Batch:
     parts = (functional.pad(part, (0, right, 0, below)) for part in (batch.cubes, batch.masks))
     cubes, masks = parts
     field = functional.pad(batch.field.byte(), (0, right, 0, below)).bool()
-    return Batch(cubes, masks, batch.known, field)
+    return Batch(cubes, masks, batch.has_mask, field)
 
 
-def tokens_of(field: Tensor, compression: int) -> Tensor:
+def find_valid_tokens(field: Tensor, compression: int) -> Tensor:
     """Return the latents that count, bool ``(n, 1, h, w)``: those with a valid pixel under them."""
     return functional.max_pool2d(field.float(), compression) > 0

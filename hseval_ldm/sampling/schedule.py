@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hseval.utils.errors import HsevalError, nearest
-from hseval.utils.random_streams import stream
+from hseval.utils.errors import HsevalError, format_suggestion
+from hseval.utils.random_streams import create_rng
 
 SCHEDULES = ("cosine", "linear")
-FEWEST = 32  # steps: with fewer, the scaled linear schedule's last beta (20 / steps) nears 1
-GREATEST = 0.999  # beta (Nichol and Dhariwal 2021): where a schedule ends at zero, what the last level gets instead
+MIN_STEPS = 32  # steps: with fewer, the scaled linear schedule's last beta (20 / steps) nears 1
+MAX_BETA = 0.999  # beta (Nichol and Dhariwal 2021): where a schedule ends at zero, what the last level gets instead
 
 
-class Schedule:
+class NoiseSchedule:
     """The noise levels of ``steps`` times.
 
     Attributes:
@@ -31,12 +31,12 @@ class Schedule:
 
     def __init__(self, name: str = "cosine", steps: int = 1000) -> None:
         if name not in SCHEDULES:
-            raise HsevalError(f"diffusion: no schedule {name!r}{nearest(name, SCHEDULES)}")
-        if steps < FEWEST:
-            raise HsevalError(f"diffusion: {steps} steps, expected {FEWEST} or more (1000 is usual)")
+            raise HsevalError(f"diffusion: no schedule {name!r}{format_suggestion(name, SCHEDULES)}")
+        if steps < MIN_STEPS:
+            raise HsevalError(f"diffusion: {steps} steps, expected {MIN_STEPS} or more (1000 is usual)")
         self.name, self.steps = name, steps
-        self.alpha_bar = _cosine(steps) if name == "cosine" else _linear(steps)
-        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self.alpha_bar = _compute_cosine_alpha_bar(steps) if name == "cosine" else _compute_linear_alpha_bar(steps)
+        self._level_tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @property
     def betas(self) -> NDArray[np.float64]:
@@ -44,17 +44,17 @@ class Schedule:
         before = np.concatenate([[1.0], self.alpha_bar[:-1]])
         return np.asarray(1 - self.alpha_bar / before)
 
-    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def get_levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``alpha_t`` and ``sigma_t``, float32 ``(n, 1, 1, 1)``, of whole times ``(n,)``, on their device."""
-        if t.device not in self._tables:
+        if t.device not in self._level_tables:
             # From float64: near t = 0, 1 - alpha_bar has no digits to lose.
             pair = np.sqrt(self.alpha_bar), np.sqrt(1 - self.alpha_bar)
             alpha, sigma = (torch.from_numpy(level).float().to(t.device) for level in pair)
-            self._tables[t.device] = alpha, sigma
-        alpha, sigma = self._tables[t.device]
+            self._level_tables[t.device] = alpha, sigma
+        alpha, sigma = self._level_tables[t.device]
         return alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
 
-    def noised(self, latents: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return noisy latents and their velocity ``alpha_t noise - sigma_t x_0`` (Salimans and Ho 2022, appendix D).
 
         Args:
@@ -62,33 +62,41 @@ class Schedule:
             noise: standard normal of the same shape.
             t: whole times ``(n,)``.
         """
-        alpha, sigma = self.levels(t)
+        alpha, sigma = self.get_levels(t)
         return alpha * latents + sigma * noise, alpha * noise - sigma * latents
 
-    def weights(self, t: Tensor, gamma: float | None) -> Tensor:
+    def compute_loss_weights(self, t: Tensor, gamma: float | None) -> Tensor:
         """Return the loss weights ``min(snr, gamma) / (snr + 1)``, float32 ``(n,)``; 1 for ``gamma`` None.
 
         An error of the velocity is ``snr + 1`` times one of ``x_0`` (Hang et al. 2023, section 3.4), where the signal
         to noise ratio is ``snr = alpha^2 / sigma^2``; hence ``min(alpha^2, gamma sigma^2)`` without a division.
         """
-        alpha, sigma = self.levels(t)
+        alpha, sigma = self.get_levels(t)
         if gamma is None:
             return torch.ones_like(alpha).flatten()
         return torch.minimum(alpha.square(), gamma * sigma.square()).flatten()
 
 
-def loss(schedule: Schedule, prediction: Tensor, velocity: Tensor, t: Tensor, *, gamma: float | None = 5.0) -> Tensor:
+def velocity_loss(
+    schedule: NoiseSchedule, prediction: Tensor, velocity: Tensor, t: Tensor, *, gamma: float | None = 5.0
+) -> Tensor:
     """Return each cube's weighted mean squared error of the velocity, float32 ``(n,)``.
 
     Latents outside the field of view count like all others: the decoder reads them too, and the sampled field of view
     comes from nowhere else.
     """
     errors = (prediction.float() - velocity.float()).square().mean(dim=(1, 2, 3))
-    return schedule.weights(t, gamma) * errors
+    return schedule.compute_loss_weights(t, gamma) * errors
 
 
-def draws(
-    step: int, *, batch: int, shape: tuple[int, int, int], seed: int, schedule: Schedule, device: torch.device | str
+def draw_times_and_noise(
+    step: int,
+    *,
+    batch_size: int,
+    shape: tuple[int, int, int],
+    seed: int,
+    schedule: NoiseSchedule,
+    device: torch.device | str,
 ) -> tuple[Tensor, Tensor]:
     """Return the times, int64 ``(batch,)``, and the noise, ``(batch, *shape)``, of a training step.
 
@@ -96,24 +104,24 @@ def draws(
     slice. The times share one random offset and are spread evenly (Kingma et al. 2021, appendix I.1): each is uniform,
     and the loss of a batch varies less than with independent ones.
     """
-    source = stream(seed, "diffusion", step)
-    places = (source.random() + np.arange(batch) / batch) % 1
+    source = create_rng(seed, "diffusion", step)
+    places = (source.random() + np.arange(batch_size) / batch_size) % 1
     times = np.minimum((places * schedule.steps).astype(np.int64), schedule.steps - 1)
     # Drawn where it is used: a global batch of large latents takes longer to draw on a CPU than a step on a GPU.
     generator = torch.Generator(device).manual_seed(int(source.integers(2**63)))
-    noise = torch.randn((batch, *shape), generator=generator, device=device)
+    noise = torch.randn((batch_size, *shape), generator=generator, device=device)
     return torch.from_numpy(times).to(device), noise
 
 
-def _cosine(steps: int) -> NDArray[np.float64]:
+def _compute_cosine_alpha_bar(steps: int) -> NDArray[np.float64]:
     signal = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.cumprod(1 - np.minimum(1 - signal[1:] / signal[:-1], GREATEST))
+    return np.cumprod(1 - np.minimum(1 - signal[1:] / signal[:-1], MAX_BETA))
 
 
-def _linear(steps: int) -> NDArray[np.float64]:
+def _compute_linear_alpha_bar(steps: int) -> NDArray[np.float64]:
     betas = np.linspace(1e-4, 0.02, steps) * 1000 / steps
     alpha = np.sqrt(np.cumprod(1 - betas))
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
     alpha_bar: NDArray[np.float64] = np.square(alpha)
-    alpha_bar[-1] = (1 - GREATEST) * alpha_bar[-2]
+    alpha_bar[-1] = (1 - MAX_BETA) * alpha_bar[-2]
     return alpha_bar

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hseval.utils.atomic_files import check_writable, written_whole
+from hseval.utils.atomic_files import check_writable, write_atomically
 from hseval.utils.errors import HsevalError
 from hseval_ldm.training import safetensors_file as tensorfile
 
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 
 
-def file_of(folder: Path, which: str = LAST) -> Path:
+def get_path(folder: Path, which: str = LAST) -> Path:
     """Return where a stage's ``last``, ``previous`` or ``best`` checkpoint lies."""
     return folder / f"{which}.safetensors"
 
@@ -44,15 +44,15 @@ def save(folder: Path, state: Mapping[str, Tensor], record: Mapping[str, Any], *
     if not folder.is_dir():
         check_writable(folder)
         folder.mkdir(exist_ok=True)
-    last = file_of(folder)
+    last = get_path(folder)
     try:
-        with written_whole(last) as temporary:
+        with write_atomically(last) as temporary:
             tensorfile.write(temporary, state, record)
-            _sync(temporary)  # before it replaces any other
+            _fsync(temporary)  # before it replaces any other
             if last.exists():
-                _keep(last, file_of(folder, PREVIOUS))
+                _link_or_copy(last, get_path(folder, PREVIOUS))
             if best:
-                _keep(temporary, file_of(folder, BEST))
+                _link_or_copy(temporary, get_path(folder, BEST))
     except HsevalError as error:
         whole = "; the checkpoint before it is kept: make room, then --resume" if last.exists() else ""
         raise HsevalError(f"{error}{whole}") from error
@@ -69,25 +69,25 @@ def load(
     Raises:
         HsevalError: it is missing, cut off, changed or of another format; the way back is named.
     """
-    path = _chosen(folder, which)
+    path = _find_checkpoint(folder, which)
     try:
         return tensorfile.read(path, device)
     except HsevalError as error:
-        raise HsevalError(f"{error}; {_way_back(folder, path)}") from error
+        raise HsevalError(f"{error}; {_format_recovery_hint(folder, path)}") from error
 
 
 def read_record(folder: Path, *, which: str = LAST) -> dict[str, Any]:
     """Return a checkpoint's record from its header, without reading tensors; HsevalError as in :func:`load`."""
-    path = _chosen(folder, which)
+    path = _find_checkpoint(folder, which)
     try:
         return tensorfile.read_record(path)
     except HsevalError as error:
-        raise HsevalError(f"{error}; {_way_back(folder, path)}") from error
+        raise HsevalError(f"{error}; {_format_recovery_hint(folder, path)}") from error
 
 
-def exists(folder: Path) -> bool:
+def has_checkpoint(folder: Path) -> bool:
     """Tell whether there is a checkpoint to go on from, whole or not."""
-    return any(file_of(folder, which).exists() for which in (LAST, PREVIOUS))
+    return any(get_path(folder, which).exists() for which in (LAST, PREVIOUS))
 
 
 def pack(prefix: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -104,16 +104,16 @@ def unpack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
-def optimizer_state(optimizer: Optimizer, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def get_optimizer_state(optimizer: Optimizer, named_parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return an optimizer's moments and step counts as ``parameter's name.key`` -> tensor.
 
     Learning rates are no part of it: the caller computes them from the step.
 
     Args:
         optimizer: Adam, AdamW or another whose state is tensors by parameter; fused and foreach alike.
-        names: ``dict(module.named_parameters())`` of all that it optimises.
+        named_parameters: ``dict(module.named_parameters())`` of all that it optimises.
     """
-    known = {id(parameter): name for name, parameter in names.items()}
+    known = {id(parameter): name for name, parameter in named_parameters.items()}
     return {
         f"{known[id(parameter)]}.{key}": value
         for parameter, state in optimizer.state.items()
@@ -121,8 +121,10 @@ def optimizer_state(optimizer: Optimizer, names: Mapping[str, Tensor]) -> dict[s
     }
 
 
-def load_optimizer_state(optimizer: Optimizer, names: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_state` returned; parameters that had no step yet have none again.
+def load_optimizer_state(
+    optimizer: Optimizer, named_parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    """Put back what :func:`get_optimizer_state` returned; parameters that had no step yet have none again.
 
     Raises:
         HsevalError: a name that is not optimised here, or moments of another shape.
@@ -130,24 +132,24 @@ def load_optimizer_state(optimizer: Optimizer, names: Mapping[str, Tensor], tens
     state: dict[str, dict[str, Tensor]] = {}
     for full, value in tensors.items():
         name, _, key = full.rpartition(".")
-        if name not in names:
+        if name not in named_parameters:
             raise HsevalError(f"checkpoint: optimizer state of {name!r}, which the configured model lacks")
-        if value.ndim and value.shape != names[name].shape:
-            found = f"{full!r} has shape {tuple(value.shape)}, the model's {tuple(names[name].shape)}"
+        if value.ndim and value.shape != named_parameters[name].shape:
+            found = f"{full!r} has shape {tuple(value.shape)}, the model's {tuple(named_parameters[name].shape)}"
             raise HsevalError(f"checkpoint: optimizer state {found}")
         state.setdefault(name, {})[key] = value.clone()  # the optimizer changes it in place
-    known = {id(parameter): name for name, parameter in names.items()}
+    known = {id(parameter): name for name, parameter in named_parameters.items()}
     order = [known[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     by_place = {place: state[name] for place, name in enumerate(order) if name in state}
     optimizer.load_state_dict({"state": by_place, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
 
 
-def _keep(path: Path, target: Path) -> None:
+def _link_or_copy(path: Path, target: Path) -> None:
     """Give ``path`` the further name ``target``; a copy where the file system has no hard links."""
     linked = target.with_name(f".{target.name}.link")
     with contextlib.suppress(OSError):
@@ -156,26 +158,26 @@ def _keep(path: Path, target: Path) -> None:
         linked.replace(target)
         linked.unlink(missing_ok=True)  # POSIX: a rename onto another name of the same file does nothing
         return
-    with written_whole(target) as temporary:
+    with write_atomically(target) as temporary:
         shutil.copyfile(path, temporary)
 
 
-def _chosen(folder: Path, which: str) -> Path:
-    path, before = file_of(folder, which), file_of(folder, PREVIOUS)
+def _find_checkpoint(folder: Path, which: str) -> Path:
+    path, before = get_path(folder, which), get_path(folder, PREVIOUS)
     if which != LAST or path.exists() or not before.exists():
         return path
     logging.getLogger("hseval.ldm").warning("%s: is missing; going on from %s", path, before.name)
     return before
 
 
-def _way_back(folder: Path, path: Path) -> str:
+def _format_recovery_hint(folder: Path, path: Path) -> str:
     """Name the command that puts another checkpoint, if one is whole, in the place of a broken one."""
     for which, verb in ((PREVIOUS, "mv"), (LAST, "cp"), (BEST, "cp")):
-        other = file_of(folder, which)
+        other = get_path(folder, which)
         if other != path:
             with contextlib.suppress(HsevalError):
                 step = tensorfile.read(other)[1]["step"]
                 taken = BEST if path.stem == BEST else LAST
                 resumed = "" if taken == BEST else ", then --resume"
-                return f"that of step {step} is whole: {verb} {other} {file_of(folder, taken)}{resumed}"
+                return f"that of step {step} is whole: {verb} {other} {get_path(folder, taken)}{resumed}"
     return "hseval train-ldm makes one" if not path.exists() else f"no other is whole: remove {folder} and train again"

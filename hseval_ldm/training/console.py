@@ -9,17 +9,17 @@ from typing import Any
 import click
 
 
-class Console:
-    """Says how far a stage is; silent where ``shown`` is false."""
+class ProgressConsole:
+    """Says how far a stage is; silent where ``is_visible`` is false."""
 
-    def __init__(self, *, shown: bool = True) -> None:
-        self.shown = shown
+    def __init__(self, *, is_visible: bool = True) -> None:
+        self.is_visible = is_visible
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> Console:
-        if self.shown and sys.stderr.isatty():
-            self._bar = _bar()
+    def __enter__(self) -> ProgressConsole:
+        if self.is_visible and sys.stderr.isatty():
+            self._bar = _build_progress_bar()
             self._bar.start()
         return self
 
@@ -29,16 +29,16 @@ class Console:
         self._bar = None
         self._tasks.clear()
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line that stays."""
-        if not self.shown:
+        if not self.is_visible:
             return
         if self._bar is None:
             click.echo(text, err=True)
         else:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def step(self, stage: str, step: int, steps: int) -> None:
+    def update(self, stage: str, step: int, steps: int) -> None:
         """Move the bar."""
         if self._bar is None:
             return
@@ -46,46 +46,46 @@ class Console:
             self._tasks[stage] = self._bar.add_task(stage, total=steps, figures="")
         self._bar.update(self._tasks[stage], completed=step)
 
-    def figures(self, stage: str, step: int, steps: int, told: str) -> None:
+    def report_metrics(self, stage: str, step: int, steps: int, message: str) -> None:
         """Show an interval's figures: beside the bar, or as a line."""
         if stage in self._tasks:
-            self._bar.update(self._tasks[stage], figures=told)
+            self._bar.update(self._tasks[stage], figures=message)
         else:
-            self.say(f"{stage} {step}/{steps}  {told}")
+            self.print_line(f"{stage} {step}/{steps}  {message}")
 
 
-def in_words(terms: Mapping[str, float | None], rates: Mapping[str, float | None]) -> str:
+def format_metrics(terms: Mapping[str, float | None], rates: Mapping[str, float | None]) -> str:
     """Return figures as one line: ``l1 0.123  31 cubes/s  2.1 GiB  6 min left``.
 
     Args:
         terms: name -> mean; what is None is left out.
         rates: what is known of ``cubes_per_s``, ``steps_per_s``, ``memory_gib``, ``seconds_left``.
     """
-    parts = [f"{name} {short(value)}" for name, value in terms.items() if value is not None]
+    parts = [f"{name} {format_number(value)}" for name, value in terms.items() if value is not None]
     pace, memory, left = (rates.get(name) for name in ("cubes_per_s", "memory_gib", "seconds_left"))
     if pace is not None:
-        parts.append(f"{short(pace)} cubes/s")
+        parts.append(f"{format_number(pace)} cubes/s")
     elif (steps := rates.get("steps_per_s")) is not None:
-        parts.append(f"{short(steps)} steps/s")
+        parts.append(f"{format_number(steps)} steps/s")
     if memory:
         parts.append(f"{memory:.1f} GiB")
     if left is not None:
-        parts.append(f"{_duration(left)} left")
+        parts.append(f"{_format_duration(left)} left")
     return "  ".join(parts)
 
 
-def short(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number to three digits, whole where it is large."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _bar() -> Any:
+def _build_progress_bar() -> Any:
     from rich.console import Console as Terminal
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

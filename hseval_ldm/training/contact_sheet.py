@@ -10,35 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hseval.core.cubes import FIELD
-from hseval.utils.atomic_files import written_whole
+from hseval.core.cubes import FOV
+from hseval.utils.atomic_files import write_atomically
 
 Array = NDArray[Any]
 
-WANTED_NM = (900, 815, 730, 640, 555, 465)
+DISPLAY_NM = (900, 815, 730, 640, 555, 465)
 RGB_NM = (640, 555, 465)
-GREY_NM = 555  # what masks are drawn over: haemoglobin absorbs, vessels show
-COLOURS = {"artery": (230, 60, 50), "vein": (70, 120, 240), "onh": (250, 215, 60)}
-PALETTE = ((80, 200, 120), (240, 140, 40), (190, 110, 220), (60, 200, 210), (240, 130, 180), (160, 160, 90))
-WIDEST_PX = 1500  # of all tiles side by side, where they are enlarged
-LARGEST_PX = 256  # a tile's longer side, beyond which cubes are shown reduced
+GRAY_NM = 555  # what masks are drawn over: haemoglobin absorbs, vessels show
+STRUCTURE_COLORS = {"artery": (230, 60, 50), "vein": (70, 120, 240), "onh": (250, 215, 60)}
+COLOR_PALETTE = ((80, 200, 120), (240, 140, 40), (190, 110, 220), (60, 200, 210), (240, 130, 180), (160, 160, 90))
+MAX_SHEET_WIDTH_PX = 1500  # of all tiles side by side, where they are enlarged
+MAX_TILE_PX = 256  # a tile's longer side, beyond which cubes are shown reduced
 GAP, MARGIN = 3, 10
 PERCENTILES = (2, 98)
 RGB_GAMMA = 1.2  # so that dark vessels keep their colour on a screen
-INK, PAPER = (20, 20, 20), (255, 255, 255)
+TEXT_COLOR, BACKGROUND_COLOR = (20, 20, 20), (255, 255, 255)
 
 
-def grid(
+def save_contact_sheet(
     cubes: Array,
     wavelengths: Array | None,
     *,
     out: Path,
-    columns: Sequence[str],
+    titles: Sequence[str],
     field: Array | None = None,
     masks: Mapping[str, Array] | None = None,
-    wanted_nm: Sequence[float] = WANTED_NM,
+    display_nm: Sequence[float] = DISPLAY_NM,
 ) -> None:
-    """Write a PNG whose rows are RGB, the bands nearest to ``wanted_nm`` and, if given, masks over a grey band.
+    """Write a PNG whose rows are RGB, the bands nearest to ``display_nm`` and, if given, masks over a grey band.
 
     Each row has one grey scale for all columns, from the 2nd to the 98th percentile inside the field of view,
     so that columns compare. Small cubes are enlarged by a whole factor, pixel by pixel.
@@ -47,133 +47,133 @@ def grid(
         cubes: ``(n, band, y, x)`` in physical units.
         wavelengths: ``(band,)`` nm, or None: RGB is three bands spread over the range, as are the rows.
         out: the PNG.
-        columns: a title for each cube.
+        titles: a title for each cube.
         field: bool ``(n, y, x)``; black outside. None: all of it is shown.
         masks: structure -> bool ``(n, y, x)``; ``fov`` is left out.
-        wanted_nm: which bands to show; where bands are fewer, rows are fewer.
+        display_nm: which bands to show; where bands are fewer, rows are fewer.
 
     Raises:
         HsevalError: ``out`` could not be written.
     """
-    if len(columns) != len(cubes):
-        raise ValueError(f"{len(columns)} titles for {len(cubes)} cubes")
+    if len(titles) != len(cubes):
+        raise ValueError(f"{len(titles)} titles for {len(cubes)} cubes")
     shown: Array = np.asarray(np.isfinite(cubes).all(axis=1))
     if field is not None:
         shown = shown & np.asarray(field, dtype=bool)
-    rows = {"RGB": _coloured(cubes[:, rgb_bands(wavelengths, cubes.shape[1])], shown)}
-    for band in chosen_bands(wavelengths, cubes.shape[1], wanted_nm):
+    rows = {"RGB": _render_rgb(cubes[:, select_rgb_bands(wavelengths, cubes.shape[1])], shown)}
+    for band in select_bands(wavelengths, cubes.shape[1], display_nm):
         name = f"band {band}" if wavelengths is None else f"{wavelengths[band]:.0f} nm"
-        rows[name] = _grey(cubes[:, band], shown)
-    drawn = {name: np.asarray(mask, dtype=bool) & shown for name, mask in (masks or {}).items() if name != FIELD}
+        rows[name] = _render_gray(cubes[:, band], shown)
+    drawn = {name: np.asarray(mask, dtype=bool) & shown for name, mask in (masks or {}).items() if name != FOV}
     if drawn:
-        grey = _grey(cubes[:, nearest_band(wavelengths, cubes.shape[1], GREY_NM)], shown)
-        rows["masks"] = _painted(grey, drawn)
-    with written_whole(out) as temporary:
-        _sheet(rows, columns).save(temporary, format="PNG", optimize=True)
+        grey = _render_gray(cubes[:, find_nearest_band(wavelengths, cubes.shape[1], GRAY_NM)], shown)
+        rows["masks"] = _overlay_masks(grey, drawn)
+    with write_atomically(out) as temporary:
+        _compose_sheet(rows, titles).save(temporary, format="PNG", optimize=True)
 
 
-def chosen_bands(wavelengths: Array | None, count: int, wanted_nm: Sequence[float] = WANTED_NM) -> list[int]:
-    """Return the distinct bands nearest to ``wanted_nm``, in its order; spread evenly without wavelengths."""
+def select_bands(wavelengths: Array | None, n_bands: int, display_nm: Sequence[float] = DISPLAY_NM) -> list[int]:
+    """Return the distinct bands nearest to ``display_nm``, in its order; spread evenly without wavelengths."""
     if wavelengths is None:
-        spread = np.linspace(count - 1, 0, min(len(wanted_nm), count))
+        spread = np.linspace(n_bands - 1, 0, min(len(display_nm), n_bands))
         return [int(band) for band in dict.fromkeys(spread.round())]
-    return list(dict.fromkeys(nearest_band(wavelengths, count, nm) for nm in wanted_nm))
+    return list(dict.fromkeys(find_nearest_band(wavelengths, n_bands, nm) for nm in display_nm))
 
 
-def rgb_bands(wavelengths: Array | None, count: int) -> list[int]:
+def select_rgb_bands(wavelengths: Array | None, n_bands: int) -> list[int]:
     """Return three bands for red, green, blue: the nearest to 640, 555, 465 nm, or a third of the bands each."""
     if wavelengths is None:
-        return [(2 * third + 1) * count // 6 for third in (2, 1, 0)]
-    return [nearest_band(wavelengths, count, nm) for nm in RGB_NM]
+        return [(2 * third + 1) * n_bands // 6 for third in (2, 1, 0)]
+    return [find_nearest_band(wavelengths, n_bands, nm) for nm in RGB_NM]
 
 
-def nearest_band(wavelengths: Array | None, count: int, nm: float) -> int:
+def find_nearest_band(wavelengths: Array | None, n_bands: int, nm: float) -> int:
     """Return the band nearest to ``nm``; the middle one where wavelengths are not known."""
-    return count // 2 if wavelengths is None else int(np.abs(np.asarray(wavelengths) - nm).argmin())
+    return n_bands // 2 if wavelengths is None else int(np.abs(np.asarray(wavelengths) - nm).argmin())
 
 
-def _coloured(values: Array, shown: Array) -> Array:
-    """Map red, green, blue ``(n, 3, y, x)`` to uint8 ``(n, y, x, 3)``, black where not ``shown``.
+def _render_rgb(values: Array, visible: Array) -> Array:
+    """Map red, green, blue ``(n, 3, y, x)`` to uint8 ``(n, y, x, 3)``, black where not ``visible``.
 
     Each channel's scale is the geometric mean of its own 98th percentile and the brightest channel's: under one
     scale a fundus is all red, under three it is grey and its hue is lost.
     """
-    inside = np.moveaxis(values, 1, -1)[shown]
+    inside = np.moveaxis(values, 1, -1)[visible]
     high = np.percentile(inside, PERCENTILES[1], axis=0) if inside.size else np.ones(3)
     scale = np.sqrt(high.clip(min=1e-12) * max(high.max(), 1e-12))
     scaled = (np.moveaxis(values, 1, -1) / scale).clip(0, 1) ** (1 / RGB_GAMMA)
-    return _bytes(np.where(shown[..., None], scaled, 0))
+    return _to_uint8(np.where(visible[..., None], scaled, 0))
 
 
-def _grey(values: Array, shown: Array) -> Array:
-    """Map one band ``(n, y, x)`` to grey uint8 ``(n, y, x, 3)``, black where not ``shown``."""
-    low, high = np.percentile(values[shown], PERCENTILES) if shown.any() else (0.0, 1.0)
-    scaled = np.where(shown, (values - low) / max(high - low, 1e-12), 0)
-    return np.repeat(_bytes(scaled)[..., None], 3, axis=-1)
+def _render_gray(values: Array, visible: Array) -> Array:
+    """Map one band ``(n, y, x)`` to grey uint8 ``(n, y, x, 3)``, black where not ``visible``."""
+    low, high = np.percentile(values[visible], PERCENTILES) if visible.any() else (0.0, 1.0)
+    scaled = np.where(visible, (values - low) / max(high - low, 1e-12), 0)
+    return np.repeat(_to_uint8(scaled)[..., None], 3, axis=-1)
 
 
-def _bytes(scaled: Array) -> Array:
+def _to_uint8(scaled: Array) -> Array:
     levels: Array = np.rint(scaled.clip(0, 1) * 255).astype(np.uint8)
     return levels
 
 
-def _painted(grey: Array, masks: Mapping[str, Array]) -> Array:
+def _overlay_masks(gray: Array, masks: Mapping[str, Array]) -> Array:
     """Fill masks in their colours over a dimmed grey image (n, y, x, 3); large ones under small ones."""
-    painted = grey * 0.45
-    others = iter(PALETTE * len(masks))
-    colours = {name: COLOURS.get(name) or next(others) for name in sorted(masks)}
+    painted = gray * 0.45
+    others = iter(COLOR_PALETTE * len(masks))
+    colours = {name: STRUCTURE_COLORS.get(name) or next(others) for name in sorted(masks)}
     for name in sorted(masks, key=lambda name: -int(masks[name].sum())):
         painted[masks[name]] = 0.2 * painted[masks[name]] + 0.8 * np.array(colours[name])
-    return _bytes(painted / 255)
+    return _to_uint8(painted / 255)
 
 
-def _sheet(rows: Mapping[str, Array], columns: Sequence[str]) -> Image.Image:
+def _compose_sheet(rows: Mapping[str, Array], titles: Sequence[str]) -> Image.Image:
     """Lay tiles out, labels at the left and titles on top."""
     height, width = next(iter(rows.values())).shape[1:3]
-    height, width = _tile(height, width, len(columns))
-    font = _font(min(max(width // 9, 12), 18))
+    height, width = _compute_tile_size(height, width, len(titles))
+    font = _load_font(min(max(width // 9, 12), 18))
     left = MARGIN + int(max(font.getlength(name) for name in rows)) + MARGIN
     top = MARGIN + sum(font.getmetrics()) + 6
     size = (
-        left + len(columns) * (width + GAP) - GAP + MARGIN,
+        left + len(titles) * (width + GAP) - GAP + MARGIN,
         top + len(rows) * (height + GAP) - GAP + MARGIN,
     )
-    sheet = Image.new("RGB", size, PAPER)
+    sheet = Image.new("RGB", size, BACKGROUND_COLOR)
     draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(columns):
+    for column, title in enumerate(titles):
         middle = left + column * (width + GAP) + width // 2
-        draw.text((middle, top - 6), _fitted(title, font, width), fill=INK, font=font, anchor="ms")
+        draw.text((middle, top - 6), _truncate_title(title, font, width), fill=TEXT_COLOR, font=font, anchor="ms")
     for row, (name, tiles) in enumerate(rows.items()):
         y = top + row * (height + GAP)
-        draw.text((left - MARGIN, y + height // 2), name, fill=INK, font=font, anchor="rm")
+        draw.text((left - MARGIN, y + height // 2), name, fill=TEXT_COLOR, font=font, anchor="rm")
         for column, tile in enumerate(tiles):
-            sheet.paste(_resized(tile, width, height), (left + column * (width + GAP), y))
+            sheet.paste(_resize_tile(tile, width, height), (left + column * (width + GAP), y))
     return sheet
 
 
-def _tile(height: int, width: int, count: int) -> tuple[int, int]:
+def _compute_tile_size(height: int, width: int, n_columns: int) -> tuple[int, int]:
     """Return a tile's size: enlarged by a whole factor, as it is, or reduced by one."""
-    factor = WIDEST_PX // (count * width)
-    factor = min(factor, max(LARGEST_PX // max(height, width), 1))
+    factor = MAX_SHEET_WIDTH_PX // (n_columns * width)
+    factor = min(factor, max(MAX_TILE_PX // max(height, width), 1))
     if factor >= 1:
         return height * factor, width * factor
-    part = max(-(-max(height, width) // LARGEST_PX), 1)
+    part = max(-(-max(height, width) // MAX_TILE_PX), 1)
     return -(-height // part), -(-width // part)
 
 
-def _resized(tile: Array, width: int, height: int) -> Image.Image:
+def _resize_tile(tile: Array, width: int, height: int) -> Image.Image:
     image = Image.fromarray(tile)
     larger = width >= image.width
     return image.resize((width, height), Image.Resampling.NEAREST if larger else Image.Resampling.BOX)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _load_font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)
     return font
 
 
-def _fitted(title: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _truncate_title(title: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """Return as much of a title as its column holds."""
     if font.getlength(title) <= width:
         return title

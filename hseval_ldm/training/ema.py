@@ -29,16 +29,16 @@ class Ema:
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after training step ``step`` (counted from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        weights = [weight.detach().float() for _, weight in self._paired(module)]
+        weights = [weight.detach().float() for _, weight in self._get_named_parameters(module)]
         torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay)
 
-    def state(self) -> dict[str, Tensor]:
+    def get_state(self) -> dict[str, Tensor]:
         """Return the averages by parameter name, float32; they are not copies."""
         return dict(self._average)
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what :meth:`state` gave.
+        """Take over what :meth:`get_state` gave.
 
         Raises:
             HsevalError: a name or shape differs; nothing is changed then.
@@ -53,9 +53,9 @@ class Ema:
             average.copy_(state[name])
 
     @contextlib.contextmanager
-    def applied(self, module: nn.Module) -> Iterator[nn.Module]:
+    def apply_averages(self, module: nn.Module) -> Iterator[nn.Module]:
         """Give ``module`` the averaged weights inside the block, and its own back after it, bit for bit."""
-        pairs = self._paired(module)
+        pairs = self._get_named_parameters(module)
         own = [weight.detach().clone() for _, weight in pairs]
         try:
             self.copy_to(module)
@@ -68,10 +68,10 @@ class Ema:
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
         """Overwrite the weights of ``module`` with the averages."""
-        for name, weight in self._paired(module):
+        for name, weight in self._get_named_parameters(module):
             weight.copy_(self._average[name])
 
-    def _paired(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    def _get_named_parameters(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
         pairs = list(module.named_parameters())
         if [name for name, _ in pairs] != list(self._average):
             raise ValueError("ema: the module has other parameters than the one it was made for (wrapped, perhaps?)")

@@ -13,10 +13,10 @@ from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
 from hseval_ldm.training import checkpoint
 
-FILE = "autoencoder.json"
+LINEAGE_FILE = "autoencoder.json"
 
 
-def digest(model: nn.Module) -> str:
+def hash_weights(model: nn.Module) -> str:
     """Return a hash of a network's weights and buffers."""
     found, state = hashlib.sha256(), model.state_dict()
     for name in sorted(state):
@@ -25,34 +25,34 @@ def digest(model: nn.Module) -> str:
     return found.hexdigest()
 
 
-def note(run: Path, autoencoder: str) -> None:
+def record_autoencoder(run: Path, digest: str) -> None:
     """Note that a run's diffusion model is trained with the autoencoder of this digest.
 
     Raises:
         HsevalError: it was begun with another one; or the note can't be written.
     """
-    if checkpoint.exists(run / "diffusion"):
-        check(run, autoencoder)
+    if checkpoint.has_checkpoint(run / "diffusion"):
+        check_autoencoder(run, digest)
     else:
         (run / "diffusion").mkdir(exist_ok=True)
-        write_text(run / "diffusion" / FILE, json.dumps({"autoencoder": autoencoder}) + "\n")
+        write_text(run / "diffusion" / LINEAGE_FILE, json.dumps({"autoencoder": digest}) + "\n")
 
 
-def check(run: Path, autoencoder: str) -> None:
+def check_autoencoder(run: Path, digest: str) -> None:
     """Raise HsevalError if a run's diffusion model was trained with another autoencoder than that of this digest."""
-    path = run / "diffusion" / FILE
+    path = run / "diffusion" / LINEAGE_FILE
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))["autoencoder"]
     except FileNotFoundError:
         return  # copied without it: nothing is known that could be wrong
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise HsevalError(f"{path}: can't be read ({error!r}); restore it, or {_anew(run)}") from error
-    if noted != autoencoder:
-        now = checkpoint.file_of(run / "autoencoder", checkpoint.BEST)
+        raise HsevalError(f"{path}: can't be read ({error!r}); restore it, or {_format_retrain_hint(run)}") from error
+    if noted != digest:
+        now = checkpoint.get_path(run / "autoencoder", checkpoint.BEST)
         raise HsevalError(
-            f"{run / 'diffusion'}: was trained with another autoencoder than {now} holds now; {_anew(run)}"
+            f"{run / 'diffusion'}: was trained with another autoencoder than {now} holds now; {_format_retrain_hint(run)}"
         )
 
 
-def _anew(run: Path) -> str:
+def _format_retrain_hint(run: Path) -> str:
     return f"remove {run / 'diffusion'}, then hseval train-ldm --resume --stage diffusion trains it anew"

@@ -15,16 +15,22 @@ from hseval.utils.errors import HsevalError
 from hseval_ldm.utils.distributed import Ranks
 
 GIB = 2**30
-REFUSALS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "bad allocation")
+OUT_OF_MEMORY_MESSAGES = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "ALLOC_FAILED",
+    "bad allocation",
+)
 
 
-class Means:
-    """Sums of loss terms on the device since the last :meth:`take`, in float64."""
+class MeanMeter:
+    """Sums of loss terms on the device since the last :meth:`compute_and_reset`, in float64."""
 
-    def __init__(self, dumped: list[list[Any]] | None = None, *, device: torch.device | str = "cpu") -> None:
-        """Start empty, or from what :meth:`dump` returned."""
+    def __init__(self, state: list[list[Any]] | None = None, *, device: torch.device | str = "cpu") -> None:
+        """Start empty, or from what :meth:`get_state` returned."""
         self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
-        for names, sums, count in dumped or []:
+        for names, sums, count in state or []:
             self._sums[tuple(names)] = torch.tensor(sums, dtype=torch.float64, device=device), count
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
@@ -35,16 +41,16 @@ class Means:
         total, count = self._sums.get(tuple(terms), (0, 0))
         self._sums[tuple(terms)] = total + values, count + 1
 
-    def dump(self, ranks: Ranks) -> list[list[Any]]:
+    def get_state(self, ranks: Ranks) -> list[list[Any]]:
         """Return the sums, averaged over the ranks, as JSON holds them."""
         for total, _ in self._sums.values():
             ranks.mean_(total)
         return [[list(names), total.tolist(), count] for names, (total, count) in self._sums.items()]
 
-    def take(self, ranks: Ranks) -> dict[str, float]:
+    def compute_and_reset(self, ranks: Ranks) -> dict[str, float]:
         """Return each term's mean over the steps that had it and over the ranks, and start anew."""
         totals: dict[str, tuple[float, int]] = {}
-        for names, sums, count in self.dump(ranks):
+        for names, sums, count in self.get_state(ranks):
             for name, value in zip(names, sums, strict=True):
                 before = totals.get(name, (0.0, 0))
                 totals[name] = before[0] + value, before[1] + count
@@ -52,38 +58,42 @@ class Means:
         return {name: total / count for name, (total, count) in totals.items()}
 
 
-class Pace:
+class ThroughputMeter:
     """Steps a second while training, and the time left with all else counted in."""
 
     def __init__(self) -> None:
-        self.begun = self._since = time.monotonic()
-        self._spent, self._steps, self.steps = 0.0, 0, 0
+        self.started_at = self._resumed_at = time.monotonic()
+        self._interval_seconds, self._interval_steps, self.total_steps = 0.0, 0, 0
 
-    def step(self) -> None:
+    def count_step(self) -> None:
         """Count one step."""
-        self._steps += 1
-        self.steps += 1
+        self._interval_steps += 1
+        self.total_steps += 1
 
     def pause(self) -> None:
         """Stop the clock of the rate, for an evaluation, say."""
-        self._spent += time.monotonic() - self._since
+        self._interval_seconds += time.monotonic() - self._resumed_at
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Start the clock again."""
-        self._since = time.monotonic()
+        self._resumed_at = time.monotonic()
 
-    def take(self) -> float | None:
+    def compute_and_reset(self) -> float | None:
         """Return steps a second since the last call (None: there were none); called while paused."""
-        rate = self._steps / self._spent if self._steps and self._spent > 0 else None
-        self._spent, self._steps = 0.0, 0
+        rate = (
+            self._interval_steps / self._interval_seconds
+            if self._interval_steps and self._interval_seconds > 0
+            else None
+        )
+        self._interval_seconds, self._interval_steps = 0.0, 0
         return rate
 
-    def seconds_left(self, steps: int) -> float | None:
-        """Return how long ``steps`` more will take at the pace of the whole run; None before the first one."""
-        return (time.monotonic() - self.begun) / self.steps * steps if self.steps else None
+    def estimate_seconds_left(self, steps: int) -> float | None:
+        """Return how long ``total_steps`` more will take at the pace of the whole run; None before the first one."""
+        return (time.monotonic() - self.started_at) / self.total_steps * steps if self.total_steps else None
 
 
-def peak_gib(device: torch.device) -> float:
+def get_peak_memory_gib(device: torch.device) -> float:
     """Return the most memory taken so far, in GiB: tensors on a GPU, else the process's resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
@@ -96,7 +106,7 @@ def peak_gib(device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def out_of_memory_told(where: str, knob: str) -> Iterator[None]:
+def explain_out_of_memory(where: str, option: str) -> Iterator[None]:
     """Turn a refusal of memory, by CUDA, the CPU's allocator or Python, into one line that names the knob.
 
     Raises:
@@ -106,7 +116,7 @@ def out_of_memory_told(where: str, knob: str) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         refused = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not refused and not any(text in str(error) for text in REFUSALS):
+        if not refused and not any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES):
             raise
         # The allocator's own text is several lines of advice to programmers.
-        raise HsevalError(f"{where}: out of memory; lower {knob}") from error
+        raise HsevalError(f"{where}: out of memory; lower {option}") from error

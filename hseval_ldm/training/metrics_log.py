@@ -14,10 +14,10 @@ from typing import Any
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
 
-NAME = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 
 
-class Journal:
+class MetricsLog:
     """One stage's lines in a run's journal, from a step on.
 
     Opening it at step k mends a last line that a kill cut off, and drops this stage's lines of steps k and later,
@@ -34,55 +34,55 @@ class Journal:
     """
 
     def __init__(self, run: Path, stage: str, *, step: int = 0, tensorboard: bool = False) -> None:
-        self.path, self.stage = run / NAME, stage
-        self._board = _board(run / "tensorboard" / stage, step) if tensorboard else None
-        self._rewind(step)
+        self.path, self.stage = run / METRICS_FILE, stage
+        self._tensorboard = _open_tensorboard(run / "tensorboard" / stage, step) if tensorboard else None
+        self._drop_lines_from(step)
         try:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise HsevalError(f"{self.path}: could not be written: {error.strerror}") from error
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> MetricsLog:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
-        if self._board is not None:
-            self._board.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
-    def write(self, step: int, figures: Mapping[str, Any]) -> None:
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Append the line of a step at once; numbers that are not finite become null.
 
         Raises:
             HsevalError: the disk is full.
         """
-        line = {"stage": self.stage, "step": step} | {name: as_json(value) for name, value in figures.items()}
+        line = {"stage": self.stage, "step": step} | {name: to_json_value(value) for name, value in metrics.items()}
         text = json.dumps(line, allow_nan=False) + "\n"
         try:
             _append(self._file, text.encode())
-            self._tell_board(step, line)
+            self._log_to_tensorboard(step, line)
         except OSError as error:
             raise HsevalError(f"{self.path}: could not be written: {error.strerror or error}") from error
 
-    def _tell_board(self, step: int, line: Mapping[str, Any]) -> None:
-        if self._board is None:
+    def _log_to_tensorboard(self, step: int, line: Mapping[str, Any]) -> None:
+        if self._tensorboard is None:
             return
         for name, value in line.items():
             if name != "step" and isinstance(value, int | float):
-                self._board.add_scalar(f"{self.stage}/{name}", value, step)
-        self._board.flush()
+                self._tensorboard.add_scalar(f"{self.stage}/{name}", value, step)
+        self._tensorboard.flush()
 
-    def _rewind(self, step: int) -> None:
+    def _drop_lines_from(self, step: int) -> None:
         if not self.path.exists():
             return
-        lines = read_journal(self.path)
-        kept = [line for line in lines if line.get("stage") != self.stage or _step(line) < step]
+        lines = read_metrics_log(self.path)
+        kept = [line for line in lines if line.get("stage") != self.stage or _get_step(line) < step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         if text.encode() != self.path.read_bytes():
             write_text(self.path, text)
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
+def read_metrics_log(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a journal, without a last one that a kill cut off.
 
     Raises:
@@ -104,12 +104,12 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _step(line: Mapping[str, Any]) -> int:
+def _get_step(line: Mapping[str, Any]) -> int:
     step = line.get("step")
     return step if isinstance(step, int) else 0
 
 
-def as_json(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """Return a number, numpy's too, as JSON has it: None for one that is not finite."""
     if isinstance(value, numbers.Integral):
         return value if isinstance(value, bool) else int(value)
@@ -124,7 +124,7 @@ def _append(file: int, payload: bytes) -> None:
         payload = payload[os.write(file, payload) :]
 
 
-def _board(folder: Path, step: int) -> Any:
+def _open_tensorboard(folder: Path, step: int) -> Any:
     if importlib.util.find_spec("tensorboard") is None:
         raise HsevalError("tensorboard=true: the package tensorboard is not installed: pip install tensorboard")
     from torch.utils.tensorboard import SummaryWriter

@@ -10,156 +10,170 @@ import torch
 from torch import Tensor
 
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
-from hseval_ldm.data.batches import Batches, whole
-from hseval_ldm.data.dataset import TrainingData
+from hseval.utils.random_streams import create_rng
+from hseval_ldm.data.batches import BatchLoader, load_whole_cubes
+from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.normalization import Batch
-from hseval_ldm.data.prefetch import Feed
+from hseval_ldm.data.prefetch import Prefetcher
 from hseval_ldm.models import losses
-from hseval_ldm.models.discriminator import Discriminator, patch_weight
+from hseval_ldm.models.discriminator import Discriminator, compute_patch_weight
 from hseval_ldm.models.kmeans import kmeans
-from hseval_ldm.models.perceptual import Features
-from hseval_ldm.models.sensor_noise import Noise
-from hseval_ldm.models.vqgan import Autoencoder, Reconstruction, tokens_of
+from hseval_ldm.models.perceptual import PerceptualEncoder
+from hseval_ldm.models.sensor_noise import SensorNoise
+from hseval_ldm.models.vqgan import Autoencoder, Reconstruction, find_valid_tokens
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.sampling.calibration import calibrate, measured_noise
-from hseval_ldm.training.checkpoint import load_optimizer_state, optimizer_state, pack, unpack
-from hseval_ldm.training.evaluation import Judge, judged_reconstruction
-from hseval_ldm.training.optimizer import adamw, rate_at, spread, take_step
-from hseval_ldm.training.previews import show_reconstructions
+from hseval_ldm.sampling.calibration import calibrate, measure_noise
+from hseval_ldm.training.checkpoint import get_optimizer_state, load_optimizer_state, pack, unpack
+from hseval_ldm.training.evaluation import HeldOutEvaluator, evaluate_reconstruction
+from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, update_parameters, wrap_network
+from hseval_ldm.training.previews import save_reconstruction_preview
 from hseval_ldm.utils.distributed import Ranks
-from hseval_ldm.utils.precision import autocast
+from hseval_ldm.utils.precision import build_autocast
 
-ENCODED = 32  # cubes encoded at once for k-means
-NOISE_CUBES = 32  # reconstructed at an epoch's start to measure the noise that the discriminator's fakes get
-CALIBRATED = 256  # training cubes on which masks and noise are measured for samples
+ENCODING_BATCH_SIZE = 32  # cubes encoded at once for k-means
+NOISE_CUBES = 32  # reconstructed at an epoch's start to measure the noise that the discriminator's generated cubes get
+CALIBRATION_CUBES = 256  # training cubes on which masks and noise are measured for samples
 
 
 class AutoencoderStage:
     """Trains :class:`~hseval_ldm.models.vqgan.Autoencoder`; see :class:`~hseval_ldm.training.stage.Stage`."""
 
     name = "autoencoder"
-    memory_knob = "ae_batch"
-    loss_knob = "ae_lr or adversarial"
+    memory_option = "ae_batch"
+    loss_option = "ae_lr or adversarial"
 
     def __init__(
         self,
         options: LdmOptions,
-        data: TrainingData,
+        data: CubeDataset,
         model: Autoencoder,
         *,
-        features: Features | None,
-        judge: Judge,
+        perceptual_encoder: PerceptualEncoder | None,
+        evaluator: HeldOutEvaluator,
         ranks: Ranks,
         seed: int,
     ) -> None:
-        self.options, self.data, self.judge, self.ranks, self.seed = options, data, judge, ranks, seed
-        self.steps, self.batch = options.ae_steps, options.ae_batch
+        self.options, self.data, self.evaluator, self.ranks, self.seed = options, data, evaluator, ranks, seed
+        self.steps, self.batch_size = options.ae_steps, options.ae_batch
         self.epoch_steps = max(1, len(data) // options.ae_batch)
         self.model = model.to(ranks.device).to(memory_format=torch.channels_last)
-        self.network = spread(self.model, ranks, compiled=options.compile)
-        self.optimizer = adamw(self.model.parameters(), ranks.device)
-        self.features = None if features is None else features.to(ranks.device).eval().requires_grad_(False)
-        self.rival: Discriminator | None = None
+        self.network = wrap_network(self.model, ranks, compiled=options.compile)
+        self.optimizer = build_adamw(self.model.parameters(), ranks.device)
+        self.perceptual_encoder = (
+            None if perceptual_encoder is None else perceptual_encoder.to(ranks.device).eval().requires_grad_(False)
+        )
+        self.discriminator: Discriminator | None = None
         if options.model == "vqgan":
-            self.rival = _build_discriminator(options, self.model.bands, seed=seed).to(ranks.device)
-            self.rival_network = spread(self.rival, ranks)
-            self.rival_optimizer = adamw(self.rival.parameters(), ranks.device, beta=0.5)
-        self.camera = Noise.none(self.model.bands)  # of the fakes; what samples get is measured by evaluate alone
-        self.rival_from = round(options.disc_start * self.steps)
-        self.autocast = autocast(options.precision, ranks.device)
-        self.batches = Batches(data, options, ranks, seed=seed, name="autoencoder")
-        self.feed = Feed(self.batches.weighted, self.steps, workers=options.loaders)
+            self.discriminator = _build_discriminator(options, self.model.bands, seed=seed).to(ranks.device)
+            self.discriminator_network = wrap_network(self.discriminator, ranks)
+            self.discriminator_optimizer = build_adamw(self.discriminator.parameters(), ranks.device, beta1=0.5)
+        self.sensor_noise = SensorNoise.zeros(
+            self.model.bands
+        )  # of the generated cubes; what samples get is measured by evaluate alone
+        self.discriminator_start_step = round(options.disc_start * self.steps)
+        self.autocast = build_autocast(options.precision, ranks.device)
+        self.batch_loader = BatchLoader(data, options, ranks, seed=seed, name="autoencoder")
+        self.prefetcher = Prefetcher(self.batch_loader.load_with_weights, self.steps, workers=options.loaders)
 
     # What an epoch starts with.
 
     def start_epoch(self, epoch: int) -> Mapping[str, float]:
         """Set the codebook by k-means, and measure the noise once the discriminator has joined."""
         when = self.options.kmeans
-        figures = self._cluster(epoch) if when == "every" or (when == "first" and epoch == 0) else {}
-        if self.rival is not None and (epoch + 1) * self.epoch_steps > self.rival_from:
-            self.camera = measured_noise(self.model, self._reconstructed(NOISE_CUBES))
+        figures = self._cluster_codebook(epoch) if when == "every" or (when == "first" and epoch == 0) else {}
+        if self.discriminator is not None and (epoch + 1) * self.epoch_steps > self.discriminator_start_step:
+            self.sensor_noise = measure_noise(self.model, self._reconstruct_training_cubes(NOISE_CUBES))
         return figures
 
-    def _cluster(self, epoch: int) -> dict[str, float]:
+    def _cluster_codebook(self, epoch: int) -> dict[str, float]:
         book = self.model.codebook
-        chosen = stream(self.seed, "kmeans cubes").permutation(len(self.data))[: self.options.kmeans_cubes]
-        mine = [chosen[place] for place in self.ranks.block(len(chosen))]
-        latents = [self._tokens(np.array(mine[at : at + ENCODED])) for at in range(0, len(mine), ENCODED)]
+        chosen = create_rng(self.seed, "kmeans cubes").permutation(len(self.data))[: self.options.kmeans_cubes]
+        mine = [chosen[place] for place in self.ranks.get_local_range(len(chosen))]
+        latents = [
+            self._encode_tokens(np.array(mine[at : at + ENCODING_BATCH_SIZE]))
+            for at in range(0, len(mine), ENCODING_BATCH_SIZE)
+        ]
         start = book.vectors if bool(book.initialised) else None
         found = kmeans(
             lambda: latents,
             codes=self.options.codes,
-            start=start,
+            initial_centers=start,
             iterations=self.options.kmeans_iterations,
             ranks=self.ranks,
-            seed=int(stream(self.seed, "kmeans", epoch).integers(2**63)),  # never seed + epoch
+            seed=int(create_rng(self.seed, "kmeans", epoch).integers(2**63)),  # never seed + epoch
         )
-        book.set(found, tokens=float(found.counts.sum()) / len(chosen) * self.batch)
+        book.set_clusters(found, tokens=float(found.counts.sum()) / len(chosen) * self.batch_size)
         return {"kmeans_distortion": found.distortion}
 
     @torch.no_grad()
-    def _tokens(self, at: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
+    def _encode_tokens(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
         """Return the latents of some cubes that lie in the field, ``(token, latent channel)``."""
-        batch = whole(self.data, at, self.options, self.ranks.device)
+        batch = load_whole_cubes(self.data, indices, self.options, self.ranks.device)
         with self.autocast():
-            latents: Tensor = self.model.encoder(_laid_out(batch.picture()))
-        inside = tokens_of(batch.field, self.options.compression)[:, 0]
+            latents: Tensor = self.model.encoder(_to_channels_last(batch.to_network_input()))
+        inside = find_valid_tokens(batch.field, self.options.compression)[:, 0]
         return latents.movedim(1, -1)[inside].float()
 
     # One step.
 
     def step(self, step: int) -> Mapping[str, Tensor]:
         """Do one step of the autoencoder and, once it has joined, of the discriminator."""
-        cpu_batch, cpu_weight = self.feed.get(step)
+        cpu_batch, cpu_weight = self.prefetcher.get(step)
         batch = cpu_batch.to(self.ranks.device, non_blocking=True)
         weight = cpu_weight.to(self.ranks.device, non_blocking=True)
-        tokens = tokens_of(batch.field, self.options.compression)
-        picture = _laid_out(batch.picture())
+        tokens = find_valid_tokens(batch.field, self.options.compression)
+        picture = _to_channels_last(batch.to_network_input())
         if not step:
-            self._begin(picture, tokens)
+            self._initialize_codebook(picture, tokens)
         with self.autocast():
             made = self.network(picture)
-        against = self.rival is not None and step >= self.rival_from
-        terms = self._reconstruction(made, batch, weight)
-        loss = self._weighted(terms)
-        fake = self._camera(made.cubes, batch.field, step) if against else None
-        if fake is not None:
-            loss = loss + self._adversarial(loss, fake, batch.field, terms)
+        against = self.discriminator is not None and step >= self.discriminator_start_step
+        terms = self._compute_reconstruction_terms(made, batch, weight)
+        loss = self._sum_weighted_terms(terms)
+        generated = self._add_sensor_noise(made.cubes, batch.field, step) if against else None
+        if generated is not None:
+            loss = loss + self._compute_adversarial_term(loss, generated, batch.field, terms)
         loss = loss + self.options.commitment * terms["commitment"]
-        rate = rate_at(step, self.steps, self.options.ae_lr)
-        take_step(self.optimizer, loss, list(self.model.parameters()), rate)
+        rate = compute_learning_rate(step, self.steps, self.options.ae_lr)
+        update_parameters(self.optimizer, loss, list(self.model.parameters()), rate)
         latents, indices = made.latents.detach(), made.quantised.indices
         self.model.codebook.update(latents, indices, tokens, ranks=self.ranks, step=step, seed=self.seed)
-        if fake is not None:
-            terms["discriminator"] = self._train_rival(batch.cubes, fake.detach(), batch.field)
+        if generated is not None:
+            terms["discriminator"] = self._train_discriminator(batch.cubes, generated.detach(), batch.field)
         return {name: term.detach() for name, term in terms.items()}
 
-    def _begin(self, picture: Tensor, tokens: Tensor) -> None:
+    def _initialize_codebook(self, network_input: Tensor, tokens: Tensor) -> None:
         """Fill a codebook that k-means does not set."""
         with torch.no_grad(), self.autocast():
-            latents = self.model.encoder(picture)
-        self.model.codebook.begin(latents, tokens, ranks=self.ranks, step=0, seed=self.seed)
+            latents = self.model.encoder(network_input)
+        self.model.codebook.initialize(latents, tokens, ranks=self.ranks, step=0, seed=self.seed)
 
-    def _reconstruction(self, made: Reconstruction, batch: Batch, weight: Tensor) -> dict[str, Tensor]:
-        physical = self.model.normalisation.to_physical
-        pixels, fine = losses.pixel_terms(made.cubes, batch.cubes, weight, batch.field)
-        angle = losses.spectral_angle(physical(made.cubes), physical(batch.cubes))
-        commitment = made.quantised.commitment / self.options.latent_channels
+    def _compute_reconstruction_terms(
+        self, reconstruction: Reconstruction, batch: Batch, weight: Tensor
+    ) -> dict[str, Tensor]:
+        physical = self.model.normalization.to_physical
+        pixels, fine = losses.pixel_losses(reconstruction.cubes, batch.cubes, weight, batch.field)
+        angle = losses.spectral_angle(physical(reconstruction.cubes), physical(batch.cubes))
+        commitment = reconstruction.quantized.commitment / self.options.latent_channels
         terms = {
             "l1": pixels,
             "fine": fine,
-            "angle": losses.field_mean(angle, batch.field),
-            "masks": losses.mask_term(made.masks, batch.masks, batch.known, torch.where(batch.field, weight, 1.0)),
+            "angle": losses.compute_field_mean(angle, batch.field),
+            "masks": losses.mask_loss(
+                reconstruction.masks, batch.masks, batch.has_mask, torch.where(batch.field, weight, 1.0)
+            ),
             "commitment": commitment,
         }
-        if self.features is not None:
+        if self.perceptual_encoder is not None:
             with self.autocast():
-                ours, theirs = self.features(made.cubes * batch.field), self.features(batch.cubes)
-            terms["perceptual"] = losses.feature_term(ours, theirs, batch.field)
+                ours, theirs = (
+                    self.perceptual_encoder(reconstruction.cubes * batch.field),
+                    self.perceptual_encoder(batch.cubes),
+                )
+            terms["perceptual"] = losses.perceptual_loss(ours, theirs, batch.field)
         return terms
 
-    def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
+    def _sum_weighted_terms(self, terms: Mapping[str, Tensor]) -> Tensor:
         given = self.options
         weights = {"l1": 1.0, "fine": given.fine, "angle": given.angle, "masks": given.masks}
         weights["perceptual"] = given.perceptual
@@ -167,52 +181,56 @@ class AutoencoderStage:
 
     # The discriminator.
 
-    def _camera(self, cubes: Tensor, field: Tensor, step: int) -> Tensor:
+    def _add_sensor_noise(self, cubes: Tensor, field: Tensor, step: int) -> Tensor:
         """Return reconstructions with the sensor's noise, so that noise is not what gives them away."""
-        share, batch = self.batches.mine, self.options.ae_batch
+        share, batch = self.batch_loader.local_slice, self.options.ae_batch
         generator = torch.Generator(self.ranks.device)
-        generator.manual_seed(int(stream(self.seed, "camera", step).integers(2**63)))
+        generator.manual_seed(int(create_rng(self.seed, "camera", step).integers(2**63)))
         drawn = torch.randn((batch, *cubes.shape[1:]), generator=generator, device=cubes.device)[share]
-        normalisation = self.model.normalisation
-        deviation = self.camera.deviation(normalisation.to_physical(cubes.detach()))
+        normalisation = self.model.normalization
+        deviation = self.sensor_noise.compute_std(normalisation.to_physical(cubes.detach()))
         scale = torch.as_tensor(normalisation.deviation, dtype=cubes.dtype, device=cubes.device)[:, None, None]
         return (cubes + drawn * deviation / scale) * field
 
-    def _adversarial(self, loss: Tensor, fake: Tensor, field: Tensor, terms: dict[str, Tensor]) -> Tensor:
-        assert self.rival is not None
-        self.rival.requires_grad_(False)
-        term = losses.hinge_generator(self.rival(fake, field), patch_weight(field))
-        self.rival.requires_grad_(True)
-        weight = losses.adaptive_weight(loss, term, self.model.decoder.last.weight, self.ranks)
+    def _compute_adversarial_term(
+        self, loss: Tensor, generated: Tensor, field: Tensor, terms: dict[str, Tensor]
+    ) -> Tensor:
+        assert self.discriminator is not None
+        self.discriminator.requires_grad_(False)
+        term = losses.hinge_generator_loss(self.discriminator(generated, field), compute_patch_weight(field))
+        self.discriminator.requires_grad_(True)
+        weight = losses.compute_adaptive_weight(loss, term, self.model.decoder.last.weight, self.ranks)
         terms |= {"adversarial": term, "adaptive_weight": weight}
         return self.options.adversarial * weight * term
 
-    def _train_rival(self, real: Tensor, fake: Tensor, field: Tensor) -> Tensor:
-        assert self.rival is not None
-        logits = self.rival_network(torch.cat([real, fake]), torch.cat([field, field]))
-        real_logits, fake_logits = logits.chunk(2)
-        loss = losses.hinge_discriminator(real_logits, fake_logits, patch_weight(field))
-        take_step(self.rival_optimizer, loss, list(self.rival.parameters()), self.options.disc_lr)
+    def _train_discriminator(self, real: Tensor, generated: Tensor, field: Tensor) -> Tensor:
+        assert self.discriminator is not None
+        logits = self.discriminator_network(torch.cat([real, generated]), torch.cat([field, field]))
+        real_logits, generated_logits = logits.chunk(2)
+        loss = losses.hinge_discriminator_loss(real_logits, generated_logits, compute_patch_weight(field))
+        update_parameters(
+            self.discriminator_optimizer, loss, list(self.discriminator.parameters()), self.options.disc_lr
+        )
         return loss
 
     # Held-out cubes.
 
     def evaluate(self, step: int) -> Mapping[str, float]:
         """Calibrate masks and noise on training cubes; return figures and scores of held-out ones."""
-        calibrate(self.model, self._reconstructed(CALIBRATED))
-        return judged_reconstruction(self.model, self.judge, self.options, self.autocast)
+        calibrate(self.model, self._reconstruct_training_cubes(CALIBRATION_CUBES))
+        return evaluate_reconstruction(self.model, self.evaluator, self.options, self.autocast)
 
-    def picture(self, step: int, out: Path) -> None:
+    def save_preview(self, step: int, out: Path) -> None:
         """Draw held-out cubes beside their reconstructions."""
-        show_reconstructions(self.model, self.judge, self.options, self.autocast, out)
+        save_reconstruction_preview(self.model, self.evaluator, self.options, self.autocast, out)
 
-    def _reconstructed(self, count: int) -> Iterator[tuple[Batch, Reconstruction]]:
+    def _reconstruct_training_cubes(self, count: int) -> Iterator[tuple[Batch, Reconstruction]]:
         """Yield the first training cubes, a few at a time, as they are and as they are decoded."""
         for at in range(0, min(count, len(self.data)), 16):
             places = np.arange(at, min(at + 16, len(self.data), count))
-            batch = whole(self.data, places, self.options, self.ranks.device)
+            batch = load_whole_cubes(self.data, places, self.options, self.ranks.device)
             with torch.no_grad(), self.autocast():
-                made = self.model(_laid_out(batch.picture()))
+                made = self.model(_to_channels_last(batch.to_network_input()))
             if not bool(made.cubes.isfinite().all()):
                 raise HsevalError("a reconstruction is not finite")
             yield batch, made
@@ -221,36 +239,36 @@ class AutoencoderStage:
 
     def close(self) -> None:
         """End the threads that prepare batches."""
-        self.feed.close()
+        self.prefetcher.close()
 
-    def state(self) -> Mapping[str, Tensor]:
+    def get_state(self) -> Mapping[str, Tensor]:
         """Return weights, codebook statistics and both optimisers' moments."""
         state = pack("model", self.model.state_dict())
-        state |= pack("optimizer", optimizer_state(self.optimizer, dict(self.model.named_parameters())))
-        if self.rival is not None:
-            state |= pack("rival", self.rival.state_dict())
-            moments = optimizer_state(self.rival_optimizer, dict(self.rival.named_parameters()))
+        state |= pack("optimizer", get_optimizer_state(self.optimizer, dict(self.model.named_parameters())))
+        if self.discriminator is not None:
+            state |= pack("rival", self.discriminator.state_dict())
+            moments = get_optimizer_state(self.discriminator_optimizer, dict(self.discriminator.named_parameters()))
             state |= pack("rival_optimizer", moments)
-            state["camera"] = torch.from_numpy(np.stack([self.camera.offset, self.camera.slope]))
+            state["camera"] = torch.from_numpy(np.stack([self.sensor_noise.offset, self.sensor_noise.slope]))
         return state
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take them back."""
         self.model.load_state_dict(unpack("model", tensors))
         load_optimizer_state(self.optimizer, dict(self.model.named_parameters()), unpack("optimizer", tensors))
-        if self.rival is not None:
-            self.rival.load_state_dict(unpack("rival", tensors))
-            names = dict(self.rival.named_parameters())
-            load_optimizer_state(self.rival_optimizer, names, unpack("rival_optimizer", tensors))
-            self.camera = Noise(*tensors["camera"].cpu().numpy())
+        if self.discriminator is not None:
+            self.discriminator.load_state_dict(unpack("rival", tensors))
+            names = dict(self.discriminator.named_parameters())
+            load_optimizer_state(self.discriminator_optimizer, names, unpack("rival_optimizer", tensors))
+            self.sensor_noise = SensorNoise(*tensors["camera"].cpu().numpy())
 
 
 def _build_discriminator(options: LdmOptions, bands: int, *, seed: int) -> Discriminator:
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(stream(seed, "ldm discriminator weights").integers(2**63)))
+        torch.default_generator.manual_seed(int(create_rng(seed, "ldm discriminator weights").integers(2**63)))
         return Discriminator(bands, options.disc_width)
 
 
-def _laid_out(picture: Tensor) -> Tensor:
+def _to_channels_last(network_input: Tensor) -> Tensor:
     """Return the tensor with channels last in memory, which is what convolutions are fastest on."""
-    return picture.contiguous(memory_format=torch.channels_last)
+    return network_input.contiguous(memory_format=torch.channels_last)

@@ -11,64 +11,64 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hseval.utils.random_streams import stream
-from hseval_ldm.data.augmentation import flipped
-from hseval_ldm.data.dataset import TrainingData
-from hseval_ldm.data.epoch_order import indices
+from hseval.utils.random_streams import create_rng
+from hseval_ldm.data.augmentation import apply_flips
+from hseval_ldm.data.dataset import CubeDataset
+from hseval_ldm.data.epoch_order import draw_batch_indices
 from hseval_ldm.data.latent_cache import LatentCache
-from hseval_ldm.data.prefetch import Feed
-from hseval_ldm.models.unet import Denoiser, layout
-from hseval_ldm.models.vqgan import Autoencoder, Finished, padded
+from hseval_ldm.data.prefetch import Prefetcher
+from hseval_ldm.models.unet import Denoiser, select_memory_format
+from hseval_ldm.models.vqgan import Autoencoder, CubeBatch, pad_batch
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.pipeline import Pipeline
-from hseval_ldm.sampling.schedule import Schedule, draws, loss
-from hseval_ldm.training.checkpoint import load_optimizer_state, optimizer_state, pack, unpack
+from hseval_ldm.sampling.schedule import NoiseSchedule, draw_times_and_noise, velocity_loss
+from hseval_ldm.training.checkpoint import get_optimizer_state, load_optimizer_state, pack, unpack
 from hseval_ldm.training.ema import Ema
-from hseval_ldm.training.evaluation import Judge
-from hseval_ldm.training.meters import out_of_memory_told
-from hseval_ldm.training.optimizer import adamw, rate_at, spread, take_step
-from hseval_ldm.training.previews import SAMPLES, show
+from hseval_ldm.training.evaluation import HeldOutEvaluator
+from hseval_ldm.training.meters import explain_out_of_memory
+from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, update_parameters, wrap_network
+from hseval_ldm.training.previews import PREVIEW_SAMPLES, save_cube_preview
 from hseval_ldm.utils.distributed import Ranks
-from hseval_ldm.utils.precision import autocast
+from hseval_ldm.utils.precision import build_autocast
 
-ENCODED = 16  # whole cubes at once
-LEVELS = 16  # noise levels at which held-out latents are judged
-JUDGED = 64  # held-out and training latents, at most
+ENCODING_BATCH_SIZE = 16  # whole cubes at once
+EVALUATION_NOISE_LEVELS = 16  # noise levels at which held-out latents are judged
+MAX_HELD_OUT_LATENTS = 64  # held-out and training latents, at most
 
 
 class DiffusionStage:
     """Trains the :class:`~hseval_ldm.models.unet.Denoiser`; see :class:`~hseval_ldm.training.stage.Stage`."""
 
     name = "diffusion"
-    memory_knob = "ldm_batch"
-    loss_knob = "ldm_lr"
+    memory_option = "ldm_batch"
+    loss_option = "ldm_lr"
 
     def __init__(
         self,
         options: LdmOptions,
         cache: LatentCache,
-        held_out: Tensor,
+        held_out_latents: Tensor,
         denoiser: Denoiser,
         autoencoder: Autoencoder,
         *,
-        judge: Judge,
+        evaluator: HeldOutEvaluator,
         ranks: Ranks,
         seed: int,
     ) -> None:
-        self.options, self.cache, self.judge, self.ranks, self.seed = options, cache, judge, ranks, seed
-        self.held_out = held_out
-        self.steps, self.batch = options.ldm_steps, options.ldm_batch
+        self.options, self.cache, self.evaluator, self.ranks, self.seed = options, cache, evaluator, ranks, seed
+        self.held_out_latents = held_out_latents
+        self.steps, self.batch_size = options.ldm_steps, options.ldm_batch
         self.epoch_steps = max(1, len(cache) // options.ldm_batch)
-        self.layout = layout(ranks.device)
-        self.model = denoiser.to(ranks.device).to(memory_format=self.layout)
-        self.network = spread(self.model, ranks, compiled=options.compile)
-        self.optimizer = adamw(self.model.parameters(), ranks.device)
+        self.memory_format = select_memory_format(ranks.device)
+        self.model = denoiser.to(ranks.device).to(memory_format=self.memory_format)
+        self.network = wrap_network(self.model, ranks, compiled=options.compile)
+        self.optimizer = build_adamw(self.model.parameters(), ranks.device)
         self.ema = Ema(self.model, options.ema)
-        self.schedule = Schedule("cosine", options.timesteps)
-        self.autocast = autocast(options.precision, ranks.device)
+        self.schedule = NoiseSchedule("cosine", options.timesteps)
+        self.autocast = build_autocast(options.precision, ranks.device)
         self.autoencoder = autoencoder.to(ranks.device).eval().requires_grad_(False)
-        self.mine = ranks.share(options.ldm_batch)
-        self.feed = Feed(self._rows, self.steps, workers=options.loaders)
+        self.local_slice = ranks.get_local_slice(options.ldm_batch)
+        self.prefetcher = Prefetcher(self._load_latents, self.steps, workers=options.loaders)
 
     def start_epoch(self, epoch: int) -> Mapping[str, float]:
         """Do nothing."""
@@ -77,22 +77,22 @@ class DiffusionStage:
     def step(self, step: int) -> Mapping[str, Tensor]:
         """Do one step; a rank's part of the batch has its part of the noise levels."""
         device, count = self.ranks.device, self.options.ldm_batch
-        latents = self.feed.get(step).to(device, non_blocking=True)
-        times, noise = draws(
-            step, batch=count, shape=self.cache.shape, seed=self.seed, schedule=self.schedule, device=device
+        latents = self.prefetcher.get(step).to(device, non_blocking=True)
+        times, noise = draw_times_and_noise(
+            step, batch_size=count, shape=self.cache.shape, seed=self.seed, schedule=self.schedule, device=device
         )
-        times, noise = times[self.mine], noise[self.mine]
-        noisy, velocity = self.schedule.noised(latents, noise, times)
-        with self._dropout(step), self.autocast():
-            predicted = self.network(noisy.contiguous(memory_format=self.layout), times)
-        term = loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean()
-        rate = rate_at(step, self.steps, self.options.ldm_lr)
-        take_step(self.optimizer, term, list(self.model.parameters()), rate)
+        times, noise = times[self.local_slice], noise[self.local_slice]
+        noisy, velocity = self.schedule.add_noise(latents, noise, times)
+        with self._seed_dropout(step), self.autocast():
+            predicted = self.network(noisy.contiguous(memory_format=self.memory_format), times)
+        term = velocity_loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean()
+        rate = compute_learning_rate(step, self.steps, self.options.ldm_lr)
+        update_parameters(self.optimizer, term, list(self.model.parameters()), rate)
         self.ema.update(self.model, step)
         return {"loss": term.detach()}
 
     @contextlib.contextmanager
-    def _dropout(self, step: int) -> Iterator[None]:
+    def _seed_dropout(self, step: int) -> Iterator[None]:
         """Let dropout, which draws from torch's own generator, draw by step and rank, so that resuming is exact."""
         self.model.train()
         if not self.options.dropout:
@@ -100,12 +100,14 @@ class DiffusionStage:
             return
         device = self.ranks.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(stream(self.seed, "dropout", step, self.ranks.rank).integers(2**63)))
+            torch.manual_seed(int(create_rng(self.seed, "dropout", step, self.ranks.rank).integers(2**63)))
             yield
 
-    def _rows(self, step: int) -> Tensor:
-        chosen = indices(step, batch=self.batch, count=len(self.cache), seed=self.seed, name="diffusion")
-        return self.cache.batch(chosen[self.mine])
+    def _load_latents(self, step: int) -> Tensor:
+        chosen = draw_batch_indices(
+            step, batch_size=self.batch_size, count=len(self.cache), seed=self.seed, name="diffusion"
+        )
+        return self.cache.load_batch(chosen[self.local_slice])
 
     # Held-out judgement.
 
@@ -115,60 +117,65 @@ class DiffusionStage:
         A held-out loss that rises while the other falls is a network that learns its training set by heart.
         """
         self.model.eval()
-        with self.ema.applied(self.model):
+        with self.ema.apply_averages(self.model):
             figures = {}
-            if len(self.held_out):
-                known = self.cache.batch(np.arange(min(len(self.held_out), len(self.cache))))
-                figures = {"held_out_loss": self._judged(self.held_out), "known_loss": self._judged(known)}
-            if self.options.score_cubes and self.judge.count >= 4:
-                made = self._drawn(self.options.score_cubes)
-                figures |= self.judge.scores(made)
+            if len(self.held_out_latents):
+                known = self.cache.load_batch(np.arange(min(len(self.held_out_latents), len(self.cache))))
+                figures = {
+                    "held_out_loss": self._compute_loss(self.held_out_latents),
+                    "known_loss": self._compute_loss(known),
+                }
+            if self.options.score_cubes and self.evaluator.count >= 4:
+                made = self._generate_samples(self.options.score_cubes)
+                figures |= self.evaluator.compute_scores(made)
         return figures
 
-    def picture(self, step: int, out: Path) -> None:
+    def save_preview(self, step: int, out: Path) -> None:
         """Draw samples."""
         self.model.eval()
-        with self.ema.applied(self.model):
-            made = self._drawn(SAMPLES)
-        sheet = Finished(*(torch.cat([getattr(one, name) for one in made]) for name in Finished._fields))
-        show(sheet, self.judge.normalisation, [f"sample {i}" for i in range(SAMPLES)], out)
+        with self.ema.apply_averages(self.model):
+            made = self._generate_samples(PREVIEW_SAMPLES)
+        sheet = CubeBatch(*(torch.cat([getattr(one, name) for one in made]) for name in CubeBatch._fields))
+        save_cube_preview(sheet, self.evaluator.normalization, [f"sample {i}" for i in range(PREVIEW_SAMPLES)], out)
 
-    def pipeline(self) -> Pipeline:
+    def build_pipeline(self) -> Pipeline:
         """Return what samples are drawn with; the caller puts the averaged weights in place."""
-        given = (self.autoencoder, self.model, self.cache.scale, self.schedule, self.options, self.ranks.device)
+        given = (self.autoencoder, self.model, self.cache.scaler, self.schedule, self.options, self.ranks.device)
         return Pipeline(*given, self.autocast)
 
     @torch.no_grad()
-    def _judged(self, latents: Tensor) -> float:
+    def _compute_loss(self, latents: Tensor) -> float:
         """Return the loss averaged over fixed noise levels, each with fixed noise."""
         total = 0.0
-        for level in range(LEVELS):
-            times = torch.full((len(latents),), int((level + 0.5) * self.schedule.steps / LEVELS))
-            drawn = stream(self.seed, "judged noise", level).standard_normal(tuple(latents.shape), dtype=np.float32)
+        for level in range(EVALUATION_NOISE_LEVELS):
+            times = torch.full((len(latents),), int((level + 0.5) * self.schedule.steps / EVALUATION_NOISE_LEVELS))
+            drawn = create_rng(self.seed, "judged noise", level).standard_normal(tuple(latents.shape), dtype=np.float32)
             parts = (latents, torch.from_numpy(drawn), times)
             clean, noise, times = (part.to(self.ranks.device) for part in parts)
-            noisy, velocity = self.schedule.noised(clean, noise, times)
+            noisy, velocity = self.schedule.add_noise(clean, noise, times)
             with self.autocast():
-                predicted = self.model(noisy.contiguous(memory_format=self.layout), times)
-            total += float(loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean())
-        return total / LEVELS
+                predicted = self.model(noisy.contiguous(memory_format=self.memory_format), times)
+            total += float(
+                velocity_loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean()
+            )
+        return total / EVALUATION_NOISE_LEVELS
 
-    def _drawn(self, count: int) -> list[Finished]:
+    def _generate_samples(self, count: int) -> list[CubeBatch]:
         """Return samples for judging, the same numbers each time."""
-        return [made for _, made in self.pipeline().cubes(range(count), seed=self.seed)]
+        return [made for _, made in self.build_pipeline().generate_cubes(range(count), seed=self.seed)]
 
     # What decides the future, and what sampling needs.
 
     def close(self) -> None:
         """End the threads that prepare batches."""
-        self.feed.close()
+        self.prefetcher.close()
 
-    def state(self) -> Mapping[str, Tensor]:
+    def get_state(self) -> Mapping[str, Tensor]:
         """Return weights, their average, the optimiser's moments and the latents' scale."""
         state = pack("model", self.model.state_dict())
-        state |= pack("ema", self.ema.state())
-        state |= pack("optimizer", optimizer_state(self.optimizer, dict(self.model.named_parameters())))
-        return state | {"scale.mean": self.cache.scale.mean, "scale.deviation": self.cache.scale.deviation}
+        state |= pack("ema", self.ema.get_state())
+        state |= pack("optimizer", get_optimizer_state(self.optimizer, dict(self.model.named_parameters())))
+        return state | {"scale.mean": self.cache.scaler.mean, "scale.deviation": self.cache.scaler.std}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take them back."""
@@ -177,10 +184,10 @@ class DiffusionStage:
         load_optimizer_state(self.optimizer, dict(self.model.named_parameters()), unpack("optimizer", tensors))
 
 
-def encoded(
+def encode_cubes(
     autoencoder: Autoencoder,
-    data: TrainingData,
-    at: NDArray[np.int64],
+    data: CubeDataset,
+    indices: NDArray[np.int64],
     options: LdmOptions,
     device: torch.device,
     *,
@@ -188,10 +195,12 @@ def encoded(
 ) -> Tensor:
     """Return the latents ``(n, channel, h, w)`` of the cubes at ``at``, in float32; ``variant`` is a flip's number."""
     parts = []
-    for part in np.split(at, range(ENCODED, len(at), ENCODED)):
-        batch = flipped(data.batch(part), options.flip, np.full(len(part), variant))
-        batch = padded(batch, options.compression).to(device)
-        with torch.no_grad(), out_of_memory_told("diffusion, latents of whole cubes", "width"):
-            latents: Tensor = autoencoder.encoder(batch.picture().contiguous(memory_format=torch.channels_last))
+    for part in np.split(indices, range(ENCODING_BATCH_SIZE, len(indices), ENCODING_BATCH_SIZE)):
+        batch = apply_flips(data.load_batch(part), options.flip, np.full(len(part), variant))
+        batch = pad_batch(batch, options.compression).to(device)
+        with torch.no_grad(), explain_out_of_memory("diffusion, latents of whole cubes", "width"):
+            latents: Tensor = autoencoder.encoder(
+                batch.to_network_input().contiguous(memory_format=torch.channels_last)
+            )
         parts.append(latents.float().cpu())
     return torch.cat(parts)

@@ -9,48 +9,48 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hseval.utils.random_streams import stream
-from hseval_ldm.data.batches import Batches, whole
-from hseval_ldm.data.dataset import TrainingData
+from hseval.utils.random_streams import create_rng
+from hseval_ldm.data.batches import BatchLoader, load_whole_cubes
+from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.normalization import Batch
-from hseval_ldm.data.prefetch import Feed
-from hseval_ldm.models.perceptual import Features, changed, places_in
+from hseval_ldm.data.prefetch import Prefetcher
+from hseval_ldm.models.perceptual import PerceptualEncoder, augment_view, draw_positions
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoint import load_optimizer_state, optimizer_state, pack, unpack
-from hseval_ldm.training.optimizer import adamw, rate_at, spread, take_step
+from hseval_ldm.training.checkpoint import get_optimizer_state, load_optimizer_state, pack, unpack
+from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, update_parameters, wrap_network
 from hseval_ldm.utils.distributed import Ranks
-from hseval_ldm.utils.precision import autocast
+from hseval_ldm.utils.precision import build_autocast
 
-JUDGED = 64  # held-out cubes, at most
+MAX_HELD_OUT_CUBES = 64  # held-out cubes, at most
 
 
-def build_features(options: LdmOptions, bands: int, *, seed: int) -> Features:
+def build_perceptual_encoder(options: LdmOptions, bands: int, *, seed: int) -> PerceptualEncoder:
     """Return the encoder with weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the generators of all GPUs as well.
-        torch.default_generator.manual_seed(int(stream(seed, "ldm features weights").integers(2**63)))
-        return Features(bands, options.features_width)
+        torch.default_generator.manual_seed(int(create_rng(seed, "ldm features weights").integers(2**63)))
+        return PerceptualEncoder(bands, options.features_width)
 
 
-class FeaturesStage:
-    """Trains :class:`~hseval_ldm.models.perceptual.Features`; see :class:`~hseval_ldm.training.stage.Stage`."""
+class PerceptualStage:
+    """Trains :class:`~hseval_ldm.models.perceptual.PerceptualEncoder`; see :class:`~hseval_ldm.training.stage.Stage`."""
 
     name = "features"
-    memory_knob = "ae_batch"
-    loss_knob = "features_lr"
+    memory_option = "ae_batch"
+    loss_option = "features_lr"
 
     def __init__(
-        self, options: LdmOptions, data: TrainingData, held_out: TrainingData, bands: int, *, ranks: Ranks, seed: int
+        self, options: LdmOptions, data: CubeDataset, held_out: CubeDataset, bands: int, *, ranks: Ranks, seed: int
     ) -> None:
         self.options, self.data, self.held_out, self.ranks, self.seed = options, data, held_out, ranks, seed
-        self.steps, self.batch = options.features_steps, options.ae_batch
+        self.steps, self.batch_size = options.features_steps, options.ae_batch
         self.epoch_steps = max(1, len(data) // options.ae_batch)
-        self.model = build_features(options, bands, seed=seed).to(ranks.device)
-        self.network = spread(_Contrast(self.model), ranks)
-        self.optimizer = adamw(self.model.parameters(), ranks.device)
-        self.autocast = autocast(options.precision, ranks.device)
-        self.batches = Batches(data, options, ranks, seed=seed, name="features")
-        self.feed = Feed(self._views, self.steps, workers=options.loaders)
+        self.model = build_perceptual_encoder(options, bands, seed=seed).to(ranks.device)
+        self.network = wrap_network(_ContrastiveLoss(self.model), ranks)
+        self.optimizer = build_adamw(self.model.parameters(), ranks.device)
+        self.autocast = build_autocast(options.precision, ranks.device)
+        self.batch_loader = BatchLoader(data, options, ranks, seed=seed, name="features")
+        self.prefetcher = Prefetcher(self._load_views, self.steps, workers=options.loaders)
 
     def start_epoch(self, epoch: int) -> Mapping[str, float]:
         """Do nothing."""
@@ -58,35 +58,37 @@ class FeaturesStage:
 
     def step(self, step: int) -> Mapping[str, Tensor]:
         """Do one step."""
-        one, other, places = self.feed.get(step)
+        one, other, places = self.prefetcher.get(step)
         device = self.ranks.device
         with self.autocast():
             loss = self.network(one.to(device), other.to(device), [p.to(device) for p in places])
-        rate = rate_at(step, self.steps, self.options.features_lr)
-        take_step(self.optimizer, loss, list(self.model.parameters()), rate)
+        rate = compute_learning_rate(step, self.steps, self.options.features_lr)
+        update_parameters(self.optimizer, loss, list(self.model.parameters()), rate)
         return {"contrast": loss.detach()}
 
     def evaluate(self, step: int) -> Mapping[str, float]:
         """Return the loss on held-out cubes, of one rank, with draws of their own."""
         judged = self.held_out if len(self.held_out) else self.data
-        batch = whole(judged, np.arange(min(len(judged), JUDGED)), self.options, torch.device("cpu"))
-        seed = int(stream(self.seed, "judged views").integers(2**63))
-        one, other, places = self._two(batch, step=0, first=0, seed=seed)
+        batch = load_whole_cubes(
+            judged, np.arange(min(len(judged), MAX_HELD_OUT_CUBES)), self.options, torch.device("cpu")
+        )
+        seed = int(create_rng(self.seed, "judged views").integers(2**63))
+        one, other, places = self._build_views(batch, step=0, first_index=0, seed=seed)
         device = self.ranks.device
         with torch.no_grad(), self.autocast():
-            loss = self.model.contrast(one.to(device), other.to(device), [p.to(device) for p in places])
+            loss = self.model.contrastive_loss(one.to(device), other.to(device), [p.to(device) for p in places])
         return {"held_out_contrast": float(loss)}
 
-    def picture(self, step: int, out: Path) -> None:
+    def save_preview(self, step: int, out: Path) -> None:
         """Draw nothing: features are no picture."""
 
     def close(self) -> None:
         """End the threads that prepare batches."""
-        self.feed.close()
+        self.prefetcher.close()
 
-    def state(self) -> Mapping[str, Tensor]:
+    def get_state(self) -> Mapping[str, Tensor]:
         """Return weights and moments."""
-        moments = optimizer_state(self.optimizer, dict(self.model.named_parameters()))
+        moments = get_optimizer_state(self.optimizer, dict(self.model.named_parameters()))
         return pack("model", self.model.state_dict()) | pack("optimizer", moments)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -95,22 +97,30 @@ class FeaturesStage:
         names = dict(self.model.named_parameters())
         load_optimizer_state(self.optimizer, names, unpack("optimizer", tensors))
 
-    def _views(self, step: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-        return self._two(self.batches.at(step), step=step, first=self.batches.mine.start or 0, seed=self.seed)
-
-    def _two(self, batch: Batch, *, step: int, first: int, seed: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-        one, other = (
-            changed(batch.cubes, batch.field, seed=seed, view=view, step=step, first=first) for view in (0, 1)
+    def _load_views(self, step: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+        return self._build_views(
+            self.batch_loader.load(step),
+            step=step,
+            first_index=self.batch_loader.local_slice.start or 0,
+            seed=self.seed,
         )
-        return one, other, places_in(batch.field, seed=seed, step=step, first=first)
+
+    def _build_views(
+        self, batch: Batch, *, step: int, first_index: int, seed: int
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        one, other = (
+            augment_view(batch.cubes, batch.field, seed=seed, view=view, step=step, first_index=first_index)
+            for view in (0, 1)
+        )
+        return one, other, draw_positions(batch.field, seed=seed, step=step, first_index=first_index)
 
 
-class _Contrast(torch.nn.Module):
+class _ContrastiveLoss(torch.nn.Module):
     """The loss as a module's forward, which is what DDP watches."""
 
-    def __init__(self, model: Features) -> None:
+    def __init__(self, model: PerceptualEncoder) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, one: Tensor, other: Tensor, places: list[Tensor]) -> Tensor:
-        return self.model.contrast(one, other, places)
+    def forward(self, view_a: Tensor, view_b: Tensor, positions: list[Tensor]) -> Tensor:
+        return self.model.contrastive_loss(view_a, view_b, positions)

@@ -9,68 +9,68 @@ import shutil
 from pathlib import Path
 
 from hseval.core.cubes import CubeSet
-from hseval.utils.atomic_files import written_whole
+from hseval.utils.atomic_files import write_atomically
 from hseval.utils.errors import HsevalError
-from hseval_ldm.options import STAGES, LdmOptions
+from hseval_ldm.options import STAGE_OPTIONS, LdmOptions
 from hseval_ldm.training import checkpoint
-from hseval_ldm.training.run_config import FILE, Config, hash_of_ids, read_config
+from hseval_ldm.training.run_config import CONFIG_FILE, RunConfig, hash_ids, read_config
 
-FIRST = next(iter(STAGES))  # its options decide, trained or not, which cubes are held out of all stages
+FIRST_STAGE = next(iter(STAGE_OPTIONS))  # its options decide, trained or not, which cubes are held out of all stages
 
 
-def adopt(start: Path, options: LdmOptions, data: CubeSet, out: Path, *, seed: int) -> None:
-    """Give the folder ``out``, unless it holds a run, the finished stages of the run ``start``.
+def reuse_stages(source_run: Path, options: LdmOptions, data: CubeSet, out: Path, *, seed: int) -> None:
+    """Give the folder ``out``, unless it holds a run, the finished stages of the run ``source_run``.
 
     Checkpoints are hard links where the file system has them: they are replaced by others, never changed.
 
     Raises:
-        HsevalError: ``start`` is of another seed, set or options, or has an unfinished stage; or a full disk.
+        HsevalError: ``source_run`` is of another seed, set or options, or has an unfinished stage; or a full disk.
     """
     chief = int(os.environ.get("RANK", "0")) == 0  # the others wait for it when they join
-    if (out / FILE).exists() or not chief:
+    if (out / CONFIG_FILE).exists() or not chief:
         return
-    found = read_config(start)
-    finished = [stage for stage in STAGES if _is_finished(start, stage)]
-    _check(found, options, hash_of_ids(data), seed, start)
-    for stage in dict.fromkeys((FIRST, *finished)):  # what decides a stage that was not trained is free
-        _check_options(found, options, STAGES[stage], start)
+    found = read_config(source_run)
+    finished = [stage for stage in STAGE_OPTIONS if _is_finished(source_run, stage)]
+    _check_data_and_seed(found, options, hash_ids(data), seed, source_run)
+    for stage in dict.fromkeys((FIRST_STAGE, *finished)):  # what decides a stage that was not trained is free
+        _check_options(found, options, STAGE_OPTIONS[stage], source_run)
     out.mkdir(exist_ok=True)
     for stage in finished:
         (out / stage).mkdir(exist_ok=True)
         for which in (checkpoint.LAST, checkpoint.BEST):
-            _link(checkpoint.file_of(start / stage, which), checkpoint.file_of(out / stage, which))
+            _link_or_copy(checkpoint.get_path(source_run / stage, which), checkpoint.get_path(out / stage, which))
     # Written last: what makes the folder a run.
     dataclasses.replace(found, options=options, location=data.info.location).write(out)
 
 
-def _check(found: Config, options: LdmOptions, data: str, seed: int, start: Path) -> None:
-    if found.data != data:
-        raise HsevalError(f"{start}: was trained on another set ({found.location}: its ids or groups differ)")
-    if found.seed != seed:
-        raise HsevalError(f"{start}: was trained with seed {found.seed}, not {seed}")
+def _check_data_and_seed(config: RunConfig, options: LdmOptions, data_hash: str, seed: int, source_run: Path) -> None:
+    if config.data != data_hash:
+        raise HsevalError(f"{source_run}: was trained on another set ({config.location}: its ids or groups differ)")
+    if config.seed != seed:
+        raise HsevalError(f"{source_run}: was trained with seed {config.seed}, not {seed}")
 
 
-def _check_options(found: Config, options: LdmOptions, names: tuple[str, ...], start: Path) -> None:
+def _check_options(config: RunConfig, options: LdmOptions, names: tuple[str, ...], source_run: Path) -> None:
     for name in names:
-        was, now = getattr(found.options, name), getattr(options, name)
+        was, now = getattr(config.options, name), getattr(options, name)
         if was != now:
-            raise HsevalError(f"{start}: was trained with {name}={was}, not {now}; its stages can't be taken over")
+            raise HsevalError(f"{source_run}: was trained with {name}={was}, not {now}; its stages can't be taken over")
 
 
-def _is_finished(start: Path, stage: str) -> bool:
+def _is_finished(source_run: Path, stage: str) -> bool:
     """Tell whether the stage was trained; HsevalError where it was begun and not finished."""
-    home = start / stage
-    if not checkpoint.exists(home):
+    home = source_run / stage
+    if not checkpoint.has_checkpoint(home):
         return False
     if not checkpoint.read_record(home)["finished"]:
         raise HsevalError(f"{home}: is not finished; hseval train-ldm --resume finishes it")
     return True
 
 
-def _link(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         target.hardlink_to(source)
         return
-    with written_whole(target) as temporary:
+    with write_atomically(target) as temporary:
         shutil.copyfile(source, temporary)

@@ -14,26 +14,26 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-from hseval.utils.errors import HsevalError, first_line
+from hseval.utils.errors import HsevalError, format_error
 
 T = TypeVar("T")
 
 
-def together(ranks: Ranks, action: Callable[[], T]) -> T:
+def run_on_all_ranks(ranks: Ranks, action: Callable[[], T]) -> T:
     """Do it on every rank; HsevalError on all where one met it. The action itself calls no other rank."""
-    done, error = _tried(action)
-    ranks.agree(error)
+    done, error = _capture_error(action)
+    ranks.raise_first_error(error)
     return done[0]
 
 
-def by_chief(ranks: Ranks, action: Callable[[], T]) -> T | None:
+def run_on_main_rank(ranks: Ranks, action: Callable[[], T]) -> T | None:
     """Let the chief do it and the others wait; HsevalError on all where the chief met it; None on the others."""
-    done, error = _tried(action) if ranks.chief else ([], None)
-    ranks.agree(error)
+    done, error = _capture_error(action) if ranks.is_main else ([], None)
+    ranks.raise_first_error(error)
     return done[0] if done else None
 
 
-def _tried(action: Callable[[], T]) -> tuple[list[T], str | None]:
+def _capture_error(action: Callable[[], T]) -> tuple[list[T], str | None]:
     try:
         return [action()], None
     except HsevalError as error:
@@ -60,8 +60,8 @@ class Ranks:
         Raises:
             HsevalError: nothing can be computed on the device, or the other ranks can't be reached.
         """
-        chosen = chosen_device(device)
-        size, rank = _variable("WORLD_SIZE", 1), _variable("RANK", 0)
+        chosen = resolve_device(device)
+        size, rank = _read_env_int("WORLD_SIZE", 1), _read_env_int("RANK", 0)
         if not 0 <= rank < size:
             raise HsevalError(f"RANK={rank} WORLD_SIZE={size}: expected RANK in 0 .. WORLD_SIZE - 1, as torchrun sets")
         if size == 1:
@@ -74,7 +74,9 @@ class Ranks:
             try:
                 distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
             except (RuntimeError, ValueError, OSError) as error:
-                told = f"rank {rank} of {size} can't join the others ({first_line(error)}); start all through torchrun"
+                told = (
+                    f"rank {rank} of {size} can't join the others ({format_error(error)}); start all through torchrun"
+                )
                 raise HsevalError(told) from error
         return cls(rank, size, chosen)
 
@@ -84,23 +86,23 @@ class Ranks:
             distributed.destroy_process_group()
 
     @property
-    def chief(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one rank that writes files and talks to the user."""
         return self.rank == 0
 
-    def share(self, batch: int) -> slice:
+    def get_local_slice(self, batch_size: int) -> slice:
         """Return the part of a global batch that is this rank's; equal parts, so that means of means are means.
 
         Raises:
             HsevalError: the batch does not divide.
         """
-        if batch % self.size:
-            told = f"batch {batch} does not divide over {self.size} ranks; give a multiple of {self.size}"
+        if batch_size % self.size:
+            told = f"batch {batch_size} does not divide over {self.size} ranks; give a multiple of {self.size}"
             raise HsevalError(told)
-        part = batch // self.size
+        part = batch_size // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 
-    def block(self, count: int) -> range:
+    def get_local_range(self, count: int) -> range:
         """Return the contiguous part of ``range(count)`` that is this rank's, for any ``count``; all in rank order."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
@@ -134,13 +136,13 @@ class Ranks:
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Return every rank's ``(n, ...)``, one after the other in rank order: ``(size * n, ...)``, no gradient."""
-        return tensor.detach() if self.size == 1 else torch.cat(self._parts(tensor))
+        return tensor.detach() if self.size == 1 else torch.cat(self._all_gather(tensor))
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
         self.sum_(torch.zeros(1))
 
-    def agree(self, error: str | None) -> None:
+    def raise_first_error(self, error: str | None) -> None:
         """Raise the first rank's error on every rank, so that none waits for one that gave up.
 
         Raises:
@@ -149,27 +151,27 @@ class Ranks:
         told = [error or ""]
         if self.size > 1:
             mine = torch.tensor(list(told[0].encode()), dtype=torch.uint8)
-            told = [bytes(part.tolist()).decode() for part in self._ragged(mine)]
+            told = [bytes(part.tolist()).decode() for part in self._all_gather_ragged(mine)]
         for each in told:
             if each:
                 raise HsevalError(each)
 
     @torch.no_grad()
-    def _parts(self, tensor: Tensor) -> list[Tensor]:
+    def _all_gather(self, tensor: Tensor) -> list[Tensor]:
         if tensor.dtype == torch.bool:  # gloo knows no bool
-            return [part.bool() for part in self._parts(tensor.to(torch.uint8))]
+            return [part.bool() for part in self._all_gather(tensor.to(torch.uint8))]
         parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.size)]
         distributed.all_gather(parts, tensor.contiguous())
         return parts
 
-    def _ragged(self, tensor: Tensor) -> list[Tensor]:
-        lengths = [int(part) for part in self._parts(torch.tensor([len(tensor)]))]
+    def _all_gather_ragged(self, tensor: Tensor) -> list[Tensor]:
+        lengths = [int(part) for part in self._all_gather(torch.tensor([len(tensor)]))]
         longest = tensor.new_zeros((max(lengths), *tensor.shape[1:]))
         longest[: len(tensor)] = tensor.detach()
-        return [part[:length] for part, length in zip(self._parts(longest), lengths, strict=True)]
+        return [part[:length] for part, length in zip(self._all_gather(longest), lengths, strict=True)]
 
 
-def _variable(name: str, default: int) -> int:
+def _read_env_int(name: str, default: int) -> int:
     value = os.environ.get(name, str(default))
     try:
         return int(value)
@@ -177,7 +179,7 @@ def _variable(name: str, default: int) -> int:
         raise HsevalError(f"{name}={value!r}: expected an integer, as torchrun sets it") from error
 
 
-def chosen_device(device: str | None) -> torch.device:
+def resolve_device(device: str | None) -> torch.device:
     """Return a device that can be computed on: the one named, or a GPU where there is one.
 
     Raises:
@@ -188,10 +190,10 @@ def chosen_device(device: str | None) -> torch.device:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise HsevalError(f"--device {device}: torch sees no CUDA here; cpu works")
     if device == "cuda":
-        device = f"cuda:{_variable('LOCAL_RANK', 0)}"
+        device = f"cuda:{_read_env_int('LOCAL_RANK', 0)}"
     try:
         chosen = torch.device(device)
         torch.ones(1, device=chosen).cpu()
     except (RuntimeError, NotImplementedError, AssertionError) as error:
-        raise HsevalError(f"--device {device}: can't be computed on ({first_line(error)}); cpu works") from error
+        raise HsevalError(f"--device {device}: can't be computed on ({format_error(error)}); cpu works") from error
     return chosen

@@ -14,7 +14,7 @@ from hseval.utils.errors import HsevalError
 Precision = Literal["auto", "float32", "bf16"]
 
 
-def resolved(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:
     """Return what ``auto`` stands for on a device: bf16 on a GPU or CPU with matrix units for it.
 
     Raises:
@@ -29,9 +29,9 @@ def resolved(precision: Precision, device: torch.device) -> Literal["float32", "
     return "bf16" if device.type == "cpu" and _has_amx() else "float32"
 
 
-def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+def build_autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
     """Return a maker of contexts inside which matrix products and convolutions run in ``precision``."""
-    if resolved(precision, device) == "float32":
+    if resolve_precision(precision, device) == "float32":
         return contextlib.nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hseval import Rows
+    from hseval import FeatureTable
 
-LEVELS = 64  # order statistics of each cube's pixels
+QUANTILE_COUNT = 64  # order statistics of each cube's pixels
 COLUMN = "ndi-levels"
 FIELD = "fov"
 
 
-class NdiLevels:
+class NdiQuantiles:
     """Order statistics of an index over the pixels of each structure."""
 
     name: ClassVar[str] = COLUMN
@@ -51,10 +51,10 @@ class NdiLevels:
         """
         import numpy as np
 
-        rows = np.full((len(cubes), len(masks), LEVELS), np.nan, dtype=np.float32)
-        places = (np.arange(LEVELS) + 0.5) / LEVELS
+        rows = np.full((len(cubes), len(masks), QUANTILE_COUNT), np.nan, dtype=np.float32)
+        places = (np.arange(QUANTILE_COUNT) + 0.5) / QUANTILE_COUNT
         for number, cube in enumerate(cubes):
-            index = difference_index(cube, wavelengths, high=self.options.high, low=self.options.low)
+            index = compute_difference_index(cube, wavelengths, high=self.options.high, low=self.options.low)
             for place, name in enumerate(sorted(masks)):
                 values = index[masks[name][number] & np.isfinite(index)]
                 if values.size:
@@ -62,7 +62,9 @@ class NdiLevels:
         return rows
 
 
-def difference_index(cube: NDArray[Any], wavelengths: NDArray[Any], *, high: float, low: float) -> NDArray[np.float64]:
+def compute_difference_index(
+    cube: NDArray[Any], wavelengths: NDArray[Any], *, high: float, low: float
+) -> NDArray[np.float64]:
     """Return ``(a - b) / (a + b)``, ``(y, x)``, of a cube ``(band, y, x)`` at two wavelengths in nm.
 
     Between two bands their values are interpolated. NaN where ``a + b`` is not above 0, and everywhere if a wavelength
@@ -72,13 +74,13 @@ def difference_index(cube: NDArray[Any], wavelengths: NDArray[Any], *, high: flo
 
     if not wavelengths[0] <= min(high, low) <= max(high, low) <= wavelengths[-1]:
         return np.full(cube.shape[1:], np.nan)
-    a, b = (_at(cube, wavelengths, nm) for nm in (high, low))
+    a, b = (_interpolate_band(cube, wavelengths, nm) for nm in (high, low))
     total = a + b
     index: NDArray[np.float64] = np.divide(a - b, total, out=np.full(total.shape, np.nan), where=total > 0)
     return index
 
 
-def _at(cube: NDArray[Any], wavelengths: NDArray[Any], nm: float) -> NDArray[np.float64]:
+def _interpolate_band(cube: NDArray[Any], wavelengths: NDArray[Any], nm: float) -> NDArray[np.float64]:
     import numpy as np
 
     place = float(np.interp(nm, wavelengths, np.arange(len(wavelengths))))
@@ -95,9 +97,16 @@ class Ndi:
     summary: ClassVar[str] = "distance of the distributions of a normalised difference index (NDVI)"
     better: ClassVar[Literal["lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, 2.0)  # an index lies between -1 and 1 where no value is negative
-    needs: ClassVar[Needs] = Needs(rows=(COLUMN,), nm=True)
+    needs: ClassVar[Needs] = Needs(features=(COLUMN,), nm=True)
 
-    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: np.random.Generator) -> ScoreParts:
+    def compare(
+        self,
+        *,
+        real: FeatureTable,
+        generated: FeatureTable,
+        train: FeatureTable | None = None,
+        rng: np.random.Generator,
+    ) -> ScoreParts:
         """Return the distance in the field of view; in ``details``, that of every structure that both sides have.
 
         The earth mover's distance in one dimension, in units of the index; every cube has equal weight.
@@ -108,8 +117,8 @@ class Ndi:
         from scipy.stats import wasserstein_distance
 
         distances = {}
-        for name in sorted({*real.structures} & {*fake.structures}):
-            ours, theirs = (_values(rows, name) for rows in (real, fake))
+        for name in sorted({*real.structures} & {*generated.structures}):
+            ours, theirs = (_collect_quantiles(rows, name) for rows in (real, generated))
             if ours.size and theirs.size:
                 distances[name] = float(wasserstein_distance(ours, theirs))
         if FIELD not in distances:
@@ -119,11 +128,11 @@ class Ndi:
         return ScoreParts(distances[FIELD], {"structures": {name: {"value": each} for name, each in distances.items()}})
 
 
-def _values(rows: Rows, name: str) -> NDArray[np.float32]:
+def _collect_quantiles(features: FeatureTable, name: str) -> NDArray[np.float32]:
     """Return the order statistics of all cubes that have a structure, in one array."""
     import numpy as np
 
-    levels = rows[COLUMN][:, rows.structures.index(name)]
+    levels = features[COLUMN][:, features.structures.index(name)]
     kept: NDArray[np.float32] = levels[np.isfinite(levels).all(axis=1)].ravel()
     return kept
 
@@ -131,7 +140,7 @@ def _values(rows: Rows, name: str) -> NDArray[np.float32]:
 @hookimpl
 def hseval_extractors() -> list[type]:
     """Give the extractor."""
-    return [NdiLevels]
+    return [NdiQuantiles]
 
 
 @hookimpl

@@ -177,7 +177,7 @@ def test_what_is_bright_in_all_bands_is_no_disc() -> None:
 @pytest.fixture(scope="module")
 def drawn() -> Drawn:
     phantom = Phantom(PhantomOptions(size=SIDE, oversampling=2))
-    found = [phantom.draw(7, index) for index in range(3)]
+    found = [phantom.draw_sample(7, index) for index in range(3)]
     return np.stack([s.cube for s in found]), {n: np.stack([s.masks[n] for s in found]) for n in found[0].masks}
 
 

@@ -27,12 +27,12 @@ def test_no_square_of_patches_is_divided(tmp_path: Path) -> None:
 
 
 def test_every_generator_has_settings_that_it_takes() -> None:
-    from hseval.core.plugin_manager import plugins
+    from hseval.core.plugin_manager import get_plugins
 
     for board in BOARDS.values():
         assert tuple(board.settings) == GENERATORS
         for name in ("pca", "ldm", "diffusers", "monai"):
-            plugins().build("generator", name, board.settings[name])
+            get_plugins().build("generator", name, board.settings[name])
 
 
 def test_what_is_finished_is_kept_and_made_anew_when_its_settings_change(

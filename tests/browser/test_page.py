@@ -16,7 +16,7 @@ import pytest
 
 import hseval as package
 from hseval.core.cubes import ArraySet
-from hseval.renderers.html import Html
+from hseval.renderers.html import HtmlRenderer
 from tests.helpers.sets import texture_set
 
 pytestmark = pytest.mark.browser
@@ -61,7 +61,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("HSEVAL_CACHE", str(folder / "cache"))
         report = package.score(sets[0], ref=sets[1], train=sets[2], exhibits=True)
     stream = io.StringIO()
-    Html().render(report, stream)
+    HtmlRenderer().render(report, stream)
     (folder / "page.html").write_text(stream.getvalue(), encoding="utf-8")
     return folder / "page.html"
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from hseval import HsevalError, Sample, __version__, hookimpl, open_set
-from hseval.cli.settings import merged_settings, parse_settings, read_config, settings_of
-from hseval.core.plugin_manager import plugins
-from hseval.testing import example_set
+from hseval.cli.settings import merge_settings, parse_plugin_settings, parse_settings, read_config
+from hseval.core.plugin_manager import get_plugins
+from hseval.testing import make_example_set
 from tests.helpers.commands import Outcome, hseval_process
 from tests.helpers.sets import saved
 
@@ -78,17 +78,17 @@ class ThirdParty:
 @pytest.fixture(autouse=True)
 def dice(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, BaseException]]:
     """Install the third party's generators; return what they raise, by method, to be filled."""
-    registry = plugins()
+    registry = get_plugins()
     registry.register(ThirdParty(), name="hseval-dice:dice", distribution="hseval-dice")
     monkeypatch.setattr(Dice, "fails", {})
     yield Dice.fails
     registry.manager.unregister(name="hseval-dice:dice")
-    registry._offers.clear()
+    registry._registrations.clear()
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return saved(tmp_path / "real.h5", example_set(8, size=32, bands=4), units="reflectance")
+    return saved(tmp_path / "real.h5", make_example_set(8, size=32, bands=4), units="reflectance")
 
 
 @pytest.fixture
@@ -107,20 +107,20 @@ def refused(outcome: Outcome, *words: str) -> None:
 
 
 def test_train_then_sample_makes_a_set_that_opens(tmp_path: Path, run: Path, hseval: Command) -> None:
-    done = hseval("sample", "pca", "--checkpoint", run, "-n", 5, "--out", tmp_path / "fake.h5", "--seed", 3)
+    done = hseval("sample", "pca", "--checkpoint", run, "-n", 5, "--out", tmp_path / "generated.h5", "--seed", 3)
     assert (done.status, done.err) == (0, "")
-    assert "fake.h5: 5 cubes by pca, seed 3" in done.out
-    real, fake = example_set(8, size=32, bands=4), open_set(tmp_path / "fake.h5")
-    assert len(fake) == len(set(fake.ids)) == 5
-    np.testing.assert_allclose(fake.wavelengths, real.wavelengths)
-    assert fake.structures == ("disc", "fov")
-    assert fake.info.units == "reflectance"
+    assert "generated.h5: 5 cubes by pca, seed 3" in done.out
+    real, generated = make_example_set(8, size=32, bands=4), open_set(tmp_path / "generated.h5")
+    assert len(generated) == len(set(generated.ids)) == 5
+    np.testing.assert_allclose(generated.wavelengths, real.wavelengths)
+    assert generated.structures == ("disc", "fov")
+    assert generated.info.units == "reflectance"
 
 
 def test_a_set_of_samples_says_how_it_was_made(tmp_path: Path, data: Path, hseval: Command) -> None:
     hseval("train", "pca", data, "--out", tmp_path / "run", "--set", "variance=0.9")
-    hseval("sample", "pca", "--checkpoint", tmp_path / "run", "-n", 1, "--out", tmp_path / "fake.h5", "--seed", 3)
-    with h5py.File(tmp_path / "fake.h5") as file:
+    hseval("sample", "pca", "--checkpoint", tmp_path / "run", "-n", 1, "--out", tmp_path / "generated.h5", "--seed", 3)
+    with h5py.File(tmp_path / "generated.h5") as file:
         provenance = json.loads(file.attrs["provenance"])
     assert provenance["generator"] == "pca"
     assert provenance["generator_version"]
@@ -151,7 +151,7 @@ def test_settings_may_name_the_generator(tmp_path: Path, data: Path, hseval: Com
 
 
 def test_it_runs_as_a_process_of_its_own(tmp_path: Path, run: Path) -> None:
-    done = hseval_process("sample", "pca", "--checkpoint", run, "-n", 2, "--out", tmp_path / "fake.h5")
+    done = hseval_process("sample", "pca", "--checkpoint", run, "-n", 2, "--out", tmp_path / "generated.h5")
     assert (done.returncode, done.stderr) == (0, "")  # no progress bar where nobody looks
 
 
@@ -178,7 +178,7 @@ def test_training_refuses_with_one_line_and_leaves_nothing(
 
 
 def test_a_set_of_one_cube_is_refused_and_leaves_nothing(tmp_path: Path, hseval: Command) -> None:
-    one = saved(tmp_path / "one.h5", example_set(1, size=32))
+    one = saved(tmp_path / "one.h5", make_example_set(1, size=32))
     refused(hseval("train", "pca", one, "--out", tmp_path / "run"), "one.h5: holds 1 cube", "2 or more")
     assert not (tmp_path / "run").exists()
 
@@ -225,20 +225,20 @@ def test_what_is_not_the_generators_fault_is_told_as_ever(
     hseval: Command, dice: dict[str, BaseException], error: BaseException, status: int, told: str
 ) -> None:
     dice["load"] = error
-    done = hseval("sample", "dice", "-n", 1, "--out", "fake.h5")
+    done = hseval("sample", "dice", "-n", 1, "--out", "generated.h5")
     assert done.status == status
     assert done.err.lstrip().startswith(told)
 
 
 def test_a_full_disk_is_not_the_generators_fault() -> None:
-    with pytest.raises(OSError, match="No space left"), plugins().blaming("generator", "dice"):
+    with pytest.raises(OSError, match="No space left"), get_plugins().wrap_errors("generator", "dice"):
         raise OSError(errno.ENOSPC, "No space left on device", "d6")
 
 
 def test_what_is_no_sample_is_the_generators_fault(tmp_path: Path, hseval: Command) -> None:
-    done = hseval("sample", "tuple-dice", "-n", 2, "--out", tmp_path / "fake.h5")
+    done = hseval("sample", "tuple-dice", "-n", 2, "--out", tmp_path / "generated.h5")
     refused(done, "generator 'tuple-dice' of hseval-dice: TypeError")
-    assert not (tmp_path / "fake.h5").exists()
+    assert not (tmp_path / "generated.h5").exists()
 
 
 def test_a_fit_without_seed_is_called_without_it(tmp_path: Path, data: Path, hseval: Command) -> None:
@@ -259,13 +259,13 @@ def test_a_device_that_a_generator_does_not_use_is_refused(
     tmp_path: Path, run: Path, hseval: Command, typed: tuple[str, ...]
 ) -> None:
     words = [word.format(run=run) for word in typed]
-    done = hseval("sample", *words, "-n", 1, "--out", tmp_path / "fake.h5", "--device", "cuda")
+    done = hseval("sample", *words, "-n", 1, "--out", tmp_path / "generated.h5", "--device", "cuda")
     refused(done, f"--device cuda: generator {typed[0]!r} does not choose a device to sample on")
-    assert not (tmp_path / "fake.h5").exists()
+    assert not (tmp_path / "generated.h5").exists()
 
 
 def test_a_device_that_a_generator_uses_is_taken(tmp_path: Path, hseval: Command) -> None:
-    typed = ("sample", "device-dice", "-n", 1, "--out", tmp_path / "fake.h5", "--device", "cuda")
+    typed = ("sample", "device-dice", "-n", 1, "--out", tmp_path / "generated.h5", "--device", "cuda")
     assert hseval(*typed).status == 0
 
 
@@ -289,7 +289,7 @@ def test_sampling_refuses_with_one_line_and_leaves_nothing(
     empty = tmp_path / "empty"
     empty.mkdir()
     typed = [argument.format(empty=empty) for argument in arguments]
-    refused(hseval("sample", *typed, "-n", 2, "--out", tmp_path / "fake.h5"), *words)
+    refused(hseval("sample", *typed, "-n", 2, "--out", tmp_path / "generated.h5"), *words)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
@@ -305,10 +305,10 @@ def test_an_existing_set_is_overwritten_with_force_only(tmp_path: Path, run: Pat
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("no/such/fake.h5", "does not exist"),
+        ("no/such/generated.h5", "does not exist"),
         (".", "is a folder"),
-        ("real.h5/fake.h5", "real.h5' is a file, not a folder"),
-        ("real.h5/further/fake.h5", "real.h5' is a file, not a folder"),
+        ("real.h5/generated.h5", "real.h5' is a file, not a folder"),
+        ("real.h5/further/generated.h5", "real.h5' is a file, not a folder"),
     ],
 )
 def test_an_output_that_can_not_be_is_refused_before_the_work(
@@ -331,18 +331,18 @@ def test_an_interrupted_sampling_leaves_no_half_written_file_and_goes_on(
     typed = ("sample", "pca", "--checkpoint", run, "-n", 5, "--out")
     with monkeypatch.context() as patch:
         patch.setattr(Pca, "sample", interrupted)
-        assert hseval(*typed, tmp_path / "fake.h5").status == 130
-    assert not (tmp_path / "fake.h5").exists()
-    assert "going on after 2 cubes" in hseval(*typed, tmp_path / "fake.h5").err
+        assert hseval(*typed, tmp_path / "generated.h5").status == 130
+    assert not (tmp_path / "generated.h5").exists()
+    assert "going on after 2 cubes" in hseval(*typed, tmp_path / "generated.h5").err
     assert hseval(*typed, tmp_path / "fresh.h5").status == 0
-    assert (tmp_path / "fake.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+    assert (tmp_path / "generated.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
 
 
 def test_a_generator_that_can_not_start_in_the_middle_leaves_nothing_when_interrupted(
     tmp_path: Path, hseval: Command, dice: dict[str, BaseException]
 ) -> None:
     dice["sample"] = KeyboardInterrupt()
-    done = hseval("sample", "dice", "-n", 3, "--out", tmp_path / "fake.h5")
+    done = hseval("sample", "dice", "-n", 3, "--out", tmp_path / "generated.h5")
     assert (done.status, done.err.strip()) == (130, "hseval: interrupted: nothing half-written was left behind")
     assert list(tmp_path.iterdir()) == []
 
@@ -362,7 +362,7 @@ def test_ranks_after_the_first_train_into_a_folder_that_holds_files_and_say_noth
 
 
 def test_no_cubes_at_all_is_no_request(tmp_path: Path, hseval: Command) -> None:
-    assert hseval("sample", "phantom", "-n", 0, "--out", tmp_path / "fake.h5").status == 2
+    assert hseval("sample", "phantom", "-n", 0, "--out", tmp_path / "generated.h5").status == 2
 
 
 def test_settings_split_at_the_first_equals_sign_and_the_last_dot_before_it() -> None:
@@ -381,7 +381,7 @@ def test_settings_that_say_nothing_are_refused(wrong: str) -> None:
 def test_a_config_file_gives_the_tables_and_the_command_line_wins(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[fid]\nextractor = "maps"\nk = 3\n[ms-ssim]\npairs = 50\n')
     assert read_config(tmp_path / "c.toml")["ms-ssim"] == {"pairs": 50}
-    merged = merged_settings(("fid.k=4",), tmp_path / "c.toml")
+    merged = merge_settings(("fid.k=4",), tmp_path / "c.toml")
     assert merged == {"fid": {"extractor": "maps", "k": "4"}, "ms-ssim": {"pairs": 50}}
 
 
@@ -398,10 +398,10 @@ def test_a_config_file_that_can_not_be_read_is_refused(tmp_path: Path, text: str
 
 def test_a_setting_of_nobody_is_refused_where_several_are_meant() -> None:
     with pytest.raises(HsevalError, match=r"--set k=\.\.\.: say whose"):
-        merged_settings(("k=4",))
+        merge_settings(("k=4",))
 
 
 def test_a_setting_of_another_plugin_is_refused_where_one_is_meant() -> None:
-    assert settings_of("pca", ("pca.variance=1", "components=2")) == {"components": "2", "variance": "1"}
+    assert parse_plugin_settings("pca", ("pca.variance=1", "components=2")) == {"components": "2", "variance": "1"}
     with pytest.raises(HsevalError, match=r"--set pcb\.variance: this command is about 'pca' \(did you mean 'pca'"):
-        settings_of("pca", ("pcb.variance=1",))
+        parse_plugin_settings("pca", ("pcb.variance=1",))

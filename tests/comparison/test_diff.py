@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from hseval.comparison.leaderboard import compare
-from hseval.comparison.pairwise_tests import Pair, _p_value, all_pairs
+from hseval.comparison.pairwise_tests import PairwiseTest, _compute_p_value, compare_all_pairs
 from hseval.comparison.protocol import Entry, load_entries
-from hseval.stats.multiple_testing import holm
-from hseval.stats.paired import paired
+from hseval.stats.multiple_testing import adjust_holm
+from hseval.stats.paired import compare_paired
 from tests.helpers.commands import Outcome
 from tests.helpers.reports import plain_report, real, report_of
 
@@ -38,7 +38,7 @@ def test_two_reports_are_compared_on_shared_resamples(files: dict[str, Path], hs
     found = json.loads((files["good"].parent / "diff.json").read_text())
     assert (found["format"], found["version"]) == ("hseval-diff", 1)
     pair = next(pair for pair in found["pairs"] if pair["metric"] == "spectral-kl")
-    expected = paired(plain_report("good")["spectral-kl"], plain_report("poor")["spectral-kl"])
+    expected = compare_paired(plain_report("good")["spectral-kl"], plain_report("poor")["spectral-kl"])
     assert pair["difference"] == pytest.approx(expected.difference)
     assert pair["interval"] == pytest.approx(list(expected.interval))
     assert pair["probability"] == pytest.approx(expected.probability) and pair["better"] == "good"
@@ -61,20 +61,20 @@ def test_verdicts_are_held_together_by_holm(files: dict[str, Path]) -> None:
     entries = load_entries([files[name] for name in ("good", "twin", "fair", "poor")])
     board = compare(entries)
     assert len(board.pairs) == 12  # six pairs in two scores
-    adjusted = holm([pair.p_value for pair in board.pairs])
+    adjusted = adjust_holm([pair.p_value for pair in board.pairs])
     assert [pair.p_adjusted for pair in board.pairs] == pytest.approx(adjusted)
     assert all(pair.p_adjusted >= pair.p_value for pair in board.pairs)
 
 
 def test_no_draw_on_the_other_side_is_no_proof() -> None:
     # Of 2000 draws around 3 with a deviation of 1 none may lie below 0; the chance of it is 0.0027 all the same.
-    assert _p_value(1.0, (3 - 1.96, 3 + 1.96)) == pytest.approx(0.0027, rel=0.01)
-    assert _p_value(0.4, (-3.0, 2.0)) == pytest.approx(0.8)
-    assert _p_value(0.5, (0.0, 0.0)) == 1.0
+    assert _compute_p_value(1.0, (3 - 1.96, 3 + 1.96)) == pytest.approx(0.0027, rel=0.01)
+    assert _compute_p_value(0.4, (-3.0, 2.0)) == pytest.approx(0.8)
+    assert _compute_p_value(0.5, (0.0, 0.0)) == 1.0
 
 
 def test_a_pair_is_told_by_its_adjusted_p_value() -> None:
-    pair = Pair("fid", "a", "b", -1.0, (-2.0, -0.1), 0.99, 0.02, 0.04)
+    pair = PairwiseTest("fid", "a", "b", -1.0, (-2.0, -0.1), 0.99, 0.02, 0.04)
     assert pair.better == "a"
     assert dataclasses.replace(pair, probability=0.01).better == "b"
     assert dataclasses.replace(pair, p_adjusted=0.06).better is None
@@ -189,8 +189,8 @@ def test_reports_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> 
 def test_scores_without_resamples_are_shown_and_not_compared() -> None:
     bare = dataclasses.replace(plain_report("good")["spectral-kl"], details={"no_interval": "too few groups"})
     entries = [Entry(name, plain_report("good")) for name in "ab"]
-    pair = all_pairs(entries, {"spectral-kl": {"a": bare, "b": bare}})[0]
-    assert pair.p_adjusted is None and pair.why is not None and "too few groups" in pair.why
+    pair = compare_all_pairs(entries, {"spectral-kl": {"a": bare, "b": bare}})[0]
+    assert pair.p_adjusted is None and pair.missing_reason is not None and "too few groups" in pair.missing_reason
 
 
 def test_the_python_of_the_docs_runs(files: dict[str, Path]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hseval import __version__
-from hseval.core.plugin_manager import KINDS, plugins
+from hseval.core.plugin_manager import HOOK_NAMES, get_plugins
 from tests.helpers.commands import Outcome, hseval_process
 
 Command = Callable[..., Outcome]
@@ -28,7 +28,7 @@ from hseval import Needs, hookimpl
 class Metric:
     name, summary, better, needs = {name!r}, "does nothing", "lower", Needs()
 
-    def compare(self, *, real, fake, train=None, rng):
+    def compare(self, *, real, generated, train=None, rng):
         return 0.0
 
 @hookimpl
@@ -137,8 +137,8 @@ def test_beside_broken_plugins_everything_else_is_offered(listed: dict[str, Any]
     assert offered[("metric", "fid")] == "hseval"
     assert offered[("command", "greet")] == "sound-command"
     assert offered[("command", "score")] == offered[("command", "info")] == "hseval"
-    for kind in KINDS:
-        for name in plugins().names(kind):
+    for kind in HOOK_NAMES:
+        for name in get_plugins().get_names(kind):
             assert (kind, name) in offered
     assert not set(offered.values()) & set(BROKEN)
 

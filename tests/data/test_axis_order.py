@@ -1,18 +1,18 @@
 import pytest
 
-from hseval.data.axis_order import as_byx, check_layout, choose_layout
+from hseval.data.axis_order import check_layout, choose_layout, to_byx_shape
 from hseval.utils.errors import HsevalError
 
 
 def test_a_stated_layout_wins_over_everything() -> None:
-    layout, note = choose_layout((64, 64, 16), where="x", stated="byx", asked="yxb")
+    layout, note = choose_layout((64, 64, 16), location="x", declared="byx", requested="yxb")
     assert layout == "byx"
     assert note == "layout yxb not applied: the file itself states byx"
 
 
 def test_the_users_layout_settles_what_shapes_leave_open() -> None:
-    assert choose_layout((64, 64, 16), where="x", asked="yxb") == ("yxb", None)
-    assert choose_layout((64, 64, 16), where="x", asked="byx") == ("byx", None)
+    assert choose_layout((64, 64, 16), location="x", requested="yxb") == ("yxb", None)
+    assert choose_layout((64, 64, 16), location="x", requested="byx") == ("byx", None)
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,11 @@ def test_the_users_layout_settles_what_shapes_leave_open() -> None:
     [((16, 64, 64), "byx"), ((64, 64, 16), "yxb"), ((16, 16, 64), "byx"), ((64, 16, 16), "yxb"), ((16, 8, 8), "byx")],
 )
 def test_the_wavelength_count_finds_the_band_axis(shape: tuple[int, ...], layout: str) -> None:
-    assert choose_layout(shape, where="x", bands=16) == (layout, None)
+    assert choose_layout(shape, location="x", bands=16) == (layout, None)
 
 
 def test_the_strictly_smallest_axis_first_is_bands_and_is_told() -> None:
-    layout, note = choose_layout((16, 64, 60), where="x")
+    layout, note = choose_layout((16, 64, 60), location="x")
     assert layout == "byx"
     assert note is not None and "(16, 64, 60) read as (band, y, x)" in note
 
@@ -32,7 +32,7 @@ def test_the_strictly_smallest_axis_first_is_bands_and_is_told() -> None:
 @pytest.mark.parametrize("shape", [(64, 64, 16), (64, 16, 64), (16, 16, 64), (32, 32, 32), (64, 60, 16)])
 def test_any_other_shape_demands_a_layout_and_names_both_readings(shape: tuple[int, ...]) -> None:
     with pytest.raises(HsevalError) as told:
-        choose_layout(shape, where="a.npy")
+        choose_layout(shape, location="a.npy")
     message = str(told.value)
     assert message.startswith("a.npy: ") and "\n" not in message
     assert f"(band, y, x) with {shape[0]} bands of {shape[1]} x {shape[2]} pixels" in message
@@ -42,23 +42,23 @@ def test_any_other_shape_demands_a_layout_and_names_both_readings(shape: tuple[i
 
 def test_wavelengths_that_fit_first_and_last_axis_settle_nothing() -> None:
     with pytest.raises(HsevalError, match=r"16 wavelengths fit both; give --layout byx\|yxb"):
-        choose_layout((16, 64, 16), where="a.npy", bands=16)
+        choose_layout((16, 64, 16), location="a.npy", bands=16)
 
 
 @pytest.mark.parametrize("shape", [(64, 16, 64), (8, 64, 64)])
 def test_wavelengths_that_fit_no_outer_axis_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(HsevalError, match=r"a.npy: 16 wavelengths, but axes .*first or last"):
-        choose_layout(shape, where="a.npy", bands=16)
+        choose_layout(shape, location="a.npy", bands=16)
 
 
 def test_a_layout_against_the_wavelength_count_is_refused() -> None:
     with pytest.raises(HsevalError, match=r"16 wavelengths, but 64 bands \(axes \(16, 64, 64\) read as yxb\)"):
-        choose_layout((16, 64, 64), where="a.npy", asked="yxb", bands=16)
+        choose_layout((16, 64, 64), location="a.npy", requested="yxb", bands=16)
 
 
 def test_two_axes_are_no_cube() -> None:
     with pytest.raises(HsevalError, match=r"a.npy: \(64, 64\) are no cube"):
-        choose_layout((64, 64), where="a.npy")
+        choose_layout((64, 64), location="a.npy")
 
 
 def test_an_unknown_layout_gets_a_suggestion() -> None:
@@ -67,5 +67,5 @@ def test_an_unknown_layout_gets_a_suggestion() -> None:
 
 
 def test_shapes_are_turned_to_bands_first() -> None:
-    assert as_byx((5, 6, 7), "byx") == (5, 6, 7)
-    assert as_byx((6, 7, 5), "yxb") == (5, 6, 7)
+    assert to_byx_shape((5, 6, 7), "byx") == (5, 6, 7)
+    assert to_byx_shape((6, 7, 5), "yxb") == (5, 6, 7)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from hseval.data.field_of_view import (
-    bounding_box,
-    by_box,
-    canvas_shape,
-    eroded,
+    compute_bounding_box,
+    compute_canvas_shape,
+    compute_pooling_weights,
+    erode_fov,
     fill_outside,
-    pooling_weights,
+    group_by_bounding_box,
 )
 
 
@@ -25,20 +25,20 @@ def disc(size: int, radius: float, *, stop: float = 0.0) -> np.ndarray:
 def test_the_box_holds_every_valid_pixel_and_no_empty_row() -> None:
     valid = np.zeros((9, 12), dtype=bool)
     valid[2, 5] = valid[6, 3] = True
-    assert bounding_box(valid) == (slice(2, 7), slice(3, 6))
+    assert compute_bounding_box(valid) == (slice(2, 7), slice(3, 6))
 
 
 def test_an_empty_field_has_the_whole_image_as_its_box() -> None:
-    assert bounding_box(np.zeros((4, 5), dtype=bool)) == (slice(0, 4), slice(0, 5))
+    assert compute_bounding_box(np.zeros((4, 5), dtype=bool)) == (slice(0, 4), slice(0, 5))
 
 
 def test_fields_are_grouped_by_box() -> None:
     valid = np.stack([disc(16, 5), disc(16, 7), disc(16, 5)])
-    assert sorted(by_box(valid).values()) == [[0, 2], [1]]
+    assert sorted(group_by_bounding_box(valid).values()) == [[0, 2], [1]]
 
 
 def test_erosion_takes_the_rim_and_only_the_rim() -> None:
-    inside = eroded(np.pad(np.ones((8, 8), dtype=bool), 3)[None])[0]
+    inside = erode_fov(np.pad(np.ones((8, 8), dtype=bool), 3)[None])[0]
     assert inside.sum() == 36
     assert inside[4:10, 4:10].all()
 
@@ -46,24 +46,24 @@ def test_erosion_takes_the_rim_and_only_the_rim() -> None:
 def test_a_lone_dead_pixel_costs_one_pixel() -> None:
     valid = np.ones((1, 12, 12), dtype=bool)
     valid[0, 5, 5] = False
-    assert eroded(valid).sum() == 10 * 10 - 1
+    assert erode_fov(valid).sum() == 10 * 10 - 1
 
 
 def test_a_field_too_thin_to_erode_is_kept() -> None:
     valid = np.zeros((1, 9, 9), dtype=bool)
     valid[0, 4] = True
-    assert np.array_equal(eroded(valid), valid)
+    assert np.array_equal(erode_fov(valid), valid)
 
 
 def test_erosion_does_not_depend_on_the_crop() -> None:
     valid = disc(24, 8)
-    rows, columns = bounding_box(valid)
-    assert np.array_equal(eroded(valid[None])[0][rows, columns], eroded(valid[rows, columns][None])[0])
+    rows, columns = compute_bounding_box(valid)
+    assert np.array_equal(erode_fov(valid[None])[0][rows, columns], erode_fov(valid[rows, columns][None])[0])
 
 
 def filled(image: np.ndarray, valid: np.ndarray, *, margin: int = 16) -> np.ndarray:
     tensors = torch.from_numpy(image)[None, None], torch.from_numpy(valid)[None]
-    return fill_outside(*tensors, canvas=canvas_shape(*valid.shape, margin=margin))[0, 0].numpy()
+    return fill_outside(*tensors, canvas=compute_canvas_shape(*valid.shape, margin=margin))[0, 0].numpy()
 
 
 @pytest.mark.parametrize("size", [16, 33, 64])
@@ -90,13 +90,13 @@ def test_the_fill_of_a_smooth_image_has_no_edge_anywhere_on_the_periodic_canvas(
 
 
 def test_canvases_hold_the_image_and_its_margin() -> None:
-    assert canvas_shape(224, 224, margin=32) == (256, 256)
-    assert canvas_shape(225, 16, margin=32) == (288, 64)
+    assert compute_canvas_shape(224, 224, margin=32) == (256, 256)
+    assert compute_canvas_shape(225, 16, margin=32) == (288, 64)
 
 
 def test_pooling_weights_sum_to_one_and_leave_out_uncovered_positions() -> None:
     coverage = torch.tensor([[[0.0, 0.5, 0.9, 1.0]]])
-    weight = pooling_weights(coverage)[0, 0]
+    weight = compute_pooling_weights(coverage)[0, 0]
     assert weight.sum() == pytest.approx(1)
     assert weight[:2].tolist() == [0, 0]
     assert 0 < weight[2] < weight[3]
@@ -104,4 +104,4 @@ def test_pooling_weights_sum_to_one_and_leave_out_uncovered_positions() -> None:
 
 def test_a_field_smaller_than_the_filter_is_pooled_over_its_middle() -> None:
     coverage = torch.tensor([[[0.05, 0.2, 0.05]]])
-    assert pooling_weights(coverage)[0, 0].tolist() == [0, 1, 0]
+    assert compute_pooling_weights(coverage)[0, 0].tolist() == [0, 1, 0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval.core.cubes import FIELD, Cube
-from hseval.data.preprocessing import consensus_field, fitted, prepare, valid_pixels
+from hseval.core.cubes import FOV, Cube
+from hseval.data.preprocessing import compute_consensus_fov, compute_valid_mask, preprocess_cube, resample_mask
 from hseval.utils.errors import HsevalError
 from tests.helpers.sets import texture_set
 
@@ -25,7 +25,7 @@ def field(*box: slice) -> np.ndarray:
 def test_a_cube_is_cropped_to_its_field_and_the_rest_is_nan() -> None:
     inside = field(slice(1, 4), slice(2, 7))
     inside[1, 2] = False
-    found = prepare(cube(fov=inside), ("fov", "vein"))
+    found = preprocess_cube(cube(fov=inside), ("fov", "vein"))
     assert found is not None
     assert found.data.shape == (2, 3, 5)
     assert np.isnan(found.data[:, 0, 0]).all()
@@ -36,46 +36,46 @@ def test_a_cube_is_cropped_to_its_field_and_the_rest_is_nan() -> None:
 def test_one_broken_band_makes_the_pixel_invalid_in_all_and_in_every_mask() -> None:
     broken = cube(fov=field(slice(None), slice(None)), vein=field(slice(None), slice(None)))
     broken.data[1, 2, 3] = np.inf
-    found = prepare(broken, ("fov", "vein"))
+    found = preprocess_cube(broken, ("fov", "vein"))
     assert found is not None
     assert not found.masks["vein"][2, 3]
     assert np.isnan(found.data[:, 2, 3]).all()
-    assert found.broken == pytest.approx(1 / 48)
+    assert found.nonfinite_fraction == pytest.approx(1 / 48)
 
 
 def test_a_cube_without_a_valid_pixel_is_none() -> None:
-    assert prepare(cube(fov=field(slice(0), slice(0))), ()) is None
-    assert prepare(Cube(np.full((2, 4, 4), np.nan, dtype=np.float32)), ()) is None
+    assert preprocess_cube(cube(fov=field(slice(0), slice(0))), ()) is None
+    assert preprocess_cube(Cube(np.full((2, 4, 4), np.nan, dtype=np.float32)), ()) is None
 
 
 def test_a_given_field_stands_in_for_the_cubes_own() -> None:
     own, given = field(slice(0, 2), slice(0, 2)), field(slice(3, 6), slice(3, 8))
-    assert (valid_pixels(cube(fov=own), given) == given).all()
+    assert (compute_valid_mask(cube(fov=own), given) == given).all()
 
 
 def test_a_field_of_one_pixel_is_the_full_frame() -> None:
-    assert fitted(np.ones((1, 1), dtype=bool), (5, 7)).all()
+    assert resample_mask(np.ones((1, 1), dtype=bool), (5, 7)).all()
     halves = np.array([[True, False]])
-    assert (fitted(halves, (2, 6)) == [[True] * 3 + [False] * 3] * 2).all()
+    assert (resample_mask(halves, (2, 6)) == [[True] * 3 + [False] * 3] * 2).all()
 
 
 def test_the_consensus_is_what_half_of_the_fields_hold() -> None:
     cubes = texture_set(4)
-    cubes.masks[FIELD][:, 0, 0] = [True, True, False, False]
-    cubes.masks[FIELD][:, 0, 1] = [True, False, False, False]
-    found = consensus_field(cubes)
+    cubes.masks[FOV][:, 0, 0] = [True, True, False, False]
+    cubes.masks[FOV][:, 0, 1] = [True, False, False, False]
+    found = compute_consensus_fov(cubes)
     assert found is not None
     assert found[0, 0]
     assert not found[0, 1]
 
 
 def test_no_consensus_without_fields_or_with_two_shapes() -> None:
-    assert consensus_field(texture_set(2, field=False)) is None
+    assert compute_consensus_fov(texture_set(2, field=False)) is None
 
     class TwoShapes(type(texture_set(1))):  # type: ignore[misc]
         def read_masks(self, index: int) -> dict[str, np.ndarray]:
-            return {FIELD: np.ones((8, 8 + index), dtype=bool)}
+            return {FOV: np.ones((8, 8 + index), dtype=bool)}
 
     cubes = TwoShapes(np.zeros((2, 1, 8, 8)), location="two-shapes")
     with pytest.raises(HsevalError, match="two-shapes: fields of view of"):
-        consensus_field(cubes)
+        compute_consensus_fov(cubes)

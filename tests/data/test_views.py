@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from hseval.core.cubes import ArraySet
-from hseval.core.feature_table import Rows
-from hseval.data.views import SpatialView, SpectralView, ViewOptions, shuffled, with_inside
+from hseval.core.feature_table import FeatureTable
+from hseval.data.views import SpatialView, SpectralView, ViewOptions, resolve_nested_options, shuffle_pixels
 from hseval.metrics.fid_views import FidSpatial, FidSpectral
 from hseval.scoring.score import score
-from hseval.testing import check_extractor, check_metric, example_set
+from hseval.testing import check_extractor, check_metric, make_example_set
 from hseval.utils.errors import HsevalError, NotComputable
 from tests.helpers.commands import Outcome
 from tests.helpers.described_sets import changed, compared, described
@@ -53,11 +53,15 @@ def a_batch() -> tuple[Array, Array]:
 
 
 def test_the_contracts_hold() -> None:
-    data = example_set(3, size=32)
+    data = make_example_set(3, size=32)
     check_extractor(SpectralView, data=data)
     check_extractor(SpatialView, data=data)
     check_extractor(SpatialView(SpatialView.Options(repeat=True)), data=data)
-    sets = {"real": example_set(5, size=32), "fake": example_set(5, size=32, seed=1), "train": example_set(2, size=32)}
+    sets = {
+        "real": make_example_set(5, size=32),
+        "generated": make_example_set(5, size=32, seed=1),
+        "train": make_example_set(2, size=32),
+    }
     check_metric(FidSpectral, **sets)
     check_metric(FidSpatial, **sets)
 
@@ -74,8 +78,8 @@ def test_the_spectral_view_keeps_every_spectrum_and_moves_it_elsewhere() -> None
 
 def test_the_order_follows_from_the_pixels_alone() -> None:
     pixels = np.random.default_rng(1).random((3, 50))
-    np.testing.assert_array_equal(shuffled(pixels), shuffled(pixels.copy()))
-    assert not np.array_equal(shuffled(pixels)[:, :5], shuffled(pixels + 1e-3)[:, :5] - 1e-3)
+    np.testing.assert_array_equal(shuffle_pixels(pixels), shuffle_pixels(pixels.copy()))
+    assert not np.array_equal(shuffle_pixels(pixels)[:, :5], shuffle_pixels(pixels + 1e-3)[:, :5] - 1e-3)
 
 
 def test_the_spatial_view_shows_the_mean_as_one_band_or_as_all() -> None:
@@ -98,7 +102,7 @@ def test_only_the_field_is_passed_on() -> None:
 def test_the_device_is_the_inner_ones() -> None:
     view = SpectralView()
     view.device = "meta"
-    assert view.inside.device == view.device == "meta"  # type: ignore[attr-defined]
+    assert view.inner.device == view.device == "meta"  # type: ignore[attr-defined]
 
 
 def test_the_fingerprint_follows_whatever_decides_the_inner_rows() -> None:
@@ -111,13 +115,13 @@ def test_the_fingerprint_follows_whatever_decides_the_inner_rows() -> None:
 
 
 def test_settings_of_the_inner_extractor_reach_the_view() -> None:
-    assert with_inside("scattering", {"scattering": {"scales": 2}}) == {"scales": 2}
-    assert with_inside("spectral-view", {}) == {}
-    given = with_inside("spectral-view", {"scattering": {"scales": 2}, "spatial-view": {"repeat": True}})
-    assert SpectralView(ViewOptions(**given)).inside.options.scales == 2  # type: ignore[attr-defined]
-    assert with_inside("spectral-view", {}, extractor="noise-level") == {"extractor": "noise-level"}
+    assert resolve_nested_options("scattering", {"scattering": {"scales": 2}}) == {"scales": 2}
+    assert resolve_nested_options("spectral-view", {}) == {}
+    given = resolve_nested_options("spectral-view", {"scattering": {"scales": 2}, "spatial-view": {"repeat": True}})
+    assert SpectralView(ViewOptions(**given)).inner.options.scales == 2  # type: ignore[attr-defined]
+    assert resolve_nested_options("spectral-view", {}, extractor="noise-level") == {"extractor": "noise-level"}
     own = {"spectral-view": {"extractor": "power"}}
-    assert with_inside("spectral-view", own, extractor="noise-level") == {"extractor": "power"}
+    assert resolve_nested_options("spectral-view", own, extractor="noise-level") == {"extractor": "power"}
 
 
 @pytest.mark.parametrize(
@@ -131,17 +135,17 @@ def test_settings_of_the_inner_extractor_reach_the_view() -> None:
     ],
 )
 def test_what_can_not_be_wrapped_is_refused(options: dict[str, str], told: str) -> None:
-    from hseval.core.plugin_manager import plugins
+    from hseval.core.plugin_manager import get_plugins
 
     with pytest.raises(HsevalError, match=told):
-        plugins().build("extractor", "spectral-view", options)
+        get_plugins().build("extractor", "spectral-view", options)
 
 
 def test_an_inner_extractor_of_several_columns_is_not_computable() -> None:
     names = np.array(["a", "b"])
-    rows = Rows({"spectral-view/db": np.ones((2, 3))}, names, names, names, np.arange(3.0))
+    rows = FeatureTable({"spectral-view/db": np.ones((2, 3))}, names, names, names, np.arange(3.0))
     with pytest.raises(NotComputable, match="several columns"):
-        FidSpectral().compare(real=rows, fake=rows, rng=np.random.default_rng(0))
+        FidSpectral().compare(real=rows, generated=rows, rng=np.random.default_rng(0))
 
 
 def test_moving_pixels_is_seen_in_space_and_swapping_bands_in_spectra() -> None:
@@ -180,14 +184,14 @@ def test_a_surround_changes_neither_view() -> None:
 
 
 def test_extractor_names_the_inner_one_of_both_views() -> None:
-    real, fake = (texture_set(8, size=24, seed=seed) for seed in (6, 7))
-    report = score(fake, ref=real, metrics=["fid-spectral"], extractor="noise-level", cache=False)
+    real, generated = (texture_set(8, size=24, seed=seed) for seed in (6, 7))
+    report = score(generated, ref=real, metrics=["fid-spectral"], extractor="noise-level", cache=False)
     told = report.provenance["extractors"]["spectral-view"]
     assert told["options"]["extractor"] == "noise-level"
     assert "noise-level" in told["fingerprint"]
     assert report["fid-spectral"].details["dimension"] == 6
     with pytest.raises(HsevalError, match="none of the metrics asked for uses a feature extractor"):
-        score(fake, ref=real, metrics=["spectral-angle"], extractor="noise-level", cache=False)
+        score(generated, ref=real, metrics=["spectral-angle"], extractor="noise-level", cache=False)
 
 
 def test_the_cache_tells_inner_extractors_apart(hseval: Callable[..., Outcome], tmp_path: Any) -> None:

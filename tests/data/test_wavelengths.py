@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hseval.core.cubes import ArraySet
-from hseval.data.wavelengths import ResampledSet, interpolate_bands, order_bands, parse_wavelengths, same_wavelengths
+from hseval.data.wavelengths import (
+    ResampledSet,
+    has_same_wavelengths,
+    interpolate_bands,
+    order_bands,
+    parse_wavelengths,
+)
 from hseval.utils.errors import HsevalError
 
 NM = np.linspace(450, 905, 16)
@@ -46,7 +52,7 @@ def test_a_missing_or_unreadable_wavelength_file_is_named(tmp_path: Path) -> Non
 
 
 def test_bands_are_sorted_with_a_note_and_equal_ones_keep_their_order() -> None:
-    bands = order_bands(np.array([600.0, 500, 600, 450]), 4, where="x")
+    bands = order_bands(np.array([600.0, 500, 600, 450]), 4, location="x")
     assert bands.order is not None
     assert bands.order.tolist() == [3, 1, 0, 2]
     assert bands.wavelengths.tolist() == [450, 500, 600, 600]
@@ -54,30 +60,34 @@ def test_bands_are_sorted_with_a_note_and_equal_ones_keep_their_order() -> None:
 
 
 def test_ascending_bands_stay_without_a_note() -> None:
-    bands = order_bands(NM, 16, where="x")
-    assert bands.order is None and bands.notes == () and bands.known
+    bands = order_bands(NM, 16, location="x")
+    assert bands.order is None and bands.notes == () and bands.wavelengths_known
 
 
 def test_no_wavelengths_means_the_band_index_and_a_warning() -> None:
-    bands = order_bands(None, 3, where="x")
-    assert not bands.known and bands.wavelengths.tolist() == [0, 1, 2] and "band index stands in" in bands.notes[0]
+    bands = order_bands(None, 3, location="x")
+    assert (
+        not bands.wavelengths_known
+        and bands.wavelengths.tolist() == [0, 1, 2]
+        and "band index stands in" in bands.notes[0]
+    )
 
 
 def test_wavelengths_below_30_nm_are_questioned() -> None:
-    assert "micrometres?" in order_bands(NM / 1000, 16, where="x").notes[0]
+    assert "micrometres?" in order_bands(NM / 1000, 16, location="x").notes[0]
 
 
 def test_a_wavelength_that_is_not_finite_or_of_no_band_is_refused() -> None:
     with pytest.raises(HsevalError, match="x: the wavelength of band 1 is nan"):
-        order_bands(np.array([450, np.nan]), 2, where="x")
+        order_bands(np.array([450, np.nan]), 2, location="x")
     with pytest.raises(HsevalError, match="x: 2 wavelengths, but 3 bands"):
-        order_bands(np.array([450, 500]), 3, where="x")
+        order_bands(np.array([450, 500]), 3, location="x")
 
 
 def test_wavelengths_agree_up_to_a_tenth_of_a_nanometre() -> None:
-    assert same_wavelengths(NM, NM + 0.1)
-    assert not same_wavelengths(NM, NM + 0.11)
-    assert not same_wavelengths(NM, NM[:-1])
+    assert has_same_wavelengths(NM, NM + 0.1)
+    assert not has_same_wavelengths(NM, NM + 0.11)
+    assert not has_same_wavelengths(NM, NM[:-1])
 
 
 def test_resampling_a_spectrum_linear_in_wavelength_is_exact() -> None:
@@ -92,7 +102,7 @@ def test_resampling_to_the_same_bands_changes_nothing_even_beside_nan() -> None:
     cube = np.random.default_rng(0).random((5, 3, 3), dtype=np.float32)
     cube[2, 1, 1] = np.nan
     nm = np.arange(500.0, 550, 10)
-    np.testing.assert_array_equal(interpolate_bands(cube, stored=nm, wanted=nm), cube)
+    np.testing.assert_array_equal(interpolate_bands(cube, source=nm, target=nm), cube)
 
 
 @given(st.lists(st.floats(400, 900), min_size=1, max_size=6, unique=True), st.floats(0, 1))
@@ -100,7 +110,7 @@ def test_interpolation_agrees_with_numpy(stored: list[float], share: float) -> N
     nm = np.sort(stored)
     values = np.random.default_rng(1).random(len(nm)).astype(np.float32)
     wanted = nm[0] + share * (nm[-1] - nm[0])
-    found = interpolate_bands(values[:, None, None], stored=nm, wanted=np.array([wanted]))
+    found = interpolate_bands(values[:, None, None], source=nm, target=np.array([wanted]))
     np.testing.assert_allclose(found.ravel(), np.interp([wanted], nm, values), rtol=1e-5, atol=1e-6)
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from hseval import HsevalError
 from hseval.core.cubes import ArraySet, Cube
-from hseval.degradations import all_of, find, names
+from hseval.degradations import find_degradation, list_degradation_names, list_degradations
 from tests.helpers.degraded import COPY_NAMES, NM, copied, degraded, textured
 
 Array = NDArray[Any]
 PAGE = Path(__file__).parents[2] / "docs" / "degradations.md"
-CUBE_NAMES = [*names("spectral"), *names("spatial")]
+CUBE_NAMES = [*list_degradation_names("spectral"), *list_degradation_names("spatial")]
 SIZES = [(33, 47), (8, 8), (12, 12), (64, 16)]
 
 
@@ -30,7 +30,7 @@ def change(cube: Cube, other: Cube) -> float:
     return float(np.sqrt(np.mean(change**2) / np.mean(cube.data[:, inside].astype(np.float64) ** 2)))
 
 
-@pytest.mark.parametrize("each", all_of(), ids=lambda each: each.name)
+@pytest.mark.parametrize("each", list_degradations(), ids=lambda each: each.name)
 def test_declares_a_name_a_summary_a_unit_and_eight_ascending_doses(each: Any) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", each.name)
     assert each.summary and "\n" not in each.summary and each.unit
@@ -41,20 +41,28 @@ def test_declares_a_name_a_summary_a_unit_and_eight_ascending_doses(each: Any) -
 
 
 def test_all_degradations_are_there_in_the_order_of_reports() -> None:
-    assert names("spectral") == ("shift", "broadening", "gain", "offset", "band-swap", "dead-band", "saturation")
-    assert names("set") == ("mode-dropped", "collapse", "duplicates")
-    assert len(names("spatial")) == 7 and len(names("copies")) == 6
-    assert len(set(names())) == len(names()) == 23
+    assert list_degradation_names("spectral") == (
+        "shift",
+        "broadening",
+        "gain",
+        "offset",
+        "band-swap",
+        "dead-band",
+        "saturation",
+    )
+    assert list_degradation_names("set") == ("mode-dropped", "collapse", "duplicates")
+    assert len(list_degradation_names("spatial")) == 7 and len(list_degradation_names("copies")) == 6
+    assert len(set(list_degradation_names())) == len(list_degradation_names()) == 23
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(HsevalError, match=r"no degradation 'misregistraton' \(did you mean 'misregistration'\?\)"):
-        find("misregistraton")
+        find_degradation("misregistraton")
 
 
 @pytest.mark.parametrize("name", CUBE_NAMES)
 def test_a_tiny_dose_changes_next_to_nothing_and_every_stronger_one_more(name: str) -> None:
-    cube, doses = textured(64), find(name).doses
+    cube, doses = textured(64), find_degradation(name).doses
     assert change(cube, degraded(name, cube, 1e-4 * doses[0])) < 1e-3
     changes = [change(cube, degraded(name, cube, dose)) for dose in doses]
     assert all(later >= earlier * 0.999 for earlier, later in itertools.pairwise(changes)), changes
@@ -65,7 +73,7 @@ def test_a_tiny_dose_changes_next_to_nothing_and_every_stronger_one_more(name: s
 def test_masks_and_the_surround_stay_and_values_are_float32(name: str) -> None:
     cube = textured()
     before = cube.data.copy()
-    for dose in find(name).doses[::4]:
+    for dose in find_degradation(name).doses[::4]:
         spoiled = degraded(name, cube, dose)
         assert spoiled.data.dtype == np.float32 and spoiled.data.shape == cube.data.shape
         assert spoiled.masks == cube.masks and (spoiled.id, spoiled.group) == (cube.id, cube.group)
@@ -84,7 +92,7 @@ def test_nothing_of_the_surround_leaks_into_the_field(name: str) -> None:
         data = np.where(cube.masks["fov"], cube.data, np.float32(surround))
         data[1:3, hole] = broken
         given = dataclasses.replace(cube, data=data)
-        spoiled = copied(name, given) if name in COPY_NAMES else degraded(name, given, find(name).doses[-2])
+        spoiled = copied(name, given) if name in COPY_NAMES else degraded(name, given, find_degradation(name).doses[-2])
         field = spoiled.masks["fov"]
         lost = ~np.isfinite(spoiled.data).all(axis=0) & field
         assert lost.sum() == 1
@@ -97,7 +105,7 @@ def test_nothing_of_the_surround_leaks_into_the_field(name: str) -> None:
 
 @pytest.mark.parametrize("name", CUBE_NAMES)
 def test_a_cube_repeats_to_the_last_digit_and_another_seed_is_another_pattern(name: str) -> None:
-    cube, dose = textured(), find(name).doses[-3]
+    cube, dose = textured(), find_degradation(name).doses[-3]
     first = degraded(name, cube, dose).data
     np.testing.assert_array_equal(degraded(name, cube, dose).data, first)
     fixed = ("shift", "broadening", "saturation", "blur", "blocks", "small-vessels")
@@ -113,7 +121,7 @@ def test_cubes_of_any_size_without_a_field_are_taken(name: str, shape: tuple[int
     vein = np.zeros(shape, dtype=bool)
     vein[3:5] = True
     for masks in ({"vein": vein}, {}):
-        spoiled = degraded(name, Cube(data, masks), find(name).doses[-1])
+        spoiled = degraded(name, Cube(data, masks), find_degradation(name).doses[-1])
         assert np.isfinite(spoiled.data).all()
         assert np.array_equal(spoiled.data, data) == (name == "saturation" and not masks)
 
@@ -125,11 +133,11 @@ def test_few_bands_are_taken_or_refused_with_the_reason(name: str, bands: int) -
     data = (1 + 0.2 * rng.standard_normal((1, bands, 24, 24))).astype(np.float32)
     masks = {"vein": np.ones((1, 24, 24), dtype=bool)}
     given = ArraySet(data, wavelengths=NM[:bands], masks=masks)
-    reason = find(name).unfit(given)
+    reason = find_degradation(name).explain_unmet_need(given)
     needs_two = name in ("shift", "broadening", "band-swap", "misregistration")
     assert (reason is not None) == (needs_two and bands == 1)
     if reason is None:
-        spoiled = degraded(name, given[0], find(name).doses[-1], nm=NM[:bands])
+        spoiled = degraded(name, given[0], find_degradation(name).doses[-1], nm=NM[:bands])
         assert np.isfinite(spoiled.data).all() and not np.array_equal(spoiled.data, data[0])
     else:
         assert "2 bands" in reason
@@ -138,21 +146,21 @@ def test_few_bands_are_taken_or_refused_with_the_reason(name: str, bands: int) -
 @pytest.mark.parametrize("name", CUBE_NAMES)
 def test_without_wavelengths_what_needs_nm_says_so(name: str) -> None:
     masks = {"vein": np.ones((1, 24, 24), dtype=bool)}
-    reason = find(name).unfit(ArraySet(np.ones((1, 4, 24, 24)), masks=masks))
+    reason = find_degradation(name).explain_unmet_need(ArraySet(np.ones((1, 4, 24, 24)), masks=masks))
     assert (reason == "needs wavelengths in nm (--wavelengths)") == (name in ("shift", "broadening", "saturation"))
 
 
 @pytest.mark.parametrize("name", [*CUBE_NAMES, *COPY_NAMES])
 def test_a_cube_without_a_valid_pixel_stays_what_it_is(name: str) -> None:
     empty = Cube(np.full((6, 16, 16), np.nan, dtype=np.float32), {"vein": np.ones((16, 16), dtype=bool)})
-    spoiled = copied(name, empty) if name in COPY_NAMES else degraded(name, empty, find(name).doses[-1])
+    spoiled = copied(name, empty) if name in COPY_NAMES else degraded(name, empty, find_degradation(name).doses[-1])
     assert np.isnan(spoiled.data).all()
 
 
 def test_the_page_lists_what_is_declared() -> None:
     rows = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if "| `" in line]
     listed = {row[0].strip("`"): row[1:4] for row in rows}
-    assert list(listed) == list(names())
-    for each in all_of():
+    assert list(listed) == list(list_degradation_names())
+    for each in list_degradations():
         doses = ", ".join(f"{dose:g}" for dose in each.doses)
         assert listed[each.name] == [each.summary, each.unit, doses], each.name

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from hseval.core.cubes import ArraySet, Cube
-from hseval.degradations import find
+from hseval.degradations import find_degradation
 from hseval.degradations.blur import discrete_gaussian
-from hseval.degradations.patches import whole_patches
-from hseval.degradations.registration import moved
-from hseval.degradations.vessels import dark_lines, segment
+from hseval.degradations.patches import find_valid_patches
+from hseval.degradations.registration import shift_bands
+from hseval.degradations.vessels import compute_dark_line_depth, make_line_element
 from tests.helpers.degraded import degraded, textured
 
 Array = NDArray[Any]
@@ -61,7 +61,7 @@ def test_noise_has_the_promised_deviation_in_every_band_and_no_memory() -> None:
     noise = (degraded("noise", Cube(data), 3.0).data - data) / levels
     np.testing.assert_allclose(noise.std(axis=(1, 2)), 0.03, rtol=0.05)
     assert abs(np.corrcoef(noise[:, :, 1:].ravel(), noise[:, :, :-1].ravel())[0, 1]) < 0.03
-    assert not find("noise").shared  # type: ignore[attr-defined]
+    assert not find_degradation("noise").shared  # type: ignore[attr-defined]
 
 
 def test_stripes_are_one_gain_a_column_and_band() -> None:
@@ -75,7 +75,7 @@ def test_stripes_are_one_gain_a_column_and_band() -> None:
 def test_bands_moved_by_whole_pixels_are_rolled(down: int, right: int) -> None:
     data = noisy()
     moves = np.array([[0, 0], [down, right], [-down, -right]], dtype=np.float64)
-    found = moved(data, EVERYWHERE, moves)
+    found = shift_bands(data, EVERYWHERE, moves)
     for band, (y, x) in enumerate(moves.astype(int)):
         middle = np.s_[4:-4, 4:-4]
         np.testing.assert_allclose(found[band][middle], np.roll(data[band], (y, x), (0, 1))[middle], atol=1e-5)
@@ -88,7 +88,7 @@ def test_bands_moved_by_parts_of_a_pixel_are_the_wave_further_on() -> None:
         return np.asarray(np.sin(0.5 * (y - down)) + np.cos(0.7 * (x - right)), dtype=np.float32)
 
     data = np.stack([wave(0, 0)] * 2)
-    found = moved(data, np.ones((64, 64), dtype=bool), np.array([[0.3, 0.0], [0.5, -0.25]]))
+    found = shift_bands(data, np.ones((64, 64), dtype=bool), np.array([[0.3, 0.0], [0.5, -0.25]]))
     expected = np.stack([wave(0.3, 0), wave(0.5, -0.25)])
     np.testing.assert_allclose(found[:, 12:-12, 12:-12], expected[:, 12:-12, 12:-12], atol=0.02)
 
@@ -106,7 +106,7 @@ def test_the_first_and_the_last_band_lie_apart_by_the_dose_and_the_middle_one_st
 
 def test_shuffled_patches_are_the_same_patches_elsewhere() -> None:
     data = noisy(2)
-    corners = whole_patches(EVERYWHERE, 8).tolist()
+    corners = find_valid_patches(EVERYWHERE, 8).tolist()
     assert len(corners) == 25
 
     def patches(images: Array) -> list[bytes]:
@@ -131,7 +131,7 @@ def test_patches_get_smaller_in_small_cubes_and_tiny_ones_are_refused() -> None:
     data = noisy(2, 12)
     assert not np.array_equal(degraded("shuffled-patches", Cube(data), 50.0).data, data)
     tiny = ArraySet(np.ones((1, 2, 6, 30)))
-    assert find("shuffled-patches").unfit(tiny) == "needs cubes of at least 8 px, found 6 x 30"
+    assert find_degradation("shuffled-patches").explain_unmet_need(tiny) == "needs cubes of at least 8 px, found 6 x 30"
 
 
 def lines(widths: tuple[int, ...], *, turned: bool = False) -> tuple[Array, list[Array]]:
@@ -166,13 +166,13 @@ def test_a_dose_below_one_pixel_fades_lines_of_one_pixel() -> None:
 def test_noise_and_single_dark_pixels_are_no_lines() -> None:
     image = np.ones((1, 40, 40), dtype=np.float32)
     image[0, 20, 20] = 0
-    assert not dark_lines(image, EVERYWHERE, 3).any()
+    assert not compute_dark_line_depth(image, EVERYWHERE, 3).any()
     rough, line = noisy(1), noisy(1)
     line[0, :, 20] -= 0.5
-    filled = dark_lines(line, EVERYWHERE, 1)[0]
+    filled = compute_dark_line_depth(line, EVERYWHERE, 1)[0]
     assert filled[:, 20].mean() > 0.25
     plain_closing = ndimage.grey_closing(rough[0], size=(2, 2)) - rough[0]
-    assert dark_lines(rough, EVERYWHERE, 1).mean() < 0.5 * plain_closing.mean()
+    assert compute_dark_line_depth(rough, EVERYWHERE, 1).mean() < 0.5 * plain_closing.mean()
 
 
 def test_bright_lines_stay() -> None:
@@ -182,7 +182,7 @@ def test_bright_lines_stay() -> None:
 
 @pytest.mark.parametrize("angle", np.pi * np.arange(8) / 8)
 def test_segments_are_straight_connected_and_symmetric(angle: float) -> None:
-    places = np.array(sorted(segment(9, angle)))
+    places = np.array(sorted(make_line_element(9, angle)))
     assert len(places) == 9 and np.array_equal(np.sort(-places, axis=0), np.sort(places, axis=0))
     across = places @ [np.cos(angle), -np.sin(angle)]
     assert np.abs(across).max() <= 0.71

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from hseval.core.cubes import ArraySet, Cube
-from hseval.degradations import find
-from hseval.degradations.blood import PATH_MM, extinction, transmission_ratio
-from hseval.degradations.spectra import FWHM, spline_nodes
+from hseval.degradations import find_degradation
+from hseval.degradations.blood import PATH_LENGTH_MM, load_hemoglobin_extinction, transmittance_ratio
+from hseval.degradations.spectra import FWHM_PER_STD, compute_spline_nodes
 from tests.helpers.degraded import degraded
 
 Array = NDArray[Any]
@@ -51,7 +51,7 @@ def test_a_broadened_gaussian_line_is_the_gaussian_of_added_variances(dose: floa
     width = 20.0
     line = np.exp(-0.5 * ((FINE - 700) / width) ** 2)
     broad = spectrum_of(degraded("broadening", with_spectrum(line), dose, nm=FINE))
-    total = np.hypot(width, dose / FWHM)
+    total = np.hypot(width, dose / FWHM_PER_STD)
     np.testing.assert_allclose(broad, width / total * np.exp(-0.5 * ((FINE - 700) / total) ** 2), atol=2e-3)
 
 
@@ -59,7 +59,7 @@ def test_broadening_below_the_spacing_of_bands_takes_half_the_variance_of_the_cu
     nm, dose = np.linspace(450.0, 900.0, 31), 8.0
     spectrum = 1 + ((nm - 675) / 200) ** 2
     change = spectrum_of(degraded("broadening", with_spectrum(spectrum), dose, nm=nm)) - spectrum
-    np.testing.assert_allclose(change[2:-2], 0.5 * (dose / FWHM) ** 2 * 2 / 200**2, rtol=0.02)
+    np.testing.assert_allclose(change[2:-2], 0.5 * (dose / FWHM_PER_STD) ** 2 * 2 / 200**2, rtol=0.02)
 
 
 @pytest.mark.parametrize("name", ["shift", "broadening"])
@@ -74,7 +74,7 @@ def test_constant_spectra_stay_and_bands_that_lie_too_close_do_no_harm(name: str
 
 
 def test_close_bands_share_a_node() -> None:
-    nodes, sharing = spline_nodes(np.array([450.0, 460.0, 460.0, 470.0, 470.02, 480.0]))
+    nodes, sharing = compute_spline_nodes(np.array([450.0, 460.0, 460.0, 470.0, 470.02, 480.0]))
     np.testing.assert_allclose(nodes, [450, 460, 470.01, 480])
     np.testing.assert_allclose(sharing.sum(axis=1), 1)
 
@@ -94,7 +94,7 @@ def test_one_state_of_the_stream_gives_the_same_fault_in_every_cube() -> None:
     rng = np.random.default_rng(3)
     one, other = (Cube(rng.uniform(1, 2, (12, 9, 9)).astype(np.float32)) for _ in range(2))
     for name in ("gain", "striping"):
-        assert find(name).shared  # type: ignore[attr-defined]
+        assert find_degradation(name).shared  # type: ignore[attr-defined]
         first, second = (degraded(name, cube, 4.0).data / cube.data for cube in (one, other))
         np.testing.assert_allclose(first, second, rtol=1e-5)
 
@@ -122,22 +122,22 @@ def test_saturation_changes_one_structure_alone_by_beer_lambert(structures: str,
         mask[2 * row] = True
     ratio = degraded("saturation", Cube(data, masks), dose, nm=nm).data / data
     np.testing.assert_array_equal(ratio[:, ~masks[changed]], 1)
-    table, oxygenated, deoxygenated = extinction()
+    table, oxygenated, deoxygenated = load_hemoglobin_extinction()
     absorbed = np.log(10) * 150 / 64500 * np.interp(nm, table, oxygenated - deoxygenated) / 10  # 1/mm
-    expected = np.exp(-absorbed * PATH_MM * sign * dose / 100)
+    expected = np.exp(-absorbed * PATH_LENGTH_MM * sign * dose / 100)
     np.testing.assert_allclose(ratio[:, masks[changed]], np.broadcast_to(expected[:, None], (16, 9)), rtol=1e-5)
 
 
 def test_more_oxygen_lets_red_pass_and_changes_nothing_where_both_forms_absorb_alike() -> None:
-    red, infrared = transmission_ratio(np.array([660.0, 900.0]), 0.3)
+    red, infrared = transmittance_ratio(np.array([660.0, 900.0]), 0.3)
     assert red > 1.03 and infrared < 1
-    assert abs(transmission_ratio(np.array([797.0]), 0.3)[0] - 1) < 0.002  # an isosbestic point
-    assert transmission_ratio(np.array([660.0]), 0.0)[0] == 1
+    assert abs(transmittance_ratio(np.array([797.0]), 0.3)[0] - 1) < 0.002  # an isosbestic point
+    assert transmittance_ratio(np.array([660.0]), 0.0)[0] == 1
 
 
 def test_saturation_says_what_it_lacks() -> None:
     cubes, mask = np.ones((1, 3, 8, 8)), {"vein": np.ones((1, 8, 8), dtype=bool)}
-    unfit = find("saturation").unfit
+    unfit = find_degradation("saturation").explain_unmet_need
     assert unfit(ArraySet(cubes, wavelengths=np.array([500.0, 600, 700]), masks=mask)) is None
     assert unfit(ArraySet(cubes, wavelengths=np.array([500.0, 600, 700]))) == "needs a mask 'vein' or 'artery'"
     beyond = unfit(ArraySet(cubes, wavelengths=np.array([500.0, 600, 1700]), masks=mask))

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from hseval.core.cubes import Cube
-from hseval.degradations import find, names
+from hseval.degradations import find_degradation, list_degradation_names
 from hseval.degradations.base import SetDegradation
-from hseval.degradations.variety import leading_axis
-from hseval.utils.random_streams import stream
+from hseval.degradations.variety import compute_leading_component
+from hseval.utils.random_streams import create_rng
 from tests.helpers.degraded import COPY_NAMES, copied, textured
 
 Array = NDArray[Any]
@@ -20,7 +20,7 @@ N = 200
 
 
 def picked(name: str, features: Array, dose: float, *, seed: int = 0) -> Array:
-    return cast("SetDegradation", find(name)).pick(features, dose, stream(seed, name))
+    return cast("SetDegradation", find_degradation(name)).pick(features, dose, create_rng(seed, name))
 
 
 def two_modes(n: int = N, seed: int = 0) -> tuple[Array, Array]:
@@ -30,10 +30,10 @@ def two_modes(n: int = N, seed: int = 0) -> tuple[Array, Array]:
     return rng.standard_normal((n, 30)) + 4.0 * rare[:, None], rare
 
 
-@pytest.mark.parametrize("name", names("set"))
+@pytest.mark.parametrize("name", list_degradation_names("set"))
 def test_picks_are_n_rows_of_which_the_promised_share_is_replaced_by_others(name: str) -> None:
     features, _ = two_modes()
-    for dose in find(name).doses:
+    for dose in find_degradation(name).doses:
         rows = picked(name, features, dose)
         assert rows.shape == (N,) and rows.dtype == np.int64
         assert rows.min() >= 0 and rows.max() < N
@@ -44,24 +44,24 @@ def test_picks_are_n_rows_of_which_the_promised_share_is_replaced_by_others(name
         np.testing.assert_array_equal(rows, picked(name, features, dose))
 
 
-@pytest.mark.parametrize("name", names("set"))
+@pytest.mark.parametrize("name", list_degradation_names("set"))
 def test_more_dose_replaces_the_same_rows_and_more(name: str) -> None:
     features, _ = two_modes()
     before = np.zeros(N, dtype=bool)
-    for dose in find(name).doses:
+    for dose in find_degradation(name).doses:
         replaced = picked(name, features, dose) != np.arange(N)
         assert (replaced | ~before).all()
         before = replaced
 
 
-@pytest.mark.parametrize("name", names("set"))
+@pytest.mark.parametrize("name", list_degradation_names("set"))
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_sets_of_a_few_cubes_keep_at_least_one(name: str, n: int) -> None:
-    rows = picked(name, np.random.default_rng(0).standard_normal((n, 5)), find(name).doses[-1])
+    rows = picked(name, np.random.default_rng(0).standard_normal((n, 5)), find_degradation(name).doses[-1])
     assert rows.shape == (n,) and rows.min() >= 0 and rows.max() < n
 
 
-@pytest.mark.parametrize("name", names("set"))
+@pytest.mark.parametrize("name", list_degradation_names("set"))
 def test_features_that_do_not_vary_are_taken(name: str) -> None:
     assert picked(name, np.ones((20, 4)), 50.0).shape == (20,)
 
@@ -79,7 +79,7 @@ def test_the_rare_mode_is_dropped_whole_before_any_other_cube_or_never_first() -
 
 def test_the_leading_axis_is_the_first_right_singular_projection() -> None:
     features, rare = two_modes()
-    axis = leading_axis(features * np.linspace(1, 1e6, 30))  # units of a feature do not count
+    axis = compute_leading_component(features * np.linspace(1, 1e6, 30))  # units of a feature do not count
     assert abs(np.corrcoef(axis, rare)[0, 1]) > 0.95
 
 

@@ -57,9 +57,9 @@ def test_every_block_says_what_it_is(name: str) -> None:
 def unknown_options(words: list[str]) -> list[str]:
     """Return the options that a command of hseval does not have, or the command's name if there is no such command."""
     from hseval.cli.main import cli
-    from hseval.core.plugin_manager import plugins
+    from hseval.core.plugin_manager import get_plugins
 
-    plugins().add_commands(cli)
+    get_plugins().add_commands(cli)
     command: click.Command = cli
     rest = words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):

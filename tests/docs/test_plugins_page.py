@@ -14,7 +14,7 @@ import pytest
 
 from hseval import testing
 from hseval.core import hookspecs
-from hseval.testing import example_set
+from hseval.testing import make_example_set
 from tests.helpers.commands import hseval_process
 from tests.helpers.sets import saved
 
@@ -109,12 +109,12 @@ def test_the_plugin_of_the_page_keeps_the_contract(installed: dict[str, str]) ->
 
 
 def test_the_plugin_of_the_page_scores(installed: dict[str, str], tmp_path: Path) -> None:
-    real = saved(tmp_path / "real.h5", example_set(12, seed=1, size=32))
-    brighter = example_set(12, seed=2, size=32)
+    real = saved(tmp_path / "real.h5", make_example_set(12, seed=1, size=32))
+    brighter = make_example_set(12, seed=2, size=32)
     brighter.cubes += 0.1 * brighter.masks["fov"][:, None]
-    fake = saved(tmp_path / "fake.h5", brighter)
+    generated = saved(tmp_path / "generated.h5", brighter)
     report = tmp_path / "report.json"
-    typed = ("score", fake, "--ref", real, "--metrics", "mean-spectrum", "--json", report)
+    typed = ("score", generated, "--ref", real, "--metrics", "mean-spectrum", "--json", report)
     done = hseval_process(*typed, env=installed)
     assert done.returncode == 0, done.stderr
     score = json.loads(report.read_text())["scores"][0]

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from hseval.cli.main import cli
 from hseval.core.options import describe_options
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -52,8 +52,8 @@ def words(html: str) -> str:
 def test_every_plugin_and_option_stands_in_the_reference(site: Path) -> None:
     for kind, page in REFERENCE.items():
         text = words(article(site, f"reference/{page}.html"))
-        for name in plugins().names(kind):
-            factory = plugins().find(kind, name)
+        for name in get_plugins().get_names(kind):
+            factory = get_plugins().find(kind, name)
             summary = factory.summary[:1].upper() + factory.summary[1:].rstrip(".")
             assert f"{name} ¶ {summary}." in text
             for option in describe_options(factory):
@@ -62,7 +62,7 @@ def test_every_plugin_and_option_stands_in_the_reference(site: Path) -> None:
 
 
 def test_every_command_and_flag_stands_in_the_reference(site: Path) -> None:
-    plugins().add_commands(cli)
+    get_plugins().add_commands(cli)
     text = words(article(site, "reference/commands.html"))
     assert "Sentinel" not in text
     for name, command in cli.commands.items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hseval
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "envi_folder.py"
 
@@ -18,7 +18,7 @@ def test_the_folder_reads_back_as_the_phantoms_cubes_and_masks(tmp_path: Path) -
     main = runpy.run_path(str(EXAMPLE))["main"]
     folder = main([str(tmp_path / "eyes"), "-n", "3", "--size", "32", "--seed", "5", "--set", "small_vessels=false"])
     read = hseval.open_set(folder)
-    phantom = plugins().build("generator", "phantom", {"size": 32, "small_vessels": False})
+    phantom = get_plugins().build("generator", "phantom", {"size": 32, "small_vessels": False})
     phantom.load(None)
     assert read.info.wavelengths_known
     assert read.wavelengths == pytest.approx(phantom.wavelengths, abs=0.01)

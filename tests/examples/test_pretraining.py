@@ -50,13 +50,13 @@ def probe(example: Any) -> Any:
 
 def test_it_runs_as_typed_and_samples_of_ldm_join(example: Any, tmp_path: Path) -> None:
     pytest.importorskip("hseval_pca")
-    from hseval.core.plugin_manager import plugins
+    from hseval.core.plugin_manager import get_plugins
 
     (tmp_path / "tiny.toml").write_text(TWO_STEPS)
     eyes = example.draw_eyes(tmp_path, example.QUICK.drawn, seed=example.TRAINING, size=example.QUICK.size)
     run = tmp_path / "run"
     run.mkdir()
-    plugins().build("generator", "ldm", {"preset": str(tmp_path / "tiny.toml")}).fit(eyes, run, device="cpu")
+    get_plugins().build("generator", "ldm", {"preset": str(tmp_path / "tiny.toml")}).fit(eyes, run, device="cpu")
     typed = [sys.executable, str(EXAMPLE), str(tmp_path), "--quick", "--ldm", str(run)]
     done = subprocess.run(typed, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

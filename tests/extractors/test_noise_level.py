@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
-from hseval.extractors.noise_level import NoiseLevel, noise_level
+from hseval.extractors.noise_level import NoiseLevel, estimate_noise_level
 from hseval.testing import check_extractor
 
 Array = NDArray[Any]
@@ -19,7 +19,7 @@ ALL = np.ones((SIZE, SIZE), dtype=bool)
 
 
 def level(cube: Array, valid: Array = ALL) -> Array:
-    return noise_level(np.asarray(cube, dtype=np.float32), valid)
+    return estimate_noise_level(np.asarray(cube, dtype=np.float32), valid)
 
 
 def noise(sigma: float, seed: int = 0, bands: int = 4) -> Array:

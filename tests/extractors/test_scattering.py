@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hseval.extractors.scattering import Scattering, ScatteringOptions
-from hseval.extractors.spectral_windows import interpolation_weights
+from hseval.extractors.spectral_windows import compute_interpolation_weights
 from hseval.utils.errors import HsevalError
 
 WAVELENGTHS = np.linspace(450.0, 900.0, 10)
@@ -63,10 +63,10 @@ def round_field(size: int, *, stop: float = 1.5) -> np.ndarray:
     return (np.hypot(y, x) < size / 2) & (np.hypot(y, x) > stop)
 
 
-def distance(real: np.ndarray, fake: np.ndarray) -> float:
+def distance(real: np.ndarray, generated: np.ndarray) -> float:
     """Return the squared Frechet distance of rows standardised by the real ones (covariances by singular values)."""
     scale = np.maximum(real.std(axis=0), 0.01 * np.median(real.std(axis=0)))
-    a, b = real / scale, fake / scale
+    a, b = real / scale, generated / scale
     left, right = ((part - part.mean(axis=0)) / np.sqrt(len(part) - 1) for part in (a, b))
     overlap = np.linalg.svd(left @ right.T, compute_uv=False).sum()
     shift = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
@@ -177,7 +177,9 @@ def test_options_out_of_range_are_refused_by_name() -> None:
 
 
 def shifted(cubes: np.ndarray, nm: float) -> np.ndarray:
-    return np.einsum("tb,nbyx->ntyx", interpolation_weights(WAVELENGTHS, WAVELENGTHS - nm), cubes).astype(np.float32)
+    return np.einsum("tb,nbyx->ntyx", compute_interpolation_weights(WAVELENGTHS, WAVELENGTHS - nm), cubes).astype(
+        np.float32
+    )
 
 
 def blurred(cubes: np.ndarray, sigma: float) -> np.ndarray:

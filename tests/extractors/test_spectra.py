@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hseval.extractors.spectra import Spectra, moments, order_statistics
+from hseval.extractors.spectra import StructureSpectra, compute_mean_and_covariance, compute_order_statistics
 
 Array = NDArray[Any]
 WAVELENGTHS = np.array([500.0, 600.0, 700.0])
 
 
 def described(cubes: Array, masks: dict[str, Array], levels: int = 16) -> dict[str, Array]:
-    return Spectra(Spectra.Options(levels=levels))(cubes, wavelengths=WAVELENGTHS, masks=masks)
+    return StructureSpectra(StructureSpectra.Options(levels=levels))(cubes, wavelengths=WAVELENGTHS, masks=masks)
 
 
 def some(count: int = 3, size: int = 12, seed: int = 0) -> tuple[Array, dict[str, Array]]:
@@ -27,18 +27,18 @@ def some(count: int = 3, size: int = 12, seed: int = 0) -> tuple[Array, dict[str
 def test_levels_are_numpys_quantiles_at_mid_ranks(count: int) -> None:
     pixels = np.random.default_rng(count).normal(size=(2, count)).astype(np.float32)
     expected = np.quantile(pixels, (np.arange(16) + 0.5) / 16, axis=1, method="inverted_cdf").T
-    assert np.array_equal(order_statistics(pixels, 16), expected)
+    assert np.array_equal(compute_order_statistics(pixels, 16), expected)
 
 
 def test_as_many_levels_as_pixels_are_the_pixels() -> None:
     pixels = np.random.default_rng(0).normal(size=(2, 50)).astype(np.float32)
-    assert np.array_equal(order_statistics(pixels, 50), np.sort(pixels, axis=1))
+    assert np.array_equal(compute_order_statistics(pixels, 50), np.sort(pixels, axis=1))
 
 
 @pytest.mark.parametrize("count", [90, 500, 3001])
 def test_levels_follow_the_distribution_function_within_half_a_level(count: int) -> None:
     pixels = np.sort(np.random.default_rng(1).normal(size=(1, count)).astype(np.float32))
-    levels = order_statistics(pixels, 64)
+    levels = compute_order_statistics(pixels, 64)
     of_pixels = np.arange(1, count + 1) / count
     of_levels = np.searchsorted(levels[0], pixels[0], side="right") / 64
     assert np.abs(of_pixels - of_levels).max() <= 1 / 128 + 1e-12
@@ -46,12 +46,12 @@ def test_levels_follow_the_distribution_function_within_half_a_level(count: int)
 
 def test_levels_commute_with_a_strictly_monotone_map() -> None:
     pixels = np.random.default_rng(2).integers(0, 200, (2, 333)).astype(np.float32)
-    assert np.array_equal(order_statistics(pixels**3, 32), order_statistics(pixels, 32) ** 3)
+    assert np.array_equal(compute_order_statistics(pixels**3, 32), compute_order_statistics(pixels, 32) ** 3)
 
 
 def test_moments_agree_with_numpy_far_from_the_origin() -> None:
     pixels = (np.random.default_rng(3).normal(size=(3, 400)) + 1000).astype(np.float32)
-    mean, cov = moments(pixels)
+    mean, cov = compute_mean_and_covariance(pixels)
     wide = pixels.astype(np.float64)
     assert np.allclose(mean, wide.mean(axis=1), rtol=1e-14)
     assert np.allclose(cov, np.cov(wide, ddof=0)[np.triu_indices(3)], rtol=1e-9)
@@ -62,7 +62,7 @@ def test_structures_are_in_the_order_of_their_names_with_their_pixel_counts() ->
     rows = described(cubes, masks)
     assert rows["pixels"].tolist() == [[masks["artery"][i].sum(), masks["fov"][i].sum()] for i in range(3)]
     inside = cubes[1][:, masks["artery"][1]]
-    assert np.array_equal(rows["levels"][1, 0], order_statistics(inside, 16))
+    assert np.array_equal(rows["levels"][1, 0], compute_order_statistics(inside, 16))
 
 
 def test_a_structure_that_a_cube_lacks_has_no_pixels_and_nan() -> None:
@@ -88,4 +88,4 @@ def test_a_row_depends_on_its_own_cube_alone() -> None:
 
 def test_no_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 16 to 4096"):
-        Spectra(Spectra.Options(levels=0))
+        StructureSpectra(StructureSpectra.Options(levels=0))

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from hseval.core.options import build_options
-from hseval.extractors.backbones import drawn_state
-from hseval.extractors.torchvision import Torchvision, TorchvisionOptions, composite_weights
+from hseval.extractors.backbones import draw_state_dict
+from hseval.extractors.torchvision import Torchvision, TorchvisionOptions, compute_composite_weights
 from hseval.testing import check_extractor
 from hseval.utils.errors import HsevalError
 
@@ -73,8 +73,8 @@ def test_rows_equal_the_network_run_by_hand(resnet: Path) -> None:
     picture = torch.from_numpy(np.stack(bands, axis=1).astype(np.float32))
     mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     extractor = Torchvision(options(weights=str(resnet)))
-    weights = composite_weights(WAVELENGTHS, (640, 550, 460))
-    given = extractor._inputs(data, np.ones((2, 34, 34), dtype=bool), weights)
+    weights = compute_composite_weights(WAVELENGTHS, (640, 550, 460))
+    given = extractor._prepare_inputs(data, np.ones((2, 34, 34), dtype=bool), weights)
     with torch.inference_mode():
         expected = torch.nn.functional.interpolate(picture, size=(32, 32), mode="bilinear", antialias=True)
         features = model(given).numpy()
@@ -207,7 +207,7 @@ def test_code_in_a_weights_file_is_never_run(tmp_path: Path, monkeypatch: pytest
 
 def test_a_composite_beyond_the_bands_is_refused() -> None:
     with pytest.raises(HsevalError, match="440 nm lies outside the bands"):
-        composite_weights(WAVELENGTHS, (640, 550, 440))
+        compute_composite_weights(WAVELENGTHS, (640, 550, 440))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_random_weights_follow_from_their_seed_alone(backbone: str, width: int) 
 def test_random_weights_have_the_deviation_that_keeps_the_signal() -> None:
     """He et al. 2015: variance 2 / fan-in; what was drawn is checked, against the formula."""
     state = network("resnet50").state_dict()
-    found = drawn_state(state, 0, "resnet50")
+    found = draw_state_dict(state, 0, "resnet50")
     assert found.keys() == state.keys()
     for name in ("conv1.weight", "layer3.2.conv2.weight"):
         expected = (2 / (state[name].shape[1] * state[name].shape[2] * state[name].shape[3])) ** 0.5
@@ -247,7 +247,7 @@ def test_random_weights_have_the_deviation_that_keeps_the_signal() -> None:
     assert torch.equal(found["bn1.weight"], torch.ones(64))
     assert torch.equal(found["bn1.running_var"], torch.ones(64))
     assert torch.equal(found["bn1.bias"], torch.zeros(64))
-    other = drawn_state({name: state[name] for name in sorted(state, reverse=True)}, 0, "resnet50")
+    other = draw_state_dict({name: state[name] for name in sorted(state, reverse=True)}, 0, "resnet50")
     assert all(torch.equal(other[name], found[name]) for name in state)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hseval.extractors.scattering import field_weights, pooled
-from hseval.extractors.wavelets import CENTRE, analyse, angles, filter_bank, modulus
+from hseval.extractors.scattering import compute_scale_weights, pool
+from hseval.extractors.wavelets import CENTER_FREQUENCY, apply_wavelets, build_filter_bank, compute_angles, modulus
 
 
 def sinusoid(size: int, v: float, u: float) -> torch.Tensor:
@@ -16,13 +16,13 @@ def sinusoid(size: int, v: float, u: float) -> torch.Tensor:
 
 
 def test_energy_of_any_wave_in_the_covered_band_is_kept_within_bounds() -> None:
-    size, bank = 64, filter_bank((64, 64), 4, 4)
+    size, bank = 64, build_filter_bank((64, 64), 4, 4)
     index = np.fft.fftfreq(size, 1 / size)
     v, u = (2 * np.pi * part.ravel() / size for part in np.meshgrid(index, index, indexing="ij"))
-    covered = (np.hypot(v, u) > CENTRE / 8) & (np.hypot(v, u) < CENTRE) & (u >= 0)
+    covered = (np.hypot(v, u) > CENTER_FREQUENCY / 8) & (np.hypot(v, u) < CENTER_FREQUENCY) & (u >= 0)
     waves = torch.stack([sinusoid(size, *at) for at in zip(v[covered], u[covered], strict=True)])[::3]
     spectra = torch.fft.fft2(waves)
-    kept = sum(modulus(analyse(spectra, scale)).square().mean(dim=(1, 2, 3)) for scale in bank)
+    kept = sum(modulus(apply_wavelets(spectra, scale)).square().mean(dim=(1, 2, 3)) for scale in bank)
     share = 2 * kept / waves.square().mean(dim=(1, 2))  # only one of a real wave's two halves meets a wavelet
     assert 0.25 < share.min() <= share.max() < 1.1
 
@@ -30,25 +30,27 @@ def test_energy_of_any_wave_in_the_covered_band_is_kept_within_bounds() -> None:
 @pytest.mark.parametrize("j", range(4))
 @pytest.mark.parametrize("orientation", range(4))
 def test_an_oriented_wave_excites_its_own_scale_and_orientation_most(j: int, orientation: int) -> None:
-    angle, step = angles(4)[orientation], 2 * np.pi / 128
-    at = [CENTRE / 2**j * part for part in (np.sin(angle), np.cos(angle))]
+    angle, step = compute_angles(4)[orientation], 2 * np.pi / 128
+    at = [CENTER_FREQUENCY / 2**j * part for part in (np.sin(angle), np.cos(angle))]
     wave = sinusoid(128, *(step * round(part / step) for part in at))  # whole periods on the canvas
     spectrum = torch.fft.fft2(wave[None])
-    means = torch.stack([modulus(analyse(spectrum, s))[0].mean(dim=(1, 2)) for s in filter_bank((128, 128), 4, 4)])
+    means = torch.stack(
+        [modulus(apply_wavelets(spectrum, s))[0].mean(dim=(1, 2)) for s in build_filter_bank((128, 128), 4, 4)]
+    )
     assert divmod(int(means.argmax()), 4) == (j, orientation)
     assert means.max() == pytest.approx(0.5, abs=0.03)  # half of a real wave is the analytic part
 
 
 def test_a_constant_gives_nothing() -> None:
     spectrum = torch.fft.fft2(torch.full((1, 64, 64), 3.0))
-    assert max(float(modulus(analyse(spectrum, s)).max()) for s in filter_bank((64, 64), 4, 4)) < 1e-5
+    assert max(float(modulus(apply_wavelets(spectrum, s)).max()) for s in build_filter_bank((64, 64), 4, 4)) < 1e-5
 
 
 def test_a_quarter_turn_permutes_orientations() -> None:
     image = torch.randn(64, 64, generator=torch.Generator().manual_seed(2))
-    for scale in filter_bank((64, 64), 3, 4):
+    for scale in build_filter_bank((64, 64), 3, 4):
         upright, turned = (
-            modulus(analyse(torch.fft.fft2(part[None]), scale))[0].mean(dim=(1, 2))
+            modulus(apply_wavelets(torch.fft.fft2(part[None]), scale))[0].mean(dim=(1, 2))
             for part in (image, torch.rot90(image))
         )
         torch.testing.assert_close(turned, upright.roll(2), rtol=0.02, atol=0)
@@ -59,11 +61,14 @@ def test_subsampled_filtering_equals_filtering_and_then_subsampling(j: int) -> N
     """The oracle multiplies the whole spectrum in float64 and keeps every 2^j-th position."""
     height, width = 64, 96
     image = np.random.default_rng(3).normal(size=(height, width))
-    scale = filter_bank((height, width), 4, 4)[j]
-    found = analyse(torch.fft.fft2(torch.from_numpy(image.astype(np.float32))[None]), scale)[0].numpy()
+    scale = build_filter_bank((height, width), 4, 4)[j]
+    found = apply_wavelets(torch.fft.fft2(torch.from_numpy(image.astype(np.float32))[None]), scale)[0].numpy()
     for index in range(4):
         small = scale.response[index].numpy()
-        k, m = (scale.rows[index] + np.arange(len(small))), (scale.columns[index] + np.arange(small.shape[1]))
+        k, m = (
+            (scale.first_rows[index] + np.arange(len(small))),
+            (scale.first_columns[index] + np.arange(small.shape[1])),
+        )
         full = np.zeros((height, width))
         full[np.ix_(k % height, m % width)] = small[np.ix_(k % len(small), m % small.shape[1])]
         expected = np.fft.ifft2(np.fft.fft2(image) * full)[:: 2**j, :: 2**j]
@@ -75,8 +80,8 @@ def test_a_coarse_grid_gives_what_the_fine_grid_gives() -> None:
     spectrum = torch.fft.fft2(torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0)))
     low = torch.fft.fftfreq(64).abs() < 0.24
     fine = torch.fft.ifft2(spectrum * low[:, None] * low[None]).real
-    for scale in filter_bank((64, 64), 4, 4)[2:]:
-        expected, found = (analyse(torch.fft.fft2(part), scale) for part in (fine, fine[:, ::2, ::2]))
+    for scale in build_filter_bank((64, 64), 4, 4)[2:]:
+        expected, found = (apply_wavelets(torch.fft.fft2(part), scale) for part in (fine, fine[:, ::2, ::2]))
         torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
 
 
@@ -89,12 +94,12 @@ def round_field(size: int, *, stop: float = 1.5) -> np.ndarray:
 def test_every_scale_pools_something_inside_a_round_field_with_a_stop(size: int) -> None:
     field = torch.from_numpy(round_field(size)[None])
     canvas = (64, 64) if size == 16 else (96, 96)
-    bank = filter_bank(canvas, 4, 4)
-    for scale, weight in zip(bank, field_weights(field, canvas, bank), strict=True):
+    bank = build_filter_bank(canvas, 4, 4)
+    for scale, weight in zip(bank, compute_scale_weights(field, canvas, bank), strict=True):
         assert weight.sum() == pytest.approx(1, abs=1e-5)
         assert (torch.nonzero(weight[0]) * scale.step).max() < size  # nothing from the margin
 
 
 def test_pooling_is_a_weighted_mean() -> None:
     values = torch.arange(8.0).reshape(1, 2, 2, 2)
-    assert pooled(values, torch.tensor([[[0.5, 0.0], [0.0, 0.5]]])).tolist() == [[1.5, 5.5]]
+    assert pool(values, torch.tensor([[[0.5, 0.0], [0.0, 0.5]]])).tolist() == [[1.5, 5.5]]

@@ -12,24 +12,34 @@ from hseval import ArraySet, HsevalError
 from hseval.core.cubes import Cube
 from hseval.core.options import option
 from hseval.generator_kit import (
-    Channels,
-    Loop,
-    drawn_in_batches,
+    ChannelCodec,
+    LoopConfig,
+    draw_noise,
     load_checkpoint,
-    merged_options,
-    noise_of,
+    merge_options,
+    sample_in_batches,
     save_checkpoint,
     train,
 )
-from hseval.testing import example_set
+from hseval.testing import make_example_set
 
-LOOP = Loop(name="x", steps=8, batch=3, rate=0.1, average=0.5, every=100, seed=1, resume=False, facts={})
+LOOP = LoopConfig(
+    name="x",
+    steps=8,
+    batch_size=3,
+    learning_rate=0.1,
+    ema_decay=0.5,
+    checkpoint_every=100,
+    seed=1,
+    resume=False,
+    run_settings={},
+)
 
 
 def test_channels_come_back_as_the_cube_and_its_masks() -> None:
-    data = example_set(4, size=21, bands=5)
-    channels = Channels.of(data, multiple=8)
-    assert (channels.shape, channels.structures, set(channels.fixed)) == ((6, 24, 24), ("disc",), {"fov"})
+    data = make_example_set(4, size=21, bands=5)
+    channels = ChannelCodec.from_set(data, multiple=8)
+    assert (channels.shape, channels.structures, set(channels.fixed_masks)) == ((6, 24, 24), ("disc",), {"fov"})
     for cube in data:
         encoded = channels.encode(cube)
         assert (encoded.shape, encoded.dtype) == (channels.shape, np.float32)
@@ -39,8 +49,8 @@ def test_channels_come_back_as_the_cube_and_its_masks() -> None:
 
 
 def test_bands_have_mean_0_and_deviation_1_over_the_valid_pixels_of_all_cubes() -> None:
-    data = example_set(5)
-    channels = Channels.of(data)
+    data = make_example_set(5)
+    channels = ChannelCodec.from_set(data)
     inside = np.stack([channels.encode(cube) for cube in data])[:, :6, data.masks["fov"][0]]
     assert np.allclose(inside.mean(axis=(0, 2)), 0, atol=1e-5)
     assert np.allclose(inside.std(axis=(0, 2)), 1, atol=1e-5)
@@ -49,32 +59,32 @@ def test_bands_have_mean_0_and_deviation_1_over_the_valid_pixels_of_all_cubes() 
 
 
 def test_pixels_that_are_not_finite_neither_count_nor_spread() -> None:
-    data = example_set(4)
+    data = make_example_set(4)
     broken = data.cubes.copy()
     broken[1, 2, 20:24, 8:14] = np.nan
     other = ArraySet(broken, wavelengths=data.wavelengths, masks=data.masks)
     dropped = Cube(broken[1], other.read_masks(1))
-    encoded = Channels.of(other).encode(dropped)
+    encoded = ChannelCodec.from_set(other).encode(dropped)
     assert np.isfinite(encoded).all()
     assert not encoded[:6, 20:24, 8:14].any()
 
 
 def test_channels_survive_a_checkpoint(tmp_path: Path) -> None:
-    data = example_set(3)
-    channels = Channels.of(data, multiple=4)
-    save_checkpoint(tmp_path, "it", channels.tensors(), {"channels": channels.record()}, format="f-1")
-    tensors, record = load_checkpoint(tmp_path, "it", format="f-1", holds=("channels",))
-    restored = Channels.restored(record["channels"], tensors)
-    assert restored.same_as(channels)
+    data = make_example_set(3)
+    channels = ChannelCodec.from_set(data, multiple=4)
+    save_checkpoint(tmp_path, "it", channels.as_tensors(), {"channels": channels.as_record()}, format="f-1")
+    tensors, record = load_checkpoint(tmp_path, "it", format="f-1", required_keys=("channels",))
+    restored = ChannelCodec.from_record(record["channels"], tensors)
+    assert restored.is_equal_to(channels)
     assert np.array_equal(restored.encode(data[1]), channels.encode(data[1]))
 
 
 def test_sets_that_nothing_can_be_learned_from_are_refused() -> None:
     flat = ArraySet(np.full((3, 2, 4, 4), 0.5), wavelengths=np.array([500.0, 600.0]))
     with pytest.raises(HsevalError, match="valid pixels of its 3 cubes are all the same"):
-        Channels.of(flat)
+        ChannelCodec.from_set(flat)
     with pytest.raises(HsevalError, match="holds no cubes"):
-        Channels.of(flat.subset([]))
+        ChannelCodec.from_set(flat.subset([]))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,7 @@ def test_a_damaged_checkpoint_says_what_is_wrong(damage: object, told: str, tmp_
     save_checkpoint(tmp_path, "it", {"a": np.ones(3)}, {"options": {}}, format="f-1")
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(HsevalError, match=told):
-        load_checkpoint(tmp_path, "it", format="f-1", holds=("options",))
+        load_checkpoint(tmp_path, "it", format="f-1", required_keys=("options",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +112,10 @@ class Given:
 
 def test_options_of_sampling_may_change_and_those_of_training_may_not() -> None:
     trained, run = Given(width=16, steps=30), Path("run")
-    assert merged_options(Given(), trained, sampling=("steps",), where=run) == trained
-    assert merged_options(Given(steps=5), trained, sampling=("steps",), where=run) == Given(16, 5)
+    assert merge_options(Given(), trained, sampling_options=("steps",), path=run) == trained
+    assert merge_options(Given(steps=5), trained, sampling_options=("steps",), path=run) == Given(16, 5)
     with pytest.raises(HsevalError, match="run: was trained with width=16, not 12; when sampling, set steps"):
-        merged_options(Given(width=12), trained, sampling=("steps",), where=run)
+        merge_options(Given(width=12), trained, sampling_options=("steps",), path=run)
 
 
 def test_a_cube_depends_on_its_own_noise_whatever_batch_it_is_drawn_in() -> None:
@@ -115,19 +125,19 @@ def test_a_cube_depends_on_its_own_noise_whatever_batch_it_is_drawn_in() -> None
 
     sizes: list[int] = []
     given = {"seed": 3, "name": "x", "shape": (2, 4)}
-    wide = dict(drawn_in_batches(draw, start=0, stop=7, batch=4, **given))
-    late = dict(drawn_in_batches(draw, start=5, stop=7, batch=3, **given))
+    wide = dict(sample_in_batches(draw, start=0, stop=7, batch_size=4, **given))
+    late = dict(sample_in_batches(draw, start=5, stop=7, batch_size=3, **given))
     assert (list(wide), list(late), sizes) == (list(range(7)), [5, 6], [4, 4, 3])
     assert all(np.array_equal(wide[index], late[index]) for index in late)
-    assert np.array_equal(wide[6], 2 * noise_of(3, "x", 6, (2, 4)))
+    assert np.array_equal(wide[6], 2 * draw_noise(3, "x", 6, (2, 4)))
 
 
 def test_an_epoch_sees_every_cube_once_and_each_in_another_order() -> None:
-    seen = [index for step in range(8) for index in LOOP.indices(step, 6)]
+    seen = [index for step in range(8) for index in LOOP.draw_indices(step, 6)]
     epochs = [seen[start : start + 6] for start in range(0, 24, 6)]
     assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert sorted(LOOP.indices(0, 2)) != [0, 0, 0]  # a batch larger than the set
+    assert sorted(LOOP.draw_indices(0, 2)) != [0, 0, 0]  # a batch larger than the set
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hseval_pca.gaussian import area_threshold, fit_gaussian, principal_axes
+from hseval_pca.gaussian import compute_principal_axes, find_area_threshold, fit_gaussian
 from hseval_pca.generator import Pca
 
 from hseval import ArraySet, CubeSet, HsevalError
-from hseval.testing import check_generator, example_set
+from hseval.testing import check_generator, make_example_set
 
 
 def fitted(data: CubeSet, folder: Path, **options: Any) -> Pca:
@@ -28,7 +28,7 @@ def fitted(data: CubeSet, folder: Path, **options: Any) -> Pca:
 
 @pytest.fixture
 def data() -> ArraySet:
-    return example_set(10, size=32, bands=4)
+    return make_example_set(10, size=32, bands=4)
 
 
 def centred(rng: np.random.Generator, n: int, p: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def centred(rng: np.random.Generator, n: int, p: int) -> np.ndarray:
 @pytest.mark.parametrize("p", [50, 20_000])  # within one block of columns, and over two
 def test_axes_have_the_covariance_of_the_rows(p: int) -> None:
     rows = centred(np.random.default_rng(0), 12, p)
-    axes, share = principal_axes(rows.copy(), variance=1.0, components=None)
+    axes, share = compute_principal_axes(rows.copy(), variance=1.0, components=None)
     some = slice(0, 50)
     assert len(axes) == 11
     assert share == pytest.approx(1.0)
@@ -50,7 +50,7 @@ def test_axes_equal_scikit_learns_up_to_sign() -> None:
     from sklearn.decomposition import PCA
 
     rows = centred(np.random.default_rng(1), 15, 40)
-    axes, share = principal_axes(rows.copy(), variance=0.9, components=None)
+    axes, share = compute_principal_axes(rows.copy(), variance=0.9, components=None)
     oracle = PCA(n_components=len(axes), svd_solver="full").fit(rows.astype(np.float64))
     expected = oracle.components_ * np.sqrt(oracle.explained_variance_)[:, None]
     np.testing.assert_allclose(np.abs(axes), np.abs(expected), atol=1e-4)
@@ -60,8 +60,8 @@ def test_axes_equal_scikit_learns_up_to_sign() -> None:
 @pytest.mark.parametrize("variance", [0.3, 0.9, 0.99])
 def test_the_fewest_components_that_hold_the_variance_are_kept(variance: float) -> None:
     rows = centred(np.random.default_rng(2), 30, 60)
-    axes, share = principal_axes(rows.copy(), variance=variance, components=None)
-    _, one_fewer = principal_axes(rows.copy(), variance=variance, components=len(axes) - 1 or 1)
+    axes, share = compute_principal_axes(rows.copy(), variance=variance, components=None)
+    _, one_fewer = compute_principal_axes(rows.copy(), variance=variance, components=len(axes) - 1 or 1)
     assert share >= variance
     assert one_fewer < variance or len(axes) == 1
 
@@ -69,14 +69,14 @@ def test_the_fewest_components_that_hold_the_variance_are_kept(variance: float) 
 def test_a_threshold_keeps_the_area_that_gaussian_pixels_have() -> None:
     rng = np.random.default_rng(3)
     mean, deviation = rng.normal(size=400), rng.uniform(0.1, 1, 400)
-    level = area_threshold(mean, deviation, 60)
+    level = find_area_threshold(mean, deviation, 60)
     drawn = mean + deviation * rng.standard_normal((4000, 400))
     assert (drawn > level).sum(axis=1).mean() == pytest.approx(60, rel=0.01)
 
 
 @pytest.mark.parametrize(("area", "level"), [(0, np.inf), (400, -np.inf)])
 def test_a_mask_that_is_nowhere_or_everywhere_stays_so(area: int, level: float) -> None:
-    assert area_threshold(np.zeros(400), np.ones(400), area) == level
+    assert find_area_threshold(np.zeros(400), np.ones(400), area) == level
 
 
 def test_what_a_cube_does_not_know_adds_no_variance() -> None:
@@ -96,10 +96,10 @@ def test_samples_have_the_mean_and_the_variance_of_the_training_set(tmp_path: Pa
     generator = fitted(data, tmp_path / "run", variance=1.0)
     drawn = np.stack([cube for cube, _, _ in generator.sample(600, seed=0)])
     inside = data.masks["fov"][0]
-    real, fake = data.cubes[:, :, inside].astype(np.float64), drawn[:, :, inside].astype(np.float64)
-    error = np.abs(fake.mean(axis=0) - real.mean(axis=0)) / real.std(axis=0, ddof=1)
+    real, generated = data.cubes[:, :, inside].astype(np.float64), drawn[:, :, inside].astype(np.float64)
+    error = np.abs(generated.mean(axis=0) - real.mean(axis=0)) / real.std(axis=0, ddof=1)
     assert error.max() < 5 / np.sqrt(600)
-    assert fake.var(axis=0).sum() == pytest.approx(real.var(axis=0, ddof=1).sum(), rel=0.05)
+    assert generated.var(axis=0).sum() == pytest.approx(real.var(axis=0, ddof=1).sum(), rel=0.05)
 
 
 def test_samples_have_the_mask_area_of_the_training_set(tmp_path: Path, data: ArraySet) -> None:

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.core.cubes import Cube
-from hseval.degradations import find, names
+from hseval.degradations import find_degradation, list_degradation_names
 from hseval.degradations.base import CopyDegradation, CubeDegradation
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 from tests.helpers.sets import texture_set
 
 Array = NDArray[Any]
 NM = np.linspace(450.0, 905.0, 6)
 
 
-COPY_NAMES = list(names("copies"))
+COPY_NAMES = list(list_degradation_names("copies"))
 
 
 def textured(size: int = 48, *, seed: int = 0) -> Cube:
@@ -30,9 +30,9 @@ def textured(size: int = 48, *, seed: int = 0) -> Cube:
 
 
 def degraded(name: str, cube: Cube, dose: float, *, nm: Array = NM, seed: int = 0) -> Cube:
-    degradation = cast("CubeDegradation", find(name))
-    return degradation.degrade(cube, dose, wavelengths=nm, rng=stream(seed, name))
+    degradation = cast("CubeDegradation", find_degradation(name))
+    return degradation.degrade(cube, dose, wavelengths=nm, rng=create_rng(seed, name))
 
 
 def copied(name: str, cube: Cube, *, seed: int = 0) -> Cube:
-    return cast("CopyDegradation", find(name)).copy(cube, wavelengths=NM, rng=stream(seed, name))
+    return cast("CopyDegradation", find_degradation(name)).copy(cube, wavelengths=NM, rng=create_rng(seed, name))

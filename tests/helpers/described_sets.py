@@ -6,33 +6,35 @@ from typing import Any
 
 import numpy as np
 
-from hseval.core.cubes import FIELD, ArraySet, CubeSet
-from hseval.core.feature_table import Rows
+from hseval.core.cubes import FOV, ArraySet, CubeSet
+from hseval.core.feature_table import FeatureTable
 from hseval.core.hookspecs import ScoreParts
-from hseval.pipeline.extract import describe
-from hseval.pipeline.worker import Chosen, Plan
-from hseval.utils.feature_cache import Cache
+from hseval.pipeline.extract import extract_features
+from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
+from hseval.utils.feature_cache import FeatureCache
 
 RNG = np.random.default_rng(0)
 
 
-def described(cubes: CubeSet, *extractors: str) -> Rows:
+def described(cubes: CubeSet, *extractors: str) -> FeatureTable:
     """Return the rows of a set by some extractors."""
-    plan = Plan(tuple(map(Chosen, extractors)), tuple(sorted({FIELD, *cubes.structures})), cubes.wavelengths)
-    with Cache(None) as cache:
-        return describe(cubes, plan, cache=cache).rows
+    plan = ExtractionPlan(
+        tuple(map(ExtractorSpec, extractors)), tuple(sorted({FOV, *cubes.structures})), cubes.wavelengths
+    )
+    with FeatureCache(None) as cache:
+        return extract_features(cubes, plan, cache=cache).features
 
 
-def compared(metric: Any, real: CubeSet, fake: CubeSet) -> ScoreParts:
+def compared(metric: Any, real: CubeSet, generated: CubeSet) -> ScoreParts:
     """Return what a metric makes of two sets."""
-    rows = (described(cubes, *metric.needs.rows) for cubes in (real, fake))
+    rows = (described(cubes, *metric.needs.rows) for cubes in (real, generated))
     return related(metric, *rows)
 
 
-def related(metric: Any, real: Rows, fake: Rows) -> ScoreParts:
+def related(metric: Any, real: FeatureTable, generated: FeatureTable) -> ScoreParts:
     """Return what a metric makes of two described sets, by way of ``relate``."""
-    real, fake, _ = metric.relate(real=real, fake=fake, train=None)
-    parts = metric.compare(real=real, fake=fake, rng=RNG)
+    real, generated, _ = metric.relate(real=real, generated=generated, train=None)
+    parts = metric.compare(real=real, generated=generated, rng=RNG)
     assert isinstance(parts, ScoreParts)
     return parts
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 from tests.helpers.doc_blocks import ROOT, Block, commands, prints
 from tests.helpers.sets import saved, texture_set
 
@@ -166,7 +166,7 @@ class Reader:
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None)).startswith(str(self.root)):
                 del sys.modules[name]
-        plugins.cache_clear()
+        get_plugins.cache_clear()
 
     def _process(self, command: list[str]) -> tuple[int, str, str]:
         here = os.pathsep.join([*self.sources, str(self.folder)])

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from hseval.core.cubes import Cube
-from hseval.data.preprocessing import prepare
-from hseval.extractors.maps import Maps
+from hseval.data.preprocessing import preprocess_cube
+from hseval.extractors.maps import LowresMaps
 
 Array = NDArray[Any]
 SIZE = 64
@@ -47,10 +47,10 @@ def eyes(count: int, seed: int) -> list[Array]:
 
 def maps_of(cubes: list[Array], fields: list[Array] | None = None, **options: int) -> Array:
     """Describe cubes as the core does: cropped to their field, NaN outside."""
-    extractor = Maps(Maps.Options(**options))
+    extractor = LowresMaps(LowresMaps.Options(**options))
     rows = []
     for cube, field in zip(cubes, fields or [FIELD] * len(cubes), strict=True):
-        ready = prepare(Cube(cube, {"fov": field}), ("fov",))
+        ready = preprocess_cube(Cube(cube, {"fov": field}), ("fov",))
         assert ready is not None
         masks = {name: mask[None] for name, mask in ready.masks.items()}
         rows.append(extractor(ready.data[None], wavelengths=WAVELENGTHS[: len(cube)], masks=masks)[""][0])

@@ -73,7 +73,7 @@ def _command(arguments: list[str], out: Path, err: Path, *, moment: Moment | Non
     import hseval.sampling.chunks
     from hseval.cli.main import main
 
-    hseval.sampling.chunks.PART_SECONDS = 0.1
+    hseval.sampling.chunks.CHUNK_SECONDS = 0.1
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
     sys.argv = ["hseval", *arguments]
@@ -83,13 +83,13 @@ def _command(arguments: list[str], out: Path, err: Path, *, moment: Moment | Non
 
 
 def _signal_at(stage: str, step: int, number: signal.Signals) -> None:
-    from hseval_ldm.training.metrics_log import Journal
+    from hseval_ldm.training.metrics_log import MetricsLog
 
-    write = Journal.write
+    write = MetricsLog.write
 
-    def write_and_signal(self: Journal, done: int, figures: Any) -> None:
+    def write_and_signal(self: MetricsLog, done: int, figures: Any) -> None:
         write(self, done, figures)
         if (self.stage, done) == (stage, step):
             os.kill(os.getpid(), number)
 
-    Journal.write = write_and_signal  # type: ignore[method-assign]
+    MetricsLog.write = write_and_signal  # type: ignore[method-assign]

@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hseval.core.cubes import ArraySet
-from hseval.core.feature_table import ALONE, Rows
+from hseval.core.feature_table import UNGROUPED_PREFIX, FeatureTable
 from hseval.core.hookspecs import Needs, ScoreParts
-from hseval.core.report import Better, Score
-from hseval.pipeline.context import Described, Run
-from hseval.pipeline.extract import Description
-from hseval.pipeline.inputs import Sets
-from hseval.scoring.score_metric import score_of
-from hseval.utils.distributed import Comm
-from hseval.utils.feature_cache import Cache
+from hseval.core.report import Direction, Score
+from hseval.pipeline.context import ExtractedInputs, RunContext
+from hseval.pipeline.extract import ExtractedSet
+from hseval.pipeline.inputs import InputSets
+from hseval.scoring.score_metric import score_metric
+from hseval.utils.distributed import Communicator
+from hseval.utils.feature_cache import FeatureCache
 
 NO_CUBES = ArraySet(np.zeros((1, 4, 1, 1), dtype=np.float32))
 
@@ -26,17 +26,19 @@ class MeansApart:
 
     name: ClassVar[str] = "means-apart"
     summary: ClassVar[str] = "squared distance of means"
-    better: ClassVar[Better] = "lower"
+    better: ClassVar[Direction] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    needs: ClassVar[Needs] = Needs(rows=("x",))
+    needs: ClassVar[Needs] = Needs(features=("x",))
 
-    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: Any) -> float:
+    def compare(
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Any
+    ) -> float:
         """Return the distance."""
-        return self.headline(real=real, fake=fake)
+        return self.headline(real=real, generated=generated)
 
-    def headline(self, *, real: Rows, fake: Rows, train: Rows | None = None) -> float:
+    def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
         """Return the distance."""
-        apart = fake["x"].mean(axis=0) - real["x"].mean(axis=0)
+        apart = generated["x"].mean(axis=0) - real["x"].mean(axis=0)
         return float(apart @ apart)
 
 
@@ -46,9 +48,11 @@ class Shift(MeansApart):
     name: ClassVar[str] = "shift"
     headline = None  # type: ignore[assignment]
 
-    def compare(self, *, real: Rows, fake: Rows, train: Rows | None = None, rng: Any) -> ScoreParts:
+    def compare(
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Any
+    ) -> ScoreParts:
         """Return the difference."""
-        apart = float(fake["x"][:, 0].mean() - real["x"][:, 0].mean())
+        apart = float(generated["x"][:, 0].mean() - real["x"][:, 0].mean())
         return ScoreParts(abs(apart), {}, signed=apart)
 
 
@@ -58,21 +62,21 @@ class Mean(MeansApart):
     name: ClassVar[str] = "mean"
     bounds: ClassVar[tuple[float, float]] = (-float("inf"), float("inf"))
 
-    def headline(self, *, real: Rows, fake: Rows, train: Rows | None = None) -> float:
+    def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
         """Return the mean."""
-        return float(fake["x"][:, 0].mean())
+        return float(generated["x"][:, 0].mean())
 
 
-def rows(values: np.ndarray, *, group: int = 1) -> Rows:
+def rows(values: np.ndarray, *, group: int = 1) -> FeatureTable:
     """Return one row a value; the values say what a row is called, so that equal sets are one set."""
     names = np.array([row.tobytes().hex()[:32] for row in np.ascontiguousarray(values)])
-    alone = [ALONE + name for name in names]
+    alone = [UNGROUPED_PREFIX + name for name in names]
     groups = np.array(alone if group == 1 else [f"g{i // group}" for i in range(len(values))])
-    found = Rows({"x": values}, names, names, groups, np.arange(4.0))
-    return found.take(np.argsort(names, kind="stable"))
+    found = FeatureTable({"x": values}, names, names, groups, np.arange(4.0))
+    return found.select(np.argsort(names, kind="stable"))
 
 
-def normal(n: int, seed: int, *, away: float = 0.0, d: int = 3, group: int = 1) -> Rows:
+def normal(n: int, seed: int, *, away: float = 0.0, d: int = 3, group: int = 1) -> FeatureTable:
     """Return normal rows; those of a group are equal but for a little."""
     rng = np.random.default_rng(seed)
     shared = np.repeat(rng.normal(size=(-(-n // group), d)), group, axis=0)[:n]
@@ -80,14 +84,14 @@ def normal(n: int, seed: int, *, away: float = 0.0, d: int = 3, group: int = 1) 
     return rows(values + away, group=group)
 
 
-def scored(metric: Any, real: Rows, fake: Rows, *, seed: int = 0, quick: bool = False) -> Score:
+def scored(metric: Any, real: FeatureTable, generated: FeatureTable, *, seed: int = 0, quick: bool = False) -> Score:
     """Return the score of described sets."""
 
-    def description(each: Rows) -> Description:
+    def description(each: FeatureTable) -> ExtractedSet:
         contents = tuple(each.hashes.tolist())
-        return Description(each, np.arange(len(each)), contents, ("",) * len(each), invalid=(), computed=0)
+        return ExtractedSet(each, np.arange(len(each)), contents, ("",) * len(each), invalid_ids=(), computed_count=0)
 
-    sets = Sets(samples=NO_CUBES, reference=NO_CUBES, train=None)
-    described = Described(sets, {}, samples=description(fake), reference=description(real), train=None)
-    run = dataclasses.replace(Run(Cache(None), Comm(), seed=seed), quick=quick)
-    return score_of(metric, described, run)
+    sets = InputSets(samples=NO_CUBES, reference=NO_CUBES, train=None)
+    described = ExtractedInputs(sets, {}, samples=description(generated), reference=description(real), train=None)
+    run = dataclasses.replace(RunContext(FeatureCache(None), Communicator(), seed=seed), quick=quick)
+    return score_metric(metric, described, run)

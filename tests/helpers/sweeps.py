@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from hseval import Sample, hookimpl, option
-from hseval.core.plugin_manager import plugins
-from hseval.utils.random_streams import stream
+from hseval.core.plugin_manager import get_plugins
+from hseval.utils.random_streams import create_rng
 from tests.helpers.sets import saved, texture_set
 
 BASE = texture_set(24, size=16, bands=3, seed=5)
@@ -62,7 +62,7 @@ class Staged:
             raise self.fails["sample", self.options.gain]
         self.calls.append(("sample", self.options.gain, n))
         for index in range(start, n):
-            noise = stream(seed, "staged", index).standard_normal(BASE.cubes[0].shape, dtype=np.float32)
+            noise = create_rng(seed, "staged", index).standard_normal(BASE.cubes[0].shape, dtype=np.float32)
             fov = BASE.masks["fov"][index % 24]
             cube = self.options.gain * (BASE.cubes[index % 24] + np.float32(0.01 + self.options.c) * noise) * fov
             masks = {name: mask[index % 24] for name, mask in BASE.masks.items()}
@@ -99,7 +99,7 @@ def grid(name: str = "staged", exclude: str = "", **values: list[Any]) -> str:
 @contextmanager
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the third party's generator, with nothing noted and nothing failing."""
-    registry = plugins()
+    registry = get_plugins()
     registry.register(ThirdParty(), name="hseval-staged:staged", distribution="hseval-staged")
     monkeypatch.setattr(Staged, "calls", [])
     monkeypatch.setattr(Staged, "fails", {})
@@ -107,4 +107,4 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     finally:
         registry.manager.unregister(name="hseval-staged:staged")
-        registry._offers.clear()
+        registry._registrations.clear()

@@ -19,7 +19,7 @@ import pytest
 
 from hseval import open_set
 from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_journal
+from hseval_ldm.training.metrics_log import read_metrics_log
 from tests.helpers.commands import Outcome, hseval_process
 from tests.helpers.ldm_processes import hseval_forked
 from tests.helpers.sets import saved, texture_set
@@ -292,7 +292,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(run: Path, data: Path, trained:
     refused(done, "last.safetensors: could not be written: File too large", "make room, then --resume")
     assert contents(run / "diffusion") == before
     assert hseval(*going_on).status == 0
-    assert [line["step"] for line in read_journal(run / "metrics.jsonl") if line["stage"] == "diffusion"] == [
+    assert [line["step"] for line in read_metrics_log(run / "metrics.jsonl") if line["stage"] == "diffusion"] == [
         *range(1, 10)
     ]
 
@@ -313,7 +313,7 @@ def test_what_is_not_finite_is_named_and_the_last_good_checkpoint_kept(
     # A fill value that the check of the data is made to miss, as it would beyond the cubes that it looks at; in a cube
     # that this seed has in the third batch. What starts the next epoch, before the step that is to write a line, meets
     # weights that are not finite: k-means, or the measured noise.
-    monkeypatch.setattr("hseval_ldm.data.fill_values.FARTHEST", np.inf)
+    monkeypatch.setattr("hseval_ldm.data.fill_values.MAX_DEVIATION_RATIO", np.inf)
     cubes[3, :, 8, 8] = 1e20
     absurd = saved(tmp_path / "absurd.h5", base, cubes=cubes)
     given = ("features_steps=0", "log_every=2", "checkpoint_every=2", "score_every=9", f"kmeans={kmeans}")

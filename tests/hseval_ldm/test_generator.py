@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hseval import Cube, HsevalError, Sample, open_set
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 from hseval.testing import check_generator
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
@@ -60,7 +60,7 @@ def test_ldm_pca_and_phantom_keep_the_same_contract(tiny: Path, tmp_path: Path) 
         folder = tmp_path / name
         folder.mkdir()
         data = texture_set(6, size=16, bands=3)
-        check_generator(plugins().build("generator", name, options), tmp_path=folder, data=data)
+        check_generator(get_plugins().build("generator", name, options), tmp_path=folder, data=data)
 
 
 def test_both_commands_train_the_same(data: Path, tiny: Path, trained: Path, tmp_path: Path, hseval: Command) -> None:

@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 
-from hseval.core.options import as_dict, build_options, describe_options
+from hseval.core.options import build_options, describe_options, options_to_dict
 from hseval.utils.errors import HsevalError
-from hseval_ldm.options import BOUNDS, MODES, ONE_COMMAND, PRESETS, SAMPLING, LdmOptions, preset_values
+from hseval_ldm.options import (
+    COMMAND_OPTIONS,
+    OPTION_BOUNDS,
+    PRESETS,
+    SAMPLING_OPTIONS,
+    STAGE_CHOICES,
+    LdmOptions,
+    load_preset,
+)
 
 
 class Plugin:
@@ -37,8 +45,8 @@ def test_given_beats_preset_beats_default(tmp_path: Path) -> None:
     assert (built.width, built.codes, built.blocks) == (48, 256, LdmOptions().blocks)
     assert built.multipliers == (1, 2) and built.crop == 64
     assert built.ae_lr == 1.0 and isinstance(built.ae_lr, float)
-    assert built.given == {"preset", "codes"}
-    assert built.of_preset == {"width", "codes", "multipliers", "crop", "ae_lr"}
+    assert built.explicit_names == {"preset", "codes"}
+    assert built.preset_names == {"width", "codes", "multipliers", "crop", "ae_lr"}
     # Also a value that happens to be the default's, and a none.
     assert build(preset=mine, width=64, crop="none").width == 64
     assert build(preset=mine, width=64, crop="none").crop is None
@@ -54,20 +62,24 @@ def test_every_option_has_help_a_type_and_a_default_that_can_be() -> None:
     assert list(described) == [field.name for field in dataclasses.fields(LdmOptions)]
     assert all(info.help and info.type for info in described.values())
     assert described["crop"].type == "int or none" and described["multipliers"].type == "int,..."
-    assert {name: info.default for name, info in described.items()} == as_dict(LdmOptions())
+    assert {name: info.default for name, info in described.items()} == options_to_dict(LdmOptions())
     numbers = {name for name, info in described.items() if info.type in ("int", "float")}
-    assert numbers - set(BOUNDS) == {"compression", "stem"}  # which have choices
-    assert set(BOUNDS) < set(described) and set(SAMPLING) < set(described) and set(ONE_COMMAND) < set(described)
-    assert described["stage"].type == "|".join(MODES)
+    assert numbers - set(OPTION_BOUNDS) == {"compression", "stem"}  # which have choices
+    assert (
+        set(OPTION_BOUNDS) < set(described)
+        and set(SAMPLING_OPTIONS) < set(described)
+        and set(COMMAND_OPTIONS) < set(described)
+    )
+    assert described["stage"].type == "|".join(STAGE_CHOICES)
 
 
 def test_a_record_of_all_options_comes_back(tmp_path: Path) -> None:
     mine = preset(tmp_path, "width = 48\nmultipliers = [1, 2]\n")
     built = build(preset=mine, stage="diffusion", resume=True)
-    record = json.loads(json.dumps(as_dict(built)))
+    record = json.loads(json.dumps(options_to_dict(built)))
     assert build(**record) == built
     Path(mine).write_text("width = 96\n")  # the run goes by what was written down, and not by what a file says now
-    for name in ONE_COMMAND:
+    for name in COMMAND_OPTIONS:
         del record[name]
     assert build(**record).width == 48
     Path(mine).unlink()
@@ -121,9 +133,9 @@ def test_what_can_not_be_is_named_with_what_can(values: dict[str, Any], told: st
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("name", OPTION_BOUNDS)
 def test_bounds_are_part_of_the_range(name: str) -> None:
-    low, high = BOUNDS[name]
+    low, high = OPTION_BOUNDS[name]
     other = {"timesteps": 100000} if name == "steps" else {"steps": 2} if name == "timesteps" else {}
     for value in (low, high):
         assert getattr(LdmOptions(**(other | {name: value})), name) == value
@@ -173,7 +185,7 @@ def test_a_wrong_name_in_python_is_a_type_error_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_that_ship_can_be_built_and_set_no_default(name: str) -> None:
-    built, values = build(preset=name), preset_values(name)
+    built, values = build(preset=name), load_preset(name)
     assert values and all(getattr(built, option) == value for option, value in values.items())
     assert not {"stage", "resume", "start_from"} & set(values)
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hseval import open_set
-from hseval_ldm.models.unet import parameters_of
+from hseval_ldm.models.unet import count_parameters
 from hseval_ldm.options import PRESETS, LdmOptions
-from hseval_ldm.training.run import denoiser_of
+from hseval_ldm.training.run import build_denoiser
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import saved, texture_set
 
@@ -34,14 +34,17 @@ def test_the_references_optimum_is_a_preset() -> None:
     assert (options.compression, options.latent_channels, options.base) == (8, 8, 512)
     assert options.multipliers == (1, 2, 4) and options.codes == 1024
     with torch.device("meta"):
-        assert 2e8 < parameters_of(denoiser_of(options, options.latent_channels)) < 2e9
+        assert 2e8 < count_parameters(build_denoiser(options, options.latent_channels)) < 2e9
 
 
 def test_a_unet_of_224_fits_672_where_the_latents_are_alike() -> None:
     small, large = (LdmOptions(preset=name, latent_channels=8) for name in ("retina-224", "retina-672"))
     with torch.device("meta"):
         shapes = [
-            {name: tensor.shape for name, tensor in denoiser_of(options, options.latent_channels).state_dict().items()}
+            {
+                name: tensor.shape
+                for name, tensor in build_denoiser(options, options.latent_channels).state_dict().items()
+            }
             for options in (small, large)
         ]
     assert shapes[0] == shapes[1]

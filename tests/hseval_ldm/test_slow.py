@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from hseval.core.cubes import ArraySet
-from hseval_ldm.data.dataset import TrainingData
-from hseval_ldm.data.latent_cache import Scale
-from hseval_ldm.data.normalization import Normalisation
-from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, tokens_of
+from hseval_ldm.data.dataset import CubeDataset
+from hseval_ldm.data.latent_cache import LatentScaler
+from hseval_ldm.data.normalization import Normalization
+from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, find_valid_tokens
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.pipeline import Pipeline
-from hseval_ldm.sampling.schedule import Schedule, draws, loss
-from hseval_ldm.training.evaluation import Judge
-from hseval_ldm.training.run import denoiser_of
+from hseval_ldm.sampling.schedule import NoiseSchedule, draw_times_and_noise, velocity_loss
+from hseval_ldm.training.evaluation import HeldOutEvaluator
+from hseval_ldm.training.run import build_denoiser
 from hseval_ldm.training.stage_autoencoder import AutoencoderStage
-from hseval_ldm.training.stage_perceptual import build_features
+from hseval_ldm.training.stage_perceptual import build_perceptual_encoder
 from hseval_ldm.utils.distributed import Ranks
 
 pytestmark = pytest.mark.slow
@@ -56,33 +56,35 @@ def test_combinations_learn_and_sample_at_224(compression: int, channels: int, b
     small = {"width": 16, "blocks": 1, "codes": 64, "unet_blocks": 1, "steps": 2}
     options = LdmOptions(compression=compression, latent_channels=channels, base=base, **small)
     data = eyes(1, 224)
-    normalisation = Normalisation.measure(data, [0])
-    batch = TrainingData.open(data, [0], normalisation, memory=1).batch(np.array([0]))
+    normalisation = Normalization.measure(data, [0])
+    batch = CubeDataset.open(data, [0], normalisation, memory_gib=1).load_batch(np.array([0]))
     autoencoder = build_autoencoder(options, normalisation)
-    tokens = tokens_of(batch.field, compression)
+    tokens = find_valid_tokens(batch.field, compression)
     with torch.no_grad():
-        latents = autoencoder.encoder(batch.picture())
-        autoencoder.codebook.begin(latents, tokens, ranks=Ranks(), step=0, seed=0)
-    made = autoencoder(batch.picture())
+        latents = autoencoder.encoder(batch.to_network_input())
+        autoencoder.codebook.initialize(latents, tokens, ranks=Ranks(), step=0, seed=0)
+    made = autoencoder(batch.to_network_input())
     side = 224 // compression
     assert made.latents.shape == (1, channels, side, side) and made.cubes.shape == (1, 16, 224, 224)
     term = (made.cubes - batch.cubes).abs().mean() + made.masks.square().mean() + made.quantised.commitment
     term.backward()  # type: ignore[no-untyped-call]
     assert all_learn(autoencoder)
 
-    denoiser = denoiser_of(options, channels)
-    schedule = Schedule("cosine", options.timesteps)
-    scale = Scale(latents.mean((0, 2, 3)), latents.std((0, 2, 3)).clamp_min(1e-6))
-    clean = scale.normalised(latents)
-    times, noise = draws(0, batch=1, shape=tuple(clean.shape[1:]), seed=0, schedule=schedule, device=CPU)  # type: ignore[arg-type]
-    noisy, velocity = schedule.noised(clean, noise, times)
-    loss(schedule, denoiser(noisy, times), velocity, times, gamma=5.0).mean().backward()
+    denoiser = build_denoiser(options, channels)
+    schedule = NoiseSchedule("cosine", options.timesteps)
+    scale = LatentScaler(latents.mean((0, 2, 3)), latents.std((0, 2, 3)).clamp_min(1e-6))
+    clean = scale.normalize(latents)
+    times, noise = draw_times_and_noise(
+        0, batch_size=1, shape=tuple(clean.shape[1:]), seed=0, schedule=schedule, device=CPU
+    )  # type: ignore[arg-type]
+    noisy, velocity = schedule.add_noise(clean, noise, times)
+    velocity_loss(schedule, denoiser(noisy, times), velocity, times, gamma=5.0).mean().backward()
     assert all_learn(denoiser)
     denoiser.zero_grad(set_to_none=True)
 
     denoiser.eval().requires_grad_(False)
     pipeline = Pipeline(autoencoder, denoiser, scale, schedule, options, CPU, contextlib.nullcontext)
-    ((index, cube),) = pipeline.cubes([7], seed=1)
+    ((index, cube),) = pipeline.generate_cubes([7], seed=1)
     assert index == 7 and cube.cubes.shape == (1, 16, 224, 224) and cube.masks.shape == (1, 4, 224, 224)
     assert bool(torch.isfinite(cube.cubes).all())
 
@@ -91,12 +93,12 @@ def test_retina_672_takes_a_step_on_a_crop_and_decodes_a_whole_cube_in_tiles() -
     options = LdmOptions(preset="retina-672", ae_batch=1, disc_start=0.0, kmeans_iterations=1, precision="float32")
     assert (options.crop, options.tile, options.compression) == (256, 16, 16)
     data, ranks = eyes(2, 672), Ranks()
-    normalisation = Normalisation.measure(data, [0, 1])
-    known = TrainingData.open(data, [0, 1], normalisation, memory=1)
+    normalisation = Normalization.measure(data, [0, 1])
+    known = CubeDataset.open(data, [0, 1], normalisation, memory_gib=1)
     model = build_autoencoder(options, normalisation)
-    judge = Judge(TrainingData.open(data, [], normalisation, memory=1), normalisation, ranks, 0)
-    features = build_features(options, 16, seed=0)
-    stage = AutoencoderStage(options, known, model, features=features, judge=judge, ranks=ranks, seed=0)
+    judge = HeldOutEvaluator(CubeDataset.open(data, [], normalisation, memory_gib=1), normalisation, ranks, 0)
+    features = build_perceptual_encoder(options, 16, seed=0)
+    stage = AutoencoderStage(options, known, model, perceptual_encoder=features, evaluator=judge, ranks=ranks, seed=0)
     before = model.decoder.last.weight.detach().clone()
     assert stage.start_epoch(0)["kmeans_distortion"] > 0
     terms = stage.step(0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_journal
+from hseval_ldm.training.metrics_log import read_metrics_log
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import saved, texture_set
 
@@ -31,11 +31,11 @@ def test_autoencoders_serve_several_widths_and_unets_several_step_counts(
     done = hseval("sweep", file)
     assert done.status == 0, done.err
     out = tmp_path / "s.sweep"
-    stages = [[line["stage"] for line in read_journal(path / "files" / "metrics.jsonl")]
+    stages = [[line["stage"] for line in read_metrics_log(path / "files" / "metrics.jsonl")]
               for path in [*out.glob("stages/*"), *out.glob("fits/*")]]  # fmt: skip
     trained = sorted(tuple(sorted(set(each))) for each in stages)
     assert trained == [("autoencoder",)] * 2 + [("diffusion",)] * 3 + [("features",)]
-    weights = {checkpoint.file_of(path / "files" / "autoencoder").stat().st_ino for path in out.glob("fits/*")}
+    weights = {checkpoint.get_path(path / "files" / "autoencoder").stat().st_ino for path in out.glob("fits/*")}
     assert len(weights) == 2  # each on disk once
     found = json.loads((out / "results.json").read_text())["rows"]
     values = {row["label"]: row["scores"]["spectral-kl"]["value"] for row in found}

@@ -22,7 +22,7 @@ def cubes(n: int = 6) -> np.ndarray:
 
 def found(data: np.ndarray, **given: Any) -> tuple[str, ...]:
     """Return what is suspicious in a set."""
-    return inspect_set(ArraySet(data, wavelengths=NM, **given)).suspicious
+    return inspect_set(ArraySet(data, wavelengths=NM, **given)).problems
 
 
 def test_nothing_is_suspicious_in_a_clean_set() -> None:
@@ -45,7 +45,7 @@ def test_the_numbers_agree_with_numpy() -> None:
 
 
 def test_quantiles_of_a_large_set_come_from_a_repeatable_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hseval.inspection.inspect.SAMPLED", 1000)
+    monkeypatch.setattr("hseval.inspection.inspect.MAX_SAMPLED_VALUES", 1000)
     data = cubes(20)
     first, second = (inspect_set(ArraySet(data, wavelengths=NM)).values for _ in range(2))
     assert first == second and first["min"] == data.min() and first["max"] == data.max()
@@ -80,16 +80,16 @@ def many_bands(count: int) -> np.ndarray:
 def test_many_dead_or_constant_bands_are_one_line() -> None:
     data, nm = many_bands(300), np.linspace(450, 1048, 300)
     data[:, :16] = np.arange(1, 17)[:, None, None]
-    told = inspect_set(ArraySet(data, wavelengths=nm)).suspicious
+    told = inspect_set(ArraySet(data, wavelengths=nm)).problems
     assert told == ("16 constant bands: 450 to 480 nm, in all 4 cubes",)
     data[1:3, 40:50] = data[1:3, 60] = data[1:3, 299] = 0
-    told = inspect_set(ArraySet(data, wavelengths=nm)).suspicious
+    told = inspect_set(ArraySet(data, wavelengths=nm)).problems
     assert told == (
         "12 dead bands: 530 to 548, 570, 1048 nm, in 2 of 4 cubes (000001, 000002)",
         "16 constant bands: 450 to 480 nm, in all 4 cubes",
     )
     data[:] = 1
-    assert inspect_set(ArraySet(data, wavelengths=nm)).suspicious[0] == (
+    assert inspect_set(ArraySet(data, wavelengths=nm)).problems[0] == (
         "300 constant bands (1): 450 to 1048 nm, in all 4 cubes"
     )
 
@@ -98,12 +98,12 @@ def test_up_to_six_bands_are_listed_and_many_runs_are_counted() -> None:
     data = many_bands(20)
     data[:, 3:9] = np.arange(1, 7)[:, None, None]
     nm = np.arange(20) * 10 + 500.0
-    assert inspect_set(ArraySet(data, wavelengths=nm)).suspicious == (
+    assert inspect_set(ArraySet(data, wavelengths=nm)).problems == (
         "6 constant bands: 530, 540, 550, 560, 570, 580 nm, in all 4 cubes",
     )
     data = many_bands(20)
     data[0, ::2] = data[2, 0] = 0
-    assert inspect_set(ArraySet(data)).suspicious == (
+    assert inspect_set(ArraySet(data)).problems == (
         "10 dead bands: numbers 0, 2, 4, 6, 8, 10 and 4 more runs, not the same ones in each of 2 of 4 cubes"
         " (000000, 000002)",
     )

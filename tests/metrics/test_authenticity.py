@@ -9,47 +9,52 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, rotate
 
-from hseval.core.feature_table import Rows
-from hseval.extractors.maps import area_average
+from hseval.core.feature_table import FeatureTable
+from hseval.extractors.maps import average_over_grid
 from hseval.metrics.authenticity import Authenticity
 from hseval.metrics.copy_search import (
-    common_details,
-    details,
-    oriented,
-    particulars,
-    placements,
-    search,
-    shifted,
-    step_of,
-    vectors,
-    without_rim,
+    compute_common_details,
+    compute_residual_details,
+    compute_shift_step,
+    erode_rim,
+    extract_details,
+    find_nearest,
+    list_placements,
+    orient_maps,
+    shift_maps,
+    to_unit_vectors,
 )
-from hseval.metrics.copying_tests import authentic_share, copy_rank, copy_share, copy_threshold
+from hseval.metrics.copying_tests import (
+    compute_authentic_share,
+    compute_copy_rank,
+    compute_copy_share,
+    compute_copy_threshold,
+)
 from hseval.utils.errors import NotComputable
-from hseval.utils.nearest_neighbors import Neighbors
+from hseval.utils.nearest_neighbors import NearestNeighbors
 from tests.helpers.drawn_eyes import FIELD, SIZE, WAVELENGTHS, eyes, maps_of
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(0)
 
 
-def rows_of(maps: Array, name: str = "cube", pixels: int = SIZE) -> Rows:
+def rows_of(maps: Array, name: str = "cube", pixels: int = SIZE) -> FeatureTable:
     ids = np.array([f"{name}-{i}" for i in range(len(maps))])
     columns = {"maps": maps, "maps/pixels": np.full((len(maps), 2), pixels)}
-    return Rows(columns, ids, ids, ids, WAVELENGTHS, structures=("fov",))
+    return FeatureTable(columns, ids, ids, ids, WAVELENGTHS, structures=("fov",))
 
 
 TRAIN, HELD, FRESH = eyes(40, 1), eyes(100, 2), eyes(60, 3)
 TRAIN_MAPS, HELD_MAPS, FRESH_MAPS = maps_of(TRAIN), maps_of(HELD), maps_of(FRESH)
-COMMON = common_details(TRAIN_MAPS)
-PLACES = placements((1.0, 1.0))  # a cell is larger than a pixel of 62
+COMMON = compute_common_details(TRAIN_MAPS)
+PLACES = list_placements((1.0, 1.0))  # a cell is larger than a pixel of 62
 
 
 def particular(maps: Array) -> NDArray[np.float32]:
-    return particulars(maps, COMMON)
+    return compute_residual_details(maps, COMMON)
 
 
-BASE = Neighbors(vectors(particular(TRAIN_MAPS)))
+BASE = NearestNeighbors(to_unit_vectors(particular(TRAIN_MAPS)))
 
 
 def noisy(cube: Array) -> Array:
@@ -74,8 +79,8 @@ COPIES: dict[str, Callable[[Array], Array]] = {
 @pytest.mark.parametrize("kind", COPIES)
 def test_every_copy_is_nearer_than_any_unseen_eye_and_traced_to_its_original(kind: str) -> None:
     copies = maps_of([np.ascontiguousarray(COPIES[kind](cube)) for cube in TRAIN])
-    found = search(particular(copies), BASE, PLACES)
-    unseen = search(particular(FRESH_MAPS), BASE, PLACES).distance
+    found = find_nearest(particular(copies), BASE, PLACES)
+    unseen = find_nearest(particular(FRESH_MAPS), BASE, PLACES).distance
     assert found.distance.max() < unseen.min()
     assert found.row.tolist() == list(range(len(TRAIN)))
 
@@ -83,18 +88,18 @@ def test_every_copy_is_nearer_than_any_unseen_eye_and_traced_to_its_original(kin
 def test_a_copy_whose_field_moves_with_it_is_found() -> None:
     moved = [np.roll(cube, (2, 2), axis=(1, 2)) for cube in TRAIN]
     copies = maps_of(moved, [np.roll(FIELD, (2, 2), axis=(0, 1))] * len(moved))
-    found = search(particular(copies), BASE, PLACES)
-    assert found.distance.max() < search(particular(FRESH_MAPS), BASE, PLACES).distance.min()
+    found = find_nearest(particular(copies), BASE, PLACES)
+    assert found.distance.max() < find_nearest(particular(FRESH_MAPS), BASE, PLACES).distance.min()
 
 
 def test_planted_copies_make_up_the_share_that_is_reported() -> None:
     planted = [np.ascontiguousarray(copy(TRAIN[i])) for i, copy in enumerate(COPIES.values())]
     samples = np.concatenate([FRESH_MAPS[:49], maps_of(planted)])
-    real, fake, train = (rows_of(maps) for maps in (HELD_MAPS, samples, TRAIN_MAPS))
+    real, generated, train = (rows_of(maps) for maps in (HELD_MAPS, samples, TRAIN_MAPS))
     metric = Authenticity()
-    full, full_fake, _ = metric.relate(real=real, fake=fake, train=train)
-    below = full_fake["authenticity/distance"] < full["authenticity/distance"].min()
-    parts = metric.compare(real=full, fake=full_fake, train=train, rng=RNG)
+    full, full_generated, _ = metric.relate(real=real, generated=generated, train=train)
+    below = full_generated["authenticity/distance"] < full["authenticity/distance"].min()
+    parts = metric.compare(real=full, generated=full_generated, train=train, rng=RNG)
     assert below[49:].all()
     assert parts.value == below.mean() >= 11 / 60
     assert parts.details["nearest_pairs"][0]["distance"] < 1e-4
@@ -105,7 +110,7 @@ def test_copies_show_in_the_tests_of_copying_and_honest_samples_do_not() -> None
     samples = {"honest": FRESH_MAPS, "a tenth copied": np.concatenate([FRESH_MAPS[:54], TRAIN_MAPS[:6]])}
     samples["memorised"] = TRAIN_MAPS
     found = {
-        name: Authenticity().compare(real=held, fake=rows_of(maps), train=train, rng=RNG).details
+        name: Authenticity().compare(real=held, generated=rows_of(maps), train=train, rng=RNG).details
         for name, maps in samples.items()
     }
     assert found["honest"]["copying"]["p"] > 0.05 < found["honest"]["calibrated"]["p"]
@@ -117,39 +122,43 @@ def test_copies_show_in_the_tests_of_copying_and_honest_samples_do_not() -> None
 
 
 def test_the_calibrated_distance_is_relative_to_the_training_cubes_around() -> None:
-    real, fake, train = rows_of(HELD_MAPS[:2]), rows_of(FRESH_MAPS[:3]), rows_of(TRAIN_MAPS)
-    _, fake, _ = Authenticity().relate(real=real, fake=fake, train=train)
-    base = vectors(particular(TRAIN_MAPS)).astype(np.float64)
+    real, generated, train = rows_of(HELD_MAPS[:2]), rows_of(FRESH_MAPS[:3]), rows_of(TRAIN_MAPS)
+    _, generated, _ = Authenticity().relate(real=real, generated=generated, train=train)
+    base = to_unit_vectors(particular(TRAIN_MAPS)).astype(np.float64)
     for i in range(3):
-        place = PLACES[fake["authenticity/placement"][i]]
-        turned = oriented(particular(FRESH_MAPS[i : i + 1])[0], place.turns, place.mirrored)
+        place = PLACES[generated["authenticity/placement"][i]]
+        turned = orient_maps(particular(FRESH_MAPS[i : i + 1])[0], place.turns, place.mirrored)
         # 40 training cubes are fewer than 50: all of them count.
-        gaps = np.sqrt(((base - vectors(shifted(turned, place.down, place.right))) ** 2).sum(axis=1))
-        assert fake["authenticity/calibrated"][i] == pytest.approx(gaps.min() / gaps.mean(), rel=1e-6)
+        gaps = np.sqrt(((base - to_unit_vectors(shift_maps(turned, place.down, place.right))) ** 2).sum(axis=1))
+        assert generated["authenticity/calibrated"][i] == pytest.approx(gaps.min() / gaps.mean(), rel=1e-6)
 
 
 def test_p_values_are_of_one_cube_a_group() -> None:
     held, train = rows_of(HELD_MAPS), rows_of(TRAIN_MAPS)
     grouped = dataclasses.replace(held, groups=np.array([str(i // 50) for i in range(100)]))
     copies = rows_of(TRAIN_MAPS)
-    one, other = (Authenticity().compare(real=real, fake=copies, train=train, rng=RNG) for real in (held, grouped))
+    one, other = (Authenticity().compare(real=real, generated=copies, train=train, rng=RNG) for real in (held, grouped))
     assert one.value == other.value == 1
     assert one.details["calibrated"]["p"] < 1e-6
     assert other.details["calibrated"]["p"] == pytest.approx(2 / (42 * 41))  # all 40 samples before 2 held-out cubes
 
 
 def test_the_nearest_pairs_name_both_cubes_and_how_they_fit() -> None:
-    fake = rows_of(maps_of([np.ascontiguousarray(TRAIN[7][:, :, ::-1])]), "sample")
+    generated = rows_of(maps_of([np.ascontiguousarray(TRAIN[7][:, :, ::-1])]), "sample")
     train = rows_of(TRAIN_MAPS, "training")
-    pair = Authenticity().compare(real=rows_of(HELD_MAPS), fake=fake, train=train, rng=RNG).details["nearest_pairs"][0]
+    pair = (
+        Authenticity()
+        .compare(real=rows_of(HELD_MAPS), generated=generated, train=train, rng=RNG)
+        .details["nearest_pairs"][0]
+    )
     assert (pair["sample"], pair["training"], pair["placement"]) == ("sample-0", "training-7", "mirrored")
 
 
 def test_a_generator_that_memorised_scores_1_and_unseen_eyes_score_near_0() -> None:
     held, train = rows_of(HELD_MAPS), rows_of(TRAIN_MAPS)
     metric = Authenticity()
-    memorised = metric.compare(real=held, fake=train, train=train, rng=RNG)
-    honest = metric.compare(real=held, fake=rows_of(FRESH_MAPS), train=train, rng=RNG)
+    memorised = metric.compare(real=held, generated=train, train=train, rng=RNG)
+    honest = metric.compare(real=held, generated=rows_of(FRESH_MAPS), train=train, rng=RNG)
     assert memorised.value == 1
     assert memorised.details["auth_pct"] == 0
     assert honest.value <= 0.05
@@ -157,18 +166,20 @@ def test_a_generator_that_memorised_scores_1_and_unseen_eyes_score_near_0() -> N
 
 
 def test_the_threshold_is_the_first_percentile_or_the_minimum_of_fewer_than_100() -> None:
-    assert copy_threshold(np.arange(1000.0)) == 9
-    assert copy_threshold(np.arange(1.0, 100.0)) == 1
-    assert copy_threshold(np.random.default_rng(0).permutation(500.0 + np.arange(400.0))) == 503
+    assert compute_copy_threshold(np.arange(1000.0)) == 9
+    assert compute_copy_threshold(np.arange(1.0, 100.0)) == 1
+    assert compute_copy_threshold(np.random.default_rng(0).permutation(500.0 + np.arange(400.0))) == 503
 
 
 def test_at_most_one_percent_of_honest_samples_is_expected_below_the_threshold() -> None:
-    assert [copy_rank(count) for count in (1, 98, 99, 100, 198, 199, 299, 1000)] == [1, 1, 1, 1, 1, 2, 3, 10]
+    assert [compute_copy_rank(count) for count in (1, 98, 99, 100, 198, 199, 299, 1000)] == [1, 1, 1, 1, 1, 2, 3, 10]
     for count in range(99, 2000):
-        rank = copy_rank(count)
+        rank = compute_copy_rank(count)
         assert rank / (count + 1) <= 0.01 + 1e-12 < (rank + 1) / (count + 1)
     rng = np.random.default_rng(0)
-    shares = [copy_share(rng.uniform(size=500), copy_threshold(rng.uniform(size=150))) for _ in range(2000)]
+    shares = [
+        compute_copy_share(rng.uniform(size=500), compute_copy_threshold(rng.uniform(size=150))) for _ in range(2000)
+    ]
     assert np.mean(shares) == pytest.approx(1 / 151, abs=4 * np.std(shares) / 2000**0.5)
 
 
@@ -183,27 +194,30 @@ def patches(seed: int, count: int = 24, size: int = 12) -> tuple[Array, Array]:
 
 def test_copies_shifted_by_two_pixels_are_found_in_patches_of_twelve() -> None:
     (train, moved), (held, _) = patches(1), patches(2)
-    real, fake, _ = Authenticity().relate(
-        real=rows_of(held, pixels=12), fake=rows_of(moved, pixels=12), train=rows_of(train, pixels=12)
+    real, generated, _ = Authenticity().relate(
+        real=rows_of(held, pixels=12), generated=rows_of(moved, pixels=12), train=rows_of(train, pixels=12)
     )
-    assert fake["authenticity/distance"].max() < real["authenticity/distance"].min()
-    assert fake["authenticity/nearest"].tolist() == [f"cube-{i}" for i in range(24)]
-    steps = placements(tuple(fake["authenticity/step"][0]))
-    assert {steps[i][2:] for i in fake["authenticity/placement"]} <= {(0, 5), (0, 3)}
+    assert generated["authenticity/distance"].max() < real["authenticity/distance"].min()
+    assert generated["authenticity/nearest"].tolist() == [f"cube-{i}" for i in range(24)]
+    steps = list_placements(tuple(generated["authenticity/step"][0]))
+    assert {steps[i][2:] for i in generated["authenticity/placement"]} <= {(0, 5), (0, 3)}
     # By 2 cells, three quarters of a pixel, they are not: the reach has to follow the cubes' size.
-    assert search(particular(moved), Neighbors(vectors(particular(train))), PLACES).distance.max() > 0.8
+    assert (
+        find_nearest(particular(moved), NearestNeighbors(to_unit_vectors(particular(train))), PLACES).distance.max()
+        > 0.8
+    )
 
 
 def test_a_step_is_a_pixel_or_a_cell_whichever_is_larger() -> None:
-    assert step_of(np.full((3, 2), 64), 32) == (1, 1)
-    assert step_of(np.array([[12, 16], [12, 16], [50, 200]]), 32) == pytest.approx((32 / 12, 2))
-    assert step_of(np.array([[4, 8]]), 32) == (4, 4)  # 2 steps are a quarter of the map, and no more
-    assert step_of(np.array([[2, 2]]), 8) == (1, 1)
+    assert compute_shift_step(np.full((3, 2), 64), 32) == (1, 1)
+    assert compute_shift_step(np.array([[12, 16], [12, 16], [50, 200]]), 32) == pytest.approx((32 / 12, 2))
+    assert compute_shift_step(np.array([[4, 8]]), 32) == (4, 4)  # 2 steps are a quarter of the map, and no more
+    assert compute_shift_step(np.array([[2, 2]]), 8) == (1, 1)
 
 
 def test_shifts_reach_two_pixels_at_any_size_and_cost_the_same() -> None:
     for pixels in (8, 9, 12, 15, 18, 24, 31, 32, 33, 48, 64, 65, 224):
-        places = placements(step_of(np.full((1, 2), pixels), 32))
+        places = list_placements(compute_shift_step(np.full((1, 2), pixels), 32))
         assert len(set(places)) == 104
         for axis in (2, 3):
             reached = {place[axis] for place in places if place[:2] == (0, False) and place[5 - axis] == 0}
@@ -212,36 +226,38 @@ def test_shifts_reach_two_pixels_at_any_size_and_cost_the_same() -> None:
 
 
 def test_only_what_is_strictly_nearer_counts() -> None:
-    assert copy_share(np.array([0.4, 0.5, 0.5, 0.6]), 0.5) == 0.25
+    assert compute_copy_share(np.array([0.4, 0.5, 0.5, 0.6]), 0.5) == 0.25
 
 
 def test_an_identical_sample_is_a_copy_even_where_held_out_cubes_are_copies_too() -> None:
-    assert copy_share(np.array([0.0, 0.5]), 0.0) == 0.5
+    assert compute_copy_share(np.array([0.0, 0.5]), 0.0) == 0.5
     train = rows_of(TRAIN_MAPS)
-    parts = Authenticity().compare(real=train, fake=train, train=train, rng=RNG)
+    parts = Authenticity().compare(real=train, generated=train, train=train, rng=RNG)
     assert parts.value == 1
     assert "held-out cubes are copies" in parts.details["caveat"]
 
 
 def test_authpct_is_the_share_that_is_farther_than_the_training_cube_is_from_the_others() -> None:
-    assert authentic_share(np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 2.0, 2.0, 5.0])) == 0.25
+    assert compute_authentic_share(np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 2.0, 2.0, 5.0])) == 0.25
 
 
 def test_the_distances_are_those_of_a_search_placement_by_placement() -> None:
-    queries, base = particular(FRESH_MAPS[:3]), vectors(particular(TRAIN_MAPS)).astype(np.float64)
+    queries, base = particular(FRESH_MAPS[:3]), to_unit_vectors(particular(TRAIN_MAPS)).astype(np.float64)
     expected = np.full((3, len(base)), np.inf)
     for place in PLACES:
-        laid = shifted(oriented(queries, place.turns, place.mirrored), place.down, place.right)
-        gaps = vectors(laid)[:, None].astype(np.float64) - base
+        laid = shift_maps(orient_maps(queries, place.turns, place.mirrored), place.down, place.right)
+        gaps = to_unit_vectors(laid)[:, None].astype(np.float64) - base
         expected = np.minimum(expected, np.sqrt((gaps**2).sum(axis=-1)))
-    found = search(queries, BASE, PLACES)
+    found = find_nearest(queries, BASE, PLACES)
     assert np.array_equal(found.row, expected.argmin(axis=1))
     assert found.distance == pytest.approx(expected.min(axis=1), rel=1e-12)
 
 
 def test_training_cubes_are_each_others_neighbours_and_not_their_own() -> None:
     maps = np.concatenate([TRAIN_MAPS[:5], TRAIN_MAPS[2:3]])
-    _, _, train = Authenticity().relate(real=rows_of(HELD_MAPS[:2]), fake=rows_of(FRESH_MAPS[:2]), train=rows_of(maps))
+    _, _, train = Authenticity().relate(
+        real=rows_of(HELD_MAPS[:2]), generated=rows_of(FRESH_MAPS[:2]), train=rows_of(maps)
+    )
     assert train is not None
     spacing = train["authenticity/distance"]
     assert spacing[2] == spacing[5] == 0
@@ -250,8 +266,8 @@ def test_training_cubes_are_each_others_neighbours_and_not_their_own() -> None:
 
 def test_a_training_set_of_one_cube_works() -> None:
     train = rows_of(TRAIN_MAPS[:1])
-    fake = rows_of(np.concatenate([TRAIN_MAPS[:1], FRESH_MAPS[:3]]))
-    parts = Authenticity().compare(real=rows_of(HELD_MAPS[:5]), fake=fake, train=train, rng=RNG)
+    generated = rows_of(np.concatenate([TRAIN_MAPS[:1], FRESH_MAPS[:3]]))
+    parts = Authenticity().compare(real=rows_of(HELD_MAPS[:5]), generated=generated, train=train, rng=RNG)
     assert parts.value >= 0.25
     assert np.isnan(parts.details["auth_pct"])
     assert "minimum of 5 held-out distances" in parts.details["caveat"]
@@ -259,25 +275,25 @@ def test_a_training_set_of_one_cube_works() -> None:
 
 def test_without_a_training_set_there_is_no_value() -> None:
     with pytest.raises(NotComputable, match="--train"):
-        Authenticity().compare(real=rows_of(HELD_MAPS), fake=rows_of(FRESH_MAPS), rng=RNG)
+        Authenticity().compare(real=rows_of(HELD_MAPS), generated=rows_of(FRESH_MAPS), rng=RNG)
 
 
 def test_a_cube_is_placed_alike_whatever_stands_beside_it() -> None:
-    together = search(particular(FRESH_MAPS), BASE, PLACES)
-    alone = search(particular(FRESH_MAPS[35:36]), BASE, PLACES)
+    together = find_nearest(particular(FRESH_MAPS), BASE, PLACES)
+    alone = find_nearest(particular(FRESH_MAPS[35:36]), BASE, PLACES)
     assert together.distance[35] == pytest.approx(alone.distance[0], rel=1e-6)
     assert (together.row[35], together.placement[35]) == (alone.row[0], alone.placement[0])
 
 
 def test_constant_cubes_do_not_break_the_search() -> None:
     flat = maps_of([np.ones((5, SIZE, SIZE), dtype=np.float32)] * 2)
-    parts = Authenticity().compare(real=rows_of(HELD_MAPS), fake=rows_of(flat), train=rows_of(TRAIN_MAPS), rng=RNG)
+    parts = Authenticity().compare(real=rows_of(HELD_MAPS), generated=rows_of(flat), train=rows_of(TRAIN_MAPS), rng=RNG)
     assert parts.value == 0
 
 
 def test_details_know_nothing_of_an_offset_and_nothing_of_the_surround() -> None:
     field = FIELD[::2, ::2]
-    detail, inside = details(np.where(field, 7.0, np.nan)[None, None])
+    detail, inside = extract_details(np.where(field, 7.0, np.nan)[None, None])
     assert np.abs(detail).max() < 1e-6
     assert (inside[0, 0] <= field).all()
     assert 0 < inside.sum() < field.sum()
@@ -285,7 +301,7 @@ def test_details_know_nothing_of_an_offset_and_nothing_of_the_surround() -> None
 
 def test_an_offset_changes_no_detail() -> None:
     maps = TRAIN_MAPS[:2].astype(np.float64)
-    assert details(maps + 1)[0] == pytest.approx(details(maps)[0], abs=1e-10)
+    assert extract_details(maps + 1)[0] == pytest.approx(extract_details(maps)[0], abs=1e-10)
 
 
 def test_the_rim_of_a_field_does_not_count_unless_little_else_is_left() -> None:
@@ -293,25 +309,25 @@ def test_the_rim_of_a_field_does_not_count_unless_little_else_is_left() -> None:
     wide[4:28, 4:28] = narrow[:, 10:14] = True
     expected = np.zeros_like(wide)
     expected[7:25, 7:25] = True
-    assert np.array_equal(without_rim(np.stack([wide, narrow])), np.stack([expected, narrow]))
+    assert np.array_equal(erode_rim(np.stack([wide, narrow])), np.stack([expected, narrow]))
 
 
 def test_a_copy_that_drags_the_black_surround_into_the_field_is_found() -> None:
     dragged = maps_of([np.roll(cube * FIELD, (2, 2), axis=(1, 2)) for cube in TRAIN])
-    found = search(particular(dragged), BASE, PLACES)
-    assert found.distance.max() < search(particular(FRESH_MAPS), BASE, PLACES).distance.min()
+    found = find_nearest(particular(dragged), BASE, PLACES)
+    assert found.distance.max() < find_nearest(particular(FRESH_MAPS), BASE, PLACES).distance.min()
 
 
 def test_the_eight_orientations_and_the_shifts_are_all_different() -> None:
     image = np.random.default_rng(5).normal(size=(1, 6, 6))
-    laid = {shifted(oriented(image, p.turns, p.mirrored), p.down, p.right).tobytes() for p in PLACES}
+    laid = {shift_maps(orient_maps(image, p.turns, p.mirrored), p.down, p.right).tobytes() for p in PLACES}
     assert len(laid) == len(PLACES) == 8 * 13
     assert str(PLACES[0]) == "as it is"
 
 
 def test_a_shift_brings_in_zeros() -> None:
     image = np.arange(1.0, 10.0).reshape(3, 3)
-    assert shifted(image, 1, -1).tolist() == [[0, 0, 0], [2, 3, 0], [5, 6, 0]]
+    assert shift_maps(image, 1, -1).tolist() == [[0, 0, 0], [2, 3, 0], [5, 6, 0]]
 
 
 def test_maps_do_not_depend_on_the_size_in_pixels() -> None:
@@ -336,7 +352,7 @@ def test_cells_outside_the_field_are_not_a_number() -> None:
 
 def test_area_averages_keep_the_mean_when_cells_cut_pixels() -> None:
     image = np.random.default_rng(6).normal(size=(1, 7, 10))
-    cells = area_average(image, np.ones((7, 10), dtype=bool), 4)
+    cells = average_over_grid(image, np.ones((7, 10), dtype=bool), 4)
     assert cells.mean() == pytest.approx(image.mean(), rel=1e-12)
 
 

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from hseval.core.cubes import ArraySet
 from hseval.metrics.band_covariance import BandCovariance
-from hseval.metrics.correlations import SHRINK, back, band_pairs, by_band, correlations, fisher
+from hseval.metrics.correlations import (
+    CORRELATION_SHRINKAGE,
+    band_pair_indices,
+    compute_correlations,
+    compute_rms_by_band,
+    fisher_z,
+    inverse_fisher_z,
+)
 from hseval.testing import check_metric
 from hseval.utils.errors import NotComputable
 from tests.helpers.described_sets import changed, compared
@@ -35,7 +42,7 @@ def equal(r: float, bands: int = 3) -> Array:
 
 
 def z(r: Any) -> Array:
-    return np.arctanh((1 - SHRINK) * np.asarray(r, dtype=np.float64))
+    return np.arctanh((1 - CORRELATION_SHRINKAGE) * np.asarray(r, dtype=np.float64))
 
 
 def test_it_keeps_the_contract_of_metrics() -> None:
@@ -46,19 +53,19 @@ def test_correlations_are_those_of_the_pixels_and_0_where_a_band_does_not_vary()
     pixels = np.random.default_rng(1).normal(size=(4, 200)) + 0.5 * np.random.default_rng(2).normal(size=200)
     pixels[2] = 0.7
     with np.errstate(invalid="ignore", divide="ignore"):
-        expected = np.nan_to_num(np.corrcoef(pixels))[band_pairs(4)]
-    found = correlations(pixels.mean(axis=1), np.cov(pixels, bias=True)[np.triu_indices(4)])
+        expected = np.nan_to_num(np.corrcoef(pixels))[band_pair_indices(4)]
+    found = compute_correlations(pixels.mean(axis=1), np.cov(pixels, bias=True)[np.triu_indices(4)])
     assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_fisher_and_back_are_inverse_and_bounded() -> None:
     r = np.linspace(-1, 1, 21)
-    assert back(fisher(r)) == pytest.approx(r)
-    assert np.isfinite(fisher(r)).all()
+    assert inverse_fisher_z(fisher_z(r)) == pytest.approx(r)
+    assert np.isfinite(fisher_z(r)).all()
 
 
 def test_by_band_spreads_pairs_over_their_two_bands() -> None:
-    assert by_band(np.array([3.0, 0.0, 4.0]), 3) == pytest.approx(np.sqrt(np.array([9, 25, 16]) / 2))
+    assert compute_rms_by_band(np.array([3.0, 0.0, 4.0]), 3) == pytest.approx(np.sqrt(np.array([9, 25, 16]) / 2))
 
 
 def test_a_known_change_of_correlation_gives_the_distance_by_hand() -> None:
@@ -82,15 +89,17 @@ def test_it_grows_with_the_change() -> None:
 
 
 def test_gain_offset_turns_and_surround_change_nothing() -> None:
-    real, fake = texture_set(8, seed=1), texture_set(8, seed=2)
-    plain = compared(BandCovariance(), real, fake).value
+    real, generated = texture_set(8, seed=1), texture_set(8, seed=2)
+    plain = compared(BandCovariance(), real, generated).value
     gain = np.linspace(0.5, 2, 6)[:, None, None]
     room = ((0, 0), (4, 0), (7, 1))
     others = {
-        "gain and offset by band": changed(fake, fake.cubes * gain + 0.3 * gain),
-        "flip": changed(fake, fake.cubes[..., ::-1], **{k: m[..., ::-1] for k, m in fake.masks.items()}),
+        "gain and offset by band": changed(generated, generated.cubes * gain + 0.3 * gain),
+        "flip": changed(generated, generated.cubes[..., ::-1], **{k: m[..., ::-1] for k, m in generated.masks.items()}),
         "surround": changed(
-            fake, np.pad(fake.cubes, ((0, 0), *room)), **{k: np.pad(m, room) for k, m in fake.masks.items()}
+            generated,
+            np.pad(generated.cubes, ((0, 0), *room)),
+            **{k: np.pad(m, room) for k, m in generated.masks.items()},
         ),
     }
     for name, other in others.items():

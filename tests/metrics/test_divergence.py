@@ -3,13 +3,13 @@ import pytest
 from scipy.stats import entropy, norm
 
 from hseval.metrics.divergence import (
-    bin_counts,
+    count_per_bin,
     gaussian_kl,
     jensen_shannon,
     kl_divergence,
-    pooled_gaussian,
+    pool_gaussians,
     quantile_edges,
-    smoothed,
+    smooth_frequencies,
 )
 
 
@@ -17,35 +17,35 @@ def test_quantile_edges_cut_the_atoms_into_equal_parts() -> None:
     atoms = np.random.default_rng(0).permutation(320).astype(np.float32)
     edges = quantile_edges(atoms, 64)
     assert edges.tolist() == list(range(4, 319, 5))
-    assert (bin_counts(atoms[None], edges) == 5).all()
+    assert (count_per_bin(atoms[None], edges) == 5).all()
 
 
 def test_edges_of_few_discrete_values_coincide_and_the_bins_between_them_are_empty() -> None:
     atoms = np.repeat(np.array([1.0, 2.0, 3.0]), [10, 80, 10])
     edges = quantile_edges(atoms, 10)
     assert edges.tolist() == [1.0, *[2.0] * 8]
-    assert bin_counts(atoms[None], edges).tolist() == [[10, 80, 0, 0, 0, 0, 0, 0, 0, 10]]
+    assert count_per_bin(atoms[None], edges).tolist() == [[10, 80, 0, 0, 0, 0, 0, 0, 0, 10]]
 
 
 def test_no_value_is_dropped_however_wild() -> None:
     values = np.array([[-1e30, 0.5, 1e30], [5.0, 6.0, 7.0]])
-    counts = bin_counts(values, np.array([0.0, 1.0]))
+    counts = count_per_bin(values, np.array([0.0, 1.0]))
     assert counts.tolist() == [[1, 1, 1], [0, 0, 3]]
 
 
 def test_a_value_equal_to_an_edge_falls_below_it() -> None:
-    assert bin_counts(np.array([[1.0]]), np.array([1.0, 2.0])).tolist() == [[1, 0, 0]]
+    assert count_per_bin(np.array([[1.0]]), np.array([1.0, 2.0])).tolist() == [[1, 0, 0]]
 
 
 def test_counts_agree_with_numpys_histogram() -> None:
     values = np.random.default_rng(1).normal(size=(3, 500))
     edges = quantile_edges(values.ravel(), 16) + 1e-9  # off the atoms: numpy's bins are closed at the other end
     expected = [np.histogram(row, [-np.inf, *edges, np.inf])[0] for row in values]
-    assert np.array_equal(bin_counts(values, edges), expected)
+    assert np.array_equal(count_per_bin(values, edges), expected)
 
 
 def test_half_a_count_is_added_to_each_bin() -> None:
-    assert smoothed(np.array([1.0, 0.0]), 9.0).tolist() == [0.95, 0.05]
+    assert smooth_frequencies(np.array([1.0, 0.0]), 9.0).tolist() == [0.95, 0.05]
 
 
 def test_kl_agrees_with_scipy_and_is_zero_for_equal_histograms() -> None:
@@ -99,7 +99,7 @@ def test_binned_kl_of_two_gaussians_tends_to_the_closed_form_from_below() -> Non
 def test_pooling_cubes_of_one_size_gives_the_moments_of_all_their_pixels() -> None:
     cubes = np.random.default_rng(5).normal(size=(4, 3, 50)) + np.arange(4)[:, None, None]
     covs = np.stack([np.cov(cube, ddof=0)[np.triu_indices(3)] for cube in cubes])
-    mean, cov = pooled_gaussian(cubes.mean(axis=2), covs)
+    mean, cov = pool_gaussians(cubes.mean(axis=2), covs)
     pixels = np.moveaxis(cubes, 1, 0).reshape(3, -1)
     assert np.allclose(mean, pixels.mean(axis=1), rtol=1e-12)
     assert np.allclose(cov, np.cov(pixels, ddof=0), rtol=1e-12)

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from hseval.core.feature_table import Rows
+from hseval.core.feature_table import FeatureTable
 from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.core.options import build_options
-from hseval.extractors.value_range import quantiles
-from hseval.metrics.ms_ssim import FLOOR, MsSsim, common_scales, data_range_of
-from hseval.metrics.ssim.ssim import all_pairs
+from hseval.extractors.value_range import compute_quantiles
+from hseval.metrics.ms_ssim import MIN_RANGE_RATIO, MsSsim, compute_data_range, count_common_scales
+from hseval.metrics.ssim.ssim import pairwise_ms_ssim
 from hseval.testing import check_metric
 from hseval.utils.errors import HsevalError, NotComputable
 
@@ -32,19 +32,21 @@ def cubes(n: int, size: int = 48, *, seed: int = 0, common: float = 0.5) -> Arra
     return (common * noise[:1] + (1 - common) * noise[1:]).astype(np.float32)
 
 
-def rows(columns: dict[str, Array]) -> Rows:
+def rows(columns: dict[str, Array]) -> FeatureTable:
     names = np.array([f"block-{i}" for i in range(len(next(iter(columns.values()))))])
-    return Rows(columns, names, names, names, np.arange(float(BANDS)))
+    return FeatureTable(columns, names, names, names, np.arange(float(BANDS)))
 
 
-def reference(*sets: Array) -> Rows:
-    return rows({"values/quantiles": np.stack([quantiles(cube.reshape(BANDS, -1)) for each in sets for cube in each])})
+def reference(*sets: Array) -> FeatureTable:
+    return rows(
+        {"values/quantiles": np.stack([compute_quantiles(cube.reshape(BANDS, -1)) for each in sets for cube in each])}
+    )
 
 
 REFERENCE = reference(cubes(6))
 
 
-def described(blocks: Sequence[Array], fields: Sequence[Array] | None = None) -> Rows:
+def described(blocks: Sequence[Array], fields: Sequence[Array] | None = None) -> FeatureTable:
     """The rows of blocks of cubes."""
     fields = fields or [np.ones((len(block), *block.shape[2:]), dtype=bool) for block in blocks]
     found = [
@@ -54,8 +56,8 @@ def described(blocks: Sequence[Array], fields: Sequence[Array] | None = None) ->
     return rows({name: np.concatenate([row[name] for row in found]) for name in found[0]})
 
 
-def compare(real: Rows, fake: Rows) -> ScoreParts:
-    return MsSsim().compare(real=real, fake=fake, rng=np.random.default_rng(0))
+def compare(real: FeatureTable, generated: FeatureTable) -> ScoreParts:
+    return MsSsim().compare(real=real, generated=generated, rng=np.random.default_rng(0))
 
 
 def test_ms_ssim_keeps_the_contract_of_metrics() -> None:
@@ -66,10 +68,10 @@ def test_a_row_holds_the_means_over_all_pairs_at_every_number_of_scales() -> Non
     block = cubes(4)
     row = MsSsim().describe_block(block, field=np.ones((4, 48, 48), dtype=bool), reference=REFERENCE)
     above = np.triu_indices(4, 1)
-    span = data_range_of(REFERENCE["values/quantiles"])
+    span = compute_data_range(REFERENCE["values/quantiles"])
     for scales in (1, 2, 3):
         for column, volume in (("ms-ssim/2d", False), ("ms-ssim/3d", True)):
-            expected = all_pairs(block, data_range=span, volume=volume, scales=scales)[above].mean()
+            expected = pairwise_ms_ssim(block, data_range=span, volume=volume, scales=scales)[above].mean()
             assert row[column][0, scales - 1] == pytest.approx(expected, abs=1e-6)
     assert row["ms-ssim/2d-by-band"].shape == (1, 5, BANDS)
     np.testing.assert_allclose(row["ms-ssim/2d-by-band"].mean(axis=2), row["ms-ssim/2d"])
@@ -78,9 +80,11 @@ def test_a_row_holds_the_means_over_all_pairs_at_every_number_of_scales() -> Non
 
 
 def test_the_headline_is_the_difference_of_the_means_over_all_pairs() -> None:
-    real, fake = described([cubes(4), cubes(3, seed=1)]), described([cubes(2, seed=2), cubes(4, seed=3)])
-    parts = compare(real, fake)
-    means = [np.average(each["ms-ssim/2d"][:, 2], weights=pairs) for each, pairs in ((real, (6, 3)), (fake, (1, 6)))]
+    real, generated = described([cubes(4), cubes(3, seed=1)]), described([cubes(2, seed=2), cubes(4, seed=3)])
+    parts = compare(real, generated)
+    means = [
+        np.average(each["ms-ssim/2d"][:, 2], weights=pairs) for each, pairs in ((real, (6, 3)), (generated, (1, 6)))
+    ]
     assert parts.value == pytest.approx(abs(means[0] - means[1]), rel=1e-12)
     assert parts.details["reference_2d"] == pytest.approx(means[0])
     assert parts.details["samples_2d"] == pytest.approx(means[1])
@@ -102,25 +106,25 @@ def test_the_score_grows_with_collapse_and_with_scatter() -> None:
 
 
 def test_equal_rows_score_zero_and_sides_can_be_swapped() -> None:
-    real, fake = described([cubes(4)]), described([cubes(4, seed=1, common=0.8)])
+    real, generated = described([cubes(4)]), described([cubes(4, seed=1, common=0.8)])
     assert compare(real, real).value == 0
-    assert compare(real, fake).value == compare(fake, real).value
+    assert compare(real, generated).value == compare(generated, real).value
 
 
 def test_blocks_of_different_size_are_compared_at_the_scales_that_both_have() -> None:
-    real, fake = described([cubes(3, 96), cubes(3, 96, seed=1)]), described([cubes(3, 24, seed=2)])
-    related = MsSsim().relate(real=real, fake=fake, train=None)
+    real, generated = described([cubes(3, 96), cubes(3, 96, seed=1)]), described([cubes(3, 24, seed=2)])
+    related = MsSsim().relate(real=real, generated=generated, train=None)
     assert [int(each["ms-ssim/scales"][0]) for each in related[:2]] == [2, 2]
-    parts = compare(real, fake)
+    parts = compare(real, generated)
     assert parts.details["scales"] == 2
     assert parts.details["reference_2d"] == pytest.approx(real["ms-ssim/2d"][:, 1].mean())
 
 
 def test_splits_keep_the_scales_of_the_whole_sets() -> None:
-    real, fake = described([cubes(2, 48)] * 3 + [cubes(2, 24)]), described([cubes(2, 48, seed=1)] * 4)
-    real, fake, _ = MsSsim().relate(real=real, fake=fake, train=None)
+    real, generated = described([cubes(2, 48)] * 3 + [cubes(2, 24)]), described([cubes(2, 48, seed=1)] * 4)
+    real, generated, _ = MsSsim().relate(real=real, generated=generated, train=None)
     first = np.array([0, 1])
-    assert compare(real.take(first), fake.take(first)).details["scales"] == 2
+    assert compare(real.select(first), generated.select(first)).details["scales"] == 2
 
 
 def test_a_block_without_a_common_window_counts_no_pair_and_does_not_set_the_scales() -> None:
@@ -131,7 +135,7 @@ def test_a_block_without_a_common_window_counts_no_pair_and_does_not_set_the_sca
     real = described([*blocks, cubes(2, seed=9)], [*full, field])
     assert real["ms-ssim/pairs"][-1].sum() == 0
     assert np.isnan(real["ms-ssim/2d"][-1]).all()
-    assert common_scales(real, described(blocks)) == 3
+    assert count_common_scales(real, described(blocks)) == 3
     assert compare(real, described(blocks)).value == 0
     with pytest.raises(NotComputable, match="no window of 11 px"):
         compare(described([cubes(2)], [field]), described(blocks))
@@ -151,26 +155,26 @@ def test_invalid_pixels_and_a_black_surround_change_no_row() -> None:
 
 def test_the_data_range_comes_from_the_reference_and_no_single_cube_decides() -> None:
     usual = np.tile([0, 0.1, 0.2, 0.5, 0.8, 0.9, 1.0], (20, BANDS, 1))
-    np.testing.assert_allclose(data_range_of(usual), 0.8)
+    np.testing.assert_allclose(compute_data_range(usual), 0.8)
     strange = usual.copy()
     strange[0] *= 1000
-    np.testing.assert_allclose(data_range_of(strange), 0.8)
+    np.testing.assert_allclose(compute_data_range(strange), 0.8)
     empty = usual.copy()
     empty[3] = np.nan
-    np.testing.assert_allclose(data_range_of(empty), 0.8)
+    np.testing.assert_allclose(compute_data_range(empty), 0.8)
 
 
 def test_a_dead_band_gets_a_share_of_the_widest_range() -> None:
     quantiles_by_cube = np.tile([0, 0.1, 0.2, 0.5, 0.8, 0.9, 1.0], (5, BANDS, 1))
     quantiles_by_cube[:, 2] = 0.4
-    np.testing.assert_allclose(data_range_of(quantiles_by_cube), [0.8, 0.8, FLOOR * 0.8, 0.8])
+    np.testing.assert_allclose(compute_data_range(quantiles_by_cube), [0.8, 0.8, MIN_RANGE_RATIO * 0.8, 0.8])
 
 
 def test_a_reference_without_values_or_range_is_not_computable() -> None:
     with pytest.raises(NotComputable, match="all the same"):
-        data_range_of(np.full((3, BANDS, 7), 0.5))
+        compute_data_range(np.full((3, BANDS, 7), 0.5))
     with pytest.raises(NotComputable, match="valid pixels"):
-        data_range_of(np.full((3, BANDS, 7), np.nan))
+        compute_data_range(np.full((3, BANDS, 7), np.nan))
 
 
 def test_cubes_smaller_than_a_window_are_not_computable() -> None:
@@ -179,7 +183,7 @@ def test_cubes_smaller_than_a_window_are_not_computable() -> None:
 
 
 def test_the_number_of_pairs_is_an_option() -> None:
-    assert MsSsim().needs == Needs(rows=("values",), pairs=960)
+    assert MsSsim().needs == Needs(features=("values",), pairs=960)
     assert MsSsim(MsSsim.Options(pairs=28)).needs.pairs == 28
     with pytest.raises(HsevalError, match="pairs = 0"):
         build_options(MsSsim, {"pairs": "0"}, owner="ms-ssim")

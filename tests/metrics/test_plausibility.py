@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from hseval.core.cubes import ArraySet
 from hseval.metrics.plausibility import Plausibility
 from hseval.metrics.plausibility_numerics import (
-    deviations,
-    energy_moments,
-    outside,
+    compute_energy_moments,
+    compute_residual_energy,
+    compute_residual_projector,
+    compute_z_scores,
     share_above,
     share_below,
-    square,
-    subspace,
+    unpack_symmetric,
 )
 from hseval.testing import check_metric
 from hseval.utils.errors import HsevalError, NotComputable
@@ -36,8 +36,8 @@ def unmixed(n: int, *, seed: int, noise: float = 0.002, size: int = 24) -> Array
     return ArraySet(cubes, wavelengths=500 + 20.0 * np.arange(5))
 
 
-def parts_of(real: ArraySet, fake: ArraySet) -> dict[str, Any]:
-    found: dict[str, Any] = compared(Plausibility(), real, fake).details["parts"]
+def parts_of(real: ArraySet, generated: ArraySet) -> dict[str, Any]:
+    found: dict[str, Any] = compared(Plausibility(), real, generated).details["parts"]
     return found
 
 
@@ -62,26 +62,26 @@ def test_equal_values_are_neither_below_nor_above_themselves() -> None:
 def test_energy_moments_are_those_of_the_pixels() -> None:
     pixels = np.random.default_rng(0).normal(1, 0.5, (3, 400))
     cov = np.cov(pixels, bias=True)[np.triu_indices(3)]
-    shares, mean_square = energy_moments(pixels.mean(axis=1)[None], cov[None])
+    shares, mean_square = compute_energy_moments(pixels.mean(axis=1)[None], cov[None])
     expected = pixels @ pixels.T / 400
-    assert square(shares[0], 3) == pytest.approx(expected / np.trace(expected))
+    assert unpack_symmetric(shares[0], 3) == pytest.approx(expected / np.trace(expected))
     assert mean_square == pytest.approx(np.square(pixels).mean())
-    assert (energy_moments(np.zeros((1, 3)), np.zeros((1, 6)))[0] == 0).all()
+    assert (compute_energy_moments(np.zeros((1, 3)), np.zeros((1, 6)))[0] == 0).all()
 
 
 def test_the_subspace_holds_the_energy_asked_for_and_leaves_a_dimension() -> None:
     moment = np.diag([0.9, 0.09, 0.009, 0.001])
     for energy, rank in ((0.5, 1), (0.95, 2), (0.995, 3), (0.9999, 3)):
-        projector, found = subspace(moment, energy)
+        projector, found = compute_residual_projector(moment, energy)
         assert found == rank
-        left = outside(moment[np.triu_indices(4)][None], projector)[0]
+        left = compute_residual_energy(moment[np.triu_indices(4)][None], projector)[0]
         assert left == pytest.approx(1 - np.diag(moment)[:rank].sum())
 
 
 def test_deviations_do_not_grow_out_of_cubes_that_are_all_alike() -> None:
     real = np.full((4, 1), 2.0)
-    assert deviations(real=real, fake=np.array([[2.01]]), steady=0.1)[0, 0] == pytest.approx(0.1)
-    assert deviations(real=np.arange(4.0), fake=np.array([1.5]), steady=0.1)[0] == 0
+    assert compute_z_scores(real=real, generated=np.array([[2.01]]), min_std=0.1)[0, 0] == pytest.approx(0.1)
+    assert compute_z_scores(real=np.arange(4.0), generated=np.array([1.5]), min_std=0.1)[0] == 0
 
 
 @pytest.mark.parametrize("share", [0.0004, 0.02, 0.3])
@@ -100,15 +100,15 @@ def test_planted_negative_values_are_counted(share: float) -> None:
 
 
 def test_spectra_in_the_subspace_leave_no_residual_and_others_what_was_planted() -> None:
-    real, fake = unmixed(6, seed=4, noise=0.0), unmixed(6, seed=5, noise=0.0)
+    real, generated = unmixed(6, seed=4, noise=0.0), unmixed(6, seed=5, noise=0.0)
     options = Plausibility.Options(energy=1 - 1e-6)
-    found = compared(Plausibility(options), real, fake).details["parts"]["unmixing"]
+    found = compared(Plausibility(options), real, generated).details["parts"]["unmixing"]
     assert found["rank"] == 2
     assert found["residual"]["samples"] < 0.1  # % of the signal: what float32 rows leave
     ends = np.array([[1.0, 0.8, 0.6, 0.5, 0.4], [0.2, 0.3, 0.5, 0.8, 1.0]])
     alien = np.linalg.svd(ends)[2][4]  # a spectrum that no mixture of the two has any of
-    energy = np.square(fake.cubes).sum(axis=1).mean()
-    spoilt = changed(fake, fake.cubes + 0.1 * np.sqrt(energy) * alien[:, None, None])
+    energy = np.square(generated.cubes).sum(axis=1).mean()
+    spoilt = changed(generated, generated.cubes + 0.1 * np.sqrt(energy) * alien[:, None, None])
     found = compared(Plausibility(options), real, spoilt).details["parts"]["unmixing"]
     assert found["residual"]["samples"] == pytest.approx(100 * 0.1 / np.sqrt(1.01), rel=0.02)
     assert found["by_wavelength"]["samples"] == pytest.approx(
@@ -117,11 +117,11 @@ def test_spectra_in_the_subspace_leave_no_residual_and_others_what_was_planted()
 
 
 def test_noise_is_held_against_the_references_band_by_band() -> None:
-    real, fake = (texture_set(8, size=48, seed=seed) for seed in (6, 7))
+    real, generated = (texture_set(8, size=48, seed=seed) for seed in (6, 7))
     sigma = 0.02
-    cubes = fake.cubes.copy()
+    cubes = generated.cubes.copy()
     cubes[:, 3] += np.random.default_rng(8).normal(0, sigma, cubes[:, 3].shape)
-    found = parts_of(real, changed(fake, cubes))["noise"]
+    found = parts_of(real, changed(generated, cubes))["noise"]
     assert int(np.argmax(found["ratio_by_wavelength"])) == 3
     assert found["ratio_by_wavelength"][3] > 1.5
     others = np.delete(found["ratio_by_wavelength"], 3)
@@ -156,12 +156,14 @@ def test_real_cubes_are_about_one_deviation_from_real_cubes() -> None:
 
 
 def test_a_surround_and_a_common_gain_change_nothing() -> None:
-    real, fake = texture_set(8, seed=14), texture_set(8, seed=15)
-    plain = compared(Plausibility(), real, fake).value
+    real, generated = texture_set(8, seed=14), texture_set(8, seed=15)
+    plain = compared(Plausibility(), real, generated).value
     room = ((0, 0), (4, 1), (0, 6))
-    padded = changed(fake, np.pad(fake.cubes, ((0, 0), *room)), **{k: np.pad(m, room) for k, m in fake.masks.items()})
+    padded = changed(
+        generated, np.pad(generated.cubes, ((0, 0), *room)), **{k: np.pad(m, room) for k, m in generated.masks.items()}
+    )
     assert compared(Plausibility(), real, padded).value == pytest.approx(plain, rel=1e-5)
-    gained = [changed(each, 40 * each.cubes) for each in (real, fake)]
+    gained = [changed(each, 40 * each.cubes) for each in (real, generated)]
     assert compared(Plausibility(), *gained).value == pytest.approx(plain, rel=1e-3)
 
 
@@ -175,10 +177,10 @@ def test_black_samples_are_scored_as_far_from_real() -> None:
 
 
 def test_fields_too_small_for_noise_are_left_out_and_told() -> None:
-    real, fake = unmixed(8, seed=18), unmixed(8, seed=19)
+    real, generated = unmixed(8, seed=18), unmixed(8, seed=19)
     field = np.ones((8, 24, 24), dtype=bool)
     field[0], field[0, 3:5, 3:9] = False, True
-    parts = compared(Plausibility(), real, changed(fake, fake.cubes, fov=field))
+    parts = compared(Plausibility(), real, changed(generated, generated.cubes, fov=field))
     assert parts.details["too_small"] == {"reference": 0, "samples": 1}
     tiny = ArraySet(np.random.default_rng(0).random((4, 3, 2, 5)), wavelengths=np.arange(3.0))
     with pytest.raises(NotComputable, match="noise to measure, found 0"):
@@ -194,7 +196,7 @@ def test_what_says_nothing_is_refused() -> None:
         compared(Plausibility(), two, two)
     with pytest.raises(ValueError, match="energy is 1"):
         Plausibility(Plausibility.Options(energy=1.0))
-    from hseval.core.plugin_manager import plugins
+    from hseval.core.plugin_manager import get_plugins
 
     with pytest.raises(HsevalError, match="metric 'plausibility': energy is 2"):
-        plugins().build("metric", "plausibility", {"energy": "2"})
+        get_plugins().build("metric", "plausibility", {"energy": "2"})

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from hseval.core.cubes import ArraySet
-from hseval.extractors.power import Power, mended
-from hseval.extractors.radial import centres, edges, radial_power, taper
-from hseval.metrics.power_spectrum import PowerSpectrum, frequencies
+from hseval.extractors.power import RadialPower, fill_small_holes
+from hseval.extractors.radial import compute_bin_centers, compute_bin_edges, compute_field_taper, compute_radial_power
+from hseval.metrics.power_spectrum import PowerSpectrum, compute_bin_frequencies
 from hseval.testing import check_extractor, check_metric
 from hseval.utils.errors import NotComputable
 from tests.helpers.described_sets import changed, compared, described
@@ -40,26 +40,26 @@ def rows_of(cubes: Array, field: Array | None = None) -> dict[str, Array]:
     valid = np.ones(cubes.shape[-2:], dtype=bool) if field is None else field
     seen = np.where(valid, cubes, np.float32(np.nan))
     masks = {"fov": np.broadcast_to(valid, (len(cubes), *valid.shape))}
-    return Power()(seen, wavelengths=np.arange(cubes.shape[1]), masks=masks)
+    return RadialPower()(seen, wavelengths=np.arange(cubes.shape[1]), masks=masks)
 
 
 def test_the_contracts_hold() -> None:
-    check_extractor(Power)
+    check_extractor(RadialPower)
     check_metric(PowerSpectrum)
 
 
 def test_bins_are_thirds_of_an_octave_up_to_half_a_cycle() -> None:
-    assert len(centres()) == len(edges()) + 1 == 25
-    assert edges()[-1] == 0.5
-    assert edges()[-4] == pytest.approx(0.25)
-    assert frequencies(25) == pytest.approx(centres())
+    assert len(compute_bin_centers()) == len(compute_bin_edges()) + 1 == 25
+    assert compute_bin_edges()[-1] == 0.5
+    assert compute_bin_edges()[-4] == pytest.approx(0.25)
+    assert compute_bin_frequencies(25) == pytest.approx(compute_bin_centers())
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (63, 50), (33, 96)])
 def test_the_sum_over_all_bins_is_the_variance_under_the_window(shape: tuple[int, int]) -> None:
     images = np.random.default_rng(0).normal(2, 3, (2, *shape))  # Parseval
-    window = taper(np.ones(shape, dtype=bool))
-    density, share = radial_power(images, window)
+    window = compute_field_taper(np.ones(shape, dtype=bool))
+    density, share = compute_radial_power(images, window)
     mean = (images * window).sum(axis=(1, 2)) / window.sum()
     variance = (((images - mean[:, None, None]) * window) ** 2).sum(axis=(1, 2)) / (window**2).sum()
     assert (density * share).sum(axis=1) == pytest.approx(variance, rel=1e-9)
@@ -68,27 +68,27 @@ def test_the_sum_over_all_bins_is_the_variance_under_the_window(shape: tuple[int
 
 @pytest.mark.parametrize("field", [disc(96), np.ones((96, 96), dtype=bool)], ids=["disc", "square"])
 def test_white_noise_is_flat_at_its_variance(field: Array) -> None:
-    density, _ = radial_power(np.random.default_rng(1).normal(0, 2, (60, 96, 96)), taper(field))
-    resolved = centres() >= 3 / 96
+    density, _ = compute_radial_power(np.random.default_rng(1).normal(0, 2, (60, 96, 96)), compute_field_taper(field))
+    resolved = compute_bin_centers() >= 3 / 96
     assert 10 * np.log10(density[:, resolved].mean(axis=0) / 4) == pytest.approx(0, abs=0.5)
 
 
 @pytest.mark.parametrize("slope", [1, 2, 3, 4])
 def test_steep_spectra_keep_their_slope_in_a_round_field(slope: int) -> None:
-    density, _ = radial_power(power_law(30, 96, slope), taper(disc(96)))
-    fine = centres() >= 4 / 96
-    away = 10 * np.log10(density[:, fine].mean(axis=0) * centres()[fine] ** slope)
+    density, _ = compute_radial_power(power_law(30, 96, slope), compute_field_taper(disc(96)))
+    fine = compute_bin_centers() >= 4 / 96
+    away = 10 * np.log10(density[:, fine].mean(axis=0) * compute_bin_centers()[fine] ** slope)
     assert np.abs(away).max() < 1.2  # a hard edge leaves +20 dB and more at the fine end of slope 4
-    hard, _ = radial_power(power_law(30, 96, slope), disc(96).astype(float))
-    assert slope < 4 or 10 * np.log10(hard[:, -4].mean() * centres()[-4] ** slope) > 8
+    hard, _ = compute_radial_power(power_law(30, 96, slope), disc(96).astype(float))
+    assert slope < 4 or 10 * np.log10(hard[:, -4].mean() * compute_bin_centers()[-4] ** slope) > 8
 
 
 def test_a_wave_lands_in_its_bin() -> None:
     x = np.arange(96)
     wave = np.broadcast_to(np.sin(2 * np.pi * 0.22 * x), (96, 96))
-    density, share = radial_power(wave[None], taper(disc(96)))
+    density, share = compute_radial_power(wave[None], compute_field_taper(disc(96)))
     top = int((density * share)[0].argmax())
-    assert edges()[top - 1] < 0.22 <= edges()[top]
+    assert compute_bin_edges()[top - 1] < 0.22 <= compute_bin_edges()[top]
 
 
 def test_a_blur_loses_what_its_transfer_function_says() -> None:
@@ -135,11 +135,11 @@ def test_it_grows_with_the_dose(kind: str) -> None:
 
 
 def test_the_distance_is_the_root_mean_square_of_mean_decibels() -> None:
-    real, fake = texture_set(5, size=48, seed=6), texture_set(7, size=48, seed=7)
-    a, b = (described(cubes, "power") for cubes in (real, fake))
+    real, generated = texture_set(5, size=48, seed=6), texture_set(7, size=48, seed=7)
+    a, b = (described(cubes, "power") for cubes in (real, generated))
     used = (a["power/modes"] > 0).all(axis=0)
     difference = (b["power/db"].mean(axis=0) - a["power/db"].mean(axis=0))[:, used]
-    assert compared(PowerSpectrum(), real, fake).value == pytest.approx(np.sqrt((difference**2).mean()), rel=1e-5)
+    assert compared(PowerSpectrum(), real, generated).value == pytest.approx(np.sqrt((difference**2).mean()), rel=1e-5)
 
 
 def test_gain_turns_and_a_larger_surround_change_nothing() -> None:
@@ -178,7 +178,7 @@ def test_a_dead_pixel_costs_next_to_nothing_and_a_stop_stays_outside() -> None:
     whole, holed = (rows_of(cubes, each) for each in (field, dead))
     known = whole["modes"][0] > 0
     assert np.abs(whole["db"] - holed["db"])[..., known].max() < 0.7
-    closed, _ = mended(cubes[0].astype(np.float32), stopped)
+    closed, _ = fill_small_holes(cubes[0].astype(np.float32), stopped)
     np.testing.assert_array_equal(closed, stopped)
 
 

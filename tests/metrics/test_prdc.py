@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import prdc
 import pytest
 from numpy.typing import NDArray
-from prdc import compute_prdc
 
-from hseval.core.feature_table import Rows
+from hseval.core.feature_table import FeatureTable
 from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.metrics import knn_coverage as balls
 from hseval.metrics import knn_coverage as by_products
 from hseval.metrics import knn_coverage as products
-from hseval.metrics.knn_coverage import Prdc, prdc, radii
+from hseval.metrics.knn_coverage import Prdc, compute_knn_radii, compute_prdc
 from hseval.metrics.prdc import PrecisionRecall
 from hseval.testing import check_metric
 from hseval.utils.errors import HsevalError, NotComputable
-from hseval.utils.nearest_neighbors import Neighbors
+from hseval.utils.nearest_neighbors import NearestNeighbors
 
 Array = NDArray[Any]
 
@@ -27,29 +27,29 @@ def features(n: int, d: int = 8, *, seed: int = 0, scale: float = 1.0, mean: flo
     return (np.random.default_rng(seed).normal(size=(n, d)) * scale + mean).astype(np.float32)
 
 
-def rows(values: Array, extractor: str = "scattering") -> Rows:
+def rows(values: Array, extractor: str = "scattering") -> FeatureTable:
     names = np.array([f"cube-{i}" for i in range(len(values))])
-    return Rows({extractor: np.asarray(values, dtype=np.float32)}, names, names, names, np.arange(4.0))
+    return FeatureTable({extractor: np.asarray(values, dtype=np.float32)}, names, names, names, np.arange(4.0))
 
 
-def compare(real: Array, fake: Array, **options: Any) -> ScoreParts:
+def compare(real: Array, generated: Array, **options: Any) -> ScoreParts:
     metric = PrecisionRecall(PrecisionRecall.Options(**options))
-    return metric.compare(real=rows(real), fake=rows(fake), rng=np.random.default_rng(0))
+    return metric.compare(real=rows(real), generated=rows(generated), rng=np.random.default_rng(0))
 
 
-def brute_force(real: Array, fake: Array, k: int) -> Prdc:
+def brute_force(real: Array, generated: Array, k: int) -> Prdc:
     """Return the four numbers from all distances, each by float64 differences."""
-    real, fake = real.astype(np.float64), fake.astype(np.float64)
+    real, generated = real.astype(np.float64), generated.astype(np.float64)
 
     def distances(a: Array, b: Array) -> Array:
         return np.asarray(np.sqrt(np.einsum("nmd,nmd->nm", a[:, None] - b, a[:, None] - b)))
 
-    ball_real, ball_fake = (np.sort(distances(each, each), axis=1)[:, k] for each in (real, fake))
-    across = distances(real, fake)
+    ball_real, ball_generated = (np.sort(distances(each, each), axis=1)[:, k] for each in (real, generated))
+    across = distances(real, generated)
     in_real = across < ball_real[:, None]
     return Prdc(
         float(in_real.any(axis=0).mean()),
-        float((across < ball_fake).any(axis=1).mean()),
+        float((across < ball_generated).any(axis=1).mean()),
         float(in_real.sum(axis=0).mean()) / k,
         float(in_real.any(axis=1).mean()),
     )
@@ -64,32 +64,34 @@ def test_prdc_keeps_the_contract_of_metrics() -> None:
     ("n", "m", "d", "changed"), [(200, 200, 8, (1, 0)), (300, 170, 64, (1.1, 0.3)), (90, 400, 2, (0.5, 1))]
 )
 def test_the_numbers_are_those_of_the_package(k: int, n: int, m: int, d: int, changed: tuple[float, float]) -> None:
-    real, fake = features(n, d), features(m, d, seed=1, scale=changed[0], mean=changed[1])
-    assert prdc(real=real, fake=fake, k=k)._asdict() == pytest.approx(compute_prdc(real, fake, k), abs=1e-12)
+    real, generated = features(n, d), features(m, d, seed=1, scale=changed[0], mean=changed[1])
+    assert compute_prdc(real=real, generated=generated, k=k)._asdict() == pytest.approx(
+        prdc.compute_prdc(real, generated, k), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_ties_and_offsets_are_decided_as_float64_differences_decide(offset: float) -> None:
     # On a grid almost every radius is met exactly by other points, and float32 products can't tell.
     grid = np.random.default_rng(0).integers(0, 4, (300, 3)).astype(np.float32) + np.float32(offset)
-    real, fake = grid[:160], grid[140:]
-    assert prdc(real=real, fake=fake, k=5) == brute_force(real, fake, 5)
+    real, generated = grid[:160], grid[140:]
+    assert compute_prdc(real=real, generated=generated, k=5) == brute_force(real, generated, 5)
 
 
 def test_strips_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, fake = features(150), features(130, seed=1)
-    whole = prdc(real=real, fake=fake)
+    real, generated = features(150), features(130, seed=1)
+    whole = compute_prdc(real=real, generated=generated)
     monkeypatch.setattr(balls, "STRIP", 7)
     monkeypatch.setattr(balls, "BLOCK_BYTES", 1)
     monkeypatch.setattr(products, "CHECKED", 3)
-    assert prdc(real=real, fake=fake) == whole == brute_force(real, fake, 5)
+    assert compute_prdc(real=real, generated=generated) == whole == brute_force(real, generated, 5)
 
 
 def test_radii_are_the_distances_to_the_kth_other_row() -> None:
     values = np.r_[features(60), features(6), features(6)]  # the last rows are there three times
     for k in (1, 2, 5, 71):
-        expected = Neighbors(values).nearest(values, k=k, exclude=np.arange(72))[0][:, -1]
-        assert np.array_equal(radii(values, k), expected)
+        expected = NearestNeighbors(values).find_nearest(values, k=k, exclude=np.arange(72))[0][:, -1]
+        assert np.array_equal(compute_knn_radii(values, k), expected)
 
 
 @pytest.mark.parametrize("kind", ["features", "grid", "clusters", "repeated", "same", "far"])
@@ -107,9 +109,9 @@ def test_radii_by_products_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch
         "same": np.zeros((600, 4), np.float32),
         "far": features(600, 24).astype(np.float64) + 1e7,
     }[kind]
-    expected = Neighbors(values).nearest(values, k=k, exclude=np.arange(600))[0][:, -1]
-    assert np.array_equal(radii(values, k), expected)
-    found = by_products._by_products(values, k)
+    expected = NearestNeighbors(values).find_nearest(values, k=k, exclude=np.arange(600))[0][:, -1]
+    assert np.array_equal(compute_knn_radii(values, k), expected)
+    found = by_products._compute_radii_by_products(values, k)
     assert (found is None) == (kind == "same")  # every pair lies below every bound: too many to hold
     assert found is None or np.array_equal(found, expected)
 
@@ -117,39 +119,42 @@ def test_radii_by_products_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch
 def test_radii_far_from_the_origin_are_those_of_float64() -> None:
     values = features(80).astype(np.float64) + 1e7
     gaps = np.sort(np.sqrt(((values[:, None] - values) ** 2).sum(axis=-1)), axis=1)
-    assert radii(values, 4) == pytest.approx(gaps[:, 4], rel=1e-12)
+    assert compute_knn_radii(values, 4) == pytest.approx(gaps[:, 4], rel=1e-12)
 
 
 def test_the_same_set_covers_itself() -> None:
     real = features(100)
-    found = prdc(real=real, fake=real)
+    found = compute_prdc(real=real, generated=real)
     assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
     assert found.density == 1  # in its own ball and in k - 1 others' on average: the k-th lies on the rim
 
 
 def test_sets_far_apart_share_nothing() -> None:
-    assert prdc(real=features(50), fake=features(50, seed=1, mean=100)) == Prdc(0, 0, 0, 0)
+    assert compute_prdc(real=features(50), generated=features(50, seed=1, mean=100)) == Prdc(0, 0, 0, 0)
 
 
 def test_the_expected_coverage_of_an_equal_distribution_is_the_published_one() -> None:
     # Naeem et al. 2020, equation 9: 1 - (m - 1) ... (m - k) / (2 m - 1) ... (2 m - k) for n = m.
     n, k = 40, 3
     expected = 1 - np.prod([(n - i) / (2 * n - i) for i in range(1, k + 1)])
-    found = [prdc(real=features(n, seed=2 * i), fake=features(n, seed=2 * i + 1), k=k).coverage for i in range(150)]
+    found = [
+        compute_prdc(real=features(n, seed=2 * i), generated=features(n, seed=2 * i + 1), k=k).coverage
+        for i in range(150)
+    ]
     assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / 150**0.5)
 
 
 def test_rotations_and_permutations_change_nothing() -> None:
-    real, fake = features(90), features(80, seed=1, mean=0.4)
+    real, generated = features(90), features(80, seed=1, mean=0.4)
     turn, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(8, 8)))
-    value = prdc(real=real, fake=fake)
-    assert prdc(real=real.astype(np.float64) @ turn, fake=fake.astype(np.float64) @ turn) == value
-    assert prdc(real=real[::-1], fake=np.roll(fake, 3, axis=0)) == pytest.approx(value)
+    value = compute_prdc(real=real, generated=generated)
+    assert compute_prdc(real=real.astype(np.float64) @ turn, generated=generated.astype(np.float64) @ turn) == value
+    assert compute_prdc(real=real[::-1], generated=np.roll(generated, 3, axis=0)) == pytest.approx(value)
 
 
 def test_precision_and_recall_are_each_others_mirror() -> None:
-    real, fake = features(90), features(80, seed=1, scale=0.4)
-    one, other = prdc(real=real, fake=fake), prdc(real=fake, fake=real)
+    real, generated = features(90), features(80, seed=1, scale=0.4)
+    one, other = compute_prdc(real=real, generated=generated), compute_prdc(real=generated, generated=real)
     assert (one.precision, one.recall) == pytest.approx((other.recall, other.precision))
     assert one.precision > one.recall  # narrow samples: all plausible, and little of the variety
 
@@ -173,7 +178,7 @@ def test_the_headline_is_coverage_and_all_four_are_told() -> None:
 
 
 def test_extractor_and_k_are_options() -> None:
-    assert PrecisionRecall(PrecisionRecall.Options(extractor="torchvision")).needs == Needs(rows=("torchvision",))
+    assert PrecisionRecall(PrecisionRecall.Options(extractor="torchvision")).needs == Needs(features=("torchvision",))
     assert compare(features(30), features(30, seed=1), k=2).value <= compare(features(30), features(30, seed=1)).value
     with pytest.raises(ValueError, match="k is 0"):
         PrecisionRecall.Options(k=0)
@@ -184,7 +189,7 @@ def test_no_more_cubes_than_k_are_not_computable(n: int, m: int, side: str) -> N
     with pytest.raises(NotComputable, match=f"at least 6 {side} cubes, found 5"):
         compare(features(n), features(m))
     with pytest.raises(HsevalError, match="more than k = 5"):
-        prdc(real=features(n), fake=features(m))
+        compute_prdc(real=features(n), generated=features(m))
 
 
 def test_collapsed_constant_and_broken_features() -> None:

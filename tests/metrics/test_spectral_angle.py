@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hseval.core.cubes import ArraySet
-from hseval.metrics.angles import across, angle, unit
+from hseval.metrics.angles import normalize_spectra, orthogonal_variance, spectral_angle
 from hseval.metrics.spectral_angle import SpectralAngle
 from hseval.testing import check_metric
 from hseval.utils.errors import NotComputable
@@ -35,14 +35,16 @@ def test_it_keeps_the_contract_of_metrics() -> None:
 @pytest.mark.parametrize("degrees", [0.0, 1e-5, 1.0, 45.0, 90.0, 179.9, 180.0])
 def test_angles_are_exact_however_small_or_large(degrees: float) -> None:
     turned = [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
-    assert float(angle(np.array([3.0, 0.0]), 7 * np.array(turned))) == pytest.approx(degrees, rel=1e-9, abs=1e-12)
+    assert float(spectral_angle(np.array([3.0, 0.0]), 7 * np.array(turned))) == pytest.approx(
+        degrees, rel=1e-9, abs=1e-12
+    )
 
 
 def test_a_spectrum_of_norm_0_has_no_angle_and_spoils_no_other() -> None:
-    found = angle(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([1.0, 1.0]))
+    found = spectral_angle(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([1.0, 1.0]))
     assert found[0] == pytest.approx(45)
     assert np.isnan(found[1])
-    assert np.isnan(unit(np.zeros(3))).all()
+    assert np.isnan(normalize_spectra(np.zeros(3))).all()
 
 
 def test_the_variance_across_a_spectrum_is_that_of_pixels_less_their_part_along_it() -> None:
@@ -51,13 +53,15 @@ def test_the_variance_across_a_spectrum_is_that_of_pixels_less_their_part_along_
     direction = mean / np.linalg.norm(mean)
     away = pixels - mean[:, None]
     rest = away - direction[:, None] * (direction @ away)
-    assert float(across(mean, cov[np.triu_indices(3)])) == pytest.approx(np.square(rest).sum(axis=0).mean())
+    assert float(orthogonal_variance(mean, cov[np.triu_indices(3)])) == pytest.approx(
+        np.square(rest).sum(axis=0).mean()
+    )
 
 
 def test_the_headline_is_the_angle_between_mean_spectra() -> None:
     real = flat([1, 0, 0], [1, 0, 0], [1, 0, 0])
-    fake = flat([1, 1, 0], [2, 2, 0], [0.5, 0.5, 0])
-    parts = compared(SpectralAngle(), real, fake)
+    generated = flat([1, 1, 0], [2, 2, 0], [0.5, 0.5, 0])
+    parts = compared(SpectralAngle(), real, generated)
     assert parts.value == pytest.approx(45, abs=1e-5)
     found = parts.details["structures"]["fov"]
     assert found["turned"] == pytest.approx(np.degrees([math.sqrt(0.5) - 1, math.sqrt(0.5), 0]), abs=1e-5)
@@ -90,8 +94,8 @@ def test_the_spread_within_cubes_is_the_planted_angle() -> None:
 
 def test_the_spread_between_cubes_is_that_of_their_means() -> None:
     tilted = [[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in (43.0, 45.0, 47.0)]
-    real, fake = flat(*tilted), flat([1, 1], [1, 1], [1, 1])
-    parts = compared(SpectralAngle(), real, fake)
+    real, generated = flat(*tilted), flat([1, 1], [1, 1], [1, 1])
+    parts = compared(SpectralAngle(), real, generated)
     found = parts.details["structures"]["fov"]
     assert found["between"]["reference"] == pytest.approx(math.sqrt(8 / 3), rel=1e-4)
     assert found["between"]["samples"] == pytest.approx(0, abs=1e-5)
@@ -99,17 +103,21 @@ def test_the_spread_between_cubes_is_that_of_their_means() -> None:
 
 
 def test_gain_turns_and_a_larger_surround_change_nothing() -> None:
-    real, fake = texture_set(8, seed=1), texture_set(8, seed=2)
-    plain = compared(SpectralAngle(), real, fake).value
+    real, generated = texture_set(8, seed=1), texture_set(8, seed=2)
+    plain = compared(SpectralAngle(), real, generated).value
     room = ((0, 0), (5, 3), (2, 9))
     others = {
-        "gain": changed(fake, 3.5 * fake.cubes),
-        "flip": changed(fake, fake.cubes[..., ::-1], **{k: m[..., ::-1] for k, m in fake.masks.items()}),
+        "gain": changed(generated, 3.5 * generated.cubes),
+        "flip": changed(generated, generated.cubes[..., ::-1], **{k: m[..., ::-1] for k, m in generated.masks.items()}),
         "turn": changed(
-            fake, np.rot90(fake.cubes, axes=(2, 3)), **{k: np.rot90(m, axes=(1, 2)) for k, m in fake.masks.items()}
+            generated,
+            np.rot90(generated.cubes, axes=(2, 3)),
+            **{k: np.rot90(m, axes=(1, 2)) for k, m in generated.masks.items()},
         ),
         "surround": changed(
-            fake, np.pad(fake.cubes, ((0, 0), *room)), **{k: np.pad(m, room) for k, m in fake.masks.items()}
+            generated,
+            np.pad(generated.cubes, ((0, 0), *room)),
+            **{k: np.pad(m, room) for k, m in generated.masks.items()},
         ),
     }
     for name, other in others.items():
@@ -129,8 +137,8 @@ def test_it_grows_with_the_tilt_of_the_spectra() -> None:
 
 def test_cubes_that_are_black_in_a_structure_are_left_out_and_counted() -> None:
     real = flat([1, 0], [1, 0], [1, 0], [1, 0])
-    fake = flat([1, 1], [0, 0], [1, 1], [1, 1])
-    parts = compared(SpectralAngle(), real, fake)
+    generated = flat([1, 1], [0, 0], [1, 1], [1, 1])
+    parts = compared(SpectralAngle(), real, generated)
     assert parts.value == pytest.approx(45, abs=1e-5)
     assert parts.details["zero_norm"] == {"reference": 0, "samples": 1}
     assert parts.details["structures"]["fov"]["cubes"] == {"reference": 4, "samples": 3}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as peer
 from scipy.ndimage import correlate1d, gaussian_filter
 
-from hseval.metrics.ssim.maps import gaussian
-from hseval.metrics.ssim.ssim import all_pairs, block_terms, ms_ssim, scales_for, weights_for
+from hseval.metrics.ssim.maps import gaussian_window
+from hseval.metrics.ssim.ssim import compute_block_terms, count_scales, get_scale_weights, ms_ssim, pairwise_ms_ssim
 from hseval.utils.errors import HsevalError, NotComputable
 
 Array = NDArray[Any]
@@ -43,7 +43,7 @@ def padded(array: Array, top: int, bottom: int, left: int, right: int) -> Array:
 
 def exact_window(bands: int) -> torch.Tensor:
     """The Gaussian in float64 for pytorch-msssim, whose own is rounded to float32."""
-    return torch.from_numpy(gaussian(11)).view(1, 1, 1, 11).repeat(bands, 1, 1, 1)
+    return torch.from_numpy(gaussian_window(11)).view(1, 1, 1, 11).repeat(bands, 1, 1, 1)
 
 
 def plain(a: Array, b: Array, scales: int, *, along: int = 1, volume: bool = False) -> float:
@@ -51,13 +51,13 @@ def plain(a: Array, b: Array, scales: int, *, along: int = 1, volume: bool = Fal
 
     def mean(maps: Array) -> Array:
         for axis, size in ((0, along), (1, 11), (2, 11)):
-            maps = correlate1d(maps, gaussian(size), axis=axis)
+            maps = correlate1d(maps, gaussian_window(size), axis=axis)
             maps = maps.take(range(size // 2, maps.shape[axis] - size // 2), axis=axis)
         return maps
 
     axes = (0, 1, 2) if volume else (1, 2)
     value = 1.0
-    for scale, weight in enumerate(weights_for(scales)):
+    for scale, weight in enumerate(get_scale_weights(scales)):
         mean_a, mean_b = mean(a), mean(b)
         covariance = mean(a * b) - mean_a * mean_b
         maps = (2 * covariance + C2) / (mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2 + C2)
@@ -86,7 +86,7 @@ def test_float64_agrees_with_pytorch_msssim_to_rounding(size: int) -> None:
 def test_all_pairs_agree_with_pytorch_msssim_and_with_single_pairs() -> None:
     cubes = textures(5, 3, 171, 164)
     left, right = np.triu_indices(5, 1)
-    matrix = all_pairs(cubes, data_range=1.0)
+    matrix = pairwise_ms_ssim(cubes, data_range=1.0)
     expected = peer(torch.from_numpy(cubes[left]), torch.from_numpy(cubes[right]), 1.0, size_average=False)
     np.testing.assert_allclose(matrix[left, right], expected.numpy(), atol=1e-5, rtol=0)
     np.testing.assert_allclose(matrix[left, right], ms_ssim(cubes[left], cubes[right], data_range=1.0), atol=1e-6)
@@ -96,13 +96,13 @@ def test_all_pairs_agree_with_pytorch_msssim_and_with_single_pairs() -> None:
 
 @pytest.mark.parametrize(("size", "scales"), [(161, 5), (160, 4), (81, 4), (80, 3), (41, 3), (21, 2), (20, 1), (10, 0)])
 def test_the_number_of_scales_follows_from_the_shorter_side(size: int, scales: int) -> None:
-    assert scales_for((size, 300)) == scales_for((300, size)) == scales
+    assert count_scales((size, 300)) == count_scales((300, size)) == scales
 
 
 @pytest.mark.parametrize(("size", "scales"), [(88, 4), (64, 3), (44, 3), (22, 2), (18, 1), (11, 1)])
 def test_small_images_have_fewer_scales_with_weights_that_sum_to_one(size: int, scales: int) -> None:
     a, b = (textures(1, 2, size, size, seed=seed).astype(np.float64) for seed in (3, 4))
-    assert weights_for(scales).sum() == pytest.approx(1, abs=1e-12)
+    assert get_scale_weights(scales).sum() == pytest.approx(1, abs=1e-12)
     assert ms_ssim(a, b, data_range=1.0)[0] == pytest.approx(plain(a[0], b[0], scales), abs=1e-12)
 
 
@@ -125,11 +125,11 @@ def test_the_3d_form_agrees_with_a_plain_implementation(bands: int, window: int)
 def test_both_forms_of_a_block_agree_with_all_pairs_at_any_number_of_scales() -> None:
     cubes = textures(4, 6, 50, 62)
     left, right = np.triu_indices(4, 1)
-    plane, volume = block_terms(cubes, data_range=1.0)
+    plane, volume = compute_block_terms(cubes, data_range=1.0)
     for scales in (1, 2, 3):
         for terms, deep in ((plane, False), (volume, True)):
-            expected = all_pairs(cubes, data_range=1.0, volume=deep, scales=scales)[left, right]
-            np.testing.assert_allclose(terms.combined(scales).mean(axis=1), expected, atol=1e-6)
+            expected = pairwise_ms_ssim(cubes, data_range=1.0, volume=deep, scales=scales)[left, right]
+            np.testing.assert_allclose(terms.combine(scales).mean(axis=1), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("volume", [False, True])
@@ -192,8 +192,10 @@ def test_a_black_surround_of_any_size_changes_nothing(edges: tuple[int, int, int
     cubes, fields = textures(3, 5, 90, 90), np.stack([disc(90, radius) for radius in (44, 42, 39)])
     cubes = cubes * fields[:, None]
     wide, wide_fields = padded(cubes, *edges), padded(fields, *edges)
-    near = all_pairs(cubes, data_range=1.0, fields=fields, volume=volume)
-    np.testing.assert_allclose(all_pairs(wide, data_range=1.0, fields=wide_fields, volume=volume), near, atol=1e-6)
+    near = pairwise_ms_ssim(cubes, data_range=1.0, fields=fields, volume=volume)
+    np.testing.assert_allclose(
+        pairwise_ms_ssim(wide, data_range=1.0, fields=wide_fields, volume=volume), near, atol=1e-6
+    )
     pair = ms_ssim(cubes[:1], cubes[1:2], data_range=1.0, field_a=fields[:1], field_b=fields[1:2], volume=volume)
     surrounded = ms_ssim(
         wide[:1], wide[1:2], data_range=1.0, field_a=wide_fields[:1], field_b=wide_fields[1:2], volume=volume
@@ -212,12 +214,14 @@ def test_a_full_field_with_a_black_surround_scores_as_the_bare_image() -> None:
 def test_what_lies_outside_the_fields_is_never_counted(volume: bool) -> None:
     cubes, fields = textures(3, 5, 80, 80), np.stack([disc(80, 39)] * 3)
     fields[:, 38:42, 38:42] = False  # an instrument's stop
-    clean = all_pairs(cubes, data_range=1.0, fields=fields, volume=volume)
+    clean = pairwise_ms_ssim(cubes, data_range=1.0, fields=fields, volume=volume)
     for junk in (np.nan, np.inf, 1e6):
         dirty = np.where(fields[:, None], cubes, np.float32(junk))
-        np.testing.assert_allclose(all_pairs(dirty, data_range=1.0, fields=fields, volume=volume), clean, atol=1e-6)
+        np.testing.assert_allclose(
+            pairwise_ms_ssim(dirty, data_range=1.0, fields=fields, volume=volume), clean, atol=1e-6
+        )
     dirty = np.where(fields[:, None], cubes, np.float32(np.nan))
-    np.testing.assert_allclose(all_pairs(dirty, data_range=1.0, volume=volume), clean, atol=1e-6)
+    np.testing.assert_allclose(pairwise_ms_ssim(dirty, data_range=1.0, volume=volume), clean, atol=1e-6)
 
 
 def test_one_nan_in_one_band_invalidates_the_pixel_in_all() -> None:
@@ -227,7 +231,7 @@ def test_one_nan_in_one_band_invalidates_the_pixel_in_all() -> None:
     dirty = cubes.copy()
     dirty[0, 1, 12, 30] = np.nan
     np.testing.assert_allclose(
-        all_pairs(dirty, data_range=1.0), all_pairs(cubes, data_range=1.0, fields=field), atol=1e-7
+        pairwise_ms_ssim(dirty, data_range=1.0), pairwise_ms_ssim(cubes, data_range=1.0, fields=field), atol=1e-7
     )
 
 
@@ -271,11 +275,11 @@ def test_a_set_without_a_common_window_is_refused() -> None:
 
 def test_splitting_the_work_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cubes, fields = textures(5, 6, 60, 70), np.stack([disc(70, 34)[5:65]] * 5)
-    whole = {volume: all_pairs(cubes, data_range=1.0, fields=fields, volume=volume) for volume in (False, True)}
-    monkeypatch.setattr("hseval.metrics.ssim.maps.RUN", 5000)
-    monkeypatch.setattr("hseval.metrics.ssim.ssim.BATCH", 1)
+    whole = {volume: pairwise_ms_ssim(cubes, data_range=1.0, fields=fields, volume=volume) for volume in (False, True)}
+    monkeypatch.setattr("hseval.metrics.ssim.maps.MAX_RUN_VALUES", 5000)
+    monkeypatch.setattr("hseval.metrics.ssim.ssim.MAX_BATCH_VALUES", 1)
     for volume, expected in whole.items():
-        parts = all_pairs(cubes, data_range=1.0, fields=fields, volume=volume)
+        parts = pairwise_ms_ssim(cubes, data_range=1.0, fields=fields, volume=volume)
         np.testing.assert_allclose(parts, expected, atol=1e-6)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hseval.core.feature_table import Rows
+from hseval.core.feature_table import FeatureTable
 from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.metrics.vendi import Vendi
-from hseval.metrics.vendi_score import cosine, gaussian, typical_distance, vendi_score
+from hseval.metrics.vendi_score import compute_rms_distance, cosine_similarity, gaussian_kernel, vendi_score
 from hseval.testing import check_metric
 from hseval.utils.errors import HsevalError, NotComputable
 
@@ -22,13 +22,15 @@ def features(n: int, d: int = 12, *, seed: int = 0, scale: float = 1.0, mean: fl
     return np.random.default_rng(seed).normal(size=(n, d)) * scale + mean
 
 
-def rows(values: Array, extractor: str = "scattering") -> Rows:
+def rows(values: Array, extractor: str = "scattering") -> FeatureTable:
     names = np.array([f"cube-{i}" for i in range(len(values))])
-    return Rows({extractor: np.asarray(values, dtype=np.float32)}, names, names, names, np.arange(4.0))
+    return FeatureTable({extractor: np.asarray(values, dtype=np.float32)}, names, names, names, np.arange(4.0))
 
 
-def compare(real: Array, fake: Array, **options: Any) -> ScoreParts:
-    return Vendi(Vendi.Options(**options)).compare(real=rows(real), fake=rows(fake), rng=np.random.default_rng(0))
+def compare(real: Array, generated: Array, **options: Any) -> ScoreParts:
+    return Vendi(Vendi.Options(**options)).compare(
+        real=rows(real), generated=rows(generated), rng=np.random.default_rng(0)
+    )
 
 
 def test_vendi_keeps_the_contract_of_metrics() -> None:
@@ -39,9 +41,9 @@ def test_vendi_keeps_the_contract_of_metrics() -> None:
 def test_rows_that_are_all_the_same_count_as_one_and_orthogonal_ones_each(n: int) -> None:
     assert vendi_score(np.ones((n, n))) == pytest.approx(1)
     assert vendi_score(np.eye(n)) == pytest.approx(n)
-    assert vendi_score(cosine(3 * np.eye(n))) == pytest.approx(n)
-    assert vendi_score(gaussian(np.ones((n, 5)), 1.0)) == pytest.approx(1)
-    assert vendi_score(gaussian(1e3 * np.eye(n), 1.0)) == pytest.approx(n)
+    assert vendi_score(cosine_similarity(3 * np.eye(n))) == pytest.approx(n)
+    assert vendi_score(gaussian_kernel(np.ones((n, 5)), 1.0)) == pytest.approx(1)
+    assert vendi_score(gaussian_kernel(1e3 * np.eye(n), 1.0)) == pytest.approx(n)
 
 
 @pytest.mark.parametrize("counts", [(5, 5), (1, 9), (2, 3, 5)])
@@ -50,7 +52,7 @@ def test_classes_that_share_nothing_count_by_the_entropy_of_their_shares(counts:
     shares = np.array(counts) / sum(counts)
     expected = np.exp(-(shares * np.log(shares)).sum())
     classes = np.repeat(np.eye(len(counts)), counts, axis=0)
-    assert vendi_score(cosine(classes)) == pytest.approx(expected)
+    assert vendi_score(cosine_similarity(classes)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("similarity", [0.1, 0.5, 0.9])
@@ -66,25 +68,25 @@ def test_more_columns_than_rows_or_fewer_give_the_same_spectrum() -> None:
     units = features(40, 3)
     units /= np.linalg.norm(units, axis=1, keepdims=True)
     shares = np.linalg.eigvalsh(units.T @ units / 40)
-    assert vendi_score(cosine(units)) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+    assert vendi_score(cosine_similarity(units)) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def test_the_gaussian_similarity_is_its_definition_far_from_the_origin_too() -> None:
     values = features(6)
     expected = np.exp(-((values[:, None] - values) ** 2).sum(axis=-1) / 4)
-    assert gaussian(values, 2.0) == pytest.approx(expected, rel=1e-10)
-    assert gaussian(values + 1e6, 2.0) == pytest.approx(expected, rel=1e-6)
+    assert gaussian_kernel(values, 2.0) == pytest.approx(expected, rel=1e-10)
+    assert gaussian_kernel(values + 1e6, 2.0) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_typical_distance_is_the_root_mean_square_over_pairs() -> None:
     values = features(9)
     squared = ((values[:, None] - values) ** 2).sum(axis=-1)[np.triu_indices(9, 1)]
-    assert typical_distance(values) == pytest.approx(np.sqrt(squared.mean()))
+    assert compute_rms_distance(values) == pytest.approx(np.sqrt(squared.mean()))
 
 
 @pytest.mark.parametrize("kernel", ["gaussian", "cosine"])
 def test_rotations_and_permutations_change_nothing(kernel: str) -> None:
-    similar = {"gaussian": lambda values: gaussian(values, 5.0), "cosine": cosine}[kernel]
+    similar = {"gaussian": lambda values: gaussian_kernel(values, 5.0), "cosine": cosine_similarity}[kernel]
     values = features(30)
     turn, _ = np.linalg.qr(features(12, 12, seed=2))
     value = vendi_score(similar(values))
@@ -113,17 +115,17 @@ def test_an_offset_that_all_samples_share_changes_nothing_but_makes_them_one_to_
 
 def test_splits_share_the_full_references_scale_and_reach() -> None:
     metric = Vendi()
-    real, fake, train = metric.relate(real=rows(features(40)), fake=rows(features(40, seed=1)), train=None)
+    real, generated, train = metric.relate(real=rows(features(40)), generated=rows(features(40, seed=1)), train=None)
     half = np.arange(20)
-    parts = metric.compare(real=real.take(half), fake=fake.take(half), rng=np.random.default_rng(0))
-    whole = metric.compare(real=real, fake=fake, rng=np.random.default_rng(0))
+    parts = metric.compare(real=real.select(half), generated=generated.select(half), rng=np.random.default_rng(0))
+    whole = metric.compare(real=real, generated=generated, rng=np.random.default_rng(0))
     assert train is None
     assert parts.details["reach"] == whole.details["reach"]
     assert parts.value < whole.value
 
 
 def test_extractor_and_kernel_are_told() -> None:
-    assert Vendi(Vendi.Options(extractor="torchvision")).needs == Needs(rows=("torchvision",))
+    assert Vendi(Vendi.Options(extractor="torchvision")).needs == Needs(features=("torchvision",))
     details = compare(features(20), features(20, seed=1), kernel="cosine").details
     assert (details["kernel"], details["extractor"], details["samples"]) == ("cosine", "scattering", 20)
 

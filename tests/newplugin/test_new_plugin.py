@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from hseval.core.plugin_manager import plugins
-from hseval.newplugin.naming import KINDS, LONGEST, Names, checked_names
-from hseval.newplugin.writing import written
-from hseval.testing import example_set
+from hseval.core.plugin_manager import get_plugins
+from hseval.newplugin.naming import MAX_NAME_LENGTH, TEMPLATE_KINDS, PluginNames, validate_names
+from hseval.newplugin.writing import write_plugin
+from hseval.testing import make_example_set
 from tests.helpers.sets import saved, texture_set
 
 ROOT = Path(__file__).parents[2]
-NAMED = {kind: f"new-{kind}" for kind in KINDS}
+NAMED = {kind: f"new-{kind}" for kind in TEMPLATE_KINDS}
 
 Hseval = Callable[..., Any]
 
@@ -41,9 +41,11 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Begin a plugin of each kind, and install all of them into ``site``."""
     base = tmp_path_factory.mktemp("begun")
     for kind, name in NAMED.items():
-        written(checked_names(kind, name, plugins()), base / kind)
+        write_plugin(validate_names(kind, name, get_plugins()), base / kind)
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
-    copies = [shutil.copytree(base / kind, base / "built" / kind) for kind in KINDS]  # builds leave files behind
+    copies = [
+        shutil.copytree(base / kind, base / "built" / kind) for kind in TEMPLATE_KINDS
+    ]  # builds leave files behind
     run(*pip, "--target", base / "site", *copies, cwd=base)
     return base
 
@@ -52,22 +54,22 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(begun: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Let this process see what was installed."""
     monkeypatch.syspath_prepend(str(begun / "site"))
-    plugins.cache_clear()
+    get_plugins.cache_clear()
     yield begun
-    plugins.cache_clear()
+    get_plugins.cache_clear()
     for module in [name for name in sys.modules if name.startswith("hseval_new_")]:
         del sys.modules[module]
 
 
 def test_the_tests_that_come_with_each_pass(begun: Path) -> None:
-    told = run(sys.executable, "-m", "pytest", "-q", *KINDS, cwd=begun, PYTHONPATH=str(begun / "site"))
+    told = run(sys.executable, "-m", "pytest", "-q", *TEMPLATE_KINDS, cwd=begun, PYTHONPATH=str(begun / "site"))
     assert "13 passed" in told
 
 
 def test_each_is_clean_by_the_house_rules(begun: Path) -> None:
-    for kind in KINDS:
+    for kind in TEMPLATE_KINDS:
         longest = begun / f"{kind}-longest"
-        written(Names(kind, "a" * LONGEST), longest)
+        write_plugin(PluginNames(kind, "a" * MAX_NAME_LENGTH), longest)
         for folder in (begun / kind, longest):
             ruff = (sys.executable, "-m", "ruff")
             run(*ruff, "check", "--no-cache", "--config", ROOT / "pyproject.toml", ".", cwd=folder)
@@ -77,8 +79,8 @@ def test_each_is_clean_by_the_house_rules(begun: Path) -> None:
 
 @pytest.mark.slow
 def test_each_is_clean_by_mypys_strict_rules(begun: Path) -> None:
-    files = [path for kind in KINDS for path in (begun / kind).rglob("*.py")]
-    paths = os.pathsep.join(str(begun / kind) for kind in KINDS)
+    files = [path for kind in TEMPLATE_KINDS for path in (begun / kind).rglob("*.py")]
+    paths = os.pathsep.join(str(begun / kind) for kind in TEMPLATE_KINDS)
     run(sys.executable, "-m", "mypy", "--strict", "--python-version", "3.11", *files, cwd=ROOT, MYPYPATH=paths)
 
 
@@ -103,7 +105,7 @@ def test_each_is_listed_and_used_like_any_other(installed: Path, tmp_path: Path,
     assert scores["new-metric"]["value"] > 0
     assert scores["fid"]["details"]["extractor"].startswith("new-extractor")
 
-    cubes = example_set(2)
+    cubes = make_example_set(2)
     header = {"shape": cubes.cubes.shape, "wavelengths": cubes.wavelengths.tolist()}
     (tmp_path / "a.new-reader").write_bytes(json.dumps(header).encode() + b"\n" + cubes.cubes.tobytes())
     told = hseval("info", tmp_path / "a.new-reader")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hseval.core.cubes import FIELD, ArraySet, Cube
-from hseval.pipeline.extract import describe
-from hseval.pipeline.worker import Chosen, Plan
+from hseval.core.cubes import FOV, ArraySet, Cube
+from hseval.pipeline.extract import extract_features
+from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
 from hseval.utils.errors import HsevalError
-from hseval.utils.feature_cache import Cache
+from hseval.utils.feature_cache import FeatureCache
 from tests.helpers.sets import texture_set
 
 
@@ -31,8 +31,8 @@ class Unreadable(ArraySet):
         return super().read(index)
 
 
-def plan(cubes: ArraySet) -> Plan:
-    return Plan((Chosen("values"),), (FIELD,), cubes.wavelengths)
+def plan(cubes: ArraySet) -> ExtractionPlan:
+    return ExtractionPlan((ExtractorSpec("values"),), (FOV,), cubes.wavelengths)
 
 
 def copied(kind: type[ArraySet]) -> ArraySet:
@@ -43,23 +43,23 @@ def copied(kind: type[ArraySet]) -> ArraySet:
 def test_a_worker_that_dies_is_one_line_and_what_was_finished_is_kept(tmp_path: Path) -> None:
     cubes = copied(Deadly)
     cubes.parent = os.getpid()  # type: ignore[attr-defined]
-    with Cache(tmp_path / "rows.sqlite") as cache:
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
         with pytest.raises(HsevalError, match="a worker process died"):
-            describe(cubes, plan(cubes), cache=cache, workers=1)
-        assert cache.size()[0] >= 8
+            extract_features(cubes, plan(cubes), cache=cache, workers=1)
+        assert cache.get_size()[0] >= 8
 
 
 def test_an_error_in_a_worker_is_the_error_here(tmp_path: Path) -> None:
     cubes = copied(Unreadable)
-    with Cache(tmp_path / "rows.sqlite") as cache, pytest.raises(HsevalError, match="cube 12 can't be read"):
-        describe(cubes, plan(cubes), cache=cache, workers=2)
+    with FeatureCache(tmp_path / "rows.sqlite") as cache, pytest.raises(HsevalError, match="cube 12 can't be read"):
+        extract_features(cubes, plan(cubes), cache=cache, workers=2)
 
 
 def test_progress_counts_every_cube_once(tmp_path: Path) -> None:
     cubes = texture_set(20, size=16)
     told: list[tuple[int, int]] = []
-    with Cache(tmp_path / "rows.sqlite") as cache:
-        describe(cubes, plan(cubes), cache=cache, progress=lambda done, total: told.append((done, total)))
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        extract_features(cubes, plan(cubes), cache=cache, progress=lambda done, total: told.append((done, total)))
     assert told == [(8, 20), (16, 20), (20, 20)]
 
 
@@ -70,8 +70,8 @@ def test_threads_are_given_back_after_work_in_this_process() -> None:
     torch.set_num_threads(2)
     try:
         cubes = texture_set(2, size=16)
-        with Cache(None) as cache:
-            describe(cubes, plan(cubes), cache=cache)
+        with FeatureCache(None) as cache:
+            extract_features(cubes, plan(cubes), cache=cache)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 import hseval
 from hseval.core.cubes import ArraySet, Cube, CubeSet
-from hseval.core.plugin_manager import plugins
-from hseval.data.content_hash import content_hash
+from hseval.core.plugin_manager import get_plugins
+from hseval.data.content_hash import compute_content_hash
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import saved, texture_set
 
@@ -125,39 +125,39 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> hseval.QualifyReport:
 
 def test_what_does_nothing_is_blind_for_every_metric(report: hseval.QualifyReport) -> None:
     for column in report.columns:
-        curve = report.curve(column.label, "idle")
+        curve = report.get_curve(column.label, "idle")
         assert [point.value for point in curve.points] == [curve.floor] * len(FEW)
-        assert curve.told_from is None
+        assert curve.detection_threshold is None
         assert curve.spearman is None
 
 
 def test_what_is_gross_is_told_and_rises_with_the_dose(report: hseval.QualifyReport) -> None:
     for metric in ("fid", "spectral-kl"):
-        curve = report.curve(metric, "tint")
-        assert curve.told_from is not None
+        curve = report.get_curve(metric, "tint")
+        assert curve.detection_threshold is not None
         assert curve.spearman == pytest.approx(1.0)
         last = curve.points[-1]
-        assert last.told
+        assert last.is_significant
         assert last.interval[0] < last.value < last.interval[1]
         assert last.excess == pytest.approx(last.value - curve.floor)
 
 
 def test_only_copies_move_authenticity_and_copies_hardly_move_spectra(report: hseval.QualifyReport) -> None:
-    copied = report.curve("authenticity", "bright")
-    assert copied.told_from is not None
+    copied = report.get_curve("authenticity", "bright")
+    assert copied.detection_threshold is not None
     assert copied.points[-1].value == pytest.approx(0.8, abs=0.1)
-    assert report.curve("authenticity", "tint").told_from is None
-    assert report.curve("spectral-kl", "bright").told_from is None
+    assert report.get_curve("authenticity", "tint").detection_threshold is None
+    assert report.get_curve("spectral-kl", "bright").detection_threshold is None
 
 
 def test_one_cube_shown_again_and_again_is_told(report: hseval.QualifyReport) -> None:
-    assert report.curve("fid", "same").told_from is not None
+    assert report.get_curve("fid", "same").detection_threshold is not None
 
 
 def test_sizes_rows_and_reasons_are_told(report: hseval.QualifyReport) -> None:
-    assert report.curve("fid", "tint").sizes == (24, 24)
-    assert report.curve("fid", "bright").sizes == (24, 12)
-    assert report.curve("authenticity", "tint").sizes == (24, 12)
+    assert report.get_curve("fid", "tint").sizes == (24, 24)
+    assert report.get_curve("fid", "bright").sizes == (24, 12)
+    assert report.get_curve("authenticity", "tint").sizes == (24, 12)
     assert report.not_applied == {"unfit": "no such structure"}
     assert [row.name for row in report.rows] == ["idle", "tint", "same", "bright"]
     doses = next(row.doses for row in report.rows if row.name == "bright")
@@ -173,21 +173,21 @@ def test_the_report_survives_a_file(report: hseval.QualifyReport, tmp_path: Path
 
 def described(base: CubeSet) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return groups and content hashes of a set, ordered by content."""
-    hashes = [content_hash(cube.data) for cube in base]
+    hashes = [compute_content_hash(cube.data) for cube in base]
     order = np.argsort(hashes)
     groups = base.groups or [f"\0{i}" for i in range(len(base))]
     return np.array([groups[i] for i in order]), np.array([hashes[i] for i in order])
 
 
 def test_halves_share_neither_group_nor_cube() -> None:
-    from hseval.qualification.halves import halves
+    from hseval.qualification.halves import draw_halves
 
     base = texture_set(40, size=12, field=False)
     cubes = np.concatenate([base.cubes, base.cubes[:6]])  # six cubes come again, in other groups
     groups = [f"patient-{i // 2}" for i in range(40)] + [f"again-{i}" for i in range(6)]
     names, hashes = described(ArraySet(cubes, groups=groups))
     for seed in range(20):
-        one, other = halves(names, hashes, seed=seed, where="set")
+        one, other = draw_halves(names, hashes, seed=seed, location="set")
         assert not set(names[one]) & set(names[other])
         assert not set(hashes[one]) & set(hashes[other])
         assert len(one) + len(other) == 46
@@ -195,26 +195,26 @@ def test_halves_share_neither_group_nor_cube() -> None:
 
 
 def test_a_draw_takes_whole_groups_whatever_the_order_of_the_file() -> None:
-    from hseval.qualification.halves import halves
+    from hseval.qualification.halves import draw_halves
 
     groups = np.repeat([f"g{i}" for i in range(30)], 3)
     hashes = np.array([f"{i:064d}" for i in range(90)])
-    one, other = halves(groups, hashes, seed=1, most=40, where="set")
+    one, other = draw_halves(groups, hashes, seed=1, max_cubes=40, location="set")
     drawn = np.concatenate([one, other])
     assert 40 <= len(drawn) <= 42
     assert all((groups[drawn] == name).sum() == 3 for name in set(groups[drawn]))
-    renamed = halves(np.char.add("x", groups[::-1])[::-1], hashes, seed=1, most=40, where="set")
+    renamed = draw_halves(np.char.add("x", groups[::-1])[::-1], hashes, seed=1, max_cubes=40, location="set")
     assert [part.tolist() for part in renamed] == [one.tolist(), other.tolist()]
 
 
 def test_faults_of_the_sensor_are_shared_and_others_depend_on_the_cube_alone() -> None:
-    from hseval.qualification.degraded_sets import SpoiledSet
+    from hseval.qualification.degraded_sets import DegradedSet
 
     base = texture_set(4, size=12, field=False)
     turned = base.subset([3, 2, 1, 0])
 
     def noise(kind: type, data: CubeSet, place: int, dose: float = 4.0) -> NDArray[Any]:
-        spoiled = SpoiledSet(data, kind(), dose, 0)
+        spoiled = DegradedSet(data, kind(), dose, 0)
         return np.asarray(spoiled[place].data - data[place].data, dtype=np.float64) / dose
 
     own, shared = [[noise(kind, base, i) for i in range(2)] for kind in (Speckle, SharedSpeckle)]
@@ -242,7 +242,7 @@ def test_both_ways_is_the_mean_of_one_way_and_the_other() -> None:
     base = texture_set(32, size=16, seed=2)
     asked = {"degradations": [Speckle(), Bright()], "metrics": ["spectral-kl"], "cache": False}
     one, both = hseval.qualify(base, **asked), hseval.qualify(base, both_ways=True, **asked)
-    assert both.curve("spectral-kl", "speckle").told_from is not None
+    assert both.get_curve("spectral-kl", "speckle").detection_threshold is not None
     for way, mean in zip(one.curves, both.curves, strict=True):
         assert way.floor != mean.floor
         excess = mean.points[-1].excess
@@ -264,7 +264,7 @@ def test_a_run_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch) -> None
     base = texture_set(32, size=16, seed=3)
     whole = hseval.qualify(base, degradations=[Speckle(), Bright()], cache=False, metrics=["spectral-kl"])
     done: list[int] = []
-    work = QualifyJob.work
+    work = QualifyJob.run_chunk
 
     def counted(job: QualifyJob, chunk: list[int]) -> Any:
         if len(done) == 4:
@@ -290,7 +290,7 @@ def test_another_seed_option_or_dose_is_computed_anew() -> None:
     def value(degradation: Idle, **changes: Any) -> float | None:
         asked = {**QUICK, "metrics": ["spectral-kl"], **changes}
         found = hseval.qualify(base, degradations=[degradation], **asked)
-        return found.curve("spectral-kl", "speckle").points[-1].value
+        return found.get_curve("spectral-kl", "speckle").points[-1].value
 
     class Stronger(Speckle):
         doses: ClassVar[tuple[float, ...]] = (3.0, 9.0)
@@ -312,10 +312,10 @@ def test_every_extractor_gets_its_own_column() -> None:
         cache=False,
     )
     assert [column.label for column in found.columns] == ["fid (scattering)", "fid (spectra)", "spectral-kl"]
-    broken = found.curve("fid (spectra)", "tint")
+    broken = found.get_curve("fid (spectra)", "tint")
     assert broken.floor is None
-    assert "several columns" in str(broken.why)
-    assert found.curve("fid (scattering)", "tint").floor is not None
+    assert "several columns" in str(broken.missing_reason)
+    assert found.get_curve("fid (scattering)", "tint").floor is not None
 
 
 def test_cubes_that_lose_their_field_are_an_error() -> None:
@@ -392,13 +392,13 @@ def test_the_command_line(hseval: Command, tmp_path: Path) -> None:
 def test_a_page_of_curves_shows_floor_and_gross_faults_alike(
     report: hseval.QualifyReport, values: tuple[float, ...], floor: float, scale: str, place: float
 ) -> None:
-    from hseval.qualification.plots import curves_page
-    from hseval.qualification.report import Point
+    from hseval.qualification.plots import plot_curves
+    from hseval.qualification.report import DosePoint
 
-    points = tuple(Point(2.0**i, value, (value - 0.01, value + 0.01)) for i, value in enumerate(values))
+    points = tuple(DosePoint(2.0**i, value, (value - 0.01, value + 0.01)) for i, value in enumerate(values))
     changed = {"floor": floor, "floor_interval": (floor - 0.05, floor + 0.05), "points": points}
     curves = tuple(dataclasses.replace(curve, **changed) for curve in report.curves)
-    page = curves_page(dataclasses.replace(report, curves=curves), report.columns[0])
+    page = plot_curves(dataclasses.replace(report, curves=curves), report.columns[0])
     axes = page.axes[0]
     assert axes.get_yscale() == scale
     low, high = axes.get_ylim()
@@ -415,20 +415,22 @@ def tinted(base: ArraySet, dose: float) -> ArraySet:
 
 
 def test_a_score_is_told_as_the_dose_that_made_it() -> None:
-    from hseval.qualification.equivalent_dose import translated
+    from hseval.qualification.equivalent_dose import compute_equivalents
 
     real, others = texture_set(48, size=16, seed=5), texture_set(48, size=16, seed=6)
     asked: dict[str, Any] = {"metrics": ["spectral-kl"], "cache": False}
     qualified = hseval.qualify(real, degradations=[Tint(), Idle()], **asked)
-    (found,) = translated(hseval.score(tinted(others, 6.0), ref=real, **asked), qualified)
+    (found,) = compute_equivalents(hseval.score(tinted(others, 6.0), ref=real, **asked), qualified)
     (told,) = found.equivalents  # what does nothing is the equal of no score
     assert (told.degradation, told.relation) == ("tint", "about")
     assert 5 < told.dose < 7.2
     assert found.warnings == ()
-    (found,) = translated(hseval.score(others, ref=real, **asked), qualified)
+    (found,) = compute_equivalents(hseval.score(others, ref=real, **asked), qualified)
     assert found.equivalents == ()
-    assert "like real" in str(found.why)
-    (found,) = translated(hseval.score(tinted(others, 5.0), ref=texture_set(16, size=16, seed=7), **asked), qualified)
+    assert "like real" in str(found.missing_reason)
+    (found,) = compute_equivalents(
+        hseval.score(tinted(others, 5.0), ref=texture_set(16, size=16, seed=7), **asked), qualified
+    )
     assert any("another reference" in warning for warning in found.warnings)
     assert any("8 cubes a side" in warning for warning in found.warnings)
 
@@ -485,6 +487,6 @@ def test_a_metric_asked_for_by_name_without_a_value_ends_with_1(hseval: Command,
 
 
 def test_the_names_that_qualify_depends_on_exist() -> None:
-    from hseval.qualification.plan import MODES
+    from hseval.qualification.plan import MODE_EXTRACTOR
 
-    assert MODES in plugins().names("extractor")
+    assert MODE_EXTRACTOR in get_plugins().get_names("extractor")

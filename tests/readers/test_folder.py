@@ -12,7 +12,7 @@ from PIL import Image
 
 from hseval.core.cubes import ArraySet, CubeSet
 from hseval.core.hookspecs import hookimpl
-from hseval.core.plugin_manager import BUILT_IN, Plugins
+from hseval.core.plugin_manager import BUILTIN_DISTRIBUTION, PluginManager
 from hseval.inspection.inspect import inspect_set
 from hseval.pipeline.open import open_set
 from hseval.readers import fileset
@@ -273,13 +273,13 @@ class Failing(Raw):
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Plugins]]:
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PluginManager]]:
     """Register throw-away readers beside the built-in ones."""
     import hseval.builtin
 
-    def build(*readers: type) -> Plugins:
-        loaded = Plugins()
-        loaded.register(hseval.builtin, name="built-in", distribution=BUILT_IN)
+    def build(*readers: type) -> PluginManager:
+        loaded = PluginManager()
+        loaded.register(hseval.builtin, name="built-in", distribution=BUILTIN_DISTRIBUTION)
         for reader in readers:
             hook = hookimpl(specname="hseval_readers")(lambda reader=reader: [reader])
             plugin = type("Plugin", (), {"hseval_readers": staticmethod(hook)})()
@@ -291,21 +291,21 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Plugins]
 
 
 def test_a_third_partys_reader_is_asked_before_the_built_in_ones(
-    folder: Path, registry: Callable[..., Plugins]
+    folder: Path, registry: Callable[..., PluginManager]
 ) -> None:
     registry(Raw)
     assert isinstance(open_set(folder / "a.npy"), ArraySet)
     assert len(open_set(folder)) == 3
 
 
-def test_two_third_parties_that_claim_one_path_are_named(folder: Path, registry: Callable[..., Plugins]) -> None:
+def test_two_third_parties_that_claim_one_path_are_named(folder: Path, registry: Callable[..., PluginManager]) -> None:
     registry(Raw, Rival)
     refused(folder / "a.npy", "claimed by the readers 'raw' of hseval-raw and 'rival' of hseval-rival")
 
 
 def test_a_reader_that_fails_to_say_is_listed_and_the_others_work(
-    folder: Path, registry: Callable[..., Plugins]
+    folder: Path, registry: Callable[..., PluginManager]
 ) -> None:
     loaded = registry(Failing)
     assert len(open_set(folder)) == 3
-    assert [entry.error for entry in loaded.broken] == ["reader 'failing': claims: RuntimeError: no idea"]
+    assert [entry.error for entry in loaded.broken_plugins] == ["reader 'failing': claims: RuntimeError: no idea"]

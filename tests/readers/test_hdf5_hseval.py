@@ -12,7 +12,7 @@ import pytest
 
 from hseval.data.writer import write_set
 from hseval.pipeline.open import open_set
-from hseval.readers.hdf5_hseval import HouseSet
+from hseval.readers.hdf5_hseval import HsevalHdf5Set
 from hseval.utils.errors import HsevalError
 
 NM = np.array([450.0, 500, 550, 600, 650])
@@ -56,7 +56,7 @@ def refused(path: Path, message: str) -> None:
 
 def test_everything_written_is_read_back(house: Path) -> None:
     opened = open_set(house)
-    assert isinstance(opened, HouseSet)
+    assert isinstance(opened, HsevalHdf5Set)
     info = opened.info
     assert info.ids == ("a", "b", "c", "d") and info.groups == ("p", "p", "q", "q")
     assert info.labels == {"age": [61, 62, 63, 64], "diagnosis": ["x", "y", "x", "y"]}
@@ -257,7 +257,7 @@ def test_opening_a_huge_set_reads_no_pixels(tmp_path: Path) -> None:
     assert not opened[99_999].data.any()
 
 
-def first_value(opened: HouseSet, index: int) -> float:
+def first_value(opened: HsevalHdf5Set, index: int) -> float:
     return float(opened[index].data[0, 0, 0])
 
 

@@ -17,14 +17,14 @@ import pytest
 
 import hseval as package
 from hseval.core.cubes import ArraySet
-from hseval.core.figure_data import Embedding, Exhibits, Points, Qualified
+from hseval.core.figure_data import EmbeddedPoints, Embedding, FigureData, SensitivitySection
 from hseval.core.report import Report, Score, load_report
-from hseval.renderers.html import Html
-from hseval.renderers.html.charts import beyond
-from hseval.reporting.figures import embedding, turned
-from hseval.reporting.preview.render import Painter
-from hseval.sweep.plan import Plot
-from hseval.sweep.results import Results, Row
+from hseval.renderers.html import HtmlRenderer
+from hseval.renderers.html.charts import count_outside_frame
+from hseval.reporting.figures import apply_placement, build_embedding
+from hseval.reporting.preview.render import CubeRenderer
+from hseval.sweep.plan import PlotConfig
+from hseval.sweep.results import RunResult, SweepResults
 from tests.helpers.sets import saved, texture_set
 
 EVIL = "<script>alert(1)</script>"
@@ -70,7 +70,7 @@ def renamed(base: ArraySet, prefix: str) -> ArraySet:
 
 def rendered(report: Report) -> str:
     stream = io.StringIO()
-    Html().render(report, stream)
+    HtmlRenderer().render(report, stream)
     return stream.getvalue()
 
 
@@ -176,9 +176,9 @@ def test_neither_order_nor_names_decide_what_is_shown(report: Report) -> None:
     first = report.exhibits
     assert first is not None
     assert again is not None
-    for one, other in zip(first.fake, again.fake, strict=True):
-        np.testing.assert_array_equal(one.grey, other.grey)
-    np.testing.assert_array_equal(first.embedding.points[2].places, again.embedding.points[2].places)  # type: ignore[union-attr]
+    for one, other in zip(first.generated, again.generated, strict=True):
+        np.testing.assert_array_equal(one.gray, other.gray)
+    np.testing.assert_array_equal(first.embedding.points[2].coordinates, again.embedding.points[2].coordinates)  # type: ignore[union-attr]
 
 
 def test_the_page_of_a_json_report_has_all_but_pictures(
@@ -219,8 +219,8 @@ def test_score_writes_the_page_as_typed(hseval: Callable[..., Any], tmp_path: Pa
 
 def test_what_qualify_says_stands_in_the_page(report: Report) -> None:
     rows = (("blur", "px", ("0.5",)),)
-    told = Qualified(f"q{EVIL}.json", (f"fid is about 2 px of {EVIL}",), ("rough",), ("fid",), rows, "x")
-    found = Page(rendered(dataclasses.replace(report, exhibits=Exhibits(qualified=told))))
+    told = SensitivitySection(f"q{EVIL}.json", (f"fid is about 2 px of {EVIL}",), ("rough",), ("fid",), rows, "x")
+    found = Page(rendered(dataclasses.replace(report, exhibits=FigureData(sensitivity=told))))
     text = "".join(found.text)
     assert f"fid is about 2 px of {EVIL}" in text
     assert "blur" in text
@@ -229,7 +229,9 @@ def test_what_qualify_says_stands_in_the_page(report: Report) -> None:
 def test_a_sweep_stands_in_the_page_with_its_plot_and_figures(
     hseval: Callable[..., Any], report: Report, tmp_path: Path
 ) -> None:
-    results = Results("s", tuple(run(f"{name}{EVIL}", value) for name, value in (("fine", 2.5), ("coarse", 7.5))), PLOT)
+    results = SweepResults(
+        "s", tuple(run(f"{name}{EVIL}", value) for name, value in (("fine", 2.5), ("coarse", 7.5))), PLOT
+    )
     results.save(tmp_path)
     report.save(tmp_path / "r.json")
     out = tmp_path / "page.html"
@@ -245,13 +247,13 @@ def test_a_sweep_stands_in_the_page_with_its_plot_and_figures(
     assert b"</svg>" in picture
 
 
-def run(label: str, fid: float) -> Row:
+def run(label: str, fid: float) -> RunResult:
     timing = {"seconds": 0.5, "fastest": 0.4, "slowest": 0.6, "device": "a processor"}
     score = Score("fid", fid, 0.5, (0.8 * fid, 1.3 * fid), "lower", "", 9)
-    return Row(label, "ldm", "ldm", {"base": 16}, "runs/x", timing, None, {"fid": score})
+    return RunResult(label, "ldm", "ldm", {"base": 16}, "runs/x", timing, None, {"fid": score})
 
 
-PLOT = Plot("samples/s", ("fid",), "base", "base", "base")
+PLOT = PlotConfig("samples/s", ("fid",), "base", "base", "base")
 
 
 def test_a_report_without_any_value_still_makes_a_page(tmp_path: Path) -> None:
@@ -268,44 +270,50 @@ def test_ten_thousand_samples_of_pure_noise_stay_below_fifteen_megabytes(report:
     rng = np.random.default_rng(0)
     one, other = (rng.uniform(0, 1, (16, 224, 224)).astype(np.float32) for _ in range(2))  # nothing compresses it
     nm = np.linspace(450, 905, 16)
-    painter, small = Painter.of([one], nm), Painter.of([one], nm, side=128)
+    painter, small = CubeRenderer.from_reference([one], nm), CubeRenderer.from_reference([one], nm, max_side=128)
     base = report.exhibits
     assert base is not None
     # The report has other bands than these cubes, so its own spectra stay.
-    spectrum = base.pairs[0].sample.spectrum
-    pair = [dataclasses.replace(small.shown(each, "x"), spectrum=spectrum) for each in (one, other)]
+    spectrum = base.nearest_pairs[0].sample.spectrum
+    pair = [dataclasses.replace(small.render_cube(each, "x"), spectrum=spectrum) for each in (one, other)]
     points = tuple(
-        Points(role, rng.normal(size=(1000, 2)), ("a-rather-long-id-of-a-cube",) * 1000, 10_000)
+        EmbeddedPoints(role, rng.normal(size=(1000, 2)), ("a-rather-long-id-of-a-cube",) * 1000, 10_000)
         for role in ("train", "reference", "samples")
     )
     drawn = dataclasses.replace(base, embedding=Embedding("scattering", 772, (0.3, 0.2), points), pairs=())
-    plain = dataclasses.replace(drawn, real=(), fake=())
-    shown = {"look": painter.look(), "real": (painter.shown(one, "x"),), "fake": (painter.shown(other, "x"),)}
+    plain = dataclasses.replace(drawn, real=(), generated=())
+    shown = {
+        "look": painter.build_style(),
+        "real": (painter.render_cube(one, "x"),),
+        "generated": (painter.render_cube(other, "x"),),
+    }
     noisy = dataclasses.replace(drawn, **shown)  # type: ignore[arg-type]
-    paired = dataclasses.replace(plain, pairs=(dataclasses.replace(base.pairs[0], sample=pair[0], training=pair[1]),))
+    paired = dataclasses.replace(
+        plain, pairs=(dataclasses.replace(base.nearest_pairs[0], sample=pair[0], training=pair[1]),)
+    )
     sizes = [len(rendered(dataclasses.replace(report, exhibits=each)).encode()) for each in (plain, noisy, paired)]
     # Four cubes of each side and six pairs are shown.
     assert sizes[0] + 4 * (sizes[1] - sizes[0]) + 6 * (sizes[2] - sizes[0]) < 15e6
-    assert len(base.real) == len(base.fake) == 4
-    assert len(base.pairs) == 6
+    assert len(base.real) == len(base.generated) == 4
+    assert len(base.nearest_pairs) == 6
 
 
 def test_only_some_of_many_points_are_kept(report: Report) -> None:
-    from hseval.core.feature_table import Rows
-    from hseval.pipeline.extract import Description
+    from hseval.core.feature_table import FeatureTable
+    from hseval.pipeline.extract import ExtractedSet
 
     rng = np.random.default_rng(0)
 
-    def described(count: int, shift: float) -> Description:
+    def described(count: int, shift: float) -> ExtractedSet:
         names = np.array([f"{shift}-{i}" for i in range(count)])
-        rows = Rows({"x": rng.normal(shift, 1, (count, 5))}, names, names, names, np.arange(3.0))
-        return Description(rows, np.arange(count), (), (), (), 0)
+        rows = FeatureTable({"x": rng.normal(shift, 1, (count, 5))}, names, names, names, np.arange(3.0))
+        return ExtractedSet(rows, np.arange(count), (), (), (), 0)
 
-    found = embedding("x", {"reference": described(1500, 0), "samples": described(4000, 3)}, seed=0)
+    found = build_embedding("x", {"reference": described(1500, 0), "samples": described(4000, 3)}, seed=0)
     assert found is not None
     assert [len(points.ids) for points in found.points] == [1000, 1000]
-    assert [points.total for points in found.points] == [1500, 4000]
-    apart = abs(found.points[0].places[:, 0].mean() - found.points[1].places[:, 0].mean())
+    assert [points.total_count for points in found.points] == [1500, 4000]
+    apart = abs(found.points[0].coordinates[:, 0].mean() - found.points[1].coordinates[:, 0].mean())
     assert apart == pytest.approx(3 * np.sqrt(5), rel=0.15)  # the first direction is the one that tells them apart
 
 
@@ -314,17 +322,17 @@ def test_a_few_wild_points_decide_neither_the_directions_nor_the_frame() -> None
     calm = rng.normal(0, 1, (500, 2))
     wild = calm + np.array([4, 0])
     wild[:5] = 1000
-    points = (Points("reference", calm, ("r",) * 500, 500), Points("samples", wild, ("s",) * 500, 500))
-    assert beyond(Embedding("x", 2, (0.5, 0.5), points)) >= 5
-    assert beyond(Embedding("x", 2, (0.5, 0.5), points)) < 60
+    points = (EmbeddedPoints("reference", calm, ("r",) * 500, 500), EmbeddedPoints("samples", wild, ("s",) * 500, 500))
+    assert count_outside_frame(Embedding("x", 2, (0.5, 0.5), points)) >= 5
+    assert count_outside_frame(Embedding("x", 2, (0.5, 0.5), points)) < 60
 
 
 @pytest.mark.parametrize(
     "placement", ["as it is", "turned 90 degrees", "mirrored", "turned 270 degrees, mirrored, shifted by (1, 0) cells"]
 )
 def test_pairs_are_turned_as_the_search_turned_them(placement: str) -> None:
-    from hseval.metrics.copy_search import oriented, placements
+    from hseval.metrics.copy_search import list_placements, orient_maps
 
     data = np.random.default_rng(0).normal(size=(2, 5, 5))
-    place = next(each for each in placements((1.0, 1.0)) if str(each) == placement)
-    np.testing.assert_array_equal(turned(data, str(place)), oriented(data, place.turns, place.mirrored))
+    place = next(each for each in list_placements((1.0, 1.0)) if str(each) == placement)
+    np.testing.assert_array_equal(apply_placement(data, str(place)), orient_maps(data, place.turns, place.mirrored))

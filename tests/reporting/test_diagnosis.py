@@ -12,7 +12,15 @@ from scipy.ndimage import gaussian_filter
 
 from hseval.core.cubes import ArraySet
 from hseval.core.report import Report, Score, load_report
-from hseval.reporting.diagnosis import SAYS, Bands, both, excess, reach, where, worst
+from hseval.reporting.diagnosis import (
+    METRIC_DIAGNOSTICS,
+    BandAxis,
+    compute_excess,
+    diagnose_report,
+    find_peak_range,
+    get_value_and_floor,
+    list_worst,
+)
 from hseval.scoring.score import score
 from tests.helpers.commands import Outcome
 from tests.helpers.described_sets import changed
@@ -41,30 +49,30 @@ FLAT = {"structures": {name: kl([0.1] * 6) for name in ("artery", "vein")}}
 
 
 def test_reach_is_the_stretch_above_half_of_the_peak() -> None:
-    assert reach([0.0, 1.0, 2.0, 1.0, 0.9, 2.0]) == (1, 2, 3)
-    assert reach([5.0]) == (0, 0, 0)
+    assert find_peak_range([0.0, 1.0, 2.0, 1.0, 0.9, 2.0]) == (1, 2, 3)
+    assert find_peak_range([5.0]) == (0, 0, 0)
 
 
 def test_bands_are_named_by_peak_and_reach() -> None:
-    assert Bands(NM, True).near([0, 0, 1, 0, 0, 0]) == "near 632 nm"
-    assert Bands(NM, True).near([0, 0.6, 1, 0, 0, 0]) == "near 632 nm (541 to 632 nm)"
-    assert Bands(NM, True).near([1, 1, 1, 1, 1, 1]) == "near 450 nm"
-    assert Bands(range(6), False).near([0, 0.6, 1, 0, 0, 0]) == "at band 2 (1 to 2)"
-    assert Bands(NM, True).near([0] * 6) == Bands(NM, True).near([1.0]) == ""
+    assert BandAxis(NM, True).format_peak([0, 0, 1, 0, 0, 0]) == "near 632 nm"
+    assert BandAxis(NM, True).format_peak([0, 0.6, 1, 0, 0, 0]) == "near 632 nm (541 to 632 nm)"
+    assert BandAxis(NM, True).format_peak([1, 1, 1, 1, 1, 1]) == "near 450 nm"
+    assert BandAxis(range(6), False).format_peak([0, 0.6, 1, 0, 0, 0]) == "at band 2 (1 to 2)"
+    assert BandAxis(NM, True).format_peak([0] * 6) == BandAxis(NM, True).format_peak([1.0]) == ""
 
 
 def test_excess_needs_value_and_floor() -> None:
     found = a_score("spectral-kl", {"curve": [3.0, 2.0], "alone": 1.0}, {"curve": [1.0, 1.0]})
-    assert excess(found, "curve") == [2.0, 1.0]
-    assert both(found, "alone") is None
-    assert excess(found, "missing") == excess(dataclasses.replace(found, details={}), "curve") == []
+    assert compute_excess(found, "curve") == [2.0, 1.0]
+    assert get_value_and_floor(found, "alone") is None
+    assert compute_excess(found, "missing") == compute_excess(dataclasses.replace(found, details={}), "curve") == []
 
 
 def test_worst_are_the_top_and_what_comes_near_it() -> None:
     at_n = {"parts": {name: {"value": value} for name, value in (("a", 2.0), ("b", 9.0), ("c", 6.0), ("d", 0.5))}}
     floor = {"parts": {name: {"value": 1.0} for name in "abcd"}}
-    assert worst(a_score("x", at_n, floor), "parts") == ["b", "c"]
-    assert worst(a_score("x", at_n, floor), "parts", least=1.0) == ["b", "c", "a"]
+    assert list_worst(a_score("x", at_n, floor), "parts") == ["b", "c"]
+    assert list_worst(a_score("x", at_n, floor), "parts", min_excess=1.0) == ["b", "c", "a"]
 
 
 @pytest.mark.parametrize(
@@ -78,20 +86,22 @@ def test_worst_are_the_top_and_what_comes_near_it() -> None:
 )
 def test_the_structure_the_wavelength_and_the_direction_are_told(planted: dict[str, float], told: str) -> None:
     at_n = {"structures": {"artery": kl([0.2] * 6), "vein": kl([0.1, 0.1, 3.0, 0.1, 0.1, 0.1], **planted)}}
-    assert where(a_report(a_score("spectral-kl", at_n, FLAT))) == [f"spectral-kl: values differ most {told}"]
+    assert diagnose_report(a_report(a_score("spectral-kl", at_n, FLAT))) == [f"spectral-kl: values differ most {told}"]
 
 
 @pytest.mark.parametrize("verdict", ["like real", "closer than real", "no floor: too few samples", "not computed: x"])
 def test_no_sentence_without_a_difference(verdict: str) -> None:
     at_n = {"structures": {"vein": kl([9.0] * 6)}}
-    assert where(a_report(a_score("spectral-kl", at_n, FLAT, verdict))) == []
+    assert diagnose_report(a_report(a_score("spectral-kl", at_n, FLAT, verdict))) == []
 
 
-@pytest.mark.parametrize("name", sorted(SAYS))
+@pytest.mark.parametrize("name", sorted(METRIC_DIAGNOSTICS))
 @pytest.mark.parametrize("details", [{}, {"at_n": {}, "floor_at_n": {}}, {"at_n": None, "floor_at_n": None}])
 def test_details_that_are_missing_give_no_sentence_and_no_error(name: str, details: dict[str, Any]) -> None:
-    assert where(a_report(Score(name, 3.0, 1.0, None, "lower", "worse than real", 20, details))) == []
-    assert where(Report((Score(name, 3.0, 1.0, None, "lower", "worse than real", 20, details),), (), {})) == []
+    assert diagnose_report(a_report(Score(name, 3.0, 1.0, None, "lower", "worse than real", 20, details))) == []
+    assert (
+        diagnose_report(Report((Score(name, 3.0, 1.0, None, "lower", "worse than real", 20, details),), (), {})) == []
+    )
 
 
 def power(signed: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -111,13 +121,13 @@ def power(signed: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     ],
 )
 def test_the_spatial_scale_is_told(signed: list[float], told: str) -> None:
-    assert where(a_report(a_score("power-spectrum", *power(signed)))) == [f"power-spectrum: {told}"]
+    assert diagnose_report(a_report(a_score("power-spectrum", *power(signed)))) == [f"power-spectrum: {told}"]
 
 
 def test_bands_that_differ_both_ways_are_no_blur() -> None:
     at_n, floor = power([3.0] * 4)
     at_n["leaning_by_frequency"] = [0.1] * 4
-    (told,) = where(a_report(a_score("power-spectrum", at_n, floor)))
+    (told,) = diagnose_report(a_report(a_score("power-spectrum", at_n, floor)))
     assert "3 dB off, up in some bands and down in others" in told
 
 
@@ -136,10 +146,10 @@ def test_the_two_views_are_read_together(verdicts: tuple[str, str, str], told: s
         Score(name, 4.1, 2.0, None, "lower", verdict, 20)
         for name, verdict in zip(("fid-spectral", "fid-spatial", "fid"), verdicts, strict=True)
     ]
-    sentences = where(a_report(*scores))
+    sentences = diagnose_report(a_report(*scores))
     assert len(sentences) == bool(told)
     assert all(told in each and "fid-spectral 4.1, floor 2" in each for each in sentences)
-    assert where(a_report(scores[0])) == []  # one view alone says nothing of the other
+    assert diagnose_report(a_report(scores[0])) == []  # one view alone says nothing of the other
 
 
 def spoilt(kind: str, base: ArraySet) -> ArraySet:
@@ -176,12 +186,12 @@ def test_planted_differences_are_told(kind: str, told: list[str]) -> None:
 def test_real_cubes_get_no_sentence() -> None:
     everything = texture_set(48, seed=3)
     real, held = everything.subset(range(32)), everything.subset(range(32, 48))
-    assert where(score(held, ref=real, metrics=METRICS, cache=False, quick=True)) == []
+    assert diagnose_report(score(held, ref=real, metrics=METRICS, cache=False, quick=True)) == []
 
 
 def test_the_command_line_tells_it_and_json_keeps_it(hseval: Callable[..., Outcome], tmp_path: Any) -> None:
     paths = [saved(tmp_path / "real.h5", texture_set(16, size=24, seed=4))]
-    paths.append(saved(tmp_path / "fake.h5", spoilt("blur", texture_set(12, size=24, seed=5))))
+    paths.append(saved(tmp_path / "generated.h5", spoilt("blur", texture_set(12, size=24, seed=5))))
     metrics = ",".join((*METRICS, "fid-spatial", "fid-spectral"))
     asked = ("--metrics", metrics, "--json", tmp_path / "r.json", "--workers", "0", "--quick")
     found = hseval("score", paths[1], "--ref", paths[0], *asked, "--set", "scattering.scales=2")
@@ -190,4 +200,4 @@ def test_the_command_line_tells_it_and_json_keeps_it(hseval: Callable[..., Outco
     report = load_report(tmp_path / "r.json")
     assert {each.name for each in report.scores} == set(metrics.split(","))
     assert all(each.value is not None for each in report.scores)
-    assert set(where(report)) <= set(report.notes)
+    assert set(diagnose_report(report)) <= set(report.notes)

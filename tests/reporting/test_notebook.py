@@ -54,8 +54,8 @@ def tree(thing: object) -> Tree:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("sets")
-    fake, real = (saved(folder / f"{name}.h5", texture_set(12, size=24, seed=i)) for i, name in enumerate("ab"))
-    return hseval.score(fake, ref=real, metrics=["spectral-kl", "spectral-angle"], cache=False)
+    generated, real = (saved(folder / f"{name}.h5", texture_set(12, size=24, seed=i)) for i, name in enumerate("ab"))
+    return hseval.score(generated, ref=real, metrics=["spectral-kl", "spectral-angle"], cache=False)
 
 
 def test_a_report_shows_every_score_and_note(report: Report) -> None:
@@ -98,7 +98,7 @@ def test_a_set_shows_what_its_headers_say_and_its_first_cubes() -> None:
 
 def test_a_set_of_large_cubes_is_shown_without_reading_one(monkeypatch: pytest.MonkeyPatch) -> None:
     cubes = texture_set(2, size=24)
-    monkeypatch.setattr("hseval.reporting.notebook.READABLE", 100)
+    monkeypatch.setattr("hseval.reporting.notebook.MAX_CUBE_VALUES", 100)
     monkeypatch.setattr(ArraySet, "read", lambda *_: pytest.fail("read"))
     assert tree(cubes).images == []
 

@@ -23,11 +23,11 @@ import pytest
 
 import hseval.sampling.chunks
 from hseval import HsevalError, Sample, hookimpl, open_set, option
-from hseval.core.plugin_manager import plugins
-from hseval.sampling.chunks import parts_of
-from hseval.sampling.manifest import differences
-from hseval.utils.random_streams import stream
-from hseval.utils.signals import put_off
+from hseval.core.plugin_manager import get_plugins
+from hseval.sampling.chunks import open_chunks
+from hseval.sampling.manifest import list_differences
+from hseval.utils.random_streams import create_rng
+from hseval.utils.signals import defer_signals
 from tests.helpers.commands import Outcome
 
 Command = Callable[..., Outcome]
@@ -35,7 +35,7 @@ ABOUT: dict[str, Any] = {"wavelengths": np.array([500.0, 600.0]), "units": None,
 
 
 def noise(index: int, seed: int = 0, level: float = 1.0) -> Sample:
-    rng = stream(seed, "steps", index)
+    rng = create_rng(seed, "steps", index)
     cube = np.float32(level) * rng.standard_normal((2, 8, 8), dtype=np.float32)
     cube[0, 0, 0] = np.nan
     mask = (2 * rng.integers(0, 2, (8, 8))).astype(np.uint8)  # has to come through as it is
@@ -77,22 +77,22 @@ class ThirdParty:
 @pytest.fixture(autouse=True)
 def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the generator; each cube is a part."""
-    registry = plugins()
+    registry = get_plugins()
     registry.register(ThirdParty(), name="hseval-steps:steps", distribution="hseval-steps")
     monkeypatch.setattr(Steps, "fails", {})
     monkeypatch.setattr(Steps, "drawn", [])
     monkeypatch.setattr(hseval.sampling.chunks, "PART_SECONDS", 0.0)
     yield
     registry.manager.unregister(name="hseval-steps:steps")
-    registry._offers.clear()
+    registry._registrations.clear()
 
 
 class Runs:
     """``hseval sample steps`` into one file, cut off and taken up."""
 
     def __init__(self, folder: Path, hseval: Command) -> None:
-        self.out, self.hseval = folder / "fake.h5", hseval
-        self.parts = folder / ".fake.h5.parts"
+        self.out, self.hseval = folder / "generated.h5", hseval
+        self.parts = folder / ".generated.h5.parts"
 
     def __call__(self, *arguments: Any, n: int = 6, out: Path | None = None) -> Outcome:
         Steps.drawn.clear()
@@ -194,23 +194,23 @@ def test_where_nothing_was_drawn_nothing_is_left(run: Runs, tmp_path: Path) -> N
 
 
 def test_a_set_drawn_in_one_go_is_written_once(tmp_path: Path) -> None:
-    with parts_of(tmp_path / "fake.h5", {}, ABOUT) as parts:
-        parts.keep(map(noise, range(1)), lambda _: None)
+    with open_chunks(tmp_path / "generated.h5", {}, ABOUT) as parts:
+        parts.write_samples(map(noise, range(1)), lambda _: None)
         inode = (parts.folder / "000000.h5").stat().st_ino
         parts.join(1, lambda _: None)
-    assert (tmp_path / "fake.h5").stat().st_ino == inode
-    assert names(tmp_path) == ["fake.h5"]
+    assert (tmp_path / "generated.h5").stat().st_ino == inode
+    assert names(tmp_path) == ["generated.h5"]
 
 
 def test_cubes_without_an_id_are_numbered_through(tmp_path: Path) -> None:
     nameless = [noise(index)._replace(id=None) for index in range(4)]
     for given in (nameless[:3], nameless[3:]):
-        with parts_of(tmp_path / "fake.h5", {}, ABOUT) as parts:
-            parts.take_up(force=False)
-            parts.keep(iter(given), lambda _: None)
+        with open_chunks(tmp_path / "generated.h5", {}, ABOUT) as parts:
+            parts.resume(force=False)
+            parts.write_samples(iter(given), lambda _: None)
             if parts.count == 4:
                 parts.join(4, lambda _: None)
-    assert open_set(tmp_path / "fake.h5").ids == ("000000", "000001", "000002", "000003")
+    assert open_set(tmp_path / "generated.h5").ids == ("000000", "000001", "000002", "000003")
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 9])
@@ -350,10 +350,10 @@ def test_what_could_not_be_joined_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr(hseval.sampling.chunks, "PART_SECONDS", seconds)
     for given in ([noise(0), odd], [odd]):  # in one process, and in a later one
-        with parts_of(tmp_path / "fake.h5", {}, ABOUT) as parts:
-            parts.take_up(force=False)
+        with open_chunks(tmp_path / "generated.h5", {}, ABOUT) as parts:
+            parts.resume(force=False)
             with pytest.raises(HsevalError, match=told):
-                parts.keep(iter(given), lambda _: None)
+                parts.write_samples(iter(given), lambda _: None)
             assert parts.count == 1
 
 
@@ -371,10 +371,10 @@ def test_cubes_that_come_in_batches_do_not_wait_for_the_next_batch(
 
     monkeypatch.setattr(hseval.sampling.chunks, "PART_SECONDS", 60.0)
     monkeypatch.setattr(hseval.sampling.chunks, "time", types.SimpleNamespace(monotonic=lambda: now))
-    with parts_of(tmp_path / "fake.h5", {}, ABOUT) as parts:
-        parts.keep(batches(), lambda _: None)
+    with open_chunks(tmp_path / "generated.h5", {}, ABOUT) as parts:
+        parts.write_samples(batches(), lambda _: None)
     assert max(unkept) <= 60 / 25 and parts.count == 20
-    assert len(parts.listed.parts) < 20
+    assert len(parts.manifest.parts) < 20
 
 
 @contextlib.contextmanager
@@ -420,7 +420,7 @@ def test_a_disk_that_fills_up_while_joining_keeps_the_parts(
     large(monkeypatch, filling_from=99)
     with files_up_to(3 << 20):
         refused(run(n=9), f"{run.out}: could not be written: File too large; kept are 9 cubes; the same command")
-    assert names(tmp_path) == [".fake.h5.parts"]
+    assert names(tmp_path) == [".generated.h5.parts"]
     assert run(n=9).status == 0
     assert Steps.drawn == []
     run.is_whole(n=9)
@@ -428,7 +428,7 @@ def test_a_disk_that_fills_up_while_joining_keeps_the_parts(
 
 PHANTOM = """
 import sys, hseval.sampling.chunks
-hseval.sampling.chunks.PART_SECONDS = 0.1
+hseval.sampling.chunks.CHUNK_SECONDS = 0.1
 from hseval.cli.main import main
 main()
 """
@@ -486,7 +486,7 @@ def test_sigterm_is_told_in_one_line_and_it_goes_on(tmp_path: Path, hseval: Comm
 
 def test_a_signal_that_is_put_off_comes_after_the_block() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), put_off():
+    with pytest.raises(KeyboardInterrupt), defer_signals():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         done.append(True)
@@ -498,5 +498,5 @@ def test_a_signal_that_is_put_off_comes_after_the_block() -> None:
 def test_differences_name_the_path_and_show_what_is_short() -> None:
     old = {"options": {"size": 32, "noise": math.nan, "gone": None}, "weights": {"a.json": "0" * 64}}
     new = {"options": {"size": 64, "noise": math.nan}, "weights": {"a.json": "1" * 64}, "more": True}
-    assert differences(old, new) == ["options.size 32, not 64", "another weights.a.json", "more null, not true"]
-    assert differences(old, old) == []
+    assert list_differences(old, new) == ["options.size 32, not 64", "another weights.a.json", "more null, not true"]
+    assert list_differences(old, old) == []

@@ -344,29 +344,29 @@ def test_quick_takes_shared_cubes_out_and_counts_failures_in_the_whole_sets() ->
 def test_a_new_structure_in_the_samples_leaves_the_cached_reference_alone(
     sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hseval.extractors.spectra import Spectra
+    from hseval.extractors.spectra import StructureSpectra
 
     samples, calls = sets["samples"], []
     hseval.score(samples, ref=sets["ref"], metrics=["spectral-kl"])
     more = as_arrays(samples, masks={**samples.masks, "new": samples.masks["bright"]})
-    original = Spectra.__call__
+    original = StructureSpectra.__call__
 
-    def counted(self: Spectra, cubes: Any, **given: Any) -> Any:
+    def counted(self: StructureSpectra, cubes: Any, **given: Any) -> Any:
         calls.append(len(cubes))
         return original(self, cubes, **given)
 
-    monkeypatch.setattr(Spectra, "__call__", counted)
+    monkeypatch.setattr(StructureSpectra, "__call__", counted)
     hseval.score(more, ref=sets["ref"], metrics=["spectral-kl"])
     assert sum(calls) == len(samples)
 
 
 def test_an_extractor_that_fails_is_named(sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch) -> None:
-    from hseval.extractors.spectra import Spectra
+    from hseval.extractors.spectra import StructureSpectra
 
-    def fails(self: Spectra, cubes: Any, **_: Any) -> None:
+    def fails(self: StructureSpectra, cubes: Any, **_: Any) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(Spectra, "__call__", fails)
+    monkeypatch.setattr(StructureSpectra, "__call__", fails)
     told = r"extractor 'spectra' \(hseval .*\) failed: ZeroDivisionError: by zero"
     with pytest.raises(hseval.HsevalError, match=told):
         hseval.score(sets["samples"], ref=sets["ref"], metrics=["spectral-kl"])
@@ -405,10 +405,10 @@ class Brightest:
     """A third party's metric that looks at cubes again."""
 
     name, better, summary = "brightest", "lower", "difference of the brightest valid values"
-    needs = hseval.Needs(rows=("values",), cubes=True)
+    needs = hseval.Needs(features=("values",), cubes=True)
 
-    def relate(self, *, real: Any, fake: Any, train: Any, cubes: Any) -> tuple[Any, Any, Any]:
-        sides = ((real, cubes.reference), (fake, cubes.samples))
+    def relate(self, *, real: Any, generated: Any, train: Any, cubes: Any) -> tuple[Any, Any, Any]:
+        sides = ((real, cubes.reference), (generated, cubes.samples))
         added = []
         for rows, cubes_of in sides:
             place = {name: i for i, name in enumerate(cubes_of.ids)}
@@ -416,8 +416,8 @@ class Brightest:
             added.append(rows.adding({"brightest": np.array(top)}))
         return *added, train
 
-    def compare(self, *, real: Any, fake: Any, train: Any = None, rng: Any) -> float:
-        return abs(float(real["brightest"].mean(dtype=float) - fake["brightest"].mean(dtype=float)))
+    def compare(self, *, real: Any, generated: Any, train: Any = None, rng: Any) -> float:
+        return abs(float(real["brightest"].mean(dtype=float) - generated["brightest"].mean(dtype=float)))
 
 
 class BrightestPlugin:
@@ -428,15 +428,15 @@ class BrightestPlugin:
 
 
 def test_a_metric_that_asks_for_cubes_gets_the_sets(sets: dict[str, ArraySet]) -> None:
-    from hseval.core.plugin_manager import Plugins, plugins
+    from hseval.core.plugin_manager import PluginManager, get_plugins
 
-    registry: Plugins = plugins()
+    registry: PluginManager = get_plugins()
     plugin = BrightestPlugin()
     registry.register(plugin, name="hseval-brightest:test", distribution="hseval-brightest")
     try:
         score = hseval.score(sets["samples"], ref=sets["ref"], metrics=["brightest"])["brightest"]
     finally:
         registry.manager.unregister(plugin)
-        registry._offers.clear()
+        registry._registrations.clear()
     tops = [np.mean([c.data[:, c.masks["fov"]].max() for c in sets[role]], dtype=float) for role in ("ref", "samples")]
     assert score.details["full_value"] == pytest.approx(abs(tops[0] - tops[1]), rel=1e-5)

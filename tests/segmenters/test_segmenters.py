@@ -7,44 +7,44 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import f1_score
 
-from hseval.core.cubes import FIELD, ArraySet
-from hseval.scoring.segmentation.segmented_set import PreparedSet, agreement, dice
-from hseval.segmenters.binning import coarse
-from hseval.segmenters.dice import BINS, Tally
-from hseval.segmenters.inputs import WINDOWS, Scale, windowed
-from hseval.segmenters.line_filters import Canvas
-from hseval.segmenters.pixel_features import directions
-from hseval.segmenters.pixel_sampling import HEAVIEST, draw_pixels
-from hseval.segmenters.pixel_trees import Pixels, _grown
+from hseval.core.cubes import FOV, ArraySet
+from hseval.scoring.segmentation.segmented_set import PreparedSet, count_agreement, dice
+from hseval.segmenters.binning import bin_features
+from hseval.segmenters.dice import PROBABILITY_BINS, ProbabilityHistogram
+from hseval.segmenters.inputs import MAX_WINDOWS, SpectralScaler, average_windows
+from hseval.segmenters.line_filters import FourierImage
+from hseval.segmenters.pixel_features import compute_directions
+from hseval.segmenters.pixel_sampling import MAX_WEIGHT, draw_pixels
+from hseval.segmenters.pixel_trees import PixelTreeSegmenter, _fit_trees
 from hseval.segmenters.unet import UNetSegmenter
-from hseval.testing import check_segmenter, example_set
+from hseval.testing import check_segmenter, make_example_set
 from hseval.utils.errors import HsevalError
 
 QUICK = {
-    "pixels": Pixels(Pixels.Options(trees=5, pixels=2000)),
+    "pixels": PixelTreeSegmenter(PixelTreeSegmenter.Options(trees=5, pixels=2000)),
     "unet": UNetSegmenter(UNetSegmenter.Options(steps=5)),
 }
 
 
-def fitted(segmenter: Pixels | UNetSegmenter, data: ArraySet) -> Pixels | UNetSegmenter:
+def fitted(segmenter: PixelTreeSegmenter | UNetSegmenter, data: ArraySet) -> PixelTreeSegmenter | UNetSegmenter:
     fresh = type(segmenter)(segmenter.options)
     fresh.fit(PreparedSet(data, data.structures, None))
     return fresh
 
 
-def reached(segmenter: Pixels | UNetSegmenter, data: ArraySet) -> dict[str, float]:
+def reached(segmenter: PixelTreeSegmenter | UNetSegmenter, data: ArraySet) -> dict[str, float]:
     """Return the Dice of each structure over a set that the segmenter has not seen."""
-    names = sorted(set(data.structures) - {FIELD})
+    names = sorted(set(data.structures) - {FOV})
     counts = np.zeros((len(names), 3), dtype=int)
     for cube in PreparedSet(data, data.structures, None):
         found = segmenter.segment(cube.data[None], wavelengths=data.wavelengths)
-        counts += agreement(np.stack([found[n][0] for n in names]), np.stack([cube.masks[n] for n in names]))
+        counts += count_agreement(np.stack([found[n][0] for n in names]), np.stack([cube.masks[n] for n in names]))
     return dict(zip(names, dice(counts).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_the_contract_holds(name: str) -> None:
-    check_segmenter(QUICK[name], data=example_set(6, size=24))
+    check_segmenter(QUICK[name], data=make_example_set(6, size=24))
 
 
 def test_classes_of_small_patches_are_told_apart_by_their_spectra() -> None:
@@ -81,7 +81,7 @@ def test_structures_that_overlap_are_both_found() -> None:
 
 
 def test_a_structure_that_no_cube_has_is_found_nowhere() -> None:
-    data = example_set(6, size=32)
+    data = make_example_set(6, size=32)
     masks = {**data.masks, "nothing": np.zeros_like(data.masks["disc"])}
     segmenter = fitted(QUICK["pixels"], ArraySet(data.cubes, wavelengths=data.wavelengths, masks=masks))
     cube = PreparedSet(data, data.structures, None)[0]
@@ -91,11 +91,11 @@ def test_a_structure_that_no_cube_has_is_found_nowhere() -> None:
 @pytest.mark.parametrize("options", [{"trees": 0}, {"pixels": 1}])
 def test_options_out_of_range_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        Pixels(Pixels.Options(**options))
+        PixelTreeSegmenter(PixelTreeSegmenter.Options(**options))
 
 
 def test_segmenting_before_fitting_is_refused() -> None:
-    for segmenter in (Pixels(), UNetSegmenter()):
+    for segmenter in (PixelTreeSegmenter(), UNetSegmenter()):
         with pytest.raises(HsevalError, match="has not been fitted"):
             segmenter.segment(np.ones((1, 4, 8, 8), np.float32), wavelengths=np.arange(4))
 
@@ -104,7 +104,7 @@ def test_dice_is_the_f1_score() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.random((2, 3, 20, 20)) < np.array([0.1, 0.5, 0.9])[:, None, None]
     expected = [f1_score(b.ravel(), a.ravel()) for a, b in zip(one, other, strict=True)]
-    assert dice(agreement(one, other)) == pytest.approx(expected)
+    assert dice(count_agreement(one, other)) == pytest.approx(expected)
     assert np.isnan(dice(np.zeros(3)))
 
 
@@ -112,11 +112,11 @@ def test_the_threshold_is_the_best_of_all() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random((2, 4000)) < np.array([[0.03], [0.4]])
     scores = np.clip(0.3 + 0.25 * labels + rng.normal(0, 0.15, labels.shape), 0, 0.999)
-    tally = Tally(2)
+    tally = ProbabilityHistogram(2)
     for part in range(4):
-        tally.add(scores[:, part::4], labels[:, part::4])
-    for place, threshold in enumerate(tally.thresholds()):
-        found = scores[place] >= np.arange(BINS)[:, None] / BINS
+        tally.add_cube(scores[:, part::4], labels[:, part::4])
+    for place, threshold in enumerate(tally.find_best_thresholds()):
+        found = scores[place] >= np.arange(PROBABILITY_BINS)[:, None] / PROBABILITY_BINS
         best = (2 * (found & labels[place]).sum(axis=1) / (found.sum(axis=1) + labels[place].sum())).max()
         assert f1_score(labels[place], scores[place] >= threshold) == pytest.approx(best)
 
@@ -129,7 +129,7 @@ def test_drawn_pixels_stand_for_all_and_rare_ones_are_among_them() -> None:
     places, weights = draw_pixels(labels, valid, 200, np.random.default_rng(0))
     assert (np.diff(places) > 0).all()
     assert weights.sum() == pytest.approx(valid.sum())
-    assert weights.max() <= HEAVIEST
+    assert weights.max() <= MAX_WEIGHT
     drawn = labels[:, valid][:, places]
     assert drawn[0].sum() == labels[0].sum()  # all of the thin one
     assert (drawn.all(axis=0)).sum() == 4  # and of where both are
@@ -140,10 +140,10 @@ def test_trees_grown_on_coarse_features_tell_the_features_themselves_apart_alike
     features = np.stack([rng.normal(size=3000), rng.exponential(size=3000), rng.integers(3, size=3000)], axis=1)
     features = features.astype(np.float32)
     labels = features.sum(axis=1) + rng.normal(0, 0.5, 3000) > 2
-    few = coarse(features, 63)
+    few = bin_features(features, 63)
     assert [len(np.unique(column)) for column in few.T] == [63, 63, 3]
     assert np.array_equal(few[:, 2], features[:, 2])
-    model = _grown(few, labels, np.ones(3000, np.float32), rounds=20)
+    model = _fit_trees(few, labels, np.ones(3000, np.float32), rounds=20)
     assert np.array_equal(model.predict_proba(few), model.predict_proba(features))
     assert (model.predict(features) == labels).mean() > 0.85
 
@@ -152,27 +152,27 @@ def test_the_scale_makes_gain_an_offset_and_relative_spectra_free_of_it() -> Non
     rng = np.random.default_rng(0)
     cube = rng.uniform(0.5, 1.0, (5, 16, 16)).astype(np.float32)
     cube[:, :4] = np.nan
-    scale = Scale.of(cube[:, 4:].reshape(5, -1))
+    scale = SpectralScaler.fit(cube[:, 4:].reshape(5, -1))
     absolute, relative = scale(cube)
     brighter = scale(np.float32(1.3) * cube)
-    assert scale.logarithmic
+    assert scale.is_logarithmic
     assert np.allclose(relative, brighter[1], atol=1e-4)
-    assert np.allclose((brighter[0] - absolute)[:, 4:], (np.log(1.3) / scale.deviation)[:, None, None], atol=1e-3)
+    assert np.allclose((brighter[0] - absolute)[:, 4:], (np.log(1.3) / scale.std)[:, None, None], atol=1e-3)
     assert not relative[:, :4].any()
     assert absolute[:, 4:].std() == pytest.approx(1, abs=0.02)
 
 
 def test_values_on_both_sides_of_zero_are_taken_as_they_are() -> None:
     spectra = np.random.default_rng(0).normal(0, 1, (3, 500)).astype(np.float32)
-    assert not Scale.of(spectra).logarithmic
-    assert Scale.of(np.ones((3, 10), np.float32)).scaled(np.ones((3, 10), np.float32)).any() == False  # noqa: E712
+    assert not SpectralScaler.fit(spectra).is_logarithmic
+    assert SpectralScaler.fit(np.ones((3, 10), np.float32)).transform(np.ones((3, 10), np.float32)).any() == False  # noqa: E712
 
 
 def test_many_bands_become_few_windows() -> None:
     cube = np.arange(200, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
-    assert windowed(cube).shape == (WINDOWS, 2, 2)
-    assert windowed(cube).mean() == pytest.approx(cube.mean(), rel=0.03)
-    assert np.array_equal(windowed(cube[:7]), cube[:7])
+    assert average_windows(cube).shape == (MAX_WINDOWS, 2, 2)
+    assert average_windows(cube).mean() == pytest.approx(cube.mean(), rel=0.03)
+    assert np.array_equal(average_windows(cube[:7]), cube[:7])
 
 
 def test_the_first_direction_is_the_one_that_tells_structures_apart() -> None:
@@ -181,7 +181,7 @@ def test_the_first_direction_is_the_one_that_tells_structures_apart() -> None:
     labels = np.zeros((1, 3000), bool)
     labels[0, :300] = True
     spectra[3, :300] += 1.0  # weak beside the first band's variance, and five deviations of its own
-    found = directions(spectra.astype(np.float32), labels)
+    found = compute_directions(spectra.astype(np.float32), labels)
     assert found.shape == (4, 4)
     strength = np.abs(found[0] * spectra.std(axis=1))
     assert strength.argmax() == 3
@@ -189,14 +189,14 @@ def test_the_first_direction_is_the_one_that_tells_structures_apart() -> None:
 
 def test_smoothing_is_the_gaussian_filter_away_from_edges() -> None:
     image = np.random.default_rng(0).normal(size=(2, 60, 50)).astype(np.float32)
-    canvas = Canvas(image, np.ones((60, 50), bool), widest=4)
+    canvas = FourierImage(image, np.ones((60, 50), bool), max_sigma=4)
     expected = ndimage.gaussian_filter(image, (0, 2, 2), truncate=6)
-    assert np.allclose(canvas.smoothed(2.0)[:, 14:-14, 14:-14], expected[:, 14:-14, 14:-14], atol=1e-4)
+    assert np.allclose(canvas.smooth(2.0)[:, 14:-14, 14:-14], expected[:, 14:-14, 14:-14], atol=1e-4)
 
 
 def test_ridges_are_the_eigenvalues_of_the_hessian() -> None:
     image = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(64, 64)), 2).astype(np.float32)
-    found = Canvas(image[None], np.ones((64, 64), bool), widest=4).ridges(2.0, 1)
+    found = FourierImage(image[None], np.ones((64, 64), bool), max_sigma=4).compute_ridges(2.0, 1)
     wide, orders = image.astype(float), ((2, 0), (0, 2), (1, 1))
     yy, xx, yx = (4 * ndimage.gaussian_filter(wide, 2, order=order, truncate=6) for order in orders)
     hessian = np.stack([np.stack([yy, yx], -1), np.stack([yx, xx], -1)], -1)
@@ -209,4 +209,4 @@ def test_what_stands_outside_the_field_makes_no_ridge() -> None:
     y, x = np.mgrid[:48, :48] - 24
     valid = np.hypot(y, x) < 20
     flat = np.where(valid, 1.0, 0.0).astype(np.float32)[None]
-    assert np.abs(Canvas(flat, valid, widest=4).ridges(2.0, 1)[:, valid]).max() < 1e-4
+    assert np.abs(FourierImage(flat, valid, max_sigma=4).compute_ridges(2.0, 1)[:, valid]).max() < 1e-4

@@ -12,12 +12,12 @@ import pytest
 from scipy.stats import binom, norm, t
 
 import hseval
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 from hseval.core.report import load_report
-from hseval.stats.folded_normal import Side, expected_absolute, intervals
-from hseval.stats.paired import paired
-from hseval.stats.resampling import Plan, surplus
-from hseval.stats.variance import smallest_difference
+from hseval.stats.folded_normal import SideVariance, compute_folded_intervals, folded_normal_mean
+from hseval.stats.paired import compare_paired
+from hseval.stats.resampling import ResamplingPlan, compute_finite_split_variance
+from hseval.stats.variance import compute_detectable_difference
 from hseval.utils.errors import NotComputable
 from tests.helpers.described_sets import described
 from tests.helpers.sets import saved, texture_set
@@ -56,9 +56,9 @@ def test_an_interval_that_takes_cubes_of_a_group_for_independent_would_miss() ->
     hits, alone = 0, 0
     for repeat in range(20):
         real = normal(60, 2 * repeat, group=6)
-        fake = normal(60, 2 * repeat + 1, group=6)
-        told = scored(Mean(), real, fake, seed=repeat, quick=True).interval
-        wrong = scored(Mean(), real, rows(fake["x"]), seed=repeat, quick=True).interval
+        generated = normal(60, 2 * repeat + 1, group=6)
+        told = scored(Mean(), real, generated, seed=repeat, quick=True).interval
+        wrong = scored(Mean(), real, rows(generated["x"]), seed=repeat, quick=True).interval
         assert told is not None and wrong is not None
         hits += told[0] <= 0.0 <= told[1]
         alone += wrong[0] <= 0.0 <= wrong[1]
@@ -68,9 +68,9 @@ def test_an_interval_that_takes_cubes_of_a_group_for_independent_would_miss() ->
 
 def test_of_a_mean_the_interval_is_student_s() -> None:
     """Every sample is dealt as often, so that the splits' mean is the plain mean, and its error the textbook's."""
-    fake = normal(24, 3)
-    score = scored(Mean(), normal(48, 1), fake)
-    values = fake["x"][:, 0]
+    generated = normal(24, 3)
+    score = scored(Mean(), normal(48, 1), generated)
+    values = generated["x"][:, 0]
     assert score.interval is not None
     assert score.value == pytest.approx(values.mean())
     half = (score.interval[1] - score.interval[0]) / 2
@@ -79,9 +79,9 @@ def test_of_a_mean_the_interval_is_student_s() -> None:
 
 def test_what_two_generators_must_differ_by_is_the_textbook_s() -> None:
     """Two means of n: the reach of t and 0.84 deviations of their difference; half of it takes four times as many."""
-    fake = normal(24, 3)
-    details = scored(Mean(), normal(48, 1), fake).details
-    expected = (t.ppf(0.975, 23) + norm.ppf(0.8)) * np.sqrt(2 * fake["x"][:, 0].var(ddof=1) / 24)
+    generated = normal(24, 3)
+    details = scored(Mean(), normal(48, 1), generated).details
+    expected = (t.ppf(0.975, 23) + norm.ppf(0.8)) * np.sqrt(2 * generated["x"][:, 0].var(ddof=1) / 24)
     assert details["smallest_difference"] == pytest.approx(expected)
     assert details["smallest_difference_at_4n"] == pytest.approx(expected / 2)
     assert details["samples"] == 24
@@ -100,19 +100,19 @@ def test_a_difference_of_that_size_is_told_about_as_often_as_it_says(away: float
 
     least = np.mean([pair(seed, away)[1].details["smallest_difference"] for seed in range(5)])
     worse = np.sqrt(away**2 + least / 3)
-    told = np.mean([paired(*pair(100 + seed, worse)).interval[0] > 0 for seed in range(20)])
+    told = np.mean([compare_paired(*pair(100 + seed, worse)).interval[0] > 0 for seed in range(20)])
     assert 0.5 <= told < 0.99  # 80 % are promised: 10 of 20 or fewer come once in 1000
 
 
 def test_a_worse_generator_s_larger_variance_is_counted() -> None:
-    plain = smallest_difference(1.0, 1.0, 1.96, score=None)
+    plain = compute_detectable_difference(1.0, 1.0, 1.96, score=None)
     assert plain == pytest.approx(2.8016 * np.sqrt(2), rel=1e-4)
     for score in (0.1, 1.0, 10.0):
-        found = smallest_difference(1.0, 0.5, 1.96, score=score)
+        found = compute_detectable_difference(1.0, 0.5, 1.96, score=score)
         apart = 1.0 * (2 + found / score) + 0.5 * (np.sqrt(1 + found / score) - 1) ** 2
         assert found == pytest.approx(2.8016 * np.sqrt(apart), rel=1e-4)
         assert found > plain
-    assert smallest_difference(1.0, 1.0, 1.96, score=1e6) == pytest.approx(plain, rel=1e-4)
+    assert compute_detectable_difference(1.0, 1.0, 1.96, score=1e6) == pytest.approx(plain, rel=1e-4)
 
 
 def test_a_distance_s_interval_stays_above_zero_and_a_wide_one_leans_up() -> None:
@@ -143,13 +143,13 @@ def test_more_cubes_narrow_it() -> None:
 
 
 def test_intervals_repeat_and_do_not_depend_on_order_or_names() -> None:
-    real, fake = normal(30, 1, group=3), normal(30, 2)
-    one = scored(MeansApart(), real, fake)
-    assert scored(MeansApart(), real, fake) == one
+    real, generated = normal(30, 1, group=3), normal(30, 2)
+    one = scored(MeansApart(), real, generated)
+    assert scored(MeansApart(), real, generated) == one
     renamed = [f"z{name[::-1]}" for name in real.groups]
-    other = scored(MeansApart(), dataclasses.replace(real, groups=np.array(renamed), ids=real.ids[::-1]), fake)
+    other = scored(MeansApart(), dataclasses.replace(real, groups=np.array(renamed), ids=real.ids[::-1]), generated)
     assert other.interval == one.interval
-    assert scored(MeansApart(), real, fake, seed=1).interval != one.interval
+    assert scored(MeansApart(), real, generated, seed=1).interval != one.interval
 
 
 def test_fewer_than_four_groups_have_no_interval_and_it_says_so() -> None:
@@ -162,7 +162,7 @@ def test_fewer_than_four_groups_have_no_interval_and_it_says_so() -> None:
 class Broken(MeansApart):
     """Has no value where a certain row is missing."""
 
-    def headline(self, *, real: Any, fake: Any, train: Any = None) -> float:
+    def headline(self, *, real: Any, generated: Any, train: Any = None) -> float:
         """Fail."""
         raise NotComputable("the odd one is missing")
 
@@ -170,7 +170,7 @@ class Broken(MeansApart):
 class Constant(MeansApart):
     """The same value whatever the cubes."""
 
-    def headline(self, *, real: Any, fake: Any, train: Any = None) -> float:
+    def headline(self, *, real: Any, generated: Any, train: Any = None) -> float:
         """Return 1."""
         return 1.0
 
@@ -191,28 +191,28 @@ def test_where_leaving_out_says_nothing_there_is_no_interval(metric: type[MeansA
 
 
 def test_the_plan_is_a_rule_of_the_size_and_bounded() -> None:
-    plans = [Plan.at(size) for size in (2, 12, 50, 51, 200, 1000, 1001, 100_000)]
-    costs = [(2 * plan.blocks + plan.pairs) * 2 * plan.splits * 2 for plan in plans]
+    plans = [ResamplingPlan.for_size(size) for size in (2, 12, 50, 51, 200, 1000, 1001, 100_000)]
+    costs = [(2 * plan.block_count + plan.block_pairs) * 2 * plan.split_pairs * 2 for plan in plans]
     assert costs == sorted(costs, reverse=True)
     assert costs[0] <= 1600 and costs[-1] >= 80
 
 
 def test_fewer_splits_vary_by_what_the_pairs_of_splits_say() -> None:
     splits = np.array([[1.0], [3.0], [5.0], [7.0], [2.0], [2.0], [6.0], [6.0]])  # pairs: 2, 6, 2, 6
-    assert surplus(splits, 8) == pytest.approx(0.0)
-    assert surplus(splits, 4) == pytest.approx(np.var([2, 6, 2, 6], ddof=1) * (1 / 2 - 1 / 4))
+    assert compute_finite_split_variance(splits, 8) == pytest.approx(0.0)
+    assert compute_finite_split_variance(splits, 4) == pytest.approx(np.var([2, 6, 2, 6], ddof=1) * (1 / 2 - 1 / 4))
 
 
 def test_the_folded_normal_s_mean() -> None:
     rng = np.random.default_rng(0)
     for mean, deviation in ((0.0, 1.0), (0.7, 0.5), (-2.0, 1.0), (3.0, 0.0)):
         expected = np.abs(rng.normal(mean, deviation, 200_000)).mean()
-        assert expected_absolute(np.array([mean]), np.array([deviation]))[0] == pytest.approx(expected, rel=0.01)
+        assert folded_normal_mean(np.array([mean]), np.array([deviation]))[0] == pytest.approx(expected, rel=0.01)
 
 
 def test_of_an_absolute_difference_far_from_zero_the_interval_is_that_of_the_difference() -> None:
-    sides = {name: Side(variance=0.01, blocks=200, share=0.5) for name in ("real", "fake")}
-    value, excess = intervals(5.0, **sides, rng=np.random.default_rng(0))
+    sides = {name: SideVariance(variance=0.01, block_count=200, share=0.5) for name in ("real", "generated")}
+    value, excess = compute_folded_intervals(5.0, **sides, rng=np.random.default_rng(0))
     assert value == pytest.approx(5 + 1.97 * np.sqrt(0.02) * np.array([-1, 1]), abs=0.02)
     floor = np.sqrt(2 * 0.02) * np.sqrt(2 / np.pi)
     assert excess == pytest.approx(value - floor, abs=0.03)
@@ -220,8 +220,8 @@ def test_of_an_absolute_difference_far_from_zero_the_interval_is_that_of_the_dif
 
 def test_of_no_difference_it_reaches_from_what_two_real_sets_score() -> None:
     """An absolute difference is never 0 on average, however alike the sets: the interval starts at the floor."""
-    sides = {name: Side(variance=1.0, blocks=30, share=0.5) for name in ("real", "fake")}
-    value, excess = intervals(0.0, **sides, rng=np.random.default_rng(0))
+    sides = {name: SideVariance(variance=1.0, block_count=30, share=0.5) for name in ("real", "generated")}
+    value, excess = compute_folded_intervals(0.0, **sides, rng=np.random.default_rng(0))
     least = np.sqrt(2 / np.pi) * np.sqrt(4)  # E|D| at one split, of deviation 2
     assert value[0] < least < value[1] and value[0] > 0.5 * least
     assert excess[0] < 0.1 < excess[1]
@@ -234,13 +234,13 @@ SETS = [texture_set(12, size=24, bands=4, seed=seed) for seed in range(3)]
     "name", ["fid", "fid-spectral", "spectral-kl", "spectral-angle", "band-covariance", "power-spectrum"]
 )
 def test_the_short_way_to_a_headline_gives_the_headline(name: str) -> None:
-    metric = plugins().build("metric", name)
-    real, fake, _ = metric.relate(
-        **{side: described(each, *metric.needs.rows) for side, each in zip(("real", "fake"), SETS, strict=False)},
+    metric = get_plugins().build("metric", name)
+    real, generated, _ = metric.relate(
+        **{side: described(each, *metric.needs.rows) for side, each in zip(("real", "generated"), SETS, strict=False)},
         train=None,
     )
-    full = metric.compare(real=real, fake=fake, rng=np.random.default_rng(0)).value
-    assert metric.headline(real=real, fake=fake) == pytest.approx(full, rel=1e-12)
+    full = metric.compare(real=real, generated=generated, rng=np.random.default_rng(0)).value
+    assert metric.headline(real=real, generated=generated) == pytest.approx(full, rel=1e-12)
 
 
 @pytest.fixture(scope="module")

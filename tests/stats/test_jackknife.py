@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from hseval.stats.jackknife import Jackknife, blocks, jackknife
-from hseval.stats.variance import freedom, levelled, quantile
-from hseval.utils.random_streams import stream
+from hseval.stats.jackknife import JackknifeReplicates, draw_jackknife_blocks, run_jackknife
+from hseval.stats.variance import compute_degrees_of_freedom, compute_t_quantile, equalize_block_sizes
+from hseval.utils.random_streams import create_rng
 
 RNG = np.random.default_rng(0)
 
@@ -19,50 +19,54 @@ def singles(n: int) -> list[NDArray[np.int64]]:
 
 
 def of_means(
-    real: NDArray, fake: NDArray, power: int = 1, *, real_blocks: list, fake_blocks: list, pairs: int = 0
-) -> Jackknife:
-    """Return the jackknife of (mean of fake - mean of real) ** power."""
+    real: NDArray, generated: NDArray, power: int = 1, *, real_blocks: list, generated_blocks: list, pairs: int = 0
+) -> JackknifeReplicates:
+    """Return the jackknife of (mean of generated - mean of real) ** power."""
 
-    def statistic(real_out: NDArray, fake_out: NDArray) -> NDArray:
-        return np.array([(np.delete(fake, fake_out).mean() - np.delete(real, real_out).mean()) ** power])
+    def statistic(real_out: NDArray, generated_out: NDArray) -> NDArray:
+        return np.array([(np.delete(generated, generated_out).mean() - np.delete(real, real_out).mean()) ** power])
 
-    return jackknife(statistic, real=real_blocks, fake=fake_blocks, rng=np.random.default_rng(1), pairs=pairs)
+    return run_jackknife(
+        statistic, real=real_blocks, generated=generated_blocks, rng=np.random.default_rng(1), pairs=pairs
+    )
 
 
 def test_the_variance_of_a_difference_of_means_is_the_textbook_one() -> None:
-    real, fake = RNG.normal(size=20), 3 * RNG.normal(size=30)
-    found = of_means(real, fake, real_blocks=singles(20), fake_blocks=singles(30), pairs=90)
-    assert found.real_variance() == pytest.approx(real.var(ddof=1) / 20)
-    assert found.fake_variance() == pytest.approx(fake.var(ddof=1) / 30)
-    assert np.stack(found.parts()) == pytest.approx(0.0, abs=1e-24)  # nothing is of second order
-    assert found.variance() == pytest.approx(real.var(ddof=1) / 20 + fake.var(ddof=1) / 30)
+    real, generated = RNG.normal(size=20), 3 * RNG.normal(size=30)
+    found = of_means(real, generated, real_blocks=singles(20), generated_blocks=singles(30), pairs=90)
+    assert found.compute_real_variance() == pytest.approx(real.var(ddof=1) / 20)
+    assert found.compute_generated_variance() == pytest.approx(generated.var(ddof=1) / 30)
+    assert np.stack(found.compute_second_order_variances()) == pytest.approx(
+        0.0, abs=1e-24
+    )  # nothing is of second order
+    assert found.compute_variance() == pytest.approx(real.var(ddof=1) / 20 + generated.var(ddof=1) / 30)
 
 
 def test_degrees_and_interval_of_a_difference_of_means_are_those_of_welch() -> None:
-    real, fake = RNG.normal(size=12), 1 + 3 * RNG.normal(size=9)
-    found = of_means(real, fake, real_blocks=singles(12), fake_blocks=singles(9))
-    oracle = stats.ttest_ind(fake, real, equal_var=False)
+    real, generated = RNG.normal(size=12), 1 + 3 * RNG.normal(size=9)
+    found = of_means(real, generated, real_blocks=singles(12), generated_blocks=singles(9))
+    oracle = stats.ttest_ind(generated, real, equal_var=False)
     expected = oracle.confidence_interval(0.95)
-    assert found.degrees() == pytest.approx(oracle.df)
-    assert found.interval()[0] == pytest.approx([expected.low, expected.high])
+    assert found.compute_degrees_of_freedom() == pytest.approx(oracle.df)
+    assert found.compute_interval()[0] == pytest.approx([expected.low, expected.high])
 
 
 def test_one_side_alone_gives_student_s_interval() -> None:
-    fake = RNG.normal(size=15)
-    found = of_means(np.zeros(1), fake, real_blocks=[], fake_blocks=singles(15))
-    expected = stats.ttest_1samp(fake, 0.0).confidence_interval(0.95)
-    assert found.interval()[0] == pytest.approx([expected.low, expected.high])
+    generated = RNG.normal(size=15)
+    found = of_means(np.zeros(1), generated, real_blocks=[], generated_blocks=singles(15))
+    expected = stats.ttest_1samp(generated, 0.0).confidence_interval(0.95)
+    assert found.compute_interval()[0] == pytest.approx([expected.low, expected.high])
 
 
 def test_groups_are_what_is_left_out() -> None:
     """Cubes of a group move together: the variance is that of the groups' means, far above that of single cubes."""
     groups = np.repeat([f"patient-{i}" for i in range(10)], 4)
-    fake = np.repeat(RNG.normal(size=10), 4) + 0.01 * RNG.normal(size=40)
-    dealt = blocks(groups, 24, stream(0, "test"))
+    generated = np.repeat(RNG.normal(size=10), 4) + 0.01 * RNG.normal(size=40)
+    dealt = draw_jackknife_blocks(groups, 24, create_rng(0, "test"))
     assert all(len(set(groups[block])) == 1 for block in dealt)
-    found = of_means(np.zeros(1), fake, real_blocks=[], fake_blocks=dealt)
-    assert found.fake_variance() == pytest.approx(fake.reshape(10, 4).mean(axis=1).var(ddof=1) / 10)
-    assert found.fake_variance() > 3 * fake.var(ddof=1) / 40
+    found = of_means(np.zeros(1), generated, real_blocks=[], generated_blocks=dealt)
+    assert found.compute_generated_variance() == pytest.approx(generated.reshape(10, 4).mean(axis=1).var(ddof=1) / 10)
+    assert found.compute_generated_variance() > 3 * generated.var(ddof=1) / 40
 
 
 @pytest.mark.parametrize("sided", ["one", "both"])
@@ -71,42 +75,50 @@ def test_the_second_order_part_is_counted_once(sided: str) -> None:
     n, plain, corrected = 12, [], []
     for repeat in range(300):
         rng = np.random.default_rng(repeat)
-        real, fake = (rng.normal(size=n), rng.normal(size=n)) if sided == "both" else (np.zeros(n), rng.normal(size=n))
-        sides = {"real_blocks": singles(n) if sided == "both" else [], "fake_blocks": singles(n)}
-        jack = of_means(real, fake, 2, **sides, pairs=150)
-        plain.append(float(jack.real_variance()[0] + jack.fake_variance()[0]))
-        corrected.append(plain[-1] - float(sum(jack.parts())[0]))
+        real, generated = (
+            (rng.normal(size=n), rng.normal(size=n)) if sided == "both" else (np.zeros(n), rng.normal(size=n))
+        )
+        sides = {"real_blocks": singles(n) if sided == "both" else [], "generated_blocks": singles(n)}
+        jack = of_means(real, generated, 2, **sides, pairs=150)
+        plain.append(float(jack.compute_real_variance()[0] + jack.compute_generated_variance()[0]))
+        corrected.append(plain[-1] - float(sum(jack.compute_second_order_variances())[0]))
     true = 2 * ((2 if sided == "both" else 1) / n) ** 2  # of the square of a normal number of that variance
     assert np.mean(plain) == pytest.approx(2 * true, rel=0.25)
     assert np.mean(corrected) == pytest.approx(true, rel=0.25)
 
 
 def test_far_from_zero_the_correction_takes_next_to_nothing_off() -> None:
-    real, fake = RNG.normal(size=24), 30 + RNG.normal(size=24)
-    found = of_means(real, fake, 2, real_blocks=singles(24), fake_blocks=singles(24), pairs=60)
-    assert found.variance() == pytest.approx(found.real_variance() + found.fake_variance(), rel=0.01)
-    assert found.variance() == pytest.approx((2 * 30) ** 2 * (real.var(ddof=1) + fake.var(ddof=1)) / 24, rel=0.1)
+    real, generated = RNG.normal(size=24), 30 + RNG.normal(size=24)
+    found = of_means(real, generated, 2, real_blocks=singles(24), generated_blocks=singles(24), pairs=60)
+    assert found.compute_variance() == pytest.approx(
+        found.compute_real_variance() + found.compute_generated_variance(), rel=0.01
+    )
+    assert found.compute_variance() == pytest.approx(
+        (2 * 30) ** 2 * (real.var(ddof=1) + generated.var(ddof=1)) / 24, rel=0.1
+    )
 
 
 def test_a_correction_takes_no_more_than_half_and_leaves_six_degrees() -> None:
     one, wild = RNG.normal(size=(20, 1)), np.full((4, 1), 100.0)
-    found = Jackknife(np.array([2.0]), one, one, real_pairs=wild)
-    assert found.variance() == pytest.approx(0.5 * (found.real_variance() + found.fake_variance()))
-    assert found.degrees() == 6.0
+    found = JackknifeReplicates(np.array([2.0]), one, one, real_pairs=wild)
+    assert found.compute_variance() == pytest.approx(
+        0.5 * (found.compute_real_variance() + found.compute_generated_variance())
+    )
+    assert found.compute_degrees_of_freedom() == 6.0
 
 
 def test_of_few_groups_the_correction_gives_no_degrees_away() -> None:
     """Four groups leave three degrees, and no rule of thumb makes them six."""
     one = RNG.normal(size=(4, 1))
-    found = Jackknife(np.array([2.0]), one, np.zeros((0, 1)), real_pairs=np.full((4, 1), 0.1))
-    assert found.degrees() == pytest.approx(3.0)
+    found = JackknifeReplicates(np.array([2.0]), one, np.zeros((0, 1)), real_pairs=np.full((4, 1), 0.1))
+    assert found.compute_degrees_of_freedom() == pytest.approx(3.0)
 
 
 def test_unequal_blocks_add_no_variance_where_there_is_none() -> None:
     """What depends on the number of cubes alone, as a distance's bias does, says nothing of which cubes there are."""
     sizes = np.array([2.0, 3.0, 2.0, 5.0, 3.0])
     value, left = np.array([7 / 15.0]), (7 / (15 - sizes))[:, None]
-    assert levelled(value, left, sizes) == pytest.approx(7 / 15)
+    assert equalize_block_sizes(value, left, sizes) == pytest.approx(7 / 15)
     assert np.ptp(left) > 0.05
 
 
@@ -114,21 +126,21 @@ def test_unequal_blocks_weigh_by_their_size() -> None:
     """Against the formula of Busing et al. (1999), equation 8, written out."""
     sizes, x = [2, 3, 2, 5, 3], RNG.normal(size=15)
     dealt = np.split(np.arange(15), np.cumsum(sizes)[:-1])
-    found = of_means(np.zeros(1), x, real_blocks=[], fake_blocks=dealt)
+    found = of_means(np.zeros(1), x, real_blocks=[], generated_blocks=dealt)
     over = 15 / np.array(sizes)
     left = np.array([np.delete(x, block).mean() for block in dealt])
     pseudo = over * x.mean() - (over - 1) * left
     estimate = 5 * x.mean() - ((1 - 1 / over) * left).sum()
     expected = (((pseudo - estimate) ** 2) / (over - 1)).mean()
     assert pseudo == pytest.approx([x[block].mean() for block in dealt])
-    replicates = found.fake - x.mean()
+    replicates = found.generated - x.mean()
     assert (5 - 1) / 5 * (replicates**2).sum() == pytest.approx(expected)
-    assert found.fake_variance() == pytest.approx(expected, rel=0.05)
+    assert found.compute_generated_variance() == pytest.approx(expected, rel=0.05)
 
 
 def test_blocks_keep_groups_whole_and_are_nearly_equal() -> None:
     groups = np.array([f"g{i // 3}" for i in range(60)])
-    dealt = blocks(groups, 8, stream(0, "test"))
+    dealt = draw_jackknife_blocks(groups, 8, create_rng(0, "test"))
     assert sorted(np.concatenate(dealt)) == list(range(60))
     assert len(dealt) == 8
     assert max(map(len, dealt)) - min(map(len, dealt)) <= 3
@@ -137,15 +149,15 @@ def test_blocks_keep_groups_whole_and_are_nearly_equal() -> None:
 
 
 def test_blocks_do_not_depend_on_what_groups_are_called() -> None:
-    one = blocks(np.array(list("aabbcdeffg")), 4, stream(0, "test"))
-    other = blocks(np.array(list("zzyyxwvuut")), 4, stream(0, "test"))
+    one = draw_jackknife_blocks(np.array(list("aabbcdeffg")), 4, create_rng(0, "test"))
+    other = draw_jackknife_blocks(np.array(list("zzyyxwvuut")), 4, create_rng(0, "test"))
     assert [block.tolist() for block in one] == [block.tolist() for block in other]
 
 
 def test_never_more_blocks_than_groups() -> None:
-    assert len(blocks(np.array(["a", "b", "c"] * 5), 24, stream(0, "test"))) == 3
+    assert len(draw_jackknife_blocks(np.array(["a", "b", "c"] * 5), 24, create_rng(0, "test"))) == 3
 
 
 def test_of_no_variance_one_degree_is_left() -> None:
-    assert freedom(np.zeros(2), [(np.zeros(2), 5)]).tolist() == [1.0, 1.0]
-    assert quantile(0.95, np.array([1e9])) == pytest.approx(1.959964, abs=1e-5)
+    assert compute_degrees_of_freedom(np.zeros(2), [(np.zeros(2), 5)]).tolist() == [1.0, 1.0]
+    assert compute_t_quantile(0.95, np.array([1e9])) == pytest.approx(1.959964, abs=1e-5)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval.stats.splits import mean_details, splits, verdict
-from hseval.utils.random_streams import stream
+from hseval.stats.splits import average_details, decide_verdict, draw_splits
+from hseval.utils.random_streams import create_rng
 
 
-def dealt(real: list[str], fake: list[str], repeats: int = 8) -> list:
-    return splits(real_groups=np.array(real), fake_groups=np.array(fake), repeats=repeats, rng=stream(0, "test"))
+def dealt(real: list[str], generated: list[str], repeats: int = 8) -> list:
+    return draw_splits(
+        real_groups=np.array(real), generated_groups=np.array(generated), repeats=repeats, rng=create_rng(0, "test")
+    )
 
 
 def test_sides_are_disjoint_and_of_the_size_that_the_smaller_set_allows() -> None:
     for split in dealt([f"r{i}" for i in range(20)], [f"f{i}" for i in range(7)]):
-        assert len(split.real) == len(split.held) == len(split.fake) == 7
+        assert len(split.real) == len(split.held) == len(split.generated) == 7
         assert not set(split.real) & set(split.held)
     for split in dealt([f"r{i}" for i in range(20)], [f"f{i}" for i in range(70)]):
-        assert len(split.real) == len(split.held) == len(split.fake) == 10
+        assert len(split.real) == len(split.held) == len(split.generated) == 10
 
 
 def test_no_group_is_on_both_sides() -> None:
@@ -34,7 +36,7 @@ def test_one_group_can_not_be_halved() -> None:
 def test_splits_do_not_depend_on_what_groups_are_called() -> None:
     one = dealt(["a", "b", "c", "c", "d", "e"], ["x", "y", "z"])
     other = dealt(["z", "k", "1", "1", "0", "m"], ["3", "2", "1"])
-    assert all((a.real == b.real).all() and (a.fake == b.fake).all() for a, b in zip(one, other, strict=True))
+    assert all((a.real == b.real).all() and (a.generated == b.generated).all() for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -49,20 +51,20 @@ def test_splits_do_not_depend_on_what_groups_are_called() -> None:
     ],
 )
 def test_the_verdict_follows_the_difference_and_the_spreads(values: list[float], better: str, expected: str) -> None:
-    assert verdict(values, [1.0, 1.1, 0.9], better) == expected  # type: ignore[arg-type]
+    assert decide_verdict(values, [1.0, 1.1, 0.9], better) == expected  # type: ignore[arg-type]
 
 
 def test_a_floor_of_zero_needs_no_ratio() -> None:
-    assert verdict([0.0, 0.0], [0.0, 0.0], "lower") == "like real"
-    assert verdict([0.1, 0.1], [0.0, 0.0], "lower") == "worse than real"
+    assert decide_verdict([0.0, 0.0], [0.0, 0.0], "lower") == "like real"
+    assert decide_verdict([0.1, 0.1], [0.0, 0.0], "lower") == "worse than real"
 
 
 def test_details_are_averaged_where_they_are_numbers() -> None:
-    found = mean_details([{"a": 1.0, "b": {"c": [1, 2]}, "d": "x"}, {"a": 3.0, "b": {"c": [3, 4]}, "d": "x"}])
+    found = average_details([{"a": 1.0, "b": {"c": [1, 2]}, "d": "x"}, {"a": 3.0, "b": {"c": [3, 4]}, "d": "x"}])
     assert found == {"a": 2.0, "b": {"c": [2.0, 3.0]}}
 
 
 def test_wild_samples_can_not_hide_behind_the_spread_that_they_make() -> None:
     wild = [20.0, 300.0, 25.0, 150.0, 30.0]
-    assert verdict(wild, [1.0, 1.2, 0.8, 1.1, 0.9], "lower") == "worse than real"
-    assert verdict([*wild, 1.1], [1.0, 1.2, 0.8, 1.1, 0.9, 1.0], "lower") == "like real"
+    assert decide_verdict(wild, [1.0, 1.2, 0.8, 1.1, 0.9], "lower") == "worse than real"
+    assert decide_verdict([*wild, 1.1], [1.0, 1.2, 0.8, 1.1, 0.9, 1.0], "lower") == "like real"

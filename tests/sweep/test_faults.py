@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from hseval.sweep.config import read_plan
-from hseval.sweep.queue import Queue
+from hseval.sweep.queue import RunQueue
 from hseval.sweep.sweep import run_sweep
 from tests.helpers.commands import Outcome, hseval_process
 from tests.helpers.sets import saved, texture_set
@@ -143,13 +143,13 @@ def test_a_disk_that_is_really_full(folder: Path, hseval: Command, small_disk: C
 
 def test_a_run_that_another_process_is_at_is_left_to_it(folder: Path) -> None:
     busy = {"b"}
-    queue = Queue(folder)
-    queue.put(["a", "b"], in_use=busy.__contains__)
+    queue = RunQueue(folder)
+    queue.put(["a", "b"], is_in_use=busy.__contains__)
     assert [queue.take()[1] for _ in range(2)] == ["a", "b"]  # type: ignore[index]
     assert queue.take() is None
     queue._study.ask()  # what a worker does that finds the last run taken, and it is killed at that moment
-    again = Queue(folder)  # "a" was taken by a process that is dead by now
-    again.put(["a", "b"], in_use=busy.__contains__)
+    again = RunQueue(folder)  # "a" was taken by a process that is dead by now
+    again.put(["a", "b"], is_in_use=busy.__contains__)
     assert again.take()[1] == "a"  # type: ignore[index]
     assert again.take() is None
 
@@ -192,7 +192,7 @@ def test_a_job_that_is_killed_costs_its_run_alone(folder: Path) -> None:
     swept, told = read_plan(plan(folder, FOUR)), list[str]()
     killer = threading.Thread(target=kill_a_worker, args=(swept.out,))
     killer.start()
-    results = run_sweep(swept, told=told.append, jobs=2)
+    results = run_sweep(swept, on_message=told.append, jobs=2)
     killer.join()
     runs = sorted(f"{row.label}: scoring" for row in results.rows)
     assert any("ended early" in line for line in told)

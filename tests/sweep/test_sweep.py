@@ -203,7 +203,7 @@ def test_a_sample_file_that_vanishes_before_its_scores_costs_its_run_alone(
 ) -> None:
     from hseval.sweep import run_steps as steps
 
-    scored = steps.scored
+    scored = steps.score_samples
 
     def vanishing(samples: Path, plan: Any, **given: Any) -> Any:
         if open_set(samples).info.provenance["options"]["c"] == 0.1:

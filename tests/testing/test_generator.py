@@ -9,7 +9,7 @@ import pytest
 
 from hseval import HsevalError, Sample
 from hseval.testing import ContractError, check_generator
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 
 class Dice:
@@ -24,7 +24,7 @@ class Dice:
 
     def sample(self, n, *, seed, start=0):
         for index in range(start, n):
-            yield self.draw(stream(seed, self.name, index), seed, index)
+            yield self.draw(create_rng(seed, self.name, index), seed, index)
 
     def draw(self, rng, seed, index):
         cube = rng.random(self.shape, dtype=np.float32)
@@ -46,7 +46,7 @@ class OneStream(Dice):
 class DependsOnCount(Dice):
     def sample(self, n, *, seed, start=0):
         for index in range(start, n):
-            yield self.draw(stream(seed, str(n), index), seed, index)
+            yield self.draw(create_rng(seed, str(n), index), seed, index)
 
 
 class GlobalState(Dice):
@@ -56,19 +56,19 @@ class GlobalState(Dice):
 
 class SeedIgnored(Dice):
     def draw(self, rng, seed, index):
-        return super().draw(stream(0, "dice", index), seed, index)
+        return super().draw(create_rng(0, "dice", index), seed, index)
 
 
 class AlwaysTheSame(Dice):
     def draw(self, rng, seed, index):
-        return super().draw(stream(seed, "dice"), seed, index)
+        return super().draw(create_rng(seed, "dice"), seed, index)
 
 
 class SharedBetweenIterators(Dice):
     def sample(self, n, *, seed, start=0):
         self.index = start
         while self.index < n:
-            yield self.draw(stream(seed, self.name, self.index), seed, self.index)
+            yield self.draw(create_rng(seed, self.name, self.index), seed, self.index)
             self.index += 1
 
 
@@ -142,7 +142,7 @@ class PublishedSignature(Dice):
 
     def sample(self, n, *, seed):
         for index in range(n):
-            yield self.draw(stream(seed, self.name, index), seed, index)
+            yield self.draw(create_rng(seed, self.name, index), seed, index)
 
 
 class PositionalStart(Dice):

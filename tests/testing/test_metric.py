@@ -16,10 +16,10 @@ from hseval.testing import ContractError, check_metric
 
 class Brightness:
     name, summary, better = "brightness", "difference of the mean brightness", "lower"
-    needs = Needs(rows=("spectra",))
+    needs = Needs(features=("spectra",))
 
-    def compare(self, *, real, fake, train=None, rng):
-        return float(abs(self._mean(real) - self._mean(fake)))
+    def compare(self, *, real, generated, train=None, rng):
+        return float(abs(self._mean(real) - self._mean(generated)))
 
     def _mean(self, rows):
         return np.sort(rows["spectra/mean"].mean(axis=(1, 2), dtype=np.float64)).mean()
@@ -65,44 +65,44 @@ class NeedsList(Brightness):
 
 
 class Positional(Brightness):
-    def compare(self, real, fake, train=None, *, rng):
+    def compare(self, real, generated, train=None, *, rng):
         return 0.0
 
 
 class NoRng(Brightness):
-    def compare(self, *, real, fake, train=None):
+    def compare(self, *, real, generated, train=None):
         return 0.0
 
 
 class NotANumber(Brightness):
-    def compare(self, *, real, fake, train=None, rng):
+    def compare(self, *, real, generated, train=None, rng):
         return float("nan")
 
 
 class ReturnsText(Brightness):
-    def compare(self, *, real, fake, train=None, rng):
+    def compare(self, *, real, generated, train=None, rng):
         return "0.5"
 
 
 class GlobalRandom(Brightness):
-    def compare(self, *, real, fake, train=None, rng):
+    def compare(self, *, real, generated, train=None, rng):
         return random.random()
 
 
 class FirstRow(Brightness):
-    def compare(self, *, real, fake, train=None, rng):
+    def compare(self, *, real, generated, train=None, rng):
         return float(real["spectra/mean"][0].mean())
 
 
 class WritesToRows(Brightness):
-    def compare(self, *, real, fake, train=None, rng):
+    def compare(self, *, real, generated, train=None, rng):
         rows = real["spectra/mean"]
         rows -= rows.mean()
         return 0.0
 
 
 class DetailsOfFunctions(Brightness):
-    def compare(self, *, real, fake, train=None, rng):
+    def compare(self, *, real, generated, train=None, rng):
         return ScoreParts(0.0, {"loop": Loop()})
 
 
@@ -112,25 +112,25 @@ class Loop:
 
 
 class FailsOnFew(Brightness):
-    def compare(self, *, real, fake, train=None, rng):
+    def compare(self, *, real, generated, train=None, rng):
         return float(np.linalg.cholesky(np.cov(real["spectra/mean"].mean(axis=(1, 2))).reshape(1, 1))[0, 0])
 
 
 class TellsOnFew(Brightness):
-    def compare(self, *, real, fake, train=None, rng):
+    def compare(self, *, real, generated, train=None, rng):
         if len(real) < 2:
             raise NotComputable("needs two cubes")
-        return super().compare(real=real, fake=fake, rng=rng)
+        return super().compare(real=real, generated=generated, rng=rng)
 
 
 class PairsWithoutVersion(Brightness):
-    needs = Needs(rows=("spectra",), pairs=4)
+    needs = Needs(features=("spectra",), pairs=4)
 
     def describe_block(self, cubes, *, field, reference):
         return {"brightness": np.array([[np.nanmean(cubes)]])}
 
-    def compare(self, *, real, fake, train=None, rng):
-        return float(abs(np.sort(real["brightness"]).mean() - np.sort(fake["brightness"]).mean()))
+    def compare(self, *, real, generated, train=None, rng):
+        return float(abs(np.sort(real["brightness"]).mean() - np.sort(generated["brightness"]).mean()))
 
 
 class Pairs(PairsWithoutVersion):

@@ -12,15 +12,15 @@ import pytest
 
 from hseval import Cube, CubeSet, Needs, Sample, option
 from hseval.testing import ContractError, check_extractor, check_generator, check_metric, check_reader
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 
 class Metric:
     name, summary, better = "mine", "mine", "lower"
-    needs = Needs(rows=("spectra",))
+    needs = Needs(features=("spectra",))
 
-    def compare(self, *, real: Any, fake: Any, train: Any = None, rng: Any) -> float:
-        return float(np.nanmean(real["spectra/mean"]) - np.nanmean(fake["spectra/mean"]))
+    def compare(self, *, real: Any, generated: Any, train: Any = None, rng: Any) -> float:
+        return float(np.nanmean(real["spectra/mean"]) - np.nanmean(generated["spectra/mean"]))
 
 
 class Extractor:
@@ -64,7 +64,7 @@ class Options:
 
 
 def cube(seed: int, index: int) -> Any:
-    return stream(seed, "mine", index).random((2, 8, 8), dtype=np.float32)
+    return create_rng(seed, "mine", index).random((2, 8, 8), dtype=np.float32)
 
 
 def yielding(make: Callable[[int, int], Any]) -> Callable[..., Iterator[Any]]:
@@ -75,7 +75,7 @@ def yielding(make: Callable[[int, int], Any]) -> Callable[..., Iterator[Any]]:
 
 
 def reading(column: str) -> Callable[..., float]:
-    def compare(self: Any, *, real: Any, fake: Any, train: Any = None, rng: Any) -> float:
+    def compare(self: Any, *, real: Any, generated: Any, train: Any = None, rng: Any) -> float:
         return float(real[column].mean())
 
     return compare
@@ -102,10 +102,14 @@ def test_the_plugins_that_the_mistakes_are_made_in_are_right_without_them(base: 
 
 
 MISTAKES = [
-    (Metric, {"compare": None}, r"no method compare; metrics have compare\(self, \*, real, fake, train=None, rng\)"),
+    (
+        Metric,
+        {"compare": None},
+        r"no method compare; metrics have compare\(self, \*, real, generated, train=None, rng\)",
+    ),
     (Metric, {"needs": None}, r"its needs is None; .* such as Needs\(rows=\('spectra',\)\)"),
-    (Metric, {"needs": Needs(rows="spectra")}, r"needs.rows is 'spectra'; .* mind the comma"),  # type: ignore[arg-type]
-    (Metric, {"needs": Needs(rows=("spectre",))}, r"no extractor is called 'spectre' \(did you mean 'spectra'\?\)"),
+    (Metric, {"needs": Needs(features="spectra")}, r"needs.rows is 'spectra'; .* mind the comma"),  # type: ignore[arg-type]
+    (Metric, {"needs": Needs(features=("spectre",))}, r"no extractor is called 'spectre' \(did you mean 'spectra'\?\)"),
     (Metric, {"compare": reading("spectra/means")}, r"KeyError \('spectra/means'\); the rows have .* spectra/mean,"),
     (Metric, {"compare": reading("scattering")}, r"are there if needs = Needs\(rows=\('its-name', \.\.\.\)\) asks"),
     (Metric, {"Options": Options, "__init__": lambda self: None}, r"def __init__\(self, options=None\): self"),

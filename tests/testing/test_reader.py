@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 
 from hseval import HsevalError
-from hseval.core.plugin_manager import plugins
-from hseval.testing import ContractError, check_reader, example_set
+from hseval.core.plugin_manager import get_plugins
+from hseval.testing import ContractError, check_reader, make_example_set
 from tests.helpers.sets import saved
 
 
 @pytest.fixture
 def file(tmp_path) -> Path:
-    return saved(tmp_path / "set.h5", example_set(3))
+    return saved(tmp_path / "set.h5", make_example_set(3))
 
 
 def reader_with(change_set=lambda cubes: cubes, **methods):
     """Return the HDF5 reader's class with some of it replaced."""
-    sound = plugins().find("reader", "hdf5")
+    sound = get_plugins().find("reader", "hdf5")
 
     class Changed(sound):
         def open(self, path, *, layout=None, wavelengths=None):
@@ -63,14 +63,14 @@ def with_one_recipe(cubes):
 
 def swallow_errors(self, path, *, layout=None, wavelengths=None):
     try:
-        return plugins().find("reader", "hdf5")().open(path)
+        return get_plugins().find("reader", "hdf5")().open(path)
     except HsevalError:
-        return example_set(1)
+        return make_example_set(1)
 
 
 def raw_errors(self, path, *, layout=None, wavelengths=None):
     try:
-        return plugins().find("reader", "hdf5")().open(path)
+        return get_plugins().find("reader", "hdf5")().open(path)
     except HsevalError as error:
         raise OSError("bad file") from error
 

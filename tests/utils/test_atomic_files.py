@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from hseval.utils.atomic_files import check_writable, write_text, written_whole
+from hseval.utils.atomic_files import check_writable, write_atomically, write_text
 from hseval.utils.errors import HsevalError
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     write_text(target, "old")
-    with pytest.raises(KeyboardInterrupt), written_whole(target) as temporary:
+    with pytest.raises(KeyboardInterrupt), write_atomically(target) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert target.read_text() == "old"
@@ -25,7 +25,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "big"
-    with pytest.raises(HsevalError, match="No space left on device"), written_whole(target) as temporary:
+    with pytest.raises(HsevalError, match="No space left on device"), write_atomically(target) as temporary:
         temporary.write_text("x")
         with Path("/dev/full").open("w") as full:
             full.write("x")
@@ -64,7 +64,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next_and_a_living_ones_is_no
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "set.h5")], check=False, timeout=60)
     assert len(list(tmp_path.iterdir())) == 1
-    with written_whole(tmp_path / "set.h5") as mine:
+    with write_atomically(tmp_path / "set.h5") as mine:
         mine.write_text("mine")
         write_text(tmp_path / "set.h5", "other")
         assert mine.exists()
@@ -73,6 +73,6 @@ def test_what_a_killed_process_left_is_swept_by_the_next_and_a_living_ones_is_no
 
 
 def test_others_may_read_what_a_library_wrote_for_its_owner_alone(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "weights") as part:
+    with write_atomically(tmp_path / "weights") as part:
         part.touch(mode=0o600)
     assert (tmp_path / "weights").stat().st_mode & 0o777 == (tmp_path / "weights").stat().st_mode & 0o777 | 0o044

@@ -13,44 +13,44 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hseval.core.cubes import FIELD
-from hseval.data.content_hash import stamp
-from hseval.pipeline.extract import describe
+from hseval.core.cubes import FOV
+from hseval.data.content_hash import compute_file_stamp
+from hseval.pipeline.extract import extract_features
 from hseval.pipeline.open import open_set
-from hseval.pipeline.worker import Chosen, Plan
-from hseval.utils.feature_cache import Cache, default_path
+from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
+from hseval.utils.feature_cache import FeatureCache, get_cache_path
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import saved, texture_set
 
 SOON = 0.3  # seconds
-CHOSEN = (Chosen("values"),)
+CHOSEN = (ExtractorSpec("values"),)
 
 
-def plan(**changes: object) -> Plan:
-    given = {"extractors": CHOSEN, "structures": (FIELD,), "wavelengths": np.linspace(450, 905, 6), **changes}
-    return Plan(**given)  # type: ignore[arg-type]
+def plan(**changes: object) -> ExtractionPlan:
+    given = {"extractors": CHOSEN, "structures": (FOV,), "wavelengths": np.linspace(450, 905, 6), **changes}
+    return ExtractionPlan(**given)  # type: ignore[arg-type]
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     columns = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([True, False])}
-    with Cache(tmp_path / "rows.sqlite") as cache:
-        cache.store_rows({"key": columns})
-        found = cache.rows(["key", "other"])
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        cache.store_features({"key": columns})
+        found = cache.load_features(["key", "other"])
     assert list(found) == ["key"]
     assert all((found["key"][name] == column).all() for name, column in columns.items())
 
 
 def test_a_second_pass_computes_nothing(tmp_path: Path) -> None:
     cubes = texture_set(6)
-    with Cache(tmp_path / "rows.sqlite") as cache:
-        first = describe(cubes, plan(), cache=cache)
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        first = extract_features(cubes, plan(), cache=cache)
         path = saved(tmp_path / "set.h5", cubes)
         age(path)
-        describe(open_set(path), plan(), cache=cache)
-        second = describe(open_set(path), plan(), cache=cache)
-    assert first.computed == 6
-    assert second.computed == 0
-    assert (first.rows["values/quantiles"] == second.rows["values/quantiles"]).all()
+        extract_features(open_set(path), plan(), cache=cache)
+        second = extract_features(open_set(path), plan(), cache=cache)
+    assert first.computed_count == 6
+    assert second.computed_count == 0
+    assert (first.features["values/quantiles"] == second.features["values/quantiles"]).all()
 
 
 @pytest.fixture(autouse=True)
@@ -67,19 +67,19 @@ def age(path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        plan(extractors=(Chosen("values"), Chosen("spectra"))),
+        plan(extractors=(ExtractorSpec("values"), ExtractorSpec("spectra"))),
         plan(wavelengths=np.linspace(451, 906, 6)),
         plan(field=np.ones((1, 1), dtype=bool)),
     ],
     ids=["extractor", "wavelengths", "field"],
 )
-def test_another_extractor_wavelength_or_field_is_another_row(tmp_path: Path, other: Plan) -> None:
+def test_another_extractor_wavelength_or_field_is_another_row(tmp_path: Path, other: ExtractionPlan) -> None:
     cubes = texture_set(3)
     path = saved(tmp_path / "set.h5", cubes)
     age(path)
-    with Cache(tmp_path / "rows.sqlite") as cache:
-        describe(open_set(path), plan(), cache=cache)
-        assert describe(open_set(path), other, cache=cache).computed == 3
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        extract_features(open_set(path), plan(), cache=cache)
+        assert extract_features(open_set(path), other, cache=cache).computed_count == 3
 
 
 def test_another_option_is_another_row_and_a_default_typed_out_is_not(tmp_path: Path) -> None:
@@ -87,10 +87,10 @@ def test_another_option_is_another_row_and_a_default_typed_out_is_not(tmp_path: 
     path = saved(tmp_path / "set.h5", cubes)
     age(path)
     computed = []
-    with Cache(tmp_path / "rows.sqlite") as cache:
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
         for options in ({}, {"levels": "256"}, {"levels": "64"}):
-            found = describe(open_set(path), plan(extractors=(Chosen("spectra", options),)), cache=cache)
-            computed.append(found.computed)
+            found = extract_features(open_set(path), plan(extractors=(ExtractorSpec("spectra", options),)), cache=cache)
+            computed.append(found.computed_count)
     assert computed == [3, 0, 3]
 
 
@@ -99,22 +99,22 @@ def test_changed_masks_or_pixels_are_seen_even_with_size_and_mtime_kept(tmp_path
     path = saved(tmp_path / "set.h5", cubes)
     age(path)
     clock = path.stat()
-    with Cache(tmp_path / "rows.sqlite") as cache:
-        before = describe(open_set(path), plan(), cache=cache)
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        before = extract_features(open_set(path), plan(), cache=cache)
         saved(path, cubes, cubes=cubes.cubes * 1.5)
         os.utime(path, ns=(clock.st_atime_ns, clock.st_mtime_ns))
         assert path.stat().st_size == clock.st_size
-        after = describe(open_set(path), plan(), cache=cache)
-    assert after.computed == 3
-    assert not np.isin(after.rows.hashes, before.rows.hashes).any()
+        after = extract_features(open_set(path), plan(), cache=cache)
+    assert after.computed_count == 3
+    assert not np.isin(after.features.hashes, before.features.hashes).any()
 
 
 def test_a_file_that_just_changed_has_no_stamp(tmp_path: Path) -> None:
     cubes = texture_set(1)
     path = saved(tmp_path / "set.h5", cubes)
-    assert stamp(open_set(path), 0) is None
+    assert compute_file_stamp(open_set(path), 0) is None
     age(path)
-    assert stamp(open_set(path), 0) is not None
+    assert compute_file_stamp(open_set(path), 0) is not None
 
 
 def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
@@ -122,22 +122,22 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
 
     cubes = texture_set(3)
     database = tmp_path / "rows.sqlite"
-    with Cache(database) as cache:
-        first = describe(cubes, plan(), cache=cache)
+    with FeatureCache(database) as cache:
+        first = extract_features(cubes, plan(), cache=cache)
     with sqlite3.connect(database) as connection:
         connection.execute("update rows set columns = substr(columns, 1, length(columns) / 2)")
-    with Cache(database) as cache:
-        again = describe(cubes, plan(), cache=cache)
-    assert (first.rows["values/quantiles"] == again.rows["values/quantiles"]).all()
+    with FeatureCache(database) as cache:
+        again = extract_features(cubes, plan(), cache=cache)
+    assert (first.features["values/quantiles"] == again.features["values/quantiles"]).all()
 
 
 def test_a_cache_that_is_no_database_is_told_and_does_not_stop_work(tmp_path: Path) -> None:
     (tmp_path / "rows.sqlite").write_bytes(b"no database at all" * 100)
-    with Cache(tmp_path / "rows.sqlite") as cache:
-        found = describe(texture_set(3), plan(), cache=cache)
-        assert cache.trouble is not None
-        assert "rows.sqlite" in cache.trouble
-    assert len(found.rows) == 3
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        found = extract_features(texture_set(3), plan(), cache=cache)
+        assert cache.first_error is not None
+        assert "rows.sqlite" in cache.first_error
+    assert len(found.features) == 3
 
 
 WRITER = """
@@ -160,15 +160,15 @@ def test_kill_9_leaves_only_whole_rows(tmp_path: Path) -> None:
         last = int(process.stdout.readline())
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with Cache(database) as cache:
-        found = cache.rows([str(i) for i in range(last + 1)])
+    with FeatureCache(database) as cache:
+        found = cache.load_features([str(i) for i in range(last + 1)])
     assert len(found) == last + 1
     assert all((found[str(i)]["a"] == i).all() for i in range(last + 1))
 
 
 def test_the_cache_command_tells_and_clears(hseval: Callable[..., Outcome], own_cache: Path) -> None:
-    with Cache(default_path()) as cache:
-        describe(texture_set(3), plan(), cache=cache)
+    with FeatureCache(get_cache_path()) as cache:
+        extract_features(texture_set(3), plan(), cache=cache)
     told = hseval("cache", "info")
     assert str(own_cache) in told.out
     assert " 6 rows" in told.out  # one a cube by the extractor, one by the core
@@ -178,11 +178,11 @@ def test_the_cache_command_tells_and_clears(hseval: Callable[..., Outcome], own_
 
 def test_a_partly_cached_set_gives_the_same_columns_as_a_fresh_one(tmp_path: Path) -> None:
     cubes = texture_set(6)
-    with Cache(tmp_path / "rows.sqlite") as cache:
-        describe(cubes.subset([0, 2, 4]), plan(), cache=cache)
-        mixed = describe(cubes, plan(), cache=cache).rows
-    with Cache(None) as none:
-        fresh = describe(cubes, plan(), cache=none).rows
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        extract_features(cubes.subset([0, 2, 4]), plan(), cache=cache)
+        mixed = extract_features(cubes, plan(), cache=cache).features
+    with FeatureCache(None) as none:
+        fresh = extract_features(cubes, plan(), cache=none).features
     assert {name: column.shape for name, column in mixed.columns.items()} == {
         name: column.shape for name, column in fresh.columns.items()
     }
@@ -194,10 +194,10 @@ def test_another_structure_is_another_row_for_extractors_that_read_structures(
     tmp_path: Path, extractor: str, computed: int
 ) -> None:
     cubes = texture_set(3)
-    chosen = (Chosen(extractor),)
+    chosen = (ExtractorSpec(extractor),)
     path = saved(tmp_path / "set.h5", cubes)
     age(path)
-    with Cache(tmp_path / "rows.sqlite") as cache:
-        describe(open_set(path), plan(extractors=chosen), cache=cache)
-        other = plan(extractors=chosen, structures=("bright", FIELD))
-        assert describe(open_set(path), other, cache=cache).computed == computed
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        extract_features(open_set(path), plan(extractors=chosen), cache=cache)
+        other = plan(extractors=chosen, structures=("bright", FOV))
+        assert extract_features(open_set(path), other, cache=cache).computed_count == computed

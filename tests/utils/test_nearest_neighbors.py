@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hseval.utils.errors import HsevalError
-from hseval.utils.nearest_neighbors import IVF_FROM, Neighbors, nearest
+from hseval.utils.nearest_neighbors import MIN_IVF_ROWS, NearestNeighbors, find_nearest_neighbors
 
 Array = NDArray[Any]
 
@@ -21,7 +21,7 @@ def brute(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False
 
 
 def assert_equal_to_brute(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False) -> None:
-    distances, rows = nearest(queries=queries, base=base, k=k, exclude_self=exclude_self)
+    distances, rows = find_nearest_neighbors(queries=queries, base=base, k=k, exclude_self=exclude_self)
     expected, expected_rows = brute(queries, base, k, exclude_self=exclude_self)
     assert np.array_equal(rows, expected_rows)
     assert np.allclose(distances, expected, rtol=1e-12, atol=0)
@@ -53,7 +53,7 @@ def test_near_duplicates_that_float32_cannot_tell_apart_are_ranked_in_float64() 
 def test_of_many_equal_rows_the_first_is_found() -> None:
     rows = np.random.default_rng(3).normal(size=(20, 8))
     base = np.tile(rows, (30, 1))
-    distances, found = nearest(queries=rows, base=base)
+    distances, found = find_nearest_neighbors(queries=rows, base=base)
     assert found.ravel().tolist() == list(range(20))
     assert (distances == 0).all()
 
@@ -65,7 +65,7 @@ def test_a_set_without_itself_finds_the_nearest_other_row() -> None:
 def test_a_duplicate_of_a_row_is_another_row() -> None:
     rows = np.random.default_rng(5).normal(size=(30, 4))
     rows[17] = rows[3]
-    distances, found = nearest(queries=rows, base=rows, exclude_self=True)
+    distances, found = find_nearest_neighbors(queries=rows, base=rows, exclude_self=True)
     assert (found[3, 0], found[17, 0]) == (17, 3)
     assert distances[3, 0] == distances[17, 0] == 0
 
@@ -84,8 +84,8 @@ def test_the_order_of_queries_changes_nothing() -> None:
     rng = np.random.default_rng(7)
     queries, base = rng.normal(size=(90, 16)), rng.normal(size=(70, 16))
     order = rng.permutation(90)
-    distances, rows = nearest(queries=queries, base=base)
-    shuffled, shuffled_rows = nearest(queries=queries[order], base=base)
+    distances, rows = find_nearest_neighbors(queries=queries, base=base)
+    shuffled, shuffled_rows = find_nearest_neighbors(queries=queries[order], base=base)
     assert np.array_equal(shuffled, distances[order])
     assert np.array_equal(shuffled_rows, rows[order])
 
@@ -94,18 +94,18 @@ def test_the_order_of_queries_changes_nothing() -> None:
 def test_the_screen_is_off_by_no_more_than_it_says(barred: bool) -> None:
     rows = np.random.default_rng(8).normal(size=(120, 40)) + 100
     exclude = np.arange(120) if barred else None
-    squared, error = Neighbors(rows).screen(rows, exclude=exclude)
+    squared, error = NearestNeighbors(rows).bound_nearest(rows, exclude=exclude)
     expected, _ = brute(rows, rows, exclude_self=barred)
     assert (np.abs(squared - expected[:, 0] ** 2) <= error).all()
 
 
 def test_the_inverted_file_is_used_above_the_stated_size_alone_and_finds_most_neighbours() -> None:
     rng = np.random.default_rng(9)
-    base, queries = rng.normal(size=(IVF_FROM, 4)), rng.normal(size=(300, 4))
-    assert Neighbors(base, index="ivf").approximate
-    assert not Neighbors(base[:-1], index="ivf").approximate
-    exact, exact_rows = nearest(queries=queries, base=base)
-    distances, rows = nearest(queries=queries, base=base, index="ivf")
+    base, queries = rng.normal(size=(MIN_IVF_ROWS, 4)), rng.normal(size=(300, 4))
+    assert NearestNeighbors(base, index="ivf").approximate
+    assert not NearestNeighbors(base[:-1], index="ivf").approximate
+    exact, exact_rows = find_nearest_neighbors(queries=queries, base=base)
+    distances, rows = find_nearest_neighbors(queries=queries, base=base, index="ivf")
     hit = rows == exact_rows
     assert hit.mean() >= 0.95
     assert np.array_equal(distances[hit], exact[hit])
@@ -125,17 +125,17 @@ def test_the_inverted_file_is_used_above_the_stated_size_alone_and_finds_most_ne
 )
 def test_rows_that_cannot_be_searched_are_refused(queries: Array, base: Array, k: int, told: str) -> None:
     with pytest.raises(HsevalError, match=told):
-        nearest(queries=queries, base=base, k=k)
+        find_nearest_neighbors(queries=queries, base=base, k=k)
 
 
 def test_a_set_cannot_be_searched_without_itself_against_another() -> None:
     with pytest.raises(HsevalError, match="exclude_self"):
-        nearest(queries=np.zeros((2, 2)), base=np.zeros((3, 2)), exclude_self=True)
+        find_nearest_neighbors(queries=np.zeros((2, 2)), base=np.zeros((3, 2)), exclude_self=True)
 
 
 def test_a_base_of_equal_rows_is_settled_by_comparing_them_all() -> None:
     base = np.ones((3000, 3))
     base[2999] = 1.5
-    distances, rows = nearest(queries=np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]), base=base, k=2)
+    distances, rows = find_nearest_neighbors(queries=np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]), base=base, k=2)
     assert rows.tolist() == [[0, 1], [2999, 0]]
     assert distances == pytest.approx(np.sqrt([[0, 0], [0.75, 3]]))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hseval.core.options import option
-from hseval.utils.atomic_files import written_whole
-from hseval.utils.errors import HsevalError, first_line
+from hseval.utils.atomic_files import write_atomically
+from hseval.utils.errors import HsevalError, format_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +41,8 @@ class FitOptions:
 
 
 FORMAT = "hseval-encoder"
-VERSION = 1
-HOW = "make one by: hseval fit-extractor REAL --out FILE.safetensors"
+FORMAT_VERSION = 1
+FIT_HINT = "make one by: hseval fit-extractor REAL --out FILE.safetensors"
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -56,9 +56,11 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     from safetensors.torch import save
 
     text = json.dumps(record, sort_keys=True, allow_nan=False)
-    about = {"format": FORMAT, "version": str(VERSION), "record": text, "sha256": _digest(tensors, text)}
-    with written_whole(path) as temporary:
-        temporary.write_bytes(_in_order(save({name: tensor.contiguous() for name, tensor in tensors.items()}, about)))
+    about = {"format": FORMAT, "version": str(FORMAT_VERSION), "record": text, "sha256": _compute_digest(tensors, text)}
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(
+            _sort_metadata(save({name: tensor.contiguous() for name, tensor in tensors.items()}, about))
+        )
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -70,26 +72,28 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import safe_open
 
     if not path.is_file():
-        raise HsevalError(f"{path}: no such weights file for extractor 'encoder'; {HOW}")
+        raise HsevalError(f"{path}: no such weights file for extractor 'encoder'; {FIT_HINT}")
     try:
         with safe_open(path, "pt") as handle:
             about = handle.metadata() or {}
             names = sorted(handle.keys()) if about.get("format") == FORMAT else []
             tensors = {name: handle.get_tensor(name).clone() for name in names}
     except Exception as error:  # safetensors raises types of its own, OSError and more
-        raise HsevalError(f"{path}: can't be read as safetensors: {first_line(error)}; {HOW}") from error
+        raise HsevalError(f"{path}: can't be read as safetensors: {format_error(error)}; {FIT_HINT}") from error
     if about.get("format") != FORMAT:
-        raise HsevalError(f"{path}: holds no weights of extractor 'encoder' (format {about.get('format')!r}); {HOW}")
-    if about.get("version") != str(VERSION):
-        raise HsevalError(f"{path}: {FORMAT} of version {about.get('version')}, expected {VERSION}; {HOW}")
+        raise HsevalError(
+            f"{path}: holds no weights of extractor 'encoder' (format {about.get('format')!r}); {FIT_HINT}"
+        )
+    if about.get("version") != str(FORMAT_VERSION):
+        raise HsevalError(f"{path}: {FORMAT} of version {about.get('version')}, expected {FORMAT_VERSION}; {FIT_HINT}")
     text = about.get("record", "")
-    if _digest(tensors, text) != about.get("sha256"):
-        raise HsevalError(f"{path}: changed since it was written (its sha256 is another); {HOW}")
+    if _compute_digest(tensors, text) != about.get("sha256"):
+        raise HsevalError(f"{path}: changed since it was written (its sha256 is another); {FIT_HINT}")
     record: dict[str, Any] = json.loads(text)
     return tensors, record
 
 
-def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
+def _compute_digest(tensors: Mapping[str, Tensor], record: str) -> str:
     digest = hashlib.sha256(record.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -98,7 +102,7 @@ def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
     return digest.hexdigest()
 
 
-def _in_order(content: bytes) -> bytes:
+def _sort_metadata(content: bytes) -> bytes:
     """Return the file's bytes with the metadata in order of name; the library leaves that to its hash table."""
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])

@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.core.options import as_dict, option
-from hseval.data.field_of_view import by_box
+from hseval.core.options import option, options_to_dict
+from hseval.data.field_of_view import group_by_bounding_box
 from hseval.extractors.encoder import checkpoint as encoder_file
 from hseval.extractors.encoder.checkpoint import FitOptions
-from hseval.extractors.encoder.preprocessing import OWNER, at_nodes, node_weights, on_canvas, spread_nodes
+from hseval.extractors.encoder.preprocessing import (
+    EXTRACTOR_LABEL,
+    compute_node_wavelengths,
+    compute_node_weights,
+    resample_to_nodes,
+    standardize_and_fill,
+)
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -29,8 +35,8 @@ if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
     from hseval.extractors.encoder.network import Network
 
-LEAST_CUBES, LEAST_BANDS = 8, 4  # a fit on less learns the cubes by heart
-BLOCK = 16  # cubes a forward pass
+MIN_CUBES, MIN_BANDS = 8, 4  # a fit on less learns the cubes by heart
+BATCH_SIZE = 16  # cubes a forward pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +65,20 @@ class Fitter:
         Raises:
             HsevalError: too few cubes or bands, no wavelengths in nm, or nothing to be learned from.
         """
-        from hseval.extractors.encoder.training import Pieces, fitted
+        from hseval.extractors.encoder.training import TrainingPatches, fit_network
 
-        _check(data)
+        _check_data(data)
         told = progress or (lambda what, done, total: None)
-        nodes = spread_nodes(data.wavelengths, self.options.nodes)
-        pieces = Pieces(data, nodes, seed=seed, told=told)
-        network = fitted(pieces, self.options, seed=seed, device=device, told=told)
+        nodes = compute_node_wavelengths(data.wavelengths, self.options.nodes)
+        pieces = TrainingPatches(data, nodes, seed=seed, on_progress=told)
+        network = fit_network(pieces, self.options, seed=seed, device=device, on_progress=told)
         record = {
-            "options": as_dict(self.options),
+            "options": options_to_dict(self.options),
             "seed": seed,
             "nodes": nodes.tolist(),
             "fitted_on": {
-                "cubes": pieces.cubes,
-                "content": pieces.content,
+                "cubes": pieces.cube_count,
+                "content": pieces.content_hash,
                 "wavelengths": data.wavelengths.tolist(),
                 "units": data.info.units,
             },
@@ -94,11 +100,11 @@ class Encoder:
     def __init__(self, options: EncoderOptions | None = None) -> None:
         self.options = options or EncoderOptions()
         self.device = "cpu"  # the core may set another torch device
-        self._loaded: tuple[Network, NDArray[np.float64]] | None = None
+        self._cached_network: tuple[Network, NDArray[np.float64]] | None = None
 
     def fingerprint(self) -> str:
         """Return the sha256 of the weights file."""
-        with self._weights().open("rb") as handle:
+        with self._resolve_weights_path().open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
     def __call__(
@@ -111,73 +117,75 @@ class Encoder:
         """
         import torch
 
-        network, nodes = self._network()
-        weights = node_weights(wavelengths, nodes)
+        network, nodes = self._get_network()
+        weights = compute_node_weights(wavelengths, nodes)
         valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
         rows: list[NDArray[np.float32] | None] = [None] * len(cubes)
         # TF32 would round a GPU's products to three digits, and rows would depend on where they were computed.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            for (top, bottom, left, right), index in by_box(valid).items():
-                for block in (index[i : i + BLOCK] for i in range(0, len(index), BLOCK)):
+            for (top, bottom, left, right), index in group_by_bounding_box(valid).items():
+                for block in (index[i : i + BATCH_SIZE] for i in range(0, len(index), BATCH_SIZE)):
                     part = cubes[block, :, top:bottom, left:right], valid[block, top:bottom, left:right]
-                    for i, row in zip(block, self._rows(network, *part, weights), strict=True):
+                    for i, row in zip(block, self._compute_features(network, *part, weights), strict=True):
                         rows[i] = row
         result = np.stack([row for row in rows if row is not None])
         result[~valid.any(axis=(1, 2))] = np.nan
         return result
 
-    def _rows(
+    def _compute_features(
         self, network: Network, cubes: NDArray[np.float32], valid: NDArray[np.bool_], weights: NDArray[np.float64]
     ) -> NDArray[np.float32]:
         """Describe cubes ``(n, band, y, x)`` with one bounding box."""
         import torch
 
-        from hseval.extractors.encoder.features import rows_of
+        from hseval.extractors.encoder.features import compute_features
 
-        images = at_nodes(cubes, valid, weights).to(self.device)
-        seen = on_canvas(images, valid, network.centre, network.scale)
+        images = resample_to_nodes(cubes, valid, weights).to(self.device)
+        seen = standardize_and_fill(images, valid, network.centre, network.scale)
         reached = torch.from_numpy(weights.any(axis=1)).to(self.device)
-        rows: NDArray[np.float32] = rows_of(network, seen, reached).float().cpu().numpy()
+        rows: NDArray[np.float32] = compute_features(network, seen, reached).float().cpu().numpy()
         return rows
 
-    def _weights(self) -> Path:
+    def _resolve_weights_path(self) -> Path:
         path = self.options.weights
         if path is None:
-            raise HsevalError(f"{OWNER} needs weights: --set encoder.weights=FILE.safetensors; {encoder_file.HOW}")
+            raise HsevalError(
+                f"{EXTRACTOR_LABEL} needs weights: --set encoder.weights=FILE.safetensors; {encoder_file.FIT_HINT}"
+            )
         if not Path(path).is_file():
-            raise HsevalError(f"{path}: no such weights file for {OWNER}; {encoder_file.HOW}")
+            raise HsevalError(f"{path}: no such weights file for {EXTRACTOR_LABEL}; {encoder_file.FIT_HINT}")
         return Path(path)
 
-    def _network(self) -> tuple[Network, NDArray[np.float64]]:
-        if self._loaded is None:
-            path = self._weights()
-            self._loaded = built(path, *encoder_file.read(path))
-        network, nodes = self._loaded
+    def _get_network(self) -> tuple[Network, NDArray[np.float64]]:
+        if self._cached_network is None:
+            path = self._resolve_weights_path()
+            self._cached_network = restore_network(path, *encoder_file.read(path))
+        network, nodes = self._cached_network
         return network.to(self.device), nodes
 
 
-def built(path: Path, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> tuple[Network, Any]:
+def restore_network(path: Path, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> tuple[Network, Any]:
     """Return the network with the weights of a file, and its nodes in nm.
 
     Raises:
         HsevalError: tensors and record do not belong together.
     """
-    from hseval.extractors.encoder.network import unfitted
+    from hseval.extractors.encoder.network import create_network
 
     try:
         nodes = np.asarray(record["nodes"], dtype=np.float64)
-        network = unfitted(len(nodes), int(record["options"]["width"]))
+        network = create_network(len(nodes), int(record["options"]["width"]))
         network.load_state_dict(dict(tensors))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise HsevalError(f"{path}: its weights do not fit its record; {encoder_file.HOW}") from error
+        raise HsevalError(f"{path}: its weights do not fit its record; {encoder_file.FIT_HINT}") from error
     return network.eval().requires_grad_(False), nodes
 
 
-def _check(data: CubeSet) -> None:
+def _check_data(data: CubeSet) -> None:
     where, info = data.info.location, data.info
     if not info.wavelengths_known:
         raise HsevalError(f"{where}: the encoder needs wavelengths in nm (--wavelengths FILE|450:905:16)")
-    if len(data) < LEAST_CUBES:
-        raise HsevalError(f"{where}: has {len(data)} cubes, expected at least {LEAST_CUBES} to fit an encoder on")
-    if len(np.unique(info.wavelengths)) < LEAST_BANDS:
-        raise HsevalError(f"{where}: has {len(info.wavelengths)} bands, expected at least {LEAST_BANDS} for an encoder")
+    if len(data) < MIN_CUBES:
+        raise HsevalError(f"{where}: has {len(data)} cubes, expected at least {MIN_CUBES} to fit an encoder on")
+    if len(np.unique(info.wavelengths)) < MIN_BANDS:
+        raise HsevalError(f"{where}: has {len(info.wavelengths)} bands, expected at least {MIN_BANDS} for an encoder")

@@ -10,80 +10,83 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hseval.data.field_of_view import pooling_weights
-from hseval.extractors.encoder.network import LATTICES, PHASES, Lattice, Network, hidden
-from hseval.extractors.encoder.preprocessing import Seen
+from hseval.data.field_of_view import compute_pooling_weights
+from hseval.extractors.encoder.network import LATTICES, PHASES, Lattice, Network, build_hidden_mask
+from hseval.extractors.encoder.preprocessing import EncoderInput
 
 SUPPORT = 5  # px around a pixel that have to be valid, nearly all of them, for it to count fully
-FLOOR = 1e-2  # amplitudes below this count as none (residuals: in units of what the fit left)
-FAINT = 1e-4  # of a node's deviation: residuals and slopes below this have no direction
-SHRINK = 0.02  # correlations are shrunk by this share before Fisher's z
+AMPLITUDE_FLOOR = 1e-2  # amplitudes below this count as none (residuals: in units of what the fit left)
+GRADIENT_FLOOR = 1e-4  # of a node's deviation: residuals and slopes below this have no direction
+SHRINKAGE = 0.02  # correlations are shrunk by this share before Fisher's z
 
 
-def rows_of(network: Network, seen: Seen, reached: Tensor) -> Tensor:
+def compute_features(network: Network, inputs: EncoderInput, covered_nodes: Tensor) -> Tensor:
     """Return float32 rows ``(n, features)``: level, then each lattice's residuals, then displacement.
 
     Args:
         network: fitted.
-        seen: node images and field.
-        reached: bool ``(node,)``, nodes that the cubes' bands reach; columns of others are 0.
+        inputs: node images and field.
+        covered_nodes: bool ``(node,)``, nodes that the cubes' bands reach; columns of others are 0.
     """
-    weight = pixel_weights(seen.field)
-    groups = list(mean_and_spread(seen.images, weight))
-    residuals = [unexplained(network, seen.images, reached, lattice) for lattice in LATTICES]
+    weight = compute_pixel_weights(inputs.field)
+    groups = list(compute_mean_and_log_std(inputs.images, weight))
+    residuals = [compute_residuals(network, inputs.images, covered_nodes, lattice) for lattice in LATTICES]
     for residual, expected in zip(residuals, network.expected, strict=True):
-        groups += moments(residual / expected[:, None, None], weight)
+        groups += compute_residual_moments(residual / expected[:, None, None], weight)
     # Between nodes alone: a band that lies beside the others has the residual of a displaced image.
-    groups += displacement(residuals[0], seen.images - residuals[0], weight)
-    counted = [reached if group.shape[1] == len(reached) else reached[1:] & reached[:-1] for group in groups]
+    groups += compute_displacement_correlations(residuals[0], inputs.images - residuals[0], weight)
+    counted = [
+        covered_nodes if group.shape[1] == len(covered_nodes) else covered_nodes[1:] & covered_nodes[:-1]
+        for group in groups
+    ]
     return torch.cat([torch.where(each, group, 0) for each, group in zip(counted, groups, strict=True)], dim=1)
 
 
-def pixel_weights(field: Tensor) -> Tensor:
+def compute_pixel_weights(field: Tensor) -> Tensor:
     """Return weights ``(n, y, x)``, summing to 1, of the pixels of fields ``(n, y, x)``: less near the rim."""
     share = functional.avg_pool2d(field[:, None].float(), SUPPORT, stride=1, padding=SUPPORT // 2)[:, 0]
-    return pooling_weights(torch.where(field, share, 0))
+    return compute_pooling_weights(torch.where(field, share, 0))
 
 
-def unexplained(network: Network, images: Tensor, reached: Tensor, lattice: Lattice) -> Tensor:
+def compute_residuals(network: Network, images: Tensor, covered_nodes: Tensor, lattice: Lattice) -> Tensor:
     """Return images less their predictions ``(n, node, y, x)``, each value predicted where a lattice hides it."""
     nodes, shape = images.shape[1], (images.shape[2], images.shape[3])
     residual = torch.zeros_like(images)
     for phase in range(PHASES):
-        out = hidden(lattice, phase, nodes, shape).to(images.device)
-        shown = (~out & reached[:, None, None]).to(images.dtype).expand_as(images)
+        out = build_hidden_mask(lattice, phase, nodes, shape).to(images.device)
+        shown = (~out & covered_nodes[:, None, None]).to(images.dtype).expand_as(images)
         residual = torch.where(out, images - network(images, shown), residual)
     return residual
 
 
-def mean_and_spread(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def compute_mean_and_log_std(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and log deviation ``(n, node)`` of values ``(n, node, y, x)`` under a weight ``(n, y, x)``."""
     mean = (values * weight[:, None]).sum(dim=(2, 3))
     centred = values - mean[..., None, None]
     power = (centred.square() * weight[:, None]).sum(dim=(2, 3))
-    return mean, 0.5 * (power + FLOOR**2).log()
+    return mean, 0.5 * (power + AMPLITUDE_FLOOR**2).log()
 
 
-def moments(residual: Tensor, weight: Tensor) -> list[Tensor]:
+def compute_residual_moments(residual: Tensor, weight: Tensor) -> list[Tensor]:
     """Return by node the mean and log deviation of residuals, and how they go together: down, across, along the nodes.
 
     Args:
         residual: ``(n, node, y, x)``, in units of what the fit's cubes left.
         weight: ``(n, y, x)``, summing to 1.
     """
-    mean, spread = mean_and_spread(residual, weight)
+    mean, spread = compute_mean_and_log_std(residual, weight)
     unit = (residual - mean[..., None, None]) * (-spread).exp()[..., None, None]
     groups = [mean.asinh(), spread]
     for axis in (-2, -1):
         size = residual.shape[axis] - 1
         pair = (weight.narrow(axis, 0, size) * weight.narrow(axis, 1, size)).sqrt()[:, None]
         product = unit.narrow(axis, 0, size) * unit.narrow(axis, 1, size)
-        groups.append(fisher((product * pair).sum(dim=(2, 3)) / pair.sum(dim=(2, 3)).clamp_min(1e-12)))
+        groups.append(fisher_z((product * pair).sum(dim=(2, 3)) / pair.sum(dim=(2, 3)).clamp_min(1e-12)))
     along = (unit[:, 1:] * unit[:, :-1] * weight[:, None]).sum(dim=(2, 3))
-    return [*groups, fisher(along)]
+    return [*groups, fisher_z(along)]
 
 
-def displacement(residual: Tensor, predicted: Tensor, weight: Tensor) -> list[Tensor]:
+def compute_displacement_correlations(residual: Tensor, predicted: Tensor, weight: Tensor) -> list[Tensor]:
     """Return by node the correlation of residuals with the slope of the prediction, down and across.
 
     A band displaced by d leaves a residual of -d times the slope (the first term of Taylor's series).
@@ -100,11 +103,11 @@ def displacement(residual: Tensor, predicted: Tensor, weight: Tensor) -> list[Te
         inner = (inner / inner.sum(dim=(1, 2), keepdim=True).clamp_min(1e-12))[:, None]
         slope = 0.5 * (predicted.narrow(axis, 2, size) - predicted.narrow(axis, 0, size))
         left = residual.narrow(axis, 1, size)
-        powers = [(each.square() * inner).sum(dim=(2, 3)) + FAINT**2 for each in (left, slope)]
-        groups.append(fisher((left * slope * inner).sum(dim=(2, 3)) * (powers[0] * powers[1]).rsqrt()))
+        powers = [(each.square() * inner).sum(dim=(2, 3)) + GRADIENT_FLOOR**2 for each in (left, slope)]
+        groups.append(fisher_z((left * slope * inner).sum(dim=(2, 3)) * (powers[0] * powers[1]).rsqrt()))
     return groups
 
 
-def fisher(correlation: Tensor) -> Tensor:
-    """Return Fisher's z of correlations shrunk by ``SHRINK``."""
-    return (correlation.clamp(-1, 1) * (1 - SHRINK)).atanh()
+def fisher_z(correlation: Tensor) -> Tensor:
+    """Return Fisher's z of correlations shrunk by ``SHRINKAGE``."""
+    return (correlation.clamp(-1, 1) * (1 - SHRINKAGE)).atanh()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 Lattice = Literal["nodes", "pixels"]
 LATTICES: tuple[Lattice, ...] = ("nodes", "pixels")
@@ -34,23 +34,23 @@ class Network(nn.Module):
         self.entries = nn.ModuleList(
             nn.Conv2d(before, after, 3) for before, after in zip([2 * nodes, *widths], widths, strict=False)
         )
-        self.blocks = nn.ModuleList(Block(each) for each in widths)
+        self.blocks = nn.ModuleList(ResidualBlock(each) for each in widths)
         self.heads = nn.ModuleList(nn.Conv2d(each, nodes, 1) for each in widths)
         self.register_buffer("centre", torch.zeros(nodes))  # of each node's pixels, over the cubes of the fit
         self.register_buffer("scale", torch.ones(nodes))
         self.register_buffer("expected", torch.ones(len(LATTICES), nodes))  # root mean square of what stays unexplained
 
-    def forward(self, images: Tensor, shown: Tensor) -> Tensor:
+    def forward(self, images: Tensor, visible_mask: Tensor) -> Tensor:
         """Predict images from what is shown of them.
 
         Args:
             images: ``(n, node, y, x)``, y and x multiples of 4.
-            shown: the same shape, 1 where a value is shown, 0 where it is hidden.
+            visible_mask: the same shape, 1 where a value is shown, 0 where it is hidden.
 
         Returns:
             The prediction ``(n, node, y, x)``.
         """
-        features = torch.cat([images * shown, shown - 0.5], dim=1)
+        features = torch.cat([images * visible_mask, visible_mask - 0.5], dim=1)
         levels: list[Tensor] = []
         # Reflected beyond the edges, a lattice of period 2 goes on as it is; repeated or cut off, its edges would show.
         for level, (entry, block) in enumerate(zip(self.entries, self.blocks, strict=True)):
@@ -64,7 +64,7 @@ class Network(nn.Module):
         return prediction
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block."""
 
     def __init__(self, width: int) -> None:
@@ -78,7 +78,7 @@ class Block(nn.Module):
         return changed
 
 
-def hidden(lattice: Lattice, phase: int, nodes: int, shape: tuple[int, int]) -> Tensor:
+def build_hidden_mask(lattice: Lattice, phase: int, nodes: int, shape: tuple[int, int]) -> Tensor:
     """Return bool ``(node, y, x)`` (1 where an axis does not matter): what one phase of a lattice hides."""
     if lattice == "nodes":
         return (torch.arange(nodes) % PHASES == phase)[:, None, None]
@@ -86,19 +86,21 @@ def hidden(lattice: Lattice, phase: int, nodes: int, shape: tuple[int, int]) -> 
     return ((rows[:, None] == phase // 2) & (columns == phase % 2))[None]
 
 
-def unfitted(nodes: int, width: int) -> Network:
+def create_network(nodes: int, width: int) -> Network:
     """Return a network whose weights mean nothing yet; torch's generators are left as they were."""
     with torch.random.fork_rng(devices=[]):  # the layers' own initial values are drawn and thrown away
         return Network(nodes, width)
 
 
-def initialise(network: Network, seed: int) -> None:
+def initialize_weights(network: Network, seed: int) -> None:
     """Draw the weights (He et al. 2015), each tensor from a stream of its own, whatever torch's version."""
     with torch.no_grad():
         for name, tensor in network.named_parameters():
             if tensor.ndim == 1:
                 tensor.zero_()
             else:
-                drawn = stream(seed, f"encoder weights {name}").standard_normal(tuple(tensor.shape), dtype="float32")
+                drawn = create_rng(seed, f"encoder weights {name}").standard_normal(
+                    tuple(tensor.shape), dtype="float32"
+                )
                 gain = 0.1 if name.startswith("heads.") or ".outer." in name else 2.0
                 tensor.copy_(torch.from_numpy(drawn) * (gain / tensor[0].numel()) ** 0.5)

@@ -11,32 +11,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hseval.data.field_of_view import canvas_shape, eroded, fill_outside
-from hseval.extractors.spectral_windows import interpolation_weights
+from hseval.data.field_of_view import compute_canvas_shape, erode_fov, fill_outside
+from hseval.extractors.spectral_windows import compute_interpolation_weights
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-OWNER = "extractor 'encoder'"
-STEPS = 64  # quadrature points under a hat
-LEAST = 0.5  # share of the nodes that a cube's bands have to reach
+EXTRACTOR_LABEL = "extractor 'encoder'"
+QUADRATURE_POINTS = 64  # quadrature points under a hat
+MIN_COVERED_SHARE = 0.5  # share of the nodes that a cube's bands have to reach
 
 
-class Seen(NamedTuple):
+class EncoderInput(NamedTuple):
     """Node images on a canvas ``(n, node, y, x)``, 0 where hidden or constant, and the eroded field ``(n, y, x)``."""
 
     images: torch.Tensor
     field: torch.Tensor
 
 
-def spread_nodes(wavelengths: NDArray[Any], count: int) -> NDArray[np.float64]:
+def compute_node_wavelengths(wavelengths: NDArray[Any], count: int) -> NDArray[np.float64]:
     """Return ``min(count, band)`` centres in nm, evenly from the first band to the last."""
     return np.linspace(float(wavelengths[0]), float(wavelengths[-1]), min(count, len(wavelengths)))
 
 
-def node_weights(wavelengths: NDArray[Any], nodes: NDArray[np.float64]) -> NDArray[np.float64]:
+def compute_node_weights(wavelengths: NDArray[Any], nodes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the weights ``(node, band)`` that average a spectrum under hats around ``nodes``.
 
     A row sums to 1, or is 0 where the bands do not reach half-way from the node to its neighbours.
@@ -49,23 +49,25 @@ def node_weights(wavelengths: NDArray[Any], nodes: NDArray[np.float64]) -> NDArr
     ranges = f"bands from {bands[0]:g} to {bands[-1]:g} nm, and its weights were fitted on {low:g} to {high:g} nm"
     fit_one = "fit others on cubes with these bands: hseval fit-extractor"
     if bands[0] < low - 0.5 * gap or bands[-1] > high + 0.5 * gap:
-        raise HsevalError(f"{OWNER}: {ranges}; what lies beyond would go unseen, so {fit_one}")
+        raise HsevalError(f"{EXTRACTOR_LABEL}: {ranges}; what lies beyond would go unseen, so {fit_one}")
     # Half a node's gap is allowed for at either end: resampled sets stop short of the nominal ends.
     reached = (np.maximum(nodes - 0.5 * gap, low) >= bands[0] - 0.5 * gap) & (
         np.minimum(nodes + 0.5 * gap, high) <= bands[-1] + 0.5 * gap
     )
-    if reached.mean() < LEAST:
-        raise HsevalError(f"{OWNER}: {ranges}; less than half is reached, so {fit_one}")
-    offsets = gap * ((np.arange(2 * STEPS) + 0.5) / STEPS - 1)
+    if reached.mean() < MIN_COVERED_SHARE:
+        raise HsevalError(f"{EXTRACTOR_LABEL}: {ranges}; less than half is reached, so {fit_one}")
+    offsets = gap * ((np.arange(2 * QUADRATURE_POINTS) + 0.5) / QUADRATURE_POINTS - 1)
     nm = np.clip(nodes[:, None] + offsets, low, high)
     height = np.where(nm == nodes[:, None] + offsets, 1 - np.abs(offsets) / gap, 0)
-    weights = interpolation_weights(bands, nm.ravel()).reshape(*nm.shape, len(bands))
+    weights = compute_interpolation_weights(bands, nm.ravel()).reshape(*nm.shape, len(bands))
     mixed: NDArray[np.float64] = np.einsum("ns,nsb->nb", height / height.sum(axis=1, keepdims=True), weights)
     mixed[~reached] = 0
     return mixed
 
 
-def at_nodes(cubes: NDArray[np.float32], valid: NDArray[np.bool_], weights: NDArray[np.float64]) -> torch.Tensor:
+def resample_to_nodes(
+    cubes: NDArray[np.float32], valid: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> torch.Tensor:
     """Return the images at the nodes, float32 ``(n, node, y, x)``, 0 where not ``valid`` (n, y, x); on the CPU."""
     import torch
 
@@ -74,24 +76,24 @@ def at_nodes(cubes: NDArray[np.float32], valid: NDArray[np.bool_], weights: NDAr
     return flat.reshape(len(cubes), len(weights), *valid.shape[1:])
 
 
-def on_canvas(
-    images: torch.Tensor, valid: NDArray[np.bool_], centre: torch.Tensor, scale: torch.Tensor, *, margin: int = 0
-) -> Seen:
+def standardize_and_fill(
+    images: torch.Tensor, valid: NDArray[np.bool_], center: torch.Tensor, scale: torch.Tensor, *, margin: int = 0
+) -> EncoderInput:
     """Return node images standardised and filled where they are not valid.
 
     Args:
         images: ``(n, node, y, x)``, of one box.
         valid: ``(n, y, x)``.
-        centre: ``(node,)``, subtracted.
+        center: ``(node,)``, subtracted.
         scale: ``(node,)``, divided by.
         margin: px of fill beyond the image, at least.
     """
     import torch
 
-    field = torch.from_numpy(eroded(valid)).to(images.device)
-    standard = (images - centre[:, None, None]) / scale[:, None, None]
-    canvas = canvas_shape(*valid.shape[1:], margin=margin)
+    field = torch.from_numpy(erode_fov(valid)).to(images.device)
+    standard = (images - center[:, None, None]) / scale[:, None, None]
+    canvas = compute_canvas_shape(*valid.shape[1:], margin=margin)
     filled = fill_outside(torch.where(field[:, None], standard, 0), field, canvas=canvas)
     inside = torch.zeros(len(valid), *canvas, dtype=torch.bool, device=images.device)
     inside[:, : valid.shape[1], : valid.shape[2]] = field
-    return Seen(filled, inside)
+    return EncoderInput(filled, inside)

@@ -11,12 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hseval.core.cubes import FIELD, CubeSet
-from hseval.data.field_of_view import bounding_box
-from hseval.extractors.encoder.network import LATTICES, PHASES, Lattice, Network, hidden, initialise, unfitted
-from hseval.extractors.encoder.preprocessing import at_nodes, node_weights, on_canvas
+from hseval.core.cubes import FOV, CubeSet
+from hseval.data.field_of_view import compute_bounding_box
+from hseval.extractors.encoder.network import (
+    LATTICES,
+    PHASES,
+    Lattice,
+    Network,
+    build_hidden_mask,
+    create_network,
+    initialize_weights,
+)
+from hseval.extractors.encoder.preprocessing import compute_node_weights, resample_to_nodes, standardize_and_fill
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,103 +35,105 @@ if TYPE_CHECKING:
 
     from hseval.extractors.encoder.checkpoint import FitOptions
 
-SIDE = 64  # px of a piece, at most
-MOST = 4096  # pieces in memory: 1 GiB at 16 nodes
-CENTRES = 8  # places tried for a piece that lies mostly inside the field
+PATCH_SIZE = 64  # px of a piece, at most
+MAX_PATCHES = 4096  # pieces in memory: 1 GiB at 16 nodes
+PLACEMENT_TRIES = 8  # places tried for a piece that lies mostly inside the field
 
 
-class Pieces:
+class TrainingPatches:
     """Standardised pieces ``(node, y, x)`` with their fields, all that the fit sees.
 
     Attributes:
-        centre, scale: float32 ``(node,)``, mean and deviation of the valid pixels of the cubes that were read.
-        content: sha256 of the cubes' own hashes, sorted: which cubes, in whatever order and file.
-        cubes: how many were read.
+        center, scale: float32 ``(node,)``, mean and deviation of the valid pixels of the cubes that were read.
+        content_hash: sha256 of the cubes' own hashes, sorted: which cubes, in whatever order and file.
+        cube_count: how many were read.
     """
 
     def __init__(
-        self, data: CubeSet, nodes: NDArray[np.float64], *, seed: int, told: Callable[[str, int, int], None]
+        self, data: CubeSet, nodes: NDArray[np.float64], *, seed: int, on_progress: Callable[[str, int, int], None]
     ) -> None:
-        """Read the cubes; of more than ``MOST`` a seeded part.
+        """Read the cubes; of more than ``MAX_PATCHES`` a seeded part.
 
         Raises:
             HsevalError: no cube has a valid pixel, or all valid pixels are the same at some node.
         """
-        self.nodes = len(nodes)
-        weights = node_weights(data.wavelengths, nodes)
-        chosen = np.sort(stream(seed, "encoder cubes").permutation(len(data))[:MOST])
+        self.node_count = len(nodes)
+        weights = compute_node_weights(data.wavelengths, nodes)
+        chosen = np.sort(create_rng(seed, "encoder cubes").permutation(len(data))[:MAX_PATCHES])
         images: list[tuple[str, torch.Tensor, NDArray[np.bool_]]] = []
-        each = max(1, MOST // len(chosen))
+        each = max(1, MAX_PATCHES // len(chosen))
         for done, index in enumerate(chosen, start=1):
             cube = data[int(index)]
-            valid = cube.masks.get(FIELD, np.ones(cube.data.shape[1:], bool)) & np.isfinite(cube.data).all(axis=0)
+            valid = cube.masks.get(FOV, np.ones(cube.data.shape[1:], bool)) & np.isfinite(cube.data).all(axis=0)
             digest = hashlib.sha256(np.ascontiguousarray(cube.data[:, valid], dtype="<f4").tobytes()).hexdigest()
-            for place, box in enumerate(cuts(valid, each, stream(seed, f"encoder pieces {digest}"))):
-                part = at_nodes(cube.data[None, :, *box], valid[None][:, *box], weights)[0]
+            for place, box in enumerate(draw_patch_boxes(valid, each, create_rng(seed, f"encoder pieces {digest}"))):
+                part = resample_to_nodes(cube.data[None, :, *box], valid[None][:, *box], weights)[0]
                 images.append((f"{digest} {place:04d}", part, valid[box]))
-            told("reading", done, len(chosen))
+            on_progress("reading", done, len(chosen))
         if not images:
             raise HsevalError(f"{data.info.location}: no cube has a valid pixel")
         images.sort(key=lambda piece: piece[0])  # the files' order and names decide nothing
-        self.cubes = len({name.split()[0] for name, *_ in images})
-        self.content = hashlib.sha256("".join(name for name, *_ in images).encode()).hexdigest()
-        self.centre, self.scale = moments([(part, valid) for _, part, valid in images], data.info.location)
-        self.pieces = [self._standard(part, valid) for _, part, valid in images]
+        self.cube_count = len({name.split()[0] for name, *_ in images})
+        self.content_hash = hashlib.sha256("".join(name for name, *_ in images).encode()).hexdigest()
+        self.center, self.scale = compute_node_mean_and_std(
+            [(part, valid) for _, part, valid in images], data.info.location
+        )
+        self.patches = [self._standardize(part, valid) for _, part, valid in images]
 
     def __len__(self) -> int:
-        return len(self.pieces)
+        return len(self.patches)
 
-    def batch(self, count: int, crop: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw_batch(self, count: int, crop: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ``count`` crops ``(n, node, crop, crop)``, turned and flipped at random, and their fields."""
         import torch
 
-        drawn = [self._crop(int(rng.integers(len(self))), crop, rng) for _ in range(count)]
+        drawn = [self._draw_crop(int(rng.integers(len(self))), crop, rng) for _ in range(count)]
         return torch.stack([images for images, _ in drawn]), torch.stack([field for _, field in drawn])
 
-    def _crop(self, index: int, crop: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        images, field, (height, width) = self.pieces[index]
+    def _draw_crop(self, index: int, crop: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        images, field, (height, width) = self.patches[index]
         top, left = (int(rng.integers(max(0, size - crop) + 1)) for size in (height, width))
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         images, field = (each[..., top : top + crop, left : left + crop] for each in (images, field))
         images, field = images.rot90(turns, (-2, -1)), field.rot90(turns, (-2, -1))
         return (images.flip(-1), field.flip(-1)) if flip else (images, field)
 
-    def _standard(
+    def _standardize(
         self, part: torch.Tensor, valid: NDArray[np.bool_]
     ) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
         import torch
 
-        centre, scale = torch.from_numpy(self.centre), torch.from_numpy(self.scale)
-        margin = max(0, SIDE - min(valid.shape))  # so that every crop lies on the canvas
-        images, field = on_canvas(part[None], valid[None], centre, scale, margin=margin)
+        centre, scale = torch.from_numpy(self.center), torch.from_numpy(self.scale)
+        margin = max(0, PATCH_SIZE - min(valid.shape))  # so that every crop lies on the canvas
+        images, field = standardize_and_fill(part[None], valid[None], centre, scale, margin=margin)
         return images[0], field[0], (valid.shape[0], valid.shape[1])
 
 
-def cuts(valid: NDArray[np.bool_], most: int, rng: np.random.Generator) -> list[Any]:
-    """Return boxes of at most ``SIDE`` px that cover a field about once: each the fullest of a few drawn places."""
+def draw_patch_boxes(valid: NDArray[np.bool_], max_count: int, rng: np.random.Generator) -> list[Any]:
+    """Return boxes of at most ``PATCH_SIZE`` px that cover a field about once: each the fullest of a few drawn places."""
     if not valid.any():
         return []
-    rows, columns = bounding_box(valid)
+    rows, columns = compute_bounding_box(valid)
     sizes = [rows.stop - rows.start, columns.stop - columns.start]
-    count = min(most, math.prod(math.ceil(size / SIDE) for size in sizes))
-    if count == 1 and max(sizes) <= SIDE:
+    count = min(max_count, math.prod(math.ceil(size / PATCH_SIZE) for size in sizes))
+    if count == 1 and max(sizes) <= PATCH_SIZE:
         return [(rows, columns)]
     boxes = []
     for _ in range(count):
         places = [
             tuple(
-                slice(box.start + at, box.start + at + min(size, SIDE))
+                slice(box.start + at, box.start + at + min(size, PATCH_SIZE))
                 for box, size, at in zip(
-                    (rows, columns), sizes, (int(rng.integers(max(0, s - SIDE) + 1)) for s in sizes), strict=True
+                    (rows, columns), sizes, (int(rng.integers(max(0, s - PATCH_SIZE) + 1)) for s in sizes), strict=True
                 )
             )
-            for _ in range(CENTRES)
+            for _ in range(PLACEMENT_TRIES)
         ]
         boxes.append(max(places, key=lambda box: int(valid[box].sum())))
     return [box for box in boxes if valid[box].any()]
 
 
-def moments(
+def compute_node_mean_and_std(
     images: list[tuple[torch.Tensor, NDArray[np.bool_]]], location: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return mean and deviation ``(node,)`` of the valid pixels of images ``(node, y, x)``.
@@ -144,31 +154,33 @@ def moments(
     return centre.astype(np.float32), scale.astype(np.float32)
 
 
-Told = Callable[[str, int, int], None]
-CUT_SHARE = 0.3  # share of the steps in which nodes at the ends of the spectrum are hidden as well
-CUT_NODES = 0.4  # of the nodes, at most, at one end
-JUDGED = 256  # pieces, at most, on which the fitted network is measured
-LEAST = 1e-8  # mean squares below this count as perfect
+ProgressCallback = Callable[[str, int, int], None]
+EDGE_MASK_PROBABILITY = 0.3  # share of the steps in which nodes at the ends of the spectrum are hidden as well
+MAX_EDGE_MASK_SHARE = 0.4  # of the nodes, at most, at one end
+MAX_EVALUATION_PATCHES = 256  # pieces, at most, on which the fitted network is measured
+MSE_FLOOR = 1e-8  # mean squares below this count as perfect
 
 
-def fitted(pieces: Pieces, options: FitOptions, *, seed: int, device: str, told: Told) -> Network:
+def fit_network(
+    patches: TrainingPatches, options: FitOptions, *, seed: int, device: str, on_progress: ProgressCallback
+) -> Network:
     """Return the network fitted on pieces of real cubes, on the CPU.
 
     Raises:
         HsevalError: the loss is no number any more.
     """
-    network = unfitted(pieces.nodes, options.width)
-    initialise(network, seed)
-    network.centre.copy_(torch.from_numpy(pieces.centre))
-    network.scale.copy_(torch.from_numpy(pieces.scale))
+    network = create_network(patches.node_count, options.width)
+    initialize_weights(network, seed)
+    network.centre.copy_(torch.from_numpy(patches.center))
+    network.scale.copy_(torch.from_numpy(patches.scale))
     network.to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, options.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: compute_lr_factor(step, options.steps))
     for step in range(options.steps):
-        rng = stream(seed, "encoder fit", step)
-        images, field = (each.to(device) for each in pieces.batch(options.batch, options.crop, rng))
+        rng = create_rng(seed, "encoder fit", step)
+        images, field = (each.to(device) for each in patches.draw_batch(options.batch, options.crop, rng))
         lattice = LATTICES[step % len(LATTICES)]
-        loss = surprise(network, images, field, *masks(lattice, images.shape, rng, device))
+        loss = compute_loss(network, images, field, *draw_masks(lattice, images.shape, rng, device))
         if not torch.isfinite(loss):
             raise HsevalError(f"fit-extractor: the loss is {loss.item()} at step {step}; a smaller rate may help")
         optimizer.zero_grad(set_to_none=True)
@@ -176,13 +188,13 @@ def fitted(pieces: Pieces, options: FitOptions, *, seed: int, device: str, told:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        told("fitting", step + 1, options.steps)
+        on_progress("fitting", step + 1, options.steps)
     network.eval().requires_grad_(False)
-    measure(network, pieces, options, seed=seed, device=device)
+    measure_residual_rms(network, patches, options, seed=seed, device=device)
     return network.cpu()
 
 
-def rate_at(step: int, steps: int) -> float:
+def compute_lr_factor(step: int, steps: int) -> float:
     """Return the learning rate's factor: a short rise, then half a cosine down to 0."""
     import math
 
@@ -190,7 +202,7 @@ def rate_at(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def masks(lattice: Lattice, shape: torch.Size, rng: np.random.Generator, device: str) -> tuple[Tensor, Tensor]:
+def draw_masks(lattice: Lattice, shape: torch.Size, rng: np.random.Generator, device: str) -> tuple[Tensor, Tensor]:
     """Return what is hidden and has to be predicted, and what is shown: float ``(n, node, y, x)``.
 
     Every cube gets a phase of its own; now and then the ends of the spectrum are hidden besides and not asked for,
@@ -200,9 +212,9 @@ def masks(lattice: Lattice, shape: torch.Size, rng: np.random.Generator, device:
     out = torch.zeros(count, nodes, height, width, dtype=torch.bool)
     there = torch.ones(count, nodes, dtype=torch.bool)
     for i in range(count):
-        out[i] = hidden(lattice, int(rng.integers(PHASES)), nodes, (height, width))
-        if rng.random() < CUT_SHARE:
-            low, high = (int(rng.integers(int(CUT_NODES * nodes) + 1)) for _ in range(2))
+        out[i] = build_hidden_mask(lattice, int(rng.integers(PHASES)), nodes, (height, width))
+        if rng.random() < EDGE_MASK_PROBABILITY:
+            low, high = (int(rng.integers(int(MAX_EDGE_MASK_SHARE * nodes) + 1)) for _ in range(2))
             low, high = (low, 0) if rng.random() < 0.5 else (0, high)
             there[i, :low] = False
             there[i, nodes - high :] = False
@@ -210,7 +222,7 @@ def masks(lattice: Lattice, shape: torch.Size, rng: np.random.Generator, device:
     return (out & present).float().to(device), (~out & present).float().to(device)
 
 
-def surprise(network: Network, images: Tensor, field: Tensor, asked: Tensor, shown: Tensor) -> Tensor:
+def compute_loss(network: Network, images: Tensor, field: Tensor, target_mask: Tensor, visible_mask: Tensor) -> Tensor:
     """Return the mean over nodes of the log mean square that predictions leave unexplained.
 
     The logarithm gives each node the same weight, however small its residual: it is the likelihood of residuals
@@ -220,30 +232,34 @@ def surprise(network: Network, images: Tensor, field: Tensor, asked: Tensor, sho
         network: the network.
         images: ``(n, node, y, x)``.
         field: bool ``(n, y, x)``.
-        asked: 1 where a value is hidden and has to be predicted.
-        shown: 1 where a value is shown.
+        target_mask: 1 where a value is hidden and has to be predicted.
+        visible_mask: 1 where a value is shown.
     """
-    guess = network(images, shown)
-    counted = asked * field[:, None]
+    guess = network(images, visible_mask)
+    counted = target_mask * field[:, None]
     total = counted.sum(dim=(0, 2, 3))
     square = ((guess - images).square() * counted).sum(dim=(0, 2, 3)) / total.clamp_min(1)
-    mean: Tensor = ((square + LEAST).log() * (total > 0)).sum() / (total > 0).sum().clamp_min(1)
+    mean: Tensor = ((square + MSE_FLOOR).log() * (total > 0)).sum() / (total > 0).sum().clamp_min(1)
     return mean
 
 
-def measure(network: Network, pieces: Pieces, options: FitOptions, *, seed: int, device: str) -> None:
+def measure_residual_rms(
+    network: Network, patches: TrainingPatches, options: FitOptions, *, seed: int, device: str
+) -> None:
     """Set ``expected``: the root mean square that each lattice's predictions leave, by node, on whole cubes."""
     with torch.no_grad():
         for place, lattice in enumerate(LATTICES):
-            square = torch.zeros(pieces.nodes, device=device)
-            total = torch.zeros(pieces.nodes, device=device)
-            rng = stream(seed, "encoder measured")
-            for _ in range(-(-min(JUDGED, len(pieces)) // options.batch)):
-                images, field = (each.to(device) for each in pieces.batch(options.batch, options.crop, rng))
+            square = torch.zeros(patches.node_count, device=device)
+            total = torch.zeros(patches.node_count, device=device)
+            rng = create_rng(seed, "encoder measured")
+            for _ in range(-(-min(MAX_EVALUATION_PATCHES, len(patches)) // options.batch)):
+                images, field = (each.to(device) for each in patches.draw_batch(options.batch, options.crop, rng))
                 for phase in range(PHASES):
-                    out = hidden(lattice, phase, pieces.nodes, (images.shape[2], images.shape[3])).to(device)
+                    out = build_hidden_mask(lattice, phase, patches.node_count, (images.shape[2], images.shape[3])).to(
+                        device
+                    )
                     asked = (out & field[:, None]).expand_as(images)
                     guess = network(images, (~out).float().expand_as(images))
                     square += torch.where(asked, (guess - images).square(), 0).sum(dim=(0, 2, 3))
                     total += asked.sum(dim=(0, 2, 3))
-            network.expected[place] = (square / total.clamp_min(1) + LEAST).sqrt()
+            network.expected[place] = (square / total.clamp_min(1) + MSE_FLOOR).sqrt()

@@ -15,34 +15,34 @@ from hseval.utils.errors import HsevalError
 
 Substance = Literal["hbo2", "hb", "melanin", "water"]
 
-HAEMOGLOBIN_GRAMS_PER_MOLE = 64500.0
-MACULAR_PEAK_NM = 460.0
+HEMOGLOBIN_GRAMS_PER_MOLE = 64500.0
+MACULAR_PIGMENT_PEAK_NM = 460.0
 MM_PER_CM = 10.0
 
 
 @functools.cache
-def table() -> dict[str, FloatArray]:
-    """Return the shipped table by column: ``hbo2``, ``hb`` in 1/(cm M), ``melanin``, ``water`` in 1/cm, by ``nm``."""
+def load_absorption_table() -> dict[str, FloatArray]:
+    """Return the shipped table by column: ``hbo2``, ``hb`` in 1/(cm M), ``melanin_absorption``, ``water_absorption`` in 1/cm, by ``nm``."""
     text = resources.files("hseval").joinpath("resources/absorption.csv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     header, *rows = csv.reader(lines)
     return dict(zip(header, np.asarray(rows, dtype=np.float64).T, strict=True))
 
 
-def check_range(wavelengths: FloatArray) -> None:
+def check_wavelength_range(wavelengths: FloatArray) -> None:
     """Raise HsevalError unless every wavelength lies inside the absorption table."""
-    low, high = table()["nm"][[0, -1]]
+    low, high = load_absorption_table()["nm"][[0, -1]]
     outside = wavelengths[~((wavelengths >= low) & (wavelengths <= high))]  # NaN is outside
     if outside.size:
         raise HsevalError(f"phantom.wavelengths: {outside[0]:g} nm is not among the {low:g} to {high:g} nm it knows")
 
 
-def look_up(substance: Substance, wavelengths: FloatArray) -> FloatArray:
+def interpolate_table(substance: Substance, wavelengths: FloatArray) -> FloatArray:
     """Return a column of the table at ``wavelengths``, in the table's own units, linear between its rows."""
-    return np.interp(wavelengths, table()["nm"], table()[substance])
+    return np.interp(wavelengths, load_absorption_table()["nm"], load_absorption_table()[substance])
 
 
-def blood(wavelengths: FloatArray, *, saturation: float, grams_per_litre: float = 150.0) -> FloatArray:
+def blood_absorption(wavelengths: FloatArray, *, saturation: float, grams_per_liter: float = 150.0) -> FloatArray:
     """Return the absorption of whole blood in 1/mm, base e: a mixture of oxy- and deoxyhaemoglobin.
 
     ``mu_a = ln(10) c (S eps_HbO2 + (1 - S) eps_Hb) / M``: Prahl's molar extinctions are to base 10.
@@ -50,33 +50,35 @@ def blood(wavelengths: FloatArray, *, saturation: float, grams_per_litre: float 
     Args:
         wavelengths: nm.
         saturation: share S of haemoglobin that carries oxygen, 0 to 1.
-        grams_per_litre: haemoglobin c in whole blood.
+        grams_per_liter: haemoglobin c in whole blood.
     """
-    molar = saturation * look_up("hbo2", wavelengths) + (1.0 - saturation) * look_up("hb", wavelengths)
-    return math.log(10.0) * molar * (grams_per_litre / HAEMOGLOBIN_GRAMS_PER_MOLE) / MM_PER_CM
+    molar = saturation * interpolate_table("hbo2", wavelengths) + (1.0 - saturation) * interpolate_table(
+        "hb", wavelengths
+    )
+    return math.log(10.0) * molar * (grams_per_liter / HEMOGLOBIN_GRAMS_PER_MOLE) / MM_PER_CM
 
 
-def melanin(wavelengths: FloatArray) -> FloatArray:
+def melanin_absorption(wavelengths: FloatArray) -> FloatArray:
     """Return the absorption of the inside of a melanosome in 1/mm, base e."""
-    return look_up("melanin", wavelengths) / MM_PER_CM
+    return interpolate_table("melanin", wavelengths) / MM_PER_CM
 
 
-def water(wavelengths: FloatArray) -> FloatArray:
+def water_absorption(wavelengths: FloatArray) -> FloatArray:
     """Return the absorption of water in 1/mm, base e."""
-    return look_up("water", wavelengths) / MM_PER_CM
+    return interpolate_table("water", wavelengths) / MM_PER_CM
 
 
-def macular_pigment(wavelengths: FloatArray) -> FloatArray:
+def macular_pigment_density(wavelengths: FloatArray) -> FloatArray:
     """Return the shape of the macular pigment's optical density, 1 at 460 nm.
 
     The sum of four Gaussians of P. L. Walraven's template (report to CIE TC 1-36, 2003).
     """
-    return _macular_template(wavelengths) / _macular_template(np.asarray(MACULAR_PEAK_NM))
+    return _macular_pigment_template(wavelengths) / _macular_pigment_template(np.asarray(MACULAR_PIGMENT_PEAK_NM))
 
 
-def _macular_template(nm: FloatArray) -> FloatArray:
+def _macular_pigment_template(wavelengths: FloatArray) -> FloatArray:
     gaussians = (0.32, 0.0012, 436.0), (0.32, 0.0012, 480.0), (-0.123, 0.0012, 458.0), (0.12042, 0.006, 457.0)
-    terms = [height * np.exp(-slope * (centre - nm) ** 2) for height, slope, centre in gaussians]
+    terms = [height * np.exp(-slope * (centre - wavelengths) ** 2) for height, slope, centre in gaussians]
     return np.asarray(np.sum(terms, axis=0))
 
 

@@ -9,154 +9,171 @@ from collections.abc import Iterator
 import numpy as np
 
 from hseval.generators.phantom.anatomy import Eye
-from hseval.generators.phantom.growth import STEP_MM, Growth, Guide, Tip, ahead, is_apart, is_free, turn_towards
+from hseval.generators.phantom.growth import (
+    STEP_MM,
+    Guide,
+    Tip,
+    TreeBuilder,
+    compute_step_end,
+    compute_turn,
+    is_step_free,
+    is_step_separated,
+)
 from hseval.generators.phantom.vessels import branching_angle, sibling_radius
 
-THINNEST_MM = 0.0135  # radius below which no branch leaves: what a fundus camera still shows
+MIN_BRANCH_RADIUS_MM = 0.0135  # radius below which no branch leaves: what a fundus camera still shows
 SPROUT_STEPS = 4  # a branch leaves with so many steps, or not at all
-THICKEST_DAUGHTER = 0.93  # of its parent's radius: the other would be too thin to matter
-NOWHERE = -2  # the node of a tip that is only tried
-STIFFNESS = 0.8  # correlation of a heading's random turns from step to step
-DODGES = (0.0, 0.35, -0.35, 0.7, -0.7, 1.1, -1.1)  # turns tried, in order, when the way is not free
-NIMBLE_MM = 0.035  # vessels thinner than this end where a sharp turn would be needed: they would curl up
+MAX_DAUGHTER_RATIO = 0.93  # of its parent's radius: the other would be too thin to matter
+TRIAL_NODE = -2  # the node of a tip that is only tried
+TURN_AUTOCORRELATION = 0.8  # correlation of a heading's random turns from step to step
+TRIAL_TURNS = (0.0, 0.35, -0.35, 0.7, -0.7, 1.1, -1.1)  # turns tried, in order, when the way is not free
+MIN_SHARP_TURN_RADIUS_MM = 0.035  # vessels thinner than this end where a sharp turn would be needed: they would curl up
 
 
-class Arcades:
+class ArcadeGrower:
     """Grows one tree of an eye."""
 
     def __init__(
-        self, eye: Eye, rng: np.random.Generator, *, field_radius: float, beside: Growth | None = None
+        self, eye: Eye, rng: np.random.Generator, *, field_radius: float, other_tree: TreeBuilder | None = None
     ) -> None:
-        self.eye, self.field_radius, self.beside = eye, field_radius, beside
-        self.draw = _uniforms(rng)
-        self.waiting: list[tuple[float, int, Tip, Guide]] = []
+        self.eye, self.field_radius, self.other_tree = eye, field_radius, other_tree
+        self.uniform_draws = _iterate_uniforms(rng)
+        self.pending_branches: list[tuple[float, int, Tip, Guide]] = []
 
-    def grow(self, radius: float, *, spread: float, shift: float) -> Growth:
+    def grow(self, radius: float, *, width_factor: float, temporal_shift: float) -> TreeBuilder:
         """Return the tree of a central vessel of ``radius`` mm.
 
         Args:
             radius: of the vessel that enters at the disc's centre, mm.
-            spread: widens the temporal arcades.
-            shift: of the entry to temporal, mm.
+            width_factor: widens the temporal arcades.
+            temporal_shift: of the entry to temporal, mm.
         """
-        root = (shift + 0.06 * self._signed(), 0.1 * self._signed())
-        self.growth = Growth(root, radius)
-        upper = radius * (0.5 * (1.0 + 0.08 * self._signed())) ** (1.0 / 3.0)
+        root = (temporal_shift + 0.06 * self._draw_signed_uniform(), 0.1 * self._draw_signed_uniform())
+        self.tree_builder = TreeBuilder(root, radius)
+        upper = radius * (0.5 * (1.0 + 0.08 * self._draw_signed_uniform())) ** (1.0 / 3.0)
         for side, papillary in ((+1, upper), (-1, sibling_radius(radius, upper))):
-            heading = math.radians(side * 90.0 + 12.0 * self._signed())
-            self._papillary(Tip(0, *root, heading, papillary), side, spread)
-        while self.waiting:
-            _, _, tip, guide = heapq.heappop(self.waiting)
-            self._walk(tip, guide)
-        return self.growth
+            heading = math.radians(side * 90.0 + 12.0 * self._draw_signed_uniform())
+            self._grow_papillary_vessel(Tip(0, *root, heading, papillary), side, width_factor)
+        while self.pending_branches:
+            _, _, tip, guide = heapq.heappop(self.pending_branches)
+            self._grow_vessel(tip, guide)
+        return self.tree_builder
 
-    def _papillary(self, tip: Tip, side: int, spread: float) -> None:
+    def _grow_papillary_vessel(self, tip: Tip, side: int, width_factor: float) -> None:
         """Walk a papillary vessel up (+1) or down (-1) and split it into a temporal and a nasal trunk."""
-        for _ in range(3 + int(4 * next(self.draw))):
-            tip = self.growth.extend(tip, tip.heading + 0.1 * self._signed())
-        nasal = tip.radius * (0.36 + 0.1 * self._signed()) ** (1.0 / 3.0)
+        for _ in range(3 + int(4 * next(self.uniform_draws))):
+            tip = self.tree_builder.extend(tip, tip.heading + 0.1 * self._draw_signed_uniform())
+        nasal = tip.radius * (0.36 + 0.1 * self._draw_signed_uniform()) ** (1.0 / 3.0)
         temporal = sibling_radius(tip.radius, nasal)
         outwards = side * branching_angle(tip.radius, nasal, temporal)
         inwards = side * branching_angle(tip.radius, temporal, nasal)
-        width = spread * (2.1 + 0.35 * self._signed())
+        width = width_factor * (2.1 + 0.35 * self._draw_signed_uniform())
         trunks = (
-            (temporal, tip.heading - inwards, parabola(side, +1, width)),
-            (nasal, tip.heading + outwards, parabola(side, -1, 1.6 + 0.8 * next(self.draw))),
+            (temporal, tip.heading - inwards, make_parabolic_guide(side, +1, width)),
+            (nasal, tip.heading + outwards, make_parabolic_guide(side, -1, 1.6 + 0.8 * next(self.uniform_draws))),
         )
         for radius, heading, guide in trunks:
-            start = self.growth.extend(Tip(tip.node, tip.x, tip.y, heading, radius), heading)
-            self._wait(start, guide)
+            start = self.tree_builder.extend(Tip(tip.node, tip.x, tip.y, heading, radius), heading)
+            self._queue_branch(start, guide)
 
-    def _walk(self, tip: Tip, guide: Guide) -> None:
+    def _grow_vessel(self, tip: Tip, guide: Guide) -> None:
         """Grow one vessel to its end; the branches that it gives off wait for their turn, thickest first."""
         origin, sway = (tip.x, tip.y), 0.0
-        reach, gap = 0.6 + 90.0 * tip.radius, self._gap(tip.radius)
+        reach, gap = 0.6 + 90.0 * tip.radius, self._draw_branch_gap(tip.radius)
         wobble = 0.05 + 0.0003 / tip.radius
         while reach > 0.0 and self._is_inside(tip):
-            sway = STIFFNESS * sway + (1.0 - STIFFNESS) * wobble * 3.0 * self._signed()
-            heading = self._way(tip, tip.heading + sway + turn_towards(tip.heading, guide(tip.x, tip.y)), origin)
+            sway = (
+                TURN_AUTOCORRELATION * sway + (1.0 - TURN_AUTOCORRELATION) * wobble * 3.0 * self._draw_signed_uniform()
+            )
+            heading = self._choose_heading(
+                tip, tip.heading + sway + compute_turn(tip.heading, guide(tip.x, tip.y)), origin
+            )
             if heading is None:
                 return
-            tip = self.growth.extend(tip, heading)
+            tip = self.tree_builder.extend(tip, heading)
             reach, gap = reach - STEP_MM, gap - STEP_MM
             if gap <= 0.0:
-                branched = self._branch(tip)
+                branched = self._try_branch(tip)
                 if branched:
                     tip, origin = branched, (tip.x, tip.y)
-                gap = self._gap(tip.radius)
+                gap = self._draw_branch_gap(tip.radius)
 
-    def _branch(self, tip: Tip) -> Tip | None:
+    def _try_branch(self, tip: Tip) -> Tip | None:
         """Let a side branch leave; None where no daughter would be thick enough or one has no room to leave."""
-        ratio = 0.3 + 0.6 * next(self.draw) ** (1.0 + 25.0 * tip.radius)  # of wide vessels mostly thin branches leave
-        side = 1.0 if next(self.draw) < 0.5 else -1.0
-        child = max(ratio * tip.radius, THINNEST_MM)
-        if child > THICKEST_DAUGHTER * tip.radius:
+        ratio = 0.3 + 0.6 * next(self.uniform_draws) ** (
+            1.0 + 25.0 * tip.radius
+        )  # of wide vessels mostly thin branches leave
+        side = 1.0 if next(self.uniform_draws) < 0.5 else -1.0
+        child = max(ratio * tip.radius, MIN_BRANCH_RADIUS_MM)
+        if child > MAX_DAUGHTER_RATIO * tip.radius:
             return None
         child, main = sorted((child, sibling_radius(tip.radius, child)))
         for hand in (side, -side):
-            leaving = tip.turned(hand * branching_angle(tip.radius, child, main), child)
-            going_on = tip.turned(-hand * branching_angle(tip.radius, main, child), main)
+            leaving = tip.branch_off(hand * branching_angle(tip.radius, child, main), child)
+            going_on = tip.branch_off(-hand * branching_angle(tip.radius, main, child), main)
             # Both or neither: a daughter cut off at once would leave a step in the radius and break Murray's law.
             if self._has_room(leaving) and self._has_room(going_on):
-                sprout = self._straight(leaving)
-                self._wait(sprout, self._side_guide(sprout))
-                return self._straight(going_on)
+                sprout = self._extend_straight(leaving)
+                self._queue_branch(sprout, self._make_side_branch_guide(sprout))
+                return self._extend_straight(going_on)
         return None
 
     def _has_room(self, tip: Tip) -> bool:
         """Say whether a daughter's first steps, straight ahead, are free."""
-        origin, clearance = (tip.x, tip.y), self._clearance(tip.radius)
+        origin, clearance = (tip.x, tip.y), self._compute_clearance(tip.radius)
         for _ in range(SPROUT_STEPS):
-            if not is_free(self.growth.around(tip), tip, tip.heading, origin=origin, clearance=clearance):
+            if not is_step_free(
+                self.tree_builder.find_nearby_segments(tip), tip, tip.heading, origin=origin, clearance=clearance
+            ):
                 return False
-            tip = Tip(NOWHERE, *ahead(tip, tip.heading), tip.heading, tip.radius)
+            tip = Tip(TRIAL_NODE, *compute_step_end(tip, tip.heading), tip.heading, tip.radius)
         return True
 
-    def _straight(self, tip: Tip) -> Tip:
+    def _extend_straight(self, tip: Tip) -> Tip:
         for _ in range(SPROUT_STEPS):
-            tip = self.growth.extend(tip, tip.heading)
+            tip = self.tree_builder.extend(tip, tip.heading)
         return tip
 
-    def _way(self, tip: Tip, heading: float, origin: tuple[float, float]) -> float | None:
+    def _choose_heading(self, tip: Tip, heading: float, origin: tuple[float, float]) -> float | None:
         """Return the nearest heading whose step is free; if possible one that runs along no vessel beside it."""
-        clearance, second_best = self._clearance(tip.radius), None
-        own = self.growth.around(tip)
-        others = self.beside.around(tip) if self.beside else []
-        dodges = DODGES if tip.radius > NIMBLE_MM else DODGES[:3]
+        clearance, second_best = self._compute_clearance(tip.radius), None
+        own = self.tree_builder.find_nearby_segments(tip)
+        others = self.other_tree.find_nearby_segments(tip) if self.other_tree else []
+        dodges = TRIAL_TURNS if tip.radius > MIN_SHARP_TURN_RADIUS_MM else TRIAL_TURNS[:3]
         for way in (heading + dodge for dodge in dodges):
-            if is_free(own, tip, way, origin=origin, clearance=clearance):
-                if is_apart(others, tip, way, clearance=0.08 + tip.radius):
+            if is_step_free(own, tip, way, origin=origin, clearance=clearance):
+                if is_step_separated(others, tip, way, clearance=0.08 + tip.radius):
                     return way
                 second_best = way if second_best is None else second_best
         return second_best
 
-    def _side_guide(self, tip: Tip) -> Guide:
+    def _make_side_branch_guide(self, tip: Tip) -> Guide:
         """Branches inside the arcades head for the fovea, others away from it (temporal) or from the disc (nasal)."""
         fx, fy = self.eye.fovea
         if tip.x < 0.8:
-            return radial((0.0, 0.0), 0.25)
+            return make_radial_guide((0.0, 0.0), 0.25)
         towards = (fx - tip.x) * math.cos(tip.heading) + (fy - tip.y) * math.sin(tip.heading) > 0.0
-        return radial((fx, fy), -0.5 if towards else 0.3)
+        return make_radial_guide((fx, fy), -0.5 if towards else 0.3)
 
     def _is_inside(self, tip: Tip) -> bool:
-        (cx, cy), (fx, fy) = self.eye.centre, self.eye.fovea
+        (cx, cy), (fx, fy) = self.eye.center, self.eye.fovea
         seen = math.hypot(tip.x - cx, tip.y - cy) < self.field_radius + 0.3
         return seen and math.hypot(tip.x - fx, tip.y - fy) > self.eye.avascular_radius + 8.0 * tip.radius
 
-    def _wait(self, tip: Tip, guide: Guide) -> None:
-        heapq.heappush(self.waiting, (-tip.radius, tip.node, tip, guide))
+    def _queue_branch(self, tip: Tip, guide: Guide) -> None:
+        heapq.heappush(self.pending_branches, (-tip.radius, tip.node, tip, guide))
 
-    def _gap(self, radius: float) -> float:
-        return (0.55 + 7.0 * radius) * (0.5 + next(self.draw))
+    def _draw_branch_gap(self, radius: float) -> float:
+        return (0.55 + 7.0 * radius) * (0.5 + next(self.uniform_draws))
 
-    def _clearance(self, radius: float) -> float:
+    def _compute_clearance(self, radius: float) -> float:
         return 0.18 + 0.5 * radius
 
-    def _signed(self) -> float:
-        return 2.0 * next(self.draw) - 1.0
+    def _draw_signed_uniform(self) -> float:
+        return 2.0 * next(self.uniform_draws) - 1.0
 
 
-def parabola(side: int, direction: int, width: float) -> Guide:
+def make_parabolic_guide(side: int, direction: int, width: float) -> Guide:
     """Return the guide along ``x = direction y^2 / width``: up (+1) or down (-1), to temporal (+1) or nasal (-1)."""
 
     def guide(x: float, y: float) -> tuple[float, float]:
@@ -170,18 +187,18 @@ def parabola(side: int, direction: int, width: float) -> Guide:
     return guide
 
 
-def radial(centre: tuple[float, float], gain: float) -> Guide:
+def make_radial_guide(center: tuple[float, float], gain: float) -> Guide:
     """Return the guide away from a point (gain above 0, 1/mm) or towards it (below 0)."""
 
     def guide(x: float, y: float) -> tuple[float, float]:
-        dx, dy = x - centre[0], y - centre[1]
+        dx, dy = x - center[0], y - center[1]
         scale = gain / (math.hypot(dx, dy) + 1e-9)
         return scale * dx, scale * dy
 
     return guide
 
 
-def _uniforms(rng: np.random.Generator) -> Iterator[float]:
+def _iterate_uniforms(rng: np.random.Generator) -> Iterator[float]:
     """Yield uniform numbers one by one, drawn in blocks: a call for each would cost as much as a step."""
     while True:
         yield from rng.random(1024).tolist()

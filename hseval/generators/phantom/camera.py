@@ -11,61 +11,63 @@ import numpy as np
 from hseval.generators.phantom.anatomy import MM_PER_DEGREE, Eye
 from hseval.generators.phantom.arrays import BoolArray, FloatArray
 
-FIELD_RADIUS = 0.485  # of the round field of view, as a share of the picture's side
-STOP_RADIUS = 0.035  # of the instrument's central stop, the same
-FIELD_MM = 31.0 / 2.0 * MM_PER_DEGREE  # radius of a field of 31 degrees on the retina
+FIELD_RADIUS_FRACTION = 0.485  # of the round field of view, as a share of the picture's side
+STOP_RADIUS_FRACTION = 0.035  # of the instrument's central stop, the same
+FIELD_RADIUS_MM = 31.0 / 2.0 * MM_PER_DEGREE  # radius of a field of 31 degrees on the retina
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
-    """An eye before the camera, on a grid of ``side`` x ``side`` samples."""
+class CameraView:
+    """An eye before the camera, on a grid of ``grid_size`` x ``grid_size`` samples."""
 
     eye: Eye
-    side: int
+    grid_size: int
 
     @property
-    def scale(self) -> float:
+    def samples_per_mm(self) -> float:
         """Samples per mm."""
-        return FIELD_RADIUS * self.side / FIELD_MM
+        return FIELD_RADIUS_FRACTION * self.grid_size / FIELD_RADIUS_MM
 
     def to_retina(self) -> tuple[FloatArray, FloatArray]:
         """Return where the samples' centres look: temporal and superior, mm, float32 ``(side, side)``."""
-        axis = ((np.arange(self.side) + 0.5 - self.side / 2) / self.scale).astype(np.float32)
+        axis = ((np.arange(self.grid_size) + 0.5 - self.grid_size / 2) / self.samples_per_mm).astype(np.float32)
         right, up = axis[None, :], -axis[:, None]
         cosine, sine = math.cos(self.eye.torsion), math.sin(self.eye.torsion)
-        (x, y), hand = self.eye.centre, self._hand
+        (x, y), hand = self.eye.center, self._handedness
         return x + hand * (cosine * right - sine * up), y + sine * right + cosine * up
 
     def to_samples(self, points: FloatArray) -> FloatArray:
         """Return the (column, row) of points on the retina; a sample's centre lies at a whole number."""
-        x, y = self._hand * (points[:, 0] - self.eye.centre[0]), points[:, 1] - self.eye.centre[1]
+        x, y = self._handedness * (points[:, 0] - self.eye.center[0]), points[:, 1] - self.eye.center[1]
         cosine, sine = math.cos(self.eye.torsion), math.sin(self.eye.torsion)
         right, up = cosine * x + sine * y, cosine * y - sine * x
-        middle = (self.side - 1) / 2
-        return np.stack([middle + self.scale * right, middle - self.scale * up], axis=1)
+        middle = (self.grid_size - 1) / 2
+        return np.stack([middle + self.samples_per_mm * right, middle - self.samples_per_mm * up], axis=1)
 
     @property
-    def _hand(self) -> float:
+    def _handedness(self) -> float:
         # A left eye's temporal side is on the picture's right, a right eye's on its left.
-        return -1.0 if self.eye.right else 1.0
+        return -1.0 if self.eye.is_right else 1.0
 
 
 @functools.lru_cache(maxsize=4)
-def field(size: int, oversampling: int) -> BoolArray:
+def compute_field_mask(size: int, oversampling: int) -> BoolArray:
     """Return where pixels are valid, bool ``(size, size)``: half inside the round field and outside the stop."""
     axis = (np.arange(size * oversampling, dtype=np.float32) + 0.5) / (size * oversampling) - 0.5
     square = axis[:, None] ** 2 + axis[None, :] ** 2
-    return coverage((square < FIELD_RADIUS**2) & (square >= STOP_RADIUS**2), oversampling) >= 0.5
+    return (
+        average_blocks((square < FIELD_RADIUS_FRACTION**2) & (square >= STOP_RADIUS_FRACTION**2), oversampling) >= 0.5
+    )
 
 
-def field_position(size: int) -> tuple[FloatArray, FloatArray]:
+def compute_field_coordinates(size: int) -> tuple[FloatArray, FloatArray]:
     """Return the pixels' place in units of the field's radius, (right, down), each ``(size, size)`` float32."""
-    axis = (((np.arange(size) + 0.5) / size - 0.5) / FIELD_RADIUS).astype(np.float32)
+    axis = (((np.arange(size) + 0.5) / size - 0.5) / FIELD_RADIUS_FRACTION).astype(np.float32)
     return np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(axis[:, None], (size, size))
 
 
-def coverage(fine: FloatArray | BoolArray, oversampling: int) -> FloatArray:
+def average_blocks(fine_image: FloatArray | BoolArray, oversampling: int) -> FloatArray:
     """Return the mean over blocks of ``oversampling`` x ``oversampling`` samples, float32."""
-    side = fine.shape[0] // oversampling
-    blocks = fine.reshape(side, oversampling, side, oversampling)
+    side = fine_image.shape[0] // oversampling
+    blocks = fine_image.reshape(side, oversampling, side, oversampling)
     return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float32))

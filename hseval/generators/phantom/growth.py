@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hseval.generators.phantom.vessels import Tree
+from hseval.generators.phantom.vessels import VesselTree
 
 STEP_MM = 0.07
 CELL_MM = 0.35  # above a step and the widest clearance: the nine cells around a tip hold all that it can meet
-KIN_MM = 0.35  # around its origin a branch may be near its relatives, though it may never cross them
-SHALLOW = 0.6  # sine of the angle below which one vessel runs along another
+ORIGIN_TOLERANCE_MM = 0.35  # around its origin a branch may be near its relatives, though it may never cross them
+MIN_CROSSING_SINE = 0.6  # sine of the angle below which one vessel runs along another
 
 Guide = Callable[[float, float], tuple[float, float]]  # position -> direction to head for (length: how firmly, 1/mm)
 Line = tuple[float, float, float, float]  # from x, y to x, y
@@ -33,12 +33,12 @@ class Tip:
     heading: float
     radius: float
 
-    def turned(self, angle: float, radius: float) -> Tip:
+    def branch_off(self, angle: float, radius: float) -> Tip:
         """Return a daughter that starts here."""
         return Tip(self.node, self.x, self.y, self.heading + angle, radius)
 
 
-class Growth:
+class TreeBuilder:
     """A tree under construction, with a hash of its segments by the cell in which they end."""
 
     def __init__(self, root: tuple[float, float], radius: float) -> None:
@@ -47,23 +47,23 @@ class Growth:
         self.radii = [radius]
         self._cells: dict[tuple[int, int], list[Segment]] = {}
 
-    def tree(self) -> Tree:
+    def build(self) -> VesselTree:
         """Return what has grown so far."""
-        return Tree(np.array(self.points), np.array(self.parents), np.array(self.radii))
+        return VesselTree(np.array(self.points), np.array(self.parents), np.array(self.radii))
 
     def extend(self, tip: Tip, heading: float) -> Tip:
         """Add one step and return the new tip."""
-        x, y = ahead(tip, heading)
+        x, y = compute_step_end(tip, heading)
         node = len(self.points)
         self.points.append((x, y))
         self.parents.append(tip.node)
         self.radii.append(tip.radius)
-        self._cells.setdefault(_cell(x, y), []).append((tip.x, tip.y, x, y, tip.node))
+        self._cells.setdefault(_compute_cell(x, y), []).append((tip.x, tip.y, x, y, tip.node))
         return Tip(node, x, y, heading, tip.radius)
 
-    def around(self, tip: Tip) -> list[Segment]:
+    def find_nearby_segments(self, tip: Tip) -> list[Segment]:
         """Return all segments that a step from ``tip`` could meet."""
-        column, row = _cell(tip.x, tip.y)
+        column, row = _compute_cell(tip.x, tip.y)
         cells = self._cells
         found: list[Segment] = []
         for i in (column - 1, column, column + 1):
@@ -74,34 +74,36 @@ class Growth:
         return found
 
 
-def is_free(near: list[Segment], tip: Tip, heading: float, *, origin: tuple[float, float], clearance: float) -> bool:
+def is_step_free(
+    nearby: list[Segment], tip: Tip, heading: float, *, origin: tuple[float, float], clearance: float
+) -> bool:
     """Say whether a step crosses none of a tree's own segments and has no stranger's end ahead within ``clearance``."""
     dx, dy = math.cos(heading), math.sin(heading)
     x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
-    for ax, ay, bx, by, start in near:
+    for ax, ay, bx, by, start in nearby:
         ex, ey = bx - x, by - y
         square = ex * ex + ey * ey
         in_the_way = square < clearance * clearance and ex * dx + ey * dy > 0.0
-        if in_the_way and math.hypot(bx - origin[0], by - origin[1]) > KIN_MM:
+        if in_the_way and math.hypot(bx - origin[0], by - origin[1]) > ORIGIN_TOLERANCE_MM:
             return False
         related = start == tip.node or (bx == tip.x and by == tip.y)  # they share an end: a touch is no crossing
-        if square < 4.0 * STEP_MM**2 and not related and crosses((tip.x, tip.y, x, y), (ax, ay, bx, by)):
+        if square < 4.0 * STEP_MM**2 and not related and has_intersection((tip.x, tip.y, x, y), (ax, ay, bx, by)):
             return False
     return True
 
 
-def is_apart(near: list[Segment], tip: Tip, heading: float, *, clearance: float) -> bool:
+def is_step_separated(nearby: list[Segment], tip: Tip, heading: float, *, clearance: float) -> bool:
     """Say whether a step runs along none of another tree's segments; to cross one steeply is welcome."""
     dx, dy = math.cos(heading), math.sin(heading)
     x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
-    for ax, ay, bx, by, _ in near:
+    for ax, ay, bx, by, _ in nearby:
         close = (bx - x) ** 2 + (by - y) ** 2 < clearance * clearance
-        if close and abs((bx - ax) * dy - (by - ay) * dx) < SHALLOW * STEP_MM:
+        if close and abs((bx - ax) * dy - (by - ay) * dx) < MIN_CROSSING_SINE * STEP_MM:
             return False
     return True
 
 
-def crosses(first: Line, second: Line) -> bool:
+def has_intersection(first: Line, second: Line) -> bool:
     """Say whether two lines have a point in common (touching counts)."""
     ax, ay, bx, by = first
     cx, cy, dx, dy = second
@@ -111,18 +113,18 @@ def crosses(first: Line, second: Line) -> bool:
     return c_side * d_side <= 0.0 and a_side * b_side <= 0.0
 
 
-def turn_towards(heading: float, wanted: tuple[float, float]) -> float:
-    """Return the turn, in radians per step, from ``heading`` towards ``wanted``, whose length is the gain in 1/mm."""
-    wx, wy = wanted
+def compute_turn(heading: float, target: tuple[float, float]) -> float:
+    """Return the turn, in radians per step, from ``heading`` towards ``target``, whose length is the gain in 1/mm."""
+    wx, wy = target
     hx, hy = math.cos(heading), math.sin(heading)
     sine, cosine = hx * wy - hy * wx, hx * wx + hy * wy
     return STEP_MM * (sine if cosine > 0.0 else math.copysign(math.hypot(wx, wy), sine))
 
 
-def ahead(tip: Tip, heading: float) -> tuple[float, float]:
+def compute_step_end(tip: Tip, heading: float) -> tuple[float, float]:
     """Return where a step from ``tip`` ends."""
     return tip.x + STEP_MM * math.cos(heading), tip.y + STEP_MM * math.sin(heading)
 
 
-def _cell(x: float, y: float) -> tuple[int, int]:
+def _compute_cell(x: float, y: float) -> tuple[int, int]:
     return math.floor(x / CELL_MM), math.floor(y / CELL_MM)

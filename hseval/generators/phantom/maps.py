@@ -10,89 +10,93 @@ import numpy as np
 from hseval.generators.phantom import camera
 from hseval.generators.phantom.anatomy import Eye
 from hseval.generators.phantom.arrays import BoolArray, FloatArray
-from hseval.generators.phantom.texture import choroidal_vessels, mottling
+from hseval.generators.phantom.texture import draw_choroidal_vessels, draw_mottling
 
 CHOROID_SAMPLES_PER_MM = 20.0  # what bands of 0.15 mm need
-RIM_MM = 0.05  # over which the disc's edge softens
+RIM_WIDTH_MM = 0.05  # over which the disc's edge softens
 
 
 @dataclasses.dataclass(frozen=True)
-class Maps:
+class TissueMaps:
     """Float32 ``(pixel,)`` each, of the valid pixels.
 
     Attributes:
-        macular: macular pigment, relative to its peak.
-        pigment: path through the RPE's melanin, one way, mm.
+        macular_pigment: macular pigment, relative to its peak.
+        rpe_melanin: path through the RPE's melanin, one way, mm.
         capillaries: path through capillary blood, one way, mm.
-        choroid: share of large vessel in the choroid.
+        choroid_vessel: share of large vessel in the choroid.
         disc: share of optic nerve head.
         cup: within it, share of cup.
-        nerve_fibre: thickness of the nerve fibre layer, relative to its thickest.
-        light: illumination.
+        nerve_fiber: thickness of the nerve fibre layer, relative to its thickest.
+        illumination: illumination.
     """
 
-    macular: FloatArray
-    pigment: FloatArray
+    macular_pigment: FloatArray
+    rpe_melanin: FloatArray
     capillaries: FloatArray
-    choroid: FloatArray
+    choroid_vessel: FloatArray
     disc: FloatArray
     cup: FloatArray
-    nerve_fibre: FloatArray
-    light: FloatArray
+    nerve_fiber: FloatArray
+    illumination: FloatArray
 
 
-def draw_maps(eye: Eye, rng: np.random.Generator, *, size: int, oversampling: int) -> Maps:
+def draw_tissue_maps(eye: Eye, rng: np.random.Generator, *, size: int, oversampling: int) -> TissueMaps:
     """Draw an eye's slow maps; ``rng`` decides mottling and choroidal vessels alone."""
-    valid = camera.field(size, oversampling)
-    x, y = (axis[valid] for axis in camera.View(eye, size).to_retina())
+    valid = camera.compute_field_mask(size, oversampling)
+    x, y = (axis[valid] for axis in camera.CameraView(eye, size).to_retina())
     from_fovea = np.hypot(x - eye.fovea[0], y - eye.fovea[1])
-    from_disc = disc_distance(eye, x, y)
+    from_disc = compute_disc_distance(eye, x, y)
     # Taller cells with more melanin at the fovea: the macula is dark even where macular pigment is clear.
-    pigment = (0.7 + 0.9 * np.exp(-((from_fovea / 1.1) ** 2))) * mottling(rng, x, y)
-    return Maps(
-        macular=np.exp(-from_fovea / 0.45),
-        pigment=np.float32(eye.rpe_melanin) * pigment,
-        capillaries=np.float32(eye.capillary_path) * (1.0 - np.exp(-((from_fovea / eye.avascular_radius) ** 2))),
-        choroid=_choroid(eye, rng, size=size, oversampling=oversampling)[valid],
-        disc=_edge(from_disc, 1.0, RIM_MM / eye.disc[0]),
-        cup=_edge(from_disc, eye.cup, 0.12),
-        nerve_fibre=_nerve_fibre(x, y, from_fovea, from_disc),
-        light=_light(eye, size)[valid],
+    pigment = (0.7 + 0.9 * np.exp(-((from_fovea / 1.1) ** 2))) * draw_mottling(rng, x, y)
+    return TissueMaps(
+        macular_pigment=np.exp(-from_fovea / 0.45),
+        rpe_melanin=np.float32(eye.rpe_melanin_thickness) * pigment,
+        capillaries=np.float32(eye.capillary_path_length) * (1.0 - np.exp(-((from_fovea / eye.avascular_radius) ** 2))),
+        choroid_vessel=_draw_choroid_map(eye, rng, size=size, oversampling=oversampling)[valid],
+        disc=_compute_soft_edge(from_disc, 1.0, RIM_WIDTH_MM / eye.disc_semi_axes[0]),
+        cup=_compute_soft_edge(from_disc, eye.cup_to_disc_ratio, 0.12),
+        nerve_fiber=_compute_nerve_fiber_thickness(x, y, from_fovea, from_disc),
+        illumination=_compute_illumination(eye, size)[valid],
     )
 
 
-def disc_distance(eye: Eye, x: FloatArray, y: FloatArray) -> FloatArray:
+def compute_disc_distance(eye: Eye, x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the distance from the disc's centre in units of its rim (1: on the rim)."""
-    return np.asarray(np.hypot(x / np.float32(eye.disc[0]), y / np.float32(eye.disc[1])))
+    return np.asarray(np.hypot(x / np.float32(eye.disc_semi_axes[0]), y / np.float32(eye.disc_semi_axes[1])))
 
 
-def disc_mask(eye: Eye, *, size: int, oversampling: int) -> BoolArray:
+def make_disc_mask(eye: Eye, *, size: int, oversampling: int) -> BoolArray:
     """Return where the optic nerve head covers half a pixel, vessels on it included, bool ``(size, size)``."""
-    inside = disc_distance(eye, *camera.View(eye, size * oversampling).to_retina()) < 1.0
-    return camera.coverage(inside, oversampling) >= 0.5
+    inside = compute_disc_distance(eye, *camera.CameraView(eye, size * oversampling).to_retina()) < 1.0
+    return camera.average_blocks(inside, oversampling) >= 0.5
 
 
-def _choroid(eye: Eye, rng: np.random.Generator, *, size: int, oversampling: int) -> FloatArray:
+def _draw_choroid_map(eye: Eye, rng: np.random.Generator, *, size: int, oversampling: int) -> FloatArray:
     """Return the share of large choroidal vessel, ``(size, size)``, sampled no finer than its bands need."""
-    finer = math.ceil(CHOROID_SAMPLES_PER_MM / camera.View(eye, size).scale)
+    finer = math.ceil(CHOROID_SAMPLES_PER_MM / camera.CameraView(eye, size).samples_per_mm)
     finer = min(finer, oversampling)
-    return camera.coverage(choroidal_vessels(rng, *camera.View(eye, size * finer).to_retina()), finer)
+    return camera.average_blocks(draw_choroidal_vessels(rng, *camera.CameraView(eye, size * finer).to_retina()), finer)
 
 
-def _light(eye: Eye, size: int) -> FloatArray:
-    right, down = camera.field_position(size)
-    off_axis = (right - np.float32(eye.light_offset[0])) ** 2 + (down - np.float32(eye.light_offset[1])) ** 2
-    return np.asarray(1.0 - np.float32(eye.falloff) * off_axis)
+def _compute_illumination(eye: Eye, size: int) -> FloatArray:
+    right, down = camera.compute_field_coordinates(size)
+    off_axis = (right - np.float32(eye.illumination_offset[0])) ** 2 + (
+        down - np.float32(eye.illumination_offset[1])
+    ) ** 2
+    return np.asarray(1.0 - np.float32(eye.illumination_falloff) * off_axis)
 
 
-def _nerve_fibre(x: FloatArray, y: FloatArray, from_fovea: FloatArray, from_disc: FloatArray) -> FloatArray:
+def _compute_nerve_fiber_thickness(
+    x: FloatArray, y: FloatArray, distance_to_fovea: FloatArray, distance_to_disc: FloatArray
+) -> FloatArray:
     """Return the nerve fibre layer: thickest beside the disc's upper and lower pole, thin at the fovea and far away."""
     poles = (y / np.maximum(np.hypot(x, y), 1e-6)) ** 2
-    spread = np.exp(-np.maximum(from_disc - 1.0, 0.0) / 3.0)
-    return np.asarray((0.35 + 0.65 * poles) * spread * (1.0 - 0.8 * np.exp(-((from_fovea / 0.9) ** 2))))
+    spread = np.exp(-np.maximum(distance_to_disc - 1.0, 0.0) / 3.0)
+    return np.asarray((0.35 + 0.65 * poles) * spread * (1.0 - 0.8 * np.exp(-((distance_to_fovea / 0.9) ** 2))))
 
 
-def _edge(distance: FloatArray, at: float, width: float) -> FloatArray:
+def _compute_soft_edge(distance: FloatArray, position: float, width: float) -> FloatArray:
     """Return a step from 1 inside ``at`` to 0 outside, softened over ``width``."""
-    slope = np.clip((distance - np.float32(at)) / np.float32(0.5 * width), -30.0, 30.0)
+    slope = np.clip((distance - np.float32(position)) / np.float32(0.5 * width), -30.0, 30.0)
     return np.asarray(1.0 / (1.0 + np.exp(slope)))

@@ -7,7 +7,9 @@ import numpy as np
 from hseval.generators.phantom.arrays import FloatArray
 
 
-def vessel_transmittance(optical_path: FloatArray, *, bypass: float, once: float = 0.5) -> FloatArray:
+def vessel_transmittance(
+    optical_path: FloatArray, *, bypass_fraction: float, single_pass_fraction: float = 0.5
+) -> FloatArray:
     """Return the share of light that a blood column leaves: Beer-Lambert for ``optical_path`` = sum of mu_a L.
 
     ``T = beta + (1 - beta) (s exp(-x) + (1 - s) exp(-2 x))``: the light paths over a vessel after M. Hammer et al.,
@@ -15,22 +17,29 @@ def vessel_transmittance(optical_path: FloatArray, *, bypass: float, once: float
 
     Args:
         optical_path: x, absorption times length, of any shape.
-        bypass: beta, the share that never crossed the blood (scattered sideways beneath it, or back from the wall and
+        bypass_fraction: beta, the share that never crossed the blood (scattered sideways beneath it, or back from the wall and
             the cells): why vessels are never black.
-        once: s, the share of the rest that crossed it once, having diffused sideways before or after; others crossed
+        single_pass_fraction: s, the share of the rest that crossed it once, having diffused sideways before or after; others crossed
             it on the way there and back.
     """
     passed = np.exp(-optical_path)
-    return np.asarray(bypass + (1.0 - bypass) * passed * (once + (1.0 - once) * passed))
+    return np.asarray(
+        bypass_fraction
+        + (1.0 - bypass_fraction) * passed * (single_pass_fraction + (1.0 - single_pass_fraction) * passed)
+    )
 
 
-def reduced_scattering(wavelengths: FloatArray, *, at_560: float, power: float) -> FloatArray:
+def reduced_scattering(wavelengths: FloatArray, *, scattering_at_560: float, power: float) -> FloatArray:
     """Return ``mu_s' = at_560 (lambda / 560 nm)^-power`` in 1/mm."""
-    return np.asarray(at_560 * (wavelengths / 560.0) ** -power)
+    return np.asarray(scattering_at_560 * (wavelengths / 560.0) ** -power)
 
 
-def slab(
-    absorption: FloatArray, scattering: FloatArray, *, thickness: float, ground: FloatArray | float = 0.0
+def slab_reflectance(
+    absorption: FloatArray,
+    scattering: FloatArray,
+    *,
+    thickness: float,
+    background_reflectance: FloatArray | float = 0.0,
 ) -> FloatArray:
     """Return the diffuse reflectance of a layer over a ground, by Kubelka and Munk.
 
@@ -43,10 +52,10 @@ def slab(
         absorption: mu_a in 1/mm, above 0.
         scattering: mu_s' in 1/mm, above 0.
         thickness: d in mm.
-        ground: reflectance Rg of what lies beneath.
+        background_reflectance: reflectance Rg of what lies beneath.
     """
     strength = 0.75 * scattering
     a = 1.0 + 2.0 * absorption / strength
     b = np.sqrt(a * a - 1.0)
     coth = 1.0 / np.tanh(b * strength * thickness)
-    return np.asarray((1.0 - ground * (a - b * coth)) / (a - ground + b * coth))
+    return np.asarray((1.0 - background_reflectance * (a - b * coth)) / (a - background_reflectance + b * coth))

@@ -10,20 +10,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.cubes import FIELD
+from hseval.core.cubes import FOV
 from hseval.core.hookspecs import Sample
 from hseval.core.options import option
 from hseval.data.wavelengths import parse_wavelengths
 from hseval.generators.phantom import blood, camera, maps
-from hseval.generators.phantom.absorption import check_range
+from hseval.generators.phantom.absorption import check_wavelength_range
 from hseval.generators.phantom.anatomy import Eye, draw_eye
-from hseval.generators.phantom.arcades import Arcades
-from hseval.generators.phantom.layers import spectra
-from hseval.generators.phantom.render import reflectance
-from hseval.generators.phantom.sensor import exposed
-from hseval.generators.phantom.vessels import Tree
+from hseval.generators.phantom.arcades import ArcadeGrower
+from hseval.generators.phantom.layers import compute_tissue_spectra
+from hseval.generators.phantom.render import compute_reflectance
+from hseval.generators.phantom.sensor import add_sensor_noise
+from hseval.generators.phantom.vessels import VesselTree
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 
 SMALL_VESSEL_RADIUS_MM = 0.035
 ANATOMY, VEINS, ARTERIES, TEXTURE, NOISE = range(5)  # an eye's streams of random numbers
@@ -56,9 +56,9 @@ class Phantom:
 
     def __init__(self, options: PhantomOptions | None = None) -> None:
         self.options = options or PhantomOptions()
-        self.wavelengths: NDArray[Any] = _wavelengths(self.options.wavelengths)
-        _check(self.options)
-        check_range(self.wavelengths)
+        self.wavelengths: NDArray[Any] = _parse_band_centers(self.options.wavelengths)
+        _check_options(self.options)
+        check_wavelength_range(self.wavelengths)
 
     def load(self, path: Path | None = None, device: str | None = None) -> None:
         """Do nothing: an eye needs no file and no device.
@@ -72,58 +72,62 @@ class Phantom:
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
         """Yield eyes ``start`` to ``n - 1``: cubes of reflectance, 0 outside the field, with four masks."""
         for index in range(start, n):
-            yield self.draw(seed, index)
+            yield self.draw_sample(seed, index)
 
-    def draw(self, seed: int, index: int) -> Sample:
+    def draw_sample(self, seed: int, index: int) -> Sample:
         """Return eye ``index`` of ``seed``."""
         size, fine = self.options.size, self.options.oversampling
-        eye = self.eye(seed, index)
+        eye = self.draw_anatomy(seed, index)
         thinnest = 0.0 if self.options.small_vessels else SMALL_VESSEL_RADIUS_MM
         artery, vein = (
-            blood.draw_vessels(eye, tree, size=size, oversampling=fine, thinnest=thinnest)
+            blood.rasterize_vessels(eye, tree, size=size, oversampling=fine, min_radius=thinnest)
             for tree in grow_trees(eye, seed, index)
         )
-        masks = blood.masks(eye, artery, vein, oversampling=fine)
-        masks["onh"] = maps.disc_mask(eye, size=size, oversampling=fine)
-        valid = camera.field(size, fine)
-        colours = spectra(eye, self.wavelengths)
-        shade = blood.shade(eye, colours, artery, vein, valid=valid, oversampling=fine)
-        tissue = maps.draw_maps(eye, stream(seed, "phantom", index, TEXTURE), size=size, oversampling=fine)
-        clean = reflectance(colours, tissue, shade)
+        masks = blood.make_vessel_masks(eye, artery, vein, oversampling=fine)
+        masks["onh"] = maps.make_disc_mask(eye, size=size, oversampling=fine)
+        valid = camera.compute_field_mask(size, fine)
+        colours = compute_tissue_spectra(eye, self.wavelengths)
+        shade = blood.compute_retinal_transmittance(eye, colours, artery, vein, valid=valid, oversampling=fine)
+        tissue = maps.draw_tissue_maps(eye, create_rng(seed, "phantom", index, TEXTURE), size=size, oversampling=fine)
+        clean = compute_reflectance(colours, tissue, shade)
         cube = np.zeros((len(self.wavelengths), size, size), dtype=np.float32)
-        cube[:, valid] = exposed(clean, stream(seed, "phantom", index, NOISE), level=self.options.noise)
-        masks = {name: mask & valid for name, mask in masks.items()} | {FIELD: valid.copy()}
+        cube[:, valid] = add_sensor_noise(
+            clean, create_rng(seed, "phantom", index, NOISE), noise_level=self.options.noise
+        )
+        masks = {name: mask & valid for name, mask in masks.items()} | {FOV: valid.copy()}
         return Sample(cube, masks, f"phantom-{seed}-{index:06d}")
 
-    def eye(self, seed: int, index: int) -> Eye:
+    def draw_anatomy(self, seed: int, index: int) -> Eye:
         """Return the anatomy of eye ``index``, with the options' shifts."""
-        eye = draw_eye(stream(seed, "phantom", index, ANATOMY))
+        eye = draw_eye(create_rng(seed, "phantom", index, ANATOMY))
         return dataclasses.replace(
             eye,
-            artery_saturation=_shifted(eye.artery_saturation, self.options.artery_saturation_shift),
-            vein_saturation=_shifted(eye.vein_saturation, self.options.vein_saturation_shift),
+            artery_saturation=_shift_saturation(eye.artery_saturation, self.options.artery_saturation_shift),
+            vein_saturation=_shift_saturation(eye.vein_saturation, self.options.vein_saturation_shift),
         )
 
 
-def grow_trees(eye: Eye, seed: int, index: int) -> tuple[Tree, Tree]:
+def grow_trees(eye: Eye, seed: int, index: int) -> tuple[VesselTree, VesselTree]:
     """Grow an eye's arteries and veins."""
-    veins = Arcades(eye, stream(seed, "phantom", index, VEINS), field_radius=camera.FIELD_MM)
-    grown = veins.grow(eye.vein_radius, spread=1.1, shift=0.06)
-    arteries = Arcades(eye, stream(seed, "phantom", index, ARTERIES), field_radius=camera.FIELD_MM, beside=grown)
-    return arteries.grow(eye.artery_radius, spread=0.95, shift=-0.12).tree(), grown.tree()
+    veins = ArcadeGrower(eye, create_rng(seed, "phantom", index, VEINS), field_radius=camera.FIELD_RADIUS_MM)
+    grown = veins.grow(eye.vein_radius, width_factor=1.1, temporal_shift=0.06)
+    arteries = ArcadeGrower(
+        eye, create_rng(seed, "phantom", index, ARTERIES), field_radius=camera.FIELD_RADIUS_MM, other_tree=grown
+    )
+    return arteries.grow(eye.artery_radius, width_factor=0.95, temporal_shift=-0.12).build(), grown.build()
 
 
-def _shifted(saturation: float, shift: float) -> float:
+def _shift_saturation(saturation: float, shift: float) -> float:
     return min(1.0, max(0.0, saturation + shift))
 
 
-def _check(options: PhantomOptions) -> None:
+def _check_options(options: PhantomOptions) -> None:
     for name, least, most in (("size", 16, 4096), ("oversampling", 1, 16), ("noise", 0, 1000)):
         if not least <= getattr(options, name) <= most:  # NaN is neither
             raise HsevalError(f"phantom.{name}: {getattr(options, name)} is out of range; {least} to {most} will do")
 
 
-def _wavelengths(spec: str) -> NDArray[Any]:
+def _parse_band_centers(spec: str) -> NDArray[Any]:
     """Return the band centres of a list with commas, or of what every other command takes (a range, a file)."""
     try:
         centres = np.array([float(word) for word in spec.split(",")]) if ":" not in spec else parse_wavelengths(spec)

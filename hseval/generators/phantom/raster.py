@@ -6,11 +6,11 @@ import numpy as np
 
 from hseval.generators.phantom.arrays import FloatArray
 
-THINNEST_SAMPLES = 0.75  # radius below which a vessel would fall between samples
-GRAIN = 4  # patches are grouped by size in steps of this many samples
+MIN_RADIUS_SAMPLES = 0.75  # radius below which a vessel would fall between samples
+PATCH_SIZE_STEP = 4  # patches are grouped by size in steps of this many samples
 
 
-def path_lengths(starts: FloatArray, ends: FloatArray, radii: FloatArray, *, side: int) -> FloatArray:
+def compute_path_lengths(starts: FloatArray, ends: FloatArray, radii: FloatArray, *, grid_size: int) -> FloatArray:
     """Return the chord through the deepest vessel at each sample, in samples, float32 ``(side, side)``.
 
     A vessel is a chain of cylinders with round ends, seen from above: at a distance d from its axis the chord is
@@ -20,28 +20,30 @@ def path_lengths(starts: FloatArray, ends: FloatArray, radii: FloatArray, *, sid
         starts: segments' starts as (column, row), ``(segment, 2)``.
         ends: their ends.
         radii: in samples, ``(segment,)``.
-        side: of the square grid.
+        grid_size: of the square grid.
     """
-    out = np.zeros(side * side, dtype=np.float32)
-    drawn = np.maximum(radii, THINNEST_SAMPLES)
+    out = np.zeros(grid_size * grid_size, dtype=np.float32)
+    drawn = np.maximum(radii, MIN_RADIUS_SAMPLES)
     depth = (radii / drawn) ** 2
     extent = 2.0 * (0.5 * np.abs(ends - starts).max(axis=1, initial=0.0) + drawn) + 2.0
-    patch = (np.ceil(extent / GRAIN) * GRAIN).astype(int)
+    patch = (np.ceil(extent / PATCH_SIZE_STEP) * PATCH_SIZE_STEP).astype(int)
     for width in np.unique(patch):
         chosen = patch == width
-        _draw(out, starts[chosen], ends[chosen], drawn[chosen], depth[chosen], width=int(width), side=side)
-    return out.reshape(side, side)
+        _draw_segments(
+            out, starts[chosen], ends[chosen], drawn[chosen], depth[chosen], width=int(width), grid_size=grid_size
+        )
+    return out.reshape(grid_size, grid_size)
 
 
-def _draw(
+def _draw_segments(
     out: FloatArray,
     starts: FloatArray,
     ends: FloatArray,
     radii: FloatArray,
-    depth: FloatArray,
+    depth_scale: FloatArray,
     *,
     width: int,
-    side: int,
+    grid_size: int,
 ) -> None:
     """Draw segments whose patches have one width, all at once, keeping the longest chord."""
     corner = np.floor(0.5 * (starts + ends) - 0.5 * width + 0.5).astype(int)
@@ -53,8 +55,8 @@ def _draw(
     along = np.clip((dx * ax + dy * ay) / np.maximum(ax * ax + ay * ay, 1e-12), 0.0, 1.0)
     square = (dx - along * ax) ** 2 + (dy - along * ay) ** 2
     room = (radii**2).astype(np.float32)[:, None, None] - square
-    inside = (place >= 0) & (place < side)
+    inside = (place >= 0) & (place < grid_size)
     hit = (room > 0.0) & inside[:, 0, None, :] & inside[:, 1, :, None]
     segment, row, column = np.nonzero(hit)
-    chord = 2.0 * np.sqrt(room[hit]) * depth.astype(np.float32)[segment]
-    np.maximum.at(out, place[segment, 1, row] * side + place[segment, 0, column], chord)
+    chord = 2.0 * np.sqrt(room[hit]) * depth_scale.astype(np.float32)[segment]
+    np.maximum.at(out, place[segment, 1, row] * grid_size + place[segment, 0, column], chord)

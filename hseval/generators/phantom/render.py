@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from hseval.generators.phantom.arrays import FloatArray
-from hseval.generators.phantom.layers import Spectra
-from hseval.generators.phantom.maps import Maps
+from hseval.generators.phantom.layers import TissueSpectra
+from hseval.generators.phantom.maps import TissueMaps
 
 
-def reflectance(spectra: Spectra, maps: Maps, shade: FloatArray) -> FloatArray:
+def compute_reflectance(spectra: TissueSpectra, maps: TissueMaps, retinal_transmittance: FloatArray) -> FloatArray:
     """Return the light that comes back from each pixel, float32 ``(band, pixel)``, without noise.
 
     Lens and other media are crossed twice. Nerve fibres reflect in front of the vessels. Behind the vessels lie
@@ -20,29 +20,30 @@ def reflectance(spectra: Spectra, maps: Maps, shade: FloatArray) -> FloatArray:
     Args:
         spectra: of the tissues.
         maps: of the tissues.
-        shade: share of light that retinal vessels leave, ``(band, pixel)``.
+        retinal_transmittance: share of light that retinal vessels leave, ``(band, pixel)``.
     """
-    deep = _mix(spectra.stroma, spectra.choroid_vessel, maps.choroid)
-    deep *= _double_pass(
-        (spectra.macular, spectra.pigment, spectra.capillaries), (maps.macular, maps.pigment, maps.capillaries)
+    deep = _mix(spectra.stroma, spectra.choroid_vessel, maps.choroid_vessel)
+    deep *= _double_pass_transmittance(
+        (spectra.macular_pigment, spectra.rpe_melanin, spectra.capillaries),
+        (maps.macular_pigment, maps.rpe_melanin, maps.capillaries),
     )
     deep += maps.disc * (_mix(spectra.rim, spectra.cup, maps.cup) - deep)
-    deep *= shade
-    deep += _column(spectra.nerve_fibre) * maps.nerve_fibre
-    deep *= maps.light
-    deep *= _column(spectra.media)
+    deep *= retinal_transmittance
+    deep += _to_column(spectra.nerve_fiber) * maps.nerve_fiber
+    deep *= maps.illumination
+    deep *= _to_column(spectra.media)
     return deep
 
 
-def _double_pass(densities: Sequence[FloatArray], paths: Sequence[FloatArray]) -> FloatArray:
+def _double_pass_transmittance(densities: Sequence[FloatArray], paths: Sequence[FloatArray]) -> FloatArray:
     """Return Beer-Lambert's transmittance of layers, there and back: densities ``(band,)``, paths ``(pixel,)``."""
     optical_path = np.stack(densities, axis=1).astype(np.float32) @ np.stack(paths).astype(np.float32)
     return np.asarray(np.exp(-2.0 * optical_path))
 
 
-def _mix(first: FloatArray, second: FloatArray, share: FloatArray) -> FloatArray:
-    return _column(first) + _column(second - first) * share
+def _mix(first: FloatArray, second: FloatArray, fraction: FloatArray) -> FloatArray:
+    return _to_column(first) + _to_column(second - first) * fraction
 
 
-def _column(spectrum: FloatArray) -> FloatArray:
+def _to_column(spectrum: FloatArray) -> FloatArray:
     return spectrum.astype(np.float32)[:, None]

@@ -11,7 +11,7 @@ from hseval.generators.phantom.arrays import FloatArray, IntArray
 
 
 @dataclasses.dataclass(frozen=True)
-class Tree:
+class VesselTree:
     """A tree of short straight segments; node 0 is the root, and every other node ends one segment.
 
     Attributes:
@@ -24,17 +24,17 @@ class Tree:
     parents: IntArray
     radii: FloatArray
 
-    def segments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def list_segments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return starts ``(segment, 2)``, ends ``(segment, 2)`` and radii ``(segment,)``."""
         return self.points[self.parents[1:]], self.points[1:], self.radii[1:]
 
-    def between(self, least: float, most: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def select_segments(self, min_radius: float, max_radius: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the segments with ``least <= radius < most``, mm."""
-        keep = (self.radii[1:] >= least) & (self.radii[1:] < most)
-        starts, ends, radii = self.segments()
+        keep = (self.radii[1:] >= min_radius) & (self.radii[1:] < max_radius)
+        starts, ends, radii = self.list_segments()
         return starts[keep], ends[keep], radii[keep]
 
-    def branchings(self) -> list[tuple[int, list[int]]]:
+    def find_branchings(self) -> list[tuple[int, list[int]]]:
         """Return every node with more than one child, with its children."""
         children: dict[int, list[int]] = {}
         for node, parent in enumerate(self.parents[1:].tolist(), start=1):

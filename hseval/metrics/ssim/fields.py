@@ -12,29 +12,29 @@ from hseval.utils.errors import NotComputable
 
 BoolArray = NDArray[np.bool_]
 
-WINDOW = 11  # px, side of the Gaussian window
+WINDOW_SIZE = 11  # px, side of the Gaussian window
 MAX_SCALES = 5
 
 
-def scales_for(shape: tuple[int, int]) -> int:
+def count_scales(shape: tuple[int, int]) -> int:
     """Return how many scales images of ``(y, x)`` pixels allow: 5 from 161 px on, fewer below, 0 under 11 px.
 
     Each scale halves the last one (an odd side is rounded up), and the coarsest must hold one window.
     """
     side, scales = min(shape), 0
-    while scales < MAX_SCALES and side >= WINDOW:
+    while scales < MAX_SCALES and side >= WINDOW_SIZE:
         side, scales = (side + 1) // 2, scales + 1
     return scales
 
 
-def valid_pixels(cubes: NDArray[Any], fields: BoolArray | None) -> BoolArray:
+def find_valid_pixels(cubes: NDArray[Any], fields: BoolArray | None) -> BoolArray:
     """Return where ``(n, band, y, x)`` cubes are inside their fields ``(n, y, x)`` and finite in every band."""
     with np.errstate(invalid="ignore"):
         finite = np.asarray(np.isfinite(cubes.sum(axis=1)))  # a sum is not finite where any band is not
     return finite if fields is None else finite & np.asarray(fields, dtype=bool)
 
 
-def bounding_box(fields: BoolArray) -> tuple[slice, slice]:
+def find_bounding_box(fields: BoolArray) -> tuple[slice, slice]:
     """Return the rows and columns of the smallest box that holds every valid pixel of ``(n, y, x)`` fields.
 
     Raises:
@@ -46,7 +46,7 @@ def bounding_box(fields: BoolArray) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def windows_by_scale(fields: BoolArray) -> list[BoolArray | None]:
+def find_windows_by_scale(fields: BoolArray) -> list[BoolArray | None]:
     """Return, by scale, which windows lie inside the fields; None where all do.
 
     A coarse pixel is valid where all its fine pixels are. An odd side is padded by a row of zeros before it is
@@ -61,13 +61,13 @@ def windows_by_scale(fields: BoolArray) -> list[BoolArray | None]:
     """
     full = np.asarray(fields.all(axis=(1, 2)))
     levels: list[BoolArray | None] = []
-    for _ in range(scales_for(fields.shape[1:])):
-        levels.append(None if fields.all() else windows_inside(fields))
-        fields = _halved(fields, full)
+    for _ in range(count_scales(fields.shape[1:])):
+        levels.append(None if fields.all() else find_windows_inside(fields))
+        fields = _halve_fields(fields, full)
     return levels
 
 
-def scales_within(valid: BoolArray, pairs: Iterable[tuple[int, int]], *, every: bool = True) -> int:
+def count_usable_scales(valid: BoolArray, pairs: Iterable[tuple[int, int]], *, for_all_pairs: bool = True) -> int:
     """Return the largest number of scales at which every pair has a window inside both fields.
 
     A pair that has none at the finest scale has no value at all, and does not decide.
@@ -75,40 +75,42 @@ def scales_within(valid: BoolArray, pairs: Iterable[tuple[int, int]], *, every: 
     Args:
         valid: bool ``(n, y, x)``, cut to the box that matters.
         pairs: which images are paired.
-        every: False: at which at least one pair has a window.
+        for_all_pairs: False: at which at least one pair has a window.
 
     Raises:
         NotComputable: the images are smaller than a window, or no pair has a window.
     """
-    if scales_for(valid.shape[1:]) == 0:
+    if count_scales(valid.shape[1:]) == 0:
         size = " x ".join(map(str, valid.shape[1:]))
-        raise NotComputable(f"MS-SSIM takes at least {WINDOW} x {WINDOW} px inside both fields of view, found {size}")
+        raise NotComputable(
+            f"MS-SSIM takes at least {WINDOW_SIZE} x {WINDOW_SIZE} px inside both fields of view, found {size}"
+        )
     pairs = list(pairs)
     scales = 0
-    for windows in windows_by_scale(valid):
+    for windows in find_windows_by_scale(valid):
         held = [windows is None or bool((windows[i] & windows[j]).any()) for i, j in pairs]
         if scales == 0:
             pairs = [pair for pair, has in zip(pairs, held, strict=True) if has]
             if not pairs:
-                raise NotComputable(f"no window of {WINDOW} px lies inside both fields of view")
-        elif not (all(held) if every else any(held)):
+                raise NotComputable(f"no window of {WINDOW_SIZE} px lies inside both fields of view")
+        elif not (all(held) if for_all_pairs else any(held)):
             break
         scales += 1
     return scales
 
 
-def windows_inside(fields: BoolArray) -> BoolArray:
+def find_windows_inside(fields: BoolArray) -> BoolArray:
     """Return ``(n, y - 10, x - 10)``: the windows, by their top left pixel, all of whose pixels are valid."""
     invalid = np.zeros((len(fields), fields.shape[1] + 1, fields.shape[2] + 1), dtype=np.int32)
     np.cumsum(np.cumsum(~fields, axis=1, dtype=np.int32), axis=2, out=invalid[:, 1:, 1:])
-    size = WINDOW
+    size = WINDOW_SIZE
     inside = invalid[:, size:, size:] - invalid[:, :-size, size:] - invalid[:, size:, :-size]
     return np.asarray(inside + invalid[:, :-size, :-size] == 0)
 
 
-def _halved(fields: BoolArray, full: NDArray[Any]) -> BoolArray:
+def _halve_fields(fields: BoolArray, is_full: NDArray[Any]) -> BoolArray:
     n, y, x = fields.shape
     padded: BoolArray = np.empty((n, y + y % 2, x + x % 2), dtype=np.bool_)
-    padded[:] = full[:, None, None]
+    padded[:] = is_full[:, None, None]
     padded[:, y % 2 :, x % 2 :] = fields
     return np.asarray(padded.reshape(n, (y + 1) // 2, 2, (x + 1) // 2, 2).all(axis=(2, 4)))

@@ -18,30 +18,30 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.metrics.ssim.fields import WINDOW
+from hseval.metrics.ssim.fields import WINDOW_SIZE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SIGMA = 1.5  # px, and bands: Wang et al. (2004)
-BANDS = 5  # window along bands of the 3D form
-TILE = 32  # columns that one product yields: wider wastes work on zeros, narrower starves the library
+MAX_BAND_WINDOW = 5  # window along bands of the 3D form
+TILE_COLUMNS = 32  # columns that one product yields: wider wastes work on zeros, narrower starves the library
 TILE_ROWS = 18  # the same for rows, whose products are wide already
 
 
-def gaussian(size: int) -> NDArray[np.float64]:
+def gaussian_window(size: int) -> NDArray[np.float64]:
     """Return the Gaussian window of an odd ``size``, of sum 1."""
     offset = np.arange(size) - size // 2
     window = np.exp(-(offset**2) / (2 * SIGMA**2))
     return np.asarray(window / window.sum())
 
 
-def bands_window(bands: int) -> int:
+def compute_band_window(bands: int) -> int:
     """Return the length of the window along bands: 5, or the largest odd number of bands there is."""
-    return min(BANDS, bands - 1 + bands % 2)
+    return min(MAX_BAND_WINDOW, bands - 1 + bands % 2)
 
 
-class Filters:
+class WindowFilters:
     """The window's mean over images ``(y, n, band, x)`` of one size and type, where it lies inside the image.
 
     Rows come first, so that all images and bands of a strip are filtered along y in one wide product.
@@ -49,70 +49,70 @@ class Filters:
 
     def __init__(self, like: Tensor) -> None:
         self.bands, width = like.shape[2:]
-        self.columns = width - WINDOW + 1
-        self.across = _banded(WINDOW, min(TILE, self.columns), like).T.contiguous()
-        self.down = _banded(WINDOW, TILE_ROWS, like)
-        depth = bands_window(self.bands)
-        self.along = _banded(depth, self.bands - depth + 1, like)
-        self._held: dict[str, Tensor] = {}
+        self.columns = width - WINDOW_SIZE + 1
+        self.column_matrix = _build_banded_matrix(WINDOW_SIZE, min(TILE_COLUMNS, self.columns), like).T.contiguous()
+        self.row_matrix = _build_banded_matrix(WINDOW_SIZE, TILE_ROWS, like)
+        depth = compute_band_window(self.bands)
+        self.band_matrix = _build_banded_matrix(depth, self.bands - depth + 1, like)
+        self._scratch_buffers: dict[str, Tensor] = {}
 
-    def plane(self, images: Tensor, *, less: Tensor) -> Tensor:
-        """Return the filtered ``(y - 10, n, band, x - 10)`` minus ``less``, in the memory of ``less``."""
-        lines = self._down(images.view(len(images), -1)).view(-1, images.shape[-1])
-        flat = less.view(-1, self.columns)
-        wide = self.across.shape[1]
+    def filter_plane(self, images: Tensor, *, subtrahend: Tensor) -> Tensor:
+        """Return the filtered ``(y - 10, n, band, x - 10)`` minus ``subtrahend``, in the memory of ``subtrahend``."""
+        lines = self._filter_rows(images.view(len(images), -1)).view(-1, images.shape[-1])
+        flat = subtrahend.view(-1, self.columns)
+        wide = self.column_matrix.shape[1]
         for left in range(0, self.columns, wide):
             number = min(wide, self.columns - left)
-            window = self.across[: number + WINDOW - 1, :number]
-            flat[:, left : left + number].addmm_(lines[:, left : left + number + WINDOW - 1], window, beta=-1)
-        return less
+            window = self.column_matrix[: number + WINDOW_SIZE - 1, :number]
+            flat[:, left : left + number].addmm_(lines[:, left : left + number + WINDOW_SIZE - 1], window, beta=-1)
+        return subtrahend
 
-    def deep(self, maps: Tensor) -> Tensor:
+    def filter_along_bands(self, maps: Tensor) -> Tensor:
         """Return maps ``(y, n, band, x)`` filtered along bands."""
-        return self.along @ maps
+        return self.band_matrix @ maps
 
-    def scratch(self, name: str, *shape: int) -> Tensor:
+    def get_scratch(self, name: str, *shape: int) -> Tensor:
         """Return memory of that shape that the next call with the same name hands out again.
 
         Fresh memory for every map costs as much as filling it.
         """
         size = math.prod(shape)
-        held = self._held.get(name)
+        held = self._scratch_buffers.get(name)
         if held is None or held.numel() < size:
-            held = self._held[name] = self.across.new_empty(size)
+            held = self._scratch_buffers[name] = self.column_matrix.new_empty(size)
         return held[:size].view(shape)
 
-    def value(self, number: float) -> Tensor:
+    def make_scalar(self, number: float) -> Tensor:
         """Return a number as the tensor that torch's fused operations ask for."""
-        return self.across.new_tensor(number)
+        return self.column_matrix.new_tensor(number)
 
-    def _down(self, images: Tensor) -> Tensor:
+    def _filter_rows(self, images: Tensor) -> Tensor:
         """Filter ``(y, value)`` along y, a tile of rows at a time."""
         import torch
 
-        rows = len(images) - WINDOW + 1
-        result = self.scratch("down", rows, images.shape[1])
+        rows = len(images) - WINDOW_SIZE + 1
+        result = self.get_scratch("down", rows, images.shape[1])
         for top in range(0, rows, TILE_ROWS):
             tall = min(TILE_ROWS, rows - top)
-            window = self.down[:tall, : tall + WINDOW - 1]
-            torch.mm(window, images[top : top + tall + WINDOW - 1], out=result[top : top + tall])
+            window = self.row_matrix[:tall, : tall + WINDOW_SIZE - 1]
+            torch.mm(window, images[top : top + tall + WINDOW_SIZE - 1], out=result[top : top + tall])
         return result
 
 
-def _banded(size: int, outputs: int, like: Tensor) -> Tensor:
+def _build_banded_matrix(size: int, outputs: int, like: Tensor) -> Tensor:
     """Return ``(outputs, outputs + size - 1)``; row i holds the window from column i on."""
     matrix = np.zeros((outputs, outputs + size - 1))
     for row in range(outputs):
-        matrix[row, row : row + size] = gaussian(size)
+        matrix[row, row : row + size] = gaussian_window(size)
     return like.new_tensor(matrix)
 
 
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 at the data range L = 1
-RUN = 1 << 21  # values that the maps of one run of pairs may hold: more leave the cache, fewer cost overhead
-ROWS = 54  # of windows that a strip may hold
+MAX_RUN_VALUES = 1 << 21  # values that the maps of one run of pairs may hold: more leave the cache, fewer cost overhead
+MAX_STRIP_ROWS = 54  # of windows that a strip may hold
 
 
-class Fan(NamedTuple):
+class PairRun(NamedTuple):
     """Pairs of one image with a run of others: ``(left, start) ... (left, stop - 1)``."""
 
     left: int
@@ -121,7 +121,7 @@ class Fan(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Level:
+class PyramidLevel:
     """Images at one scale.
 
     Attributes:
@@ -134,175 +134,187 @@ class Level:
     shift: Tensor
     windows: Tensor | None
 
-    def bands(self, which: slice) -> Level:
+    def select_bands(self, band_slice: slice) -> PyramidLevel:
         """Return the same level with fewer bands."""
-        return Level(self.images[:, :, which], self.shift[which], self.windows)
+        return PyramidLevel(self.images[:, :, band_slice], self.shift[band_slice], self.windows)
 
 
-class Light(NamedTuple):
+class Luminance(NamedTuple):
     """What the luminance term takes of images, ``(y, n, band, x)`` each."""
 
     mean: Tensor  # with the shift added back
     energy: Tensor  # its square / 2 + C1 / 4
 
 
-class Moments(NamedTuple):
+class LocalMoments(NamedTuple):
     """Local statistics of images, ``(y, n, band, x)`` each; halves, so that those of two images add up."""
 
     mean: Tensor  # about the shift
-    spread: Tensor  # variance / 2 + C2 / 4
-    light: Light | None
+    half_variance: Tensor  # variance / 2 + C2 / 4
+    luminance: Luminance | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Strip:
+class ImageStrip:
     """Some rows of a level: pixels, local statistics in the plane and, for the 3D form, in the volume."""
 
     pixels: Tensor
-    plane: Moments
-    volume: Moments | None
-    about: Tensor  # the plane's means about a shift common to all bands
-    weights: Tensor | None  # 1 where a window lies inside the field, ``(y, n, 1, x)``
+    moments_2d: LocalMoments
+    moments_3d: LocalMoments | None
+    centered_means: Tensor  # the plane's means about a shift common to all bands
+    window_weights: Tensor | None  # 1 where a window lies inside the field, ``(y, n, 1, x)``
 
 
-def level_terms(level: Level, fans: Sequence[Fan], *, volume: bool, luminance: bool) -> list[NDArray[np.float64]]:
+def compute_level_terms(
+    level: PyramidLevel, pair_runs: Sequence[PairRun], *, volume: bool, luminance: bool
+) -> list[NDArray[np.float64]]:
     """Return the averages of the 2D maps and, if ``volume``, of the 3D maps: ``(2, pair, band)`` each.
 
     First contrast times structure, then the same times luminance (left at 0 unless ``luminance``). Pairs come
     in the fans' order; one without a common window gets NaN.
     """
     bands = level.images.shape[2]
-    group = bands if volume else _bands_at_once(level, fans)
+    group = bands if volume else _count_bands_per_group(level, pair_runs)
     parts = [
-        _group_terms(level.bands(slice(first, first + group)), fans, volume=volume, luminance=luminance)
+        _compute_group_terms(
+            level.select_bands(slice(first, first + group)), pair_runs, volume=volume, luminance=luminance
+        )
         for first in range(0, bands, group)
     ]
     return [np.concatenate(forms, axis=-1) for forms in zip(*parts, strict=True)]
 
 
-def _group_terms(level: Level, fans: Sequence[Fan], *, volume: bool, luminance: bool) -> list[NDArray[np.float64]]:
-    """Return what :func:`level_terms` does, all bands at once."""
+def _compute_group_terms(
+    level: PyramidLevel, pair_runs: Sequence[PairRun], *, volume: bool, luminance: bool
+) -> list[NDArray[np.float64]]:
+    """Return what :func:`compute_level_terms` does, all bands at once."""
     import torch
 
     height, _, bands, width = level.images.shape
-    filters = Filters(level.images)
-    pairs = sum(fan.stop - fan.start for fan in fans)
-    depths = [bands, len(filters.along)] if volume else [bands]
+    filters = WindowFilters(level.images)
+    pairs = sum(fan.stop - fan.start for fan in pair_runs)
+    depths = [bands, len(filters.band_matrix)] if volume else [bands]
     sums = [torch.zeros(2, pairs, depth, dtype=torch.float64) for depth in depths]
     counts = torch.zeros(pairs, 1, dtype=torch.float64)
-    rows = _rows_of_a_strip(bands, height, width)
-    for top in range(0, height - WINDOW + 1, rows):
-        strip = _strip(level, filters, top, rows, volume=volume, luminance=luminance)
-        for at, fan in _runs(fans, max(1, RUN // strip.pixels[:, 0].numel())):
-            counts[at] += _common_windows(strip, filters, fan)
-            for total, maps in zip(sums, _maps(strip, filters, fan), strict=True):
+    rows = _count_strip_rows(bands, height, width)
+    for top in range(0, height - WINDOW_SIZE + 1, rows):
+        strip = _compute_strip(level, filters, top, rows, volume=volume, luminance=luminance)
+        for at, fan in _split_runs(pair_runs, max(1, MAX_RUN_VALUES // strip.pixels[:, 0].numel())):
+            counts[at] += _count_common_windows(strip, filters, fan)
+            for total, maps in zip(sums, _compute_covariance_maps(strip, filters, fan), strict=True):
                 _add_sums(total[:, at], maps, strip, filters, fan)
     return [(total / counts).numpy() for total in sums]
 
 
-def _bands_at_once(level: Level, fans: Sequence[Fan]) -> int:
+def _count_bands_per_group(level: PyramidLevel, pair_runs: Sequence[PairRun]) -> int:
     """Return how many bands to take: independent in 2D, so as few as still keep the cache full."""
     height, _, bands, width = level.images.shape
-    longest = max(fan.stop - fan.start for fan in fans)
-    return min(bands, max(1, RUN // (longest * min(height, ROWS + WINDOW - 1) * width)))
+    longest = max(fan.stop - fan.start for fan in pair_runs)
+    return min(bands, max(1, MAX_RUN_VALUES // (longest * min(height, MAX_STRIP_ROWS + WINDOW_SIZE - 1) * width)))
 
 
-def _rows_of_a_strip(bands: int, height: int, width: int) -> int:
+def _count_strip_rows(bands: int, height: int, width: int) -> int:
     """Return how many rows of windows a strip has: strips are even, and as tall as RUN and ROWS allow."""
-    rows = height - WINDOW + 1
-    most = max(WINDOW, min(ROWS, RUN // (bands * width) - WINDOW + 1))
+    rows = height - WINDOW_SIZE + 1
+    most = max(WINDOW_SIZE, min(MAX_STRIP_ROWS, MAX_RUN_VALUES // (bands * width) - WINDOW_SIZE + 1))
     return -(-rows // -(-rows // most))
 
 
-def _runs(fans: Iterable[Fan], longest: int) -> Iterator[tuple[slice, Fan]]:
-    """Yield the fans cut into runs of at most ``longest`` pairs, each with its place among all pairs."""
+def _split_runs(pair_runs: Iterable[PairRun], max_pairs: int) -> Iterator[tuple[slice, PairRun]]:
+    """Yield the fans cut into runs of at most ``max_pairs`` pairs, each with its place among all pairs."""
     done = 0
-    for fan in fans:
-        for start in range(fan.start, fan.stop, longest):
-            stop = min(start + longest, fan.stop)
-            yield slice(done, done + stop - start), Fan(fan.left, start, stop)
+    for fan in pair_runs:
+        for start in range(fan.start, fan.stop, max_pairs):
+            stop = min(start + max_pairs, fan.stop)
+            yield slice(done, done + stop - start), PairRun(fan.left, start, stop)
             done += stop - start
 
 
-def _strip(level: Level, filters: Filters, top: int, rows: int, *, volume: bool, luminance: bool) -> Strip:
+def _compute_strip(
+    level: PyramidLevel, filters: WindowFilters, top: int, rows: int, *, volume: bool, luminance: bool
+) -> ImageStrip:
     """Compute what belongs to single images: windows from row ``top`` on."""
-    pixels = level.images[top : top + rows + WINDOW - 1].contiguous()
-    zero = pixels.new_zeros(len(pixels) - WINDOW + 1, *pixels.shape[1:3], filters.columns)
-    mean = filters.plane(pixels, less=zero)
-    variance = filters.plane(pixels * pixels, less=mean * mean)
+    pixels = level.images[top : top + rows + WINDOW_SIZE - 1].contiguous()
+    zero = pixels.new_zeros(len(pixels) - WINDOW_SIZE + 1, *pixels.shape[1:3], filters.columns)
+    mean = filters.filter_plane(pixels, subtrahend=zero)
+    variance = filters.filter_plane(pixels * pixels, subtrahend=mean * mean)
     weights = None if level.windows is None else level.windows[top : top + rows].to(pixels.dtype)
-    plane = _moments(mean, variance, level.shift, luminance=luminance)
+    plane = _compute_moments(mean, variance, level.shift, luminance=luminance)
     if not volume:
-        return Strip(pixels, plane, None, mean, weights)
+        return ImageStrip(pixels, plane, None, mean, weights)
     # One common shift: the window along bands has to see that bands differ in their means. By the law of
     # total variance, a window's variance is that within its bands and that between them.
     common = level.shift.mean()
     about = mean + (level.shift - common)
-    deep = filters.deep(about)
-    total = filters.deep(variance + about * about) - deep * deep
-    return Strip(pixels, plane, _moments(deep, total, common, luminance=luminance), about, weights)
+    deep = filters.filter_along_bands(about)
+    total = filters.filter_along_bands(variance + about * about) - deep * deep
+    return ImageStrip(pixels, plane, _compute_moments(deep, total, common, luminance=luminance), about, weights)
 
 
-def _moments(mean: Tensor, variance: Tensor, shift: Tensor, *, luminance: bool) -> Moments:
+def _compute_moments(mean: Tensor, variance: Tensor, shift: Tensor, *, luminance: bool) -> LocalMoments:
     light = None
     if luminance:
         true_mean = mean + shift
-        light = Light(true_mean, true_mean.square().div_(2).add_(C1 / 4))
-    return Moments(mean, (variance / 2).add_(C2 / 4), light)
+        light = Luminance(true_mean, true_mean.square().div_(2).add_(C1 / 4))
+    return LocalMoments(mean, (variance / 2).add_(C2 / 4), light)
 
 
-class _Maps(NamedTuple):
+class _CovarianceMaps(NamedTuple):
     """A fan's maps of covariance + C2 / 2 (half the contrast term's numerator), and whose moments go with it."""
 
     covariance: Tensor
-    moments: Moments
+    moments: LocalMoments
 
 
-def _maps(strip: Strip, filters: Filters, fan: Fan) -> Iterator[_Maps]:
+def _compute_covariance_maps(strip: ImageStrip, filters: WindowFilters, pair_run: PairRun) -> Iterator[_CovarianceMaps]:
     """Yield a fan's maps in the plane and, where the strip has a volume, in the volume."""
     import torch
 
-    product = _combined(torch.mul, strip.pixels, fan, filters.scratch, "product")
-    products_less = functools.partial(torch.addcmul, filters.value(-C2 / 2))
-    less = _combined(products_less, strip.plane.mean, fan, filters.scratch, "covariance")
-    covariance = filters.plane(product, less=less)
-    if strip.volume is None:
-        yield _Maps(covariance, strip.plane)
+    product = _combine_pairs(torch.mul, strip.pixels, pair_run, filters.get_scratch, "product")
+    products_less = functools.partial(torch.addcmul, filters.make_scalar(-C2 / 2))
+    less = _combine_pairs(products_less, strip.moments_2d.mean, pair_run, filters.get_scratch, "covariance")
+    covariance = filters.filter_plane(product, subtrahend=less)
+    if strip.moments_3d is None:
+        yield _CovarianceMaps(covariance, strip.moments_2d)
         return
-    between = _combined(torch.mul, strip.about, fan, filters.scratch, "between").add_(covariance)
-    means = _combined(torch.mul, strip.volume.mean, fan, filters.scratch, "means")
-    deep = filters.deep(between).sub_(means)
-    yield _Maps(covariance, strip.plane)
-    yield _Maps(deep, strip.volume)
+    between = _combine_pairs(torch.mul, strip.centered_means, pair_run, filters.get_scratch, "between").add_(covariance)
+    means = _combine_pairs(torch.mul, strip.moments_3d.mean, pair_run, filters.get_scratch, "means")
+    deep = filters.filter_along_bands(between).sub_(means)
+    yield _CovarianceMaps(covariance, strip.moments_2d)
+    yield _CovarianceMaps(deep, strip.moments_3d)
 
 
-def _add_sums(total: Tensor, maps: _Maps, strip: Strip, filters: Filters, fan: Fan) -> None:
-    """Add to ``total`` ``(2, m, band)`` the sums over windows that :func:`level_terms` averages."""
+def _add_sums(
+    total: Tensor, maps: _CovarianceMaps, strip: ImageStrip, filters: WindowFilters, pair_run: PairRun
+) -> None:
+    """Add to ``total`` ``(2, m, band)`` the sums over windows that :func:`compute_level_terms` averages."""
     import torch
 
-    moments, scratch = maps.moments, filters.scratch
-    contrast = maps.covariance.div_(_combined(torch.add, moments.spread, fan, scratch, "spread"))
-    if strip.weights is not None:
-        contrast.mul_(_combined(torch.mul, strip.weights, fan, scratch, "weights"))
+    moments, scratch = maps.moments, filters.get_scratch
+    contrast = maps.covariance.div_(_combine_pairs(torch.add, moments.half_variance, pair_run, scratch, "spread"))
+    if strip.window_weights is not None:
+        contrast.mul_(_combine_pairs(torch.mul, strip.window_weights, pair_run, scratch, "weights"))
     total[0] += contrast.sum(dim=3).sum(dim=0)
-    if moments.light is not None:
-        light = _combined(torch.mul, moments.light.mean, fan, scratch, "light").add_(C1 / 2)
-        light.div_(_combined(torch.add, moments.light.energy, fan, scratch, "energy"))
+    if moments.luminance is not None:
+        light = _combine_pairs(torch.mul, moments.luminance.mean, pair_run, scratch, "light").add_(C1 / 2)
+        light.div_(_combine_pairs(torch.add, moments.luminance.energy, pair_run, scratch, "energy"))
         total[1] += light.mul_(contrast).sum(dim=3).sum(dim=0)
 
 
-def _common_windows(strip: Strip, filters: Filters, fan: Fan) -> Tensor | int:
+def _count_common_windows(strip: ImageStrip, filters: WindowFilters, pair_run: PairRun) -> Tensor | int:
     import torch
 
-    if strip.weights is None:
-        return strip.plane.mean[:, 0, 0].numel()
-    return _combined(torch.mul, strip.weights, fan, filters.scratch, "weights").sum(dim=3).sum(dim=0)
+    if strip.window_weights is None:
+        return strip.moments_2d.mean[:, 0, 0].numel()
+    return (
+        _combine_pairs(torch.mul, strip.window_weights, pair_run, filters.get_scratch, "weights").sum(dim=3).sum(dim=0)
+    )
 
 
-def _combined(
-    how: Callable[..., Tensor], values: Tensor, fan: Fan, scratch: Callable[..., Tensor], name: str
+def _combine_pairs(
+    operation: Callable[..., Tensor], values: Tensor, pair_run: PairRun, scratch: Callable[..., Tensor], name: str
 ) -> Tensor:
     """Return the left image's values multiplied by, or added to, those of its partners: ``(y, m, band, x)``."""
     rows, _, bands, columns = values.shape
-    out = scratch(name, rows, fan.stop - fan.start, bands, columns)
-    return how(values[:, fan.left : fan.left + 1], values[:, fan.start : fan.stop], out=out)
+    out = scratch(name, rows, pair_run.stop - pair_run.start, bands, columns)
+    return operation(values[:, pair_run.left : pair_run.left + 1], values[:, pair_run.start : pair_run.stop], out=out)

@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.metrics.ssim.fields import BoolArray, windows_by_scale
-from hseval.metrics.ssim.maps import Level
+from hseval.metrics.ssim.fields import BoolArray, find_windows_by_scale
+from hseval.metrics.ssim.maps import PyramidLevel
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def levels(cubes: NDArray[Any], data_range: float | NDArray[Any], valid: BoolArray, scales: int) -> Iterator[Level]:
+def iterate_pyramid(
+    cubes: NDArray[Any], data_range: float | NDArray[Any], valid: BoolArray, scales: int
+) -> Iterator[PyramidLevel]:
     """Yield the cubes at each scale, finest first, in units of the data range and less their bands' means."""
-    images, shift = _normalised(cubes, data_range, None if valid.all() else _rows_first(~valid))
-    for index, windows in enumerate(windows_by_scale(valid)[:scales]):
+    images, shift = _normalize_cubes(cubes, data_range, None if valid.all() else _move_rows_first(~valid))
+    for index, windows in enumerate(find_windows_by_scale(valid)[:scales]):
         if index:
-            images = _halved(images, shift)
-        yield Level(images, shift, None if windows is None else _rows_first(windows))
+            images = _halve_images(images, shift)
+        yield PyramidLevel(images, shift, None if windows is None else _move_rows_first(windows))
 
 
-def _normalised(cubes: NDArray[Any], data_range: float | NDArray[Any], invalid: Tensor | None) -> tuple[Tensor, Tensor]:
+def _normalize_cubes(
+    cubes: NDArray[Any], data_range: float | NDArray[Any], invalid: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Return the cubes as a tensor of its own, over the data range and less a shift by band, and the shift."""
     import torch
 
@@ -47,7 +51,7 @@ def _normalised(cubes: NDArray[Any], data_range: float | NDArray[Any], invalid: 
     return images, shift
 
 
-def _halved(images: Tensor, shift: Tensor) -> Tensor:
+def _halve_images(images: Tensor, shift: Tensor) -> Tensor:
     """Return 2 x 2 means; before that, an odd side gets a first row of zeros, which in shifted values are -shift."""
     height, n, bands, width = images.shape
     odd_y, odd_x = height % 2, width % 2
@@ -59,7 +63,7 @@ def _halved(images: Tensor, shift: Tensor) -> Tensor:
     return (rows[..., 0::2] + rows[..., 1::2]).mul_(0.25)
 
 
-def _rows_first(pixels: BoolArray) -> Tensor:
+def _move_rows_first(pixels: BoolArray) -> Tensor:
     """Return ``(n, y, x)`` as a tensor ``(y, n, 1, x)``."""
     import torch
 

@@ -17,42 +17,50 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.metrics.ssim.fields import bounding_box, scales_for, scales_within, valid_pixels
-from hseval.metrics.ssim.maps import Fan, level_terms
-from hseval.metrics.ssim.pyramid import levels
+from hseval.metrics.ssim.fields import count_scales, count_usable_scales, find_bounding_box, find_valid_pixels
+from hseval.metrics.ssim.maps import PairRun, compute_level_terms
+from hseval.metrics.ssim.pyramid import iterate_pyramid
 from hseval.utils.errors import HsevalError, NotComputable
 
-__all__ = ["Terms", "all_pairs", "block_terms", "ms_ssim", "pair_terms", "scales_for", "weights_for"]
+__all__ = [
+    "SsimTerms",
+    "compute_block_terms",
+    "compute_pair_terms",
+    "count_scales",
+    "get_scale_weights",
+    "ms_ssim",
+    "pairwise_ms_ssim",
+]
 
-Array = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first: Wang et al. (2003), section 3.2
-BATCH = 1 << 24  # values of a set of pairs that are worked on at once
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first: Wang et al. (2003), section 3.2
+MAX_BATCH_VALUES = 1 << 24  # values of a set of pairs that are worked on at once
 
 
-class Terms(NamedTuple):
+class SsimTerms(NamedTuple):
     """Averages of one form's maps, ``(scale, pair, band)``, finest scale first."""
 
-    contrast: Array  # contrast times structure
-    similarity: Array  # the same times luminance
+    contrast: Float64Array  # contrast times structure
+    similarity: Float64Array  # the same times luminance
 
     @property
     def scales(self) -> int:
         """How many scales there are."""
         return len(self.contrast)
 
-    def combined(self, scales: int) -> Array:
+    def combine(self, scales: int) -> Float64Array:
         """Return MS-SSIM ``(pair, band)`` over the finest ``scales`` scales; NaN where one has no window."""
         factors = np.concatenate([self.contrast[: scales - 1], self.similarity[scales - 1 : scales]])
-        clamped: Array = np.maximum(factors, 0.0)  # maximum keeps NaN
-        return np.asarray(np.prod(clamped ** weights_for(scales)[:, None, None], axis=0))
+        clamped: Float64Array = np.maximum(factors, 0.0)  # maximum keeps NaN
+        return np.asarray(np.prod(clamped ** get_scale_weights(scales)[:, None, None], axis=0))
 
 
-def weights_for(scales: int) -> Array:
+def get_scale_weights(scales: int) -> Float64Array:
     """Return the exponents of ``scales`` scales, finest first; they sum to 1 (the standard five do as they are)."""
-    weights = np.array(WEIGHTS[:scales])
-    return weights if scales == len(WEIGHTS) else weights / weights.sum()
+    weights = np.array(SCALE_WEIGHTS[:scales])
+    return weights if scales == len(SCALE_WEIGHTS) else weights / weights.sum()
 
 
 def ms_ssim(
@@ -64,7 +72,7 @@ def ms_ssim(
     field_b: NDArray[Any] | None = None,
     volume: bool = False,
     scales: int | None = None,
-) -> Array:
+) -> Float64Array:
     """Return the similarity ``(n,)`` of each cube of ``a`` with the cube of ``b`` at its place.
 
     Args:
@@ -87,110 +95,114 @@ def ms_ssim(
     """
     if a.ndim != 4 or a.shape != b.shape:
         raise HsevalError(f"cubes of shapes {a.shape} and {b.shape}: expected (n, band, y, x) twice")
-    valid_a, valid_b = valid_pixels(a, field_a), valid_pixels(b, field_b)
-    box = bounding_box(valid_a & valid_b)
+    valid_a, valid_b = find_valid_pixels(a, field_a), find_valid_pixels(b, field_b)
+    box = find_bounding_box(valid_a & valid_b)
     a, b, valid_a, valid_b = a[..., *box], b[..., *box], valid_a[:, *box], valid_b[:, *box]
-    scales = scales or scales_within(np.concatenate([valid_a, valid_b]), _pairs(_facing(len(a))))
+    scales = scales or count_usable_scales(
+        np.concatenate([valid_a, valid_b]), _expand_pairs(_list_matched_runs(len(a)))
+    )
     values = []
-    size = max(1, BATCH // (2 * a[0].size))
+    size = max(1, MAX_BATCH_VALUES // (2 * a[0].size))
     for first in range(0, len(a), size):
         at = slice(first, first + size)
         cubes, valid = np.concatenate([a[at], b[at]]), np.concatenate([valid_a[at], valid_b[at]])
-        fans = _facing(len(cubes) // 2)
-        terms = pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
-        values.append(terms[-1].combined(scales).mean(axis=1))
+        fans = _list_matched_runs(len(cubes) // 2)
+        terms = compute_pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
+        values.append(terms[-1].combine(scales).mean(axis=1))
     return np.concatenate(values)
 
 
-def all_pairs(
+def pairwise_ms_ssim(
     cubes: NDArray[Any],
     *,
     data_range: float | NDArray[Any],
     fields: NDArray[Any] | None = None,
     volume: bool = False,
     scales: int | None = None,
-) -> Array:
+) -> Float64Array:
     """Return the similarities ``(n, n)`` of all pairs of ``(n, band, y, x)`` cubes, many times faster than one by one.
 
     Arguments, errors and values as for :func:`ms_ssim`; ``fields`` is bool ``(n, y, x)``.
     """
     if len(cubes) < 2:
         return np.eye(len(cubes))
-    cubes, valid = _cut(cubes, fields)
-    fans = all_fans(len(cubes))
-    scales = scales or scales_within(valid, _pairs(fans))
-    terms = pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
+    cubes, valid = _crop_to_common_box(cubes, fields)
+    fans = list_pair_runs(len(cubes))
+    scales = scales or count_usable_scales(valid, _expand_pairs(fans))
+    terms = compute_pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
     matrix = np.eye(len(cubes))
     left, right = np.triu_indices(len(cubes), 1)
-    matrix[left, right] = matrix[right, left] = terms[-1].combined(scales).mean(axis=1)
+    matrix[left, right] = matrix[right, left] = terms[-1].combine(scales).mean(axis=1)
     return matrix
 
 
-def block_terms(
+def compute_block_terms(
     cubes: NDArray[Any], *, data_range: float | NDArray[Any], fields: NDArray[Any] | None = None
-) -> list[Terms]:
+) -> list[SsimTerms]:
     """Return the 2D and 3D terms of all pairs, at every scale at which some pair has a window; [] if none has.
 
-    Arguments as for :func:`all_pairs`. A coarse scale that some pairs lack leaves them NaN there.
+    Arguments as for :func:`pairwise_ms_ssim`. A coarse scale that some pairs lack leaves them NaN there.
     """
     try:
-        cubes, valid = _cut(cubes, fields)
-        scales = scales_within(valid, _pairs(all_fans(len(cubes))), every=False)
+        cubes, valid = _crop_to_common_box(cubes, fields)
+        scales = count_usable_scales(valid, _expand_pairs(list_pair_runs(len(cubes))), for_all_pairs=False)
     except NotComputable:
         return []
-    fans = all_fans(len(cubes))
-    return pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=True, every=True)
+    fans = list_pair_runs(len(cubes))
+    return compute_pair_terms(
+        cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=True, luminance_at_all_scales=True
+    )
 
 
-def pair_terms(
+def compute_pair_terms(
     cubes: NDArray[Any],
-    fans: Sequence[Fan],
+    pair_runs: Sequence[PairRun],
     *,
     data_range: float | NDArray[Any],
     valid: BoolArray,
     scales: int,
     volume: bool = False,
-    every: bool = False,
-) -> list[Terms]:
+    luminance_at_all_scales: bool = False,
+) -> list[SsimTerms]:
     """Return the terms of the 2D form and, if ``volume``, of the 3D form, for all pairs of the fans.
 
     Args:
         cubes: ``(n, band, y, x)``, cut to the box that matters.
-        fans: which pairs.
+        pair_runs: which pairs.
         data_range: as in :func:`ms_ssim`.
         valid: bool ``(n, y, x)``.
         scales: how many scales to compute.
         volume: also the 3D form; its maps average over bands, so it has one band.
-        every: luminance at every scale, so that :meth:`Terms.combined` works for fewer scales too.
+        luminance_at_all_scales: luminance at every scale, so that :meth:`Terms.combined` works for fewer scales too.
     """
     last = scales - 1
     found = [
-        level_terms(level, fans, volume=volume, luminance=every or index == last)
-        for index, level in enumerate(levels(cubes, data_range, valid, scales))
+        compute_level_terms(level, pair_runs, volume=volume, luminance=luminance_at_all_scales or index == last)
+        for index, level in enumerate(iterate_pyramid(cubes, data_range, valid, scales))
     ]
     plane = np.stack([terms[0] for terms in found], axis=1)
     if not volume:
-        return [Terms(*plane)]
+        return [SsimTerms(*plane)]
     deep = np.stack([terms[1] for terms in found], axis=1)
-    return [Terms(*plane), Terms(*deep.mean(axis=-1, keepdims=True))]
+    return [SsimTerms(*plane), SsimTerms(*deep.mean(axis=-1, keepdims=True))]
 
 
-def _cut(cubes: NDArray[Any], fields: NDArray[Any] | None) -> tuple[NDArray[Any], BoolArray]:
+def _crop_to_common_box(cubes: NDArray[Any], fields: NDArray[Any] | None) -> tuple[NDArray[Any], BoolArray]:
     """Return cubes and valid pixels, cut to the box of the pixels that two cubes or more have in common."""
-    valid = valid_pixels(cubes, fields)
-    box = bounding_box(valid.sum(axis=0, keepdims=True) >= min(2, len(cubes)))
+    valid = find_valid_pixels(cubes, fields)
+    box = find_bounding_box(valid.sum(axis=0, keepdims=True) >= min(2, len(cubes)))
     return cubes[..., *box], valid[:, *box]
 
 
-def all_fans(n: int) -> list[Fan]:
+def list_pair_runs(n_images: int) -> list[PairRun]:
     """Return all pairs of n images, in the order of ``np.triu_indices(n, 1)``."""
-    return [Fan(i, i + 1, n) for i in range(n - 1)]
+    return [PairRun(i, i + 1, n_images) for i in range(n_images - 1)]
 
 
-def _facing(n: int) -> list[Fan]:
+def _list_matched_runs(n_pairs: int) -> list[PairRun]:
     """Return the pairs of image i with image n + i."""
-    return [Fan(i, n + i, n + i + 1) for i in range(n)]
+    return [PairRun(i, n_pairs + i, n_pairs + i + 1) for i in range(n_pairs)]
 
 
-def _pairs(fans: Sequence[Fan]) -> list[tuple[int, int]]:
-    return [(fan.left, right) for fan in fans for right in range(fan.start, fan.stop)]
+def _expand_pairs(pair_runs: Sequence[PairRun]) -> list[tuple[int, int]]:
+    return [(fan.left, right) for fan in pair_runs for right in range(fan.start, fan.stop)]

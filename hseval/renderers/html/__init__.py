@@ -7,7 +7,7 @@ from typing import ClassVar, TextIO
 from hseval.core.report import Report
 
 
-class Html:
+class HtmlRenderer:
     """Writes a page of tables, and of pictures and plots where the report brings exhibits."""
 
     name: ClassVar[str] = "html"
@@ -15,6 +15,6 @@ class Html:
 
     def render(self, report: Report, stream: TextIO) -> None:
         """Write the page."""
-        from hseval.renderers.html.page import page
+        from hseval.renderers.html.page import render_page
 
-        stream.write(page(report))
+        stream.write(render_page(report))

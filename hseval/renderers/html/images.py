@@ -11,38 +11,38 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.figure_data import Shown
+    from hseval.core.figure_data import RenderedCube
 
 
-LARGE = 300_000  # bytes of a PNG: what is larger is stored with slight loss, and the page says so
-TALLEST = 16_383  # px of a WebP
-QUALITY = 90
+MAX_PNG_BYTES = 300_000  # bytes of a PNG: what is larger is stored with slight loss, and the page says so
+MAX_WEBP_HEIGHT = 16_383  # px of a WebP
+WEBP_QUALITY = 90
 
 
-def colour(shown: Shown) -> str:
+def encode_color(cube: RenderedCube) -> str:
     """Return the address of a cube in colour, or in false colour where there is none."""
-    return picture(shown.composite if shown.colour is None else shown.colour, shown.valid)
+    return encode_image(cube.composite if cube.color is None else cube.color, cube.valid_mask)
 
 
-def composite(shown: Shown) -> str:
+def encode_composite(cube: RenderedCube) -> str:
     """Return the address of a cube in false colour."""
-    return picture(shown.composite, shown.valid)
+    return encode_image(cube.composite, cube.valid_mask)
 
 
-def film(shown: Shown) -> str:
+def encode_film_strip(cube: RenderedCube) -> str:
     """Return the address of all shown bands below each other, with an empty line after each.
 
     A browser that scales the film would else mix the edge of one band with that of the next.
     """
-    count, height, width = shown.grey.shape
+    count, height, width = cube.gray.shape
     tall = np.zeros((count, height + 1, width), dtype=np.uint8)
-    tall[:, :height] = shown.grey
+    tall[:, :height] = cube.gray
     there = np.zeros((count, height + 1, width), dtype=bool)
-    there[:, :height] = shown.valid
-    return picture(tall.reshape(-1, width), there.reshape(-1, width))
+    there[:, :height] = cube.valid_mask
+    return encode_image(tall.reshape(-1, width), there.reshape(-1, width))
 
 
-def picture(values: NDArray[np.uint8], valid: NDArray[np.bool_]) -> str:
+def encode_image(values: NDArray[np.uint8], valid: NDArray[np.bool_]) -> str:
     """Return the address of a picture ``(y, x)`` or ``(y, x, 3)``, see-through where not ``valid``."""
     from PIL import Image
 
@@ -53,12 +53,14 @@ def picture(values: NDArray[np.uint8], valid: NDArray[np.bool_]) -> str:
     image = Image.fromarray(colours[..., 0] if colours.shape[2] == 1 else colours)
     kind, stream = "png", io.BytesIO()
     image.save(stream, format="PNG")
-    if stream.tell() > LARGE and image.height < TALLEST:
+    if stream.tell() > MAX_PNG_BYTES and image.height < MAX_WEBP_HEIGHT:
         kind, stream = "webp", io.BytesIO()
-        image.convert("RGB" if valid.all() else "RGBA").save(stream, format="WEBP", quality=QUALITY, alpha_quality=100)
+        image.convert("RGB" if valid.all() else "RGBA").save(
+            stream, format="WEBP", quality=WEBP_QUALITY, alpha_quality=100
+        )
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def vector(svg: bytes) -> str:
+def encode_svg(svg: bytes) -> str:
     """Return the address of a drawing in SVG."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"

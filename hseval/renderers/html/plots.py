@@ -8,30 +8,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.data.color import band_name
-from hseval.renderers.html.charts import Chart, Line, beyond, histogram, lines, scatter
-from hseval.renderers.html.text import number
+from hseval.data.color import format_band_name
+from hseval.renderers.html.charts import (
+    Chart,
+    LineSeries,
+    build_histogram_chart,
+    build_line_chart,
+    build_scatter_chart,
+    count_outside_frame,
+)
+from hseval.renderers.html.text import format_number
 
 if TYPE_CHECKING:
-    from hseval.core.figure_data import Exhibits, Pair, Spectra
+    from hseval.core.figure_data import FigureData, NearestPair, StructureSpectra
     from hseval.core.report import Report, Score
 
-UNITS = {"spectral-kl": "KL, nats", "spectral-angle": "angle, degrees", "power-spectrum": "dB"}
-Sides = tuple[Sequence[Any], Sequence[Any] | None]  # of a score over wavelength: value and floor by band
+SCORE_UNITS = {"spectral-kl": "KL, nats", "spectral-angle": "angle, degrees", "power-spectrum": "dB"}
+ValueAndFloor = tuple[Sequence[Any], Sequence[Any] | None]  # of a score over wavelength: value and floor by band
 
-MOST = 16  # structures of one score that are plotted
+MAX_STRUCTURES = 16  # structures of one score that are plotted
 
 
 @dataclasses.dataclass(frozen=True)
-class Axis:
+class WavelengthAxis:
     """The wavelengths of a report: ``(band,)`` centres, whether they are nm; and the units of values."""
 
-    centres: tuple[float, ...]
-    known: bool
+    centers: tuple[float, ...]
+    wavelengths_known: bool
     units: str
 
     @classmethod
-    def of(cls, report: Report) -> Axis:
+    def from_report(cls, report: Report) -> WavelengthAxis:
         """Return a report's axis; empty where its provenance has none."""
         about = report.provenance.get("sets", {}).get("reference", {})
         centres = tuple(float(each) for each in about.get("wavelengths", ()))
@@ -40,15 +47,15 @@ class Axis:
     @property
     def title(self) -> str:
         """What the axis is called."""
-        return "wavelength, nm" if self.known else "band"
+        return "wavelength, nm" if self.wavelengths_known else "band"
 
-    def name(self, place: int) -> str:
+    def format_band(self, index: int) -> str:
         """Return what a band is called."""
-        return band_name(self.centres[place], known=self.known)
+        return format_band_name(self.centers[index], wavelengths_known=self.wavelengths_known)
 
 
 @dataclasses.dataclass(frozen=True)
-class Plot:
+class CaptionedChart:
     """One plot: its title, the chart, and what it shows in words (for those who do not see it)."""
 
     title: str
@@ -57,151 +64,164 @@ class Plot:
 
 
 @dataclasses.dataclass(frozen=True)
-class Numbers:
+class PlotTable:
     """The numbers behind plots, as a table."""
 
     caption: str
-    heads: tuple[str, ...]
+    headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class PlotGroup:
     """Plots that belong together, with their numbers and what was left out."""
 
     title: str
-    plots: tuple[Plot, ...]
-    numbers: Numbers | None
-    left_out: str = ""
+    plots: tuple[CaptionedChart, ...]
+    table: PlotTable | None
+    omission_note: str = ""
 
 
-def mean_spectra(exhibits: Exhibits, axis: Axis) -> Group | None:
+def plot_mean_spectra(figure_data: FigureData, axis: WavelengthAxis) -> PlotGroup | None:
     """Return the mean spectra of each structure; None: there are none."""
-    found = exhibits.spectra
-    if not found or not axis.centres:
+    found = figure_data.spectra
+    if not found or not axis.centers:
         return None
-    plots = tuple(_mean_spectrum(each, axis) for each in found[:MOST])
+    plots = tuple(_plot_mean_spectrum(each, axis) for each in found[:MAX_STRUCTURES])
     heads = (axis.title, *(f"{each.structure}: {side}" for each in found for side in ("real", "generated")))
     rows = tuple(
-        (f"{centre:g}", *(number(side.mean[i]) for each in found for side in (each.real, each.fake)))
-        for i, centre in enumerate(axis.centres)
+        (f"{centre:g}", *(format_number(side.mean[i]) for each in found for side in (each.real, each.generated)))
+        for i, centre in enumerate(axis.centers)
     )
-    return Group("Mean spectra", plots, Numbers("Mean spectra by structure", heads, rows), _more(len(found)))
+    return PlotGroup(
+        "Mean spectra", plots, PlotTable("Mean spectra by structure", heads, rows), _format_omission(len(found))
+    )
 
 
-def _mean_spectrum(found: Spectra, axis: Axis) -> Plot:
+def _plot_mean_spectrum(spectra: StructureSpectra, axis: WavelengthAxis) -> CaptionedChart:
     drawn = [
-        Line(role, side.mean.tolist(), side.low.tolist(), side.high.tolist())
-        for role, side in (("real", found.real), ("fake", found.fake))
+        LineSeries(role, side.mean.tolist(), side.low.tolist(), side.high.tolist())
+        for role, side in (("real", spectra.real), ("generated", spectra.generated))
     ]
-    away = np.abs(found.fake.mean - found.real.mean)
+    away = np.abs(spectra.generated.mean - spectra.real.mean)
     top = int(np.nanargmax(away))
-    counted = f"{_counted(found.real.cubes, 'real cube')}, {_counted(found.fake.cubes, 'sample')}"
+    counted = f"{_format_count(spectra.real.cube_count, 'real cube')}, {_format_count(spectra.generated.cube_count, 'sample')}"
     alt = (
-        f"Mean spectra of {found.structure}: {counted}. "
-        f"They differ most at {axis.name(top)}: {number(float(found.real.mean[top]))} real, "
-        f"{number(float(found.fake.mean[top]))} generated."
+        f"Mean spectra of {spectra.structure}: {counted}. "
+        f"They differ most at {axis.format_band(top)}: {format_number(float(spectra.real.mean[top]))} real, "
+        f"{format_number(float(spectra.generated.mean[top]))} generated."
     )
-    title = f"{found.structure} ({counted})"
-    return Plot(title, lines(axis.centres, drawn, x=axis.title, y=axis.units), alt)
+    title = f"{spectra.structure} ({counted})"
+    return CaptionedChart(title, build_line_chart(axis.centers, drawn, x_title=axis.title, y_title=axis.units), alt)
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _format_count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def over_wavelength(report: Report, axis: Axis) -> Iterator[Group]:
+def plot_over_wavelength(report: Report, axis: WavelengthAxis) -> Iterator[PlotGroup]:
     """Yield for each score its course over wavelength, with its floor's, structure by structure."""
     for score in report.scores:
-        curves = _curves(score, len(axis.centres))
+        curves = _collect_curves(score, len(axis.centers))
         if not curves:
             continue
-        shown = sorted(curves, key=lambda name: -_excess(*curves[name]))[:MOST]
-        top = 1.05 * max(max(_numbers(value)) for name in shown for value in curves[name] if value)
-        unit = UNITS.get(score.name, score.name)
-        plots = tuple(_curve(f"{score.name} of {name}", name, curves[name], axis, (unit, top)) for name in shown)
+        shown = sorted(curves, key=lambda name: -_compute_excess(*curves[name]))[:MAX_STRUCTURES]
+        top = 1.05 * max(max(_select_finite(value)) for name in shown for value in curves[name] if value)
+        unit = SCORE_UNITS.get(score.name, score.name)
+        plots = tuple(_plot_curve(f"{score.name} of {name}", name, curves[name], axis, (unit, top)) for name in shown)
         heads = (axis.title, *(f"{name}: {side}" for name in curves for side in ("samples", "floor")))
         rows = tuple(
-            (f"{centre:g}", *(number(value[i]) if value else "–" for name in curves for value in curves[name]))
-            for i, centre in enumerate(axis.centres)
+            (f"{centre:g}", *(format_number(value[i]) if value else "–" for name in curves for value in curves[name]))
+            for i, centre in enumerate(axis.centers)
         )
-        numbers = Numbers(f"{score.name} over wavelength", heads, rows)
-        yield Group(f"{score.name} over wavelength", plots, numbers, _more(len(curves)))
+        numbers = PlotTable(f"{score.name} over wavelength", heads, rows)
+        yield PlotGroup(f"{score.name} over wavelength", plots, numbers, _format_omission(len(curves)))
 
 
-def _curves(score: Score, bands: int) -> dict[str, Sides]:
+def _collect_curves(score: Score, band_count: int) -> dict[str, ValueAndFloor]:
     """Return name -> (value by band, floor by band or None) of all that a score has over wavelength."""
     sides = [score.details.get(where) or {} for where in ("at_n", "floor_at_n")]
     sides[0] = sides[0] or score.details
-    found: dict[str, Sides] = {}
+    found: dict[str, ValueAndFloor] = {}
     names = [name for name, each in (sides[0].get("structures") or {}).items() if isinstance(each, Mapping)]
     for name in [None, *names]:
-        value, floor = (_by_band(side, name, bands) for side in sides)
+        value, floor = (_get_band_values(side, name, band_count) for side in sides)
         if value is not None:
             found["whole picture" if name is None else name] = (value, floor)
     return found
 
 
-def _by_band(side: Mapping[str, Any], structure: str | None, bands: int) -> Sequence[Any] | None:
-    place = side if structure is None else (side.get("structures") or {}).get(structure) or {}
+def _get_band_values(details: Mapping[str, Any], structure: str | None, band_count: int) -> Sequence[Any] | None:
+    place = details if structure is None else (details.get("structures") or {}).get(structure) or {}
     curve = place.get("by_wavelength")
     curve = curve.tolist() if isinstance(curve, np.ndarray) else curve
-    fits = isinstance(curve, list | tuple) and len(curve) == bands > 0 and bool(_numbers(curve))
+    fits = isinstance(curve, list | tuple) and len(curve) == band_count > 0 and bool(_select_finite(curve))
     return curve if fits else None
 
 
-def _curve(what: str, name: str, sides: Sides, axis: Axis, up: tuple[str, float]) -> Plot:
+def _plot_curve(
+    label: str, name: str, value_and_floor: ValueAndFloor, axis: WavelengthAxis, y_axis: tuple[str, float]
+) -> CaptionedChart:
     """Return one curve with its floor; ``up`` is the title and the end of the axis up."""
-    value, floor = sides
-    drawn = [*([] if floor is None else [Line("real", floor)]), Line("fake", value)]
+    value, floor = value_and_floor
+    drawn = [*([] if floor is None else [LineSeries("real", floor)]), LineSeries("generated", value)]
     best = max((each, -i) for i, each in enumerate(value) if each is not None)
     at = -best[1]
-    below = "" if floor is None or floor[at] is None else f", where real cubes score {number(floor[at])}"
-    alt = f"{what} over wavelength: highest at {axis.name(at)}, {number(best[0])}{below}."
-    return Plot(name, lines(axis.centres, drawn, x=axis.title, y=up[0], top=up[1] or None), alt)
+    below = "" if floor is None or floor[at] is None else f", where real cubes score {format_number(floor[at])}"
+    alt = f"{label} over wavelength: highest at {axis.format_band(at)}, {format_number(best[0])}{below}."
+    return CaptionedChart(
+        name, build_line_chart(axis.centers, drawn, x_title=axis.title, y_title=y_axis[0], y_max=y_axis[1] or None), alt
+    )
 
 
-def pair_plot(pair: Pair, axis: Axis) -> Plot:
+def plot_pair(pair: NearestPair, axis: WavelengthAxis) -> CaptionedChart:
     """Return the spectra of a sample and of the training cube that it is nearest to."""
-    drawn = [Line("real", pair.training.spectrum.tolist()), Line("fake", pair.sample.spectrum.tolist())]
+    drawn = [
+        LineSeries("real", pair.training.spectrum.tolist()),
+        LineSeries("generated", pair.sample.spectrum.tolist()),
+    ]
     alt = f"Mean spectra of the sample {pair.sample.id} and of the training cube {pair.training.id}."
-    return Plot("Mean spectra", lines(axis.centres, drawn, x=axis.title, y=axis.units), alt)
+    return CaptionedChart(
+        "Mean spectra", build_line_chart(axis.centers, drawn, x_title=axis.title, y_title=axis.units), alt
+    )
 
 
-def plane(exhibits: Exhibits) -> Plot | None:
+def plot_embedding(figure_data: FigureData) -> CaptionedChart | None:
     """Return the features of all sets in the plane."""
-    found = exhibits.embedding
+    found = figure_data.embedding
     if found is None:
         return None
-    where = {points.role: np.median(points.places, axis=0) for points in found.points}
-    told = "; ".join(f"{role}: ({number(float(x))}, {number(float(y))})" for role, (x, y) in where.items())
+    where = {points.role: np.median(points.coordinates, axis=0) for points in found.points}
+    told = "; ".join(
+        f"{role}: ({format_number(float(x))}, {format_number(float(y))})" for role, (x, y) in where.items()
+    )
     alt = f"Features of all sets along their two main directions. Medians of the sets: {told}."
-    out = beyond(found)
+    out = count_outside_frame(found)
     title = f"{out} cubes lie further out and are drawn at the edge." if out else ""
-    return Plot(title, scatter(found), alt)
+    return CaptionedChart(title, build_scatter_chart(found), alt)
 
 
-def histograms(exhibits: Exhibits) -> tuple[Plot, ...]:
+def plot_histograms(figure_data: FigureData) -> tuple[CaptionedChart, ...]:
     """Return what metrics measured of single cubes or pairs."""
     plots = []
-    for found in exhibits.values:
-        real, fake = (np.percentile(side, (5, 50, 95)) for side in (found.real, found.fake))
+    for found in figure_data.metric_values:
+        real, generated = (np.percentile(side, (5, 50, 95)) for side in (found.real, found.generated))
         told = "; ".join(
-            f"{who}: median {number(float(half))}, 5 to 95 % from {number(float(low))} to {number(float(high))}"
-            for who, (low, half, high) in (("Real", real), ("generated", fake))
+            f"{who}: median {format_number(float(half))}, 5 to 95 % from {format_number(float(low))} to {format_number(float(high))}"
+            for who, (low, half, high) in (("Real", real), ("generated", generated))
         )
-        title = f"{found.metric}: {found.label} ({len(found.real)} real, {len(found.fake)} generated)"
-        plots.append(Plot(title, histogram(found), f"{found.label}. {told}."))
+        title = f"{found.metric}: {found.label} ({len(found.real)} real, {len(found.generated)} generated)"
+        plots.append(CaptionedChart(title, build_histogram_chart(found), f"{found.label}. {told}."))
     return tuple(plots)
 
 
-def _excess(value: Sequence[Any], floor: Sequence[Any] | None) -> float:
-    return max(_numbers(value)) - (0.0 if floor is None else max(_numbers(floor)))
+def _compute_excess(value: Sequence[Any], floor: Sequence[Any] | None) -> float:
+    return max(_select_finite(value)) - (0.0 if floor is None else max(_select_finite(floor)))
 
 
-def _numbers(curve: Sequence[Any]) -> list[float]:
+def _select_finite(curve: Sequence[Any]) -> list[float]:
     return [float(each) for each in curve if each is not None and np.isfinite(each)]
 
 
-def _more(count: int) -> str:
-    return f"{count - MOST} more structures stand in the table alone." if count > MOST else ""
+def _format_omission(count: int) -> str:
+    return f"{count - MAX_STRUCTURES} more structures stand in the table alone." if count > MAX_STRUCTURES else ""

@@ -12,38 +12,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.figure_data import Look, Shown
+from hseval.core.figure_data import RenderedCube, RenderStyle
 from hseval.data.color import (
-    TO_SRGB,
-    band_name,
-    colour_told,
-    composite_bands,
-    coverage,
-    own_light,
-    srgb,
-    xyz_weights,
+    XYZ_TO_SRGB,
+    choose_composite_bands,
+    compute_coverage,
+    compute_xyz_weights,
+    format_band_name,
+    format_color_note,
+    is_radiance,
+    xyz_to_srgb,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.floating[Any]]
+    FloatArray = NDArray[np.floating[Any]]
     Bytes = NDArray[np.uint8]
 
-LOW, HIGH = 1.0, 99.0  # percentiles of the reference's values that become black and white
-WHITE = 99.0  # percentile of the largest of red, green and blue that becomes full
-PIXELS = 820_000  # of all bands of a cube: what one cube may take in a page (16 bands of 224 x 224 do)
-MOST_BANDS = 64  # that a slider has steps for
-SIDE = 256  # px; pictures are reduced to no more
+LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0  # percentiles of the reference's values that become black and white
+WHITE_PERCENTILE = 99.0  # percentile of the largest of red, green and blue that becomes full
+MAX_PIXELS = 820_000  # of all bands of a cube: what one cube may take in a page (16 bands of 224 x 224 do)
+MAX_BANDS = 64  # that a slider has steps for
+MAX_SIDE = 256  # px; pictures are reduced to no more
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Painter:
+class CubeRenderer:
     """Paints cubes of one set of bands, all alike.
 
     Attributes:
         wavelengths: ``(band,)``.
-        known: they are nm.
+        wavelengths_known: they are nm.
         units: of the values.
         low, high: ``(band,)`` the values that become black and white.
         weights: ``(3, band)`` to XYZ, scaled so that bright pixels just fit sRGB; None where bands do not tell colour.
@@ -52,103 +52,121 @@ class Painter:
     """
 
     wavelengths: NDArray[Any]
-    known: bool
+    wavelengths_known: bool
     units: str | None
-    low: Floats
-    high: Floats
-    weights: Floats | None
+    low: FloatArray
+    high: FloatArray
+    weights: FloatArray | None
     bands: NDArray[np.intp]
     factor: int
 
     @classmethod
-    def of(
+    def from_reference(
         cls,
-        reference: Sequence[Floats],
+        reference: Sequence[FloatArray],
         wavelengths: NDArray[Any],
         *,
-        known: bool = True,
+        wavelengths_known: bool = True,
         units: str | None = None,
         shape: tuple[int, int] | None = None,
-        side: int = SIDE,
-    ) -> Painter:
+        max_side: int = MAX_SIDE,
+    ) -> CubeRenderer:
         """Return the painter whose scales fit some cubes ``(band, y, x)``, NaN where invalid.
 
         Args:
             reference: cubes that scale the pictures.
             wavelengths: ``(band,)``.
-            known: they are nm.
+            wavelengths_known: they are nm.
             units: of the values; radiance and counts hold their own light.
             shape: ``(y, x)`` of the largest cube that will be painted; None: of these.
-            side: px that a picture may be wide or high.
+            max_side: px that a picture may be wide or high.
         """
-        pixels = np.concatenate([_pixels(cube) for cube in reference], axis=1)
-        low, high = np.percentile(pixels, (LOW, HIGH), axis=1) if pixels.size else (0.0 * wavelengths, 1 + wavelengths)
+        pixels = np.concatenate([_select_valid_pixels(cube) for cube in reference], axis=1)
+        low, high = (
+            np.percentile(pixels, (LOW_PERCENTILE, HIGH_PERCENTILE), axis=1)
+            if pixels.size
+            else (0.0 * wavelengths, 1 + wavelengths)
+        )
         weights = None
-        if known and coverage(wavelengths).colour:
-            weights = xyz_weights(wavelengths, lit=not own_light(units))
+        if wavelengths_known and compute_coverage(wavelengths).has_color:
+            weights = compute_xyz_weights(wavelengths, is_reflectance=not is_radiance(units))
             # The largest of red, green and blue, not luminance: or what is red would lose its hue where it is bright.
-            bright = float(np.percentile((TO_SRGB @ weights @ pixels).max(axis=0), WHITE)) if pixels.size else 1.0
+            bright = (
+                float(np.percentile((XYZ_TO_SRGB @ weights @ pixels).max(axis=0), WHITE_PERCENTILE))
+                if pixels.size
+                else 1.0
+            )
             weights = weights / bright if bright > 0 else weights
         height, width = shape or np.max([cube.shape[1:] for cube in reference], axis=0).tolist()
-        bands, factor = fitting(len(wavelengths), height, width, side=side)
-        return cls(wavelengths, known, units, low, high, weights, bands, factor)
+        bands, factor = choose_bands_and_factor(len(wavelengths), height, width, max_side=max_side)
+        return cls(wavelengths, wavelengths_known, units, low, high, weights, bands, factor)
 
-    def look(self, whose: str = "real") -> Look:
-        """Return how pictures are made, in words; ``whose`` pixels scale them."""
-        found = coverage(self.wavelengths) if self.known else None
-        names = [band_name(self.wavelengths[i], known=self.known) for i in self._composite]
-        return Look(
-            colour=found.name if found is not None and self.weights is not None else None,
-            colour_told=colour_told(self.wavelengths, known=self.known, units=self.units),
+    def build_style(self, source: str = "real") -> RenderStyle:
+        """Return how pictures are made, in words; ``source`` pixels scale them."""
+        found = compute_coverage(self.wavelengths) if self.wavelengths_known else None
+        names = [
+            format_band_name(self.wavelengths[i], wavelengths_known=self.wavelengths_known)
+            for i in self._composite_band_indices
+        ]
+        return RenderStyle(
+            color_label=found.name if found is not None and self.weights is not None else None,
+            color_note=format_color_note(self.wavelengths, wavelengths_known=self.wavelengths_known, units=self.units),
             composite=f"false colour: red is {names[0]}, green {names[1]}, blue {names[2]}",
-            bands=tuple(float(self.wavelengths[i]) for i in self.bands),
-            all_bands=len(self.wavelengths),
-            stretch=f"black and white are the {LOW:.0f}st and {HIGH:.0f}th percentile of {whose} pixels, band by band",
-            reduced=self.factor,
+            band_centers=tuple(float(self.wavelengths[i]) for i in self.bands),
+            band_count=len(self.wavelengths),
+            stretch=f"black and white are the {LOW_PERCENTILE:.0f}st and {HIGH_PERCENTILE:.0f}th percentile of {source} pixels, band by band",
+            downsampling_factor=self.factor,
         )
 
-    def shown(self, data: Floats, id: str) -> Shown:
+    def render_cube(self, data: FloatArray, cube_id: str) -> RenderedCube:
         """Return a cube ``(band, y, x)``, NaN where invalid, as it is shown."""
-        pixels = _pixels(data)
+        pixels = _select_valid_pixels(data)
         spectrum = pixels.mean(axis=1, dtype=np.float64) if pixels.size else np.full(len(data), np.nan)
-        small = reduced(data, self.factor)
-        return Shown(id, self.colour(small), self.composite(small), self.grey(small), valid_of(small), spectrum)
+        small = downsample(data, self.factor)
+        return RenderedCube(
+            cube_id,
+            self.render_color(small),
+            self.render_composite(small),
+            self.render_gray(small),
+            compute_finite_mask(small),
+            spectrum,
+        )
 
-    def colour(self, data: Floats) -> Bytes | None:
+    def render_color(self, data: FloatArray) -> Bytes | None:
         """Return sRGB ``(y, x, 3)``, or None where the bands do not tell colour."""
         if self.weights is None:
             return None
-        return _bytes(np.moveaxis(srgb(np.tensordot(self.weights, np.nan_to_num(data), axes=1)), 0, -1))
+        return _to_bytes(np.moveaxis(xyz_to_srgb(np.tensordot(self.weights, np.nan_to_num(data), axes=1)), 0, -1))
 
-    def composite(self, data: Floats) -> Bytes:
+    def render_composite(self, data: FloatArray) -> Bytes:
         """Return three bands as red, green and blue ``(y, x, 3)``."""
-        return np.moveaxis(self._scaled(data, list(self._composite)), 0, -1)
+        return np.moveaxis(self._scale_to_bytes(data, list(self._composite_band_indices)), 0, -1)
 
-    def grey(self, data: Floats) -> Bytes:
+    def render_gray(self, data: FloatArray) -> Bytes:
         """Return the shown bands in grey ``(shown band, y, x)``."""
-        return self._scaled(data, self.bands)
+        return self._scale_to_bytes(data, self.bands)
 
     @property
-    def _composite(self) -> tuple[int, int, int]:
-        return composite_bands(self.wavelengths, known=self.known)
+    def _composite_band_indices(self) -> tuple[int, int, int]:
+        return choose_composite_bands(self.wavelengths, wavelengths_known=self.wavelengths_known)
 
-    def _scaled(self, data: Floats, bands: Any) -> Bytes:
+    def _scale_to_bytes(self, data: FloatArray, bands: Any) -> Bytes:
         low, high = (np.asarray(end)[bands, None, None] for end in (self.low, self.high))
         span = np.where(high > low, high - low, 1.0)
-        return _bytes((np.nan_to_num(data[bands]) - low) / span)
+        return _to_bytes((np.nan_to_num(data[bands]) - low) / span)
 
 
-def masked(data: Floats, valid: NDArray[np.bool_]) -> Floats:
+def mask_invalid(data: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
     """Return a cube ``(band, y, x)`` with its invalid pixels NaN."""
     return np.where(valid, data, np.float32(np.nan))
 
 
-def valid_of(data: Floats) -> NDArray[np.bool_]:
+def compute_finite_mask(data: FloatArray) -> NDArray[np.bool_]:
     """Return bool ``(y, x)``: where a cube is finite in every band."""
     return np.asarray(np.isfinite(data).all(axis=0))
 
 
-def reduced(data: Floats, factor: int) -> Floats:
+def downsample(data: FloatArray, factor: int) -> FloatArray:
     """Return a cube with ``factor`` x ``factor`` pixels averaged into one; NaN where most of them are."""
     if factor == 1:
         return data
@@ -163,26 +181,30 @@ def reduced(data: Floats, factor: int) -> Floats:
     return np.asarray(mean, dtype=np.float32)
 
 
-def fitting(bands: int, height: int, width: int, *, side: int = SIDE) -> tuple[NDArray[np.intp], int]:
+def choose_bands_and_factor(
+    band_count: int, height: int, width: int, *, max_side: int = MAX_SIDE
+) -> tuple[NDArray[np.intp], int]:
     """Return which bands to show of a cube, and by how much to divide its sides, so that a page can hold it.
 
-    Pictures are made smaller down to half of ``side``, then bands are left out.
+    Pictures are made smaller down to half of ``max_side``, then bands are left out.
     """
-    longest, wanted = max(height, width), min(bands, MOST_BANDS)
-    factor = max(1, -(-longest // side))
-    while wanted * _area(height, width, factor) > PIXELS and longest // (factor + 1) >= side // 2:
+    longest, wanted = max(height, width), min(band_count, MAX_BANDS)
+    factor = max(1, -(-longest // max_side))
+    while (
+        wanted * _compute_reduced_area(height, width, factor) > MAX_PIXELS and longest // (factor + 1) >= max_side // 2
+    ):
         factor += 1
-    count = max(1, min(wanted, PIXELS // _area(height, width, factor)))
-    return np.unique(np.linspace(0, bands - 1, count).round().astype(np.intp)), factor
+    count = max(1, min(wanted, MAX_PIXELS // _compute_reduced_area(height, width, factor)))
+    return np.unique(np.linspace(0, band_count - 1, count).round().astype(np.intp)), factor
 
 
-def _area(height: int, width: int, factor: int) -> int:
+def _compute_reduced_area(height: int, width: int, factor: int) -> int:
     return -(-height // factor) * -(-width // factor)
 
 
-def _pixels(data: Floats) -> Floats:
-    return data[:, valid_of(data)]
+def _select_valid_pixels(data: FloatArray) -> FloatArray:
+    return data[:, compute_finite_mask(data)]
 
 
-def _bytes(values: Floats) -> Bytes:
+def _to_bytes(values: FloatArray) -> Bytes:
     return (np.clip(values, 0.0, 1.0) * 255).round().astype(np.uint8)

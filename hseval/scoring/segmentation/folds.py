@@ -10,10 +10,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FOLDS = 2
+FOLD_COUNT = 2
 
 
-def deal(*, contents: Sequence[str], groups: Sequence[str], having: NDArray[np.bool_]) -> NDArray[np.int64]:
+def assign_folds(*, contents: Sequence[str], groups: Sequence[str], presence: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return each cube's fold, 0 or 1.
 
     What may not be divided is dealt as one: the cubes of a group, and groups that share a cube. Those that have rare
@@ -23,25 +23,25 @@ def deal(*, contents: Sequence[str], groups: Sequence[str], having: NDArray[np.b
     Args:
         contents: ``(n,)`` hash of each cube's pixels.
         groups: ``(n,)``.
-        having: bool ``(n, structure)``: which structures a cube has.
+        presence: bool ``(n, structure)``: which structures a cube has.
     """
-    parts = undivided(contents, groups)
-    has = np.stack([having[part].any(axis=0) for part in parts])
+    parts = find_linked_cubes(contents, groups)
+    has = np.stack([presence[part].any(axis=0) for part in parts])
     common = has.sum(axis=0)
     fold = np.zeros(len(contents), dtype=np.int64)
-    dealt, sizes = np.zeros((FOLDS, having.shape[1]), dtype=np.int64), [0] * FOLDS
-    for place in sorted(range(len(parts)), key=lambda i: (_rarity(common, has[i]), -len(parts[i]), i)):
+    dealt, sizes = np.zeros((FOLD_COUNT, presence.shape[1]), dtype=np.int64), [0] * FOLD_COUNT
+    for place in sorted(range(len(parts)), key=lambda i: (_compute_rarity(common, has[i]), -len(parts[i]), i)):
         there = np.flatnonzero(has[place])
         rarest = there[np.argmin(common[there])] if len(there) else None
-        held = [0 if rarest is None else int(dealt[side, rarest]) for side in range(FOLDS)]
-        side = min(range(FOLDS), key=lambda each: (held[each], sizes[each], each))
+        held = [0 if rarest is None else int(dealt[side, rarest]) for side in range(FOLD_COUNT)]
+        side = min(range(FOLD_COUNT), key=lambda each: (held[each], sizes[each], each))
         fold[parts[place]] = side
         dealt[side] += has[place]
         sizes[side] += len(parts[place])
     return fold
 
 
-def undivided(contents: Sequence[str], groups: Sequence[str]) -> list[list[int]]:
+def find_linked_cubes(contents: Sequence[str], groups: Sequence[str]) -> list[list[int]]:
     """Return the places of cubes that belong together, in the order of their first cube's content."""
     root = list(range(len(contents)))
 
@@ -61,32 +61,32 @@ def undivided(contents: Sequence[str], groups: Sequence[str]) -> list[list[int]]
     return list(members.values())
 
 
-def _rarity(common: NDArray[Any], has: NDArray[np.bool_]) -> int:
-    return int(common[has].min()) if has.any() else int(common.max(initial=0)) + 1
+def _compute_rarity(cube_counts: NDArray[Any], presence: NDArray[np.bool_]) -> int:
+    return int(cube_counts[presence].min()) if presence.any() else int(cube_counts.max(initial=0)) + 1
 
 
-def some_of(having: NDArray[np.bool_], most: int) -> list[int]:
-    """Return at most ``most`` places, ascending: rare structures first come in turn, then the rest, evenly spread.
+def select_fit_cubes(presence: NDArray[np.bool_], max_count: int) -> list[int]:
+    """Return at most ``max_count`` places, ascending: rare structures first come in turn, then the rest, evenly spread.
 
     Args:
-        having: bool ``(n, structure)`` of cubes in the order of their content.
-        most: how many.
+        presence: bool ``(n, structure)`` of cubes in the order of their content.
+        max_count: how many.
     """
-    if len(having) <= most:
-        return list(range(len(having)))
-    structures = having.shape[1]
-    share = max(most // (2 * max(structures, 1)), 1)
+    if len(presence) <= max_count:
+        return list(range(len(presence)))
+    structures = presence.shape[1]
+    share = max(max_count // (2 * max(structures, 1)), 1)
     taken: list[int] = []
-    for structure in np.argsort(having.sum(axis=0), kind="stable"):
-        lacking = share - int(having[taken, structure].sum())
-        more = [int(i) for i in np.flatnonzero(having[:, structure]) if i not in taken]
-        taken += _spread(more, min(lacking, most - len(taken)))
-    rest = [i for i in range(len(having)) if i not in taken]
-    return sorted(taken + _spread(rest, most - len(taken)))
+    for structure in np.argsort(presence.sum(axis=0), kind="stable"):
+        lacking = share - int(presence[taken, structure].sum())
+        more = [int(i) for i in np.flatnonzero(presence[:, structure]) if i not in taken]
+        taken += _pick_evenly(more, min(lacking, max_count - len(taken)))
+    rest = [i for i in range(len(presence)) if i not in taken]
+    return sorted(taken + _pick_evenly(rest, max_count - len(taken)))
 
 
-def _spread(places: Sequence[int], count: int) -> list[int]:
+def _pick_evenly(indices: Sequence[int], count: int) -> list[int]:
     if count <= 0:
         return []
-    picked = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).astype(int))
-    return [places[int(i)] for i in picked]
+    picked = np.unique(np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(int))
+    return [indices[int(i)] for i in picked]

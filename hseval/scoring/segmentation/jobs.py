@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FIELD, CubeSet
-from hseval.core.options import as_dict
-from hseval.core.plugin_manager import plugins
-from hseval.data.content_hash import key
-from hseval.data.preprocessing import prepare
-from hseval.scoring.segmentation.segmented_set import PreparedSet, agreement, packed
+from hseval.core.cubes import FOV, CubeSet
+from hseval.core.options import options_to_dict
+from hseval.core.plugin_manager import get_plugins
+from hseval.data.content_hash import compute_key
+from hseval.data.preprocessing import preprocess_cube
+from hseval.scoring.segmentation.segmented_set import PreparedSet, count_agreement, pack_masks
 from hseval.utils.errors import HsevalError
-from hseval.utils.parallel import Assignment
+from hseval.utils.parallel import JobSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,41 +23,48 @@ if TYPE_CHECKING:
     from hseval.core.hookspecs import Segmenter
 
 Columns = Mapping[str, "NDArray[Any]"]
-FITTED = "fit-1"  # raised whenever the same cubes are served to `fit` or `segment` otherwise
+FIT_VERSION = "fit-1"  # raised whenever the same cubes are served to `fit` or `segment` otherwise
 MASKS, AGREEMENT = "masks", "agreement"
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class SegmenterSpec:
     """A segmenter by name and options: small enough to send to a worker process, which builds its own.
 
     Attributes:
         name: the plugin's.
-        asked: whether the user named it.
-        lacking: the reference's structures that the samples have no masks of.
+        is_requested: whether the user named it.
+        missing_structures: the reference's structures that the samples have no masks of.
         options: as given.
         device: where it computes, if it can choose.
     """
 
     name: str
-    asked: bool
-    lacking: tuple[str, ...] = ()
+    is_requested: bool
+    missing_structures: tuple[str, ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     device: str = "cpu"
 
     def build(self) -> Segmenter:
         """Return the segmenter, not fitted."""
-        built: Segmenter = plugins().build("segmenter", self.name, self.options)
+        built: Segmenter = get_plugins().build("segmenter", self.name, self.options)
         if hasattr(built, "device"):
             built.device = self.device
         return built
 
-    def recipe(self) -> str:
+    def compute_recipe_key(self) -> str:
         """Return what, besides the cubes that it is fitted on, decides what the segmenter finds."""
         built = self.build()
         fingerprint = built.fingerprint() if hasattr(built, "fingerprint") else ""
-        options = as_dict(getattr(built, "options", None)) or dict(self.options)
-        return key(FITTED, self.name, plugins().origin("segmenter", self.name), built.version, options, fingerprint)
+        options = options_to_dict(getattr(built, "options", None)) or dict(self.options)
+        return compute_key(
+            FIT_VERSION,
+            self.name,
+            get_plugins().get_origin("segmenter", self.name),
+            built.version,
+            options,
+            fingerprint,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,31 +72,31 @@ class FitJob:
     """Fits one segmenter a fold.
 
     Attributes:
-        choice: which segmenter.
+        spec: which segmenter.
         cubes: the reference.
-        places: of each fold, the cubes to fit on, in the order of their content.
+        fit_indices: of each fold, the cubes to fit on, in the order of their content.
         structures: names to learn.
         field: the field that stands in for the cubes' own, or None.
     """
 
-    choice: Choice
+    spec: SegmenterSpec
     cubes: CubeSet
-    places: tuple[tuple[int, ...], ...]
+    fit_indices: tuple[tuple[int, ...], ...]
     structures: tuple[str, ...]
     field: NDArray[np.bool_] | None
 
-    def work(self, chunk: list[int]) -> dict[int, Segmenter]:
+    def run_chunk(self, chunk: list[int]) -> dict[int, Segmenter]:
         """Return the fitted segmenters of some folds."""
-        return {fold: self._fitted(fold) for fold in chunk}
+        return {fold: self._fit_fold(fold) for fold in chunk}
 
-    def assignment(self) -> Assignment:
+    def get_spec(self) -> JobSpec:
         """Return how a worker builds this job."""
-        return FitJob, (self.choice, self.cubes, self.places, self.structures, self.field)
+        return FitJob, (self.spec, self.cubes, self.fit_indices, self.structures, self.field)
 
-    def _fitted(self, fold: int) -> Segmenter:
-        segmenter = self.choice.build()
-        data = PreparedSet(self.cubes.subset(self.places[fold]), self.structures, self.field)
-        with plugins().blaming("segmenter", self.choice.name):
+    def _fit_fold(self, fold: int) -> Segmenter:
+        segmenter = self.spec.build()
+        data = PreparedSet(self.cubes.subset(self.fit_indices[fold]), self.structures, self.field)
+        with get_plugins().wrap_errors("segmenter", self.spec.name):
             segmenter.fit(data)
         return segmenter
 
@@ -99,44 +106,44 @@ class SegmentJob:
     """Finds the masks of some cubes of a set.
 
     Attributes:
-        name: the segmenter's.
+        segmenter_name: the segmenter's.
         cubes: the set.
-        fold: place -> which model.
+        model_by_index: place -> which model.
         models: fitted segmenters, by fold.
         structures: names to look for, sorted.
         field: the field that stands in for the cubes' own, or None.
         wavelengths: ``(band,)``.
     """
 
-    name: str
+    segmenter_name: str
     cubes: CubeSet
-    fold: Mapping[int, int]
+    model_by_index: Mapping[int, int]
     models: Mapping[int, Segmenter]
     structures: tuple[str, ...]
     field: NDArray[np.bool_] | None
     wavelengths: NDArray[Any]
 
-    def work(self, chunk: list[int]) -> dict[int, Columns]:
+    def run_chunk(self, chunk: list[int]) -> dict[int, Columns]:
         """Return by place: ``masks``, packed by :mod:`hseval.scoring.segmentation.segmented_set`, and how the cube's own agree."""
-        return {place: self._found(place) for place in chunk}
+        return {place: self._segment_cube(place) for place in chunk}
 
-    def assignment(self) -> Assignment:
+    def get_spec(self) -> JobSpec:
         """Return how a worker builds this job; fitted models travel by pickling, as sets do."""
         return SegmentJob, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
-    def _found(self, place: int) -> Columns:
-        cube = self.cubes[place]
-        seen = prepare(cube, (*self.structures, FIELD), field=self.field)
+    def _segment_cube(self, index: int) -> Columns:
+        cube = self.cubes[index]
+        seen = preprocess_cube(cube, (*self.structures, FOV), fov=self.field)
         assert seen is not None
-        with plugins().blaming("segmenter", self.name):
-            found = self.models[self.fold[place]].segment(seen.data[None], wavelengths=self.wavelengths)
-            masks = _checked(found, self.structures, seen.data.shape[1:], self.name) & seen.masks[FIELD]
+        with get_plugins().wrap_errors("segmenter", self.segmenter_name):
+            found = self.models[self.model_by_index[index]].segment(seen.data[None], wavelengths=self.wavelengths)
+            masks = _check_masks(found, self.structures, seen.data.shape[1:], self.segmenter_name) & seen.masks[FOV]
         own = np.stack([seen.masks[name] for name in self.structures])
-        return {MASKS: packed(masks), AGREEMENT: agreement(masks, own)}
+        return {MASKS: pack_masks(masks), AGREEMENT: count_agreement(masks, own)}
 
 
-def _checked(
-    found: Mapping[str, NDArray[Any]], structures: Sequence[str], shape: tuple[int, ...], name: str
+def _check_masks(
+    predicted: Mapping[str, NDArray[Any]], structures: Sequence[str], shape: tuple[int, ...], segmenter_name: str
 ) -> NDArray[np.bool_]:
     """Return the masks of one cube, ``(structure, y, x)``.
 
@@ -145,9 +152,9 @@ def _checked(
     """
     masks = []
     for structure in structures:
-        mask = np.asarray(found[structure]) if structure in found else None
+        mask = np.asarray(predicted[structure]) if structure in predicted else None
         if mask is None or mask.shape != (1, *shape) or mask.dtype != np.bool_:
             what = "nothing" if mask is None else f"{mask.dtype} {mask.shape}"
-            raise HsevalError(f"segmenter {name!r}: {what} for {structure!r}; bool {(1, *shape)} expected")
+            raise HsevalError(f"segmenter {segmenter_name!r}: {what} for {structure!r}; bool {(1, *shape)} expected")
         masks.append(mask[0])
     return np.stack(masks)

@@ -9,89 +9,93 @@ from typing import Any
 import numpy as np
 
 from hseval.scoring.segmentation.cross_fit import Folds
-from hseval.scoring.segmentation.jobs import Choice
+from hseval.scoring.segmentation.jobs import SegmenterSpec
 from hseval.scoring.segmentation.segmented_set import dice
 
-POOR = 0.5  # a held-out Dice below says that a mask is more wrong than right: the structure is left out
+MIN_DICE = 0.5  # a held-out Dice below says that a mask is more wrong than right: the structure is left out
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation:
+class SegmentationQuality:
     """How good the masks are that a segmenter found.
 
     Attributes:
-        choice: the segmenter.
+        spec: the segmenter.
         folds: what it was fitted on.
-        reading: names of the extractors that look at structures.
-        held_out: int ``(cube, structure, 3)``: pixels in both masks, found, true; of the reference's cubes with masks,
+        structure_extractors: names of the extractors that look at structures.
+        holdout_counts: int ``(cube, structure, 3)``: pixels in both masks, found, true; of the reference's cubes with masks,
             each found by the model that did not see it.
-        on_samples: the same of the samples and their own masks; None where they bring none.
-        brought: structures that the samples bring masks of.
+        sample_counts: the same of the samples and their own masks; None where they bring none.
+        supplied_structures: structures that the samples bring masks of.
     """
 
-    choice: Choice
+    spec: SegmenterSpec
     folds: Folds
-    reading: tuple[str, ...]
-    held_out: Any
-    on_samples: Any
-    brought: tuple[str, ...]
+    structure_extractors: tuple[str, ...]
+    holdout_counts: Any
+    sample_counts: Any
+    supplied_structures: tuple[str, ...]
 
-    def dice(self) -> dict[str, float | None]:
+    def compute_dice(self) -> dict[str, float | None]:
         """Return the held-out Dice of each structure, over all pixels."""
-        return _by_structure(self.folds, self.held_out)
+        return _compute_dice_by_structure(self.folds, self.holdout_counts)
 
-    def kept(self) -> tuple[str, ...]:
+    def get_usable_structures(self) -> tuple[str, ...]:
         """Return the structures that are found well enough to be scored."""
-        return tuple(name for name, value in self.dice().items() if value is not None and value >= POOR)
+        return tuple(name for name, value in self.compute_dice().items() if value is not None and value >= MIN_DICE)
 
-    def left_out(self) -> dict[str, str]:
+    def get_exclusion_reasons(self) -> dict[str, str]:
         """Return the others, with why."""
         poor = {
-            name: f"held-out Dice of {_shown(value)}, expected at least {POOR}"
-            for name, value in self.dice().items()
-            if name not in self.kept()
+            name: f"held-out Dice of {_format_dice(value)}, expected at least {MIN_DICE}"
+            for name, value in self.compute_dice().items()
+            if name not in self.get_usable_structures()
         }
-        return {**self.folds.left_out, **poor}
+        return {**self.folds.exclusion_reasons, **poor}
 
-    def listed(self) -> str:
+    def format_dice_list(self) -> str:
         """Return the held-out Dice of each structure in words."""
-        return _listed(self.dice())
+        return _format_dice_list(self.compute_dice())
 
-    def agreed(self) -> dict[str, float | None]:
+    def compute_sample_agreement(self) -> dict[str, float | None]:
         """Return the Dice between what was found in the samples and the masks that they bring."""
-        told = _by_structure(self.folds, self.on_samples)
-        return {name: value for name, value in told.items() if name in self.brought}
+        told = _compute_dice_by_structure(self.folds, self.sample_counts)
+        return {name: value for name, value in told.items() if name in self.supplied_structures}
 
-    def details(self) -> dict[str, Any]:
+    def build_details(self) -> dict[str, Any]:
         """Return what a score says of its masks."""
-        told = {"name": self.choice.name, "dice": self.dice(), "left_out": self.left_out()}
-        if self.on_samples is not None:
-            told["agreement_with_samples"] = self.agreed()
+        told = {"name": self.spec.name, "dice": self.compute_dice(), "left_out": self.get_exclusion_reasons()}
+        if self.sample_counts is not None:
+            told["agreement_with_samples"] = self.compute_sample_agreement()
         return told
 
-    def notes(self) -> Iterator[str]:
+    def iter_notes(self) -> Iterator[str]:
         """Yield what a reader has to know of the masks."""
-        name, fitted = self.choice.name, sum(map(len, self.folds.places))
-        why = "as asked for" if self.choice.asked else f"as the samples lack masks of: {', '.join(self.choice.lacking)}"
+        name, fitted = self.spec.name, sum(map(len, self.folds.fit_indices))
+        why = (
+            "as asked for"
+            if self.spec.is_requested
+            else f"as the samples lack masks of: {', '.join(self.spec.missing_structures)}"
+        )
         yield (
             f"structures of all sets are found by the segmenter {name!r}, {why}; fitted on {fitted} reference cubes in "
             "two folds, and no cube is seen by a model that was fitted on its group"
         )
-        yield f"{name}: held-out Dice on the reference: {self.listed()}"
-        if left_out := self.left_out():
+        yield f"{name}: held-out Dice on the reference: {self.format_dice_list()}"
+        if left_out := self.get_exclusion_reasons():
             yield "structures left out: " + "; ".join(f"{each} ({why})" for each, why in left_out.items())
-        if self.on_samples is not None:
-            yield f"{name}: Dice of what it finds in the samples with their own masks: {_listed(self.agreed())}"
+        if self.sample_counts is not None:
+            yield f"{name}: Dice of what it finds in the samples with their own masks: {_format_dice_list(self.compute_sample_agreement())}"
 
 
-def _by_structure(folds: Folds, counts: Any) -> dict[str, float | None]:
+def _compute_dice_by_structure(folds: Folds, counts: Any) -> dict[str, float | None]:
     found = dice(counts.sum(axis=0))
     return {name: None if np.isnan(each) else float(each) for name, each in zip(folds.structures, found, strict=True)}
 
 
-def _listed(told: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{name} {_shown(value)}" for name, value in told.items())
+def _format_dice_list(dice_by_structure: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {_format_dice(value)}" for name, value in dice_by_structure.items())
 
 
-def _shown(value: float | None) -> str:
+def _format_dice(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FIELD
-from hseval.core.plugin_manager import plugins
+from hseval.core.cubes import FOV
+from hseval.core.plugin_manager import get_plugins
 from hseval.core.report import Score
-from hseval.pipeline.context import Described, Run
-from hseval.pipeline.extract import Description
-from hseval.pipeline.inputs import Sets
-from hseval.pipeline.worker import Chosen, Plan, reads_structures
-from hseval.scoring.score_metric import score_of
-from hseval.scoring.segmentation.cross_fit import Crossfit, Folds, NothingFoundError, fold
-from hseval.scoring.segmentation.jobs import AGREEMENT, MASKS, Choice, Columns
-from hseval.scoring.segmentation.quality import POOR, Segmentation
+from hseval.pipeline.context import ExtractedInputs, RunContext
+from hseval.pipeline.extract import ExtractedSet
+from hseval.pipeline.inputs import InputSets
+from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec, reads_structures
+from hseval.scoring.score_metric import score_metric
+from hseval.scoring.segmentation.cross_fit import CrossFitSegmenter, Folds, SegmentationError, build_folds
+from hseval.scoring.segmentation.jobs import AGREEMENT, MASKS, Columns, SegmenterSpec
+from hseval.scoring.segmentation.quality import MIN_DICE, SegmentationQuality
 from hseval.scoring.segmentation.segmented_set import SegmentedSet
 from hseval.utils.errors import HsevalError
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
     from hseval.core.hookspecs import Metric
 
-DEFAULT = "pixels"
-NONE = "none"
+DEFAULT_SEGMENTER = "pixels"
+NO_SEGMENTER = "none"
 
-Found = Mapping[str, Description]
-Describe = Callable[..., Description]
+ExtractedByRole = Mapping[str, ExtractedSet]
+ExtractFunction = Callable[..., ExtractedSet]
 
 
-def choose(
-    name: str | None, sets: Sets, extractors: Mapping[str, Chosen], options: Mapping[str, Any], device: str
-) -> Choice | None:
+def choose_segmenter(
+    name: str | None, sets: InputSets, extractors: Mapping[str, ExtractorSpec], options: Mapping[str, Any], device: str
+) -> SegmenterSpec | None:
     """Return the segmenter to use, or None: masks as they come.
 
     Without a name, the default one where the samples lack masks of a structure that the reference has.
@@ -44,14 +44,16 @@ def choose(
     Raises:
         HsevalError: a segmenter was asked for that is not there, that nothing needs, or that can't be fitted.
     """
-    if name is not None and name != NONE:
-        plugins().find("segmenter", name)
-    if name == NONE:
+    if name is not None and name != NO_SEGMENTER:
+        get_plugins().find("segmenter", name)
+    if name == NO_SEGMENTER:
         return None
-    wanted = set(sets.reference.structures) - {FIELD}
+    wanted = set(sets.reference.structures) - {FOV}
     lacking = tuple(sorted(wanted - set(sets.samples.structures)))
-    chosen = Choice(name or DEFAULT, name is not None, lacking, options.get(name or DEFAULT, {}), device)
-    if not any(_reads(each) for each in extractors.values()):
+    chosen = SegmenterSpec(
+        name or DEFAULT_SEGMENTER, name is not None, lacking, options.get(name or DEFAULT_SEGMENTER, {}), device
+    )
+    if not any(_reads_structures(each) for each in extractors.values()):
         if name is not None:
             raise HsevalError(f"--segmenter {name}: none of the metrics asked for looks at structures")
         return None
@@ -63,67 +65,77 @@ def choose(
 
 
 @dataclasses.dataclass(frozen=True)
-class Masked:
+class SegmentedScore:
     """Sets described by the masks that a segmenter found.
 
     Attributes:
-        about: the segmenter, and how good its masks are.
-        found: the described sets, by role.
-        own: the sets described by the masks that they came with; None where the samples bring none of use.
+        quality: the segmenter, and how good its masks are.
+        extracted_sets: the described sets, by role.
+        own_mask_inputs: the sets described by the masks that they came with; None where the samples bring none of use.
     """
 
-    about: Segmentation
-    found: Found
-    own: Described | None
+    quality: SegmentationQuality
+    extracted_sets: ExtractedByRole
+    own_mask_inputs: ExtractedInputs | None
 
-    def told(self, scores: Sequence[Score], metrics: Sequence[Metric], run: Run) -> list[Score]:
+    def annotate_scores(self, scores: Sequence[Score], metrics: Sequence[Metric], context: RunContext) -> list[Score]:
         """Return the scores: those that look at structures with whose masks tell them, and the value by the sets' own.
 
         Args:
             scores: by the segmenter's masks.
             metrics: theirs.
-            run: how the others are computed.
+            context: how the others are computed.
         """
-        return [self._told(score, metric, run) for score, metric in zip(scores, metrics, strict=True)]
+        return [self._annotate_score(score, metric, context) for score, metric in zip(scores, metrics, strict=True)]
 
-    def _told(self, score: Score, metric: Metric, run: Run) -> Score:
-        if not set(metric.needs.rows) & set(self.about.reading):
+    def _annotate_score(self, score: Score, metric: Metric, context: RunContext) -> Score:
+        if not set(metric.needs.features) & set(self.quality.structure_extractors):
             return score
-        details = {**score.details, "segmenter": self.about.details()}
-        if self.own is not None:
-            details |= _beside(score_of(metric, self.own, run, intervals=False), details)
+        details = {**score.details, "segmenter": self.quality.build_details()}
+        if self.own_mask_inputs is not None:
+            details |= _build_own_mask_details(
+                score_metric(metric, self.own_mask_inputs, context, with_interval=False), details
+            )
         return dataclasses.replace(score, details=details)
 
 
-def own_masks_note(sets: Sets, extractors: Mapping[str, Chosen]) -> list[str]:
+def collect_own_mask_notes(sets: InputSets, extractors: Mapping[str, ExtractorSpec]) -> list[str]:
     """Return what is to be known where no segmenter is used, and the samples' own masks tell their structures."""
-    if not _brought(sets) or not any(_reads(each) for each in extractors.values()):
+    if not _find_supplied_structures(sets) or not any(_reads_structures(each) for each in extractors.values()):
         return []
     return [
         "structures are where the sets' own masks say; a generator's own may flatter it (--segmenter "
-        f"{DEFAULT} finds them in all sets alike, and shows both figures)"
+        f"{DEFAULT_SEGMENTER} finds them in all sets alike, and shows both figures)"
     ]
 
 
-def plain_plan(choice: Choice | None, sets: Sets, plan: Plan) -> Plan:
+def build_unsegmented_plan(
+    segmenter_spec: SegmenterSpec | None, sets: InputSets, plan: ExtractionPlan
+) -> ExtractionPlan:
     """Return the plan by which a set is described before structures are found in it.
 
     What looks at structures waits, unless the samples bring masks that a second score can be had by.
     """
-    if choice is None or _brought(sets):
+    if segmenter_spec is None or _find_supplied_structures(sets):
         return plan
-    return dataclasses.replace(plan, extractors=tuple(each for each in plan.extractors if not _reads(each)))
+    return dataclasses.replace(plan, extractors=tuple(each for each in plan.extractors if not _reads_structures(each)))
 
 
-def masked_sets(choice: Choice, described: Described, found: Found, run: Run, describe: Describe) -> Masked | str:
+def segment_inputs(
+    segmenter_spec: SegmenterSpec,
+    inputs: ExtractedInputs,
+    extracted_sets: ExtractedByRole,
+    context: RunContext,
+    extract: ExtractFunction,
+) -> SegmentedScore | str:
     """Return the sets described by the masks that a segmenter finds in them.
 
     Args:
-        choice: the segmenter.
-        described: the sets by :func:`plain_plan`, for the score by their own masks.
-        found: the same, shared cubes included.
-        run: how.
-        describe: describes a set by a plan.
+        segmenter_spec: the segmenter.
+        inputs: the sets by :func:`build_unsegmented_plan`, for the score by their own masks.
+        extracted_sets: the same, shared cubes included.
+        context: how.
+        extract: describes a set by a plan.
 
     Returns:
         a note instead where nobody asked for the segmenter, and it can't be fitted, finds nothing or nothing new.
@@ -132,89 +144,113 @@ def masked_sets(choice: Choice, described: Described, found: Found, run: Run, de
         HsevalError: it was asked for and can't be fitted or finds nothing, or it fails.
     """
     try:
-        reference, plan = described.sets.reference, described.plans["reference"]
-        folds = fold(choice, reference, found["reference"], plan)
-        if why := _not_worth_it(choice, folds, _brought(described.sets)):
+        reference, plan = inputs.sets.reference, inputs.plans["reference"]
+        folds = build_folds(segmenter_spec, reference, extracted_sets["reference"], plan)
+        if why := _explain_no_segmenter(segmenter_spec, folds, _find_supplied_structures(inputs.sets)):
             return why
-        return _masked(Crossfit(choice, reference, folds, plan, run), described, found, describe)
-    except NothingFoundError as error:
-        if choice.asked:
+        return _extract_segmented(
+            CrossFitSegmenter(segmenter_spec, reference, folds, plan, context), inputs, extracted_sets, extract
+        )
+    except SegmentationError as error:
+        if segmenter_spec.is_requested:
             raise
         return f"masks as they come, and no segmenter: {error}"
 
 
-def _not_worth_it(choice: Choice, folds: Folds, brought: Sequence[str]) -> str:
+def _explain_no_segmenter(segmenter_spec: SegmenterSpec, folds: Folds, supplied_structures: Sequence[str]) -> str:
     """Return why no segmenter is used though nobody forbade it, or ``""``."""
-    if choice.asked or not brought or set(choice.lacking) & set(folds.structures):
+    if (
+        segmenter_spec.is_requested
+        or not supplied_structures
+        or set(segmenter_spec.missing_structures) & set(folds.structures)
+    ):
         return ""
-    few = "; ".join(f"{name}: {folds.left_out[name]}" for name in choice.lacking)
+    few = "; ".join(f"{name}: {folds.exclusion_reasons[name]}" for name in segmenter_spec.missing_structures)
     return f"masks as they come: what the samples lack masks of can't be segmented ({few})"
 
 
-def _masked(models: Crossfit, described: Described, found: Found, describe: Describe) -> Masked:
+def _extract_segmented(
+    cross_fit: CrossFitSegmenter, inputs: ExtractedInputs, extracted_sets: ExtractedByRole, extract: ExtractFunction
+) -> SegmentedScore:
     """Return the sets described by the masks of all structures that are found on held-out cubes.
 
     Raises:
         HsevalError: the segmenter fails, or finds none.
     """
-    sets, plans, choice, folds = described.sets, described.plans, models.choice, models.folds
-    of_reference = models.masks_of(sets.reference, found["reference"], what="reference")
-    reading = tuple(each.name for each in plans["reference"].extractors if _reads(each))
-    brought = _brought(sets)
-    held_out = _agreement(of_reference)[folds.annotated]
-    about = Segmentation(choice, folds, reading, held_out, None, brought)
-    if not about.kept():
-        raise NothingFoundError(
-            f"{choice.name!r} finds none of the reference's structures on held-out cubes: Dice {about.listed()}, "
-            f"expected at least {POOR} (--segmenter none scores by the sets' own masks)"
+    sets, plans, choice, folds = inputs.sets, inputs.plans, cross_fit.spec, cross_fit.folds
+    of_reference = cross_fit.compute_masks(sets.reference, extracted_sets["reference"], label="reference")
+    reading = tuple(each.name for each in plans["reference"].extractors if _reads_structures(each))
+    brought = _find_supplied_structures(sets)
+    held_out = _stack_agreement(of_reference)[folds.is_annotated]
+    about = SegmentationQuality(choice, folds, reading, held_out, None, brought)
+    if not about.get_usable_structures():
+        raise SegmentationError(
+            f"{choice.name!r} finds none of the reference's structures on held-out cubes: Dice {about.format_dice_list()}, "
+            f"expected at least {MIN_DICE} (--segmenter none scores by the sets' own masks)"
         )
-    whole = dict(found)
-    for role, cubes in sets.named():
-        looking = tuple(each for each in plans[role].extractors if _reads(each))
+    whole = dict(extracted_sets)
+    for role, cubes in sets.items():
+        looking = tuple(each for each in plans[role].extractors if _reads_structures(each))
         if not looking:
             continue
-        columns = of_reference if role == "reference" else models.masks_of(cubes, found[role], what=role)
-        if role == "samples" and brought:
-            about = dataclasses.replace(about, on_samples=_agreement(columns))
-        masks = {int(place): each[MASKS] for place, each in zip(found[role].index, columns, strict=True)}
-        segmented = SegmentedSet(
-            cubes, structures=folds.structures, kept=about.kept(), masks=masks, field=plans[role].field
+        columns = (
+            of_reference if role == "reference" else cross_fit.compute_masks(cubes, extracted_sets[role], label=role)
         )
-        names = tuple(sorted({FIELD, *segmented.structures}))
+        if role == "samples" and brought:
+            about = dataclasses.replace(about, sample_counts=_stack_agreement(columns))
+        masks = {int(place): each[MASKS] for place, each in zip(extracted_sets[role].index, columns, strict=True)}
+        segmented = SegmentedSet(
+            cubes,
+            structures=folds.structures,
+            visible_structures=about.get_usable_structures(),
+            packed_masks=masks,
+            field=plans[role].field,
+        )
+        names = tuple(sorted({FOV, *segmented.structures}))
         plan = dataclasses.replace(plans[role], extractors=looking, structures=names)
-        by_masks = describe(segmented, plan, models.run, what=f"structures of {role}")
-        whole[role] = merged(found[role], by_masks, [each.name for each in looking], choice.name)
-    return Masked(about, whole, described if brought else None)
+        by_masks = extract(segmented, plan, cross_fit.context, label=f"structures of {role}")
+        whole[role] = merge_segmented(extracted_sets[role], by_masks, [each.name for each in looking], choice.name)
+    return SegmentedScore(about, whole, inputs if brought else None)
 
 
-def _agreement(columns: Sequence[Columns]) -> NDArray[Any]:
+def _stack_agreement(columns: Sequence[Columns]) -> NDArray[Any]:
     return np.stack([each[AGREEMENT] for each in columns])
 
 
-def merged(plain: Description, segmented: Description, names: Sequence[str], masks_from: str) -> Description:
+def merge_segmented(
+    extracted: ExtractedSet, segmented: ExtractedSet, names: Sequence[str], masks_from: str
+) -> ExtractedSet:
     """Return a described set whose columns of the extractors ``names`` are those of its segmented twin."""
     place = {int(index): row for row, index in enumerate(segmented.index)}
-    rows = segmented.rows.take(np.array([place[int(index)] for index in plain.index], dtype=np.int64)).only(names)
-    kept = {name: column for name, column in plain.rows.columns.items() if name.split("/", maxsplit=1)[0] not in names}
+    rows = segmented.features.select(
+        np.array([place[int(index)] for index in extracted.index], dtype=np.int64)
+    ).select_extractors(names)
+    kept = {
+        name: column
+        for name, column in extracted.features.columns.items()
+        if name.split("/", maxsplit=1)[0] not in names
+    }
     columns = {**kept, **rows.columns}
-    told = dataclasses.replace(plain.rows, columns=columns, structures=rows.structures, masks_from=masks_from)
-    return dataclasses.replace(plain, rows=told)
+    told = dataclasses.replace(extracted.features, columns=columns, structures=rows.structures, mask_source=masks_from)
+    return dataclasses.replace(extracted, features=told)
 
 
-def _reads(chosen: Chosen) -> bool:
-    return reads_structures(chosen.build())
+def _reads_structures(spec: ExtractorSpec) -> bool:
+    return reads_structures(spec.build())
 
 
-def _brought(sets: Sets) -> tuple[str, ...]:
+def _find_supplied_structures(sets: InputSets) -> tuple[str, ...]:
     """Return the structures of the reference that the samples come with masks of."""
-    return tuple(sorted(set(sets.samples.structures) & set(sets.reference.structures) - {FIELD}))
+    return tuple(sorted(set(sets.samples.structures) & set(sets.reference.structures) - {FOV}))
 
 
-def _beside(own: Score, details: Mapping[str, Any]) -> dict[str, Any]:
+def _build_own_mask_details(own_score: Score, details: Mapping[str, Any]) -> dict[str, Any]:
     """Return the details that show a score by the sets' own masks."""
-    kept = {"value": own.value, "floor": own.floor, "verdict": own.verdict, "n": own.n}
-    kept |= {name: own.details[name] for name in ("spread", "floor_spread", "structures") if name in own.details}
+    kept = {"value": own_score.value, "floor": own_score.floor, "verdict": own_score.verdict, "n": own_score.n}
+    kept |= {
+        name: own_score.details[name] for name in ("spread", "floor_spread", "structures") if name in own_score.details
+    }
     shown = dict(details.get("shown") or {})
-    shown["by the sets' own masks (the samples' may flatter): value"] = own.value
-    shown["by the sets' own masks: floor"] = own.floor
+    shown["by the sets' own masks (the samples' may flatter): value"] = own_score.value
+    shown["by the sets' own masks: floor"] = own_score.floor
     return {"own_masks": kept, "shown": shown}

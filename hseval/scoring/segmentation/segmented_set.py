@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FIELD, Cube, CubeSet
-from hseval.data.field_of_view import bounding_box
-from hseval.data.preprocessing import prepare, valid_pixels
+from hseval.core.cubes import FOV, Cube, CubeSet
+from hseval.data.field_of_view import compute_bounding_box
+from hseval.data.preprocessing import compute_valid_mask, preprocess_cube
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 
-def packed(masks: Bools) -> NDArray[np.uint8]:
+def pack_masks(masks: Bools) -> NDArray[np.uint8]:
     """Return masks ``(structure, y, x)`` as a few bytes: bits, compressed (zlib)."""
     return np.frombuffer(zlib.compress(np.packbits(masks).tobytes(), 6), dtype=np.uint8)
 
 
-def unpacked(kept: NDArray[np.uint8], shape: tuple[int, int, int]) -> Bools:
-    """Return what :func:`packed` kept.
+def unpack_masks(packed_masks: NDArray[np.uint8], shape: tuple[int, int, int]) -> Bools:
+    """Return what :func:`pack_masks` kept.
 
     Raises:
         ValueError: the bytes are damaged, or belong to masks of another shape.
     """
     try:
-        bits = np.frombuffer(zlib.decompress(kept.tobytes()), dtype=np.uint8)
+        bits = np.frombuffer(zlib.decompress(packed_masks.tobytes()), dtype=np.uint8)
     except zlib.error as error:
         raise ValueError(f"masks can't be unpacked ({error})") from error
     count = int(np.prod(shape))
@@ -49,8 +49,8 @@ class SegmentedSet(CubeSet):
     Args:
         base: the set.
         structures: the names that the segmenter looked for, sorted.
-        kept: those of them that the set shows.
-        masks: place in ``base`` -> masks ``(structure, y, x)`` of the box around the cube's valid pixels, packed; a
+        visible_structures: those of them that the set shows.
+        packed_masks: place in ``base`` -> masks ``(structure, y, x)`` of the box around the cube's valid pixels, packed; a
             cube that is not there (it has no valid pixel) has empty masks.
         field: the field that stands in for the cubes' own (bool ``(y, x)``), or None.
     """
@@ -60,28 +60,40 @@ class SegmentedSet(CubeSet):
         base: CubeSet,
         *,
         structures: Sequence[str],
-        kept: Sequence[str],
-        masks: Mapping[int, NDArray[np.uint8]],
+        visible_structures: Sequence[str],
+        packed_masks: Mapping[int, NDArray[np.uint8]],
         field: Bools | None,
     ) -> None:
-        self.base, self.names, self.kept, self.masks, self.field = base, tuple(structures), kept, dict(masks), field
-        own = {FIELD} & set(base.structures)
-        self.info = dataclasses.replace(base.info, structures=tuple(sorted({*kept, *own})))
+        self.base, self.structure_names, self.visible_structures, self.packed_masks, self.field = (
+            base,
+            tuple(structures),
+            visible_structures,
+            dict(packed_masks),
+            field,
+        )
+        own = {FOV} & set(base.structures)
+        self.info = dataclasses.replace(base.info, structures=tuple(sorted({*visible_structures, *own})))
 
     def read(self, index: int) -> Cube:
         """Read a cube of the base, with the masks that were found in it."""
         cube = self.base.read(index)
-        found = {FIELD: cube.masks[FIELD]} if FIELD in cube.masks else {}
-        frame = np.zeros((len(self.names), *cube.data.shape[1:]), dtype=bool)
-        if index in self.masks:
-            box = bounding_box(valid_pixels(cube, self.field))
+        found = {FOV: cube.masks[FOV]} if FOV in cube.masks else {}
+        frame = np.zeros((len(self.structure_names), *cube.data.shape[1:]), dtype=bool)
+        if index in self.packed_masks:
+            box = compute_bounding_box(compute_valid_mask(cube, self.field))
             inside = frame[:, *box]
             try:
-                inside[:] = unpacked(self.masks[index], (len(self.names), inside.shape[1], inside.shape[2]))
+                inside[:] = unpack_masks(
+                    self.packed_masks[index], (len(self.structure_names), inside.shape[1], inside.shape[2])
+                )
             except ValueError as error:
                 name = f"{self.info.location}: cube {self.ids[index]}"
                 raise HsevalError(f"{name} has changed since it was segmented: {error}") from error
-        found.update((name, mask) for name, mask in zip(self.names, frame, strict=True) if name in self.kept)
+        found.update(
+            (name, mask)
+            for name, mask in zip(self.structure_names, frame, strict=True)
+            if name in self.visible_structures
+        )
         return dataclasses.replace(cube, masks=found)
 
     def shape(self, index: int) -> tuple[int, int, int]:
@@ -94,8 +106,10 @@ class SegmentedSet(CubeSet):
 
     def recipe(self, index: int) -> str:
         """Return the base's recipe and the masks' hash, so that to the cache another fit is another set."""
-        kept = self.masks[index].tobytes() if index in self.masks else b""
-        return f"{self.base.recipe(index)} | masks {','.join(self.kept)} {hashlib.sha256(kept).hexdigest()}"
+        kept = self.packed_masks[index].tobytes() if index in self.packed_masks else b""
+        return (
+            f"{self.base.recipe(index)} | masks {','.join(self.visible_structures)} {hashlib.sha256(kept).hexdigest()}"
+        )
 
 
 class PreparedSet(CubeSet):
@@ -103,12 +117,12 @@ class PreparedSet(CubeSet):
 
     def __init__(self, base: CubeSet, structures: Sequence[str], field: Bools | None) -> None:
         self.base, self.field = base, field
-        self.info = dataclasses.replace(base.info, structures=tuple(sorted({FIELD, *structures})))
+        self.info = dataclasses.replace(base.info, structures=tuple(sorted({FOV, *structures})))
 
     def read(self, index: int) -> Cube:
         """Read and prepare a cube."""
         cube = self.base.read(index)
-        seen = prepare(cube, self.structures, field=self.field)
+        seen = preprocess_cube(cube, self.structures, fov=self.field)
         if seen is None:
             raise HsevalError(f"{self.info.location}: cube {self.ids[index]} has no valid pixel")
         return Cube(seen.data, dict(seen.masks), cube.id, cube.group)
@@ -119,9 +133,9 @@ class PreparedSet(CubeSet):
         return bands, height, width
 
 
-def agreement(found: Bools, own: Bools) -> NDArray[np.int64]:
-    """Return ``(structure, 3)`` for masks ``(structure, y, x)``: pixels in both, in ``found`` and in ``own``."""
-    both, *each = (mask.sum(axis=(1, 2), dtype=np.int64) for mask in (found & own, found, own))
+def count_agreement(predicted: Bools, own: Bools) -> NDArray[np.int64]:
+    """Return ``(structure, 3)`` for masks ``(structure, y, x)``: pixels in both, in ``predicted`` and in ``own``."""
+    both, *each = (mask.sum(axis=(1, 2), dtype=np.int64) for mask in (predicted & own, predicted, own))
     return np.stack([both, *each], axis=1)
 
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from hseval.core.report import Score
-from hseval.sweep.results import Results, Row
-from hseval.utils.errors import HsevalError, nearest
+from hseval.sweep.results import RunResult, SweepResults
+from hseval.utils.errors import HsevalError, format_suggestion
 
 SPEED, SECONDS = "samples/s", "seconds"
-Side = Literal["lower", "higher"]
+Direction = Literal["lower", "higher"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,37 +34,37 @@ class Quantity:
     value: float
     low: float
     high: float
-    better: Side
+    better: Direction
     floor: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class ParetoPoint:
     """One run in one panel."""
 
-    row: Row
+    row: RunResult
     x: Quantity
     y: Quantity
-    on_front: bool = False
+    is_on_front: bool = False
 
 
-def quantity(row: Row, name: str) -> Quantity | None:
+def get_quantity(row: RunResult, name: str) -> Quantity | None:
     """Return a run's figure by name; None where it has none.
 
     Of a score whose best is nearest the floor, the distance from the floor is returned.
     """
     if name in (SPEED, SECONDS):
-        return _speed(row, name)
+        return _compute_speed(row, name)
     score = row.scores.get(name)
     if score is None or score.value is None:
         return None
     if score.better == "floor":
-        return _distance(score)
+        return _compute_floor_distance(score)
     low, high = score.interval or (score.value, score.value)
     return Quantity(score.value, low, high, score.better, score.floor)
 
 
-def _speed(row: Row, name: str) -> Quantity | None:
+def _compute_speed(row: RunResult, name: str) -> Quantity | None:
     if row.timing is None:
         return None
     seconds, fastest, slowest = (row.timing[key] for key in ("seconds", "fastest", "slowest"))
@@ -73,7 +73,7 @@ def _speed(row: Row, name: str) -> Quantity | None:
     return Quantity(1 / seconds, 1 / slowest, 1 / fastest, "higher")
 
 
-def _distance(score: Score) -> Quantity | None:
+def _compute_floor_distance(score: Score) -> Quantity | None:
     if score.value is None or score.floor is None:
         return None
     away = abs(score.value - score.floor)
@@ -82,7 +82,7 @@ def _distance(score: Score) -> Quantity | None:
     return Quantity(away, 0.0 if low < 0 < high else ends[0], ends[1], "lower")
 
 
-def points(results: Results, x: str, y: str) -> list[Point]:
+def build_points(results: SweepResults, x: str, y: str) -> list[ParetoPoint]:
     """Return the runs that have both figures, in order, with which of them are on the front.
 
     Raises:
@@ -91,43 +91,45 @@ def points(results: Results, x: str, y: str) -> list[Point]:
     known = (SPEED, SECONDS, *results.score_names)
     for name in (x, y):
         if name not in known:
-            raise HsevalError(f"{results.name}: there is no figure {name!r}{nearest(name, known)}")
-    found = [Point(row, a, b) for row in results.rows if (a := quantity(row, x)) and (b := quantity(row, y))]
-    best = on_front([(point.x, point.y) for point in found])
-    return [dataclasses.replace(point, on_front=is_best) for point, is_best in zip(found, best, strict=True)]
+            raise HsevalError(f"{results.name}: there is no figure {name!r}{format_suggestion(name, known)}")
+    found = [
+        ParetoPoint(row, a, b) for row in results.rows if (a := get_quantity(row, x)) and (b := get_quantity(row, y))
+    ]
+    best = mark_front([(point.x, point.y) for point in found])
+    return [dataclasses.replace(point, is_on_front=is_best) for point, is_best in zip(found, best, strict=True)]
 
 
-def on_front(pairs: Sequence[tuple[Quantity, Quantity]]) -> list[bool]:
+def mark_front(pairs: Sequence[tuple[Quantity, Quantity]]) -> list[bool]:
     """Return, pair by pair, whether no other pair beats it; of equal pairs all are on the front."""
-    costs = [tuple(_cost(each) for each in pair) for pair in pairs]
-    return [not any(_beats(other, mine) for other in costs) for mine in costs]
+    costs = [tuple(_compute_cost(each) for each in pair) for pair in pairs]
+    return [not any(_dominates(other, mine) for other in costs) for mine in costs]
 
 
-def _cost(found: Quantity) -> float:
-    return found.value if found.better == "lower" else -found.value
+def _compute_cost(quantity: Quantity) -> float:
+    return quantity.value if quantity.better == "lower" else -quantity.value
 
 
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and any(a < b for a, b in zip(one, other, strict=True))
 
 
-def table(results: Results, x: str, ys: Sequence[str]) -> list[dict[str, Any]]:
+def build_table(results: SweepResults, x: str, ys: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row a run: label, options, each figure with its interval, and the panels on whose front it is."""
-    panels = {y: {point.row.label: point for point in points(results, x, y)} for y in ys}
+    panels = {y: {point.row.label: point for point in build_points(results, x, y)} for y in ys}
     rows = []
     for row in results.rows:
-        figures = {name: _as_dict(quantity(row, name)) for name in dict.fromkeys((x, *ys))}
-        front = [y for y in ys if row.label in panels[y] and panels[y][row.label].on_front]
-        rows.append({"run": row.label, "varied": dict(row.varied), "figures": figures, "front": front,
+        figures = {name: _convert_to_dict(get_quantity(row, name)) for name in dict.fromkeys((x, *ys))}
+        front = [y for y in ys if row.label in panels[y] and panels[y][row.label].is_on_front]
+        rows.append({"run": row.label, "varied": dict(row.varied_options), "figures": figures, "front": front,
                      "error": row.error})  # fmt: skip
     return rows
 
 
-def _as_dict(found: Quantity | None) -> dict[str, Any] | None:
-    return None if found is None else dataclasses.asdict(found)
+def _convert_to_dict(quantity: Quantity | None) -> dict[str, Any] | None:
+    return None if quantity is None else dataclasses.asdict(quantity)
 
 
-def log_ticks(low: float, high: float) -> tuple[float, ...]:
+def choose_log_ticks(low: float, high: float) -> tuple[float, ...]:
     """Return the digits to label on a logarithmic axis from ``low`` to ``high``: the shorter, the more."""
     decades = math.log10(high / low)
     if decades > 2.5:

@@ -6,58 +6,61 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from hseval.sweep.plan import Plot
-from hseval.sweep.results import Results, Row
-from hseval.utils.errors import HsevalError, nearest
+from hseval.sweep.plan import PlotConfig
+from hseval.sweep.results import RunResult, SweepResults
+from hseval.utils.errors import HsevalError, format_suggestion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
 # Okabe and Ito's palette: told apart by readers of every kind of colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-FRONT, FLOOR, DARK = "#bbbbbb", "#666666", "#444444"
-MANY = 11  # lines of a legend that need smaller letters
+FRONT_COLOR, FLOOR_COLOR, LEGEND_COLOR = "#bbbbbb", "#666666", "#444444"
+MIN_SMALL_FONT_LINES = 11  # lines of a legend that need smaller letters
 
-Look = Mapping[Any, Any]
+StyleMap = Mapping[Any, Any]
 
 
-def looks_of(results: Results, plot: Plot, rows: Iterable[Row]) -> dict[str, Look]:
+def assign_styles(results: SweepResults, plot: PlotConfig, rows: Iterable[RunResult]) -> dict[str, StyleMap]:
     """Return colour, style and marker by the value of the option that each tells."""
-    shown, chosen = list(rows), dict[str, Look]()
+    shown, chosen = list(rows), dict[str, StyleMap]()
     for what, option, choices in (
-        ("colour", plot.colour, COLOURS), ("style", plot.style, STYLES), ("marker", plot.marker, MARKERS),
+        ("colour", plot.color, COLORS), ("style", plot.style, LINE_STYLES), ("marker", plot.marker, MARKERS),
     ):  # fmt: skip
-        if option is not None and option not in (*results.varied, "generator", "part"):
-            known = (*results.varied, "generator", "part")
-            raise HsevalError(f"{results.name}: no option {option!r} varies{nearest(option, known)}")
-        values = sorted({value_of(row, option) for row in shown}, key=_order)
+        if option is not None and option not in (*results.varied_option_names, "generator", "part"):
+            known = (*results.varied_option_names, "generator", "part")
+            raise HsevalError(f"{results.name}: no option {option!r} varies{format_suggestion(option, known)}")
+        values = sorted({get_option_value(row, option) for row in shown}, key=_compute_sort_key)
         chosen[what] = dict(zip(values, itertools.cycle(choices), strict=False))
     return chosen
 
 
-def value_of(row: Row, option: str | None) -> Any:
+def get_option_value(row: RunResult, option: str | None) -> Any:
     """Return a run's value of an option, of its generator or of its part of the file; None where it has none."""
     if option in ("generator", "part"):
         return getattr(row, option)
-    found = None if option is None else row.varied.get(option)
+    found = None if option is None else row.varied_options.get(option)
     return tuple(found) if isinstance(found, list) else found
 
 
-def _order(value: Any) -> tuple[bool, float, str]:
+def _compute_sort_key(value: Any) -> tuple[bool, float, str]:
     number = isinstance(value, (int, float))
     return (not number, float(value) if number else 0.0, str(value))
 
 
-def draw_legend(panel: Axes, plot: Plot, looks: Mapping[str, Look]) -> None:
+def draw_legend(panel: Axes, plot: PlotConfig, style_maps: Mapping[str, StyleMap]) -> None:
     """Explain colours and styles on the left of an empty panel, markers on its right, front and floor below."""
-    left = [*_explained(plot.colour, "colour", looks), *_explained(plot.style, "style", looks)]
-    right = _explained(plot.marker, "marker", looks)
+    left = [
+        *_build_option_handles(plot.color, "colour", style_maps),
+        *_build_option_handles(plot.style, "style", style_maps),
+    ]
+    right = _build_option_handles(plot.marker, "marker", style_maps)
     sides: tuple[tuple[list[Line2D], Literal["upper left", "upper right", "lower left"]], ...]
-    sides = ((left, "upper left"), (right, "upper right"), (_marks(), "lower left"))
-    size = 7 if len(left) < MANY else 5.5
+    sides = ((left, "upper left"), (right, "upper right"), (_build_mark_handles(), "lower left"))
+    size = 7 if len(left) < MIN_SMALL_FONT_LINES else 5.5
     for handles, place in sides:
         legend = panel.legend(handles=handles, loc=place, frameon=False, fontsize=size, handlelength=2.0, borderpad=0,
                               borderaxespad=0.2)  # fmt: skip
@@ -66,31 +69,31 @@ def draw_legend(panel: Axes, plot: Plot, looks: Mapping[str, Look]) -> None:
         panel.add_artist(legend)
 
 
-def _explained(option: str | None, what: str, looks: Mapping[str, Look]) -> list[Line2D]:
+def _build_option_handles(option: str | None, channel: str, style_maps: Mapping[str, StyleMap]) -> list[Line2D]:
     from matplotlib.lines import Line2D
 
     if option is None:
         return []
     handles = [Line2D([], [], linestyle="none", label=option.replace("_", " "), gid="head")]
-    for value, look in looks[what].items():
+    for value, look in style_maps[channel].items():
         given: dict[str, Any] = {
             "colour": {"color": look, "linewidth": 2.5},
-            "style": {"color": DARK, "linewidth": 1.0, "linestyle": look},
-            "marker": {"color": DARK, "linestyle": "none", "marker": look, "markersize": 5},
-        }[what]
-        handles.append(Line2D([], [], label=_text(value), **given))
+            "style": {"color": LEGEND_COLOR, "linewidth": 1.0, "linestyle": look},
+            "marker": {"color": LEGEND_COLOR, "linestyle": "none", "marker": look, "markersize": 5},
+        }[channel]
+        handles.append(Line2D([], [], label=_format_value(value), **given))
     return handles
 
 
-def _marks() -> list[Line2D]:
+def _build_mark_handles() -> list[Line2D]:
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], color=FRONT, linewidth=3.2, marker="o", markersize=5, markerfacecolor="white",
+        Line2D([], [], color=FRONT_COLOR, linewidth=3.2, marker="o", markersize=5, markerfacecolor="white",
                markeredgecolor="black", label="Pareto front"),
-        Line2D([], [], color=FLOOR, linewidth=0.9, linestyle=(0, (2, 2)), label="floor (real vs. real)"),
+        Line2D([], [], color=FLOOR_COLOR, linewidth=0.9, linestyle=(0, (2, 2)), label="floor (real vs. real)"),
     ]  # fmt: skip
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "–" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

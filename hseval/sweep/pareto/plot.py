@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hseval.sweep.pareto.front import SECONDS, SPEED, Point, Quantity, log_ticks, points
-from hseval.sweep.pareto.legend import FLOOR, FRONT, Look, draw_legend, looks_of, value_of
-from hseval.sweep.plan import Plot
-from hseval.sweep.results import Results
-from hseval.utils.atomic_files import written_whole
+from hseval.sweep.pareto.front import SECONDS, SPEED, ParetoPoint, Quantity, build_points, choose_log_ticks
+from hseval.sweep.pareto.legend import FLOOR_COLOR, FRONT_COLOR, StyleMap, assign_styles, draw_legend, get_option_value
+from hseval.sweep.plan import PlotConfig
+from hseval.sweep.results import SweepResults
+from hseval.utils.atomic_files import write_atomically
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ACROSS, PANEL = 3, (2.55, 2.25)  # panels side by side; width and height of one, inches
-FORMATS = ("png", "svg", "pdf")
+PANEL_COLUMNS, PANEL_SIZE = 3, (2.55, 2.25)  # panels side by side; width and height of one, inches
+FILE_FORMATS = ("png", "svg", "pdf")
 DPI = 200
-LABELS = {
+AXIS_LABELS = {
     SPEED: "samples per second",
     SECONDS: "seconds per sample",
     "fid": "Fréchet distance (fid)",
@@ -30,7 +30,7 @@ LABELS = {
 }
 
 
-def pareto_figure(results: Results, plot: Plot | None = None) -> Figure:
+def plot_pareto(results: SweepResults, plot: PlotConfig | None = None) -> Figure:
     """Return the plot as a matplotlib figure.
 
     Colour, line style and marker tell values of options; a line joins the runs that differ in the marker's option
@@ -47,21 +47,21 @@ def pareto_figure(results: Results, plot: Plot | None = None) -> Figure:
     from matplotlib.figure import Figure
 
     plot = plot or results.plot
-    panels = {y: points(results, plot.x, y) for y in plot.y}
+    panels = {y: build_points(results, plot.x, y) for y in plot.y}
     if not any(panels.values()):
         raise HsevalError(f"{results.name}: no run has both {plot.x!r} and one of {', '.join(plot.y) or 'no score'}")
-    looks = looks_of(results, plot, [point.row for found in panels.values() for point in found])
-    columns = min(ACROSS, len(panels) + 1)
+    looks = assign_styles(results, plot, [point.row for found in panels.values() for point in found])
+    columns = min(PANEL_COLUMNS, len(panels) + 1)
     rows = -(-(len(panels) + 1) // columns)
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.35), layout="constrained")
+    figure = Figure(figsize=(PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.35), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for letter, (panel, (y, found)) in zip("abcdefghijklmnop", zip(axes, panels.items(), strict=False), strict=False):
-        _panel(panel, found, plot, y, looks)
+        _plot_panel(panel, found, plot, y, looks)
         panel.set_title(letter, loc="left", fontsize=9, weight="bold")
     for unused in axes[len(panels) :]:
         unused.set_axis_off()
     draw_legend(axes[len(panels)], plot, looks)
-    figure.supxlabel(_label(plot.x) + _devices(results, plot.x), fontsize=9)
+    figure.supxlabel(_format_axis_label(plot.x) + _format_devices(results, plot.x), fontsize=9)
     if plot.title:
         figure.suptitle(plot.title, fontsize=10)
     return figure
@@ -74,62 +74,73 @@ def save_figure(figure: Figure, path: Path) -> None:
         HsevalError: another ending, or the file can't be written.
     """
     kind = path.suffix.lstrip(".").lower()
-    if kind not in FORMATS:
-        raise HsevalError(f"{path}: a plot is written as {', '.join(FORMATS)}; name a file that ends so")
-    with written_whole(path) as temporary:
-        _save(figure, temporary, kind)
+    if kind not in FILE_FORMATS:
+        raise HsevalError(f"{path}: a plot is written as {', '.join(FILE_FORMATS)}; name a file that ends so")
+    with write_atomically(path) as temporary:
+        _write_figure(figure, temporary, kind)
 
 
-def svg(figure: Figure) -> bytes:
+def render_svg(figure: Figure) -> bytes:
     """Return a figure as SVG."""
     stream = io.BytesIO()
-    _save(figure, stream, "svg")
+    _write_figure(figure, stream, "svg")
     return stream.getvalue()
 
 
-def _save(figure: Figure, place: Path | io.BytesIO, kind: str) -> None:
+def _write_figure(figure: Figure, target: Path | io.BytesIO, file_format: str) -> None:
     """Save without date and random names, so that the same figure gives the same bytes."""
     import matplotlib as mpl
 
-    undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[file_format]
     with mpl.rc_context({"svg.hashsalt": "hseval"}):
-        figure.savefig(place, format=kind, dpi=DPI, metadata=undated)
+        figure.savefig(target, format=file_format, dpi=DPI, metadata=undated)
 
 
-def _panel(panel: Axes, found: Sequence[Point], plot: Plot, y: str, looks: Mapping[str, Look]) -> None:
-    panel.set_ylabel(_label(y), fontsize=8)
+def _plot_panel(
+    panel: Axes, points: Sequence[ParetoPoint], plot: PlotConfig, y: str, style_maps: Mapping[str, StyleMap]
+) -> None:
+    panel.set_ylabel(_format_axis_label(y), fontsize=8)
     panel.tick_params(labelsize=7, which="both")
     panel.grid(visible=True, which="major", color="#eeeeee", linewidth=0.6)
     panel.set_axisbelow(True)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
-    if not found:
+    if not points:
         panel.text(0.5, 0.5, "no value", ha="center", va="center", transform=panel.transAxes, fontsize=8)
         return
-    floors = sorted(point.y.floor for point in found if point.y.floor is not None)
+    floors = sorted(point.y.floor for point in points if point.y.floor is not None)
     floor = floors[len(floors) // 2] if floors else None
-    bottom = {which: _scaled(panel, which, found, floor) for which in "xy"}
+    bottom = {which: _set_scale(panel, which, points, floor) for which in "xy"}
     if floor is not None:
-        panel.axhline(floor, color=FLOOR, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
-    _draw_front(panel, found)
-    for line in _lines(found, plot):
+        panel.axhline(floor, color=FLOOR_COLOR, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+    _draw_front(panel, points)
+    for line in _group_lines(points, plot):
         first = line[0].row
-        colour, style = looks["colour"][value_of(first, plot.colour)], looks["style"][value_of(first, plot.style)]
+        colour, style = (
+            style_maps["colour"][get_option_value(first, plot.color)],
+            style_maps["style"][get_option_value(first, plot.style)],
+        )
         panel.plot([p.x.value for p in line], [p.y.value for p in line], color=colour, linestyle=style, linewidth=0.9,
                    zorder=3)  # fmt: skip
         for point in line:
-            _draw_point(panel, point, bottom, color=colour, marker=looks["marker"][value_of(point.row, plot.marker)])
+            _draw_point(
+                panel,
+                point,
+                bottom,
+                color=colour,
+                marker=style_maps["marker"][get_option_value(point.row, plot.marker)],
+            )
 
 
-def _scaled(panel: Axes, which: str, found: Sequence[Point], floor: float | None) -> float:
+def _set_scale(panel: Axes, axis_name: str, points: Sequence[ParetoPoint], floor: float | None) -> float:
     """Set an axis's scale and limits; return its lower limit, where intervals that reach below it are cut off."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    axis = panel.xaxis if which == "x" else panel.yaxis
-    quantities: list[Quantity] = [point.x if which == "x" else point.y for point in found]
-    values = [each.value for each in quantities] + ([floor] if which == "y" and floor is not None else [])
+    axis = panel.xaxis if axis_name == "x" else panel.yaxis
+    quantities: list[Quantity] = [point.x if axis_name == "x" else point.y for point in points]
+    values = [each.value for each in quantities] + ([floor] if axis_name == "y" and floor is not None else [])
     ends = [end for each in quantities for end in (each.low, each.high)]
-    limits = panel.set_xlim if which == "x" else panel.set_ylim
+    limits = panel.set_xlim if axis_name == "x" else panel.set_ylim
     if min(values) <= 0:
         low, high = min(*values, *ends), max(*values, *ends)
         reach = 0.06 * (high - low or 1.0)
@@ -137,54 +148,54 @@ def _scaled(panel: Axes, which: str, found: Sequence[Point], floor: float | None
         return low - reach
     low = min([*values, *(end for end in ends if end > min(values) / 3)]) / 1.15
     high = max(*values, *ends) * 1.15
-    (panel.set_xscale if which == "x" else panel.set_yscale)("log")
+    (panel.set_xscale if axis_name == "x" else panel.set_yscale)("log")
     limits(low, high)
-    axis.set_major_locator(LogLocator(subs=log_ticks(low, high)))
+    axis.set_major_locator(LogLocator(subs=choose_log_ticks(low, high)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
     return low
 
 
-def _lines(found: Sequence[Point], plot: Plot) -> list[list[Point]]:
+def _group_lines(points: Sequence[ParetoPoint], plot: PlotConfig) -> list[list[ParetoPoint]]:
     """Return the runs that differ in the marker's option alone, each group in the order of x."""
-    groups: dict[Any, list[Point]] = {}
-    for point in found:
-        others = {name: value for name, value in point.row.varied.items() if name != plot.marker}
-        groups.setdefault((point.row.part, repr(others)) if plot.marker else point.row.label, []).append(point)
+    groups: dict[Any, list[ParetoPoint]] = {}
+    for point in points:
+        others = {name: value for name, value in point.row.varied_options.items() if name != plot.marker}
+        groups.setdefault((point.row.table_label, repr(others)) if plot.marker else point.row.label, []).append(point)
     return [sorted(group, key=lambda point: point.x.value) for group in groups.values()]
 
 
-def _draw_point(panel: Axes, point: Point, bottom: Mapping[str, float], *, color: str, marker: str) -> None:
-    x, y = _bar(point.x, bottom["x"]), _bar(point.y, bottom["y"])
+def _draw_point(panel: Axes, point: ParetoPoint, lower_limits: Mapping[str, float], *, color: str, marker: str) -> None:
+    x, y = _compute_error_bar(point.x, lower_limits["x"]), _compute_error_bar(point.y, lower_limits["y"])
     panel.errorbar(point.x.value, point.y.value, xerr=x, yerr=y, fmt="none", ecolor=color, elinewidth=0.7, alpha=0.55,
                    zorder=2)  # fmt: skip
     panel.plot(point.x.value, point.y.value, marker=marker, markersize=5.2, color=color, linestyle="none", zorder=4,
-               markeredgecolor="black" if point.on_front else "white",
-               markeredgewidth=1.0 if point.on_front else 0.5)  # fmt: skip
+               markeredgecolor="black" if point.is_on_front else "white",
+               markeredgewidth=1.0 if point.is_on_front else 0.5)  # fmt: skip
 
 
-def _bar(each: Quantity, bottom: float) -> list[list[float]]:
-    return [[max(each.value - max(each.low, bottom), 0)], [max(each.high - each.value, 0)]]
+def _compute_error_bar(quantity: Quantity, lower_limit: float) -> list[list[float]]:
+    return [[max(quantity.value - max(quantity.low, lower_limit), 0)], [max(quantity.high - quantity.value, 0)]]
 
 
-def _draw_front(panel: Axes, found: Sequence[Point]) -> None:
+def _draw_front(panel: Axes, points: Sequence[ParetoPoint]) -> None:
     """Draw the best y that is to be had at each x or better."""
-    front = sorted((point for point in found if point.on_front), key=lambda point: point.x.value)
+    front = sorted((point for point in points if point.is_on_front), key=lambda point: point.x.value)
     where: Literal["pre", "post"] = "pre" if front[0].x.better == "higher" else "post"
-    panel.step([p.x.value for p in front], [p.y.value for p in front], where=where, color=FRONT, linewidth=3.2,
+    panel.step([p.x.value for p in front], [p.y.value for p in front], where=where, color=FRONT_COLOR, linewidth=3.2,
                solid_capstyle="round", zorder=1.5)  # fmt: skip
 
 
-def _label(name: str) -> str:
+def _format_axis_label(name: str) -> str:
     metric, _, structure = name.partition(":")
     if metric == "spectral-kl" and structure:
         return f"KL divergence, {structure} (nats)"
-    label = LABELS.get(metric, metric)
+    label = AXIS_LABELS.get(metric, metric)
     return f"{label}, {structure}" if structure else label
 
 
-def _devices(results: Results, x: str) -> str:
+def _format_devices(results: SweepResults, x: str) -> str:
     """Name the machine that speeds were measured on."""
     if x not in (SPEED, SECONDS):
         return ""

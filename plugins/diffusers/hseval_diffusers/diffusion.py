@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-SCHEDULE = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+SCHEDULER_CONFIG = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
 
 
-def unet(channels: int, *, widths: tuple[int, ...], blocks: int) -> torch.nn.Module:
+def build_unet(channels: int, *, widths: tuple[int, ...], blocks: int) -> torch.nn.Module:
     """Return diffusers' ``UNet2DModel`` for pictures of so many channels; attention at the lowest level alone."""
     from diffusers import UNet2DModel
 
@@ -32,7 +32,7 @@ def unet(channels: int, *, widths: tuple[int, ...], blocks: int) -> torch.nn.Mod
     return network
 
 
-class Process:
+class DiffusionProcess:
     """The diffusion process: cosine schedule (Nichol and Dhariwal 2021), velocities (Salimans and Ho 2022)."""
 
     def __init__(self, timesteps: int) -> None:
@@ -40,9 +40,9 @@ class Process:
 
         build: Any = DDPMScheduler
         self.timesteps = timesteps
-        self.scheduler = build(num_train_timesteps=timesteps, clip_sample=False, **SCHEDULE)
+        self.scheduler = build(num_train_timesteps=timesteps, clip_sample=False, **SCHEDULER_CONFIG)
 
-    def loss(self, network: Any, clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def compute_loss(self, network: Any, clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Return the mean squared error of the velocity at random noise levels.
 
         Args:
@@ -65,7 +65,7 @@ class Process:
         where the scheduler's own default loses half of the smallest.
 
         Args:
-            network: as in :meth:`loss`.
+            network: as in :meth:`compute_loss`.
             noise: standard normal, float32 ``(n, channel, y, x)``.
             steps: how often the network is asked.
             device: of the network.
@@ -74,7 +74,9 @@ class Process:
         from diffusers import DPMSolverMultistepScheduler
 
         build: Any = DPMSolverMultistepScheduler
-        solver = build(num_train_timesteps=self.timesteps, use_lu_lambdas=True, final_sigmas_type="zero", **SCHEDULE)
+        solver = build(
+            num_train_timesteps=self.timesteps, use_lu_lambdas=True, final_sigmas_type="zero", **SCHEDULER_CONFIG
+        )
         with warnings.catch_warnings():
             # Its np.array(tensor) with torch's __array__ of before NumPy 2.
             warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning, "diffusers")

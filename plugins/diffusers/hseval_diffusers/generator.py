@@ -8,26 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hseval import CubeSet, HsevalError, Sample
-from hseval.core.options import as_dict, build_options
+from hseval.core.options import build_options, options_to_dict
 from hseval.generator_kit import (
-    Channels,
-    Loop,
-    chosen_device,
-    drawn_in_batches,
+    ChannelCodec,
+    LoopConfig,
+    build_seeded_network,
+    choose_device,
     from_numpy,
     load_checkpoint,
-    merged_options,
+    merge_options,
+    sample_in_batches,
     save_checkpoint,
-    seeded,
     train,
 )
-from hseval_diffusers.options import SAMPLING, DiffusersOptions
+from hseval_diffusers.options import SAMPLING_OPTIONS, DiffusersOptions
 
 if TYPE_CHECKING:
     import torch
 
 FORMAT = "hseval-diffusers-1"
-MAY_CHANGE = ("steps", "checkpoint_every", "resume", *SAMPLING)  # a training that goes on may change them
+MUTABLE_ON_RESUME = (
+    "steps",
+    "checkpoint_every",
+    "resume",
+    *SAMPLING_OPTIONS,
+)  # a training that goes on may change them
 
 
 class Diffusers:
@@ -50,20 +55,20 @@ class Diffusers:
         """
         import torch
 
-        from hseval_diffusers.diffusion import Process
+        from hseval_diffusers.diffusion import DiffusionProcess
 
-        given, chosen = self.options, chosen_device(device)
-        channels = Channels.of(data, multiple=2 ** (len(given.channels) - 1))
-        network = seeded(lambda: self._unet(channels), seed=seed, name=self.name).to(chosen)
-        process, loop = Process(given.timesteps), _loop(given, seed, channels)
+        given, chosen = self.options, choose_device(device)
+        channels = ChannelCodec.from_set(data, multiple=2 ** (len(given.channels) - 1))
+        network = build_seeded_network(lambda: self._build_unet(channels), seed=seed, name=self.name).to(chosen)
+        process, loop = DiffusionProcess(given.timesteps), _build_loop(given, seed, channels)
 
         def loss(step: int) -> torch.Tensor:
-            clean = [torch.from_numpy(channels.encode(data[index])) for index in loop.indices(step, len(data))]
-            return process.loss(network, torch.stack(clean).to(chosen), loop.draws("noise", step))
+            clean = [torch.from_numpy(channels.encode(data[index])) for index in loop.draw_indices(step, len(data))]
+            return process.compute_loss(network, torch.stack(clean).to(chosen), loop.make_rng("noise", step))
 
         weights = train(network, loss, loop, out)
-        record = {"version": self.version, "options": as_dict(given), "channels": channels.record()}
-        kept = {f"unet.{name}": value for name, value in weights.items()} | channels.tensors()
+        record = {"version": self.version, "options": options_to_dict(given), "channels": channels.as_record()}
+        kept = {f"unet.{name}": value for name, value in weights.items()} | channels.as_tensors()
         save_checkpoint(out, "diffusers", kept, record, format=FORMAT)
         self.load(out, device=device)
 
@@ -78,13 +83,15 @@ class Diffusers:
                 "diffusers has to be trained: hseval train diffusers DATA --out RUN, then --checkpoint RUN"
             )
         hint = "hseval train diffusers makes one"
-        tensors, record = load_checkpoint(path, "diffusers", format=FORMAT, holds=("options", "channels"), hint=hint)
+        tensors, record = load_checkpoint(
+            path, "diffusers", format=FORMAT, required_keys=("options", "channels"), hint=hint
+        )
         trained = build_options(type(self), record["options"], owner=f"{path}: diffusers.json")
-        self.options = merged_options(self.options, trained, sampling=SAMPLING, where=path)
-        self.channels = Channels.restored(record["channels"], tensors)
+        self.options = merge_options(self.options, trained, sampling_options=SAMPLING_OPTIONS, path=path)
+        self.channels = ChannelCodec.from_record(record["channels"], tensors)
         self.wavelengths, self.units = self.channels.wavelengths, self.channels.units
-        self.device = chosen_device(device)
-        network = self._unet(self.channels)
+        self.device = choose_device(device)
+        network = self._build_unet(self.channels)
         weights = {name.removeprefix("unet."): each for name, each in tensors.items() if name.startswith("unet.")}
         network.load_state_dict(from_numpy(weights))
         self.network = network.to(self.device).eval()
@@ -93,9 +100,9 @@ class Diffusers:
         """Yield cubes ``start`` to ``n - 1``; cube i is drawn from the stream (seed, "diffusers", i) alone."""
         if self.network is None:
             raise HsevalError("diffusers: nothing is loaded; load a run first")
-        from hseval_diffusers.diffusion import Process
+        from hseval_diffusers.diffusion import DiffusionProcess
 
-        process, network = Process(self.options.timesteps), self.network
+        process, network = DiffusionProcess(self.options.timesteps), self.network
 
         def draw(noise: Any) -> Any:
             return process.sample(network, noise, steps=self.options.solver_steps, device=self.device)
@@ -106,25 +113,25 @@ class Diffusers:
             "name": self.name,
             "shape": self.channels.shape,
         }
-        for index, picture in drawn_in_batches(draw, start=start, stop=n, **given):
+        for index, picture in sample_in_batches(draw, start=start, stop=n, **given):
             yield Sample(*self.channels.decode(picture), f"{self.name}-{seed}-{index:06d}")
 
-    def _unet(self, channels: Channels) -> torch.nn.Module:
-        from hseval_diffusers.diffusion import unet
+    def _build_unet(self, channels: ChannelCodec) -> torch.nn.Module:
+        from hseval_diffusers.diffusion import build_unet
 
-        return unet(channels.count, widths=self.options.channels, blocks=self.options.blocks)
+        return build_unet(channels.n_channels, widths=self.options.channels, blocks=self.options.blocks)
 
 
-def _loop(given: DiffusersOptions, seed: int, channels: Channels) -> Loop:
-    same = {name: value for name, value in dataclasses.asdict(given).items() if name not in MAY_CHANGE}
-    return Loop(
+def _build_loop(options: DiffusersOptions, seed: int, channels: ChannelCodec) -> LoopConfig:
+    same = {name: value for name, value in dataclasses.asdict(options).items() if name not in MUTABLE_ON_RESUME}
+    return LoopConfig(
         name="diffusers",
-        steps=given.steps,
-        batch=given.batch,
-        rate=given.rate,
-        average=given.average,
-        every=given.checkpoint_every,
+        steps=options.steps,
+        batch_size=options.batch,
+        learning_rate=options.rate,
+        ema_decay=options.average,
+        checkpoint_every=options.checkpoint_every,
         seed=seed,
-        resume=given.resume,
-        facts={**same, **channels.record()},
+        resume=options.resume,
+        run_settings={**same, **channels.as_record()},
     )

@@ -6,7 +6,7 @@ import dataclasses
 
 from hseval import option
 
-SAMPLING = ("solver_steps", "sample_batch")  # what can also be set when sampling
+SAMPLING_OPTIONS = ("solver_steps", "sample_batch")  # what can also be set when sampling
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval import CubeSet, HsevalError, Sample
-from hseval.core.options import as_dict, build_options
+from hseval.core.options import build_options, options_to_dict
 from hseval.generator_kit import (
-    Channels,
-    chosen_device,
-    drawn_in_batches,
+    ChannelCodec,
+    choose_device,
     from_numpy,
     load_checkpoint,
-    merged_options,
+    merge_options,
+    sample_in_batches,
     save_checkpoint,
 )
-from hseval_monai.options import SAMPLING, MonaiOptions
+from hseval_monai.options import SAMPLING_OPTIONS, MonaiOptions
 
 if TYPE_CHECKING:
     import torch
@@ -45,19 +45,19 @@ class Monai:
         Raises:
             HsevalError: no cubes, cubes of several shapes, nothing to go on from, or a loss that is not finite.
         """
-        from hseval_monai.stages import Stages
+        from hseval_monai.stages import TwoStageTrainer
 
         given = self.options
         halvings = len(given.ae_channels) + len(given.channels) - 2
-        channels = Channels.of(data, multiple=2**halvings)
-        stages = Stages(given, data, channels, out=out, seed=seed, device=chosen_device(device))
-        encoder = stages.autoencoder()
-        latents, mean, deviation = stages.latents(encoder)
-        denoiser = stages.unet(latents)
-        kept = {"latents.mean": mean, "latents.deviation": deviation, **channels.tensors()}
+        channels = ChannelCodec.from_set(data, multiple=2**halvings)
+        stages = TwoStageTrainer(given, data, channels, out=out, seed=seed, device=choose_device(device))
+        encoder = stages.train_autoencoder()
+        latents, mean, deviation = stages.encode_latents(encoder)
+        denoiser = stages.train_unet(latents)
+        kept = {"latents.mean": mean, "latents.deviation": deviation, **channels.as_tensors()}
         for prefix, network in (("autoencoder.", encoder), ("unet.", denoiser)):
             kept |= {prefix + name: value.cpu().numpy() for name, value in network.state_dict().items()}
-        record = {"version": self.version, "options": as_dict(given), "channels": channels.record()}
+        record = {"version": self.version, "options": options_to_dict(given), "channels": channels.as_record()}
         save_checkpoint(out, "monai", kept, record, format=FORMAT)
         self.load(out, device=device)
 
@@ -70,14 +70,18 @@ class Monai:
         if path is None:
             raise HsevalError("monai has to be trained first: hseval train monai DATA --out RUN, then --checkpoint RUN")
         hint = "hseval train monai makes one"
-        tensors, record = load_checkpoint(path, "monai", format=FORMAT, holds=("options", "channels"), hint=hint)
+        tensors, record = load_checkpoint(
+            path, "monai", format=FORMAT, required_keys=("options", "channels"), hint=hint
+        )
         trained = build_options(type(self), record["options"], owner=f"{path}: monai.json")
-        self.options = merged_options(self.options, trained, sampling=SAMPLING, where=path)
-        self.channels = Channels.restored(record["channels"], tensors)
+        self.options = merge_options(self.options, trained, sampling_options=SAMPLING_OPTIONS, path=path)
+        self.channels = ChannelCodec.from_record(record["channels"], tensors)
         self.wavelengths, self.units = self.channels.wavelengths, self.channels.units
-        self.device = chosen_device(device)
-        self._mean, self._deviation = (tensors[f"latents.{name}"][:, None, None] for name in ("mean", "deviation"))
-        self._networks = self._restored("autoencoder.", tensors), self._restored("unet.", tensors)
+        self.device = choose_device(device)
+        self._latent_mean, self._latent_std = (
+            tensors[f"latents.{name}"][:, None, None] for name in ("mean", "deviation")
+        )
+        self._networks = self._restore_network("autoencoder.", tensors), self._restore_network("unet.", tensors)
 
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
         """Yield cubes ``start`` to ``n - 1``; cube i is drawn from the stream (seed, "monai", i) alone."""
@@ -85,27 +89,29 @@ class Monai:
             raise HsevalError("monai: nothing is loaded; load a run first")
         import torch
 
-        from hseval_monai.networks import Flow
+        from hseval_monai.networks import RectifiedFlow
 
-        (decoder, denoiser), flow = self._networks, Flow()
+        (decoder, denoiser), flow = self._networks, RectifiedFlow()
 
         def draw(noise: Any) -> Any:
             with torch.inference_mode():
                 normal = flow.sample(denoiser, noise, steps=self.options.flow_steps, device=self.device).cpu().numpy()
-                latents = torch.from_numpy(normal * self._deviation + self._mean).to(self.device)
+                latents = torch.from_numpy(normal * self._latent_std + self._latent_mean).to(self.device)
                 return decoder.decode(latents).cpu().numpy()
 
         _, height, width = self.channels.shape
         half = 2 ** (len(self.options.ae_channels) - 1)
         shape = (self.options.latent_channels, height // half, width // half)
         given: dict[str, Any] = {"batch": self.options.sample_batch, "seed": seed, "name": self.name, "shape": shape}
-        for index, picture in drawn_in_batches(draw, start=start, stop=n, **given):
+        for index, picture in sample_in_batches(draw, start=start, stop=n, **given):
             yield Sample(*self.channels.decode(picture), f"{self.name}-{seed}-{index:06d}")
 
-    def _restored(self, prefix: str, tensors: dict[str, np.ndarray[Any, Any]]) -> torch.nn.Module:
-        from hseval_monai.networks import autoencoder, unet
+    def _restore_network(self, prefix: str, tensors: dict[str, np.ndarray[Any, Any]]) -> torch.nn.Module:
+        from hseval_monai.networks import build_autoencoder, build_unet
 
-        network = unet(self.options) if prefix == "unet." else autoencoder(self.channels.count, self.options)
+        network = (
+            build_unet(self.options) if prefix == "unet." else build_autoencoder(self.channels.n_channels, self.options)
+        )
         weights = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
         network.load_state_dict(from_numpy(weights))
         return network.to(self.device).eval()

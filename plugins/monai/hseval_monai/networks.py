@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval_monai.options import GROUPS, MonaiOptions
+from hseval_monai.options import NORM_GROUPS, MonaiOptions
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-TIMES = 1000  # of the flow; the U-Net is told whole ones
+NUM_TIMESTEPS = 1000  # of the flow; the U-Net is told whole ones
 
 
-def autoencoder(channels: int, given: MonaiOptions) -> torch.nn.Module:
+def build_autoencoder(channels: int, options: MonaiOptions) -> torch.nn.Module:
     """Return MONAI's ``AutoencoderKL`` for pictures of so many channels, without attention."""
     from monai.networks.nets.autoencoderkl import AutoencoderKL
 
@@ -24,37 +24,37 @@ def autoencoder(channels: int, given: MonaiOptions) -> torch.nn.Module:
         spatial_dims=2,
         in_channels=channels,
         out_channels=channels,
-        channels=given.ae_channels,
-        latent_channels=given.latent_channels,
-        num_res_blocks=given.ae_blocks,
-        attention_levels=(False,) * len(given.ae_channels),
-        norm_num_groups=GROUPS,
+        channels=options.ae_channels,
+        latent_channels=options.latent_channels,
+        num_res_blocks=options.ae_blocks,
+        attention_levels=(False,) * len(options.ae_channels),
+        norm_num_groups=NORM_GROUPS,
         with_encoder_nonlocal_attn=False,
         with_decoder_nonlocal_attn=False,
     )
     return network
 
 
-def unet(given: MonaiOptions) -> torch.nn.Module:
+def build_unet(options: MonaiOptions) -> torch.nn.Module:
     """Return MONAI's ``DiffusionModelUNet`` for latents; attention at its lowest level alone."""
     from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
-    levels = len(given.channels)
+    levels = len(options.channels)
     network: torch.nn.Module = DiffusionModelUNet(
         spatial_dims=2,
-        in_channels=given.latent_channels,
-        out_channels=given.latent_channels,
-        channels=given.channels,
-        num_res_blocks=given.blocks,
+        in_channels=options.latent_channels,
+        out_channels=options.latent_channels,
+        channels=options.channels,
+        num_res_blocks=options.blocks,
         attention_levels=(*(False,) * (levels - 1), True),
-        norm_num_groups=GROUPS,
-        num_head_channels=GROUPS,
+        norm_num_groups=NORM_GROUPS,
+        num_head_channels=NORM_GROUPS,
     )
     return network
 
 
 def reconstruction_loss(
-    network: Any, pictures: torch.Tensor, rng: np.random.Generator, *, bands: int, kl: float
+    network: Any, images: torch.Tensor, rng: np.random.Generator, *, bands: int, kl_weight: float
 ) -> torch.Tensor:
     """Return a reconstruction's mean absolute error in the bands, cross-entropy in the masks, and divergence.
 
@@ -63,26 +63,26 @@ def reconstruction_loss(
 
     Args:
         network: an ``AutoencoderKL``.
-        pictures: ``(n, channel, y, x)``: bands, normalised, then masks, -1 outside and 1 inside.
+        images: ``(n, channel, y, x)``: bands, normalised, then masks, -1 outside and 1 inside.
         rng: of this step.
         bands: how many of the channels are bands.
-        kl: weight of KL(N(mean, deviation) || N(0, 1)), in nats a latent.
+        kl_weight: weight of KL(N(mean, deviation) || N(0, 1)), in nats a latent.
     """
     import torch
     from torch.nn import functional
 
-    mean, deviation = network.encode(pictures)
+    mean, deviation = network.encode(images)
     noise = torch.from_numpy(rng.standard_normal(tuple(mean.shape), dtype=np.float32)).to(mean.device)
     decoded = network.decode(mean + deviation * noise)
     divergence = (mean.square() + deviation.square() - 1).mean() / 2 - deviation.log().mean()
-    loss: torch.Tensor = functional.l1_loss(decoded[:, :bands], pictures[:, :bands]) + kl * divergence
-    if pictures.shape[1] > bands:
-        inside = (pictures[:, bands:] + 1) / 2
+    loss: torch.Tensor = functional.l1_loss(decoded[:, :bands], images[:, :bands]) + kl_weight * divergence
+    if images.shape[1] > bands:
+        inside = (images[:, bands:] + 1) / 2
         loss = loss + functional.binary_cross_entropy_with_logits(decoded[:, bands:], inside)
     return loss
 
 
-class Flow:
+class RectifiedFlow:
     """Rectified flow (Liu et al. 2023): straight lines between noise and data, by MONAI's ``RFlowScheduler``.
 
     Not MONAI's ``DDIMScheduler``, whose times are spaced by (N - 1) / (n - 1) and whose steps reach back by N // n.
@@ -91,9 +91,9 @@ class Flow:
     def __init__(self) -> None:
         from monai.networks.schedulers.rectified_flow import RFlowScheduler
 
-        self.scheduler = RFlowScheduler(num_train_timesteps=TIMES, use_discrete_timesteps=True)
+        self.scheduler = RFlowScheduler(num_train_timesteps=NUM_TIMESTEPS, use_discrete_timesteps=True)
 
-    def loss(self, network: Any, clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def compute_loss(self, network: Any, clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Return the mean squared error of the flow's direction at random places between noise and data.
 
         Args:
@@ -103,7 +103,7 @@ class Flow:
         """
         import torch
 
-        times = torch.from_numpy(rng.integers(TIMES + 1, size=len(clean))).to(clean.device)
+        times = torch.from_numpy(rng.integers(NUM_TIMESTEPS + 1, size=len(clean))).to(clean.device)
         noise = torch.from_numpy(rng.standard_normal(tuple(clean.shape), dtype=np.float32)).to(clean.device)
         noisy = self.scheduler.add_noise(original_samples=clean, noise=noise, timesteps=times)
         return torch.nn.functional.mse_loss(network(noisy, times), clean - noise)

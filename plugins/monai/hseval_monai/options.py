@@ -6,8 +6,8 @@ import dataclasses
 
 from hseval import option
 
-GROUPS = 8  # of the group norms; widths are multiples of it
-SAMPLING = ("flow_steps", "sample_batch")  # what can also be set when sampling
+NORM_GROUPS = 8  # of the group norms; widths are multiples of it
+SAMPLING_OPTIONS = ("flow_steps", "sample_batch")  # what can also be set when sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +38,9 @@ class MonaiOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         for name in ("ae_channels", "channels"):
             widths = getattr(self, name)
-            if not widths or any(width < GROUPS or width % GROUPS for width in widths):
+            if not widths or any(width < NORM_GROUPS or width % NORM_GROUPS for width in widths):
                 told = ",".join(map(str, widths))
-                raise ValueError(f"{name} is {told!r}, expected multiples of {GROUPS} such as 32,64")
+                raise ValueError(f"{name} is {told!r}, expected multiples of {NORM_GROUPS} such as 32,64")
         for name in ("ae_rate", "rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name):g}, expected more than 0")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from hseval_monai.generator import Monai
-from hseval_monai.networks import Flow, reconstruction_loss
-from hseval_monai.stages import Stages
+from hseval_monai.networks import RectifiedFlow, reconstruction_loss
+from hseval_monai.stages import TwoStageTrainer
 
 from hseval import HsevalError
-from hseval.core.plugin_manager import plugins
-from hseval.generator_kit import Channels, chosen_device
-from hseval.testing import check_generator, example_set
+from hseval.core.plugin_manager import get_plugins
+from hseval.generator_kit import ChannelCodec, choose_device
+from hseval.testing import check_generator, make_example_set
 
 TINY = Monai.Options(
     ae_channels=(8, 8),
@@ -29,16 +29,16 @@ TINY = Monai.Options(
 )
 
 
-def test_is_found_by_its_name() -> None:
-    assert plugins().find("generator", "monai") is Monai
+def test_generator_is_registered() -> None:
+    assert get_plugins().find("generator", "monai") is Monai
 
 
-def test_keeps_the_contract_of_generators(tmp_path: Path) -> None:
-    check_generator(Monai(TINY), tmp_path=tmp_path, data=example_set(6, size=17))  # 17 px are padded
+def test_generator_fulfills_contract(tmp_path: Path) -> None:
+    check_generator(Monai(TINY), tmp_path=tmp_path, data=make_example_set(6, size=17))  # 17 px are padded
 
 
-def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    data, folders = example_set(6, size=24), [tmp_path / name for name in ("whole", "halves")]
+def test_resumed_training_gives_same_weights(tmp_path: Path) -> None:
+    data, folders = make_example_set(6, size=24), [tmp_path / name for name in ("whole", "halves")]
     for folder in folders:
         folder.mkdir()
     Monai(TINY).fit(data, folders[0], seed=3)
@@ -50,63 +50,69 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(tmp_path: Path)
         Monai(dataclasses.replace(TINY, resume=True, ae_steps=5)).fit(data, folders[1], seed=3)
 
 
-def test_the_autoencoder_learns_to_reconstruct(tmp_path: Path) -> None:
-    data = example_set(6, size=16)
-    channels, errors = Channels.of(data, multiple=4), []
+def test_autoencoder_learns_to_reconstruct(tmp_path: Path) -> None:
+    data = make_example_set(6, size=16)
+    channels, errors = ChannelCodec.from_set(data, multiple=4), []
     for steps in (1, 100):
         given = dataclasses.replace(TINY, batch=6, ae_steps=steps, ae_rate=5e-3, average=0.9)
-        stages = Stages(given, data, channels, out=tmp_path, seed=0, device=chosen_device("cpu"))
-        network = stages.autoencoder()
-        pictures = stages.pictures(range(6))
+        stages = TwoStageTrainer(given, data, channels, out=tmp_path, seed=0, device=choose_device("cpu"))
+        network = stages.train_autoencoder()
+        pictures = stages.encode_cubes(range(6))
         apart = (network.reconstruct(pictures) - pictures).detach()[:, : len(channels.mean)]
         errors.append(float(apart.abs().mean()))
     assert errors[1] < 0.7 * errors[0]
-    latents, mean, deviation = stages.latents(network)
+    latents, mean, deviation = stages.encode_latents(network)
     assert latents.shape[1:] == (2, 8, 8)
     assert np.allclose(latents.mean(axis=(0, 2, 3)), 0, atol=1e-3)
     assert np.allclose(latents.std(axis=(0, 2, 3)), 1, atol=1e-3)
     assert mean.shape == deviation.shape == (2,)
 
 
-class Known(torch.nn.Module):
+class FixedAutoencoder(torch.nn.Module):
     """Latents of one value and of unit deviation, decoded to what is given."""
 
     def __init__(self, decoded: torch.Tensor) -> None:
         super().__init__()
         self.decoded = decoded
 
-    def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean 0.5 and deviation 1, whose divergence is 1 / 8 nat."""
-        return torch.full((len(pictures), 1, 2, 2), 0.5), torch.ones(len(pictures), 1, 2, 2)
+        return torch.full((len(images), 1, 2, 2), 0.5), torch.ones(len(images), 1, 2, 2)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return what is known."""
         return self.decoded
 
 
-def test_bands_cost_their_absolute_error_and_masks_their_cross_entropy() -> None:
+def test_reconstruction_loss_is_l1_of_bands_and_cross_entropy_of_masks() -> None:
     pictures = torch.tensor([0.5, -0.5, 1.0])[None, :, None, None].expand(2, 3, 4, 4)  # two bands, one mask: inside
     odds = 3.0  # to 1
     decoded = torch.tensor([0.25, 0.0, float(np.log(odds))])[None, :, None, None].expand(2, 3, 4, 4)
-    found = reconstruction_loss(Known(decoded), pictures, np.random.default_rng(0), bands=2, kl=0.4)
+    found = reconstruction_loss(FixedAutoencoder(decoded), pictures, np.random.default_rng(0), bands=2, kl_weight=0.4)
     assert float(found) == pytest.approx((0.25 + 0.5) / 2 + np.log(1 + 1 / odds) + 0.4 / 8, rel=1e-6)
-    alone = reconstruction_loss(Known(decoded[:, :2]), pictures[:, :2], np.random.default_rng(0), bands=2, kl=0.4)
+    alone = reconstruction_loss(
+        FixedAutoencoder(decoded[:, :2]), pictures[:, :2], np.random.default_rng(0), bands=2, kl_weight=0.4
+    )
     assert float(alone) == pytest.approx((0.25 + 0.5) / 2 + 0.4 / 8, rel=1e-6)
 
 
-def test_of_a_doubtful_pixel_the_cheapest_log_odds_are_those_of_its_share() -> None:
+def test_optimal_mask_logit_matches_share_inside() -> None:
     """Inside in one cube of four; an absolute error would be least at the median, as if it were never inside."""
     masks = torch.tensor([1.0, -1.0, -1.0, -1.0])[:, None, None, None].expand(4, 1, 2, 2)
     pictures = torch.cat([torch.zeros(4, 1, 2, 2), masks], dim=1)
     odds, costs = np.linspace(-3, 3, 121), []
     for at in odds:
         decoded = torch.cat([torch.zeros(4, 1, 2, 2), torch.full((4, 1, 2, 2), at)], dim=1)
-        costs.append(float(reconstruction_loss(Known(decoded), pictures, np.random.default_rng(0), bands=1, kl=0)))
+        costs.append(
+            float(
+                reconstruction_loss(FixedAutoencoder(decoded), pictures, np.random.default_rng(0), bands=1, kl_weight=0)
+            )
+        )
     assert odds[int(np.argmin(costs))] == pytest.approx(np.log(1 / 3), abs=0.05)
 
 
 @pytest.mark.parametrize("deviation", [0.2, 1.0, 3.0])
-def test_twelve_steps_of_the_flow_reach_the_gaussian_of_an_exact_network(deviation: float) -> None:
+def test_flow_with_exact_network_reproduces_gaussian(deviation: float) -> None:
     def exact(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         place = (times / 1000)[:, None, None, None]  # 0 at the data, 1 at the noise
         power = ((1 - place) * deviation) ** 2 + place**2
@@ -114,7 +120,7 @@ def test_twelve_steps_of_the_flow_reach_the_gaussian_of_an_exact_network(deviati
         return 0.5 + ((1 - place) * deviation**2 - place) * apart  # E[data] - E[noise]
 
     noise = np.random.default_rng(0).standard_normal((4, 2, 8, 8), dtype=np.float32)
-    made = Flow().sample(exact, noise, steps=12, device=torch.device("cpu")).numpy()
+    made = RectifiedFlow().sample(exact, noise, steps=12, device=torch.device("cpu")).numpy()
     slope, mean = np.polyfit(noise.ravel(), made.ravel(), 1)  # the flow of a Gaussian is linear
     assert slope == pytest.approx(deviation, rel=0.02)
     assert mean == pytest.approx(0.5, abs=0.005)

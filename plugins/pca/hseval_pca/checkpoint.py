@@ -9,11 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hseval.utils.atomic_files import write_text, written_whole
+from hseval.utils.atomic_files import write_atomically, write_text
 from hseval.utils.errors import HsevalError
 
 FORMAT = "hseval-pca-1"
-HOLDS: dict[str, type | tuple[type, ...]] = {
+REQUIRED_FIELDS: dict[str, type | tuple[type, ...]] = {
     "sha256": str,
     "options": dict,
     "wavelengths": (list, type(None)),
@@ -26,9 +26,9 @@ def save(folder: Path, tensors: dict[str, NDArray[Any]], record: dict[str, Any])
     """Write both files, each whole or not at all."""
     from safetensors.numpy import save_file
 
-    with written_whole(folder / "pca.safetensors") as temporary:
+    with write_atomically(folder / "pca.safetensors") as temporary:
         save_file(tensors, temporary)
-        digest = _sha256(temporary)
+        digest = _compute_sha256(temporary)
     write_text(folder / "pca.json", json.dumps({"format": FORMAT, "sha256": digest, **record}, indent=1) + "\n")
 
 
@@ -39,13 +39,13 @@ def load(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     weights, record_file = folder / "pca.safetensors", folder / "pca.json"
     try:
         record = json.loads(record_file.read_text(encoding="utf-8"))
-        digest = _sha256(weights)
+        digest = _compute_sha256(weights)
     except (OSError, ValueError) as error:
-        told = f"{folder}: no whole checkpoint of pca ({_why(error)}); hseval train pca makes one"
+        told = f"{folder}: no whole checkpoint of pca ({_describe_error(error)}); hseval train pca makes one"
         raise HsevalError(told) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise HsevalError(f"{record_file}: no checkpoint of pca that this version reads (format {FORMAT!r})")
-    for key, kind in HOLDS.items():
+    for key, kind in REQUIRED_FIELDS.items():
         if key not in record or not isinstance(record[key], kind):
             raise HsevalError(f"{record_file}: {key!r} is missing or of another type; train again")
     if record["sha256"] != digest:
@@ -53,7 +53,7 @@ def load(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     return load_file(weights), record
 
 
-def _why(error: OSError | ValueError) -> str:
+def _describe_error(error: OSError | ValueError) -> str:
     if isinstance(error, NotADirectoryError):
         return "it is a file, not a folder"
     if isinstance(error, OSError):
@@ -61,6 +61,6 @@ def _why(error: OSError | ValueError) -> str:
     return f"pca.json is no JSON: {error}"
 
 
-def _sha256(path: Path) -> str:
+def _compute_sha256(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
-BLOCK = 1 << 14  # columns worked on at once, so that float64 copies cost megabytes
+BLOCK_COLUMNS = 1 << 14  # columns worked on at once, so that float64 copies cost megabytes
 
 
 def fit_gaussian(layers: Array, *, bands: int, variance: float, components: int | None) -> tuple[Tensors, float]:
@@ -22,16 +22,16 @@ def fit_gaussian(layers: Array, *, bands: int, variance: float, components: int 
     Raises:
         ValueError: there is no variance.
     """
-    areas = [_mean_area(layers[:, number]) for number in range(bands, layers.shape[1])]
-    mean = centre(layers, bands)
-    axes, share = principal_axes(layers.reshape(len(layers), -1), variance=variance, components=components)
+    areas = [_compute_mean_area(layers[:, number]) for number in range(bands, layers.shape[1])]
+    mean = center_layers(layers, bands)
+    axes, share = compute_principal_axes(layers.reshape(len(layers), -1), variance=variance, components=components)
     axes = axes.reshape(-1, *mean.shape)
     spread = np.sqrt(np.einsum("kmp,kmp->mp", axes[:, bands:], axes[:, bands:]))
-    thresholds = [area_threshold(*layer) for layer in zip(mean[bands:], spread, areas, strict=True)]
+    thresholds = [find_area_threshold(*layer) for layer in zip(mean[bands:], spread, areas, strict=True)]
     return {"axes": axes, "mean": mean, "thresholds": np.array(thresholds, dtype=np.float32)}, share
 
 
-def centre(layers: Array, bands: int) -> Array:
+def center_layers(layers: Array, bands: int) -> Array:
     """Centre ``(n, layer, pixel)`` in place, give mask layers the variance of a band; return the scaled mean.
 
     NaN becomes the mean of the cubes that know the pixel, which adds no variance.
@@ -52,7 +52,7 @@ def centre(layers: Array, bands: int) -> Array:
     return mean
 
 
-def principal_axes(matrix: Array, *, variance: float, components: int | None) -> tuple[Array, float]:
+def compute_principal_axes(matrix: Array, *, variance: float, components: int | None) -> tuple[Array, float]:
     """Turn centred float32 rows ``(n, p)``, n << p, into principal axes times their deviations, **in place**.
 
     In the dual: ``X X' = U S^2 U'`` is n x n and the scaled axes are ``U' X / sqrt(n - 1)``, so that ``z @ axes``
@@ -61,7 +61,7 @@ def principal_axes(matrix: Array, *, variance: float, components: int | None) ->
     Returns:
         Axes ``(k, p)``, a view of ``matrix``, and the share of the variance that they keep.
     """
-    blocks = [slice(start, start + BLOCK) for start in range(0, matrix.shape[1], BLOCK)]
+    blocks = [slice(start, start + BLOCK_COLUMNS) for start in range(0, matrix.shape[1], BLOCK_COLUMNS)]
     gram = sum(part @ part.T for part in (matrix[:, block].astype(np.float64) for block in blocks))
     power, vectors = np.linalg.eigh(gram)
     power, vectors = power[:0:-1].clip(min=0), vectors[:, :0:-1]  # n centred rows span n - 1 dimensions
@@ -75,19 +75,19 @@ def principal_axes(matrix: Array, *, variance: float, components: int | None) ->
     return matrix[:keep], float(shares[keep - 1])
 
 
-def area_threshold(mean: Array, deviation: Array, area: float) -> float:
+def find_area_threshold(mean: Array, std: Array, area: float) -> float:
     """Return the level above which Gaussian pixels of this mean and deviation lie on ``area`` pixels on average."""
     from scipy.optimize import brentq
     from scipy.special import ndtr
 
     if not 0 < area < mean.size:
         return np.inf if area <= 0 else -np.inf
-    spread = np.maximum(deviation, 1e-6)  # a mask that never changes is a step: any level inside it will do
+    spread = np.maximum(std, 1e-6)  # a mask that never changes is a step: any level inside it will do
     low, high = (mean - 9 * spread).min(), (mean + 9 * spread).max()
     return float(brentq(lambda level: ndtr((mean - level) / spread).sum() - area, low, high))
 
 
-def _mean_area(soft: Array) -> float:
+def _compute_mean_area(soft_masks: Array) -> float:
     # A cube without this mask (NaN) says nothing of its area.
-    known = soft[~np.isnan(soft[:, 0])]
+    known = soft_masks[~np.isnan(soft_masks[:, 0])]
     return float((known > 1).sum() / max(len(known), 1))

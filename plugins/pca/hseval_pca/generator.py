@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from hseval import CubeSet, HsevalError, Sample, option
 from hseval.core.options import build_options
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 from hseval_pca import checkpoint
 from hseval_pca.gaussian import fit_gaussian
-from hseval_pca.layers import Layers
+from hseval_pca.layers import LayerLayout
 
 Array = NDArray[Any]
 
@@ -60,7 +60,7 @@ class Pca:
         """
         if len(data) < 2:
             raise HsevalError(f"{data.info.location}: holds {len(data)} cube, pca needs 2 or more")
-        checkpoint.save(out, *self._fitted(data, seed))
+        checkpoint.save(out, *self._fit_model(data, seed))
         self.load(out)
 
     def load(self, path: Path | None) -> None:
@@ -78,19 +78,19 @@ class Pca:
         self.options, self.units = fitted, record["units"]
         self.wavelengths = None if record["wavelengths"] is None else np.array(record["wavelengths"])
         structures = tuple(record["structures"])
-        self._layers = Layers(len(tensors["mean"]) - len(structures), structures, tensors["seen"])
+        self._layout = LayerLayout(len(tensors["mean"]) - len(structures), structures, tensors["seen"])
         self._mean, self._axes, self._thresholds = tensors["mean"], tensors["axes"], tensors["thresholds"]
 
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
         """Yield cubes ``start`` to ``n - 1``; cube i is drawn from the stream (seed, "pca", i) alone."""
         for index in range(start, n):
-            normal = stream(seed, self.name, index).standard_normal(len(self._axes), dtype=np.float32)
+            normal = create_rng(seed, self.name, index).standard_normal(len(self._axes), dtype=np.float32)
             flat = self._mean + np.tensordot(normal, self._axes, axes=1)
-            yield Sample(*self._layers.restore(flat, self._thresholds), f"pca-{seed}-{index:06d}")
+            yield Sample(*self._layout.unflatten(flat, self._thresholds), f"pca-{seed}-{index:06d}")
 
-    def _fitted(self, data: CubeSet, seed: int) -> tuple[dict[str, Array], dict[str, Any]]:
-        layers, given = Layers.of(data), self.options
-        stack = self._stacked(data, layers, seed)
+    def _fit_model(self, data: CubeSet, seed: int) -> tuple[dict[str, Array], dict[str, Any]]:
+        layers, given = LayerLayout.from_cubes(data), self.options
+        stack = self._stack_cubes(data, layers, seed)
         try:
             tensors, share = fit_gaussian(
                 stack, bands=layers.bands, variance=given.variance, components=given.components
@@ -101,13 +101,13 @@ class Pca:
         record: dict[str, Any] = {"version": self.version, "options": dataclasses.asdict(given), "fit": facts}
         known = data.info.wavelengths_known
         record |= {"wavelengths": data.wavelengths.tolist() if known else None, "units": data.info.units}
-        return {**tensors, "seen": layers.seen}, {**record, "structures": layers.structures}
+        return {**tensors, "seen": layers.pixel_mask}, {**record, "structures": layers.structures}
 
-    def _stacked(self, data: CubeSet, layers: Layers, seed: int) -> Array:
+    def _stack_cubes(self, data: CubeSet, layers: LayerLayout, seed: int) -> Array:
         """Return float32 ``(n, layer, pixel)``: all cubes, or as many, drawn at random, as ``memory`` holds."""
-        shape = (layers.bands + len(layers.structures), int(layers.seen.sum()))
+        shape = (layers.bands + len(layers.structures), int(layers.pixel_mask.sum()))
         room = max(int(self.options.memory * 2**30 / (4 * shape[0] * shape[1])), 2)
-        chosen = sorted(stream(seed, "pca fit").permutation(len(data))[:room])
+        chosen = sorted(create_rng(seed, "pca fit").permutation(len(data))[:room])
         if len(chosen) < len(data):
             told = "%s: pca is fitted on %d of %d cubes, what memory=%g GiB holds"
             logging.getLogger("hseval.pca").warning(told, data.info.location, room, len(data), self.options.memory)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.cubes import FIELD, Cube, CubeSet
+from hseval.core.cubes import FOV, Cube, CubeSet
 from hseval.utils.errors import HsevalError
 
 Array = NDArray[Any]
@@ -17,15 +17,15 @@ BLUR_PX = 1.0  # so that vessels of different eyes overlap and can be averaged
 
 
 @dataclasses.dataclass(frozen=True)
-class Layers:
-    """``seen``, bool ``(y, x)``, marks what is modelled: the pixels in the field of view of some cube."""
+class LayerLayout:
+    """``pixel_mask``, bool ``(y, x)``, marks what is modelled: the pixels in the field of view of some cube."""
 
     bands: int
     structures: tuple[str, ...]
-    seen: Array
+    pixel_mask: Array
 
     @classmethod
-    def of(cls, data: CubeSet) -> Layers:
+    def from_cubes(cls, data: CubeSet) -> LayerLayout:
         """Return the layers of a set; HsevalError where its cubes differ in shape or show nothing."""
         shape = data.shape(0)
         seen = np.zeros(shape[1:], dtype=bool)
@@ -33,31 +33,31 @@ class Layers:
             if data.shape(index) != shape:
                 found = f"cube {name!r} has shape {data.shape(index)}, cube {data.ids[0]!r} has {shape}"
                 raise HsevalError(f"{data.info.location}: {found}; pca needs cubes of one shape")
-            seen |= data.read_masks(index).get(FIELD, True)
+            seen |= data.read_masks(index).get(FOV, True)
         if not seen.any():
             raise HsevalError(f"{data.info.location}: the 'fov' masks of all {len(data)} cubes are empty")
         return cls(shape[0], data.structures, seen)
 
     def flatten(self, cube: Cube) -> Array:
         """Return float32 ``(layer, pixel)``, NaN where the cube says nothing: outside its field, or no mask."""
-        values = cube.data[:, self.seen]
-        known = np.isfinite(values) & cube.masks.get(FIELD, self.seen)[self.seen]
+        values = cube.data[:, self.pixel_mask]
+        known = np.isfinite(values) & cube.masks.get(FOV, self.pixel_mask)[self.pixel_mask]
         bands = np.where(known, values, np.nan)
         unknown = np.full(values.shape[1], np.nan)
-        masks = [soften(cube.masks[s])[self.seen] if s in cube.masks else unknown for s in self.structures]
+        masks = [smooth_mask(cube.masks[s])[self.pixel_mask] if s in cube.masks else unknown for s in self.structures]
         return np.vstack([bands, *masks], dtype=np.float32)
 
-    def restore(self, flat: Array, thresholds: Array) -> tuple[Array, Mapping[str, Array]]:
+    def unflatten(self, flat: Array, thresholds: Array) -> tuple[Array, Mapping[str, Array]]:
         """Return the cube float32 ``(band, y, x)``, 0 outside its own field of view, and its masks."""
-        layers = np.full((len(flat), *self.seen.shape), -np.inf, dtype=np.float32)
-        layers[:, self.seen] = flat
+        layers = np.full((len(flat), *self.pixel_mask.shape), -np.inf, dtype=np.float32)
+        layers[:, self.pixel_mask] = flat
         drawn = layers[self.bands :] > thresholds[:, None, None]
         masks = dict(zip(self.structures, drawn, strict=True))
-        field = masks.get(FIELD, self.seen) & self.seen
+        field = masks.get(FOV, self.pixel_mask) & self.pixel_mask
         return np.where(field, layers[: self.bands], 0), {name: mask & field for name, mask in masks.items()}
 
 
-def soften(mask: Array) -> Array:
+def smooth_mask(mask: Array) -> Array:
     """Return a mask ``(y, x)`` as smooth values that a Gaussian can model: above 1 inside, up to 1 outside."""
     from scipy.ndimage import gaussian_filter
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from hseval_pca.generator import Pca
 
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 from hseval.testing import check_generator
 
 
-def test_keeps_the_contract_of_generators(tmp_path: Path) -> None:
+def test_generator_fulfills_contract(tmp_path: Path) -> None:
     check_generator(Pca, tmp_path=tmp_path)
 
 
-def test_is_found_by_its_name() -> None:
-    assert plugins().find("generator", "pca") is Pca
+def test_generator_is_registered() -> None:
+    assert get_plugins().find("generator", "pca") is Pca

@@ -13,14 +13,14 @@ import torch
 from scipy import ndimage
 
 from hseval.core.cubes import ArraySet
-from hseval.data.field_of_view import eroded
+from hseval.data.field_of_view import erode_fov
 from hseval.extractors.encoder import checkpoint as encoder_file
 from hseval.extractors.encoder.checkpoint import FitOptions
 from hseval.extractors.encoder.extractor import Encoder, EncoderOptions, Fitter
-from hseval.extractors.encoder.preprocessing import node_weights, spread_nodes
+from hseval.extractors.encoder.preprocessing import compute_node_wavelengths, compute_node_weights
 from hseval.metrics.frechet import frechet_distance
-from hseval.metrics.standardized_features import scale_of, standardised
-from hseval.testing import check_extractor, example_set
+from hseval.metrics.standardized_features import fit_scale, standardize
+from hseval.testing import check_extractor, make_example_set
 from hseval.utils.errors import HsevalError
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import saved, texture_set
@@ -82,7 +82,7 @@ def test_what_stands_outside_the_field_and_how_much_of_it_change_nothing(weights
 def test_what_the_rim_of_a_field_holds_changes_nothing(weights: Path) -> None:
     """The outermost pixels of a field are partly surround: eroded, filled from inside, and pooled over no more."""
     cubes, valid = textures(8, field=True)
-    rim = valid & ~eroded(valid)
+    rim = valid & ~erode_fov(valid)
     assert rim.any()
     plain = rows(weights, cubes, valid)
     spoilt = rows(weights, np.where(rim[:, None], np.float32(0), cubes), valid)
@@ -138,7 +138,7 @@ def test_bands_that_reach_most_nodes_give_rows_whose_other_columns_are_0(weights
     whole = rows(weights, scene(NM))
     assert np.isfinite(found).all()
     assert found.shape == whole.shape
-    missing = ~node_weights(NM[3:], spread_nodes(NM, 8)).any(axis=1)
+    missing = ~compute_node_weights(NM[3:], compute_node_wavelengths(NM, 8)).any(axis=1)
     assert missing.sum() == 2
     assert (found[:, :8][:, missing] == 0).all()
     assert (whole[:, :8] != 0).all()
@@ -162,7 +162,7 @@ def test_bands_that_it_was_not_fitted_for_are_refused(weights: Path, nm: np.ndar
 def test_node_weights_average_a_linear_spectrum_to_its_value_at_each_inner_node() -> None:
     nodes = np.linspace(500, 800, 7)
     for nm in (np.linspace(500, 800, 7), np.linspace(490, 815, 40), np.array([480.0, 620, 640, 641, 820])):
-        weights = node_weights(nm, nodes)
+        weights = compute_node_weights(nm, nodes)
         np.testing.assert_allclose(weights.sum(axis=1), 1)
         np.testing.assert_allclose((weights @ nm)[1:-1], nodes[1:-1], atol=1e-6)
 
@@ -200,11 +200,11 @@ def test_the_frechet_distance_grows_with_the_dose(
 ) -> None:
     (real, field), (held, held_field) = textures(30, seed=3), textures(30, seed=4)
     reference = rows(weights, real, field)
-    scale = scale_of(reference)
+    scale = fit_scale(reference)
 
     def distance(cubes: np.ndarray) -> float:
-        fake = rows(weights, cubes, held_field)
-        return frechet_distance(real=standardised(reference, scale), fake=standardised(fake, scale))
+        generated = rows(weights, cubes, held_field)
+        return frechet_distance(real=standardize(reference, scale), generated=standardize(generated, scale))
 
     found = [distance(held), *(distance(change(held, dose)) for dose in doses)]
     assert found[1:] == sorted(found[1:])
@@ -297,8 +297,19 @@ def test_tensors_of_something_else_are_refused(tmp_path: Path, weights: Path) ->
 
 def test_a_score_by_the_encoder_as_typed(tmp_path: Path, weights: Path, hseval: Callable[..., Outcome]) -> None:
     real = saved(tmp_path / "real.h5", texture_set(16, bands=BANDS, seed=5))
-    fake = saved(tmp_path / "fake.h5", texture_set(16, bands=BANDS, seed=6))
-    typed = ("score", fake, "--ref", real, "--metrics", "fid", "--extractor", "encoder", "--json", tmp_path / "r.json")
+    generated = saved(tmp_path / "generated.h5", texture_set(16, bands=BANDS, seed=6))
+    typed = (
+        "score",
+        generated,
+        "--ref",
+        real,
+        "--metrics",
+        "fid",
+        "--extractor",
+        "encoder",
+        "--json",
+        tmp_path / "r.json",
+    )
     done = hseval(*typed, "--set", f"encoder.weights={weights}", "--device", "cpu")
     assert done.status == 0
     report = json.loads((tmp_path / "r.json").read_text())
@@ -311,7 +322,7 @@ def test_a_score_by_the_encoder_as_typed(tmp_path: Path, weights: Path, hseval: 
 def test_an_array_without_wavelengths_has_no_score_by_it(weights: Path) -> None:
     import hseval
 
-    cubes = example_set(8, size=24).cubes
+    cubes = make_example_set(8, size=24).cubes
     report = hseval.score(
         ArraySet(cubes[:4]), ref=ArraySet(cubes[4:]), metrics=["fid"], extractor="encoder",
         options={"encoder": {"weights": str(weights)}}, device="cpu",

@@ -15,9 +15,16 @@ import torch
 from hseval.core.cubes import ArraySet
 from hseval.extractors.encoder.checkpoint import FitOptions, read
 from hseval.extractors.encoder.extractor import Fitter
-from hseval.extractors.encoder.network import Network, hidden, initialise
-from hseval.extractors.encoder.preprocessing import spread_nodes
-from hseval.extractors.encoder.training import SIDE, Pieces, cuts, masks, measure, surprise
+from hseval.extractors.encoder.network import Network, build_hidden_mask, initialize_weights
+from hseval.extractors.encoder.preprocessing import compute_node_wavelengths
+from hseval.extractors.encoder.training import (
+    PATCH_SIZE,
+    TrainingPatches,
+    compute_loss,
+    draw_masks,
+    draw_patch_boxes,
+    measure_residual_rms,
+)
 from hseval.utils.errors import HsevalError
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import saved, texture_set
@@ -76,15 +83,15 @@ def test_a_fit_predicts_cubes_that_it_has_not_seen(tmp_path: Path) -> None:
     tensors, record = read(path)
     network = Network(6, 8)
     network.load_state_dict(tensors)
-    held = Pieces(texture_set(8, seed=2), np.asarray(record["nodes"]), seed=0, told=silent)
-    measure(network, held, options, seed=0, device="cpu")
+    held = TrainingPatches(texture_set(8, seed=2), np.asarray(record["nodes"]), seed=0, on_progress=silent)
+    measure_residual_rms(network, held, options, seed=0, device="cpu")
     assert (network.expected < 0.5).all()
 
 
 def test_hidden_lattices_cover_every_value_once_over_their_phases() -> None:
     for lattice in ("nodes", "pixels"):
         shape = (5, 8, 12)
-        covered = sum(hidden(lattice, phase, 5, (8, 12)).expand(shape).int() for phase in range(4))
+        covered = sum(build_hidden_mask(lattice, phase, 5, (8, 12)).expand(shape).int() for phase in range(4))
         assert (covered == 1).all()
 
 
@@ -92,7 +99,7 @@ def test_what_is_asked_for_is_never_shown() -> None:
     shape = torch.Size((16, 8, 16, 16))
     rng = np.random.default_rng(0)
     for lattice in ("nodes", "pixels"):
-        asked, shown = masks(lattice, shape, rng, "cpu")
+        asked, shown = draw_masks(lattice, shape, rng, "cpu")
         assert ((asked + shown) <= 1).all()
         assert asked.mean() == pytest.approx(0.23, abs=0.03)
         assert (asked.sum(dim=(1, 2, 3)) > 0).all()
@@ -100,30 +107,30 @@ def test_what_is_asked_for_is_never_shown() -> None:
 
 def test_a_prediction_depends_on_no_hidden_value() -> None:
     network = Network(6, 4)
-    initialise(network, 0)
+    initialize_weights(network, 0)
     images = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 6, 16, 16), dtype="float32"))
     for lattice in ("nodes", "pixels"):
-        out = hidden(lattice, 2, 6, (16, 16)).expand(images.shape)
+        out = build_hidden_mask(lattice, 2, 6, (16, 16)).expand(images.shape)
         shown = (~out).float()
         guess = network(images, shown)
         other = network(torch.where(out, 9.0, images), shown)
         assert torch.equal(guess, other)
         field = torch.ones(2, 16, 16, dtype=torch.bool)
         changed = torch.where(out, images + 1, images)
-        assert not torch.equal(*(surprise(network, each, field, out.float(), shown) for each in (images, changed)))
+        assert not torch.equal(*(compute_loss(network, each, field, out.float(), shown) for each in (images, changed)))
 
 
 def test_pieces_cover_large_cubes_and_leave_small_ones_whole() -> None:
     rng = np.random.default_rng(0)
     small = np.zeros((40, 50), dtype=bool)
     small[5:30, 10:42] = True
-    assert cuts(small, 8, rng) == [(slice(5, 30), slice(10, 42))]
+    assert draw_patch_boxes(small, 8, rng) == [(slice(5, 30), slice(10, 42))]
     y, x = np.mgrid[:200, :200] - 99.5
-    found = cuts(np.hypot(y, x) < 98, 100, rng)
+    found = draw_patch_boxes(np.hypot(y, x) < 98, 100, rng)
     assert len(found) == 16
     for rows, columns in found:
-        assert (rows.stop - rows.start, columns.stop - columns.start) == (SIDE, SIDE)
-    assert cuts(np.zeros((9, 9), dtype=bool), 8, rng) == []
+        assert (rows.stop - rows.start, columns.stop - columns.start) == (PATCH_SIZE, PATCH_SIZE)
+    assert draw_patch_boxes(np.zeros((9, 9), dtype=bool), 8, rng) == []
 
 
 def test_cubes_of_several_sizes_with_empty_ones_among_them_are_fitted(tmp_path: Path) -> None:
@@ -252,5 +259,5 @@ def test_a_write_that_is_cut_off_keeps_what_was_there(
 
 
 def test_nodes_are_spread_from_the_first_band_to_the_last() -> None:
-    np.testing.assert_allclose(spread_nodes(np.array([500.0, 510, 700]), 16), [500, 600, 700])
-    np.testing.assert_allclose(spread_nodes(np.linspace(400, 800, 99), 5), [400, 500, 600, 700, 800])
+    np.testing.assert_allclose(compute_node_wavelengths(np.array([500.0, 510, 700]), 16), [500, 600, 700])
+    np.testing.assert_allclose(compute_node_wavelengths(np.linspace(400, 800, 99), 5), [400, 500, 600, 700, 800])

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from hseval.core.hookspecs import Sample
-from hseval.core.plugin_manager import plugins
+from hseval.core.plugin_manager import get_plugins
 from hseval.generators.phantom import Phantom
-from hseval.generators.phantom.camera import View
+from hseval.generators.phantom.camera import CameraView
 from hseval.generators.phantom.plugin import PhantomOptions
 from hseval.utils.errors import HsevalError
 
@@ -49,7 +49,7 @@ def same(first: Sample, second: Sample) -> bool:
 
 
 def test_it_is_built_by_name_with_options_as_typed() -> None:
-    built = plugins().build("generator", "phantom", {"size": "32", "wavelengths": "500:600:3"})
+    built = get_plugins().build("generator", "phantom", {"size": "32", "wavelengths": "500:600:3"})
     built.load(None, None)
     (sample,) = built.sample(1, seed=0)
     assert sample.cube.shape == (3, 32, 32)
@@ -100,8 +100,8 @@ def test_other_seeds_and_indices_give_other_eyes(eyes: list[Sample]) -> None:
 
 
 def test_eyes_differ_in_laterality_pigment_lens_saturation_and_disc() -> None:
-    drawn = [phantom().eye(0, index) for index in range(40)]
-    assert 5 < sum(eye.right for eye in drawn) < 35
+    drawn = [phantom().draw_anatomy(0, index) for index in range(40)]
+    assert 5 < sum(eye.is_right for eye in drawn) < 35
     for name in ("age", "rpe_melanin", "choroid_melanin", "artery_saturation", "vein_saturation", "haemoglobin", "cup"):
         values = [getattr(eye, name) for eye in drawn]
         assert len(set(values)) == len(drawn), name
@@ -110,9 +110,9 @@ def test_eyes_differ_in_laterality_pigment_lens_saturation_and_disc() -> None:
 
 def test_the_disc_is_on_the_right_of_a_right_eye_and_on_the_left_of_a_left_one() -> None:
     drawing = phantom(size=32)
-    rights = [drawing.eye(0, index).right for index in range(20)]
+    rights = [drawing.draw_anatomy(0, index).is_right for index in range(20)]
     for right in (True, False):
-        disc = drawing.draw(0, rights.index(right)).masks["onh"]
+        disc = drawing.draw_sample(0, rights.index(right)).masks["onh"]
         assert (np.nonzero(disc)[1].mean() > 16.0) == right
 
 
@@ -154,7 +154,7 @@ def test_saturation_shows_in_arteries_alone_not_at_isosbestic_points_and_most_ne
 
 
 def test_veins_answer_to_their_own_shift() -> None:
-    before, after = phantom().draw(1, 0), phantom(vein_saturation_shift=-0.2).draw(1, 0)
+    before, after = phantom().draw_sample(1, 0), phantom(vein_saturation_shift=-0.2).draw_sample(1, 0)
     change = (after.cube / np.maximum(before.cube, 1e-9))[band(620.0)]
     assert change[before.masks["vein"]].mean() < change[before.masks["artery"]].mean() < 1.0
 
@@ -186,8 +186,8 @@ def test_the_disc_is_brighter_and_the_macula_darker_than_the_fundus(eyes: list[S
 
 
 def _from_fovea(index: int) -> NDArray[np.floating]:
-    anatomy = phantom().eye(1, index)
-    x, y = View(anatomy, 64).to_retina()
+    anatomy = phantom().draw_anatomy(1, index)
+    x, y = CameraView(anatomy, 64).to_retina()
     return np.hypot(x - anatomy.fovea[0], y - anatomy.fovea[1])
 
 
@@ -207,7 +207,7 @@ def test_structures_have_plausible_areas_and_a_main_vein_runs_from_the_disc_at_6
 def test_any_wavelengths_give_the_same_eye_band_by_band(eyes: list[Sample]) -> None:
     few = next(phantom(wavelengths="555,640").sample(1, seed=1))
     np.testing.assert_allclose(few.cube, eyes[0].cube[[band(555.0), band(640.0)]], rtol=1e-5)
-    assert phantom(wavelengths="400:1000:7").draw(0, 0).cube.shape[0] == 7
+    assert phantom(wavelengths="400:1000:7").draw_sample(0, 0).cube.shape[0] == 7
 
 
 def test_a_larger_picture_shows_the_same_eye(eyes: list[Sample]) -> None:
@@ -229,7 +229,7 @@ def test_small_vessels_can_be_left_out_without_moving_the_others(eyes: list[Samp
 
 
 def test_noise_is_unbiased_scales_with_its_option_and_changes_nothing_else(eyes: list[Sample]) -> None:
-    once, twice = phantom(noise=1.0).draw(1, 0), phantom(noise=2.0).draw(1, 0)
+    once, twice = phantom(noise=1.0).draw_sample(1, 0), phantom(noise=2.0).draw_sample(1, 0)
     field = eyes[0].masks["fov"]
     first, second = (sample.cube[:, field] / eyes[0].cube[:, field] - 1.0 for sample in (once, twice))
     np.testing.assert_allclose(second.std(axis=1), 2.0 * first.std(axis=1), rtol=0.02)

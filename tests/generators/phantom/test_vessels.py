@@ -7,32 +7,32 @@ import pytest
 
 from hseval.generators.phantom.anatomy import Eye, draw_eye
 from hseval.generators.phantom.arrays import FloatArray
-from hseval.generators.phantom.growth import crosses
+from hseval.generators.phantom.growth import has_intersection
 from hseval.generators.phantom.plugin import grow_trees
-from hseval.generators.phantom.raster import path_lengths
-from hseval.generators.phantom.vessels import Tree, branching_angle, sibling_radius
-from hseval.utils.random_streams import stream
+from hseval.generators.phantom.raster import compute_path_lengths
+from hseval.generators.phantom.vessels import VesselTree, branching_angle, sibling_radius
+from hseval.utils.random_streams import create_rng
 
 EYES = range(5)
-Grown = list[tuple[Eye, Tree, Tree]]
+Grown = list[tuple[Eye, VesselTree, VesselTree]]
 
 
 @pytest.fixture(scope="module")
 def grown() -> Grown:
-    eyes = [draw_eye(stream(11, "phantom", index, 0)) for index in EYES]
+    eyes = [draw_eye(create_rng(11, "phantom", index, 0)) for index in EYES]
     return [(eye, *grow_trees(eye, 11, index)) for index, eye in enumerate(eyes)]
 
 
-def children(tree: Tree) -> list[list[int]]:
+def children(tree: VesselTree) -> list[list[int]]:
     found: list[list[int]] = [[] for _ in tree.points]
     for node, parent in enumerate(tree.parents[1:].tolist(), start=1):
         found[parent].append(node)
     return found
 
 
-def count_crossings(tree: Tree) -> int:
+def count_crossings(tree: VesselTree) -> int:
     """Every pair of segments, by the signs of cross products; pairs that share a node touch and do not count."""
-    starts, ends, _ = tree.segments()
+    starts, ends, _ = tree.list_segments()
     course = ends - starts
 
     def side(of: FloatArray, point: FloatArray) -> FloatArray:
@@ -45,9 +45,9 @@ def count_crossings(tree: Tree) -> int:
 
 def test_the_counter_of_crossings_finds_one() -> None:
     points = np.array([[0.0, 0.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
-    assert count_crossings(Tree(points, np.array([-1, 0, 1, 2]), np.ones(4))) == 1
-    assert crosses((0.0, 0.0, 1.0, 1.0), (1.0, 0.0, 0.0, 1.0))
-    assert not crosses((0.0, 0.0, 1.0, 1.0), (1.0, 0.0, 2.0, 1.0))
+    assert count_crossings(VesselTree(points, np.array([-1, 0, 1, 2]), np.ones(4))) == 1
+    assert has_intersection((0.0, 0.0, 1.0, 1.0), (1.0, 0.0, 0.0, 1.0))
+    assert not has_intersection((0.0, 0.0, 1.0, 1.0), (1.0, 0.0, 2.0, 1.0))
 
 
 def test_murray_s_law_holds_at_every_branching_and_radii_are_constant_between(grown: Grown) -> None:
@@ -65,7 +65,7 @@ def test_murray_s_law_holds_at_every_branching_and_radii_are_constant_between(gr
 def test_branchings_lists_what_has_more_than_one_child(grown: Grown) -> None:
     _, artery, _ = grown[0]
     expected = {node: found for node, found in enumerate(children(artery)) if len(found) > 1}
-    assert dict(artery.branchings()) == expected
+    assert dict(artery.find_branchings()) == expected
 
 
 def test_no_vessel_crosses_its_own_tree(grown: Grown) -> None:
@@ -83,7 +83,7 @@ def test_both_trees_leave_the_disc_in_an_upper_and_a_lower_arcade_and_to_nasal(g
         for tree in trees:
             wide = tree.radii > 0.4 * tree.radii[0]
             x, y = tree.points[:, 0], tree.points[:, 1]
-            assert np.hypot(*tree.points[0]) < min(eye.disc)
+            assert np.hypot(*tree.points[0]) < min(eye.disc_semi_axes)
             assert (wide & (x > 1.5) & (y > 1.0)).any()
             assert (wide & (x > 1.5) & (y < -1.0)).any()
             assert (wide & (x < -0.8)).any()
@@ -104,7 +104,7 @@ def test_equal_daughters_leave_at_37_5_degrees_and_a_thin_one_at_almost_a_right_
 
 
 def test_a_path_through_a_cylinder_is_its_chord() -> None:
-    drawn = path_lengths(np.array([[10.0, 30.0]]), np.array([[50.0, 30.0]]), np.array([5.0]), side=64)
+    drawn = compute_path_lengths(np.array([[10.0, 30.0]]), np.array([[50.0, 30.0]]), np.array([5.0]), grid_size=64)
     np.testing.assert_allclose(drawn[[30, 27, 34, 35], 30], [10.0, 8.0, 6.0, 0.0], rtol=1e-6)
     assert drawn[30, 57] == 0.0
 
@@ -113,12 +113,12 @@ def test_a_path_through_a_cylinder_is_its_chord() -> None:
 def test_a_vessel_s_volume_survives_drawing_however_thin_it_is(radius: float) -> None:
     angle = 0.3
     start, end = np.array([[20.0, 30.0]]), np.array([[20.0 + 60.0 * np.cos(angle), 30.0 + 60.0 * np.sin(angle)]])
-    drawn = path_lengths(start, end, np.array([radius]), side=100)
+    drawn = compute_path_lengths(start, end, np.array([radius]), grid_size=100)
     caps = 4.0 / 3.0 * np.pi * radius**2 * max(radius, 0.75)
     assert drawn.sum() == pytest.approx(np.pi * radius**2 * 60.0 + caps, rel=0.03)
 
 
 def test_segments_off_the_grid_leave_no_trace() -> None:
     starts, ends = np.array([[-40.0, 5.0], [30.0, 90.0]]), np.array([[-30.0, 5.0], [31.0, 99.0]])
-    drawn = path_lengths(starts, ends, np.ones(2), side=32)
+    drawn = compute_path_lengths(starts, ends, np.ones(2), grid_size=32)
     assert drawn.max() == 0.0

@@ -10,22 +10,30 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hseval_ldm.data.augmentation import Flip, crop, crop_candidates, crop_offsets, flip_choices, flipped, variants
-from hseval_ldm.data.normalization import Batch, Normalisation
+from hseval_ldm.data.augmentation import (
+    Flip,
+    apply_flips,
+    build_flips,
+    choose_crop_offsets,
+    crop_batch,
+    draw_crop_candidates,
+    draw_flips,
+)
+from hseval_ldm.data.normalization import Batch, Normalization
 from tests.helpers.sets import texture_set
 
 
 @pytest.fixture(scope="module")
 def batch() -> Batch:
     data = texture_set(5, size=16, bands=3)
-    return Normalisation.measure(data, range(5)).to_batch(list(data))
+    return Normalization.measure(data, range(5)).to_batch(list(data))
 
 
 def test_views_are_the_flips_of_numpy() -> None:
     image = torch.arange(24.0).reshape(2, 3, 4)
     wanted = [image, np.flip(image.numpy(), 2), np.flip(image.numpy(), 1), np.flip(image.numpy(), (1, 2))]
     for flip, count in (("none", 1), ("horizontal", 2), ("both", 4)):
-        views = variants(flip)
+        views = build_flips(flip)
         assert len(views) == count
         for view, expected in zip(views, wanted, strict=False):
             np.testing.assert_array_equal(view(image), expected)
@@ -34,93 +42,96 @@ def test_views_are_the_flips_of_numpy() -> None:
 
 @pytest.mark.parametrize("flip", get_args(Flip))
 def test_flipping_turns_cube_masks_and_field_alike(batch: Batch, flip: Flip) -> None:
-    choices = np.arange(5) % len(variants(flip))
-    turned = flipped(batch, flip, choices)
+    choices = np.arange(5) % len(build_flips(flip))
+    turned = apply_flips(batch, flip, choices)
     for i, choice in enumerate(choices):
-        view = variants(flip)[choice]
+        view = build_flips(flip)[choice]
         for name in ("cubes", "masks", "field"):
             assert torch.equal(getattr(turned, name)[i], view(getattr(batch, name)[i]))
-    assert torch.equal(turned.known, batch.known)
+    assert torch.equal(turned.has_mask, batch.has_mask)
 
 
 def test_draws_depend_on_seed_and_step_and_take_every_view() -> None:
     def draw(seed: int, step: int) -> list[int]:
-        return flip_choices("both", seed=seed, step=step, count=64).tolist()
+        return draw_flips("both", seed=seed, step=step, count=64).tolist()
 
     assert draw(1, 2) == draw(1, 2)
     assert draw(1, 2) != draw(1, 3)
     assert draw(1, 2) != draw(2, 2)
     counts = np.bincount(np.concatenate([draw(0, step) for step in range(64)]), minlength=4)
     assert (np.abs(counts - 1024) < 6 * np.sqrt(1024 * 0.75)).all()
-    assert not flip_choices("none", seed=1, step=2, count=64).any()
+    assert not draw_flips("none", seed=1, step=2, count=64).any()
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 24), st.integers(0, 99))
 def test_candidates_lie_inside_the_cube(height: int, width: int, size: int, step: int) -> None:
-    corners = crop_candidates((height, width), size, seed=0, step=step, count=3)
+    corners = draw_crop_candidates((height, width), size, seed=0, step=step, count=3)
     assert corners.shape == (3, 8, 2)
     assert (corners >= 0).all()
     assert (corners + np.minimum(size, (height, width)) <= (height, width)).all()
 
 
 def test_every_corner_is_drawn() -> None:
-    corners = crop_candidates((7, 6), 4, seed=0, step=0, count=200)
+    corners = draw_crop_candidates((7, 6), 4, seed=0, step=0, count=200)
     assert {tuple(corner) for corner in corners.reshape(-1, 2)} == {(y, x) for y in range(4) for x in range(3)}
 
 
 def test_corners_depend_on_seed_and_step() -> None:
     draws = {
-        crop_candidates((64, 64), 8, seed=a, step=b, count=4).tobytes() for a, b in ((0, 0), (0, 0), (0, 1), (1, 0))
+        draw_crop_candidates((64, 64), 8, seed=a, step=b, count=4).tobytes()
+        for a, b in ((0, 0), (0, 0), (0, 1), (1, 0))
     }
     assert len(draws) == 3
 
 
 def test_crops_are_windows_of_the_batch(batch: Batch) -> None:
     offsets = np.array([[0, 0], [8, 8], [3, 5], [1, 7], [4, 4]])
-    cut = crop(batch, 8, offsets)
+    cut = crop_batch(batch, 8, offsets)
     for i, (top, left) in enumerate(offsets):
         for name in ("cubes", "masks", "field"):
             assert torch.equal(getattr(cut, name)[i], getattr(batch, name)[i, :, top : top + 8, left : left + 8])
-    assert torch.equal(cut.known, batch.known)
+    assert torch.equal(cut.has_mask, batch.has_mask)
 
 
 def test_a_cube_smaller_than_the_crop_stays_whole(batch: Batch) -> None:
-    offsets = crop_offsets(batch.field, 99, crop_candidates((16, 16), 99, seed=0, step=0, count=5))
-    assert all(torch.equal(a, b) for a, b in zip(crop(batch, 99, offsets), batch, strict=True))
+    offsets = choose_crop_offsets(batch.field, 99, draw_crop_candidates((16, 16), 99, seed=0, step=0, count=5))
+    assert all(torch.equal(a, b) for a, b in zip(crop_batch(batch, 99, offsets), batch, strict=True))
 
 
 def test_the_first_draw_with_enough_field_is_taken_else_the_best() -> None:
     field = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     field[..., :4, :4] = True
     corners = np.array([[[4, 4], [3, 3], [2, 2], [1, 0], [0, 0]]])
-    taken = {share: crop_offsets(field, 4, corners, enough=share)[0].tolist() for share in (0.05, 0.25, 0.5, 1.0)}
+    taken = {
+        share: choose_crop_offsets(field, 4, corners, min_share=share)[0].tolist() for share in (0.05, 0.25, 0.5, 1.0)
+    }
     assert taken == {0.05: [3, 3], 0.25: [2, 2], 0.5: [1, 0], 1.0: [0, 0]}
-    assert crop_offsets(field, 4, corners[:, :3], enough=0.9).tolist() == [[2, 2]]
+    assert choose_crop_offsets(field, 4, corners[:, :3], min_share=0.9).tolist() == [[2, 2]]
 
 
 @given(st.integers(0, 15), st.integers(0, 15), st.integers(1, 16), st.integers(0, 99))
 def test_a_crop_holds_some_field_wherever_it_lies(y: int, x: int, size: int, step: int) -> None:
     field = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
     field[0, 0, y, x] = True
-    corner = crop_offsets(field, size, crop_candidates((16, 16), size, seed=0, step=step, count=1, tries=2))
-    assert crop(Batch(field, field, field, field), size, corner).field.shape == (1, 1, size, size)
-    assert crop(Batch(field, field, field, field), size, corner).field.any()
+    corner = choose_crop_offsets(field, size, draw_crop_candidates((16, 16), size, seed=0, step=step, count=1, tries=2))
+    assert crop_batch(Batch(field, field, field, field), size, corner).field.shape == (1, 1, size, size)
+    assert crop_batch(Batch(field, field, field, field), size, corner).field.any()
 
 
 def test_a_crop_that_no_draw_found_is_centred_on_the_field() -> None:
     field = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
     field[..., 19:22, 9:12] = True
-    assert crop_offsets(field, 8, np.zeros((1, 4, 2), dtype=int)).tolist() == [[20 - 4, 10 - 4]]
+    assert choose_crop_offsets(field, 8, np.zeros((1, 4, 2), dtype=int)).tolist() == [[20 - 4, 10 - 4]]
 
 
 def test_an_empty_field_still_gives_a_crop() -> None:
     field = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
-    corners = crop_candidates((8, 8), 4, seed=0, step=0, count=1)
-    assert crop_offsets(field, 4, corners).tolist() == corners[:, 0].tolist()
+    corners = draw_crop_candidates((8, 8), 4, seed=0, step=0, count=1)
+    assert choose_crop_offsets(field, 4, corners).tolist() == corners[:, 0].tolist()
 
 
 def test_ranks_with_their_slice_of_the_draws_crop_as_one_rank_does(batch: Batch) -> None:
-    corners = crop_candidates((16, 16), 6, seed=4, step=9, count=5)
-    whole = crop_offsets(batch.field, 6, corners)
-    parts = [crop_offsets(batch.field[part], 6, corners[part]) for part in (slice(0, 2), slice(2, 5))]
+    corners = draw_crop_candidates((16, 16), 6, seed=4, step=9, count=5)
+    whole = choose_crop_offsets(batch.field, 6, corners)
+    parts = [choose_crop_offsets(batch.field[part], 6, corners[part]) for part in (slice(0, 2), slice(2, 5))]
     np.testing.assert_array_equal(np.concatenate(parts), whole)

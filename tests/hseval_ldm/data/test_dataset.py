@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 
 from hseval import open_set
 from hseval.core.cubes import ArraySet
-from hseval_ldm.data.dataset import TrainingData, detail_weight
-from hseval_ldm.data.normalization import Batch, Normalisation
-from hseval_ldm.data.prefetch import prefetched
+from hseval_ldm.data.dataset import CubeDataset, compute_detail_weight
+from hseval_ldm.data.normalization import Batch, Normalization
+from hseval_ldm.data.prefetch import prefetch_items
 from tests.helpers.sets import saved, texture_set
 
 PART = (5, 1, 2, 6)
@@ -26,8 +26,8 @@ def data() -> ArraySet:
     return plain
 
 
-def opened(data: ArraySet, memory: float) -> TrainingData:
-    return TrainingData.open(data, PART, Normalisation.measure(data, PART), memory=memory)
+def opened(data: ArraySet, memory: float) -> CubeDataset:
+    return CubeDataset.open(data, PART, Normalization.measure(data, PART), memory_gib=memory)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -36,11 +36,11 @@ def same(one: Batch, other: Batch) -> bool:
 
 def test_memory_and_disk_give_the_same_batches_bit_for_bit(data: ArraySet, tmp_path: Path) -> None:
     stored = open_set(saved(tmp_path / "set.h5", data))
-    normalisation = Normalisation.measure(data, PART)
-    held, read = opened(data, 1.0), TrainingData.open(stored, PART, normalisation, memory=0.0)
+    normalisation = Normalization.measure(data, PART)
+    held, read = opened(data, 1.0), CubeDataset.open(stored, PART, normalisation, memory_gib=0.0)
     assert (held.in_memory, read.in_memory) == (True, False)
     for indices in ([0], [3, 1], [2, 2, 0, 1]):
-        first, second = held.batch(np.array(indices)), read.batch(np.array(indices))
+        first, second = held.load_batch(np.array(indices)), read.load_batch(np.array(indices))
         assert same(first, second)
         assert same(first, normalisation.to_batch([data[PART[i]] for i in indices]))
         assert torch.isfinite(first.cubes).all()
@@ -48,9 +48,9 @@ def test_memory_and_disk_give_the_same_batches_bit_for_bit(data: ArraySet, tmp_p
 
 def test_batches_read_by_several_threads_are_those_read_by_one(data: ArraySet, tmp_path: Path) -> None:
     stored = open_set(saved(tmp_path / "set.h5", data))
-    read = TrainingData.open(stored, PART, Normalisation.measure(data, PART), memory=0.0)
-    batches = prefetched(lambda step: read.batch(np.array([step % 4])), 0, 24, workers=3)
-    assert all(same(batch, read.batch(np.array([step % 4]))) for step, batch in enumerate(batches))
+    read = CubeDataset.open(stored, PART, Normalization.measure(data, PART), memory_gib=0.0)
+    batches = prefetch_items(lambda step: read.load_batch(np.array([step % 4])), 0, 24, workers=3)
+    assert all(same(batch, read.load_batch(np.array([step % 4]))) for step, batch in enumerate(batches))
 
 
 def test_knows_its_cubes_and_holds_them_only_if_they_fit(data: ArraySet) -> None:
@@ -64,9 +64,9 @@ def test_knows_its_cubes_and_holds_them_only_if_they_fit(data: ArraySet) -> None
 
 def test_a_batch_from_memory_is_the_callers_to_change(data: ArraySet) -> None:
     side = opened(data, 1.0)
-    before = side.batch(np.array([1]))
-    side.batch(np.array([1])).cubes.fill_(7)
-    assert same(side.batch(np.array([1])), before)
+    before = side.load_batch(np.array([1]))
+    side.load_batch(np.array([1])).cubes.fill_(7)
+    assert same(side.load_batch(np.array([1])), before)
 
 
 def plain_batch(cubes: torch.Tensor, masks: torch.Tensor, field: torch.Tensor) -> Batch:
@@ -75,11 +75,11 @@ def plain_batch(cubes: torch.Tensor, masks: torch.Tensor, field: torch.Tensor) -
 
 @pytest.fixture
 def textured(data: ArraySet) -> Batch:
-    return opened(data, 1.0).batch(np.arange(4))
+    return opened(data, 1.0).load_batch(np.arange(4))
 
 
 def test_weights_have_mean_one_in_the_field_of_every_cube_and_are_zero_outside(textured: Batch) -> None:
-    weight = detail_weight(textured, mask_gain=2.0, contrast_gain=1.0)
+    weight = compute_detail_weight(textured, mask_gain=2.0, contrast_gain=1.0)
     assert weight.shape == (4, 1, 16, 16)
     assert weight.dtype == torch.float32
     assert not weight[~textured.field].any()
@@ -89,7 +89,7 @@ def test_weights_have_mean_one_in_the_field_of_every_cube_and_are_zero_outside(t
 
 
 def test_no_gain_weighs_every_pixel_of_the_field_alike(textured: Batch) -> None:
-    weight = detail_weight(textured, mask_gain=0, contrast_gain=0)
+    weight = compute_detail_weight(textured, mask_gain=0, contrast_gain=0)
     torch.testing.assert_close(weight, textured.field.float())
 
 
@@ -101,7 +101,7 @@ def test_the_gain_of_a_structure_grows_as_its_share_shrinks() -> None:
     masks[0, 2, 19, 19] = 1  # one in 400: sqrt(40), bounded to 4
     masks[0, 3] = 1  # the whole field tells nothing
     masks[0, 1, 0, 0], masks[0, 1, 4, 0] = 1, 0  # where two overlap, the smaller one counts
-    weight = detail_weight(plain_batch(torch.zeros(1, 2, 20, 20), masks, field), mask_gain=3.0, contrast_gain=0)
+    weight = compute_detail_weight(plain_batch(torch.zeros(1, 2, 20, 20), masks, field), mask_gain=3.0, contrast_gain=0)
     expected = torch.ones(20, 20)
     expected[:2] = 1 + 3 * 1
     expected[4, 1:10] = expected[0, 0] = 1 + 3 * 2
@@ -110,7 +110,7 @@ def test_the_gain_of_a_structure_grows_as_its_share_shrinks() -> None:
 
 
 def test_contrast_is_the_distance_from_a_blur_inside_the_field(textured: Batch) -> None:
-    weight = detail_weight(textured, mask_gain=0, contrast_gain=0.5).numpy()
+    weight = compute_detail_weight(textured, mask_gain=0, contrast_gain=0.5).numpy()
     for i in range(4):
         field = textured.field[i, 0].numpy()
 
@@ -126,7 +126,7 @@ def test_contrast_is_the_distance_from_a_blur_inside_the_field(textured: Batch) 
 def test_the_rim_of_the_field_is_no_contrast_and_a_flat_cube_has_none() -> None:
     y, x = np.mgrid[:24, :24] - 11.5
     field = torch.from_numpy(x**2 + y**2 < 100)[None, None]
-    weight = detail_weight(
+    weight = compute_detail_weight(
         plain_batch(torch.full((1, 3, 24, 24), 2.5), torch.zeros(1, 0, 24, 24), field), mask_gain=1.0, contrast_gain=5.0
     )
     torch.testing.assert_close(weight, field.float(), atol=2e-3, rtol=0)
@@ -136,16 +136,18 @@ def test_a_thin_line_weighs_more_than_its_surroundings() -> None:
     cubes = torch.zeros(1, 3, 24, 24)
     cubes[..., 12] = -1.0
     field = torch.ones(1, 1, 24, 24, dtype=torch.bool)
-    weight = detail_weight(plain_batch(cubes, torch.zeros(1, 0, 24, 24), field), mask_gain=0, contrast_gain=1.0)[0, 0]
+    weight = compute_detail_weight(
+        plain_batch(cubes, torch.zeros(1, 0, 24, 24), field), mask_gain=0, contrast_gain=1.0
+    )[0, 0]
     assert (weight[:, 12] > 2 * weight[:, 0]).all()
 
 
 def test_an_empty_field_weighs_nothing(textured: Batch) -> None:
     empty = textured._replace(field=torch.zeros_like(textured.field))
-    assert not detail_weight(empty, mask_gain=1.0, contrast_gain=1.0).any()
+    assert not compute_detail_weight(empty, mask_gain=1.0, contrast_gain=1.0).any()
 
 
 def test_weights_of_a_cube_do_not_depend_on_its_batch(textured: Batch) -> None:
     alone = Batch(*(part[2:3] for part in textured))
-    whole = detail_weight(textured, mask_gain=2.0, contrast_gain=1.0)[2:3]
-    torch.testing.assert_close(detail_weight(alone, mask_gain=2.0, contrast_gain=1.0), whole)
+    whole = compute_detail_weight(textured, mask_gain=2.0, contrast_gain=1.0)[2:3]
+    torch.testing.assert_close(compute_detail_weight(alone, mask_gain=2.0, contrast_gain=1.0), whole)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hseval.utils.errors import HsevalError
-from hseval_ldm.data.latent_cache import LatentCache, Scale
+from hseval_ldm.data.latent_cache import LatentCache, LatentScaler
 from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.two_ranks import two_ranks
 
@@ -50,25 +50,25 @@ def test_holds_every_row_and_normalises_each_channel(tmp_path: Path) -> None:
     cache = build(tmp_path / "z.npy", variants=2)
     expected = rows(2)
     assert len(cache) == 2 * COUNT and cache.shape == (2, 3, 4)
-    everything = cache.batch(np.arange(len(cache)))
+    everything = cache.load_batch(np.arange(len(cache)))
     assert everything.dtype == torch.float32
-    np.testing.assert_allclose(cache.scale.restored(everything), expected, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(cache.scaler.denormalize(everything), expected, rtol=1e-5, atol=1e-3)
     np.testing.assert_allclose(everything.mean(dim=(0, 2, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(everything.std(dim=(0, 2, 3), correction=0), 1, rtol=1e-5)
-    np.testing.assert_allclose(cache.scale.deviation, expected.std(axis=(0, 2, 3), dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(cache.scaler.std, expected.std(axis=(0, 2, 3), dtype=np.float64), rtol=1e-6)
     chosen = np.array([COUNT + 3, 0, 3])
-    assert torch.equal(cache.batch(chosen), everything[chosen])
+    assert torch.equal(cache.load_batch(chosen), everything[chosen])
 
 
 def test_far_from_zero_no_digit_of_the_deviation_is_lost(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=(COUNT, 1, 4, 4)).astype(np.float32) + np.float32(4096)
     cache = build(tmp_path / "z.npy", lambda items, _: torch.from_numpy(noise[items]))
-    assert float(cache.scale.deviation[0]) == pytest.approx(noise.std(dtype=np.float64), rel=1e-6)
+    assert float(cache.scaler.std[0]) == pytest.approx(noise.std(dtype=np.float64), rel=1e-6)
 
 
 def test_a_channel_that_never_changes_becomes_zero(tmp_path: Path) -> None:
     cache = build(tmp_path / "z.npy", lambda items, _: torch.full((len(items), 1, 2, 2), 7.0))
-    assert torch.equal(cache.batch(np.arange(3)), torch.zeros(3, 1, 2, 2))
+    assert torch.equal(cache.load_batch(np.arange(3)), torch.zeros(3, 1, 2, 2))
 
 
 def test_is_written_once_and_again_for_other_things(tmp_path: Path) -> None:
@@ -113,14 +113,16 @@ def test_a_damaged_cache_is_written_again(tmp_path: Path, damage: Any) -> None:
     damage(path)
     cache = build(path, encode)
     assert encode.calls > 0
-    np.testing.assert_allclose(cache.scale.restored(cache.batch(np.arange(COUNT))), rows(), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(
+        cache.scaler.denormalize(cache.load_batch(np.arange(COUNT))), rows(), rtol=1e-5, atol=1e-3
+    )
 
 
 def test_half_precision_halves_the_file(tmp_path: Path) -> None:
     whole, half = build(tmp_path / "a.npy"), build(tmp_path / "b.npy", half=True)
     assert (tmp_path / "b.npy").stat().st_size < 0.55 * (tmp_path / "a.npy").stat().st_size
     everything = np.arange(COUNT)
-    assert torch.allclose(whole.batch(everything), half.batch(everything), atol=2e-3)
+    assert torch.allclose(whole.load_batch(everything), half.load_batch(everything), atol=2e-3)
     with pytest.raises(HsevalError, match=r"not finite \(as float16\) for cube 149"):
         build(tmp_path / "c.npy", Encoder(_149=1e6), half=True)
 
@@ -158,8 +160,8 @@ def on_two(ranks: Ranks, folder: str) -> tuple[int, Tensor, str]:
     try:
         build(Path(folder) / "y.npy", Encoder(_3=float("nan")), ranks=ranks)
     except HsevalError as error:
-        return encode.calls, cache.batch(np.arange(5)), str(error)
-    return encode.calls, cache.batch(np.arange(5)), "no error"
+        return encode.calls, cache.load_batch(np.arange(5)), str(error)
+    return encode.calls, cache.load_batch(np.arange(5)), "no error"
 
 
 def test_the_first_rank_writes_and_all_read(tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ def test_the_first_rank_writes_and_all_read(tmp_path: Path) -> None:
 
 
 def test_scales_move_to_where_the_latents_are() -> None:
-    scale = Scale(torch.tensor([1.0, -2.0]), torch.tensor([2.0, 0.5]))
+    scale = LatentScaler(torch.tensor([1.0, -2.0]), torch.tensor([2.0, 0.5]))
     latents = torch.randn((3, 2, 4, 5), generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(scale.restored(scale.normalised(latents)), latents, atol=1e-6)
-    assert scale.normalised(latents.to("meta")).device.type == "meta"
+    assert torch.allclose(scale.denormalize(scale.normalize(latents)), latents, atol=1e-6)
+    assert scale.normalize(latents.to("meta")).device.type == "meta"

@@ -12,7 +12,7 @@ import torch
 
 from hseval.core.cubes import ArraySet, Cube, CubeSet
 from hseval.utils.errors import HsevalError
-from hseval_ldm.data.normalization import Normalisation, valid_pixels
+from hseval_ldm.data.normalization import Normalization, find_valid_pixels
 from tests.helpers.sets import texture_set
 
 
@@ -33,8 +33,8 @@ class Mixed(CubeSet):
         return bands, height, width
 
 
-def measured(data: CubeSet, **given: Any) -> Normalisation:
-    return Normalisation.measure(data, range(len(data)), **given)
+def measured(data: CubeSet, **given: Any) -> Normalization:
+    return Normalization.measure(data, range(len(data)), **given)
 
 
 def changed(data: ArraySet, cubes: Any, **masks: Any) -> ArraySet:
@@ -77,17 +77,17 @@ def test_a_large_set_is_measured_on_cubes_drawn_by_the_seed() -> None:
 def test_only_the_cubes_given_count(data: ArraySet) -> None:
     poisoned = data.cubes.copy()
     poisoned[5] = 1e6
-    part = Normalisation.measure(changed(data, poisoned), [0, 2, 3], seed=1)
-    wanted = Normalisation.measure(data, [0, 2, 3], seed=1)
-    assert part.as_record() == wanted.as_record()
+    part = Normalization.measure(changed(data, poisoned), [0, 2, 3], seed=1)
+    wanted = Normalization.measure(data, [0, 2, 3], seed=1)
+    assert part.to_record() == wanted.to_record()
 
 
 def test_a_cube_with_an_empty_field_adds_nothing(data: ArraySet) -> None:
     fov = data.masks["fov"].copy()
     fov[3] = False
     emptied = changed(data, data.cubes, fov=fov)
-    wanted = Normalisation.measure(data, [0, 1, 2, 4, 5])
-    assert measured(emptied).as_record() == wanted.as_record()
+    wanted = Normalization.measure(data, [0, 1, 2, 4, 5])
+    assert measured(emptied).to_record() == wanted.to_record()
     assert not any(part.any() for part in wanted.to_batch([emptied[3]])._replace(known=torch.zeros(1)))
 
 
@@ -95,7 +95,7 @@ def test_pixels_outside_the_field_change_nothing(data: ArraySet) -> None:
     poison = np.where(data.masks["fov"][:, None], data.cubes, np.float32(1e9))
     elsewhere = {name: mask | ~data.masks["fov"] for name, mask in data.masks.items() if name != "fov"}
     poisoned = changed(data, poison, **elsewhere)
-    assert measured(poisoned).as_record() == measured(data).as_record()
+    assert measured(poisoned).to_record() == measured(data).to_record()
     for part, wanted in zip(measured(data).to_batch(list(poisoned)), measured(data).to_batch(list(data)), strict=True):
         assert torch.equal(part, wanted)
 
@@ -107,7 +107,7 @@ def test_pixels_that_are_not_finite_count_as_outside(data: ArraySet, bad: float)
     hole = data.masks["fov"].copy()
     hole[1, 6:9, 5:11] = False
     broken, cut = changed(data, cubes), changed(data, data.cubes, fov=hole)
-    assert measured(broken).as_record() == measured(cut).as_record()
+    assert measured(broken).to_record() == measured(cut).to_record()
     for part, wanted in zip(measured(data).to_batch(list(broken)), measured(data).to_batch(list(cut)), strict=True):
         assert torch.equal(part, wanted)
 
@@ -119,7 +119,7 @@ def test_a_batch_is_normalised_inside_and_zero_outside(data: ArraySet) -> None:
     torch.testing.assert_close(inside.std(dim=1, correction=0), torch.ones(4, dtype=torch.float64), atol=1e-5, rtol=0)
     assert not batch.cubes.movedim(1, 0)[:, ~fov].any()
     assert torch.equal(batch.field[:, 0], fov)
-    assert batch.known.all()
+    assert batch.has_mask.all()
     for number, name in enumerate(("bright", "dark", "fov")):
         assert torch.equal(batch.masks[:, number], torch.from_numpy(data.masks[name]).float())
 
@@ -139,9 +139,9 @@ def test_physical_values_come_back(data: ArraySet) -> None:
 def test_clipping_keeps_what_was_seen_and_little_more() -> None:
     cubes = np.array([[2.0, 4.0], [-1.0, 1.0], [0.05, 10.0]], dtype=np.float32).reshape(1, 3, 1, 2)
     found = measured(ArraySet(cubes))
-    assert torch.equal(found.clipped(torch.from_numpy(cubes)), torch.from_numpy(cubes))
+    assert torch.equal(found.clip(torch.from_numpy(cubes)), torch.from_numpy(cubes))
     for extreme, wanted in ((-99.0, [1.8, -1.2, 0.0]), (99.0, [4.2, 1.2, 10.995])):
-        clipped = found.clipped(torch.full((1, 3, 1, 1), extreme), margin=0.1)
+        clipped = found.clip(torch.full((1, 3, 1, 1), extreme), margin=0.1)
         torch.testing.assert_close(clipped.flatten(), torch.tensor(wanted))
 
 
@@ -157,7 +157,7 @@ def test_a_dead_band_does_not_blow_up(data: ArraySet, dead: float) -> None:
 
 def test_picture_has_cubes_then_masks_from_minus_one_to_one(data: ArraySet) -> None:
     batch = measured(data).to_batch(list(data))
-    picture = batch.picture()
+    picture = batch.to_network_input()
     assert picture.shape == (6, 4 + 3, 16, 16)
     assert torch.equal(picture[:, :4], batch.cubes)
     for number, name in enumerate(("bright", "dark", "fov")):
@@ -169,8 +169,8 @@ def test_a_mask_that_a_cube_lacks_is_unknown_there_and_nowhere_else(data: ArrayS
         dataclasses.replace(c, masks={k: v for k, v in c.masks.items() if k != "dark" or i}) for i, c in enumerate(data)
     ]
     batch = measured(Mixed(cubes)).to_batch(cubes)
-    assert batch.known.tolist() == [[True, False, True]] + [[True, True, True]] * 5
-    dark, fov = batch.picture()[0, 5], torch.from_numpy(data.masks["fov"][0])
+    assert batch.has_mask.tolist() == [[True, False, True]] + [[True, True, True]] * 5
+    dark, fov = batch.to_network_input()[0, 5], torch.from_numpy(data.masks["fov"][0])
     assert not dark[fov].any()
     assert (dark[~fov] == -1).all()
 
@@ -183,15 +183,15 @@ def test_without_fov_every_pixel_counts_and_no_fov_is_made_up() -> None:
     assert batch.field.all()
     bare = ArraySet(data.cubes)
     assert measured(bare).to_batch(list(bare)).masks.shape == (3, 0, 16, 16)
-    assert measured(bare).to_batch(list(bare)).picture().shape == (3, 2, 16, 16)
+    assert measured(bare).to_batch(list(bare)).to_network_input().shape == (3, 2, 16, 16)
 
 
 def test_a_cube_without_the_fov_that_others_have_counts_whole(data: ArraySet) -> None:
     cubes = [data[0], dataclasses.replace(data[1], masks={})]
-    assert valid_pixels(cubes[1]).all()
+    assert find_valid_pixels(cubes[1]).all()
     batch = measured(Mixed(cubes)).to_batch(cubes)
-    assert batch.known.tolist() == [[True] * 3, [False] * 3]
-    assert not batch.picture()[1, 4:].any()
+    assert batch.has_mask.tolist() == [[True] * 3, [False] * 3]
+    assert not batch.to_network_input()[1, 4:].any()
 
 
 def test_cubes_of_two_shapes_are_named_with_their_shapes(data: ArraySet) -> None:
@@ -212,8 +212,8 @@ def test_sets_that_teach_nothing_are_refused(data: ArraySet) -> None:
 @pytest.mark.parametrize("known", [True, False])
 def test_the_record_holds_everything_through_json(data: ArraySet, known: bool) -> None:
     found = measured(data if known else ArraySet(data.cubes))
-    back = Normalisation.from_record(json.loads(json.dumps(found.as_record())))
-    for field in dataclasses.fields(Normalisation):
+    back = Normalization.from_record(json.loads(json.dumps(found.to_record())))
+    for field in dataclasses.fields(Normalization):
         np.testing.assert_array_equal(getattr(back, field.name), getattr(found, field.name))
     assert type(back.size) is type(back.structures) is tuple
     assert all(torch.equal(a, b) for a, b in zip(back.to_batch([data[0]]), found.to_batch([data[0]]), strict=True))
@@ -229,29 +229,29 @@ def test_the_record_holds_everything_through_json(data: ArraySet, known: bool) -
     ],
 )
 def test_a_damaged_record_is_told(data: ArraySet, change: dict[str, Any], told: str) -> None:
-    record = measured(data).as_record()
+    record = measured(data).to_record()
     with pytest.raises(HsevalError, match=told):
-        Normalisation.from_record({**record, **change})
+        Normalization.from_record({**record, **change})
     del record[next(iter(change))]
     with pytest.raises(HsevalError, match=f"{next(iter(change))!r} is missing"):
-        Normalisation.from_record(record)
+        Normalization.from_record(record)
 
 
 def test_another_set_has_to_agree_with_what_was_measured(data: ArraySet) -> None:
     found = measured(data)
-    found.check(texture_set(2, size=16, bands=4, seed=5))
-    found.check(ArraySet(data.cubes, masks=data.masks))  # wavelengths unknown: nothing to contradict
+    found.check_compatible(texture_set(2, size=16, bands=4, seed=5))
+    found.check_compatible(ArraySet(data.cubes, masks=data.masks))  # wavelengths unknown: nothing to contradict
     shifted = ArraySet(
         data.cubes, wavelengths=data.wavelengths + np.array([0, 0.05, 3, 1]), masks=data.masks, location="B"
     )
     with pytest.raises(HsevalError, match=r"^B: band 2 is at 756\.333 nm, at 753\.333 nm in the checkpoint"):
-        found.check(shifted)
+        found.check_compatible(shifted)
     with pytest.raises(HsevalError, match=r"shape \(4, 8, 8\), the checkpoint was trained on \(4, 16, 16\)"):
-        found.check(texture_set(2, size=8, bands=4))
+        found.check_compatible(texture_set(2, size=8, bands=4))
     with pytest.raises(
         HsevalError, match="has the masks bright, dark, the checkpoint was trained with bright, dark, fov"
     ):
-        found.check(texture_set(2, size=16, bands=4, field=False))
+        found.check_compatible(texture_set(2, size=16, bands=4, field=False))
 
 
 def far_out(data: ArraySet, value: float, *, share: float = 0.0, band: int = 2) -> ArraySet:
@@ -284,8 +284,8 @@ def test_a_fill_value_that_is_masked_out_is_none(data: ArraySet) -> None:
     fov = data.masks["fov"].copy()
     fov[3, 8, 8] = False
     masked = changed(data, far_out(data, 1e20).cubes, fov=fov)
-    assert measured(masked).as_record() == measured(changed(data, data.cubes, fov=fov)).as_record()
-    assert measured(far_out(data, np.nan)).as_record() == measured(masked).as_record()
+    assert measured(masked).to_record() == measured(changed(data, data.cubes, fov=fov)).to_record()
+    assert measured(far_out(data, np.nan)).to_record() == measured(masked).to_record()
 
 
 @pytest.mark.parametrize("tail", ["lognormal", "cauchy", "hot pixel", "counts of a few photons", "scales far apart"])

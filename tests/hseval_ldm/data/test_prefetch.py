@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hseval_ldm.data.prefetch import prefetched
+from hseval_ldm.data.prefetch import prefetch_items
 
 Threads = Callable[[], list[str]]
 
@@ -25,14 +25,14 @@ def test_items_come_in_order_and_once(workers: int, depth: int, threads: Threads
         made.append(step)
         return step * step
 
-    assert list(prefetched(produce, 5, 25, depth=depth, workers=workers)) == [step * step for step in range(5, 25)]
+    assert list(prefetch_items(produce, 5, 25, depth=depth, workers=workers)) == [step * step for step in range(5, 25)]
     assert sorted(made) == list(range(5, 25))
     assert not threads()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_nothing_to_make_gives_nothing(workers: int) -> None:
-    assert list(prefetched(str, 3, 3, workers=workers)) == []
+    assert list(prefetch_items(str, 3, 3, workers=workers)) == []
 
 
 def test_order_holds_when_later_items_are_ready_first() -> None:
@@ -44,12 +44,12 @@ def test_order_holds_when_later_items_are_ready_first() -> None:
         done[step].set()
         return step
 
-    assert list(prefetched(produce, 0, 6, depth=2, workers=2)) == list(range(6))
+    assert list(prefetch_items(produce, 0, 6, depth=2, workers=2)) == list(range(6))
 
 
 def test_workers_work_at_the_same_time() -> None:
     together = threading.Barrier(3)
-    items = prefetched(lambda step: together.wait(60) >= 0, 0, 6, depth=3, workers=3)
+    items = prefetch_items(lambda step: together.wait(60) >= 0, 0, 6, depth=3, workers=3)
     assert list(items) == [True] * 6
 
 
@@ -60,7 +60,7 @@ def test_no_more_than_depth_items_are_made_ahead() -> None:
         made.append(step - asked)
         return step
 
-    for _ in prefetched(produce, 0, 40, depth=3, workers=2):
+    for _ in prefetch_items(produce, 0, 40, depth=3, workers=2):
         asked += 1
     assert max(made) <= 3
 
@@ -72,7 +72,7 @@ def test_an_exception_comes_in_the_place_of_its_item(workers: int, threads: Thre
             raise OSError("disk gone")
         return step
 
-    items, seen = prefetched(produce, 0, 20, workers=workers), []
+    items, seen = prefetch_items(produce, 0, 20, workers=workers), []
     with pytest.raises(OSError, match="disk gone"):
         for item in items:  # not extend: what came before the exception has to be seen
             seen.append(item)
@@ -99,7 +99,7 @@ def test_closing_ends_the_thread_and_drops_what_was_not_begun(
         return step
 
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", told)
-    items = prefetched(produce, 0, 1000, depth=10)
+    items = prefetch_items(produce, 0, 1000, depth=10)
     assert [next(items), next(items)] == [0, 1]
     items.close()
     assert not threads()
@@ -107,7 +107,7 @@ def test_closing_ends_the_thread_and_drops_what_was_not_begun(
 
 
 def test_dropping_the_generator_ends_its_threads(threads: Threads) -> None:
-    items = prefetched(str, 0, 1000)
+    items = prefetch_items(str, 0, 1000)
     next(items)
     assert threads()
     del items
@@ -130,7 +130,7 @@ def test_a_taken_item_is_gone_while_the_next_is_made() -> None:
             pause.wait(0.01)  # the consumer is on its way to asking for this item
         return made[0]() is None
 
-    items = prefetched(produce, 0, 2)
+    items = prefetch_items(produce, 0, 2)
     next(items)
     assert next(items) is True
 
@@ -147,4 +147,4 @@ def test_the_interpreter_exits_with_a_generator_left_open(end: str) -> None:
 @pytest.mark.parametrize(("depth", "workers"), [(0, 1), (4, -1)])
 def test_impossible_sizes_are_refused_at_once(depth: int, workers: int) -> None:
     with pytest.raises(ValueError, match="expected 1 or more and 0 or more"):
-        prefetched(str, 0, 1, depth=depth, workers=workers)
+        prefetch_items(str, 0, 1, depth=depth, workers=workers)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hseval_ldm.data.normalization import Normalisation
-from hseval_ldm.models.autoencoder import Decoder, Encoder, level_widths
+from hseval_ldm.data.normalization import Normalization
+from hseval_ldm.models.autoencoder import Decoder, Encoder, compute_level_widths
 from hseval_ldm.models.unet import build_unet
 from hseval_ldm.models.vqgan import Autoencoder
 from hseval_ldm.options import LdmOptions
@@ -22,9 +22,9 @@ def sizes(**changes: Any) -> dict[str, Any]:
 
 
 def test_widths_double_up_to_four_times() -> None:
-    assert level_widths(64, 4, 4) == [64]
-    assert level_widths(64, 8, 2) == [64, 128, 256]
-    assert level_widths(10, 16, 1) == [10, 20, 40, 40, 40]
+    assert compute_level_widths(64, 4, 4) == [64]
+    assert compute_level_widths(64, 8, 2) == [64, 128, 256]
+    assert compute_level_widths(10, 16, 1) == [10, 20, 40, 40, 40]
 
 
 @pytest.mark.parametrize(("compression", "stem"), list(itertools.product((4, 8, 16), (1, 2, 4))))
@@ -45,7 +45,7 @@ def test_shapes_at_any_compression_and_stem(compression: int, stem: int) -> None
 def test_reach_is_how_far_a_pixel_depends_on_latents(compression: int, stem: int, blocks: int) -> None:
     """Gradients in float64 are zero where nothing depends, and nowhere else: reach is no smaller and no larger."""
     decoder = randomised(Decoder(**sizes(width=4, compression=compression, stem=stem, blocks=blocks))).double()
-    reach = decoder.reach
+    reach = decoder.receptive_radius
     side = 2 * reach + 5
     middle = reach + 2
     latents = normal(1, 3, side, side).double().requires_grad_()
@@ -65,9 +65,9 @@ def test_every_weight_of_both_learns() -> None:
         assert [name for name, weight in network.named_parameters() if not weight.grad.any()] == []
 
 
-def of_224(structures: tuple[str, ...] = ("artery", "disc", "fov", "vein")) -> Normalisation:
+def of_224(structures: tuple[str, ...] = ("artery", "disc", "fov", "vein")) -> Normalization:
     one = np.ones(16)
-    return Normalisation(0 * one, one, -one, one, None, None, structures, (224, 224))
+    return Normalization(0 * one, one, -one, one, None, None, structures, (224, 224))
 
 
 @pytest.mark.parametrize("base", [128, 256, 512])

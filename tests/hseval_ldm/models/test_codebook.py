@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hseval_ldm.models.codebook import Codebook, usage
-from hseval_ldm.models.kmeans import KMeans
+from hseval_ldm.models.codebook import Codebook, compute_usage
+from hseval_ldm.models.kmeans import KMeansResult
 from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.two_ranks import two_ranks
 
@@ -29,7 +29,7 @@ def started(**given: Any) -> Codebook:
     generator = torch.Generator().manual_seed(99)
     centres = torch.randn(CODES, D, generator=generator)
     book = Codebook(CODES, D, **given)
-    book.set(KMeans(centres, torch.arange(1, CODES + 1), 1.0), tokens=60)
+    book.set_clusters(KMeansResult(centres, torch.arange(1, CODES + 1), 1.0), tokens=60)
     return book
 
 
@@ -38,7 +38,7 @@ def train(book: Codebook, first: int, last: int, ranks: Ranks | None = None) -> 
     ranks = ranks or Ranks()
     losses = []
     for step in range(first, last):
-        latents, field = (part[ranks.share(len(part))] for part in batch(step))
+        latents, field = (part[ranks.get_local_slice(len(part))] for part in batch(step))
         done = book(latents, field=field)
         book.update(latents, done.indices, field, ranks=ranks, step=step, seed=5)
         ranks.mean_(done.commitment)
@@ -64,7 +64,7 @@ def test_quantising_against_loops() -> None:
         means.append(sum(errors) / len(errors))
     assert float(done.commitment) == pytest.approx(sum(means) / len(means), rel=1e-5)
     assert torch.equal(book.lookup(done.indices), done.values)
-    assert torch.equal(book.nearest(latents), done.indices)
+    assert torch.equal(book.find_nearest(latents), done.indices)
 
 
 def test_moving_averages_against_loops() -> None:
@@ -72,7 +72,7 @@ def test_moving_averages_against_loops() -> None:
     counts, sums = book.counts.tolist(), book.sums.double().clone()
     for step in range(1, 4):
         latents, field = batch(step)
-        indices = book.nearest(latents)
+        indices = book.find_nearest(latents)
         book.update(latents, indices, field, ranks=Ranks(), step=step, seed=0)
         for code in range(CODES):
             mine = (indices == code) & field[:, 0]
@@ -109,7 +109,7 @@ def test_tokens_outside_the_field_count_for_nothing() -> None:
         book.update(latents, done.indices, field, ranks=Ranks(), step=1, seed=0)
         gradient = latents.grad
         assert gradient is not None
-        results.append((done.commitment.item(), book.histogram(done.indices, field), book.vectors, gradient))
+        results.append((done.commitment.item(), book.count_codes(done.indices, field), book.vectors, gradient))
     for result in results[1:]:
         assert result[0] == results[0][0]
         assert all(torch.equal(a, b) for a, b in zip(result[1:], results[0][1:], strict=True))
@@ -136,7 +136,7 @@ def test_dead_codes_are_replaced_by_tokens_of_the_batch_and_only_when_due() -> N
         train(book, step, step + 1)
         assert (book.vectors[[2, 7]] > 40).all()
     latents, field = batch(4)
-    book.update(latents, book.nearest(latents), field, ranks=Ranks(), step=4, seed=0)
+    book.update(latents, book.find_nearest(latents), field, ranks=Ranks(), step=4, seed=0)
     inside = latents.permute(0, 2, 3, 1)[field[:, 0]]
     for code in (2, 7):
         assert (inside == book.vectors[code]).all(dim=1).any()
@@ -154,7 +154,7 @@ def test_more_dead_codes_than_tokens() -> None:
     latents, field = batch(n=1)
     field.zero_()[0, 0, 0, :3] = True
     old = book.vectors.clone()
-    book.update(latents, book.nearest(latents), field, ranks=Ranks(), step=1, seed=0)
+    book.update(latents, book.find_nearest(latents), field, ranks=Ranks(), step=1, seed=0)
     replaced = (book.counts[:8] > 1).nonzero().flatten().tolist()
     assert len(replaced) == 3 and book.vectors.isfinite().all()
     tokens = {tuple(token) for token in latents[0, :, 0, :3].T.tolist()}
@@ -175,24 +175,24 @@ def test_threshold_zero_revives_none_and_stays_finite() -> None:
 def test_an_empty_codebook_begins_with_tokens_of_the_batch() -> None:
     latents, field = batch()
     books = [Codebook(CODES, D) for _ in range(2)]
-    books[0].begin(latents, field, ranks=Ranks(), step=0, seed=1)
-    books[1].update(latents, books[1].nearest(latents), field, ranks=Ranks(), step=0, seed=1)
+    books[0].initialize(latents, field, ranks=Ranks(), step=0, seed=1)
+    books[1].update(latents, books[1].find_nearest(latents), field, ranks=Ranks(), step=0, seed=1)
     inside = latents.permute(0, 2, 3, 1)[field[:, 0]]
     for book in books:
         assert bool(book.initialised) and len(book.vectors.unique(dim=0)) == CODES
         assert all((inside == vector).all(dim=1).any() for vector in book.vectors)
         assert float(book.counts.sum()) == pytest.approx(len(inside))
     kept = books[0].vectors.clone()
-    books[0].begin(latents + 1, field, ranks=Ranks(), step=1, seed=1)
+    books[0].initialize(latents + 1, field, ranks=Ranks(), step=1, seed=1)
     assert torch.equal(books[0].vectors, kept)
 
 
 def test_an_empty_codebook_and_fewer_tokens_than_codes() -> None:
     latents, field = batch(n=1, side=2)
     book = Codebook(CODES, D)
-    book.begin(latents, torch.zeros_like(field), ranks=Ranks(), step=0, seed=1)
+    book.initialize(latents, torch.zeros_like(field), ranks=Ranks(), step=0, seed=1)
     assert not bool(book.initialised)
-    book.begin(latents, None, ranks=Ranks(), step=0, seed=1)
+    book.initialize(latents, None, ranks=Ranks(), step=0, seed=1)
     assert bool(book.initialised) and len(book.vectors.unique(dim=0)) == 4
 
 
@@ -202,7 +202,7 @@ def test_setting_resets_everything() -> None:
     centres = torch.randn(CODES, D, generator=torch.Generator().manual_seed(3))
     counts = torch.full((CODES,), 100)
     counts[4] = 0
-    book.set(KMeans(centres, counts, 1.0), tokens=66)
+    book.set_clusters(KMeansResult(centres, counts, 1.0), tokens=66)
     expected = torch.full((CODES,), 6.0)
     expected[4] = 0.01 * 66 / CODES
     assert torch.equal(book.vectors, centres) and torch.allclose(book.counts, expected)
@@ -254,10 +254,10 @@ def test_bf16_under_autocast_is_measured_in_float32() -> None:
 
 
 def test_usage_closed_forms() -> None:
-    assert usage(torch.full((8,), 5)) == (pytest.approx(8), 8)
-    assert usage(torch.tensor([0, 7, 0])) == (pytest.approx(1), 1)
-    assert usage(torch.tensor([3, 1, 0])) == (
+    assert compute_usage(torch.full((8,), 5)) == (pytest.approx(8), 8)
+    assert compute_usage(torch.tensor([0, 7, 0])) == (pytest.approx(1), 1)
+    assert compute_usage(torch.tensor([3, 1, 0])) == (
         pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))),
         2,
     )
-    assert usage(torch.zeros(4)) == (0.0, 0)
+    assert compute_usage(torch.zeros(4)) == (0.0, 0)

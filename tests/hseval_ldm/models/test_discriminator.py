@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hseval_ldm.models.discriminator import Discriminator, patch_weight
+from hseval_ldm.models.discriminator import Discriminator, compute_patch_weight
 from tests.helpers.random_weights import normal, randomised
 
 
@@ -51,4 +51,4 @@ def test_a_patch_weighs_as_much_as_the_field_covers_it() -> None:
     field[..., :4, :4] = True
     field[..., 4:, :2] = True
     field[..., 7, 7] = True
-    assert torch.equal(patch_weight(field), torch.tensor([[[[1, 0], [0.5, 1 / 16]]]]))
+    assert torch.equal(compute_patch_weight(field), torch.tensor([[[[1, 0], [0.5, 1 / 16]]]]))

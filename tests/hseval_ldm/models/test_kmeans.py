@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from hseval.utils.errors import HsevalError
-from hseval_ldm.models.kmeans import KMeans, kmeans
-from hseval_ldm.models.nearest import nearest_rows
+from hseval_ldm.models.kmeans import KMeansResult, kmeans
+from hseval_ldm.models.nearest import find_nearest_centers
 from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.two_ranks import two_ranks
 
@@ -33,7 +33,7 @@ def chunked(rows: Tensor, size: int) -> Callable[[], Iterable[Tensor]]:
     return lambda: iter(torch.split(rows, size))
 
 
-def run(rows: Tensor, *, ranks: Ranks | None = None, chunk: int = 700, **given: Any) -> KMeans:
+def run(rows: Tensor, *, ranks: Ranks | None = None, chunk: int = 700, **given: Any) -> KMeansResult:
     settings: dict[str, Any] = {"codes": 40, "start": None, "iterations": 20, "seed": 0} | given
     return kmeans(chunked(rows, chunk), ranks=ranks or Ranks(), **settings)
 
@@ -48,7 +48,7 @@ def test_from_the_same_start_the_centres_are_those_of_scikit_learn() -> None:
     peer = Peer(40, init=start.double().numpy(), n_init=1, max_iter=100, tol=1e-4, algorithm="lloyd")
     peer.fit(rows.double().numpy())
     ours = run(rows, start=start, iterations=100)
-    np.testing.assert_allclose(ours.centres, peer.cluster_centers_, atol=1e-4)
+    np.testing.assert_allclose(ours.centers, peer.cluster_centers_, atol=1e-4)
     assert ours.distortion * len(rows) == pytest.approx(peer.inertia_, rel=1e-5)
     np.testing.assert_array_equal(ours.counts, np.bincount(peer.labels_, minlength=40))
 
@@ -65,14 +65,14 @@ def test_result_describes_the_centres_it_comes_with() -> None:
     rows = uniform(500)
     for iterations in (0, 3):
         found = run(rows, codes=7, iterations=iterations)
-        distances, indices = brute(rows, found.centres).min(dim=1)
+        distances, indices = brute(rows, found.centers).min(dim=1)
         assert found.distortion == pytest.approx(float(distances.mean()), rel=1e-5)
         assert torch.equal(found.counts, torch.bincount(indices, minlength=7))
 
 
 def test_start_without_passes_is_the_result() -> None:
     rows = uniform(500)
-    assert torch.allclose(run(rows, codes=7, start=rows[:7], iterations=0).centres, rows[:7], atol=1e-6)
+    assert torch.allclose(run(rows, codes=7, start=rows[:7], iterations=0).centers, rows[:7], atol=1e-6)
 
 
 def test_no_pass_makes_it_worse() -> None:
@@ -95,27 +95,27 @@ def test_dead_centres_of_a_start_are_drawn_anew(living: int) -> None:
 def test_spare_centres_are_finite_distinct_and_unused(copies: int) -> None:
     different = uniform(9)
     found = run(different.repeat(copies, 1), codes=16)
-    assert found.centres.isfinite().all() and len(found.centres.unique(dim=0)) == 16
+    assert found.centers.isfinite().all() and len(found.centers.unique(dim=0)) == 16
     assert sorted(found.counts.tolist()) == [0] * 7 + [copies] * 9
     assert found.distortion == pytest.approx(0, abs=1e-10)
 
 
 def test_rows_that_are_all_the_same() -> None:
     found = run(torch.full((50, 3), 7.25), codes=4)
-    assert found.centres.isfinite().all() and len(found.centres.unique(dim=0)) == 4
+    assert found.centers.isfinite().all() and len(found.centers.unique(dim=0)) == 4
     assert sorted(found.counts.tolist()) == [0, 0, 0, 50]
-    assert torch.equal(found.centres[found.counts.argmax()], torch.full((3,), 7.25))
+    assert torch.equal(found.centers[found.counts.argmax()], torch.full((3,), 7.25))
 
 
 @pytest.mark.parametrize("iterations", [0, 12])
 def test_chunks_make_no_difference(iterations: int) -> None:
     rows = uniform()
     found, other = (run(rows, chunk=size, iterations=iterations) for size in (3000, 17))
-    assert torch.allclose(found.centres, other.centres, atol=1e-6) and torch.equal(found.counts, other.counts)
+    assert torch.allclose(found.centers, other.centers, atol=1e-6) and torch.equal(found.counts, other.counts)
 
 
-def dealt(ranks: Ranks, rows: Tensor, cut: int, given: dict[str, Any]) -> KMeans:
-    mine = rows[:cut] if ranks.chief else rows[cut:]
+def dealt(ranks: Ranks, rows: Tensor, cut: int, given: dict[str, Any]) -> KMeansResult:
+    mine = rows[:cut] if ranks.is_main else rows[cut:]
     return run(mine, ranks=ranks, chunk=500 + 100 * ranks.rank, **given)
 
 
@@ -133,14 +133,14 @@ def dealt(ranks: Ranks, rows: Tensor, cut: int, given: dict[str, Any]) -> KMeans
 def test_two_ranks_find_what_one_finds(rows: Tensor, cut: int, given: dict[str, Any]) -> None:
     alone = run(rows, **given)
     for found in two_ranks(dealt, rows, cut, given):
-        assert torch.allclose(found.centres, alone.centres, rtol=0, atol=1e-6)
+        assert torch.allclose(found.centres, alone.centers, rtol=0, atol=1e-6)
         assert torch.equal(found.counts, alone.counts)
         assert found.distortion == pytest.approx(alone.distortion, rel=1e-6)
 
 
 def test_the_seed_decides() -> None:
     rows = uniform()
-    first, again, other = (run(rows, iterations=2, seed=seed).centres for seed in (0, 0, 1))
+    first, again, other = (run(rows, iterations=2, seed=seed).centers for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.allclose(first, other, atol=1e-3)
 
 
@@ -149,7 +149,7 @@ def test_far_from_the_origin() -> None:
     here, there = run(rows, codes=16), run(rows + 4096, codes=16)
     assert there.distortion == pytest.approx(here.distortion, rel=0.05)  # the rows themselves lose bits up there
     rows = rows.double() * 64 + 4096
-    indices, distances = nearest_rows(rows.float(), rows[:50].float())
+    indices, distances = find_nearest_centers(rows.float(), rows[:50].float())
     least = brute(rows.float(), rows[:50].float())
     assert torch.equal(indices, least.argmin(dim=1))
     assert torch.allclose(distances.double(), least.min(dim=1).values, rtol=1e-5)
@@ -176,7 +176,7 @@ def test_autocast_and_tf32_do_not_reach_the_distances() -> None:
     products = Products()
     try:
         with torch.autocast("cpu", dtype=torch.bfloat16), products:
-            indices = nearest_rows(rows, centres)[0]
+            indices = find_nearest_centers(rows, centres)[0]
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -187,17 +187,17 @@ def test_autocast_and_tf32_do_not_reach_the_distances() -> None:
 def test_a_row_is_told_the_same_alone_and_among_others() -> None:
     centres = uniform(64, seed=1)
     rows = (centres[:-1] + centres[1:]) / 2  # ties, all but for the last bits
-    together = nearest_rows(rows.repeat(40, 1), centres)[0].view(40, -1)
+    together = find_nearest_centers(rows.repeat(40, 1), centres)[0].view(40, -1)
     assert (together == together[0]).all()
     for count in (1, 7, 20):
-        parts = [nearest_rows(part, centres)[0] for part in torch.split(rows, count)]
+        parts = [find_nearest_centers(part, centres)[0] for part in torch.split(rows, count)]
         assert torch.equal(torch.cat(parts), together[0]), count
 
 
 def test_the_first_of_equal_centres_is_taken() -> None:
     centres = torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1]])
-    assert nearest_rows(centres, centres)[0].tolist() == [0, 1, 0, 1]
-    assert [len(part) for part in nearest_rows(centres[:0], centres)] == [0, 0]
+    assert find_nearest_centers(centres, centres)[0].tolist() == [0, 1, 0, 1]
+    assert [len(part) for part in find_nearest_centers(centres[:0], centres)] == [0, 0]
 
 
 def faulty(ranks: Ranks, rows: Tensor) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hseval_ldm.models.autoencoder import ChannelNorm, Double, Halve, ResidualBlock, unchanged_types
+from hseval_ldm.models.autoencoder import ChannelNorm, Downsample, ResidualBlock, Upsample, disable_autocast
 from tests.helpers.random_weights import normal, randomised
 
 
@@ -28,7 +28,7 @@ def test_norm_keeps_half_precision_and_sums_in_float32() -> None:
     assert torch.allclose(narrow.float(), norm(features.float()), atol=0.05)
 
 
-@pytest.mark.parametrize("block", [ChannelNorm(4), Halve(4, 3), Double(4, 3)])
+@pytest.mark.parametrize("block", [ChannelNorm(4), Downsample(4, 3), Upsample(4, 3)])
 def test_one_pixel_changes_its_own_cell_alone(block: torch.nn.Module) -> None:
     randomised(block)
     features = normal(1, 4, 8, 8)
@@ -55,7 +55,7 @@ def test_residual_blocks_start_as_their_skip() -> None:
 def test_autocast_is_off_inside_and_the_meta_device_has_none() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
-        with unchanged_types(torch.device("cpu")):
+        with disable_autocast(torch.device("cpu")):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-    with unchanged_types(torch.device("meta")):
+    with disable_autocast(torch.device("meta")):
         assert torch.empty(3, device="meta").shape == (3,)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hseval_ldm.models import losses
-from hseval_ldm.models.discriminator import Discriminator, patch_weight
-from hseval_ldm.models.perceptual import Features, places_in
+from hseval_ldm.models.discriminator import Discriminator, compute_patch_weight
+from hseval_ldm.models.perceptual import PerceptualEncoder, draw_positions
 from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.random_weights import normal, randomised
 from tests.helpers.two_ranks import two_ranks
@@ -42,8 +42,8 @@ def batch(count: int = 4, *, side: int = 16) -> Parts:
     }
 
 
-def features() -> Features:
-    return randomised(Features(3, 4)).requires_grad_(False)
+def features() -> PerceptualEncoder:
+    return randomised(PerceptualEncoder(3, 4)).requires_grad_(False)
 
 
 def discriminator() -> Discriminator:
@@ -56,30 +56,30 @@ def logits_of(b: Parts, name: str) -> Tensor:
 
 def perceptual(b: Parts) -> Tensor:
     network, field = features(), b["field"]
-    return losses.feature_term(network(b["cubes"] * field), network(b["target"] * field), field)
+    return losses.perceptual_loss(network(b["cubes"] * field), network(b["target"] * field), field)
 
 
 def contrast(b: Parts) -> Tensor:
     field = b["field"]
     # The smallest field is the first cube's, so each half starts with a different count.
-    places = [places_in(cube[None], seed=0, step=0, first=0) for cube in field]
+    places = [draw_positions(cube[None], seed=0, step=0, first_index=0) for cube in field]
     cells = [field[0].numel() >> 2 * level for level in range(3)]
     joined = [
         torch.cat([found[level] + cube * cells[level] for cube, found in enumerate(places)]) for level in range(3)
     ]
-    return features().contrast(b["cubes"] * field, b["target"] * field, joined)
+    return features().contrastive_loss(b["cubes"] * field, b["target"] * field, joined)
 
 
 TERMS: dict[str, Callable[[Parts], Tensor]] = {
-    "l1": lambda b: losses.pixel_terms(b["cubes"], b["target"], b["weight"], b["field"])[0],
-    "fine": lambda b: losses.pixel_terms(b["cubes"], b["target"], b["weight"], b["field"])[1],
-    "angle": lambda b: losses.field_mean(losses.spectral_angle(b["cubes"], b["target"]), b["field"]),
-    "masks": lambda b: losses.mask_term(b["logits"], b["masks"], b["known"], b["weight"]),
+    "l1": lambda b: losses.pixel_losses(b["cubes"], b["target"], b["weight"], b["field"])[0],
+    "fine": lambda b: losses.pixel_losses(b["cubes"], b["target"], b["weight"], b["field"])[1],
+    "angle": lambda b: losses.compute_field_mean(losses.spectral_angle(b["cubes"], b["target"]), b["field"]),
+    "masks": lambda b: losses.mask_loss(b["logits"], b["masks"], b["known"], b["weight"]),
     "perceptual": perceptual,
     "contrast": contrast,
-    "adversarial": lambda b: losses.hinge_generator(logits_of(b, "cubes"), patch_weight(b["field"])),
-    "discriminator": lambda b: losses.hinge_discriminator(
-        logits_of(b, "target"), logits_of(b, "cubes"), patch_weight(b["field"])
+    "adversarial": lambda b: losses.hinge_generator_loss(logits_of(b, "cubes"), compute_patch_weight(b["field"])),
+    "discriminator": lambda b: losses.hinge_discriminator_loss(
+        logits_of(b, "target"), logits_of(b, "cubes"), compute_patch_weight(b["field"])
     ),
 }
 
@@ -119,13 +119,17 @@ def test_a_cube_without_a_field_is_finite_and_adds_nothing(name: str) -> None:
 def test_field_mean_is_the_mean_of_weighted_means() -> None:
     b = batch()
     means = [np.average(b["cubes"][i].numpy(), weights=b["weight"][i].numpy().repeat(3, 0)) for i in range(4)]
-    assert float(losses.field_mean(b["cubes"], b["weight"])) == pytest.approx(np.mean(means), abs=1e-6)
+    assert float(losses.compute_field_mean(b["cubes"], b["weight"])) == pytest.approx(np.mean(means), abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [3, 5])
 def test_local_mean_is_the_mean_over_a_window_s_pixels_in_the_field(size: int) -> None:
     b = batch(2, side=10)
-    found, images, field = losses.local_mean(b["cubes"], b["field"], size), b["cubes"].numpy(), b["field"].numpy()
+    found, images, field = (
+        losses.compute_local_mean(b["cubes"], b["field"], size),
+        b["cubes"].numpy(),
+        b["field"].numpy(),
+    )
     for n, c, y, x in np.ndindex(*images.shape):
         ys, xs = (slice(max(at - size // 2, 0), at + size // 2 + 1) for at in (y, x))
         inside = field[n, 0, ys, xs]
@@ -135,11 +139,11 @@ def test_local_mean_is_the_mean_over_a_window_s_pixels_in_the_field(size: int) -
 
 def test_the_fine_term_sees_lines_and_no_offset() -> None:
     b = batch()
-    offset = losses.pixel_terms(b["target"] + 2, b["target"], b["weight"], b["field"])
+    offset = losses.pixel_losses(b["target"] + 2, b["target"], b["weight"], b["field"])
     assert [float(term) for term in offset] == pytest.approx([2, 0], abs=1e-5)
     missed = b["target"].clone()
     missed[..., 8] += 1
-    l1, fine = losses.pixel_terms(missed, b["target"], b["field"].float(), b["field"])
+    l1, fine = losses.pixel_losses(missed, b["target"], b["field"].float(), b["field"])
     assert float(fine) > 1.4 * float(l1)  # 4/5 on the line itself, 1/5 on two pixels either side
 
 
@@ -198,28 +202,28 @@ def test_masks_in_closed_form() -> None:
     masks = torch.zeros(1, 1, 2, 2)
     masks[..., 0, 0] = 1
     weight, known = torch.ones(1, 1, 2, 2), torch.ones(1, 1, dtype=torch.bool)
-    undecided = losses.mask_term(torch.zeros(1, 1, 2, 2), masks, known, weight)
+    undecided = losses.mask_loss(torch.zeros(1, 1, 2, 2), masks, known, weight)
     # Chances of one half: log 2, and a Dice of (2 * 0.5 + 1) / (4 * 0.5 + 1 + 1).
     assert float(undecided) == pytest.approx(math.log(2) + 1 - 2 / 4)
-    right = losses.mask_term(60 * masks - 30, masks, known, weight)
+    right = losses.mask_loss(60 * masks - 30, masks, known, weight)
     assert float(right) == pytest.approx(0, abs=1e-6)
-    wrong = losses.mask_term(30 - 60 * masks, masks, known, weight)
+    wrong = losses.mask_loss(30 - 60 * masks, masks, known, weight)
     assert float(wrong) == pytest.approx(30 + 1 - 1 / 5)
-    weighted = losses.mask_term(30 - 60 * masks[:, :, :1], masks[:, :, :1], known, torch.tensor([[[[2.0, 0]]]]))
+    weighted = losses.mask_loss(30 - 60 * masks[:, :, :1], masks[:, :, :1], known, torch.tensor([[[[2.0, 0]]]]))
     assert float(weighted) == pytest.approx(30 + 1 - 1 / 2)
 
 
 def test_unknown_masks_count_for_nothing() -> None:
     b = batch()
     given = {"logits": b["logits"], "masks": b["masks"], "known": b["known"], "weight": b["weight"]}
-    before = losses.mask_term(**given)
+    before = losses.mask_loss(**given)
     unknown = ~b["known"][:, :, None, None]
     for name in ("logits", "masks"):
         changed = torch.where(unknown, 1 + 9 * normal(4, 2, 16, 16, seed=6).abs(), given[name])
-        assert torch.equal(losses.mask_term(**(given | {name: changed})), before)
-    none = losses.mask_term(**(given | {"known": torch.zeros_like(b["known"])}))
+        assert torch.equal(losses.mask_loss(**(given | {name: changed})), before)
+    none = losses.mask_loss(**(given | {"known": torch.zeros_like(b["known"])}))
     assert float(none) == 0
-    without = losses.mask_term(b["logits"][:, :0], b["masks"][:, :0], b["known"][:, :0], b["weight"])
+    without = losses.mask_loss(b["logits"][:, :0], b["masks"][:, :0], b["known"][:, :0], b["weight"])
     assert without.shape == () and float(without) == 0
 
 
@@ -228,28 +232,28 @@ def test_unknown_masks_count_for_nothing() -> None:
 
 def test_hinges_in_closed_form() -> None:
     weight = torch.tensor([[[[1.0, 1, 0]]]])
-    real, fake = torch.tensor([[[[2.0, 0, -9]]]]), torch.tensor([[[[-3.0, 1, 9]]]])
-    # relu(1 - real): 0 and 1; relu(1 + fake): 0 and 2.
-    assert float(losses.hinge_discriminator(real, fake, weight)) == pytest.approx(0.5 * (0.5 + 1))
-    assert float(losses.hinge_generator(fake, weight)) == pytest.approx(1)
+    real, generated = torch.tensor([[[[2.0, 0, -9]]]]), torch.tensor([[[[-3.0, 1, 9]]]])
+    # relu(1 - real): 0 and 1; relu(1 + generated): 0 and 2.
+    assert float(losses.hinge_discriminator_loss(real, generated, weight)) == pytest.approx(0.5 * (0.5 + 1))
+    assert float(losses.hinge_generator_loss(generated, weight)) == pytest.approx(1)
 
 
 def test_equal_features_are_at_no_distance_and_scale_does_not_count() -> None:
     found, field = [normal(2, 3, 8, 8), normal(2, 5, 4, 4)], torch.ones(2, 1, 8, 8, dtype=torch.bool)
-    assert float(losses.feature_term(found, found, field)) == 0
-    assert float(losses.feature_term(found, [9 * f for f in found], field)) == pytest.approx(0, abs=1e-5)
-    opposite = losses.feature_term(found, [-f for f in found], field)
+    assert float(losses.perceptual_loss(found, found, field)) == 0
+    assert float(losses.perceptual_loss(found, [9 * f for f in found], field)) == pytest.approx(0, abs=1e-5)
+    opposite = losses.perceptual_loss(found, [-f for f in found], field)
     assert float(opposite) == pytest.approx(4, rel=1e-3)  # unit vectors two apart, squared
 
 
 def test_a_cell_counts_if_all_of_it_is_inside() -> None:
     field = torch.ones(1, 1, 8, 8, dtype=torch.bool)
     field[..., 0, 0] = field[..., 5, 6] = False
-    inside = losses.patches_inside(field, (4, 4))
+    inside = losses.find_inside_patches(field, (4, 4))
     expected = torch.ones(1, 1, 4, 4)
     expected[..., 0, 0] = expected[..., 2, 3] = 0
     assert torch.equal(inside, expected)
-    assert torch.equal(losses.patches_inside(field, (8, 8)), field.float())
+    assert torch.equal(losses.find_inside_patches(field, (8, 8)), field.float())
 
 
 # The adaptive weight.
@@ -258,11 +262,11 @@ def test_a_cell_counts_if_all_of_it_is_inside() -> None:
 def adaptive(ranks: Ranks, part: slice | None = None) -> float:
     """Return the weight of this rank's part of a batch of four, whose gradients differ from cube to cube."""
     decoder = randomised(nn.Conv2d(3, 3, 3, padding=1))
-    mine, b = part or ranks.share(4), batch()
+    mine, b = part or ranks.get_local_slice(4), batch()
     made, field = decoder(b["cubes"][mine]), b["field"][mine]
-    reconstruction = losses.field_mean((made - b["target"][mine]).abs(), field)
-    adversarial = losses.hinge_generator(discriminator()(made, field), patch_weight(field))
-    weight = losses.adaptive_weight(reconstruction, adversarial, decoder.weight, ranks)
+    reconstruction = losses.compute_field_mean((made - b["target"][mine]).abs(), field)
+    adversarial = losses.hinge_generator_loss(discriminator()(made, field), compute_patch_weight(field))
+    weight = losses.compute_adaptive_weight(reconstruction, adversarial, decoder.weight, ranks)
     assert not weight.requires_grad
     (reconstruction + weight * adversarial).backward()  # the graph is still there
     return float(weight)
@@ -278,8 +282,8 @@ def test_the_adaptive_weight_is_that_of_one_rank() -> None:
 @pytest.mark.parametrize(("slope", "expected"), [(2.0, 1.5), (1e-9, 3 / (1e-9 + 1e-6)), (0.0, 1e4), (-2.0, 1.5)])
 def test_the_adaptive_weight_is_a_ratio_of_norms_with_a_bound(slope: float, expected: float) -> None:
     last = torch.ones(1, requires_grad=True)
-    weight = losses.adaptive_weight((3 * last).sum(), (slope * last).sum(), last, Ranks())
-    assert float(weight) == pytest.approx(min(expected, losses.MOST_ADAPTIVE), rel=1e-5)
+    weight = losses.compute_adaptive_weight((3 * last).sum(), (slope * last).sum(), last, Ranks())
+    assert float(weight) == pytest.approx(min(expected, losses.MAX_ADAPTIVE_WEIGHT), rel=1e-5)
 
 
 def test_descending_the_terms_brings_cubes_to_the_real_ones() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hseval_ldm.models.autoencoder import Decoder, Encoder
-from hseval_ldm.models.tiling import tiled
+from hseval_ldm.models.tiling import apply_tiled
 from tests.helpers.random_weights import normal, randomised
 
 
@@ -24,7 +24,7 @@ SHAPES = [(4, 1, 1), (4, 4, 2), (8, 2, 1), (8, 2, 2), (8, 4, 1), (16, 2, 1), (16
 def test_tiles_have_no_seam(compression: int, stem: int, blocks: int, tile: int) -> None:
     network, latents = decoder(compression, stem, blocks), normal(2, 4, 10, 14)
     whole = network(latents)
-    parts = tiled(network, latents, tile=tile, reach=network.reach, scale=compression)
+    parts = apply_tiled(network, latents, tile=tile, margin=network.receptive_radius, scale=compression)
     assert whole.std() > 0.1
     assert torch.allclose(parts, whole, rtol=0, atol=1e-5)
 
@@ -33,8 +33,8 @@ def test_a_margin_that_is_too_small_leaves_a_seam() -> None:
     network, latents = decoder(), normal(1, 4, 10, 14)
     whole = network(latents)
     seams = [
-        float((tiled(network, latents, tile=5, reach=margin, scale=8) - whole).abs().max())
-        for margin in (0, 1, network.reach)
+        float((apply_tiled(network, latents, tile=5, margin=margin, scale=8) - whole).abs().max())
+        for margin in (0, 1, network.receptive_radius)
     ]
     assert seams[0] > 0.1 and seams[1] > 1e-3 and seams[2] < 1e-5
 
@@ -43,14 +43,14 @@ def test_the_edge_of_the_picture_is_the_edge_of_its_tiles() -> None:
     """Zero padding at the border is part of what was learnt: a tile of one cell at the corner has it as well."""
     network, latents = decoder(), normal(1, 4, 6, 6)
     whole = network(latents)
-    parts = tiled(network, latents, tile=1, reach=network.reach, scale=8)
+    parts = apply_tiled(network, latents, tile=1, margin=network.receptive_radius, scale=8)
     for edge in (slice(0, 8), slice(-8, None)):
         assert torch.allclose(parts[..., edge, edge], whole[..., edge, edge], rtol=0, atol=1e-5)
 
 
 def test_crops_decode_as_they_do_in_the_whole_away_from_their_edge() -> None:
     network, latents = decoder(), normal(1, 4, 20, 20)
-    whole, reach = network(latents), network.reach
+    whole, reach = network(latents), network.receptive_radius
     part = network(latents[..., 2:18, 3:19])
     inner = slice(8 * reach, -8 * reach)
     assert torch.allclose(part[..., inner, inner], whole[..., 16:-16, 24:-8][..., inner, inner], rtol=0, atol=1e-5)
@@ -74,9 +74,9 @@ def test_nothing_larger_than_a_tile_with_its_margins_is_decoded() -> None:
         return latents.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
     latents = normal(1, 1, 11, 8)
-    assert torch.equal(tiled(apply, latents, tile=4, reach=2, scale=2), apply(latents))
+    assert torch.equal(apply_tiled(apply, latents, tile=4, margin=2, scale=2), apply(latents))
     assert len(seen[:-1]) == 3 * 2 and max(max(size) for size in seen[:-1]) == 4 + 2 * 2
     seen.clear()
     for tile in (0, 11, 100):
-        tiled(apply, latents, tile=tile, reach=2, scale=2)
+        apply_tiled(apply, latents, tile=tile, margin=2, scale=2)
     assert seen == [(11, 8)] * 3

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hseval.utils.errors import HsevalError
-from hseval_ldm.models.unet import Denoiser, build_unet, parameters_of
+from hseval_ldm.models.unet import Denoiser, build_unet, count_parameters
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,9 @@ def test_weights_come_from_the_seed_alone() -> None:
 def test_counts_what_learns() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False))
     module[1].requires_grad_(requires_grad=False)
-    assert parameters_of(module) == 16
+    assert count_parameters(module) == 16
     with torch.device("meta"):  # the widest convolutions rule: four times the parameters at twice the base
-        small, large = (parameters_of(build_unet(channels=8, base=base)) for base in (64, 128))
+        small, large = (count_parameters(build_unet(channels=8, base=base)) for base in (64, 128))
     assert 3.9 < large / small < 4
 
 

@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from hseval_ldm.data.normalization import Batch, Normalisation
-from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, padded, tokens_of
+from hseval_ldm.data.normalization import Batch, Normalization
+from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, find_valid_tokens, pad_batch
 from hseval_ldm.options import LdmOptions
 from tests.helpers.random_weights import normal, randomised
 
 BANDS = 5
 
 
-def normalisation(size: tuple[int, int] = (30, 37), structures: tuple[str, ...] = ("disc", "fov")) -> Normalisation:
+def normalisation(size: tuple[int, int] = (30, 37), structures: tuple[str, ...] = ("disc", "fov")) -> Normalization:
     ramp = np.arange(1.0, BANDS + 1)
-    return Normalisation(ramp, 0.1 * ramp, 0 * ramp, 2 * ramp, None, None, structures, size)
+    return Normalization(ramp, 0.1 * ramp, 0 * ramp, 2 * ramp, None, None, structures, size)
 
 
 def options(**changes: Any) -> LdmOptions:
     return LdmOptions(**({"width": 8, "blocks": 1, "codes": 16, "latent_channels": 3} | changes))
 
 
-def autoencoder(measured: Normalisation | None = None, **changes: Any) -> Autoencoder:
+def autoencoder(measured: Normalization | None = None, **changes: Any) -> Autoencoder:
     made = randomised(Autoencoder(options(**changes), measured or normalisation())).requires_grad_(False)
     made.codebook.vectors.copy_(normal(*made.codebook.vectors.shape))
     return made
@@ -42,17 +42,17 @@ def batch(size: tuple[int, int] = (30, 37), structures: int = 2) -> Batch:
 @pytest.mark.parametrize("structures", [0, 2])
 def test_padding_is_more_of_what_lies_outside_the_field(structures: int) -> None:
     before = batch(structures=structures)
-    after = padded(before, 8)
+    after = pad_batch(before, 8)
     assert after.cubes.shape == (2, BANDS, 32, 40) and after.masks.shape == (2, structures, 32, 40)
-    assert after.field.dtype == torch.bool and after.known is before.known
+    assert after.field.dtype == torch.bool and after.has_mask is before.has_mask
     for one, other in zip(before, after, strict=True):
         assert torch.equal(other[..., :30, :37] if other.ndim == 4 else other, one)
         assert not other[..., 30:, :].any() and not other[..., 37:].any() if other.ndim == 4 else True
-    assert padded(after, 8) is after
+    assert pad_batch(after, 8) is after
 
 
 def test_a_token_counts_if_one_pixel_under_it_does() -> None:
-    tokens = tokens_of(padded(batch(), 8).field, 8)
+    tokens = find_valid_tokens(pad_batch(batch(), 8).field, 8)
     assert tokens.dtype == torch.bool and tokens.shape == (2, 1, 4, 5)
     expected = torch.zeros(4, 5, dtype=torch.bool)
     expected[:2, 2] = True
@@ -60,8 +60,8 @@ def test_a_token_counts_if_one_pixel_under_it_does() -> None:
 
 
 def test_a_picture_goes_through() -> None:
-    model, given = autoencoder(), padded(batch(), 8)
-    made = model(given.picture())
+    model, given = autoencoder(), pad_batch(batch(), 8)
+    made = model(given.to_network_input())
     assert model.latent_shape == tuple(made.latents.shape[1:]) == (3, 4, 5)
     assert made.cubes.shape == given.cubes.shape and made.masks.shape == given.masks.shape
     codes = model.codebook.lookup(made.quantised.indices)
@@ -76,7 +76,7 @@ def test_decoding_gives_cubes_of_the_whole_size(size: tuple[int, int], compressi
     latents = normal(2, *model.latent_shape)
     cubes, logits = model.decode(latents)
     assert cubes.shape == (2, BANDS, *size) and logits.shape == (2, 2, *size)
-    codes = model.codebook.lookup(model.codebook.nearest(latents))
+    codes = model.codebook.lookup(model.codebook.find_nearest(latents))
     whole = model.decoder(codes)
     assert whole.shape[-2:] == tuple(-(-side // compression) * compression for side in size)
     assert torch.equal(torch.cat([cubes, logits], dim=1), whole[..., : size[0], : size[1]])
@@ -104,7 +104,7 @@ def half_field(cubes: torch.Tensor) -> torch.Tensor:
 def test_finished_cubes_are_physical_clipped_and_black_outside_the_field() -> None:
     model, cubes = autoencoder(), normal(2, BANDS, 30, 37)
     cubes[0, 0, 0, 0], cubes[0, 1, 0, 0] = 1e30, -1e30
-    made = model.finished(cubes, half_field(cubes))
+    made = model.postprocess(cubes, half_field(cubes))
     inside = torch.zeros(30, 37, dtype=torch.bool)
     inside[:, :20] = True
     assert torch.equal(made.field, inside.expand(2, 1, 30, 37)) and torch.equal(made.masks[:, 1:], made.field)
@@ -112,7 +112,7 @@ def test_finished_cubes_are_physical_clipped_and_black_outside_the_field() -> No
     disc[15:] = False
     assert torch.equal(made.masks[:, 0], disc.expand(2, 30, 37))
     assert not made.cubes[..., 20:].any()
-    expected = model.normalisation.to_physical(cubes)[1, :, :, :20]
+    expected = model.normalization.to_physical(cubes)[1, :, :, :20]
     assert torch.allclose(made.cubes[1, :, :, :20], expected)
     # Bands are measured from 0 to twice their number, and get a margin of 5 % above.
     assert float(made.cubes[0, 0, 0, 0]) == pytest.approx(2.1) and float(made.cubes[0, 1, 0, 0]) == 0
@@ -120,17 +120,17 @@ def test_finished_cubes_are_physical_clipped_and_black_outside_the_field() -> No
 
 def test_finished_cubes_have_the_noise_that_was_measured() -> None:
     model, cubes = autoencoder(), torch.zeros(20, BANDS, 30, 37)
-    clean = model.finished(cubes, half_field(cubes))
-    assert torch.equal(model.finished(cubes, half_field(cubes), noise=normal(*cubes.shape)).cubes, clean.cubes)
+    clean = model.postprocess(cubes, half_field(cubes))
+    assert torch.equal(model.postprocess(cubes, half_field(cubes), noise=normal(*cubes.shape)).cubes, clean.cubes)
     model.noise_offset.fill_(4e-4)
     model.noise_slope.copy_(torch.arange(BANDS) * 1e-4)
-    made = model.finished(cubes, half_field(cubes), noise=normal(*cubes.shape))
+    made = model.postprocess(cubes, half_field(cubes), noise=normal(*cubes.shape))
     drawn = (made.cubes - clean.cubes)[..., :20]
     ramp = torch.arange(1.0, BANDS + 1)
     expected = (4e-4 + 1e-4 * (ramp - 1) * ramp).sqrt()
     assert torch.allclose(drawn.std(dim=(0, 2, 3)), expected, rtol=0.03)
     assert not made.cubes[..., 20:].any()
-    loud = model.finished(cubes, half_field(cubes), noise=1e6 * normal(*cubes.shape)).cubes
+    loud = model.postprocess(cubes, half_field(cubes), noise=1e6 * normal(*cubes.shape)).cubes
     assert torch.isfinite(loud).all() and loud.min() >= 0 and (loud <= 2.1 * ramp.view(1, -1, 1, 1) + 1e-5).all()
 
 
@@ -138,7 +138,7 @@ def test_thresholds_move_masks_and_field() -> None:
     model, cubes = autoencoder(), torch.zeros(1, BANDS, 30, 37)
     logits = normal(1, 2, 30, 37)
     model.thresholds.copy_(torch.tensor([0.5, -1.0]))
-    made = model.finished(cubes, logits)
+    made = model.postprocess(cubes, logits)
     assert torch.equal(made.field, logits[:, 1:] > -1)
     assert torch.equal(made.masks[:, 0], (logits[:, 0] > 0.5) & (logits[:, 1] > -1))
 
@@ -147,7 +147,7 @@ def test_thresholds_move_masks_and_field() -> None:
 def test_without_a_field_mask_all_pixels_are_in_it(structures: tuple[str, ...]) -> None:
     model = autoencoder(normalisation(structures=structures))
     cubes, logits = model.decode(normal(1, *model.latent_shape))
-    made = model.finished(cubes, logits)
+    made = model.postprocess(cubes, logits)
     assert made.field.shape == (1, 1, 30, 37) and made.field.all()
     assert torch.equal(made.masks, logits > 0) and made.masks.shape[1] == len(structures)
 
@@ -157,13 +157,13 @@ def test_a_field_that_all_training_cubes_share_is_taken_as_it_is() -> None:
     common = torch.zeros(30, 37, dtype=torch.bool)
     common[4:20, 6:30] = True
     model.common_field.copy_(common)
-    made = model.finished(cubes, logits)
+    made = model.postprocess(cubes, logits)
     assert torch.equal(made.field, common.expand(2, 1, 30, 37)) and torch.equal(made.masks[:, 1:], made.field)
     assert torch.equal(made.masks[:, 0], (logits[:, 0] > 0) & common)
     assert made.cubes[..., common].all() and not made.cubes[..., ~common].any()
     without = autoencoder(normalisation(structures=("disc",)))
     without.common_field.copy_(common)
-    assert torch.equal(without.finished(cubes, logits[:, :1]).field, made.field)
+    assert torch.equal(without.postprocess(cubes, logits[:, :1]).field, made.field)
 
 
 # Weights.
@@ -197,4 +197,4 @@ def test_what_was_measured_is_in_the_state() -> None:
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.thresholds, model.thresholds) and torch.equal(again.noise_slope, model.noise_slope)
     assert again.noise_slope.dtype == torch.float64
-    assert dataclasses.asdict(again.normalisation)["structures"] == ("disc", "fov")
+    assert dataclasses.asdict(again.normalization)["structures"] == ("disc", "fov")

@@ -12,43 +12,43 @@ import torch
 from torch import Tensor
 
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 from hseval_ldm.models.unet import Denoiser, build_unet
-from hseval_ldm.sampling.samplers import SAMPLERS, sample_latents, sampling_times, scheduler
-from hseval_ldm.sampling.schedule import Schedule
+from hseval_ldm.sampling.samplers import SAMPLERS, build_scheduler, compute_sampling_times, sample_latents
+from hseval_ldm.sampling.schedule import NoiseSchedule
 
 DEVIATIONS = torch.tensor([0.05, 0.1, 0.3, 1, 3, 10, 30, 100])  # from detail to mean brightness, one a channel
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
-def velocity_of(schedule: Schedule, clean: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Denoise:
+def velocity_of(schedule: NoiseSchedule, clean: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Denoise:
     """Return the exact network of a distribution, given its ``E[x_0 | x_t]`` by x, alpha and sigma."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = (level.double() for level in schedule.levels(t))
+        alpha, sigma = (level.double() for level in schedule.get_levels(t))
         return ((alpha * x - clean(x.double(), alpha, sigma)) / sigma).float()
 
     return denoise
 
 
-def gaussian(schedule: Schedule) -> Denoise:
+def gaussian(schedule: NoiseSchedule) -> Denoise:
     """The network of channels whose deviation and mean are both ``DEVIATIONS``."""
     s = DEVIATIONS.double().view(-1, 1, 1)
     return velocity_of(schedule, lambda x, a, b: s + a * s**2 / (a**2 * s**2 + b**2) * (x - a * s))
 
 
-def samples(denoise: Denoise, schedule: Schedule, **given: Any) -> Tensor:
+def samples(denoise: Denoise, schedule: NoiseSchedule, **given: Any) -> Tensor:
     defaults: dict[str, Any] = {"shape": (8, 4, 4), "indices": range(4), "seed": 0, "batch": 4}
-    return torch.cat(list(sample_latents(denoise, training=schedule, **(defaults | given))))
+    return torch.cat(list(sample_latents(denoise, training_schedule=schedule, **(defaults | given))))
 
 
 def initial_noise() -> Tensor:
     """Return what the four cubes of :func:`samples` start from."""
-    drawn = [stream(0, "ldm", index).standard_normal((8, 4, 4), np.float32) for index in range(4)]
+    drawn = [create_rng(0, "ldm", index).standard_normal((8, 4, 4), np.float32) for index in range(4)]
     return torch.from_numpy(np.stack(drawn))
 
 
-def gain_and_offset(name: str, schedule: Schedule, steps: int) -> tuple[Tensor, Tensor]:
+def gain_and_offset(name: str, schedule: NoiseSchedule, steps: int) -> tuple[Tensor, Tensor]:
     """Return a and b of each channel: a deterministic sampler takes noise e to ``mean + deviation (a e + b)``."""
     drawn = samples(gaussian(schedule), schedule, name=name, steps=steps)
     scale = DEVIATIONS.view(-1, 1, 1)
@@ -63,7 +63,7 @@ def gain_and_offset(name: str, schedule: Schedule, steps: int) -> tuple[Tensor, 
 
 @pytest.mark.parametrize(("steps", "off"), [(8, 0.16), (12, 0.05), (20, 0.025), (50, 0.03)])
 def test_dpm_solver_gives_a_gaussian_of_any_scale_in_few_steps(steps: int, off: float) -> None:
-    gain, offset = gain_and_offset("dpm-solver", Schedule(), steps)
+    gain, offset = gain_and_offset("dpm-solver", NoiseSchedule(), steps)
     assert float(gain.log().abs().max()) < off
     assert float(offset.abs().max()) < 0.01
 
@@ -71,20 +71,20 @@ def test_dpm_solver_gives_a_gaussian_of_any_scale_in_few_steps(steps: int, off: 
 @pytest.mark.parametrize(("name", "steps"), [("linear", 1000), ("linear", 300), ("cosine", 300)])
 def test_dpm_solver_fits_the_other_schedules(name: str, steps: int) -> None:
     # The first level of a short schedule is noisier than the finest deviation, 0.05, so the last step is a large one.
-    gain, offset = gain_and_offset("dpm-solver", Schedule(name, steps), 20)
+    gain, offset = gain_and_offset("dpm-solver", NoiseSchedule(name, steps), 20)
     assert float(gain.log().abs().max()) < (0.03 if steps == 1000 else 0.15)
     assert float(offset.abs().max()) < 0.03
 
 
 def test_ddim_comes_close_in_many_steps() -> None:
-    gains = [gain_and_offset("ddim", Schedule(), steps)[0] for steps in (20, 100, 1000)]
+    gains = [gain_and_offset("ddim", NoiseSchedule(), steps)[0] for steps in (20, 100, 1000)]
     errors = [float(gain[2:6].log().abs().max()) for gain in gains]
     assert errors[0] > 3 * errors[1] > 9 * errors[2] and errors[2] < 0.02
 
 
 @pytest.mark.parametrize(("name", "steps"), [("cosine", 1000), ("cosine", 300), ("linear", 300)])
 def test_ddpm_has_mean_and_deviation_within_sampling_error(name: str, steps: int) -> None:
-    schedule = Schedule(name, steps)
+    schedule = NoiseSchedule(name, steps)
     drawn = samples(gaussian(schedule), schedule, name="ddpm", steps=steps, shape=(8, 24, 24))
     scaled = drawn.transpose(0, 1).flatten(1) / DEVIATIONS[:, None]
     error = 1 / np.sqrt(scaled.shape[1])
@@ -95,7 +95,7 @@ def test_ddpm_has_mean_and_deviation_within_sampling_error(name: str, steps: int
 
 @pytest.mark.parametrize(("name", "steps"), [("dpm-solver", 8), ("dpm-solver", 20), ("ddim", 20), ("ddpm", 100)])
 def test_samples_of_two_points_land_on_them(name: str, steps: int) -> None:
-    schedule = Schedule()
+    schedule = NoiseSchedule()
     denoise = velocity_of(schedule, lambda x, a, b: torch.tanh(a * x / b**2))  # E[x_0 | x_t] of +-1
     drawn = samples(denoise, schedule, name=name, steps=steps)
     assert float((drawn.abs() - 1).abs().max()) < 1e-3
@@ -106,11 +106,11 @@ def test_samples_of_two_points_land_on_them(name: str, steps: int) -> None:
 def test_ddpm_steps_as_diffusers_ddpm(t: int) -> None:
     from diffusers import DDPMScheduler
 
-    schedule = Schedule()
+    schedule = NoiseSchedule()
     x, velocity = torch.randn((2, 3, 2, 4, 4), generator=torch.Generator().manual_seed(t))
     theirs = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)
     expected = theirs.step(velocity, t, x, generator=torch.Generator().manual_seed(7)).prev_sample
-    ours = scheduler("ddpm", training=schedule, steps=1000)
+    ours = build_scheduler("ddpm", training_schedule=schedule, steps=1000)
     ours.set_begin_index(999 - t)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(7))
     assert torch.allclose(ours.step(velocity, None, x, variance_noise=noise).prev_sample, expected, atol=1e-3)
@@ -119,7 +119,7 @@ def test_ddpm_steps_as_diffusers_ddpm(t: int) -> None:
 def test_ddim_samples_as_diffusers_ddim() -> None:
     from diffusers import DDIMScheduler
 
-    schedule = Schedule()
+    schedule = NoiseSchedule()
     given = {"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing", "clip_sample": False}
     theirs = DDIMScheduler(1000, prediction_type="v_prediction", **given)
     theirs.set_timesteps(20)
@@ -133,12 +133,12 @@ def test_ddim_samples_as_diffusers_ddim() -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize(("schedule", "training"), [("cosine", 1000), ("linear", 300), ("linear", 32)])
 def test_times_fall_from_the_last_and_levels_are_those_of_training(name: str, schedule: str, training: int) -> None:
-    levels = Schedule(schedule, training)
+    levels = NoiseSchedule(schedule, training)
     for steps in (1, 2, 3, 7, 20, 31, training // 2, training - 1, training):
-        times = sampling_times(name, levels, steps)
+        times = compute_sampling_times(name, levels, steps)
         assert len(times) == steps and times[0] == training - 1 and times[-1] >= 0
         assert (np.diff(times) < 0).all()
-        solver = scheduler(name, training=levels, steps=steps)
+        solver = build_scheduler(name, training_schedule=levels, steps=steps)
         assert solver.timesteps.tolist() == times.tolist()
         sigma = np.sqrt((1 - levels.alpha_bar[times]) / levels.alpha_bar[times])
         np.testing.assert_allclose(solver.sigmas, [*sigma, 0], rtol=1e-6)
@@ -156,19 +156,19 @@ def network() -> Denoiser:
 def test_a_cube_depends_on_seed_and_index_alone(network: Denoiser, name: str) -> None:
     given: dict[str, Any] = {"name": name, "steps": 8, "shape": (4, 7, 7), "seed": 5}
     state = torch.get_rng_state()
-    whole = samples(network, Schedule(), indices=range(8), batch=3, **given)
+    whole = samples(network, NoiseSchedule(), indices=range(8), batch=3, **given)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(whole, samples(network, Schedule(), indices=range(8), batch=3, **given))
+    assert torch.equal(whole, samples(network, NoiseSchedule(), indices=range(8), batch=3, **given))
     # To the last bit wherever it starts, stops or skips ...
-    assert torch.equal(whole[5:7], samples(network, Schedule(), indices=[5, 6], batch=3, **given))
-    assert torch.equal(whole[[7, 0]], samples(network, Schedule(), indices=[7, 0], batch=3, **given))
+    assert torch.equal(whole[5:7], samples(network, NoiseSchedule(), indices=[5, 6], batch=3, **given))
+    assert torch.equal(whole[[7, 0]], samples(network, NoiseSchedule(), indices=[7, 0], batch=3, **given))
     # ... and in all but the last digits whatever the batch.
     for batch in (1, 8):
-        other = samples(network, Schedule(), indices=range(8), batch=batch, **given)
+        other = samples(network, NoiseSchedule(), indices=range(8), batch=batch, **given)
         assert float((other - whole).abs().max()) < 1e-5
     gaps = torch.cdist(whole.flatten(1), whole.flatten(1)) + 1e9 * torch.eye(8)
     assert float(gaps.min()) > 1
-    assert float((samples(network, Schedule(), indices=[0], **given | {"seed": 6}) - whole[:1]).abs().max()) > 0.1
+    assert float((samples(network, NoiseSchedule(), indices=[0], **given | {"seed": 6}) - whole[:1]).abs().max()) > 0.1
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -180,11 +180,11 @@ def test_the_network_always_gets_full_batches_and_whole_times(name: str) -> None
         return torch.zeros_like(x)
 
     given: dict[str, Any] = {"shape": (2, 3, 5), "indices": range(5), "seed": 0, "name": name, "steps": 6, "batch": 2}
-    parts = list(sample_latents(denoise, training=Schedule(), **given))
+    parts = list(sample_latents(denoise, training_schedule=NoiseSchedule(), **given))
     assert [len(part) for part in parts] == [2, 2, 1]
-    times = sampling_times(name, Schedule(), 6).tolist()
+    times = compute_sampling_times(name, NoiseSchedule(), 6).tolist()
     assert asked == [((2, 2, 3, 5), torch.float32, torch.int64, True, [t, t]) for _ in range(3) for t in times]
-    assert list(sample_latents(denoise, training=Schedule(), **given | {"indices": []})) == []
+    assert list(sample_latents(denoise, training_schedule=NoiseSchedule(), **given | {"indices": []})) == []
 
 
 def test_no_warning_and_no_gradient_reaches_the_user(network: Denoiser) -> None:
@@ -192,16 +192,23 @@ def test_no_warning_and_no_gradient_reaches_the_user(network: Denoiser) -> None:
         warnings.simplefilter("error")
         for name in SAMPLERS:
             for part in sample_latents(
-                network, shape=(4, 7, 7), indices=[0], seed=0, training=Schedule(), name=name, steps=2, batch=1
+                network,
+                shape=(4, 7, 7),
+                indices=[0],
+                seed=0,
+                training_schedule=NoiseSchedule(),
+                sampler=name,
+                steps=2,
+                batch_size=1,
             ):
                 assert torch.is_grad_enabled() and not part.requires_grad
 
 
 def test_unusable_choices_are_refused() -> None:
     with pytest.raises(HsevalError, match=r"no sampler 'dpm_solver' \(did you mean 'dpm-solver'\?\)"):
-        scheduler("dpm_solver", training=Schedule(), steps=20)
+        build_scheduler("dpm_solver", training_schedule=NoiseSchedule(), steps=20)
     for steps in (0, 301):
         with pytest.raises(HsevalError, match=f"{steps} steps, expected 1 to 300"):
-            scheduler("ddpm", training=Schedule(steps=300), steps=steps)
+            build_scheduler("ddpm", training_schedule=NoiseSchedule(steps=300), steps=steps)
     with pytest.raises(HsevalError, match="a batch of 0, expected 1 or more"):
-        samples(lambda x, _: x, Schedule(), batch=0)
+        samples(lambda x, _: x, NoiseSchedule(), batch=0)

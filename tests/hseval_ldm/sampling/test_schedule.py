@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hseval.utils.errors import HsevalError
-from hseval_ldm.sampling.schedule import Schedule, draws, loss
+from hseval_ldm.sampling.schedule import NoiseSchedule, draw_times_and_noise, velocity_loss
 
 ALL = [("cosine", 1000), ("cosine", 300), ("linear", 1000), ("linear", 300), ("linear", 32)]
 
@@ -16,7 +16,7 @@ ALL = [("cosine", 1000), ("cosine", 300), ("linear", 1000), ("linear", 300), ("l
 def test_agrees_with_diffusers(name: str, steps: int) -> None:
     from diffusers import DDPMScheduler
 
-    schedule = Schedule(name, steps)
+    schedule = NoiseSchedule(name, steps)
     scaled = {"beta_start": 0.1 / steps, "beta_end": 20 / steps, "rescale_betas_zero_snr": True}
     given = scaled if name == "linear" else {"beta_schedule": "squaredcos_cap_v2"}
     theirs = DDPMScheduler(steps, prediction_type="v_prediction", **given)
@@ -24,7 +24,7 @@ def test_agrees_with_diffusers(name: str, steps: int) -> None:
     generator = torch.Generator().manual_seed(1)
     latents, noise = torch.randn((2, 8, 3, 5, 4), generator=generator)
     t = torch.linspace(0, steps - 1, 8).long()
-    noisy, velocity = schedule.noised(latents, noise, t)
+    noisy, velocity = schedule.add_noise(latents, noise, t)
     # The last level of theirs is exactly zero, of ours just above.
     assert torch.allclose(noisy, theirs.add_noise(latents, noise, t), atol=2e-3)
     assert torch.allclose(velocity, theirs.get_velocity(latents, noise, t), atol=2e-3)
@@ -32,7 +32,7 @@ def test_agrees_with_diffusers(name: str, steps: int) -> None:
 
 @pytest.mark.parametrize(("name", "steps"), ALL)
 def test_levels_fall_from_hardly_noise_to_hardly_signal(name: str, steps: int) -> None:
-    schedule = Schedule(name, steps)
+    schedule = NoiseSchedule(name, steps)
     assert len(schedule.alpha_bar) == steps and (np.diff(schedule.alpha_bar) < 0).all()
     assert schedule.alpha_bar[0] > 0.98 and 0 < schedule.alpha_bar[-1] < (2e-4 if steps >= 300 else 2e-3) ** 2
     assert ((schedule.betas > 0) & (schedule.betas < 1)).all()
@@ -40,26 +40,28 @@ def test_levels_fall_from_hardly_noise_to_hardly_signal(name: str, steps: int) -
 
 
 def test_weights_are_those_of_hang_et_al() -> None:
-    schedule, t = Schedule(), torch.arange(1000)
+    schedule, t = NoiseSchedule(), torch.arange(1000)
     snr = schedule.alpha_bar / (1 - schedule.alpha_bar)
-    np.testing.assert_allclose(schedule.weights(t, 5.0), np.minimum(snr, 5) / (snr + 1), rtol=1e-5, atol=1e-12)
-    assert torch.equal(schedule.weights(t, None), torch.ones(1000))
+    np.testing.assert_allclose(
+        schedule.compute_loss_weights(t, 5.0), np.minimum(snr, 5) / (snr + 1), rtol=1e-5, atol=1e-12
+    )
+    assert torch.equal(schedule.compute_loss_weights(t, None), torch.ones(1000))
 
 
 def test_loss_is_each_cubes_weighted_mean_square() -> None:
-    schedule, t = Schedule(), torch.tensor([10, 500, 990])
+    schedule, t = NoiseSchedule(), torch.tensor([10, 500, 990])
     velocity = torch.randn((3, 4, 6, 6), generator=torch.Generator().manual_seed(3))
     off = torch.tensor([1.0, 2.0, 0.0]).view(3, 1, 1, 1)
-    expected = torch.tensor([1.0, 4.0, 0.0]) * schedule.weights(t, 5.0)
-    assert torch.allclose(loss(schedule, velocity + off, velocity, t), expected, rtol=1e-4)
-    half = loss(schedule, (velocity + off).bfloat16(), velocity, t)
+    expected = torch.tensor([1.0, 4.0, 0.0]) * schedule.compute_loss_weights(t, 5.0)
+    assert torch.allclose(velocity_loss(schedule, velocity + off, velocity, t), expected, rtol=1e-4)
+    half = velocity_loss(schedule, (velocity + off).bfloat16(), velocity, t)
     assert half.dtype == torch.float32 and torch.allclose(half, expected, rtol=0.02, atol=1e-4)
 
 
 def test_times_are_stratified_and_uniform() -> None:
-    schedule, taken = Schedule(steps=320), []
+    schedule, taken = NoiseSchedule(steps=320), []
     for step in range(500):
-        t, _ = draws(step, batch=8, shape=(1, 1, 1), seed=5, schedule=schedule, device="cpu")
+        t, _ = draw_times_and_noise(step, batch_size=8, shape=(1, 1, 1), seed=5, schedule=schedule, device="cpu")
         assert t.dtype == torch.int64
         assert len({int(time) // 40 for time in t}) == 8  # one in each eighth, whatever the offset
         taken.append(t.numpy())
@@ -70,19 +72,19 @@ def test_times_are_stratified_and_uniform() -> None:
 
 
 def test_draws_are_a_function_of_seed_and_step() -> None:
-    given = {"batch": 6, "shape": (3, 8, 8), "schedule": Schedule(), "device": "cpu"}
+    given = {"batch": 6, "shape": (3, 8, 8), "schedule": NoiseSchedule(), "device": "cpu"}
     state = torch.get_rng_state()
-    t, noise = draws(7, seed=1, **given)
-    again = draws(7, seed=1, **given)
+    t, noise = draw_times_and_noise(7, seed=1, **given)
+    again = draw_times_and_noise(7, seed=1, **given)
     assert torch.equal(t, again[0]) and torch.equal(noise, again[1])
     assert torch.equal(torch.get_rng_state(), state)
-    for other in (draws(8, seed=1, **given), draws(7, seed=2, **given)):
+    for other in (draw_times_and_noise(8, seed=1, **given), draw_times_and_noise(7, seed=2, **given)):
         assert abs(float((noise * other[1]).mean())) < 5 / np.sqrt(noise.numel())
     assert abs(float(noise.mean())) < 5 / np.sqrt(noise.numel()) and abs(float(noise.std()) - 1) < 0.15
 
 
 def test_unusable_schedules_are_refused() -> None:
     with pytest.raises(HsevalError, match=r"no schedule 'cosin' \(did you mean 'cosine'\?\)"):
-        Schedule("cosin")
+        NoiseSchedule("cosin")
     with pytest.raises(HsevalError, match="31 steps, expected 32 or more"):
-        Schedule("linear", 31)
+        NoiseSchedule("linear", 31)

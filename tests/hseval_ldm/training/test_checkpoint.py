@@ -172,7 +172,7 @@ def test_what_a_kill_between_two_renames_leaves_is_gone_on_from(
     with caplog.at_level(logging.WARNING, "hseval.ldm"):
         assert checkpoint.load(tmp_path)[1]["step"] == 1
     assert f"{tmp_path}/last.safetensors: is missing; going on from previous.safetensors" in caplog.text
-    assert checkpoint.exists(tmp_path)
+    assert checkpoint.has_checkpoint(tmp_path)
 
 
 def save_forever(folder: Path, step: int) -> None:
@@ -196,7 +196,7 @@ def test_a_kill_at_any_moment_leaves_whole_ones(tmp_path: Path) -> None:
         process.join()
         assert process.exitcode == -signal.SIGKILL
         for which in ("last", "previous", "best"):
-            if checkpoint.file_of(tmp_path, which).exists():
+            if checkpoint.get_path(tmp_path, which).exists():
                 tensors, record = checkpoint.load(tmp_path, which=which)
                 assert all((tensor == record["step"]).all() for tensor in tensors.values())
         step = checkpoint.read_record(tmp_path)["step"]
@@ -260,7 +260,7 @@ def test_an_optimizer_goes_on_bit_for_bit(tmp_path: Path, kind: str, method: Cal
     trained(range(5), module, optimizer)
     names = dict(module.named_parameters())
     state = checkpoint.pack("net", module.state_dict())
-    state |= checkpoint.pack("optimizer", checkpoint.optimizer_state(optimizer, names))
+    state |= checkpoint.pack("optimizer", checkpoint.get_optimizer_state(optimizer, names))
     assert float(state["optimizer.0.weight.step"]) == 5 and not any(".1." in name for name in state if "opt" in name)
     checkpoint.save(tmp_path, state, RECORD)
     trained(range(5, 9), module, optimizer)
@@ -276,8 +276,8 @@ def test_an_optimizer_goes_on_bit_for_bit(tmp_path: Path, kind: str, method: Cal
     assert same(tensors, before)
     assert same(dict(other.state_dict()), dict(module.state_dict()))
     assert same(
-        checkpoint.optimizer_state(again, names),
-        checkpoint.optimizer_state(optimizer, dict(module.named_parameters())),
+        checkpoint.get_optimizer_state(again, names),
+        checkpoint.get_optimizer_state(optimizer, dict(module.named_parameters())),
     )
 
 

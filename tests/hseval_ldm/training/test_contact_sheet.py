@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hseval.utils.errors import HsevalError
-from hseval_ldm.training.contact_sheet import COLOURS, chosen_bands, grid, rgb_bands
+from hseval_ldm.training.contact_sheet import STRUCTURE_COLORS, save_contact_sheet, select_bands, select_rgb_bands
 from tests.helpers.sets import texture_set
 
 NM = np.linspace(450, 905, 16)
@@ -23,7 +23,7 @@ SIZE = 20
 def sheet(tmp_path: Path, cubes: NDArray[Any], **given: Any) -> NDArray[Any]:
     """Return the sheet's pixels; its tiles are found by their place from the right and bottom."""
     given = {"wavelengths": NM[: cubes.shape[1]], "columns": [f"c{i}" for i in range(len(cubes))]} | given
-    grid(cubes, out=tmp_path / "sheet.png", **given)
+    save_contact_sheet(cubes, out=tmp_path / "sheet.png", **given)
     with Image.open(tmp_path / "sheet.png") as image:
         return np.asarray(image)
 
@@ -42,14 +42,14 @@ def tiles(pixels: NDArray[Any], rows: int, columns: int, side: int) -> NDArray[A
 
 
 def test_bands_are_the_nearest_and_fewer_where_there_are_fewer() -> None:
-    assert [round(NM[band]) for band in chosen_bands(NM, 16)] == [905, 814, 723, 632, 541, 450]
-    assert chosen_bands(np.array([500.0, 600.0, 700.0]), 3) == [2, 1, 0]
-    assert chosen_bands(None, 11) == [10, 8, 6, 4, 2, 0]
-    assert chosen_bands(None, 2) == [1, 0]
-    assert chosen_bands(None, 1) == [0]
-    assert [round(NM[band]) for band in rgb_bands(NM, 16)] == [632, 541, 450]
-    assert rgb_bands(None, 9) == [7, 4, 1]
-    assert rgb_bands(None, 1) == [0, 0, 0]
+    assert [round(NM[band]) for band in select_bands(NM, 16)] == [905, 814, 723, 632, 541, 450]
+    assert select_bands(np.array([500.0, 600.0, 700.0]), 3) == [2, 1, 0]
+    assert select_bands(None, 11) == [10, 8, 6, 4, 2, 0]
+    assert select_bands(None, 2) == [1, 0]
+    assert select_bands(None, 1) == [0]
+    assert [round(NM[band]) for band in select_rgb_bands(NM, 16)] == [632, 541, 450]
+    assert select_rgb_bands(None, 9) == [7, 4, 1]
+    assert select_rgb_bands(None, 1) == [0, 0, 0]
 
 
 def test_each_row_has_one_scale_from_inside_the_field(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_masks_are_painted_in_their_colours(tmp_path: Path) -> None:
     shown = tiles(sheet(tmp_path, cubes, masks=masks), 3, 1, 12 * SIZE)[2, 0, ::12, ::12].astype(float)
     plain = tiles(sheet(tmp_path, cubes), 2, 1, 12 * SIZE)[1, 0, ::12, ::12]
     for row, name in enumerate(("artery", "vein", "onh")):
-        np.testing.assert_allclose(shown[row].mean(axis=0), 0.8 * np.array(COLOURS[name]) + 11, atol=4)
+        np.testing.assert_allclose(shown[row].mean(axis=0), 0.8 * np.array(STRUCTURE_COLORS[name]) + 11, atol=4)
     assert np.ptp(shown[3] - shown[4], axis=0).max() < 40 and (shown[3] - shown[4]).mean() != 0  # two other colours
     np.testing.assert_allclose(shown[5:], 0.45 * plain[5:], atol=1)
 
@@ -139,9 +139,9 @@ def test_real_textures_show_the_whole_field(tmp_path: Path) -> None:
 
 def test_it_is_written_whole_or_not(tmp_path: Path) -> None:
     with pytest.raises(HsevalError, match=r"its folder .* does not exist"):
-        grid(np.ones((1, 1, 4, 4)), None, out=tmp_path / "none" / "x.png", columns=["a"])
+        save_contact_sheet(np.ones((1, 1, 4, 4)), None, out=tmp_path / "none" / "x.png", titles=["a"])
     with pytest.raises(ValueError, match="2 titles for 1 cubes"):
-        grid(np.ones((1, 1, 4, 4)), None, out=tmp_path / "x.png", columns=["a", "b"])
+        save_contact_sheet(np.ones((1, 1, 4, 4)), None, out=tmp_path / "x.png", titles=["a", "b"])
     assert not any(tmp_path.iterdir())
 
 

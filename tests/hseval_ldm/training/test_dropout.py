@@ -16,7 +16,7 @@ def kept(step: int, *, seed: int = 0, rank: int = 0, share: float = 0.5) -> Tens
     stage = object.__new__(DiffusionStage)  # a stage's own data, networks and judge play no part here
     stage.model, stage.seed, stage.ranks = nn.Dropout(share), seed, Ranks(rank, 2)  # type: ignore[assignment]
     stage.options = LdmOptions(dropout=share)
-    with stage._dropout(step):
+    with stage._seed_dropout(step):
         return stage.model(torch.ones(256))  # type: ignore[arg-type, call-arg]
 
 

@@ -29,21 +29,21 @@ def test_follows_its_definition() -> None:
         ema.update(module, step)
         decay = min(0.8, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * new
-    np.testing.assert_allclose(ema.state()["0.weight"].numpy(), expected, rtol=1e-5, atol=1e-6)
-    assert torch.allclose(ema.state()["1.weight"], module[1].weight)
+    np.testing.assert_allclose(ema.get_state()["0.weight"].numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(ema.get_state()["1.weight"], module[1].weight)
 
 
 def test_averages_half_precision_weights_in_float32() -> None:
     module = network().bfloat16()
     ema = Ema(module, decay=0.9999)
-    start = ema.state()["0.weight"].clone()
+    start = ema.get_state()["0.weight"].clone()
     for weight in module.parameters():
         weight.data += 0.0625
     moved = module[0].weight.detach().float() - start
     for step in range(10**6, 10**6 + 10):  # each moves by 6e-6: nothing in bfloat16
         ema.update(module, step)
-    assert ema.state()["0.weight"].dtype == torch.float32
-    assert torch.allclose(ema.state()["0.weight"] - start, moved * (1 - 0.9999**10), rtol=0.02, atol=1e-6)
+    assert ema.get_state()["0.weight"].dtype == torch.float32
+    assert torch.allclose(ema.get_state()["0.weight"] - start, moved * (1 - 0.9999**10), rtol=0.02, atol=1e-6)
 
 
 def test_a_resumed_average_is_the_same_to_the_last_bit() -> None:
@@ -54,12 +54,12 @@ def test_a_resumed_average_is_the_same_to_the_last_bit() -> None:
             weight.data += 0.1 * step
         if step == 2:
             resumed = Ema(network(7), decay=0.9)
-            resumed.load_state({name: tensor.clone() for name, tensor in whole.state().items()})
+            resumed.load_state({name: tensor.clone() for name, tensor in whole.get_state().items()})
         whole.update(module, step)
         if step >= 2:
             resumed.update(module, step)
-    for name, tensor in whole.state().items():
-        assert torch.equal(tensor, resumed.state()[name])
+    for name, tensor in whole.get_state().items():
+        assert torch.equal(tensor, resumed.get_state()[name])
 
 
 def test_applied_gives_the_average_and_restores_even_after_an_error() -> None:
@@ -67,8 +67,8 @@ def test_applied_gives_the_average_and_restores_even_after_an_error() -> None:
     ema = Ema(module)
     module[0].weight.data += 1
     own = {name: weight.detach().clone() for name, weight in module.named_parameters()}
-    with pytest.raises(ZeroDivisionError), ema.applied(module) as averaged:
-        assert torch.equal(averaged[0].weight, ema.state()["0.weight"])
+    with pytest.raises(ZeroDivisionError), ema.apply_averages(module) as averaged:
+        assert torch.equal(averaged[0].weight, ema.get_state()["0.weight"])
         _ = 1 / 0
     for name, weight in module.named_parameters():
         assert torch.equal(weight, own[name])
@@ -76,11 +76,11 @@ def test_applied_gives_the_average_and_restores_even_after_an_error() -> None:
 
 def test_refuses_another_networks_average_and_stays_as_it_is() -> None:
     ema = Ema(network())
-    kept = {name: tensor.clone() for name, tensor in ema.state().items()}
-    for wrong in (Ema(nn.Sequential(nn.Linear(3, 5))).state(), {"0.weight": kept["0.weight"]}, {}):
+    kept = {name: tensor.clone() for name, tensor in ema.get_state().items()}
+    for wrong in (Ema(nn.Sequential(nn.Linear(3, 5))).get_state(), {"0.weight": kept["0.weight"]}, {}):
         with pytest.raises(HsevalError, match="belongs to another network"):
             ema.load_state(wrong)
-    assert all(torch.equal(tensor, kept[name]) for name, tensor in ema.state().items())
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in ema.get_state().items())
     with pytest.raises(ValueError, match="other parameters"):
         ema.update(nn.Linear(3, 4), 0)
     with pytest.raises(HsevalError, match="decay is 1"):

@@ -20,24 +20,24 @@ from torch.nn.functional import mse_loss
 
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import stream
+from hseval.utils.random_streams import create_rng
 from hseval_ldm.training import checkpoint
-from hseval_ldm.training.console import Console, in_words
-from hseval_ldm.training.interrupts import Stopped
-from hseval_ldm.training.loop import run
-from hseval_ldm.training.meters import Means, out_of_memory_told
-from hseval_ldm.training.metrics_log import read_journal
-from hseval_ldm.training.stage import Every
+from hseval_ldm.training.console import ProgressConsole, format_metrics
+from hseval_ldm.training.interrupts import TrainingInterrupted
+from hseval_ldm.training.loop import train_stage
+from hseval_ldm.training.meters import MeanMeter, explain_out_of_memory
+from hseval_ldm.training.metrics_log import read_metrics_log
+from hseval_ldm.training.stage import StepIntervals
 from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.two_ranks import two_ranks
 
 STEPS = 40
-EVERY = Every(log=10, checkpoint=16, picture=20, evaluate=20)
+EVERY = StepIntervals(log=10, checkpoint=16, preview=20, evaluate=20)
 TIMINGS = {"steps_per_s", "cubes_per_s", "memory_gib", "seconds_left"}
 
 
 def drawn(name: str, step: int, *shape: int) -> Tensor:
-    return torch.from_numpy(stream(0, name, step).standard_normal(shape, dtype="float32"))
+    return torch.from_numpy(create_rng(0, name, step).standard_normal(shape, dtype="float32"))
 
 
 class Linear:
@@ -65,7 +65,7 @@ class Linear:
         return {"shift": float(self.shift.mean()), "spread": float("nan")}
 
     def step(self, step: int) -> dict[str, Tensor]:
-        x = drawn("x", step, self.batch, 64)[self.ranks.share(self.batch)]
+        x = drawn("x", step, self.batch, 64)[self.ranks.get_local_slice(self.batch)]
         for group in self.optimizer.param_groups:
             group["lr"] = 0.01 * (1 - step / 100)
         loss = mse_loss(self.net(x), x.flip(1) + self.shift)
@@ -90,7 +90,7 @@ class Linear:
         write_text(out, f"{step}")
 
     def state(self) -> dict[str, Tensor]:
-        moments = checkpoint.optimizer_state(self.optimizer, dict(self.net.named_parameters()))
+        moments = checkpoint.get_optimizer_state(self.optimizer, dict(self.net.named_parameters()))
         net, optimizer = checkpoint.pack("net", self.net.state_dict()), checkpoint.pack("optimizer", moments)
         return {**net, **optimizer, "shift": self.shift}
 
@@ -109,14 +109,14 @@ def train(folder: Path, stage: Linear | None = None, **given: Any) -> Linear:
     folder.mkdir(exist_ok=True)
     stage = stage or Linear()
     given = {"ranks": stage.ranks, "resume": False, "every": EVERY, "best_by": ("psnr", "higher")} | given
-    run(stage, folder, **given)
+    train_stage(stage, folder, **given)
     return stage
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     return [
         {name: value for name, value in line.items() if name not in TIMINGS}
-        for line in read_journal(folder / "metrics.jsonl")
+        for line in read_metrics_log(folder / "metrics.jsonl")
     ]
 
 
@@ -149,7 +149,7 @@ def test_what_a_run_leaves(straight: Path) -> None:
     ]  # fmt: skip
     assert [line["codes"] for line in found] == [4.5, 14.5, 24.5, 34.5]  # means over the ten steps
     assert found[1]["late"] > found[1]["l2"] > 0 and found[0]["spread"] is None
-    assert set(read_journal(straight / "metrics.jsonl")[0]) > TIMINGS
+    assert set(read_metrics_log(straight / "metrics.jsonl")[0]) > TIMINGS
     assert sorted(p.name for p in (straight / "pictures").iterdir()) == [
         "autoencoder-0000020.png", "autoencoder-0000040.png",
     ]  # fmt: skip
@@ -196,7 +196,7 @@ def test_a_signal_ends_the_step_and_nothing_is_lost(
 ) -> None:
     stage = Linear(before={step - 1: lambda _: os.kill(os.getpid(), number)})
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
-    with pytest.raises(KeyboardInterrupt), Console() as console:
+    with pytest.raises(KeyboardInterrupt), ProgressConsole() as console:
         train(tmp_path / "run", stage, progress=console)
     assert (
         capsys.readouterr().err.splitlines()[-1] == f"autoencoder: stopped at step {step}; --resume goes on from there"
@@ -214,7 +214,7 @@ def test_a_signal_while_evaluating_interrupts_it_and_it_is_done_again(tmp_path: 
             os.kill(os.getpid(), signal.SIGTERM)
             pytest.fail("was not interrupted")
 
-    with pytest.raises(Stopped, match="stopped at step 20"):
+    with pytest.raises(TrainingInterrupted, match="stopped at step 20"):
         train(tmp_path / "run", Slow())
     assert [line["step"] for line in lines(tmp_path / "run")] == [10]
     train(tmp_path / "run", resume=True)
@@ -229,13 +229,13 @@ def test_a_second_signal_interrupts_a_step(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt) as interruption:
         train(tmp_path / "run", Linear(before={18: twice}))
-    assert not isinstance(interruption.value, Stopped)
+    assert not isinstance(interruption.value, TrainingInterrupted)
     assert checkpoint.read_record(tmp_path / "run" / "autoencoder")["step"] == 16
 
 
 def test_a_time_limit_stops_as_a_signal_does(tmp_path: Path, straight: Path) -> None:
     for step in (1, 2, 3):
-        with pytest.raises(Stopped, match=f"stopped at step {step};"):
+        with pytest.raises(TrainingInterrupted, match=f"stopped at step {step};"):
             train(tmp_path / "run", resume=True, time_limit=0)
     train(tmp_path / "run", resume=True, time_limit=600)
     assert_same(tmp_path / "run", straight)
@@ -243,14 +243,14 @@ def test_a_time_limit_stops_as_a_signal_does(tmp_path: Path, straight: Path) -> 
 
 def test_a_run_in_pieces_of_every_length_is_the_same(tmp_path: Path, straight: Path) -> None:
     for step in range(1, STEPS):
-        with pytest.raises(Stopped):
+        with pytest.raises(TrainingInterrupted):
             train(tmp_path / "run", Linear(before={step - 1: terminated}), resume=True)
     train(tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", straight)
 
 
 def test_a_truncated_checkpoint_is_told_and_the_one_before_goes_on(tmp_path: Path, straight: Path) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingInterrupted):
         train(tmp_path / "run", Linear(before={24: terminated}))
     last, previous = (tmp_path / "run" / "autoencoder" / f"{which}.safetensors" for which in ("last", "previous"))
     last.write_bytes(last.read_bytes()[:1000])
@@ -270,7 +270,7 @@ def test_a_finished_stage_is_skipped_and_may_be_given_more_steps(
     tmp_path: Path, straight: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tmp_path / "run")
-    with Console() as console:
+    with ProgressConsole() as console:
         stage = train(tmp_path / "run", resume=True, progress=console)
     assert stage.epochs == [] and capsys.readouterr().err == "autoencoder: finished at step 40, skipped\n"
     stage = train(tmp_path / "run", Linear(steps=50), resume=True)
@@ -280,7 +280,7 @@ def test_a_finished_stage_is_skipped_and_may_be_given_more_steps(
 
 
 def test_a_resumed_run_with_other_epochs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingInterrupted):
         train(tmp_path / "run", time_limit=0)
     stage = Linear()
     stage.epoch_steps = 9
@@ -294,8 +294,8 @@ def test_the_best_is_kept_by_the_stated_side_across_a_stop(tmp_path: Path, side:
     for stopped, best in zip((15, 25, 35, None), expected, strict=True):
         stage = Linear(before={stopped - 1: terminated} if stopped else {})
         stage.scores = scores
-        with contextlib.nullcontext() if stopped is None else pytest.raises(Stopped):
-            train(tmp_path / "run", stage, every=Every(10, 16, 0, 10), best_by=("psnr", side), resume=True)
+        with contextlib.nullcontext() if stopped is None else pytest.raises(TrainingInterrupted):
+            train(tmp_path / "run", stage, every=StepIntervals(10, 16, 0, 10), best_by=("psnr", side), resume=True)
         tensors, record = checkpoint.load(tmp_path / "run" / "autoencoder", which="best")
         assert record["step"] == best and record["best"] == {"figure": "psnr", "value": scores[best], "step": best}
         assert float(tensors["optimizer.weight.step"]) == best
@@ -304,7 +304,7 @@ def test_the_best_is_kept_by_the_stated_side_across_a_stop(tmp_path: Path, side:
 
 
 def test_without_evaluations_the_last_is_the_best(tmp_path: Path) -> None:
-    train(tmp_path / "run", every=Every(log=0, checkpoint=0, picture=0, evaluate=0))
+    train(tmp_path / "run", every=StepIntervals(log=0, checkpoint=0, preview=0, evaluate=0))
     assert checkpoint.read_record(tmp_path / "run" / "autoencoder", which="best")["step"] == STEPS
     assert lines(tmp_path / "run") == []
 
@@ -339,7 +339,7 @@ def test_weights_that_overflow_under_a_finite_loss_are_not_kept(tmp_path: Path) 
     stage = Blind(before={15: overflow})
     with pytest.raises(HsevalError, match=r"step 16: 'net.bias' .*not finite after a finite loss; no checkpoint was"):
         train(tmp_path / "run", stage)
-    assert not checkpoint.exists(tmp_path / "run" / "autoencoder")
+    assert not checkpoint.has_checkpoint(tmp_path / "run" / "autoencoder")
 
 
 @pytest.fixture
@@ -374,14 +374,14 @@ def test_out_of_memory_names_the_knob(tmp_path: Path) -> None:
     "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")]
 )
 def test_every_kind_of_refused_memory_is_known(error: Exception) -> None:
-    with pytest.raises(HsevalError, match="here: out of memory; lower it"), out_of_memory_told("here", "it"):
+    with pytest.raises(HsevalError, match="here: out of memory; lower it"), explain_out_of_memory("here", "it"):
         raise error
-    with pytest.raises(RuntimeError, match="shapes"), out_of_memory_told("here", "it"):
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory("here", "it"):
         raise RuntimeError("shapes cannot be multiplied")
 
 
 def test_progress_is_one_line_an_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Console() as console:
+    with ProgressConsole() as console:
         train(tmp_path / "run", progress=console)
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 6  # four intervals, two evaluations
@@ -392,24 +392,28 @@ def test_progress_is_one_line_an_interval(tmp_path: Path, capsys: pytest.Capture
 
 def test_figures_in_words() -> None:
     rates = {"cubes_per_s": 31.04, "steps_per_s": 2.0, "memory_gib": 2.13, "seconds_left": 359.0}
-    assert in_words({"l1": 0.12345, "none": None, "codes": 612.0}, rates) == (
+    assert format_metrics({"l1": 0.12345, "none": None, "codes": 612.0}, rates) == (
         "l1 0.123  codes 612  31 cubes/s  2.1 GiB  6 min left"
     )
-    assert in_words({"count": 12345.6}, {"seconds_left": 7200.0, "cubes_per_s": None}) == "count 12346  2.0 h left"
-    assert in_words({}, {"seconds_left": 12.4}) == "12 s left"
+    assert (
+        format_metrics({"count": 12345.6}, {"seconds_left": 7200.0, "cubes_per_s": None}) == "count 12346  2.0 h left"
+    )
+    assert format_metrics({}, {"seconds_left": 12.4}) == "12 s left"
 
 
 def test_means_survive_a_dump_to_the_last_bit() -> None:
     values = [0.1, 0.2, 0.7]
-    whole, first = Means(), Means()
+    whole, first = MeanMeter(), MeanMeter()
     for value in values:
         whole.add({"a": torch.tensor(value)})
     first.add({"a": torch.tensor(values[0])})
-    second = Means(first.dump(Ranks()))
+    second = MeanMeter(first.get_state(Ranks()))
     for value in values[1:]:
         second.add({"a": torch.tensor(value)})
-    assert second.take(Ranks()) == (means := whole.take(Ranks())) and means["a"] == pytest.approx(1 / 3)
-    assert whole.take(Ranks()) == {}
+    assert second.compute_and_reset(Ranks()) == (means := whole.compute_and_reset(Ranks())) and means[
+        "a"
+    ] == pytest.approx(1 / 3)
+    assert whole.compute_and_reset(Ranks()) == {}
 
 
 def train_on(ranks: Ranks, folder: Path, before: Mapping[int, str], **given: Any) -> str | None:
@@ -421,7 +425,7 @@ def train_on(ranks: Ranks, folder: Path, before: Mapping[int, str], **given: Any
     acts = {step: happens[what] for step, what in before.items()} if ranks.rank == 1 else {}
     try:
         train(folder, Linear(ranks, before=acts), **given)
-    except (HsevalError, Stopped) as error:
+    except (HsevalError, TrainingInterrupted) as error:
         return str(error)
     return None
 

@@ -6,8 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hseval_ldm.models.losses import field_mean
-from hseval_ldm.training.optimizer import CLIP, LEAST_RATE, adamw, rate_at, spread, take_step
+from hseval_ldm.models.losses import compute_field_mean
+from hseval_ldm.training.optimizer import (
+    MAX_GRADIENT_NORM,
+    MIN_RATE_RATIO,
+    build_adamw,
+    compute_learning_rate,
+    update_parameters,
+    wrap_network,
+)
 from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.random_weights import normal, randomised
 from tests.helpers.two_ranks import two_ranks
@@ -15,29 +22,29 @@ from tests.helpers.two_ranks import two_ranks
 
 @pytest.mark.parametrize("steps", [1, 2, 12, 1000])
 def test_the_rate_rises_to_its_peak_and_falls_to_a_fiftieth(steps: int) -> None:
-    rates = [rate_at(step, steps, 3.0) for step in range(steps)]
+    rates = [compute_learning_rate(step, steps, 3.0) for step in range(steps)]
     top = rates.index(max(rates))
     assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
     assert max(rates) == pytest.approx(3.0) and min(rates) > 0
     assert top == max(1, round(0.02 * steps)) - 1
     if steps > 1:
-        assert rate_at(steps, steps, 3.0) == pytest.approx(3.0 * LEAST_RATE)
+        assert compute_learning_rate(steps, steps, 3.0) == pytest.approx(3.0 * MIN_RATE_RATIO)
 
 
 def test_the_fall_is_half_a_cosine() -> None:
-    middle = rate_at(20 + 490, 1000, 1.0)
-    assert middle == pytest.approx(LEAST_RATE + (1 - LEAST_RATE) / 2)
-    assert rate_at(4, 1000, 1.0) == pytest.approx(5 / 20)
+    middle = compute_learning_rate(20 + 490, 1000, 1.0)
+    assert middle == pytest.approx(MIN_RATE_RATIO + (1 - MIN_RATE_RATIO) / 2)
+    assert compute_learning_rate(4, 1000, 1.0) == pytest.approx(5 / 20)
 
 
 def test_gradients_are_clipped_before_the_step() -> None:
     weight = nn.Parameter(torch.tensor([3.0, -4.0]))
     optimizer = torch.optim.SGD([weight], lr=123.0)
-    take_step(optimizer, (weight**2).sum() * 1e3, [weight], 0.5)
+    update_parameters(optimizer, (weight**2).sum() * 1e3, [weight], 0.5)
     assert weight.grad is not None
-    assert weight.grad.norm() == pytest.approx(CLIP, rel=1e-4)
+    assert weight.grad.norm() == pytest.approx(MAX_GRADIENT_NORM, rel=1e-4)
     assert torch.allclose(weight.detach(), torch.tensor([3.0 - 0.5 * 0.6, -4.0 + 0.5 * 0.8]), atol=1e-4)
-    take_step(optimizer, (weight * torch.tensor([0.1, 0.2])).sum(), [weight], 0.5)  # the old gradient is gone
+    update_parameters(optimizer, (weight * torch.tensor([0.1, 0.2])).sum(), [weight], 0.5)  # the old gradient is gone
     assert torch.allclose(weight.grad, torch.tensor([0.1, 0.2]))
 
 
@@ -48,13 +55,13 @@ def network() -> nn.Sequential:
 def trained(ranks: Ranks) -> list[Tensor]:
     """Return the weights after three steps on this rank's part of a batch of four."""
     model = network()
-    optimizer, wrapped = adamw(model.parameters(), ranks.device), spread(model, ranks)
+    optimizer, wrapped = build_adamw(model.parameters(), ranks.device), wrap_network(model, ranks)
     field = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(5)) > torch.arange(4).view(-1, 1, 1, 1) / 5
-    mine = ranks.share(4)
+    mine = ranks.get_local_slice(4)
     for step in range(3):
         cubes = normal(4, 2, 8, 8, seed=step)
-        loss = field_mean((wrapped(cubes[mine]) - cubes[mine].flip(-1)).abs(), field[mine])
-        take_step(optimizer, loss, list(model.parameters()), 0.01)
+        loss = compute_field_mean((wrapped(cubes[mine]) - cubes[mine].flip(-1)).abs(), field[mine])
+        update_parameters(optimizer, loss, list(model.parameters()), 0.01)
     return [weight.detach() for weight in model.parameters()]
 
 
@@ -68,4 +75,4 @@ def test_two_ranks_train_as_one() -> None:
 
 def test_a_lone_rank_is_not_wrapped() -> None:
     model = nn.Linear(2, 2)
-    assert spread(model, Ranks()) is model
+    assert wrap_network(model, Ranks()) is model

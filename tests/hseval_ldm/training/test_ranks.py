@@ -10,7 +10,7 @@ import pytest
 from hseval import open_set
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_journal
+from hseval_ldm.training.metrics_log import read_metrics_log
 from hseval_ldm.training.run import train
 from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.two_ranks import torchrun, two_ranks
@@ -35,7 +35,7 @@ def test_losses_weight_and_codebook_are_those_of_one_rank(data: Path, tiny: Path
         out.mkdir()
     trained_by(Ranks(), data, tiny, one)
     two_ranks(trained_by, data, tiny, two)
-    alone, together = (read_journal(run / "metrics.jsonl") for run in (one, two))
+    alone, together = (read_metrics_log(run / "metrics.jsonl") for run in (one, two))
     assert len(alone) == len(together) == 4 + 9 + 6
     compared = set()
     for ours, theirs in zip(alone, together, strict=True):
@@ -62,6 +62,6 @@ def test_torchrun_trains_as_typed(data: Path, tiny: Path, tmp_path: Path) -> Non
         found = {path.name for path in (out / stage).iterdir()} - {"autoencoder.json"}
         assert found == {"last.safetensors", "previous.safetensors", "best.safetensors"}
     assert "Warning" not in done.stderr.replace("OMP_NUM_THREADS", "")
-    assert [(line["stage"], line["step"]) for line in read_journal(out / "metrics.jsonl")] == [
+    assert [(line["stage"], line["step"]) for line in read_metrics_log(out / "metrics.jsonl")] == [
         (stage, step) for stage in ("features", "autoencoder", "diffusion") for step in (1, 2)
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_journal
+from hseval_ldm.training.metrics_log import read_metrics_log
 from tests.helpers.ldm_processes import hseval_forked
 from tests.helpers.sets import saved, texture_set
 
@@ -31,7 +31,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lines(run: Path) -> list[dict[str, Any]]:
     """Return the journal without what depends on the machine's mood."""
-    found = read_journal(run / "metrics.jsonl")
+    found = read_metrics_log(run / "metrics.jsonl")
     return [{name: value for name, value in line.items() if name not in PACE} for line in found]
 
 
@@ -55,7 +55,7 @@ def test_a_run_killed_in_each_stage_ends_like_one_never_killed(
 
     for stage in STAGES:
         for which in (checkpoint.LAST, checkpoint.BEST):
-            one, other = (checkpoint.file_of(run / stage, which) for run in (whole, cut))
+            one, other = (checkpoint.get_path(run / stage, which) for run in (whole, cut))
             assert one.read_bytes() == other.read_bytes(), (stage, which)
     assert lines(whole) == lines(cut)
     assert [line["step"] for line in lines(whole) if "discriminator" in line] == [4, 5, 6, 7, 8]

@@ -17,7 +17,7 @@ from hseval.core.cubes import ArraySet
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_journal
+from hseval_ldm.training.metrics_log import read_metrics_log
 from hseval_ldm.training.run import train
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import texture_set
@@ -45,7 +45,7 @@ def first(generator: Ldm) -> Sample:
 
 
 def lines(run: Path, stage: str) -> list[dict[str, Any]]:
-    return [line for line in read_journal(run / "metrics.jsonl") if line["stage"] == stage]
+    return [line for line in read_metrics_log(run / "metrics.jsonl") if line["stage"] == stage]
 
 
 # Sets.

@@ -10,9 +10,9 @@ import pytest
 
 from hseval import HsevalError, open_set
 from hseval_ldm.generator import Ldm
-from hseval_ldm.options import NEUTRAL, SAMPLING, STAGES, LdmOptions
+from hseval_ldm.options import NEUTRAL_OPTIONS, SAMPLING_OPTIONS, STAGE_OPTIONS, LdmOptions
 from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_journal
+from hseval_ldm.training.metrics_log import read_metrics_log
 from tests.helpers.sets import texture_set
 
 OF_DIFFUSION = {
@@ -26,10 +26,10 @@ def ldm(tiny: Path, **options: object) -> Ldm:
 
 
 def test_every_option_decides_a_stage_or_is_known_to_decide_none() -> None:
-    shared = {name for names in STAGES.values() for name in names}
-    assert shared & OF_DIFFUSION == shared & set(NEUTRAL) == set()
+    shared = {name for names in STAGE_OPTIONS.values() for name in names}
+    assert shared & OF_DIFFUSION == shared & set(NEUTRAL_OPTIONS) == set()
     declared = {field.name for field in dataclasses.fields(LdmOptions)}
-    assert declared == shared | OF_DIFFUSION | set(NEUTRAL) | set(SAMPLING)
+    assert declared == shared | OF_DIFFUSION | set(NEUTRAL_OPTIONS) | set(SAMPLING_OPTIONS)
 
 
 def test_another_unet_on_the_same_autoencoder_is_that_trained_alone(
@@ -41,13 +41,13 @@ def test_another_unet_on_the_same_autoencoder_is_that_trained_alone(
     for base in (8, 16):
         (tmp_path / f"{base}").mkdir()
         ldm(tiny, base=base).fit(open_set(data), tmp_path / f"{base}", device="cpu", start=tmp_path / "shared")
-        stages = {line["stage"] for line in read_journal(tmp_path / f"{base}" / "metrics.jsonl")}
+        stages = {line["stage"] for line in read_metrics_log(tmp_path / f"{base}" / "metrics.jsonl")}
         assert stages == {"diffusion"}  # nothing was trained twice
     wanted = [f"{stage}/{which}.safetensors" for stage in ("autoencoder", "diffusion") for which in ("last", "best")]
     for name in wanted:
         assert (tmp_path / "8" / name).read_bytes() == (trained / name).read_bytes()
-    shared = checkpoint.file_of(tmp_path / "shared" / "autoencoder")
-    assert shared.samefile(checkpoint.file_of(tmp_path / "16" / "autoencoder"))
+    shared = checkpoint.get_path(tmp_path / "shared" / "autoencoder")
+    assert shared.samefile(checkpoint.get_path(tmp_path / "16" / "autoencoder"))
 
 
 @pytest.mark.parametrize("features_steps", [0, 2])
@@ -60,7 +60,7 @@ def test_perceptual_features_serve_autoencoders_of_other_shapes(
     ldm(tiny, **given).fit(open_set(data), tmp_path / "shared", device="cpu", until="features")
     other = ldm(tiny, latent_channels=8, ae_lr=1e-3, **given)
     other.fit(open_set(data), tmp_path / "run", device="cpu", until="autoencoder", start=tmp_path / "shared")
-    stages = {line["stage"] for line in read_journal(tmp_path / "run" / "metrics.jsonl")}
+    stages = {line["stage"] for line in read_metrics_log(tmp_path / "run" / "metrics.jsonl")}
     assert stages == {"autoencoder"}
     with pytest.raises(HsevalError, match="was trained with ae_batch=4, not 2"):
         ldm(tiny, ae_batch=2, **given).fit(open_set(data), tmp_path / "x", device="cpu", start=tmp_path / "shared")
@@ -100,8 +100,8 @@ def test_stages_of_another_set_or_unfinished_ones_are_refused(
     with pytest.raises(HsevalError, match="was trained on another set"):
         ldm(tiny).fit(texture_set(12, size=16, bands=3), tmp_path / "run", device="cpu", start=trained)
     begun = Path(shutil.copytree(trained, tmp_path / "begun"))
-    before = checkpoint.file_of(begun / "autoencoder", checkpoint.PREVIOUS)
-    before.replace(checkpoint.file_of(begun / "autoencoder"))
+    before = checkpoint.get_path(begun / "autoencoder", checkpoint.PREVIOUS)
+    before.replace(checkpoint.get_path(begun / "autoencoder"))
     with pytest.raises(HsevalError, match=r"begun/autoencoder: is not finished"):
         ldm(tiny).fit(open_set(data), tmp_path / "run", device="cpu", start=begun)
 

@@ -22,7 +22,7 @@ def all_calls(ranks: Ranks) -> dict[str, Any]:
     ranks.broadcast_(theirs)
     ranks.barrier()
     return {
-        "place": (ranks.rank, ranks.size, ranks.chief, ranks.device.type),
+        "place": (ranks.rank, ranks.size, ranks.is_main, ranks.device.type),
         "sum": total,
         "count": int(count),
         "turned": turned,
@@ -31,8 +31,8 @@ def all_calls(ranks: Ranks) -> dict[str, Any]:
         "gather": ranks.gather(mine),
         "turned back": ranks.gather(mine.T),
         "bool": ranks.gather(mine > 2),
-        "share": ranks.share(6),
-        "block": list(ranks.block(5)),
+        "share": ranks.get_local_slice(6),
+        "block": list(ranks.get_local_range(5)),
     }
 
 
@@ -68,9 +68,9 @@ def test_alone_every_call_leaves_the_tensor() -> None:
 
 
 def one_fails(ranks: Ranks, failing: int) -> str:
-    ranks.agree(None)
+    ranks.raise_first_error(None)
     try:
-        ranks.agree(f"set.h5: cube {ranks.rank} – is empty" if ranks.rank >= failing else None)
+        ranks.raise_first_error(f"set.h5: cube {ranks.rank} – is empty" if ranks.rank >= failing else None)
     except HsevalError as error:
         return str(error)
     return "no error"
@@ -82,9 +82,9 @@ def test_every_rank_raises_the_first_error(failing: int) -> None:
 
 
 def test_alone_an_error_is_raised_too() -> None:
-    Ranks().agree(None)
+    Ranks().raise_first_error(None)
     with pytest.raises(HsevalError, match="disk full"):
-        Ranks().agree("disk full")
+        Ranks().raise_first_error("disk full")
 
 
 def leaves(ranks: Ranks) -> bool:
@@ -99,13 +99,13 @@ def test_a_world_that_was_left_can_be_joined_anew() -> None:
 
 def test_a_batch_that_does_not_divide_is_told() -> None:
     with pytest.raises(HsevalError, match=r"^batch 6 does not divide over 4 ranks; give a multiple of 4$"):
-        Ranks(rank=3, size=4).share(6)
-    assert [list(range(9))[Ranks(rank, 3).share(9)] for rank in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+        Ranks(rank=3, size=4).get_local_slice(6)
+    assert [list(range(9))[Ranks(rank, 3).get_local_slice(9)] for rank in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8])
 def test_blocks_are_everything_in_order(count: int) -> None:
-    assert [index for rank in range(4) for index in Ranks(rank, 4).block(count)] == list(range(count))
+    assert [index for rank in range(4) for index in Ranks(rank, 4).get_local_range(count)] == list(range(count))
 
 
 @pytest.mark.parametrize(

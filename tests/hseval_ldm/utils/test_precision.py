@@ -7,16 +7,16 @@ import torch
 
 from hseval.utils.errors import HsevalError
 from hseval_ldm.utils import precision
-from hseval_ldm.utils.precision import autocast, resolved
+from hseval_ldm.utils.precision import build_autocast, resolve_precision
 
 CPU = torch.device("cpu")
 
 
 def test_what_is_asked_for_is_what_runs() -> None:
     one = torch.ones(2, 2)
-    with autocast("bf16", CPU)():
+    with build_autocast("bf16", CPU)():
         assert (one @ one).dtype == torch.bfloat16
-    with autocast("float32", CPU)():
+    with build_autocast("float32", CPU)():
         assert (one @ one).dtype == torch.float32
     assert (one @ one).dtype == torch.float32
 
@@ -29,22 +29,22 @@ def test_auto_is_bf16_on_a_cpu_with_matrix_units(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert resolved("auto", CPU) == expected
-    assert resolved("float32", CPU) == "float32" and resolved("bf16", CPU) == "bf16"
-    with autocast("auto", CPU)():
+    assert resolve_precision("auto", CPU) == expected
+    assert resolve_precision("float32", CPU) == "float32" and resolve_precision("bf16", CPU) == "bf16"
+    with build_autocast("auto", CPU)():
         assert torch.is_autocast_enabled("cpu") == (expected == "bf16")
 
 
 def test_auto_is_float32_where_torch_can_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert resolved("auto", CPU) == "float32"
-    assert resolved("auto", torch.device("mps")) == "float32"
+    assert resolve_precision("auto", CPU) == "float32"
+    assert resolve_precision("auto", torch.device("mps")) == "float32"
 
 
 def test_a_gpu_without_bf16_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision.torch.cuda, "is_bf16_supported", lambda **_: False)
     monkeypatch.setattr(precision.torch.cuda, "get_device_name", lambda _: "Old GPU")
     device = torch.device("cuda:0")
-    assert resolved("auto", device) == "float32"
+    assert resolve_precision("auto", device) == "float32"
     with pytest.raises(HsevalError, match="precision=bf16: Old GPU has no bf16; use float32"):
-        resolved("bf16", device)
+        resolve_precision("bf16", device)

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from hseval.core.cubes import ArraySet
-from hseval.reporting.preview.preview import drawn, preview
-from hseval.reporting.preview.render import Painter, fitting, masked, reduced
-from hseval.utils.feature_cache import Cache
+from hseval.reporting.preview.preview import build_preview, draw_indices
+from hseval.reporting.preview.render import CubeRenderer, choose_bands_and_factor, downsample, mask_invalid
+from hseval.utils.feature_cache import FeatureCache
 from tests.helpers.sets import saved, texture_set
 
 
@@ -55,10 +55,10 @@ def test_neither_order_nor_names_decide_which_cubes_are_drawn() -> None:
         masks={n: m[order] for n, m in base.masks.items()},
         ids=list("abcdefghijkl"),
     )
-    with Cache(None) as cache:
-        first = [base.cubes[i] for i in drawn(base, 4, seed=3, cache=cache)]
-        second = [turned.cubes[i] for i in drawn(turned, 4, seed=3, cache=cache)]
-        other = drawn(base, 4, seed=4, cache=cache)
+    with FeatureCache(None) as cache:
+        first = [base.cubes[i] for i in draw_indices(base, 4, seed=3, cache=cache)]
+        second = [turned.cubes[i] for i in draw_indices(turned, 4, seed=3, cache=cache)]
+        other = draw_indices(base, 4, seed=4, cache=cache)
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, [base.cubes[i] for i in other])
 
@@ -114,7 +114,7 @@ def test_beyond_the_visible_the_sheet_is_false_colour_and_says_so(hseval: Callab
     done = hseval("preview", source, "--out", tmp_path / "a.png")
     assert "No true colour" in done.out
     assert "false colour: red is 15" in done.out
-    found = preview(ArraySet(base.cubes, wavelengths=np.linspace(900, 1700, 6)), [0, 1])
+    found = build_preview(ArraySet(base.cubes, wavelengths=np.linspace(900, 1700, 6)), [0, 1])
     assert found.rows[0].name == "false colour"
 
 
@@ -125,8 +125,8 @@ def test_colour_is_by_all_bands_not_by_three() -> None:
     reference[:, 0, 0] = 0.9
     changed = cube.copy()
     changed[14] = 0.9  # 540 nm alone
-    painter = Painter.of([reference], nm)
-    plain, green = painter.colour(cube), painter.colour(changed)
+    painter = CubeRenderer.from_reference([reference], nm)
+    plain, green = painter.render_color(cube), painter.render_color(changed)
     assert plain is not None
     assert green is not None
     difference = green[0, 0].astype(int) - plain[0, 0]
@@ -134,18 +134,18 @@ def test_colour_is_by_all_bands_not_by_three() -> None:
     for band in range(3, 28):  # every visible band counts
         changed = cube.copy()
         changed[band] = 0.9
-        assert not np.array_equal(painter.colour(changed), plain), band
+        assert not np.array_equal(painter.render_color(changed), plain), band
 
 
 def test_invalid_pixels_are_empty_and_scale_nothing() -> None:
     base = texture_set(3, size=20)
-    found = preview(base, [0, 1, 2])
+    found = build_preview(base, [0, 1, 2])
     np.testing.assert_array_equal(found.valid[0], base.masks["fov"][0])
     spoiled = base.cubes.copy()
     spoiled[:, :, ~base.masks["fov"][0]] = 1e6
-    again = preview(ArraySet(spoiled, wavelengths=base.wavelengths, masks=base.masks), [0, 1, 2])
+    again = build_preview(ArraySet(spoiled, wavelengths=base.wavelengths, masks=base.masks), [0, 1, 2])
     for row, other in zip(found.rows, again.rows, strict=True):
-        np.testing.assert_array_equal(row.pictures[0][found.valid[0]], other.pictures[0][found.valid[0]])
+        np.testing.assert_array_equal(row.images[0][found.valid[0]], other.images[0][found.valid[0]])
 
 
 def test_reducing_averages_valid_pixels_alone() -> None:
@@ -153,7 +153,7 @@ def test_reducing_averages_valid_pixels_alone() -> None:
     valid = np.ones((4, 4), dtype=bool)
     valid[0, 0] = False
     valid[2:, 2:] = False
-    small = reduced(masked(data, valid), 2)
+    small = downsample(mask_invalid(data, valid), 2)
     np.testing.assert_allclose(small[0, 0], [(1 + 4 + 5) / 3, (2 + 3 + 6 + 7) / 4])
     assert np.isnan(small[:, 1, 1]).all()
     assert np.isfinite(small[:, 1, 0]).all()
@@ -161,7 +161,7 @@ def test_reducing_averages_valid_pixels_alone() -> None:
 
 @pytest.mark.parametrize(("bands", "side"), [(16, 224), (220, 145), (16, 672), (300, 12), (4, 20), (1000, 1000)])
 def test_what_is_shown_of_a_cube_fits_a_page(bands: int, side: int) -> None:
-    shown, factor = fitting(bands, side, side)
+    shown, factor = choose_bands_and_factor(bands, side, side)
     small = -(-side // factor)
     assert small <= 256
     assert len(shown) * small**2 <= 820_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval.scoring.segmentation.folds import deal, some_of, undivided
+from hseval.scoring.segmentation.folds import assign_folds, find_linked_cubes, select_fit_cubes
 
 
 def drawn(n: int, seed: int) -> tuple[list[str], list[str], np.ndarray]:
@@ -20,7 +20,7 @@ def drawn(n: int, seed: int) -> tuple[list[str], list[str], np.ndarray]:
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_that_belongs_together_is_divided(seed: int) -> None:
     contents, groups, having = drawn(40, seed)
-    fold = deal(contents=contents, groups=groups, having=having)
+    fold = assign_folds(contents=contents, groups=groups, presence=having)
     for names in (contents, groups):
         for name in set(names):
             assert len({int(side) for side, each in zip(fold, names, strict=True) if each == name}) == 1
@@ -29,8 +29,8 @@ def test_nothing_that_belongs_together_is_divided(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_every_structure_that_two_parts_have_is_in_both_folds(seed: int) -> None:
     contents, groups, having = drawn(40, seed)
-    fold = deal(contents=contents, groups=groups, having=having)
-    parts = undivided(contents, groups)
+    fold = assign_folds(contents=contents, groups=groups, presence=having)
+    parts = find_linked_cubes(contents, groups)
     for structure in range(4):
         holders = sum(having[part, structure].any() for part in parts)
         sides = {int(fold[i]) for i in np.flatnonzero(having[:, structure])}
@@ -41,9 +41,9 @@ def test_every_structure_that_two_parts_have_is_in_both_folds(seed: int) -> None
 def test_order_and_names_decide_nothing() -> None:
     contents, groups, having = drawn(30, 1)
     order = np.random.default_rng(2).permutation(30)
-    fold = deal(contents=contents, groups=groups, having=having)
-    shuffled = deal(
-        contents=[contents[i] for i in order], groups=[f"z{groups[i][::-1]}" for i in order], having=having[order]
+    fold = assign_folds(contents=contents, groups=groups, presence=having)
+    shuffled = assign_folds(
+        contents=[contents[i] for i in order], groups=[f"z{groups[i][::-1]}" for i in order], presence=having[order]
     )
     assert np.array_equal(fold[order], shuffled)
 
@@ -51,9 +51,9 @@ def test_order_and_names_decide_nothing() -> None:
 def test_some_are_few_and_the_rare_are_among_them() -> None:
     having = np.zeros((200, 3), bool)
     having[:, 0], having[::2, 1], having[[5, 60, 150], 2] = True, True, True
-    places = some_of(having, 20)
+    places = select_fit_cubes(having, 20)
     assert len(places) == 20
     assert {5, 60, 150} <= set(places)
     assert places == sorted(set(places))
     assert max(places) - min(places) > 150
-    assert some_of(having[:8], 20) == list(range(8))
+    assert select_fit_cubes(having[:8], 20) == list(range(8))

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 import hseval
-from hseval.core.cubes import FIELD, ArraySet, CubeSet
+from hseval.core.cubes import FOV, ArraySet, CubeSet
 from hseval.core.report import Report
-from hseval.data.content_hash import masks_hash
-from hseval.pipeline.extract import describe
-from hseval.pipeline.worker import Plan
-from hseval.scoring.segmentation.cross_fit import fold
-from hseval.scoring.segmentation.jobs import Choice, FitJob, SegmentJob
-from hseval.scoring.segmentation.segmented_set import SegmentedSet, packed, unpacked
+from hseval.data.content_hash import compute_masks_hash
+from hseval.pipeline.extract import extract_features
+from hseval.pipeline.worker import ExtractionPlan
+from hseval.scoring.segmentation.cross_fit import build_folds
+from hseval.scoring.segmentation.jobs import FitJob, SegmenterSpec, SegmentJob
+from hseval.scoring.segmentation.segmented_set import SegmentedSet, pack_masks, unpack_masks
 from hseval.utils.errors import HsevalError
-from hseval.utils.feature_cache import Cache
+from hseval.utils.feature_cache import FeatureCache
 from tests.helpers.sets import saved, texture_set
 
 FAST = {"pixels": {"trees": 8, "pixels": 3000}}
@@ -187,29 +187,29 @@ def test_masks_that_nobody_can_find_start_no_segmenter(samples: ArraySet, ref: A
     assert any(note.startswith("masks as they come: what the samples lack") for note in report.notes)
 
 
-def plan_of(cubes: CubeSet) -> Plan:
-    return Plan((), tuple(sorted({FIELD, *cubes.structures})), cubes.wavelengths)
+def plan_of(cubes: CubeSet) -> ExtractionPlan:
+    return ExtractionPlan((), tuple(sorted({FOV, *cubes.structures})), cubes.wavelengths)
 
 
 def test_no_cube_is_seen_by_a_model_that_saw_its_group(ref: ArraySet) -> None:
     grouped = changed(ref, groups=[f"patient-{i % 7}" for i in range(24)])
-    with Cache(None) as cache:
-        found = describe(grouped, plan_of(grouped), cache=cache)
-    folds = fold(Choice("pixels", True), grouped, found, plan_of(grouped))
-    seen_by = [{grouped.groups[i] for i in places} for places in folds.places]
+    with FeatureCache(None) as cache:
+        found = extract_features(grouped, plan_of(grouped), cache=cache)
+    folds = build_folds(SegmenterSpec("pixels", True), grouped, found, plan_of(grouped))
+    seen_by = [{grouped.groups[i] for i in places} for places in folds.fit_indices]
     assert seen_by[0] | seen_by[1] == set(grouped.groups)
     assert not seen_by[0] & seen_by[1]
-    for content, group in zip(found.rows.hashes, found.rows.groups, strict=True):
-        assert group not in seen_by[folds.model(content, group)]
-    strangers = [folds.model(f"{i * 2654435761 % 2**32:08x}", "\0stranger") for i in range(200)]
+    for content, group in zip(found.features.hashes, found.features.groups, strict=True):
+        assert group not in seen_by[folds.select_model(content, group)]
+    strangers = [folds.select_model(f"{i * 2654435761 % 2**32:08x}", "\0stranger") for i in range(200)]
     assert 70 < sum(strangers) < 130
-    assert folds.model("0" * 64, "patient-0") == folds.model("1" * 64, "patient-0")
+    assert folds.select_model("0" * 64, "patient-0") == folds.select_model("1" * 64, "patient-0")
 
 
 def test_ids_that_sets_share_by_chance_bind_nothing(ref: ArraySet) -> None:
-    with Cache(None) as cache:
-        found = describe(ref, plan_of(ref), cache=cache)
-    assert not fold(Choice("pixels", True), ref, found, plan_of(ref)).by_group
+    with FeatureCache(None) as cache:
+        found = extract_features(ref, plan_of(ref), cache=cache)
+    assert not build_folds(SegmenterSpec("pixels", True), ref, found, plan_of(ref)).fold_by_group
 
 
 def test_order_names_and_cache_change_nothing(samples: ArraySet, ref: ArraySet, scored: Report) -> None:
@@ -225,12 +225,12 @@ def test_order_names_and_cache_change_nothing(samples: ArraySet, ref: ArraySet, 
 
 
 def test_jobs_that_travel_to_workers_find_the_same(ref: ArraySet) -> None:
-    choice = Choice("pixels", True, options=FAST["pixels"])
+    choice = SegmenterSpec("pixels", True, options=FAST["pixels"])
     fits = FitJob(choice, ref, ((0, 2, 4, 6), (1, 3, 5, 7)), ("bright", "dark"), None)
-    models = {**fits.work([0]), **travelled(fits).work([1])}
+    models = {**fits.run_chunk([0]), **travelled(fits).run_chunk([1])}
     finds = SegmentJob("pixels", ref, {8: 0, 9: 1}, models, fits.structures, None, ref.wavelengths)
-    here = dataclasses.replace(finds, models=fits.work([0, 1])).work([8, 9])
-    there = travelled(finds).work([8, 9])
+    here = dataclasses.replace(finds, models=fits.run_chunk([0, 1])).run_chunk([8, 9])
+    there = travelled(finds).run_chunk([8, 9])
     for place, columns in here.items():
         for name, column in columns.items():
             assert np.array_equal(column, there[place][name])
@@ -238,7 +238,7 @@ def test_jobs_that_travel_to_workers_find_the_same(ref: ArraySet) -> None:
 
 def travelled(job: FitJob | SegmentJob) -> FitJob | SegmentJob:
     """Return the job as a worker process builds it (the processes are tested with what starts them)."""
-    build, given = pickle.loads(pickle.dumps(job.assignment()))
+    build, given = pickle.loads(pickle.dumps(job.get_spec()))
     return build(*given)
 
 
@@ -331,18 +331,18 @@ def test_a_reference_without_masks_can_fit_nothing(samples: ArraySet, ref: Array
 def test_the_command_line_takes_a_segmenter(
     tmp_path: Path, samples: ArraySet, ref: ArraySet, hseval: Callable[..., Any]
 ) -> None:
-    fake, real = saved(tmp_path / "samples.h5", bare(samples)), saved(tmp_path / "real.h5", ref)
+    generated, real = saved(tmp_path / "samples.h5", bare(samples)), saved(tmp_path / "real.h5", ref)
     fast = ("--metrics", KL, "--set", "pixels.trees=8", "--set", "pixels.pixels=3000")
-    done = hseval("score", fake, "--ref", real, *fast, "--json", tmp_path / "report.json")
+    done = hseval("score", generated, "--ref", real, *fast, "--json", tmp_path / "report.json")
     assert done.status == 0
     assert "held-out Dice on the reference: bright" in done.out
     assert json.loads((tmp_path / "report.json").read_text())["scores"][0]["details"]["segmenter"]["name"] == "pixels"
-    again = hseval("score", fake, "--ref", real, *fast)  # by file stamps, rows and masks from the cache
+    again = hseval("score", generated, "--ref", real, *fast)  # by file stamps, rows and masks from the cache
     assert again.out == done.out
-    without = hseval("score", fake, "--ref", real, *fast, "--segmenter", "none")
+    without = hseval("score", generated, "--ref", real, *fast, "--segmenter", "none")
     assert without.status == 0
     assert "Dice" not in without.out
-    wrong = hseval("score", fake, "--ref", real, "--segmenter", "pixles")
+    wrong = hseval("score", generated, "--ref", real, "--segmenter", "pixles")
     assert wrong.status == 2
     assert "did you mean" in wrong.err
     both = hseval("score", real, "--ref", real, *fast, "--segmenter", "pixels")
@@ -351,10 +351,10 @@ def test_the_command_line_takes_a_segmenter(
 
 def test_masks_travel_in_few_bytes() -> None:
     masks = np.random.default_rng(0).random((3, 21, 17)) < 0.1
-    assert np.array_equal(unpacked(packed(masks), masks.shape), masks)
-    for kept, shape in ((packed(masks), (3, 21, 25)), (np.zeros(4, np.uint8), masks.shape)):
+    assert np.array_equal(unpack_masks(pack_masks(masks), masks.shape), masks)
+    for kept, shape in ((pack_masks(masks), (3, 21, 25)), (np.zeros(4, np.uint8), masks.shape)):
         with pytest.raises(ValueError, match="masks"):
-            unpacked(kept, shape)
+            unpack_masks(kept, shape)
 
 
 def test_a_segmented_set_keeps_the_field_and_is_another_set_to_the_cache(ref: ArraySet) -> None:
@@ -363,7 +363,9 @@ def test_a_segmented_set_keeps_the_field_and_is_another_set_to_the_cache(ref: Ar
     found = np.zeros((1, side, side), bool)
     found[0, 4, 5] = True
     one, other = (
-        SegmentedSet(ref, structures=["spot"], kept=["spot"], masks={0: packed(masks)}, field=None)
+        SegmentedSet(
+            ref, structures=["spot"], visible_structures=["spot"], packed_masks={0: pack_masks(masks)}, field=None
+        )
         for masks in (found, ~found)
     )
     assert one.structures == ("fov", "spot")
@@ -372,4 +374,4 @@ def test_a_segmented_set_keeps_the_field_and_is_another_set_to_the_cache(ref: Ar
     assert not one[1].masks["spot"].any()
     assert one.recipe(0) != other.recipe(0)
     assert one.recipe(1) == other.recipe(1)
-    assert masks_hash(one[0].masks) != masks_hash(other[0].masks)
+    assert compute_masks_hash(one[0].masks) != compute_masks_hash(other[0].masks)

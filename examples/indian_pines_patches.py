@@ -1,6 +1,6 @@
 """Patches of Indian Pines for ``hseval qualify``: one part of the scene for choosing, one held back.
 
-Whatever is chosen or tuned with these data (an extractor, a segmenter, a degradation's doses) sees columns 0 to 72
+Whatever is chosen or tuned with these data (an extractor, a segmenter, a degradation's severities) sees columns 0 to 72
 alone. The patches of columns 75 and up are for the last, published table. Class labels serve as structures. Patches
 touch, so those of a square of 2 x 2 patches form a group: no group is divided.
 

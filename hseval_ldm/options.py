@@ -107,8 +107,8 @@ class LdmOptions:
         of_preset = dict(load_preset(preset)) if preset and not recorded else {}
         for name, value in (known | of_preset | values).items():
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "given", frozenset(values))
-        object.__setattr__(self, "of_preset", frozenset(of_preset))
+        object.__setattr__(self, "explicit_names", frozenset(values))
+        object.__setattr__(self, "preset_names", frozenset(of_preset))
         check_options(self)
 
 

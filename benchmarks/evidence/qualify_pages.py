@@ -66,7 +66,7 @@ def of_set(name: str, report: QualifyReport, by_extractor: QualifyReport | None,
     save_plots(report, pictures)
     kept = [("sees", f"What each metric sees on {name}")]
     if name == "phantom":
-        kept.append(("curves-fid", "fid against dose"))
+        kept.append(("curves-fid", "fid against severity"))
     for picture, _ in kept:
         shutil.copyfile(pictures / f"{picture}.png", IMAGES / f"qualify-{name}-{picture}.png")
     shown = "\n\n".join(f"![{alt}](images/qualify-{name}-{picture}.png)" for picture, alt in kept)
@@ -91,11 +91,11 @@ def of_metric(metric: str, reports: Mapping[str, QualifyReport]) -> str:
     """Return the table of one metric: faults by kinds of data."""
     rows = {row.name: row for report in reports.values() for row in report.rows}
     lines = [
-        "Smallest dose that is told from the floor, and in brackets Spearman's correlation of value and dose, by",
+        "Smallest severity that is told from the floor, and in brackets Spearman's correlation of value and severity, by",
         f"`benchmarks/evidence/qualify.py`: {'; '.join(_sizes(name, metric, report) for name, report in reports.items())}.",
         "[Qualify](../qualify.md) says what is done and told.",
         "",
-        _line(["degradation", "unit of the dose", *(TITLES[name] for name in reports)]),
+        _line(["degradation", "unit of the severity", *(TITLES[name] for name in reports)]),
         _line(["---", "---", *("---:" for _ in reports)]),
     ]
     for name, row in rows.items():
@@ -105,25 +105,25 @@ def of_metric(metric: str, reports: Mapping[str, QualifyReport]) -> str:
 
 
 def ranked(report: QualifyReport) -> str:
-    """Return the table of ``fid`` by several extractors: smallest doses told, best ones bold, and mean ranks."""
+    """Return the table of ``fid`` by several extractors: smallest severities told, best ones bold, and mean ranks."""
     labels = [column.label for column in report.columns]
     heads = [f"`{column.extractor}`" for column in report.columns]
     clean, spoiled = report.curves[0].sizes
     lines = [
-        f"`fid` by extractor, {clean} clean cubes against {spoiled}: smallest dose told (Spearman).",
+        f"`fid` by extractor, {clean} clean cubes against {spoiled}: smallest severity told (Spearman).",
         "",
-        _line(["degradation", "unit of the dose", *heads]),
+        _line(["degradation", "unit of the severity", *heads]),
         _line(["---", "---", *("---:" for _ in heads)]),
     ]
     ranks = []
     for row in report.rows:
         curves = [report.get_curve(label, row.name) for label in labels]
-        doses = [BLIND if curve.detection_threshold is None else curve.detection_threshold for curve in curves]
-        ranks.append(rankdata(doses))
-        best = min(doses)
+        severities = [BLIND if curve.detection_threshold is None else curve.detection_threshold for curve in curves]
+        ranks.append(rankdata(severities))
+        best = min(severities)
         cells = [
-            f"**{format_cell(curve)}**" if dose == best < BLIND else format_cell(curve)
-            for curve, dose in zip(curves, doses, strict=True)
+            f"**{format_cell(curve)}**" if severity == best < BLIND else format_cell(curve)
+            for curve, severity in zip(curves, severities, strict=True)
         ]
         lines.append(_line([row.name, shorten_unit(row.unit), *cells]))
     means = [f"**{each:.2f}**" for each in np.mean(ranks, axis=0)]
@@ -132,14 +132,14 @@ def ranked(report: QualifyReport) -> str:
 
 
 def default_sees(report: QualifyReport) -> str:
-    """Return how ``fid`` by the default extractor follows the dose of every fault but planted copies."""
+    """Return how ``fid`` by the default extractor follows the severity of every fault but planted copies."""
     curves = [report.get_curve("fid", row.name) for row in report.rows if row.kind != "copies"]
     found = {curve.degradation: curve.spearman for curve in curves}
     below = [name for name, value in found.items() if value is None or value < MONOTONE]
     blind = [curve.degradation for curve in curves if curve.detection_threshold is None]
     told = ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found.items())
     text = (
-        f"Spearman's correlation of `fid` (default extractor) with the dose: {told}. "
+        f"Spearman's correlation of `fid` (default extractor) with the severity: {told}. "
         f"Of {len(found)} faults {len(found) - len(below)} reach {MONOTONE:g}"
         f"{'' if not below else f' (not {_listed(below)})'}, and "
         f"{'all are told from the floor' if not blind else f'it is blind to {_listed(blind)}'}."

@@ -72,7 +72,7 @@ def held_out(work: TrainingRun) -> HeldOut:
         batch = load_whole_cubes(work.held_out, at, options, torch.device("cpu"))
         inside = find_valid_tokens(batch.field, options.compression)
         made = model(batch.to_network_input())
-        tokens += model.codebook.count_codes(made.quantised.indices, inside)
+        tokens += model.codebook.count_codes(made.quantized.indices, inside)
         cubes, logits = (_cut(part, known.size) for part in (made.cubes, made.masks))
         batch = Batch(*(_cut(part, known.size) if part.ndim == 4 else part for part in batch))
         real.append(_physical(model, batch.cubes, batch))

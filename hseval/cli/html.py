@@ -68,7 +68,7 @@ def add_sensitivity_section(report: Report, path: str) -> Report:
         HsevalError: the file is no such report.
     """
     from hseval.core.figure_data import FigureData, SensitivitySection
-    from hseval.qualification.equivalent_dose import compute_equivalents
+    from hseval.qualification.equivalent_severity import compute_equivalents
     from hseval.qualification.report import load_qualify
     from hseval.qualification.tables import LEGEND, build_table_rows, format_equivalents
 

@@ -14,13 +14,14 @@ import click
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--x", metavar="FIGURE", help="samples/s, seconds, or a score.")
 @click.option("--y", metavar="A,B", help="Scores, a panel each.")
-@click.option("--colour", metavar="OPTION", help="The option that colours tell.")
+@click.option("--color", metavar="OPTION", help="Option shown by color.")
+@click.option("--colour", "color_alias", hidden=True)
 @click.option("--style", metavar="OPTION", help="The option that line styles tell.")
 @click.option("--marker", metavar="OPTION", help="The option that markers tell, and along which lines are drawn.")
 @click.option("--title", metavar="TEXT", help="A line on top.")
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), metavar="F", help="PNG, SVG or PDF; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures of each run, and the fronts that it is on.")
-def pareto(results: Path, out: tuple[Path, ...], as_json: bool, **params: Any) -> None:
+def pareto(results: Path, out: tuple[Path, ...], as_json: bool, color_alias: str | None, **params: Any) -> None:
     """Draw any pair of figures of a sweep against each other, with the front of those that no other run beats.
 
     RESULTS is the folder of a sweep, or its results.json. What is not given stays as the sweep's file has it.
@@ -30,6 +31,7 @@ def pareto(results: Path, out: tuple[Path, ...], as_json: bool, **params: Any) -
     from hseval.sweep.results import load_results
 
     found = load_results(results)
+    params["color"] = params["color"] or color_alias
     if params["y"] is not None:
         params["y"] = tuple(name.strip() for name in params["y"].split(",") if name.strip())
     plot = dataclasses.replace(found.plot, **{key: value for key, value in params.items() if value is not None})

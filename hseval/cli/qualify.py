@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option("--degradations", metavar="A,B", help="Degradations by name; default: all that fit the cubes.")
 @click.option("-n", "--cubes", type=click.IntRange(min=1), help="Draw about this many cubes by content, whole groups.")
 @click.option("--both-ways", is_flag=True, help="Spoil each half in turn and take the mean: twice the work, less luck.")
-@click.option("--report", "scored", metavar="F", help="A report of hseval score: its scores are told as doses, too.")
+@click.option(
+    "--report", "scored", metavar="F", help="A report of hseval score: its scores are told as severities, too."
+)
 @click.option("--load", "loaded", metavar="F", help="Show what an earlier --json wrote, in place of REAL.")
 @click.option("--json", "json_path", metavar="F", help="Write the curves as JSON; -: print it instead of the table.")
 @click.option("--plots", metavar="FOLDER", help="Draw the curves of each metric and a map of what they see, as PNG.")
@@ -39,7 +41,7 @@ def qualify(real: str | None, **params: Any) -> int:
     """Find out what scores see on the cubes REAL.
 
     Half of them is spoiled by degrees, in some twenty ways, and compared with the other half: how does every metric
-    react, and from which dose on is it told from the floor?
+    react, and from which severity on is it told from the floor?
     """
     from hseval.core.report import load_report
     from hseval.utils.atomic_files import check_writable
@@ -65,7 +67,7 @@ def _compute_report(real: str, params: dict[str, Any], score_report: Report | No
     metrics, extractors = _split_names(params["metrics"]), _split_names(params["extractors"])
     options = merge_settings(params["assignments"], params["config"])
     if score_report is not None and metrics is None:
-        from hseval.qualification.equivalent_dose import merge_report_options
+        from hseval.qualification.equivalent_severity import merge_report_options
 
         metrics, options = merge_report_options(score_report, options, keep_extractors=extractors is None)
     with ProgressReporter(hint="; -n draws fewer cubes") as progress:
@@ -110,7 +112,7 @@ def _show(report: QualifyReport, score_report: Report | None, params: dict[str, 
     if json_path == "-":
         sys.stdout.write(report.to_json())
         return
-    from hseval.qualification.equivalent_dose import compute_equivalents
+    from hseval.qualification.equivalent_severity import compute_equivalents
     from hseval.qualification.tables import print_report
 
     print_report(report, sys.stdout, [] if score_report is None else compute_equivalents(score_report, report))

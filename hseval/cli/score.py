@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.option("--segmenter", metavar="NAME", help="Whose masks tell structures; none: the sets' own.")
 @click.option("--json", "json_path", metavar="F", help="Write the report as JSON; -: print it instead of tables.")
 @click.option("--html", "html_path", metavar="F", help="Write a page: verdict, tables, pictures, plots; no network.")
-@click.option("--qualify", "qualify_path", metavar="Q", help="With --html: a JSON of hseval qualify; scores as doses.")
+@click.option(
+    "--qualify", "qualify_path", metavar="Q", help="With --html: a JSON of hseval qualify; scores as severities."
+)
 @click.option("--sweep", "sweep_path", metavar="S", help="With --html: a sweep's results; its Pareto plot.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of splits and pairs.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where there is one.")

@@ -10,7 +10,9 @@ import click
 @click.command()
 @click.argument("report", metavar="REPORT.json")
 @click.option("--html", "html_path", metavar="F", help="Write a page instead of tables: all but pictures and points.")
-@click.option("--qualify", "qualify_path", metavar="Q", help="With --html: a JSON of hseval qualify; scores as doses.")
+@click.option(
+    "--qualify", "qualify_path", metavar="Q", help="With --html: a JSON of hseval qualify; scores as severities."
+)
 @click.option("--sweep", "sweep_path", metavar="S", help="With --html: a sweep's results; its Pareto plot.")
 def show(report: str, html_path: str | None, qualify_path: str | None, sweep_path: str | None) -> None:
     """Show a report that hseval score wrote as JSON, as tables or as a page.

@@ -139,10 +139,10 @@ class SensitivitySection:
 
     Attributes:
         source: the file it was read from.
-        sentences: one a score, as doses.
+        sentences: one a score, as severities.
         warnings: what is to be held against them.
         columns: the metrics that were qualified.
-        rows: of each degradation its name, the unit of its dose, and what every metric sees of it.
+        rows: of each degradation its name, the unit of its severity, and what every metric sees of it.
         legend: how to read these.
     """
 

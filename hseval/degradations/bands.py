@@ -30,13 +30,13 @@ class Gain(UnrestrictedDegradation):
     summary: ClassVar[str] = "every band times a factor of its own: radiometric calibration is off"
     kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "% rms"
-    doses: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    severities: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
     is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube with band b times ``exp(dose / 100 g_b)``; g has a root mean square of 1."""
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+        """Return the cube with band b times ``exp(severity / 100 g_b)``; g has a root mean square of 1."""
         valid = compute_valid_mask(cube)
-        factors = np.exp(dose / 100 * draw_band_pattern(len(cube.data), rng)).astype(np.float32)
+        factors = np.exp(severity / 100 * draw_band_pattern(len(cube.data), rng)).astype(np.float32)
         return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) * factors[:, None, None], valid)
 
 
@@ -47,14 +47,14 @@ class Offset(UnrestrictedDegradation):
     summary: ClassVar[str] = "a constant added to every band: dark current or stray light"
     kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "% of level"
-    doses: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    severities: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
     is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube with ``dose / 100 g_b`` times the median over its bands' levels added to band b."""
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+        """Return the cube with ``severity / 100 g_b`` times the median over its bands' levels added to band b."""
         valid = compute_valid_mask(cube)
         level = float(np.median(compute_band_levels(cube, valid)))
-        added = (dose / 100 * level * draw_band_pattern(len(cube.data), rng)).astype(np.float32)
+        added = (severity / 100 * level * draw_band_pattern(len(cube.data), rng)).astype(np.float32)
         return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) + added[:, None, None], valid)
 
 
@@ -65,18 +65,18 @@ class BandSwap:
     summary: ClassVar[str] = "neighbouring bands in each other's place"
     kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "% of bands"
-    doses: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
+    severities: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
     is_set_wide: ClassVar[bool] = True
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return why there are no neighbouring bands, or None."""
         return explain_missing_bands(data)
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube with a share of the pairs (0, 1), (2, 3) ... swapped, in an order drawn once."""
         valid = compute_valid_mask(cube)
         values = zero_invalid_pixels(cube, valid)
-        share = draw_affected_fractions(len(values) // 2, dose, rng)[:, None, None]
+        share = draw_affected_fractions(len(values) // 2, severity, rng)[:, None, None]
         first, second = values[0 : 2 * len(share) : 2], values[1 : 2 * len(share) : 2]
         difference = share * (second - first)
         swapped = values.copy()
@@ -92,25 +92,25 @@ class DeadBand(UnrestrictedDegradation):
     summary: ClassVar[str] = "bands that read 0 everywhere"
     kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "% of bands"
-    doses: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+    severities: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
     is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube with bands set to 0, in an order drawn once."""
         valid = compute_valid_mask(cube)
-        alive = 1 - draw_affected_fractions(len(cube.data), dose, rng)
+        alive = 1 - draw_affected_fractions(len(cube.data), severity, rng)
         return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) * alive[:, None, None], valid)
 
 
 def draw_band_pattern(n_bands: int, rng: np.random.Generator) -> Float64Array:
-    """Return one normal number a band, scaled to a root mean square of 1, so that a dose says what is done."""
+    """Return one normal number a band, scaled to a root mean square of 1, so that a severity says what is done."""
     drawn = rng.standard_normal(n_bands)
     scaled: Float64Array = drawn / np.sqrt(np.mean(drawn**2))
     return scaled
 
 
-def draw_affected_fractions(count: int, dose: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return how far each of ``count`` things is hit, 0 to 1: ``dose`` % of them in random order, the last in part."""
+def draw_affected_fractions(count: int, severity: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return how far each of ``count`` things is hit, 0 to 1: ``severity`` % of them in random order, the last in part."""
     rank = rng.permutation(count)
-    hit: NDArray[np.float32] = np.clip(dose / 100 * count - rank, 0, 1).astype(np.float32)
+    hit: NDArray[np.float32] = np.clip(severity / 100 * count - rank, 0, 1).astype(np.float32)
     return hit

@@ -34,7 +34,7 @@ class OxygenSaturation:
     summary: ClassVar[str] = "haemoglobin's oxygen saturation shifted in the veins alone (else in the arteries)"
     kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "percentage points"
-    doses: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0)
+    severities: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0)
     is_set_wide: ClassVar[bool] = True
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
@@ -49,13 +49,13 @@ class OxygenSaturation:
             return f"knows haemoglobin from {low:g} to {high:g} nm, found bands from {first:g} to {last:g} nm"
         return None
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube with the structure's pixels times :func:`transmittance_ratio`; others are left alone."""
         structure = find_blood_structure(cube.masks)
         if structure is None:
             return cube
         valid = compute_valid_mask(cube)
-        ratio = transmittance_ratio(wavelengths, SATURATION_SIGNS[structure] * dose / 100).astype(np.float32)
+        ratio = transmittance_ratio(wavelengths, SATURATION_SIGNS[structure] * severity / 100).astype(np.float32)
         inside = valid & cube.masks[structure]
         return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) * ratio[:, None, None], inside)
 

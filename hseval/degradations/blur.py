@@ -27,17 +27,17 @@ class GaussianBlur(UnrestrictedDegradation):
     summary: ClassVar[str] = "Gaussian blur of every band"
     kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "px"
-    doses: ClassVar[tuple[float, ...]] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 3.0)
+    severities: ClassVar[tuple[float, ...]] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 3.0)
     is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube blurred.
 
         The blur is divided by the blurred validity (Knutsson and Westin, CVPR 1993, normalised convolution with a
         constant basis), so that the surround does not count.
         """
         valid = compute_valid_mask(cube)
-        kernel = discrete_gaussian(dose)
+        kernel = discrete_gaussian(severity)
         mass = _convolve(valid.astype(np.float32), kernel)
         smooth = _convolve(zero_invalid_pixels(cube, valid), kernel)
         return replace_valid_pixels(cube, smooth / np.maximum(mass, np.float32(1e-6)), valid)
@@ -50,13 +50,13 @@ class BlockBlending(UnrestrictedDegradation):
     summary: ClassVar[str] = f"blocks of {BLOCK_SIZE_PX} px blended towards their means: coarse compression"
     kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "% of blending"
-    doses: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
+    severities: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
     is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return ``(1 - dose / 100) x + dose / 100`` times the mean of the valid pixels of its block."""
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+        """Return ``(1 - severity / 100) x + severity / 100`` times the mean of the valid pixels of its block."""
         valid = compute_valid_mask(cube)
-        values, share = zero_invalid_pixels(cube, valid), np.float32(dose / 100)
+        values, share = zero_invalid_pixels(cube, valid), np.float32(severity / 100)
         return replace_valid_pixels(cube, values + share * (compute_block_means(values, valid) - values), valid)
 
 

@@ -28,11 +28,11 @@ NOISE_LEVEL, GAIN_CHANGE, SHIFT_PX = 0.01, 0.05, 2
 
 
 class NearCopy(UnrestrictedDegradation):
-    """What all near-copies declare alike: the dose is how many there are."""
+    """What all near-copies declare alike: the severity is how many there are."""
 
     kind: ClassVar[DegradationKind] = "copies"
     unit: ClassVar[str] = "% of samples"
-    doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0)
+    severities: ClassVar[tuple[float, ...]] = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0)
 
 
 class ExactCopy(NearCopy):

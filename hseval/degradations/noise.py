@@ -29,14 +29,14 @@ class GaussianNoise(UnrestrictedDegradation):
     summary: ClassVar[str] = "white Gaussian noise in every pixel and band"
     kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "% of level"
-    doses: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0)
+    severities: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0)
     is_set_wide: ClassVar[bool] = False
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube with independent noise added, drawn anew for every cube."""
         valid = compute_valid_mask(cube)
         drawn = rng.standard_normal(cube.data.shape, dtype=np.float32)
-        scale = compute_band_levels(cube, valid) * np.float32(dose / 100)
+        scale = compute_band_levels(cube, valid) * np.float32(severity / 100)
         return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) + scale * drawn, valid)
 
 
@@ -47,12 +47,12 @@ class Striping(UnrestrictedDegradation):
     summary: ClassVar[str] = "columns of uneven sensitivity, different in each band: stripes as of a push-broom sensor"
     kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "% of gain"
-    doses: ClassVar[tuple[float, ...]] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0)
+    severities: ClassVar[tuple[float, ...]] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0)
     is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube with column x of band b times ``1 + dose / 100 g_bx``, the same g for all cubes."""
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+        """Return the cube with column x of band b times ``1 + severity / 100 g_bx``, the same g for all cubes."""
         valid = compute_valid_mask(cube)
         bands, _, width = cube.data.shape
-        gains = 1 + np.float32(dose / 100) * rng.standard_normal((bands, 1, width), dtype=np.float32)
+        gains = 1 + np.float32(severity / 100) * rng.standard_normal((bands, 1, width), dtype=np.float32)
         return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) * gains, valid)

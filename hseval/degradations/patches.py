@@ -30,7 +30,7 @@ class PatchShuffling:
     )
     kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "% of patches"
-    doses: ClassVar[tuple[float, ...]] = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
+    severities: ClassVar[tuple[float, ...]] = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
     is_set_wide: ClassVar[bool] = False
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
@@ -40,14 +40,14 @@ class PatchShuffling:
             return None
         return f"needs cubes of at least {MIN_PATCHES_PER_SIDE * MIN_PATCH_SIZE_PX} px, found {height} x {width}"
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube with pairs of whole patches swapped; the number of pairs is right on average over cubes."""
         valid = compute_valid_mask(cube)
         size = max(min(PATCH_SIZE_PX, min(valid.shape) // MIN_PATCHES_PER_SIDE), MIN_PATCH_SIZE_PX)
         corners = find_valid_patches(valid, size)
         rng.shuffle(corners)
         pairs = len(corners) // 2
-        swapped = min(int(dose / 100 * pairs + rng.random()), pairs)
+        swapped = min(int(severity / 100 * pairs + rng.random()), pairs)
         values = zero_invalid_pixels(cube, valid)
         data = values.copy()
         for first, second in zip(corners[0 : 2 * swapped : 2], corners[1 : 2 * swapped : 2], strict=True):

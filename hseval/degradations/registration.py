@@ -31,19 +31,19 @@ class Misregistration:
     summary: ClassVar[str] = "bands that drift apart along the spectrum, in a direction of each cube's own"
     kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "px"
-    doses: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0, 4.0, 8.0)
+    severities: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0, 4.0, 8.0)
     is_set_wide: ClassVar[bool] = False
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return that there is one band alone, or None."""
         return explain_missing_bands(data)
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube with band b moved by ``dose (b / (bands - 1) - 1/2)`` px along a random direction."""
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+        """Return the cube with band b moved by ``severity (b / (bands - 1) - 1/2)`` px along a random direction."""
         valid = compute_valid_mask(cube)
         angle = rng.uniform(0, 2 * np.pi)
         direction = np.array([np.sin(angle), np.cos(angle)])
-        moves = dose * np.linspace(-0.5, 0.5, len(cube.data))[:, None] * direction
+        moves = severity * np.linspace(-0.5, 0.5, len(cube.data))[:, None] * direction
         return replace_valid_pixels(cube, shift_bands(zero_invalid_pixels(cube, valid), valid, moves), valid)
 
 

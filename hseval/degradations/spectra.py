@@ -38,17 +38,17 @@ class SpectralShift:
     summary: ClassVar[str] = "spectra moved to longer wavelengths: the wavelength calibration is off"
     kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "nm"
-    doses: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+    severities: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
     is_set_wide: ClassVar[bool] = True
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return why there is nothing to interpolate, or None."""
         return explain_missing_wavelengths(data)
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube whose spectra are the old ones ``dose`` nm below, by a cubic spline, held at the ends."""
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+        """Return the cube whose spectra are the old ones ``severity`` nm below, by a cubic spline, held at the ends."""
         return _add_spectral_change(
-            cube, compute_change_matrix(wavelengths, offsets=np.array([-dose]), weights=np.ones(1))
+            cube, compute_change_matrix(wavelengths, offsets=np.array([-severity]), weights=np.ones(1))
         )
 
 
@@ -59,20 +59,22 @@ class SpectralBroadening:
     summary: ClassVar[str] = "spectra smeared by a Gaussian: a coarser spectral resolution"
     kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "nm FWHM"
-    doses: ClassVar[tuple[float, ...]] = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 160.0, 256.0)
+    severities: ClassVar[tuple[float, ...]] = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 160.0, 256.0)
     is_set_wide: ClassVar[bool] = True
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return why there is nothing to interpolate, or None."""
         return explain_missing_wavelengths(data)
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
         """Return the cube whose spectra, as cubic splines held at the ends, were convolved with the Gaussian."""
         place = np.linspace(-KERNEL_HALF_WIDTH_STD, KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES)
         weights = np.exp(-0.5 * place**2)
         return _add_spectral_change(
             cube,
-            compute_change_matrix(wavelengths, offsets=place * dose / FWHM_PER_STD, weights=weights / weights.sum()),
+            compute_change_matrix(
+                wavelengths, offsets=place * severity / FWHM_PER_STD, weights=weights / weights.sum()
+            ),
         )
 
 
@@ -80,7 +82,7 @@ def compute_change_matrix(wavelengths: Float64Array, *, offsets: Float64Array, w
     """Return the change ``(band, band)`` of a spectrum that becomes ``sum_k weights_k S(wavelength + offsets_k)``.
 
     S is the cubic spline through the bands, constant beyond the first and the last. The change is taken against the
-    same spline without offsets, so that no dose means no change even where bands that lie too close share a node.
+    same spline without offsets, so that no severity means no change even where bands that lie too close share a node.
     """
     from scipy.interpolate import CubicSpline
 

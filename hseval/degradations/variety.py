@@ -22,12 +22,12 @@ class ModeDropping(UnrestrictedDegradation):
     summary: ClassVar[str] = "cubes at one end of the leading principal axis replaced by others: a mode is missing"
     kind: ClassVar[DegradationKind] = "set"
     unit: ClassVar[str] = "% of cubes"
-    doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 70.0)
+    severities: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 70.0)
 
-    def pick(self, features: Float64Array, dose: float, rng: np.random.Generator) -> IndexArray:
+    def pick(self, features: Float64Array, severity: float, rng: np.random.Generator) -> IndexArray:
         """Return the rows shown: those at the far end of the axis are replaced by rows drawn from the rest."""
         end = 1.0 if rng.random() < 0.5 else -1.0
-        return _replace_tail(np.argsort(end * compute_leading_component(features), kind="stable"), dose, rng)
+        return _replace_tail(np.argsort(end * compute_leading_component(features), kind="stable"), severity, rng)
 
 
 class ModeCollapse(UnrestrictedDegradation):
@@ -37,13 +37,13 @@ class ModeCollapse(UnrestrictedDegradation):
     summary: ClassVar[str] = "cubes far from one of them replaced by near ones: all samples are few and alike"
     kind: ClassVar[DegradationKind] = "set"
     unit: ClassVar[str] = "% of distinct cubes lost"
-    doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 97.0)
+    severities: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 97.0)
 
-    def pick(self, features: Float64Array, dose: float, rng: np.random.Generator) -> IndexArray:
+    def pick(self, features: Float64Array, severity: float, rng: np.random.Generator) -> IndexArray:
         """Return the rows shown: the nearest to a row drawn at random, and these again in place of the others."""
         values = standardize(features)
         away = ((values - values[rng.integers(len(values))]) ** 2).sum(axis=1)
-        return _replace_tail(np.argsort(away, kind="stable"), dose, rng)
+        return _replace_tail(np.argsort(away, kind="stable"), severity, rng)
 
 
 class SampleDuplication(UnrestrictedDegradation):
@@ -53,11 +53,11 @@ class SampleDuplication(UnrestrictedDegradation):
     summary: ClassVar[str] = "samples that repeat others, drawn at random"
     kind: ClassVar[DegradationKind] = "set"
     unit: ClassVar[str] = "% of samples"
-    doses: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 95.0)
+    severities: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 95.0)
 
-    def pick(self, features: Float64Array, dose: float, rng: np.random.Generator) -> IndexArray:
+    def pick(self, features: Float64Array, severity: float, rng: np.random.Generator) -> IndexArray:
         """Return the rows shown: some, drawn at random, are replaced by rows drawn from the rest."""
-        return _replace_tail(rng.permutation(len(features)), dose, rng)
+        return _replace_tail(rng.permutation(len(features)), severity, rng)
 
 
 def compute_leading_component(features: Float64Array) -> Float64Array:
@@ -77,14 +77,14 @@ def standardize(features: Float64Array) -> Float64Array:
     return scaled
 
 
-def _replace_tail(order: NDArray[np.int64], dose: float, rng: np.random.Generator) -> IndexArray:
-    """Replace the last ``dose`` % of rows in an order by rows drawn evenly from the others; at least one stays.
+def _replace_tail(order: NDArray[np.int64], severity: float, rng: np.random.Generator) -> IndexArray:
+    """Replace the last ``severity`` % of rows in an order by rows drawn evenly from the others; at least one stays.
 
-    Every row has its own draw, scaled to the number of rows that are left: more dose moves replacements a little and
+    Every row has its own draw, scaled to the number of rows that are left: more severity moves replacements a little and
     draws none anew. Draws are stratified, so that the rows that are left repeat about equally often.
     """
     count = len(order)
-    lost = min(round(dose / 100 * count), count - 1)
+    lost = min(round(severity / 100 * count), count - 1)
     left = count - lost
     places = (rng.permutation(count) + rng.random(count)) / count  # one in each n-th of 0 to 1, in random order
     picks = np.arange(count, dtype=np.int64)

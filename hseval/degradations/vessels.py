@@ -28,15 +28,15 @@ class SmallVesselRemoval(UnrestrictedDegradation):
     summary: ClassVar[str] = "thin dark lines filled from beside them, in any data: vessels up to a width removed"
     kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "px of width"
-    doses: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
+    severities: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
     is_set_wide: ClassVar[bool] = True
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube without dark lines up to ``dose`` px wide; between whole widths the two are mixed."""
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+        """Return the cube without dark lines up to ``severity`` px wide; between whole widths the two are mixed."""
         valid = compute_valid_mask(cube)
         values = zero_invalid_pixels(cube, valid)
-        width = int(dose)
-        share = np.float32(dose - width)
+        width = int(severity)
+        share = np.float32(severity - width)
         data = values + (1 - share) * compute_dark_line_depth(values, valid, width)
         if share:
             data += share * compute_dark_line_depth(values, valid, width + 1)

@@ -103,7 +103,9 @@ class ChannelCodec:
 
     def as_record(self) -> dict[str, Any]:
         """Return all but the fixed masks, as JSON holds it without loss."""
-        record = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "fixed"}
+        record = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "fixed_masks"
+        }
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in record.items()}
 
     def as_tensors(self) -> dict[str, Array]:

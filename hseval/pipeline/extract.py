@@ -169,7 +169,7 @@ def _assemble_set(
         wavelengths_known=cubes.info.wavelengths_known,
         structures=plan.structures,
     )
-    contents, masks = (tuple(getattr(cube, what) for cube in valid) for what in ("content", "masks"))
+    contents, masks = (tuple(getattr(cube, what) for cube in valid) for what in ("content_hash", "masks_hash"))
     return ExtractedSet(rows, index, contents, masks, invalid, computed_count)
 
 

@@ -139,7 +139,7 @@ def _collect_key_parts(metric: Any, plan: ExtractionPlan, reference: FeatureTabl
 
 
 def _list_needed_columns(metric: Any, reference: FeatureTable) -> list[str]:
-    wanted = metric.needs.rows
+    wanted = metric.needs.features
     return sorted(column for column in reference.columns if column.split("/")[0] in wanted)
 
 

@@ -19,7 +19,7 @@ from hseval.qualification.dose_response import (
     spearman,
     subtract_floor,
 )
-from hseval.qualification.report import Curve, DosePoint, Interval
+from hseval.qualification.report import Curve, SeverityPoint, Interval
 
 if TYPE_CHECKING:
     from hseval.qualification.job import Outcome
@@ -44,7 +44,7 @@ def build_curve(
         metric: the column's label.
         degradation: its name.
         floors: the outcome where nothing was done, for each way.
-        outcomes: by dose, ascending, for each way.
+        outcomes: by severity, ascending, for each way.
         sizes: clean cubes and spoiled cubes.
         bounds: of the metric's values.
     """
@@ -55,12 +55,12 @@ def build_curve(
     bounds = (0.0, bounds[1]) if signed else bounds
     null = float(np.sqrt(np.mean([compute_null_std(each) ** 2 for each in found])))
     points, moves = [], []
-    for dose, at in outcomes.items():
+    for severity, at in outcomes.items():
         values, missing = _collect_replicates(at)
         points.append(
-            _build_point(dose, values, found, null, bounds)
+            _build_point(severity, values, found, null, bounds)
             if missing is None
-            else DosePoint(dose, missing_reason=missing)
+            else SeverityPoint(severity, missing_reason=missing)
         )
         if missing is None:
             moves.append(_compute_shift(values, found))
@@ -79,7 +79,7 @@ def build_curve(
             None,
             missing_reason=points[0].missing_reason,
         )
-    doses = [point.dose for point in have]
+    severities = [point.severity for point in have]
     return Curve(
         metric,
         degradation,
@@ -88,8 +88,8 @@ def build_curve(
         sizes=sizes,
         null_std=null,
         points=tuple(points),
-        spearman=spearman([0.0, *doses], _compute_ranked_values(have, floor, moves, is_signed=signed)),
-        detection_threshold=find_detection_threshold(doses, [point.is_significant for point in have], moves),
+        spearman=spearman([0.0, *severities], _compute_ranked_values(have, floor, moves, is_signed=signed)),
+        detection_threshold=find_detection_threshold(severities, [point.is_significant for point in have], moves),
     )
 
 
@@ -101,9 +101,9 @@ def _collect_replicates(outcomes: Sequence[Outcome]) -> tuple[list[JackknifeRepl
 
 
 def _compute_ranked_values(
-    points: Sequence[DosePoint], floor: float, shifts: Sequence[float], *, is_signed: bool
+    points: Sequence[SeverityPoint], floor: float, shifts: Sequence[float], *, is_signed: bool
 ) -> list[float]:
-    """Return what is ranked against the dose, dose 0 first.
+    """Return what is ranked against the severity, severity 0 first.
 
     The absolute value of a difference first falls where the fault moves the difference through 0; the difference itself
     does not, so that is ranked, in the direction in which it moves.
@@ -124,15 +124,15 @@ def _compute_magnitude(*replicates: Sequence[JackknifeReplicates]) -> float:
 
 
 def _build_point(
-    dose: float,
+    severity: float,
     values: Sequence[JackknifeReplicates],
     floors: Sequence[JackknifeReplicates],
     null_std: float,
     bounds: Interval,
-) -> DosePoint:
+) -> SeverityPoint:
     pairs = list(zip(values, floors, strict=True))
-    return DosePoint(
-        dose,
+    return SeverityPoint(
+        severity,
         value=_average_value(values),
         interval=_clip_interval(_average_interval(values), _average_value(values), bounds),
         excess=_average_value(values) - _average_value(floors),

@@ -61,24 +61,24 @@ class Degrader:
 
     def _degrade_cubes(self, task: Task, aligned_set: AlignedSet, extractors: set[str]) -> AlignedSet:
         assert task.degradation is not None
-        spoiled = CachedSet(DegradedSet(aligned_set.cubes, task.degradation, task.dose, self.seed))
+        spoiled = CachedSet(DegradedSet(aligned_set.cubes, task.degradation, task.severity, self.seed))
         chosen = tuple(each for each in self.plan.extractors if each.name in extractors)
         plan = dataclasses.replace(self.plan, extractors=chosen)
         found = extract_features(spoiled, plan, cache=FeatureCache(None), batch_size=self.batch_size)
-        return align_to_cubes(spoiled, found, label=f"degradation {task.degradation.name!r} at {task.dose:g}")
+        return align_to_cubes(spoiled, found, label=f"degradation {task.degradation.name!r} at {task.severity:g}")
 
     def _resample_cubes(self, task: Task, aligned_set: AlignedSet) -> AlignedSet:
         made: Any = task.degradation
         features = aligned_set.features[MODE_EXTRACTOR].reshape(len(aligned_set), -1).astype(np.float64)
         rng = create_rng(self.seed, f"degradation {made.name}")
-        return aligned_set.select_as(made.pick(features, task.dose, rng), template=aligned_set)
+        return aligned_set.select_as(made.pick(features, task.severity, rng), template=aligned_set)
 
     def _insert_copies(self, task: Task, extractors: set[str]) -> AlignedSet:
-        """Return the samples, some of them replaced by near-copies of training cubes, nested by dose."""
+        """Return the samples, some of them replaced by near-copies of training cubes, nested by severity."""
         samples = self._arms[True]
         rng = create_rng(self.seed, "qualify copies")  # the same places and originals for every kind of copy
         places, originals = rng.permutation(len(samples)), rng.permutation(self.train_indices)
-        count = round(task.dose / 100 * len(samples))
+        count = round(task.severity / 100 * len(samples))
         replaced, copied = places[:count], np.resize(originals, count)
         distinct, which = np.unique(copied, return_inverse=True)
         copies = self._degrade_cubes(task, self.other_half.select(distinct), extractors)

@@ -100,7 +100,7 @@ def _select_description(description: ExtractedSet, indices: Indices) -> Extracte
 
 MAX_CACHED_BYTES = (
     2**28
-)  # cubes of a set no larger than this stay in memory: every dose and every metric of pairs reads them
+)  # cubes of a set no larger than this stay in memory: every severity and every metric of pairs reads them
 
 
 class CachedSet(CubeSet):
@@ -137,29 +137,29 @@ class DegradedSet(CubeSet):
     """Another set, every cube spoiled as it is read (or, for ``copies``, turned into a near-copy of itself).
 
     The stream of a cube depends on the seed, the degradation and the cube's content, and so neither on its place nor on
-    the dose; for a fault that all cubes share, on the seed and the degradation alone.
+    the severity; for a fault that all cubes share, on the seed and the degradation alone.
 
     Args:
         base: the cubes.
         degradation: of kind ``spectral``, ``spatial`` or ``copies``.
-        dose: in its unit; of no account for ``copies``.
+        severity: in its unit; of no account for ``copies``.
         seed: of the draws.
     """
 
-    def __init__(self, base: CubeSet, degradation: Degradation, dose: float, seed: int) -> None:
-        self.base, self.degradation, self.dose, self.seed = base, degradation, dose, seed
+    def __init__(self, base: CubeSet, degradation: Degradation, severity: float, seed: int) -> None:
+        self.base, self.degradation, self.severity, self.seed = base, degradation, severity, seed
         self.info = base.info
 
     def read(self, index: int) -> Cube:
         cube = self.base.read(index)
         name = f"degradation {self.degradation.name}"
-        shared = bool(getattr(self.degradation, "shared", False))
+        shared = bool(getattr(self.degradation, "is_set_wide", False))
         rng = create_rng(self.seed, name if shared else f"{name} {compute_content_hash(cube.data)}")
         made: Any = self.degradation
         spoiled: Cube = (
             made.copy(cube, wavelengths=self.wavelengths, rng=rng)
             if made.kind == "copies"
-            else made.degrade(cube, self.dose, wavelengths=self.wavelengths, rng=rng)
+            else made.degrade(cube, self.severity, wavelengths=self.wavelengths, rng=rng)
         )
         return spoiled
 
@@ -170,7 +170,7 @@ class DegradedSet(CubeSet):
         return self.base.sources(index)
 
     def recipe(self, index: int) -> str:
-        made = (self.degradation.name, hash_package_sources(type(self.degradation)), self.dose, self.seed)
+        made = (self.degradation.name, hash_package_sources(type(self.degradation)), self.severity, self.seed)
         return f"{self.base.recipe(index)} | spoiled by {made}"
 
 

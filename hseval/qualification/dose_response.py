@@ -1,4 +1,4 @@
-"""Numerics of a dose-response curve: is it monotone, from which dose is it told, which dose gives this much excess?"""
+"""Numerics of a dose-response curve: is it monotone, from which severity is it told, which severity gives this much excess?"""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 ROUNDING_TOLERANCE = 1e-9  # of the values: an excess below that is no excess
 
 
-class DoseEstimate(NamedTuple):
-    """Where a curve reaches an excess: ``"about"`` the dose, ``"below"`` the smallest, or ``"beyond"`` the largest."""
+class SeverityEstimate(NamedTuple):
+    """Where a curve reaches an excess: ``"about"`` the severity, ``"below"`` the smallest, or ``"beyond"`` the largest."""
 
     relation: str
-    dose: float
+    severity: float
 
 
 class ExcessStd(NamedTuple):
@@ -139,8 +139,8 @@ def is_excess_significant(excess: float, excess_std: ExcessStd, *, null_std: flo
 
     Args:
         excess: value less floor.
-        excess_std: how it scatters at this dose.
-        null_std: its standard deviation at dose 0; 0: not known, and nothing is rescaled.
+        excess_std: how it scatters at this severity.
+        null_std: its standard deviation at severity 0; 0: not known, and nothing is rescaled.
         magnitude: of the values that the excess comes from.
     """
     if abs(excess) <= ROUNDING_TOLERANCE * magnitude:
@@ -153,18 +153,20 @@ def is_excess_significant(excess: float, excess_std: ExcessStd, *, null_std: flo
 
 
 def find_detection_threshold(
-    doses: Sequence[float], significant: Sequence[bool], excesses: Sequence[float]
+    severities: Sequence[float], significant: Sequence[bool], excesses: Sequence[float]
 ) -> float | None:
-    """Return the smallest dose from which on every dose is told, on the side of the floor where the largest one is."""
+    """Return the smallest severity from which on every severity is told, on the side of the floor where the largest one is."""
     found = None
-    for dose, apart_here, excess in zip(reversed(doses), reversed(significant), reversed(excesses), strict=True):
+    for severity, apart_here, excess in zip(
+        reversed(severities), reversed(significant), reversed(excesses), strict=True
+    ):
         if not apart_here or (excess > 0) != (excesses[-1] > 0):
             break
-        found = dose
+        found = severity
     return found
 
 
-def spearman(doses: Sequence[float], values: Sequence[float]) -> float | None:
+def spearman(severities: Sequence[float], values: Sequence[float]) -> float | None:
     """Return the rank correlation (ties share their mean rank), or None where one side never changes.
 
     Differences of no more than rounding are ties: an idle degradation must not look like a trend.
@@ -173,7 +175,7 @@ def spearman(doses: Sequence[float], values: Sequence[float]) -> float | None:
 
     seen = np.asarray(values, dtype=np.float64)
     unit = ROUNDING_TOLERANCE * np.abs(seen).max(initial=0.0)
-    one = rankdata(doses)
+    one = rankdata(severities)
     two = rankdata(np.round(seen / unit) if unit > 0 else seen)
     if np.ptp(one) == 0 or np.ptp(two) == 0:
         return None
@@ -192,14 +194,14 @@ def isotonic_regression(values: Sequence[float]) -> Float64Array:
     return np.repeat([mean for mean, _ in pools], [size for _, size in pools])
 
 
-def find_equivalent_dose(doses: Sequence[float], excesses: Sequence[float], target: float) -> DoseEstimate:
-    """Return the dose at which a curve's excess over the floor is ``target``.
+def find_equivalent_severity(severities: Sequence[float], excesses: Sequence[float], target: float) -> SeverityEstimate:
+    """Return the severity at which a curve's excess over the floor is ``target``.
 
-    The curve is made monotone away from the floor (in the direction of its last point) and read between two doses
-    linearly in the excess and in the logarithm of the dose. Below the smallest dose nothing was measured.
+    The curve is made monotone away from the floor (in the direction of its last point) and read between two severities
+    linearly in the excess and in the logarithm of the severity. Below the smallest severity nothing was measured.
 
     Args:
-        doses: ascending, above 0.
+        severities: ascending, above 0.
         excesses: value less floor at each.
         target: the score's own excess.
     """
@@ -207,10 +209,10 @@ def find_equivalent_dose(doses: Sequence[float], excesses: Sequence[float], targ
     curve = isotonic_regression([sign * excess for excess in excesses])
     target = sign * target
     if target < curve[0]:
-        return DoseEstimate("below", float(doses[0]))
+        return SeverityEstimate("below", float(severities[0]))
     if target > curve[-1]:
-        return DoseEstimate("beyond", float(doses[-1]))
-    # Where the curve is level several doses give the same excess: their geometric mean stands for them.
+        return SeverityEstimate("beyond", float(severities[-1]))
+    # Where the curve is level several severities give the same excess: their geometric mean stands for them.
     levels, place = np.unique(curve, return_inverse=True)
-    logs = np.bincount(place, np.log(np.asarray(doses, dtype=np.float64))) / np.bincount(place)
-    return DoseEstimate("about", float(np.exp(np.interp(target, levels, logs))))
+    logs = np.bincount(place, np.log(np.asarray(severities, dtype=np.float64))) / np.bincount(place)
+    return SeverityEstimate("about", float(np.exp(np.interp(target, levels, logs))))

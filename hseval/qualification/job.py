@@ -1,4 +1,4 @@
-"""The work of one process: cubes spoiled, described and compared, one degradation and dose after the other."""
+"""The work of one process: cubes spoiled, described and compared, one degradation and severity after the other."""
 
 from __future__ import annotations
 

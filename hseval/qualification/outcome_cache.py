@@ -1,6 +1,6 @@
 """Outcomes kept in the cache, so that a run that was cut off goes on, and one more metric costs only itself.
 
-What is kept is a few hundred bytes a metric and dose, and not the rows of spoiled cubes: these would take a gigabyte
+What is kept is a few hundred bytes a metric and severity, and not the rows of spoiled cubes: these would take a gigabyte
 for 100 cubes of 16 bands.
 """
 
@@ -132,7 +132,7 @@ def _identify_metric(column: MetricColumn) -> Any:
 
 def _identify_task(task: Task) -> Any:
     made = task.degradation
-    return None if made is None else (made.name, made.kind, hash_package_sources(type(made)), task.dose)
+    return None if made is None else (made.name, made.kind, hash_package_sources(type(made)), task.severity)
 
 
 def _encode_outcome(outcome: Outcome) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is to be done: which metrics, by which extractors, which degradations, at which doses."""
+"""What is to be done: which metrics, by which extractors, which degradations, at which severities."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MODE_EXTRACTOR = "scattering"  # the extractor whose rows tell modes apart, for 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One comparison: a degradation (None: nothing is done, which gives the floors) at one dose."""
+    """One comparison: a degradation (None: nothing is done, which gives the floors) at one severity."""
 
     degradation: Degradation | None
-    dose: float
+    severity: float
 
 
 def build_columns(
@@ -121,16 +121,16 @@ def build_tasks(degradations: Sequence[Degradation], *, sample_count: int) -> li
     """
     tasks = [Task(None, 0.0)]
     for each in degradations:
-        doses = round_copy_doses(each.doses, sample_count) if each.kind == "copies" else each.doses
-        tasks.extend(Task(each, float(dose)) for dose in doses)
+        severities = round_copy_severities(each.severities, sample_count) if each.kind == "copies" else each.severities
+        tasks.extend(Task(each, float(severity)) for severity in severities)
     return tasks
 
 
-def round_copy_doses(doses: Sequence[float], sample_count: int) -> list[float]:
-    """Return doses in % that are whole numbers of samples, each at least one more than the one before."""
+def round_copy_severities(severities: Sequence[float], sample_count: int) -> list[float]:
+    """Return severities in % that are whole numbers of samples, each at least one more than the one before."""
     counts: list[int] = []
-    for dose in doses:
-        counts.append(max(round(dose / 100 * sample_count), counts[-1] + 1 if counts else 1))
+    for severity in severities:
+        counts.append(max(round(severity / 100 * sample_count), counts[-1] + 1 if counts else 1))
     return [100 * count / sample_count for count in counts if count <= sample_count]
 
 

@@ -39,7 +39,7 @@ def save_plots(report: QualifyReport, folder: Path) -> list[Path]:
 
 
 def plot_curves(report: QualifyReport, column: MetricColumn) -> Any:
-    """Return the page of one metric: a panel a degradation, value against dose, with the floor's band."""
+    """Return the page of one metric: a panel a degradation, value against severity, with the floor's band."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
@@ -56,7 +56,7 @@ def plot_curves(report: QualifyReport, column: MetricColumn) -> Any:
         _plot_panel(panel, row, report.get_curve(column.label, row.name))
     better = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
     figure.suptitle(
-        f"{column.label}: clean half against spoiled half, by dose ({better[column.better]})",
+        f"{column.label}: clean half against spoiled half, by severity ({better[column.better]})",
         x=0.01, y=1 - 0.1 / height, ha="left", fontsize=13, weight="bold",
     )  # fmt: skip
     marks = [
@@ -70,7 +70,7 @@ def plot_curves(report: QualifyReport, column: MetricColumn) -> Any:
 
 
 def plot_detection_map(report: QualifyReport) -> Any:
-    """Return the map: degradations by metrics; the darker, the smaller the dose that is told."""
+    """Return the map: degradations by metrics; the darker, the smaller the severity that is told."""
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
@@ -96,8 +96,8 @@ def plot_detection_map(report: QualifyReport) -> Any:
         if kinds[place] != kinds[place - 1]:
             axes.axhline(place - 0.5, color="black", linewidth=1)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.01, aspect=30)
-    bar.set_label("share of doses told", fontsize=9)
-    axes.set_title("Smallest dose that is told from the floor", fontsize=12, weight="bold", loc="left")
+    bar.set_label("share of severities told", fontsize=9)
+    axes.set_title("Smallest severity that is told from the floor", fontsize=12, weight="bold", loc="left")
     return figure
 
 
@@ -119,17 +119,17 @@ def _plot_panel(axes: Any, row: DegradationRow, curve: Curve) -> None:
     if curve.floor_interval is not None:
         axes.axhspan(*curve.floor_interval, color=FLOOR_COLOR, alpha=0.35, linewidth=0)
     axes.axhline(curve.floor, color=FLOOR_COLOR, linestyle="--", linewidth=1)
-    doses = np.array([point.dose for point in points])
+    severities = np.array([point.severity for point in points])
     values = np.array([point.value for point in points])
-    axes.plot(doses, values, color=colour, linewidth=1.2, zorder=2)
+    axes.plot(severities, values, color=colour, linewidth=1.2, zorder=2)
     reach = np.array([[_get_end(point.interval, end) for point in points] for end in (0, 1)])
-    axes.errorbar(doses, values, yerr=np.abs(reach - values), fmt="none", ecolor=colour, elinewidth=0.9, zorder=2)
+    axes.errorbar(severities, values, yerr=np.abs(reach - values), fmt="none", ecolor=colour, elinewidth=0.9, zorder=2)
     told = np.array([point.is_significant for point in points])
-    axes.scatter(doses[told], values[told], s=18, color=DETECTED_COLOR, zorder=3)
-    axes.scatter(doses[~told], values[~told], s=18, facecolors="white", edgecolors=UNDETECTED_COLOR, zorder=3)
+    axes.scatter(severities[told], values[told], s=18, color=DETECTED_COLOR, zorder=3)
+    axes.scatter(severities[~told], values[~told], s=18, facecolors="white", edgecolors=UNDETECTED_COLOR, zorder=3)
     axes.set_xscale("log")
     # Marks at 1, 2 and 5 where a curve spans less than two decades; two marks would say little of the scale.
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if doses[-1] < 100 * doses[0] else (1,)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if severities[-1] < 100 * severities[0] else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     _set_y_scale(axes, values, curve)
@@ -158,14 +158,14 @@ def _set_y_scale(axes: Any, values: Any, curve: Curve) -> None:
 
 
 def _compute_detected_share(curve: Curve) -> float:
-    """Return the share of a curve's doses from the smallest one told on; NaN where nothing was computed."""
-    doses = [point.dose for point in curve.points if point.value is not None]
-    if curve.floor is None or not doses:
+    """Return the share of a curve's severities from the smallest one told on; NaN where nothing was computed."""
+    severities = [point.severity for point in curve.points if point.value is not None]
+    if curve.floor is None or not severities:
         return float("nan")
     return (
         0.0
         if curve.detection_threshold is None
-        else sum(dose >= curve.detection_threshold for dose in doses) / len(doses)
+        else sum(severity >= curve.detection_threshold for severity in severities) / len(severities)
     )
 
 

@@ -188,8 +188,8 @@ def scale_progress(progress: ProgressCallback | None, way_index: int, way_count:
 
 
 def _build_row(degradation: Degradation, job: QualifyJob) -> DegradationRow:
-    doses = tuple(task.dose for task in job.tasks if task.degradation is degradation)
-    return DegradationRow(degradation.name, degradation.summary, degradation.kind, degradation.unit, doses)
+    severities = tuple(task.severity for task in job.tasks if task.degradation is degradation)
+    return DegradationRow(degradation.name, degradation.summary, degradation.kind, degradation.unit, severities)
 
 
 def _build_curves(
@@ -208,7 +208,8 @@ def _build_curves(
                 made.name,
                 floors=[outcomes[0, column.label, arm] for outcomes in outcomes_by_way],
                 outcomes={
-                    job.tasks[part[0]].dose: [outcomes[part] for outcomes in outcomes_by_way] for part in sorted(parts)
+                    job.tasks[part[0]].severity: [outcomes[part] for outcomes in outcomes_by_way]
+                    for part in sorted(parts)
                 },
                 sizes=(len(job.clean_half), len(job.sample_indices) if arm else len(job.other_half)),
                 bounds=getattr(build_metric(column), "bounds", UNBOUNDED),

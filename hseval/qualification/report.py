@@ -12,7 +12,7 @@ from hseval.core.report import Direction, to_jsonable
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError, format_reason
 
-FORMAT, VERSION = "hseval-qualify", 1
+FORMAT, VERSION = "hseval-qualify", 2
 
 Interval = tuple[float, float]
 
@@ -44,15 +44,15 @@ class DegradationRow:
     summary: str
     kind: str
     unit: str
-    doses: tuple[float, ...]
+    severities: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class DosePoint:
-    """What a metric says at one dose.
+class SeverityPoint:
+    """What a metric says at one severity.
 
     Attributes:
-        dose: in the degradation's unit.
+        severity: in the degradation's unit.
         value: clean half against spoiled half; None: not computed, ``missing_reason`` says why.
         interval: 95 % interval of ``value``.
         excess: ``value`` less the floor.
@@ -64,7 +64,7 @@ class DosePoint:
         missing_reason: there is no value.
     """
 
-    dose: float
+    severity: float
     value: float | None = None
     interval: Interval | None = None
     excess: float | None = None
@@ -81,14 +81,14 @@ class Curve:
     Attributes:
         metric: the column's label.
         degradation: the row's name.
-        floor: the value at dose 0; None: not computed, ``missing_reason`` says why.
+        floor: the value at severity 0; None: not computed, ``missing_reason`` says why.
         floor_interval: its 95 % interval.
         null_std: standard deviation of the excess between independent real sets of this size.
         sizes: clean cubes and spoiled cubes.
-        points: in order of dose.
-        spearman: rank correlation of value and dose, dose 0 included; None: the value never changes. Where the value is
+        points: in order of severity.
+        spearman: rank correlation of value and severity, severity 0 included; None: the value never changes. Where the value is
             the absolute value of a difference, that of the difference, in the direction in which it moves.
-        detection_threshold: the smallest dose from which on all are told from the floor, or None: the metric is blind.
+        detection_threshold: the smallest severity from which on all are told from the floor, or None: the metric is blind.
         missing_reason: there is no curve.
     """
 
@@ -98,7 +98,7 @@ class Curve:
     floor_interval: Interval | None
     null_std: float | None
     sizes: tuple[int, int]
-    points: tuple[DosePoint, ...]
+    points: tuple[SeverityPoint, ...]
     spearman: float | None
     detection_threshold: float | None
     missing_reason: str | None = None
@@ -136,7 +136,7 @@ class QualifyReport:
         raise KeyError((metric, degradation))
 
     def to_json(self) -> str:
-        """Return the report as JSON text (format ``hseval-qualify``, version 1)."""
+        """Return the report as JSON text (format ``hseval-qualify``, version 2)."""
         return (
             json.dumps(to_jsonable({"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}), indent=1) + "\n"
         )
@@ -164,7 +164,7 @@ def load_qualify(path: str | Path) -> QualifyReport:
     try:
         return QualifyReport(
             columns=tuple(MetricColumn(**entry) for entry in data["columns"]),
-            rows=tuple(DegradationRow(**{**entry, "doses": tuple(entry["doses"])}) for entry in data["rows"]),
+            rows=tuple(DegradationRow(**{**entry, "severities": tuple(entry["severities"])}) for entry in data["rows"]),
             curves=tuple(_parse_curve(entry) for entry in data["curves"]),
             not_applied=data["not_applied"],
             notes=tuple(data["notes"]),
@@ -176,7 +176,7 @@ def load_qualify(path: str | Path) -> QualifyReport:
 
 def _parse_curve(entry: dict[str, Any]) -> Curve:
     points = tuple(
-        DosePoint(**{**each, **{name: _parse_interval(each[name]) for name in ("interval", "excess_interval")}})
+        SeverityPoint(**{**each, **{name: _parse_interval(each[name]) for name in ("interval", "excess_interval")}})
         for each in entry["points"]
     )
     ranges = {"floor_interval": _parse_interval(entry["floor_interval"]), "sizes": tuple(entry["sizes"])}

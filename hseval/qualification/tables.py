@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hseval.qualification.equivalent_dose import EquivalentDose, ScoreEquivalents
+    from hseval.qualification.equivalent_severity import EquivalentSeverity, ScoreEquivalents
     from hseval.qualification.report import Curve, QualifyReport
 
 INSENSITIVE, MISSING = "blind", "-"
 KINDS = ("spectral", "spatial", "set", "copies")
 LEGEND = (
-    "smallest dose from which on every dose is told from the floor (in brackets: Spearman's correlation of value and "
-    "dose); blind: the largest dose is not told; -: not computed"
+    "smallest severity from which on every severity is told from the floor (in brackets: Spearman's correlation of value and "
+    "severity); blind: the largest severity is not told; -: not computed"
 )
 
 
@@ -54,21 +54,21 @@ def list_missing_reasons(report: QualifyReport) -> list[str]:
 
 
 def format_equivalents(score_equivalents: ScoreEquivalents) -> str:
-    """Return a score as doses, in one line."""
+    """Return a score as severities, in one line."""
     head = f"{score_equivalents.metric} {score_equivalents.value:.4g} (floor {score_equivalents.floor:.4g}, n {score_equivalents.n})"
     if score_equivalents.missing_reason:
         return f"{head}: {score_equivalents.missing_reason}"
-    return f"{head} is {'; or '.join(_format_dose(each) for each in score_equivalents.equivalents)}"
+    return f"{head} is {'; or '.join(_format_severity(each) for each in score_equivalents.equivalents)}"
 
 
-def _format_dose(equivalent: EquivalentDose) -> str:
-    """Return one dose: ``"about 4 nm (3 to 5.2) of shift"``."""
+def _format_severity(equivalent: EquivalentSeverity) -> str:
+    """Return one severity: ``"about 4 nm (3 to 5.2) of shift"``."""
     word = {"about": "about", "below": "less than", "beyond": "more than"}[equivalent.relation]
     shown = equivalent.interval is not None and equivalent.relation == "about"
     between = (
         f" ({equivalent.interval[0]:.2g} to {equivalent.interval[1]:.2g})" if shown and equivalent.interval else ""
     )
-    return f"{word} {equivalent.dose:.2g} {shorten_unit(equivalent.unit)}{between} of {equivalent.degradation}"
+    return f"{word} {equivalent.severity:.2g} {shorten_unit(equivalent.unit)}{between} of {equivalent.degradation}"
 
 
 TableRows = Sequence[tuple[str, str, list[str]]]
@@ -79,7 +79,7 @@ PIPED_WIDTH = 10_000  # so that no line is wrapped or cut when it is piped
 
 
 def print_report(report: QualifyReport, stream: TextIO, equivalents: Sequence[ScoreEquivalents] = ()) -> None:
-    """Write the table of what each metric sees, and a user's scores as doses where there are any."""
+    """Write the table of what each metric sees, and a user's scores as severities where there are any."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -106,7 +106,7 @@ def format_markdown(report: QualifyReport) -> str:
     lines: list[str] = []
     for first in range(0, len(report.columns), MAX_MARKDOWN_COLUMNS):
         part = slice(first, first + MAX_MARKDOWN_COLUMNS)
-        heads = ["degradation", "unit of the dose", *(column.label for column in report.columns[part])]
+        heads = ["degradation", "unit of the severity", *(column.label for column in report.columns[part])]
         lines += [_format_markdown_row(heads), _format_markdown_row(["---"] * len(heads))]
         lines += [_format_markdown_row([name, unit, *cells[part]]) for name, unit, cells in build_table_rows(report)]
         lines.append("")
@@ -134,7 +134,9 @@ def _build_table(report: QualifyReport, rows: TableRows, column_slice: slice) ->
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, head in enumerate(("degradation", "dose in", *(column.label for column in report.columns[column_slice]))):
+    for i, head in enumerate(
+        ("degradation", "severity in", *(column.label for column in report.columns[column_slice]))
+    ):
         table.add_column(escape(head), justify="left" if i < 2 else "right", overflow="fold", no_wrap=i == 0)
     for name, unit, cells in rows:
         table.add_row(escape(name), escape(unit), *(_style_cell(text) for text in cells[column_slice]))

@@ -164,7 +164,7 @@ def build_figure_data(
     real, generated = (_sample_cubes(inputs, role, context.seed) for role in ("reference", "samples"))
     shape = tuple(np.max([cube.shape[1:] for _, cube in (*real, *generated)], axis=0).tolist())
     cubes = [cube for _, cube in real]
-    known: dict[str, Any] = {"known": info.wavelengths_known, "units": info.units, "shape": shape}
+    known: dict[str, Any] = {"wavelengths_known": info.wavelengths_known, "units": info.units, "shape": shape}
     painter = CubeRenderer.from_reference(cubes, info.wavelengths, **known)
     small = CubeRenderer.from_reference(cubes, info.wavelengths, **known, max_side=MAX_SIDE // 2)
     sets = {role: getattr(inputs, role) for role, _ in inputs.sets.items()}

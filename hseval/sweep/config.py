@@ -54,7 +54,7 @@ def read_plan(path: Path, *, out: Path | None = None, device: str | None = None)
 
 def _check_plot_options(plan: SweepPlan, location: str) -> None:
     known = ["generator", "part", *dict.fromkeys(name for run in plan.runs for name in run.varied_options)]
-    for what in ("colour", "style", "marker"):
+    for what in ("color", "style", "marker"):
         option = getattr(plan.plot, what)
         if option is not None and option not in known:
             raise HsevalError(f"{location}: {what}: no option {option!r} varies{format_suggestion(option, known)}")
@@ -119,7 +119,8 @@ def _read_plot(table: TomlTable, scoring: ScoringConfig) -> PlotConfig:
     found = PlotConfig(
         x=table.get("x", str, PlotConfig.x),
         y=table.get("y", tuple[str, ...], names),
-        **{key: table.get(key, str) for key in ("colour", "style", "marker", "title")},
+        color=table.get("color", str, table.get("colour", str)),  # the spelling of earlier files
+        **{key: table.get(key, str) for key in ("style", "marker", "title")},
     )
     table.check_unknown_keys()
     for name in (found.x, *found.y):

@@ -20,7 +20,7 @@ from hseval.utils.errors import HsevalError, format_reason
 if TYPE_CHECKING:
     from hseval.sweep.workers import RunsByKey
 
-FORMAT, VERSION = "hseval-sweep", 1
+FORMAT, VERSION = "hseval-sweep", 2
 RESULTS_FILE = "results.json"
 
 
@@ -109,14 +109,16 @@ def collect_results(plan: SweepPlan, runs: RunsByKey) -> SweepResults:
 
 def _build_result(plan: SweepPlan, run: Any, keys: Any) -> RunResult:
     folder = get_run_folder(plan, keys)
-    row = RunResult(run.label, run.part, run.generator, run.varied, folder.relative_to(plan.out).as_posix())
+    row = RunResult(
+        run.label, run.table_label, run.generator, run.varied_options, folder.relative_to(plan.out).as_posix()
+    )
     failed, done = read_record(folder / FAILED_FILE), read_record(folder / DONE_FILE)
-    fit = read_record(plan.out / "fits" / keys.fit.key / DONE_FILE) if keys.fit else None
+    fit = read_record(plan.out / "fits" / keys.fit.digest / DONE_FILE) if keys.fit else None
     seconds = None if fit is None else fit["seconds"]
     row = dataclasses.replace(row, timing=read_record(folder / TIMING_FILE), fit_seconds=seconds)
     if failed is not None:
         return dataclasses.replace(row, error=f"{failed['step']}: {failed['error']}")
-    if done is None or done["scores_key"] != keys.scores.key:
+    if done is None or done["scores_key"] != keys.scores.digest:
         return row
     return dataclasses.replace(row, scores=_parse_scores(done["scores"]))
 

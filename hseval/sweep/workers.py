@@ -84,7 +84,7 @@ def launch_workers(plan: SweepPlan, jobs: int, slurm: Mapping[str, Any] | None, 
     """
     executor = _build_executor(plan.out / "jobs", slurm)
     with executor.batch():
-        submitted = [executor.submit(_run_job, plan, timed=slurm is not None) for _ in range(jobs)]
+        submitted = [executor.submit(_run_job, plan, with_timing=slurm is not None) for _ in range(jobs)]
     on_message(f"{jobs} jobs ({', '.join(job.job_id for job in submitted)}); their output is in {plan.out / 'jobs'}")
     ended = [end for job in submitted if (end := _wait_for_job(job, on_message)) is not None]
     if ended:

@@ -115,10 +115,10 @@ def _check_needs(contract: Contract, metric: Any) -> None:
 
 
 def _check_needed_features(contract: Contract, features: Any) -> None:
-    """Check that ``needs.rows`` names extractors that are there."""
+    """Check that ``needs.features`` names extractors that are there."""
     contract.require(
         isinstance(features, tuple) and all(isinstance(name, str) for name in features),
-        f"its needs.rows is {features!r}; it has to be a tuple of names: with a single one, mind the comma, as in "
+        f"its needs.features is {features!r}; it has to be a tuple of names: with a single one, mind the comma, as in "
         "Needs(rows=('spectra',))",
     )
     for name in features:
@@ -126,7 +126,7 @@ def _check_needed_features(contract: Contract, features: Any) -> None:
             get_plugins().find("extractor", name)
         except HsevalError as error:
             raise ContractError(
-                f"{contract.subject}: its needs.rows: {error}; rows are what extractors give"
+                f"{contract.subject}: its needs.features: {error}; rows are what extractors give"
             ) from error
 
 
@@ -194,7 +194,7 @@ def _extract_features(
     metric: Any, real: CubeSet, generated: CubeSet, train: CubeSet
 ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
     """Return the rows that the core would hand to ``compare``."""
-    chosen = tuple(ExtractorSpec(name) for name in metric.needs.rows)
+    chosen = tuple(ExtractorSpec(name) for name in metric.needs.features)
     plan = ExtractionPlan(chosen, tuple(sorted({FOV, *real.structures, *generated.structures})), real.wavelengths)
     with FeatureCache(None) as cache:
         found = [extract_features(cubes, plan, cache=cache) for cubes in (real, generated, train)]

@@ -87,9 +87,9 @@ class Autoencoder(nn.Module):
         latents = self.encoder(network_input)
         # The commitment holds all latents: those that no pixel of the field constrains would drift far from every code,
         # and the diffusion model would spend itself on them.
-        quantised = self.codebook(latents)
-        decoded = self.decoder(quantised.values)
-        return Reconstruction(latents, quantised, decoded[:, : self.bands], decoded[:, self.bands :])
+        quantized = self.codebook(latents)
+        decoded = self.decoder(quantized.values)
+        return Reconstruction(latents, quantized, decoded[:, : self.bands], decoded[:, self.bands :])
 
     def decode(self, latents: Tensor, *, tile: int = 0) -> tuple[Tensor, Tensor]:
         """Quantise latents and decode them, in tiles of ``tile`` latents if that is not 0; whole cubes' size.

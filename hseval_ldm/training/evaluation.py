@@ -119,7 +119,7 @@ def evaluate_reconstruction(
         tokens = find_valid_tokens(batch.field, options.compression)
         with autocast():
             made = model(batch.to_network_input().contiguous(memory_format=torch.channels_last))
-        counts += model.codebook.count_codes(made.quantised.indices, tokens)
+        counts += model.codebook.count_codes(made.quantized.indices, tokens)
         rows.append(_compute_metrics(model, batch, made.cubes))
         weights.append(len(batch.cubes))
         height, width = evaluator.normalization.size

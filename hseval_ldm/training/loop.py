@@ -151,7 +151,7 @@ class _TrainingLoop:
             return
         self.throughput.pause()
         self.nan_guard.check(self.ranks, hint=self.checkpointer.format_recovery_hint())
-        slow = due["evaluate"] or due["picture"]
+        slow = due["evaluate"] or due["preview"]
         if not is_resumed and (stopping or slow or (due["checkpoint"] and not last)):
             self._save(step)
         if stopping:
@@ -176,7 +176,7 @@ class _TrainingLoop:
             ):
                 if due["evaluate"]:
                     scores = dict(stage.evaluate(step))
-                if due["picture"]:
+                if due["preview"]:
                     run_on_main_rank(self.ranks, lambda: self._save_preview(step))
         except KeyboardInterrupt:
             raise self._build_stop_exception(step) from None

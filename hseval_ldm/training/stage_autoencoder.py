@@ -136,7 +136,7 @@ class AutoencoderStage:
         loss = loss + self.options.commitment * terms["commitment"]
         rate = compute_learning_rate(step, self.steps, self.options.ae_lr)
         update_parameters(self.optimizer, loss, list(self.model.parameters()), rate)
-        latents, indices = made.latents.detach(), made.quantised.indices
+        latents, indices = made.latents.detach(), made.quantized.indices
         self.model.codebook.update(latents, indices, tokens, ranks=self.ranks, step=step, seed=self.seed)
         if generated is not None:
             terms["discriminator"] = self._train_discriminator(batch.cubes, generated.detach(), batch.field)

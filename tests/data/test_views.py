@@ -39,10 +39,10 @@ class Witness:
 
 
 def shown(view: Any, cubes: Array, field: Array) -> dict[str, Any]:
-    view.inside = Witness()
+    view.inner = Witness()
     masks = {"fov": field, "vein": field & False}
     view(cubes, wavelengths=np.linspace(500, 700, cubes.shape[1]), masks=masks)
-    seen: dict[str, Any] = view.inside.seen
+    seen: dict[str, Any] = view.inner.seen
     return seen
 
 
@@ -168,8 +168,8 @@ def test_moving_pixels_is_seen_in_space_and_swapping_bands_in_spectra() -> None:
 def test_the_spatial_view_grows_with_a_blur() -> None:
     real = texture_set(10, size=32, seed=4)
     values = [
-        compared(FidSpatial(), real, changed(real, gaussian_filter(real.cubes, (0, 0, dose, dose)))).value
-        for dose in (0.2, 0.4, 0.7, 1.2)
+        compared(FidSpatial(), real, changed(real, gaussian_filter(real.cubes, (0, 0, severity, severity)))).value
+        for severity in (0.2, 0.4, 0.7, 1.2)
     ]
     assert values == sorted(values)
 

@@ -1,4 +1,4 @@
-"""What holds for every degradation: declarations, registry, field of view, determinism, more change with more dose."""
+"""What holds for every degradation: declarations, registry, field of view, determinism, more change with more severity."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def change(cube: Cube, other: Cube) -> float:
 
 
 @pytest.mark.parametrize("each", list_degradations(), ids=lambda each: each.name)
-def test_declares_a_name_a_summary_a_unit_and_eight_ascending_doses(each: Any) -> None:
+def test_declares_a_name_a_summary_a_unit_and_eight_ascending_severities(each: Any) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", each.name)
     assert each.summary and "\n" not in each.summary and each.unit
-    assert len(each.doses) >= 8 and each.doses[0] > 0
-    assert list(each.doses) == sorted(set(each.doses))
+    assert len(each.severities) >= 8 and each.severities[0] > 0
+    assert list(each.severities) == sorted(set(each.severities))
     assert {"spectral": "degrade", "spatial": "degrade", "set": "pick", "copies": "copy"}[each.kind] in dir(each)
-    assert each.kind not in ("spectral", "spatial") or isinstance(each.shared, bool)
+    assert each.kind not in ("spectral", "spatial") or isinstance(each.is_set_wide, bool)
 
 
 def test_all_degradations_are_there_in_the_order_of_reports() -> None:
@@ -61,10 +61,10 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("name", CUBE_NAMES)
-def test_a_tiny_dose_changes_next_to_nothing_and_every_stronger_one_more(name: str) -> None:
-    cube, doses = textured(64), find_degradation(name).doses
-    assert change(cube, degraded(name, cube, 1e-4 * doses[0])) < 1e-3
-    changes = [change(cube, degraded(name, cube, dose)) for dose in doses]
+def test_a_tiny_severity_changes_next_to_nothing_and_every_stronger_one_more(name: str) -> None:
+    cube, severities = textured(64), find_degradation(name).severities
+    assert change(cube, degraded(name, cube, 1e-4 * severities[0])) < 1e-3
+    changes = [change(cube, degraded(name, cube, severity)) for severity in severities]
     assert all(later >= earlier * 0.999 for earlier, later in itertools.pairwise(changes)), changes
     assert changes[-1] > 3 * changes[0] and changes[-1] > 0.01, changes
 
@@ -73,8 +73,8 @@ def test_a_tiny_dose_changes_next_to_nothing_and_every_stronger_one_more(name: s
 def test_masks_and_the_surround_stay_and_values_are_float32(name: str) -> None:
     cube = textured()
     before = cube.data.copy()
-    for dose in find_degradation(name).doses[::4]:
-        spoiled = degraded(name, cube, dose)
+    for severity in find_degradation(name).severities[::4]:
+        spoiled = degraded(name, cube, severity)
         assert spoiled.data.dtype == np.float32 and spoiled.data.shape == cube.data.shape
         assert spoiled.masks == cube.masks and (spoiled.id, spoiled.group) == (cube.id, cube.group)
         outside = ~cube.masks["fov"]
@@ -92,7 +92,9 @@ def test_nothing_of_the_surround_leaks_into_the_field(name: str) -> None:
         data = np.where(cube.masks["fov"], cube.data, np.float32(surround))
         data[1:3, hole] = broken
         given = dataclasses.replace(cube, data=data)
-        spoiled = copied(name, given) if name in COPY_NAMES else degraded(name, given, find_degradation(name).doses[-2])
+        spoiled = (
+            copied(name, given) if name in COPY_NAMES else degraded(name, given, find_degradation(name).severities[-2])
+        )
         field = spoiled.masks["fov"]
         lost = ~np.isfinite(spoiled.data).all(axis=0) & field
         assert lost.sum() == 1
@@ -105,11 +107,11 @@ def test_nothing_of_the_surround_leaks_into_the_field(name: str) -> None:
 
 @pytest.mark.parametrize("name", CUBE_NAMES)
 def test_a_cube_repeats_to_the_last_digit_and_another_seed_is_another_pattern(name: str) -> None:
-    cube, dose = textured(), find_degradation(name).doses[-3]
-    first = degraded(name, cube, dose).data
-    np.testing.assert_array_equal(degraded(name, cube, dose).data, first)
+    cube, severity = textured(), find_degradation(name).severities[-3]
+    first = degraded(name, cube, severity).data
+    np.testing.assert_array_equal(degraded(name, cube, severity).data, first)
     fixed = ("shift", "broadening", "saturation", "blur", "blocks", "small-vessels")
-    others = [degraded(name, cube, dose, seed=seed).data for seed in range(1, 6)]  # 6 bands: two orders may agree
+    others = [degraded(name, cube, severity, seed=seed).data for seed in range(1, 6)]  # 6 bands: two orders may agree
     assert all(np.array_equal(other, first) for other in others) == (name in fixed)
 
 
@@ -121,7 +123,7 @@ def test_cubes_of_any_size_without_a_field_are_taken(name: str, shape: tuple[int
     vein = np.zeros(shape, dtype=bool)
     vein[3:5] = True
     for masks in ({"vein": vein}, {}):
-        spoiled = degraded(name, Cube(data, masks), find_degradation(name).doses[-1])
+        spoiled = degraded(name, Cube(data, masks), find_degradation(name).severities[-1])
         assert np.isfinite(spoiled.data).all()
         assert np.array_equal(spoiled.data, data) == (name == "saturation" and not masks)
 
@@ -137,7 +139,7 @@ def test_few_bands_are_taken_or_refused_with_the_reason(name: str, bands: int) -
     needs_two = name in ("shift", "broadening", "band-swap", "misregistration")
     assert (reason is not None) == (needs_two and bands == 1)
     if reason is None:
-        spoiled = degraded(name, given[0], find_degradation(name).doses[-1], nm=NM[:bands])
+        spoiled = degraded(name, given[0], find_degradation(name).severities[-1], nm=NM[:bands])
         assert np.isfinite(spoiled.data).all() and not np.array_equal(spoiled.data, data[0])
     else:
         assert "2 bands" in reason
@@ -153,7 +155,9 @@ def test_without_wavelengths_what_needs_nm_says_so(name: str) -> None:
 @pytest.mark.parametrize("name", [*CUBE_NAMES, *COPY_NAMES])
 def test_a_cube_without_a_valid_pixel_stays_what_it_is(name: str) -> None:
     empty = Cube(np.full((6, 16, 16), np.nan, dtype=np.float32), {"vein": np.ones((16, 16), dtype=bool)})
-    spoiled = copied(name, empty) if name in COPY_NAMES else degraded(name, empty, find_degradation(name).doses[-1])
+    spoiled = (
+        copied(name, empty) if name in COPY_NAMES else degraded(name, empty, find_degradation(name).severities[-1])
+    )
     assert np.isnan(spoiled.data).all()
 
 
@@ -162,5 +166,5 @@ def test_the_page_lists_what_is_declared() -> None:
     listed = {row[0].strip("`"): row[1:4] for row in rows}
     assert list(listed) == list(list_degradation_names())
     for each in list_degradations():
-        doses = ", ".join(f"{dose:g}" for dose in each.doses)
-        assert listed[each.name] == [each.summary, each.unit, doses], each.name
+        severities = ", ".join(f"{severity:g}" for severity in each.severities)
+        assert listed[each.name] == [each.summary, each.unit, severities], each.name

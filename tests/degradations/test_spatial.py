@@ -43,7 +43,7 @@ def test_blur_is_scipys_gaussian_in_the_middle_and_keeps_constants_to_the_rim() 
     np.testing.assert_allclose(degraded("blur", flat, 3.0).data[:, field], 2, rtol=1e-5)
 
 
-def test_whole_blocks_at_full_dose_are_their_mean_over_valid_pixels() -> None:
+def test_whole_blocks_at_full_severity_are_their_mean_over_valid_pixels() -> None:
     data, field = noisy(2, 20), np.ones((20, 20), dtype=bool)
     field[:3, :3] = False
     blocks = degraded("blocks", Cube(data, {"fov": field}), 100.0).data
@@ -61,7 +61,7 @@ def test_noise_has_the_promised_deviation_in_every_band_and_no_memory() -> None:
     noise = (degraded("noise", Cube(data), 3.0).data - data) / levels
     np.testing.assert_allclose(noise.std(axis=(1, 2)), 0.03, rtol=0.05)
     assert abs(np.corrcoef(noise[:, :, 1:].ravel(), noise[:, :, :-1].ravel())[0, 1]) < 0.03
-    assert not find_degradation("noise").shared  # type: ignore[attr-defined]
+    assert not find_degradation("noise").is_set_wide  # type: ignore[attr-defined]
 
 
 def test_stripes_are_one_gain_a_column_and_band() -> None:
@@ -93,7 +93,7 @@ def test_bands_moved_by_parts_of_a_pixel_are_the_wave_further_on() -> None:
     np.testing.assert_allclose(found[:, 12:-12, 12:-12], expected[:, 12:-12, 12:-12], atol=0.02)
 
 
-def test_the_first_and_the_last_band_lie_apart_by_the_dose_and_the_middle_one_stays() -> None:
+def test_the_first_and_the_last_band_lie_apart_by_the_severity_and_the_middle_one_stays() -> None:
     spot = np.zeros((5, 40, 40), dtype=np.float32)
     spot[:, 20, 20] = 1
     spot = ndimage.gaussian_filter(spot, (0, 2, 2))
@@ -156,7 +156,7 @@ def test_dark_lines_go_up_to_the_width_asked_for(turned: bool) -> None:
     np.testing.assert_allclose((degraded("small-vessels", Cube(image), 8.0).data[0][wide] > 0.99).mean(), 1, atol=0.2)
 
 
-def test_a_dose_below_one_pixel_fades_lines_of_one_pixel() -> None:
+def test_a_severity_below_one_pixel_fades_lines_of_one_pixel() -> None:
     image, (line,) = lines((1,))
     faded = degraded("small-vessels", Cube(image), 0.4).data
     np.testing.assert_allclose(faded[0][line], 0.7, atol=1e-6)

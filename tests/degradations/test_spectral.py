@@ -31,11 +31,11 @@ def spectrum_of(cube: Cube, size: int = 6) -> Array:
     return np.asarray(cube.data.reshape(len(cube.data), -1).astype(np.float64) @ scale / (scale @ scale))
 
 
-@pytest.mark.parametrize("dose", [0.25, 3.0, 17.0])
-def test_a_shifted_line_loses_slope_times_shift_and_its_lower_end_is_held(dose: float) -> None:
+@pytest.mark.parametrize("severity", [0.25, 3.0, 17.0])
+def test_a_shifted_line_loses_slope_times_shift_and_its_lower_end_is_held(severity: float) -> None:
     cube = with_spectrum(2.0 + 0.01 * UNEVEN)
-    shifted = spectrum_of(degraded("shift", cube, dose, nm=UNEVEN))
-    expected = 2.0 + 0.01 * np.maximum(UNEVEN - dose, UNEVEN[0])
+    shifted = spectrum_of(degraded("shift", cube, severity, nm=UNEVEN))
+    expected = 2.0 + 0.01 * np.maximum(UNEVEN - severity, UNEVEN[0])
     np.testing.assert_allclose(shifted, expected, rtol=1e-5)
 
 
@@ -46,20 +46,20 @@ def test_a_shift_by_the_spacing_of_bands_is_the_neighbouring_band_unblurred() ->
     np.testing.assert_allclose(shifted[2:], noise[:-2], rtol=1e-5)
 
 
-@pytest.mark.parametrize("dose", [12.0, 32.0, 64.0])
-def test_a_broadened_gaussian_line_is_the_gaussian_of_added_variances(dose: float) -> None:
+@pytest.mark.parametrize("severity", [12.0, 32.0, 64.0])
+def test_a_broadened_gaussian_line_is_the_gaussian_of_added_variances(severity: float) -> None:
     width = 20.0
     line = np.exp(-0.5 * ((FINE - 700) / width) ** 2)
-    broad = spectrum_of(degraded("broadening", with_spectrum(line), dose, nm=FINE))
-    total = np.hypot(width, dose / FWHM_PER_STD)
+    broad = spectrum_of(degraded("broadening", with_spectrum(line), severity, nm=FINE))
+    total = np.hypot(width, severity / FWHM_PER_STD)
     np.testing.assert_allclose(broad, width / total * np.exp(-0.5 * ((FINE - 700) / total) ** 2), atol=2e-3)
 
 
 def test_broadening_below_the_spacing_of_bands_takes_half_the_variance_of_the_curvature() -> None:
-    nm, dose = np.linspace(450.0, 900.0, 31), 8.0
+    nm, severity = np.linspace(450.0, 900.0, 31), 8.0
     spectrum = 1 + ((nm - 675) / 200) ** 2
-    change = spectrum_of(degraded("broadening", with_spectrum(spectrum), dose, nm=nm)) - spectrum
-    np.testing.assert_allclose(change[2:-2], 0.5 * (dose / FWHM_PER_STD) ** 2 * 2 / 200**2, rtol=0.02)
+    change = spectrum_of(degraded("broadening", with_spectrum(spectrum), severity, nm=nm)) - spectrum
+    np.testing.assert_allclose(change[2:-2], 0.5 * (severity / FWHM_PER_STD) ** 2 * 2 / 200**2, rtol=0.02)
 
 
 @pytest.mark.parametrize("name", ["shift", "broadening"])
@@ -94,7 +94,7 @@ def test_one_state_of_the_stream_gives_the_same_fault_in_every_cube() -> None:
     rng = np.random.default_rng(3)
     one, other = (Cube(rng.uniform(1, 2, (12, 9, 9)).astype(np.float32)) for _ in range(2))
     for name in ("gain", "striping"):
-        assert find_degradation(name).shared  # type: ignore[attr-defined]
+        assert find_degradation(name).is_set_wide  # type: ignore[attr-defined]
         first, second = (degraded(name, cube, 4.0).data / cube.data for cube in (one, other))
         np.testing.assert_allclose(first, second, rtol=1e-5)
 
@@ -115,16 +115,16 @@ def test_all_bands_swapped_are_the_pairs_reversed_and_an_odd_one_stays() -> None
 
 @pytest.mark.parametrize(("structures", "changed", "sign"), [("vein artery", "vein", 1), ("artery", "artery", -1)])
 def test_saturation_changes_one_structure_alone_by_beer_lambert(structures: str, changed: str, sign: int) -> None:
-    nm, dose = np.linspace(450.0, 905.0, 16), 20.0
+    nm, severity = np.linspace(450.0, 905.0, 16), 20.0
     data = np.random.default_rng(0).uniform(1, 2, (16, 9, 9)).astype(np.float32)
     masks = {name: np.zeros((9, 9), dtype=bool) for name in structures.split()}
     for row, mask in enumerate(masks.values()):
         mask[2 * row] = True
-    ratio = degraded("saturation", Cube(data, masks), dose, nm=nm).data / data
+    ratio = degraded("saturation", Cube(data, masks), severity, nm=nm).data / data
     np.testing.assert_array_equal(ratio[:, ~masks[changed]], 1)
     table, oxygenated, deoxygenated = load_hemoglobin_extinction()
     absorbed = np.log(10) * 150 / 64500 * np.interp(nm, table, oxygenated - deoxygenated) / 10  # 1/mm
-    expected = np.exp(-absorbed * PATH_LENGTH_MM * sign * dose / 100)
+    expected = np.exp(-absorbed * PATH_LENGTH_MM * sign * severity / 100)
     np.testing.assert_allclose(ratio[:, masks[changed]], np.broadcast_to(expected[:, None], (16, 9)), rtol=1e-5)
 
 

@@ -19,8 +19,8 @@ Array = NDArray[Any]
 N = 200
 
 
-def picked(name: str, features: Array, dose: float, *, seed: int = 0) -> Array:
-    return cast("SetDegradation", find_degradation(name)).pick(features, dose, create_rng(seed, name))
+def picked(name: str, features: Array, severity: float, *, seed: int = 0) -> Array:
+    return cast("SetDegradation", find_degradation(name)).pick(features, severity, create_rng(seed, name))
 
 
 def two_modes(n: int = N, seed: int = 0) -> tuple[Array, Array]:
@@ -33,23 +33,23 @@ def two_modes(n: int = N, seed: int = 0) -> tuple[Array, Array]:
 @pytest.mark.parametrize("name", list_degradation_names("set"))
 def test_picks_are_n_rows_of_which_the_promised_share_is_replaced_by_others(name: str) -> None:
     features, _ = two_modes()
-    for dose in find_degradation(name).doses:
-        rows = picked(name, features, dose)
+    for severity in find_degradation(name).severities:
+        rows = picked(name, features, severity)
         assert rows.shape == (N,) and rows.dtype == np.int64
         assert rows.min() >= 0 and rows.max() < N
         kept = rows == np.arange(N)
-        assert N - kept.sum() == pytest.approx(dose / 100 * N, abs=0.51)
+        assert N - kept.sum() == pytest.approx(severity / 100 * N, abs=0.51)
         assert set(rows[~kept]) <= set(np.flatnonzero(kept))  # nobody that was replaced is shown elsewhere
         assert np.unique(rows).size == kept.sum()
-        np.testing.assert_array_equal(rows, picked(name, features, dose))
+        np.testing.assert_array_equal(rows, picked(name, features, severity))
 
 
 @pytest.mark.parametrize("name", list_degradation_names("set"))
-def test_more_dose_replaces_the_same_rows_and_more(name: str) -> None:
+def test_more_severity_replaces_the_same_rows_and_more(name: str) -> None:
     features, _ = two_modes()
     before = np.zeros(N, dtype=bool)
-    for dose in find_degradation(name).doses:
-        replaced = picked(name, features, dose) != np.arange(N)
+    for severity in find_degradation(name).severities:
+        replaced = picked(name, features, severity) != np.arange(N)
         assert (replaced | ~before).all()
         before = replaced
 
@@ -57,7 +57,7 @@ def test_more_dose_replaces_the_same_rows_and_more(name: str) -> None:
 @pytest.mark.parametrize("name", list_degradation_names("set"))
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_sets_of_a_few_cubes_keep_at_least_one(name: str, n: int) -> None:
-    rows = picked(name, np.random.default_rng(0).standard_normal((n, 5)), find_degradation(name).doses[-1])
+    rows = picked(name, np.random.default_rng(0).standard_normal((n, 5)), find_degradation(name).severities[-1])
     assert rows.shape == (n,) and rows.min() >= 0 and rows.max() < n
 
 

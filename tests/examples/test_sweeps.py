@@ -45,11 +45,11 @@ def test_nine_autoencoders_serve_its_27_unets(reference: SweepPlan) -> None:
 
 KEYS = """
 from pathlib import Path
-from hseval.sweep.keys import keys_of
+from hseval.sweep.keys import compute_run_keys
 from hseval.sweep.config import read_plan
 plan = read_plan(Path("sweep-reference.toml"))
 for run in plan.runs:
-    keys = keys_of(run, plan, {"train": "a", "ref": "b"})
+    keys = compute_run_keys(run, plan, {"train": "a", "ref": "b"})
     print(*(each.key for each in (*keys.stages.values(), keys.fit, keys.samples, keys.scores)))
 """
 

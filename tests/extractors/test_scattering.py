@@ -223,7 +223,7 @@ def blocked(cubes: np.ndarray, share: float) -> np.ndarray:
     return (1 - share) * cubes + share * means.repeat(4, axis=2).repeat(4, axis=3)
 
 
-DOSES = {
+SEVERITIES = {
     shifted: (1, 2, 4, 8),
     blurred: (0.4, 0.6, 1, 2),
     noisy: (0.002, 0.004, 0.01, 0.03),
@@ -240,9 +240,9 @@ def real_rows() -> np.ndarray:
     return rows(scenes(first=1000))
 
 
-@pytest.mark.parametrize("degrade", DOSES, ids=lambda function: function.__name__)
-def test_the_distance_grows_with_every_dose(degrade) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
-    response = [distance(real_rows(), rows(degrade(scenes(), dose))) for dose in DOSES[degrade]]
+@pytest.mark.parametrize("degrade", SEVERITIES, ids=lambda function: function.__name__)
+def test_the_distance_grows_with_every_severity(degrade) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    response = [distance(real_rows(), rows(degrade(scenes(), severity))) for severity in SEVERITIES[degrade]]
     assert all(np.diff([distance(real_rows(), rows(scenes())), *response]) > 0), response
 
 

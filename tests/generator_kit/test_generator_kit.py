@@ -149,5 +149,5 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
         return network(torch.ones(1, 1)).sum() * (float("nan") if step == 3 else 1.0)
 
     with pytest.raises(HsevalError, match="x: the loss of step 3 is not finite; try a lower rate"):
-        train(network, loss, dataclasses.replace(LOOP, every=2), tmp_path)
+        train(network, loss, dataclasses.replace(LOOP, checkpoint_every=2), tmp_path)
     assert '"step": 2' in (tmp_path / "training-x.json").read_text()  # what was good is kept

@@ -29,9 +29,9 @@ def textured(size: int = 48, *, seed: int = 0) -> Cube:
     return Cube(data, {"fov": cube.masks["fov"], "vein": vein & cube.masks["fov"]}, "eye")
 
 
-def degraded(name: str, cube: Cube, dose: float, *, nm: Array = NM, seed: int = 0) -> Cube:
+def degraded(name: str, cube: Cube, severity: float, *, nm: Array = NM, seed: int = 0) -> Cube:
     degradation = cast("CubeDegradation", find_degradation(name))
-    return degradation.degrade(cube, dose, wavelengths=nm, rng=create_rng(seed, name))
+    return degradation.degrade(cube, severity, wavelengths=nm, rng=create_rng(seed, name))
 
 
 def copied(name: str, cube: Cube, *, seed: int = 0) -> Cube:

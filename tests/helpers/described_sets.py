@@ -27,7 +27,7 @@ def described(cubes: CubeSet, *extractors: str) -> FeatureTable:
 
 def compared(metric: Any, real: CubeSet, generated: CubeSet) -> ScoreParts:
     """Return what a metric makes of two sets."""
-    rows = (described(cubes, *metric.needs.rows) for cubes in (real, generated))
+    rows = (described(cubes, *metric.needs.features) for cubes in (real, generated))
     return related(metric, *rows)
 
 

@@ -66,7 +66,7 @@ def test_combinations_learn_and_sample_at_224(compression: int, channels: int, b
     made = autoencoder(batch.to_network_input())
     side = 224 // compression
     assert made.latents.shape == (1, channels, side, side) and made.cubes.shape == (1, 16, 224, 224)
-    term = (made.cubes - batch.cubes).abs().mean() + made.masks.square().mean() + made.quantised.commitment
+    term = (made.cubes - batch.cubes).abs().mean() + made.masks.square().mean() + made.quantized.commitment
     term.backward()  # type: ignore[no-untyped-call]
     assert all_learn(autoencoder)
 

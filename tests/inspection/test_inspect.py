@@ -168,7 +168,7 @@ def test_the_command_prints_json(hseval: Callable[..., Any], house: Path) -> Non
     told = json.loads(hseval("info", house, "--json").out)
     assert told["format"] == "hseval-info" and told["count"] == 6 and told["groups"] == 3
     assert told["labels"] == {"side": {"left": 3, "right": 3}} and told["structures"]["artery"]["cubes"] == 6
-    assert told["suspicious"] == ["wavelengths out of order: bands sorted by wavelength"]
+    assert told["problems"] == ["wavelengths out of order: bands sorted by wavelength"]
 
 
 def test_a_folder_of_mixed_shapes_is_told_and_layout_and_wavelengths_are_taken(

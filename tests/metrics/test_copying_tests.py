@@ -32,7 +32,7 @@ def draws(count: int, seed: int) -> Array:
 
 
 def one_cell(held: Array, found: Array) -> Any:
-    cells = {"held_cells": np.zeros(len(held), int), "found_cells": np.zeros(len(found), int)}
+    cells = {"holdout_cells": np.zeros(len(held), int), "generated_cells": np.zeros(len(found), int)}
     return copying_test(holdout=held, generated=found, **cells)
 
 

@@ -102,8 +102,8 @@ def test_rotations_permutations_and_the_order_of_sides_change_nothing() -> None:
 @pytest.mark.parametrize("change", ["mean", "scale"])
 def test_a_larger_difference_scores_worse(change: str) -> None:
     real = rows(features(100))
-    doses = {"mean": (0.0, 0.3, 0.6, 1.2), "scale": (1.0, 1.5, 2.0, 3.0)}[change]
-    values = [compare(real, rows(features(100, seed=1, **{change: dose}))).value for dose in doses]
+    severities = {"mean": (0.0, 0.3, 0.6, 1.2), "scale": (1.0, 1.5, 2.0, 3.0)}[change]
+    values = [compare(real, rows(features(100, seed=1, **{change: severity}))).value for severity in severities]
     assert values == sorted(values)
     assert abs(values[0]) < 0.02 * values[-1]
 

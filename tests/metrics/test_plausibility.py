@@ -129,23 +129,25 @@ def test_noise_is_held_against_the_references_band_by_band() -> None:
 
 
 @pytest.mark.parametrize("kind", ["noise", "smooth", "negative", "alien", "bright"])
-def test_the_headline_grows_with_the_dose(kind: str) -> None:
+def test_the_headline_grows_with_the_severity(kind: str) -> None:
     real, base = unmixed(10, seed=9, noise=0.02), unmixed(10, seed=10, noise=0.02)
     clean = unmixed(10, seed=10, noise=0.0).cubes
     rng = np.random.default_rng(11)
     noise, where = rng.normal(size=base.cubes.shape), rng.random(base.cubes.shape)
     alien = np.array([1, -1, 1, -1, 1])[:, None, None]
 
-    def spoilt(dose: float) -> Array:
+    def spoilt(severity: float) -> Array:
         return {
-            "noise": base.cubes + 0.1 * dose * noise,
-            "smooth": clean + (1 - 0.9 * dose) * (base.cubes - clean),
-            "negative": np.where(where < 0.5 * dose, -0.1, base.cubes),
-            "alien": base.cubes + 0.3 * dose * alien,
-            "bright": base.cubes * (1 + dose),
+            "noise": base.cubes + 0.1 * severity * noise,
+            "smooth": clean + (1 - 0.9 * severity) * (base.cubes - clean),
+            "negative": np.where(where < 0.5 * severity, -0.1, base.cubes),
+            "alien": base.cubes + 0.3 * severity * alien,
+            "bright": base.cubes * (1 + severity),
         }[kind]
 
-    values = [compared(Plausibility(), real, changed(base, spoilt(dose))).value for dose in (0.05, 0.15, 0.4, 1.0)]
+    values = [
+        compared(Plausibility(), real, changed(base, spoilt(severity))).value for severity in (0.05, 0.15, 0.4, 1.0)
+    ]
     assert values == sorted(values)
     assert values[-1] > 2 * compared(Plausibility(), real, base).value
 

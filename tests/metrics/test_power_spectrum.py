@@ -119,17 +119,17 @@ def test_added_noise_lifts_the_fine_end_alone_and_only_its_band() -> None:
 
 
 @pytest.mark.parametrize("kind", ["blur", "noise", "contrast"])
-def test_it_grows_with_the_dose(kind: str) -> None:
+def test_it_grows_with_the_severity(kind: str) -> None:
     real = texture_set(6, size=48, seed=4)
     noise = np.random.default_rng(5).normal(size=real.cubes.shape)
     mean = real.cubes.mean(axis=(2, 3), keepdims=True)
 
-    def spoilt(dose: float) -> ArraySet:
+    def spoilt(severity: float) -> ArraySet:
         if kind == "blur":
-            return changed(real, gaussian_filter(real.cubes, (0, 0, dose, dose)) if dose else real.cubes)
-        return changed(real, real.cubes + 0.02 * dose * (noise if kind == "noise" else real.cubes - mean))
+            return changed(real, gaussian_filter(real.cubes, (0, 0, severity, severity)) if severity else real.cubes)
+        return changed(real, real.cubes + 0.02 * severity * (noise if kind == "noise" else real.cubes - mean))
 
-    values = [compared(PowerSpectrum(), real, spoilt(dose)).value for dose in (0, 0.3, 0.6, 1.0, 2.0)]
+    values = [compared(PowerSpectrum(), real, spoilt(severity)).value for severity in (0, 0.3, 0.6, 1.0, 2.0)]
     assert values == sorted(values)
     assert values[0] == 0
 

@@ -81,9 +81,9 @@ def test_ties_and_offsets_are_decided_as_float64_differences_decide(offset: floa
 def test_strips_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     real, generated = features(150), features(130, seed=1)
     whole = compute_prdc(real=real, generated=generated)
-    monkeypatch.setattr(balls, "STRIP", 7)
+    monkeypatch.setattr(balls, "STRIP_ROWS", 7)
     monkeypatch.setattr(balls, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(products, "CHECKED", 3)
+    monkeypatch.setattr(products, "PAIRS_PER_CHUNK", 3)
     assert compute_prdc(real=real, generated=generated) == whole == brute_force(real, generated, 5)
 
 
@@ -97,9 +97,9 @@ def test_radii_are_the_distances_to_the_kth_other_row() -> None:
 @pytest.mark.parametrize("kind", ["features", "grid", "clusters", "repeated", "same", "far"])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_radii_by_products_are_those_of_a_search(monkeypatch: pytest.MonkeyPatch, kind: str, k: int) -> None:
-    monkeypatch.setattr(by_products, "FROM", 300)
-    monkeypatch.setattr(by_products, "FOLDED", 1)
-    monkeypatch.setattr(by_products, "BLOCK", 130)
+    monkeypatch.setattr(by_products, "MIN_ROWS_FOR_PRODUCTS", 300)
+    monkeypatch.setattr(by_products, "FOLD_COUNT", 1)
+    monkeypatch.setattr(by_products, "BLOCK_ROWS", 130)
     values = {
         "features": features(600, 24),
         "grid": np.random.default_rng(0).integers(0, 4, (600, 3)).astype(np.float32),  # nearly all distances tie

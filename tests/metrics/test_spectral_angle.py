@@ -128,8 +128,8 @@ def test_it_grows_with_the_tilt_of_the_spectra() -> None:
     real = texture_set(8, seed=3)
     tilt = np.linspace(-1, 1, 6)[:, None, None]
     values = [
-        compared(SpectralAngle(), real, changed(real, real.cubes * (1 + dose * tilt))).value
-        for dose in (0, 0.01, 0.03, 0.1, 0.3)
+        compared(SpectralAngle(), real, changed(real, real.cubes * (1 + severity * tilt))).value
+        for severity in (0, 0.01, 0.03, 0.1, 0.3)
     ]
     assert values == sorted(values)
     assert values[0] == pytest.approx(0, abs=1e-5)

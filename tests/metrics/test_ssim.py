@@ -177,10 +177,13 @@ def test_negative_contrast_terms_are_clamped_and_never_become_nan() -> None:
 def test_similarity_falls_with_noise_and_with_blur(volume: bool) -> None:
     cube = textures(1, 5, 64, 64, smooth=1.0)
     noise = np.random.default_rng(0).normal(size=cube.shape).astype(np.float32)
-    noisy = [ms_ssim(cube, cube + dose * noise, data_range=1.0, volume=volume)[0] for dose in (0, 0.02, 0.05, 0.1, 0.2)]
+    noisy = [
+        ms_ssim(cube, cube + severity * noise, data_range=1.0, volume=volume)[0]
+        for severity in (0, 0.02, 0.05, 0.1, 0.2)
+    ]
     blurred = [
-        ms_ssim(cube, gaussian_filter(cube, (0, 0, dose, dose)), data_range=1.0, volume=volume)[0]
-        for dose in (0, 0.5, 1.0, 2.0, 4.0)
+        ms_ssim(cube, gaussian_filter(cube, (0, 0, severity, severity)), data_range=1.0, volume=volume)[0]
+        for severity in (0, 0.5, 1.0, 2.0, 4.0)
     ]
     assert np.all(np.diff(noisy) < 0)
     assert np.all(np.diff(blurred) < 0)

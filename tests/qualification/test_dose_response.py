@@ -18,7 +18,7 @@ from hseval.qualification.dose_response import (
     compute_null_std,
     drop_missing_blocks,
     find_detection_threshold,
-    find_equivalent_dose,
+    find_equivalent_severity,
     is_excess_significant,
     isotonic_regression,
     spearman,
@@ -35,8 +35,8 @@ Array = NDArray[Any]
 def test_spearman_is_scipys() -> None:
     rng = np.random.default_rng(0)
     for _ in range(10):
-        doses, values = np.arange(9.0), rng.integers(0, 6, 9).astype(float)
-        assert spearman(doses, values) == pytest.approx(stats.spearmanr(doses, values).statistic)
+        severities, values = np.arange(9.0), rng.integers(0, 6, 9).astype(float)
+        assert spearman(severities, values) == pytest.approx(stats.spearmanr(severities, values).statistic)
     assert spearman([1, 2, 3], [3.0, 2.0, 1.0]) == pytest.approx(-1)
 
 
@@ -67,31 +67,31 @@ def test_isotonic_is_the_nearest_monotone_sequence() -> None:
         ([True, True, True, True], [-1, -2, -3, -4], 1.0),
     ],
 )
-def test_the_smallest_dose_told_has_none_untold_above(
+def test_the_smallest_severity_told_has_none_untold_above(
     told: list[bool], excesses: list[float], expected: float | None
 ) -> None:
     assert find_detection_threshold([1.0, 2.0, 4.0, 8.0], told, excesses) == expected
 
 
-def test_an_equivalent_dose_inverts_a_power_law() -> None:
-    doses = [0.5, 1, 2, 4, 8]
-    excesses = [3.0 * dose for dose in doses]
-    for dose in doses:
-        assert find_equivalent_dose(doses, excesses, 3.0 * dose) == ("about", pytest.approx(dose))
-    assert 2 < find_equivalent_dose(doses, excesses, 9.0).dose < 4
-    # Linear in the excess, logarithmic in the dose: half way between 6 and 12 is the geometric mean of 2 and 4.
-    assert find_equivalent_dose(doses, excesses, 9.0).dose == pytest.approx(np.sqrt(8))
-    assert find_equivalent_dose(doses, excesses, 1.0) == ("below", 0.5)
-    assert find_equivalent_dose(doses, excesses, 100.0) == ("beyond", 8)
+def test_an_equivalent_severity_inverts_a_power_law() -> None:
+    severities = [0.5, 1, 2, 4, 8]
+    excesses = [3.0 * severity for severity in severities]
+    for severity in severities:
+        assert find_equivalent_severity(severities, excesses, 3.0 * severity) == ("about", pytest.approx(severity))
+    assert 2 < find_equivalent_severity(severities, excesses, 9.0).severity < 4
+    # Linear in the excess, logarithmic in the severity: half way between 6 and 12 is the geometric mean of 2 and 4.
+    assert find_equivalent_severity(severities, excesses, 9.0).severity == pytest.approx(np.sqrt(8))
+    assert find_equivalent_severity(severities, excesses, 1.0) == ("below", 0.5)
+    assert find_equivalent_severity(severities, excesses, 100.0) == ("beyond", 8)
 
 
-def test_an_equivalent_dose_follows_a_falling_curve() -> None:
-    assert find_equivalent_dose([1, 2, 4], [-1.0, -2.0, -3.0], -2.0) == ("about", pytest.approx(2))
-    assert find_equivalent_dose([1, 2, 4], [-1.0, -2.0, -3.0], 1.0).relation == "below"
+def test_an_equivalent_severity_follows_a_falling_curve() -> None:
+    assert find_equivalent_severity([1, 2, 4], [-1.0, -2.0, -3.0], -2.0) == ("about", pytest.approx(2))
+    assert find_equivalent_severity([1, 2, 4], [-1.0, -2.0, -3.0], 1.0).relation == "below"
 
 
 def test_a_level_stretch_stands_at_its_middle() -> None:
-    assert find_equivalent_dose([1, 2, 4, 8], [0.0, 2.0, 2.0, 4.0], 2.0).dose == pytest.approx(np.sqrt(8))
+    assert find_equivalent_severity([1, 2, 4, 8], [0.0, 2.0, 2.0, 4.0], 2.0).severity == pytest.approx(np.sqrt(8))
 
 
 def test_the_scatter_of_independent_sets_counts_both_and_the_clean_set_once() -> None:
@@ -192,22 +192,22 @@ def test_what_most_users_would_tell_is_told_where_single_cubes_decide_the_value(
     # Truth by simulation: cubes answer to the fault by factors of ten; the floor is that of cubes without it.
     rng = np.random.default_rng(4)
 
-    def sample(dose: float) -> Array:
-        return rng.normal(size=50) * (1 + dose * np.exp(2 * rng.normal(size=50)))
+    def sample(severity: float) -> Array:
+        return rng.normal(size=50) * (1 + severity * np.exp(2 * rng.normal(size=50)))
 
     def replicated(one: Array, blocks: list[Array]) -> JackknifeReplicates:
         return run_jackknife(lambda real_out, generated_out: np.array([np.delete(one, generated_out).var()]),
                          real=[], generated=blocks, rng=np.random.default_rng(0), pairs=24)  # fmt: skip
 
     blocks = np.split(np.arange(50), 10)
-    for dose, expected in ((0.0, 0.05), (0.1, 0.9), (3.0, 1.0)):
+    for severity, expected in ((0.0, 0.05), (0.1, 0.9), (3.0, 1.0)):
         told, linear, users = [], [], []
         for _ in range(100):
-            value, floor = (replicated(sample(each), blocks) for each in (dose, 0.0))
+            value, floor = (replicated(sample(each), blocks) for each in (severity, 0.0))
             excess, scattered = float((value.value - floor.value)[0]), compute_excess_std(value=value, floor=floor)
             told.append(is_excess_significant(excess, scattered, null_std=compute_null_std(floor), magnitude=1.0))
             linear.append(is_excess_significant(excess, scattered, null_std=0.0, magnitude=1.0))
-            users.append(abs(sample(dose).var() - sample(0.0).var()) > 1.96 * np.sqrt(2 * 2 / 50))
+            users.append(abs(sample(severity).var() - sample(0.0).var()) > 1.96 * np.sqrt(2 * 2 / 50))
         assert np.mean(users) == pytest.approx(expected, abs=0.08)
         assert np.mean(told) == pytest.approx(expected, abs=0.08)
         assert np.mean(linear) < 0.3  # on a scale on which the scatter grows, even what every user tells is lost

@@ -20,24 +20,24 @@ from tests.helpers.commands import Outcome
 from tests.helpers.sets import saved, texture_set
 
 Command = Callable[..., Outcome]
-FEW, DOSES = (2.0, 8.0), (1.0, 2.0, 4.0, 8.0)
+FEW, SEVERITIES = (2.0, 8.0), (1.0, 2.0, 4.0, 8.0)
 QUICK = {"metrics": ["fid", "spectral-kl"], "options": {"scattering": {"scales": 2}}}
 
 
 class Idle:
-    """Does nothing at any dose."""
+    """Does nothing at any severity."""
 
     name: ClassVar[str] = "idle"
     summary: ClassVar[str] = "nothing"
     kind: ClassVar[str] = "spectral"
     unit: ClassVar[str] = "%"
-    doses: ClassVar[tuple[float, ...]] = FEW
-    shared: ClassVar[bool] = False
+    severities: ClassVar[tuple[float, ...]] = FEW
+    is_set_wide: ClassVar[bool] = False
 
-    def unfit(self, data: CubeSet) -> str | None:
+    def explain_unmet_need(self, data: CubeSet) -> str | None:
         return None
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
         return cube
 
 
@@ -45,10 +45,10 @@ class Tint(Idle):
     """Tilts the spectrum."""
 
     name: ClassVar[str] = "tint"
-    doses: ClassVar[tuple[float, ...]] = DOSES
+    severities: ClassVar[tuple[float, ...]] = SEVERITIES
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
-        tilt = np.linspace(1 - 0.05 * dose, 1 + 0.05 * dose, len(wavelengths), dtype=np.float32)
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
+        tilt = np.linspace(1 - 0.05 * severity, 1 + 0.05 * severity, len(wavelengths), dtype=np.float32)
         return dataclasses.replace(cube, data=cube.data * tilt[:, None, None])
 
 
@@ -57,16 +57,16 @@ class Speckle(Idle):
 
     name: ClassVar[str] = "speckle"
 
-    def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
         noise = rng.standard_normal(cube.data.shape, dtype=np.float32)
-        return dataclasses.replace(cube, data=cube.data + np.float32(0.01 * dose) * noise)
+        return dataclasses.replace(cube, data=cube.data + np.float32(0.01 * severity) * noise)
 
 
 class SharedSpeckle(Speckle):
     """The same noise in every cube."""
 
     name: ClassVar[str] = "shared-speckle"
-    shared: ClassVar[bool] = True
+    is_set_wide: ClassVar[bool] = True
 
 
 class Same(Idle):
@@ -74,11 +74,11 @@ class Same(Idle):
 
     name: ClassVar[str] = "same"
     kind: ClassVar[str] = "set"
-    doses: ClassVar[tuple[float, ...]] = (10.0, 90.0)
+    severities: ClassVar[tuple[float, ...]] = (10.0, 90.0)
 
-    def pick(self, features: NDArray[np.float64], dose: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    def pick(self, features: NDArray[np.float64], severity: float, rng: np.random.Generator) -> NDArray[np.int64]:
         places = np.arange(len(features))
-        places[: round(dose / 100 * len(features))] = 0
+        places[: round(severity / 100 * len(features))] = 0
         return places
 
 
@@ -87,7 +87,7 @@ class Bright(Idle):
 
     name: ClassVar[str] = "bright"
     kind: ClassVar[str] = "copies"
-    doses: ClassVar[tuple[float, ...]] = (5.0, 10.0, 80.0)
+    severities: ClassVar[tuple[float, ...]] = (5.0, 10.0, 80.0)
 
     def copy(self, cube: Cube, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
         return dataclasses.replace(cube, data=cube.data * np.float32(1.02))
@@ -98,7 +98,7 @@ class Unfit(Idle):
 
     name: ClassVar[str] = "unfit"
 
-    def unfit(self, data: CubeSet) -> str | None:
+    def explain_unmet_need(self, data: CubeSet) -> str | None:
         return "no such structure"
 
 
@@ -131,7 +131,7 @@ def test_what_does_nothing_is_blind_for_every_metric(report: hseval.QualifyRepor
         assert curve.spearman is None
 
 
-def test_what_is_gross_is_told_and_rises_with_the_dose(report: hseval.QualifyReport) -> None:
+def test_what_is_gross_is_told_and_rises_with_the_severity(report: hseval.QualifyReport) -> None:
     for metric in ("fid", "spectral-kl"):
         curve = report.get_curve(metric, "tint")
         assert curve.detection_threshold is not None
@@ -160,8 +160,8 @@ def test_sizes_rows_and_reasons_are_told(report: hseval.QualifyReport) -> None:
     assert report.get_curve("authenticity", "tint").sizes == (24, 12)
     assert report.not_applied == {"unfit": "no such structure"}
     assert [row.name for row in report.rows] == ["idle", "tint", "same", "bright"]
-    doses = next(row.doses for row in report.rows if row.name == "bright")
-    assert doses == pytest.approx([100 / 12, 200 / 12, 1000 / 12])  # whole numbers of 12 samples
+    severities = next(row.severities for row in report.rows if row.name == "bright")
+    assert severities == pytest.approx([100 / 12, 200 / 12, 1000 / 12])  # whole numbers of 12 samples
 
 
 def test_the_report_survives_a_file(report: hseval.QualifyReport, tmp_path: Path) -> None:
@@ -213,15 +213,15 @@ def test_faults_of_the_sensor_are_shared_and_others_depend_on_the_cube_alone() -
     base = texture_set(4, size=12, field=False)
     turned = base.subset([3, 2, 1, 0])
 
-    def noise(kind: type, data: CubeSet, place: int, dose: float = 4.0) -> NDArray[Any]:
-        spoiled = DegradedSet(data, kind(), dose, 0)
-        return np.asarray(spoiled[place].data - data[place].data, dtype=np.float64) / dose
+    def noise(kind: type, data: CubeSet, place: int, severity: float = 4.0) -> NDArray[Any]:
+        spoiled = DegradedSet(data, kind(), severity, 0)
+        return np.asarray(spoiled[place].data - data[place].data, dtype=np.float64) / severity
 
     own, shared = [[noise(kind, base, i) for i in range(2)] for kind in (Speckle, SharedSpeckle)]
     assert np.abs(own[0] - own[1]).max() > 0.01
     np.testing.assert_allclose(shared[0], shared[1], atol=1e-6)
     np.testing.assert_array_equal(noise(Speckle, turned, 3), own[0])
-    np.testing.assert_allclose(noise(Speckle, base, 0, dose=8.0), own[0], atol=1e-6)  # stronger, not other
+    np.testing.assert_allclose(noise(Speckle, base, 0, severity=8.0), own[0], atol=1e-6)  # stronger, not other
 
 
 @pytest.mark.usefixtures("few_blocks")
@@ -272,19 +272,19 @@ def test_a_run_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch) -> None
         done.extend(chunk)
         return work(job, chunk)
 
-    monkeypatch.setattr(QualifyJob, "work", counted)
+    monkeypatch.setattr(QualifyJob, "run_chunk", counted)
     with pytest.raises(KeyboardInterrupt):
         hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"])
-    monkeypatch.setattr(QualifyJob, "work", lambda job, chunk: done.extend(chunk) or work(job, chunk))
+    monkeypatch.setattr(QualifyJob, "run_chunk", lambda job, chunk: done.extend(chunk) or work(job, chunk))
     again = hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"])
     assert sorted(done) == list(range(6))  # four before, two after, none twice
     assert again.curves == whole.curves
-    monkeypatch.setattr(QualifyJob, "work", lambda job, chunk: pytest.fail("nothing is left to do"))
+    monkeypatch.setattr(QualifyJob, "run_chunk", lambda job, chunk: pytest.fail("nothing is left to do"))
     assert hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"]).curves == whole.curves
 
 
 @pytest.mark.usefixtures("few_blocks")
-def test_another_seed_option_or_dose_is_computed_anew() -> None:
+def test_another_seed_option_or_severity_is_computed_anew() -> None:
     base = texture_set(32, size=16, seed=3)
 
     def value(degradation: Idle, **changes: Any) -> float | None:
@@ -293,7 +293,7 @@ def test_another_seed_option_or_dose_is_computed_anew() -> None:
         return found.get_curve("spectral-kl", "speckle").points[-1].value
 
     class Stronger(Speckle):
-        doses: ClassVar[tuple[float, ...]] = (3.0, 9.0)
+        severities: ClassVar[tuple[float, ...]] = (3.0, 9.0)
 
     first = value(Speckle())
     assert value(Speckle()) == first
@@ -322,7 +322,7 @@ def test_cubes_that_lose_their_field_are_an_error() -> None:
     class Blank(Idle):
         name: ClassVar[str] = "blank"
 
-        def degrade(self, cube: Cube, dose: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
+        def degrade(self, cube: Cube, severity: float, *, wavelengths: NDArray[Any], rng: np.random.Generator) -> Cube:
             return dataclasses.replace(cube, data=np.full_like(cube.data, np.nan)) if rng.random() < 0.5 else cube
 
     with pytest.raises(hseval.HsevalError, match="no valid pixel"):
@@ -358,7 +358,7 @@ def test_every_built_in_degradation_runs_on_small_cubes() -> None:
     found = hseval.qualify(texture_set(20, size=12), metrics=["spectral-kl"], cache=False)
     assert len(found.rows) >= 20
     assert all(len(curve.points) >= 5 and curve.floor is not None for curve in found.curves)
-    assert all(len(row.doses) >= 8 for row in found.rows if row.kind != "copies")
+    assert all(len(row.severities) >= 8 for row in found.rows if row.kind != "copies")
 
 
 @pytest.mark.usefixtures("few_blocks")
@@ -393,9 +393,9 @@ def test_a_page_of_curves_shows_floor_and_gross_faults_alike(
     report: hseval.QualifyReport, values: tuple[float, ...], floor: float, scale: str, place: float
 ) -> None:
     from hseval.qualification.plots import plot_curves
-    from hseval.qualification.report import DosePoint
+    from hseval.qualification.report import SeverityPoint
 
-    points = tuple(DosePoint(2.0**i, value, (value - 0.01, value + 0.01)) for i, value in enumerate(values))
+    points = tuple(SeverityPoint(2.0**i, value, (value - 0.01, value + 0.01)) for i, value in enumerate(values))
     changed = {"floor": floor, "floor_interval": (floor - 0.05, floor + 0.05), "points": points}
     curves = tuple(dataclasses.replace(curve, **changed) for curve in report.curves)
     page = plot_curves(dataclasses.replace(report, curves=curves), report.columns[0])
@@ -407,15 +407,15 @@ def test_a_page_of_curves_shows_floor_and_gross_faults_alike(
     assert axes.transLimits.transform(axes.transScale.transform((1.0, floor)))[1] < place
 
 
-def tinted(base: ArraySet, dose: float) -> ArraySet:
+def tinted(base: ArraySet, severity: float) -> ArraySet:
     """Return a set with every cube tinted."""
     rng = np.random.default_rng(0)
-    cubes = [Tint().degrade(cube, dose, wavelengths=base.wavelengths, rng=rng).data for cube in base]
+    cubes = [Tint().degrade(cube, severity, wavelengths=base.wavelengths, rng=rng).data for cube in base]
     return ArraySet(np.stack(cubes), wavelengths=base.wavelengths, masks=base.masks)
 
 
-def test_a_score_is_told_as_the_dose_that_made_it() -> None:
-    from hseval.qualification.equivalent_dose import compute_equivalents
+def test_a_score_is_told_as_the_severity_that_made_it() -> None:
+    from hseval.qualification.equivalent_severity import compute_equivalents
 
     real, others = texture_set(48, size=16, seed=5), texture_set(48, size=16, seed=6)
     asked: dict[str, Any] = {"metrics": ["spectral-kl"], "cache": False}
@@ -423,7 +423,7 @@ def test_a_score_is_told_as_the_dose_that_made_it() -> None:
     (found,) = compute_equivalents(hseval.score(tinted(others, 6.0), ref=real, **asked), qualified)
     (told,) = found.equivalents  # what does nothing is the equal of no score
     assert (told.degradation, told.relation) == ("tint", "about")
-    assert 5 < told.dose < 7.2
+    assert 5 < told.severity < 7.2
     assert found.warnings == ()
     (found,) = compute_equivalents(hseval.score(others, ref=real, **asked), qualified)
     assert found.equivalents == ()
@@ -435,7 +435,7 @@ def test_a_score_is_told_as_the_dose_that_made_it() -> None:
     assert any("8 cubes a side" in warning for warning in found.warnings)
 
 
-def test_a_users_scores_are_told_as_doses(hseval: Command, tmp_path: Path) -> None:
+def test_a_users_scores_are_told_as_severities(hseval: Command, tmp_path: Path) -> None:
     real = saved(tmp_path / "real.h5", texture_set(40, size=24, seed=5))
     samples = saved(tmp_path / "samples.h5", tinted(texture_set(40, size=24, seed=6), 3.0))
     scored = tmp_path / "s.json"

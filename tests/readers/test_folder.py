@@ -171,7 +171,7 @@ def test_mixed_sizes_are_a_set_and_mixed_bands_are_not(folder: Path) -> None:
 def test_a_mixed_file_beyond_those_looked_at_is_found_when_it_is_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fileset, "EAGER", 1)
+    monkeypatch.setattr(fileset, "MAX_EAGER_HEADERS", 1)
     np.save(folder / "d.npy", CUBES[0][:4])
     opened = open_set(folder)
     with pytest.raises(HsevalError, match=r"d.npy: 4 bands, but a.npy has 5"):
@@ -218,7 +218,7 @@ def test_hidden_files_are_no_cubes(folder: Path) -> None:
 def test_a_truncated_file_of_a_large_folder_is_named_when_it_is_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fileset, "EAGER", 1)
+    monkeypatch.setattr(fileset, "MAX_EAGER_HEADERS", 1)
     (folder / "c.npy").write_bytes((folder / "c.npy").read_bytes()[:-10])
     opened = open_set(folder)
     with pytest.raises(HsevalError, match=r"c.npy: truncated"):
@@ -284,7 +284,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PluginMa
             hook = hookimpl(specname="hseval_readers")(lambda reader=reader: [reader])
             plugin = type("Plugin", (), {"hseval_readers": staticmethod(hook)})()
             loaded.register(plugin, name=reader.name, distribution=f"hseval-{reader.name}")
-        monkeypatch.setattr("hseval.pipeline.open.plugins", lambda: loaded)
+        monkeypatch.setattr("hseval.pipeline.open.get_plugins", lambda: loaded)
         return loaded
 
     yield build

@@ -280,7 +280,7 @@ def test_ten_thousand_samples_of_pure_noise_stay_below_fifteen_megabytes(report:
         EmbeddedPoints(role, rng.normal(size=(1000, 2)), ("a-rather-long-id-of-a-cube",) * 1000, 10_000)
         for role in ("train", "reference", "samples")
     )
-    drawn = dataclasses.replace(base, embedding=Embedding("scattering", 772, (0.3, 0.2), points), pairs=())
+    drawn = dataclasses.replace(base, embedding=Embedding("scattering", 772, (0.3, 0.2), points), nearest_pairs=())
     plain = dataclasses.replace(drawn, real=(), generated=())
     shown = {
         "look": painter.build_style(),
@@ -289,7 +289,7 @@ def test_ten_thousand_samples_of_pure_noise_stay_below_fifteen_megabytes(report:
     }
     noisy = dataclasses.replace(drawn, **shown)  # type: ignore[arg-type]
     paired = dataclasses.replace(
-        plain, pairs=(dataclasses.replace(base.nearest_pairs[0], sample=pair[0], training=pair[1]),)
+        plain, nearest_pairs=(dataclasses.replace(base.nearest_pairs[0], sample=pair[0], training=pair[1]),)
     )
     sizes = [len(rendered(dataclasses.replace(report, exhibits=each)).encode()) for each in (plain, noisy, paired)]
     # Four cubes of each side and six pairs are shown.

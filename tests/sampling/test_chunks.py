@@ -81,7 +81,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registry.register(ThirdParty(), name="hseval-steps:steps", distribution="hseval-steps")
     monkeypatch.setattr(Steps, "fails", {})
     monkeypatch.setattr(Steps, "drawn", [])
-    monkeypatch.setattr(hseval.sampling.chunks, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(hseval.sampling.chunks, "CHUNK_SECONDS", 0.0)
     yield
     registry.manager.unregister(name="hseval-steps:steps")
     registry._registrations.clear()
@@ -109,7 +109,7 @@ class Runs:
         assert not self.parts.exists()
         fresh = self.out.with_name("fresh.h5")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(hseval.sampling.chunks, "PART_SECONDS", math.inf)
+            patch.setattr(hseval.sampling.chunks, "CHUNK_SECONDS", math.inf)
             assert self(*arguments, n=n, out=fresh).status == 0
         assert contents(self.out) == contents(fresh)
 
@@ -159,7 +159,7 @@ def test_ctrl_c_keeps_what_is_drawn_and_the_same_command_goes_on(run: Runs) -> N
 
 
 def test_a_part_that_is_not_full_is_kept_as_well(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hseval.sampling.chunks, "PART_SECONDS", math.inf)
+    monkeypatch.setattr(hseval.sampling.chunks, "CHUNK_SECONDS", math.inf)
     run.cut_off(4)
     assert [path.name for path in run.parts.glob("*.h5")] == ["000000.h5"]
     assert run().status == 0
@@ -348,7 +348,7 @@ def test_parts_lie_beside_the_file_that_a_link_leads_to(run: Runs, tmp_path: Pat
 def test_what_could_not_be_joined_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: Sample, told: str, seconds: float
 ) -> None:
-    monkeypatch.setattr(hseval.sampling.chunks, "PART_SECONDS", seconds)
+    monkeypatch.setattr(hseval.sampling.chunks, "CHUNK_SECONDS", seconds)
     for given in ([noise(0), odd], [odd]):  # in one process, and in a later one
         with open_chunks(tmp_path / "generated.h5", {}, ABOUT) as parts:
             parts.resume(force=False)
@@ -369,7 +369,7 @@ def test_cubes_that_come_in_batches_do_not_wait_for_the_next_batch(
             now += 100.0
             yield from (noise(4 * batch + index) for index in range(4))
 
-    monkeypatch.setattr(hseval.sampling.chunks, "PART_SECONDS", 60.0)
+    monkeypatch.setattr(hseval.sampling.chunks, "CHUNK_SECONDS", 60.0)
     monkeypatch.setattr(hseval.sampling.chunks, "time", types.SimpleNamespace(monotonic=lambda: now))
     with open_chunks(tmp_path / "generated.h5", {}, ABOUT) as parts:
         parts.write_samples(batches(), lambda _: None)
@@ -398,7 +398,7 @@ def large(monkeypatch: pytest.MonkeyPatch, *, filling_from: int) -> None:
     def sample(self: Steps, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
         for each in small(self, n, seed=seed, start=start):
             if Steps.drawn[-1] >= filling_from:
-                monkeypatch.setattr(hseval.sampling.chunks, "PART_SECONDS", math.inf)
+                monkeypatch.setattr(hseval.sampling.chunks, "CHUNK_SECONDS", math.inf)
             yield Sample(LARGE + Steps.drawn[-1], {}, each.id)
 
     monkeypatch.setattr(Steps, "sample", sample)

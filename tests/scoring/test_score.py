@@ -413,7 +413,7 @@ class Brightest:
         for rows, cubes_of in sides:
             place = {name: i for i, name in enumerate(cubes_of.ids)}
             top = [cubes_of[place[name]].data[:, cubes_of[place[name]].masks["fov"]].max() for name in rows.ids]
-            added.append(rows.adding({"brightest": np.array(top)}))
+            added.append(rows.add_columns({"brightest": np.array(top)}))
         return *added, train
 
     def compare(self, *, real: Any, generated: Any, train: Any = None, rng: Any) -> float:

@@ -236,7 +236,10 @@ SETS = [texture_set(12, size=24, bands=4, seed=seed) for seed in range(3)]
 def test_the_short_way_to_a_headline_gives_the_headline(name: str) -> None:
     metric = get_plugins().build("metric", name)
     real, generated, _ = metric.relate(
-        **{side: described(each, *metric.needs.rows) for side, each in zip(("real", "generated"), SETS, strict=False)},
+        **{
+            side: described(each, *metric.needs.features)
+            for side, each in zip(("real", "generated"), SETS, strict=False)
+        },
         train=None,
     )
     full = metric.compare(real=real, generated=generated, rng=np.random.default_rng(0)).value

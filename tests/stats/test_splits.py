@@ -17,16 +17,16 @@ def dealt(real: list[str], generated: list[str], repeats: int = 8) -> list:
 
 def test_sides_are_disjoint_and_of_the_size_that_the_smaller_set_allows() -> None:
     for split in dealt([f"r{i}" for i in range(20)], [f"f{i}" for i in range(7)]):
-        assert len(split.real) == len(split.held) == len(split.generated) == 7
-        assert not set(split.real) & set(split.held)
+        assert len(split.real) == len(split.holdout) == len(split.generated) == 7
+        assert not set(split.real) & set(split.holdout)
     for split in dealt([f"r{i}" for i in range(20)], [f"f{i}" for i in range(70)]):
-        assert len(split.real) == len(split.held) == len(split.generated) == 10
+        assert len(split.real) == len(split.holdout) == len(split.generated) == 10
 
 
 def test_no_group_is_on_both_sides() -> None:
     groups = [f"patient-{i // 3}" for i in range(30)] + ["big"] * 9
     for split in dealt(groups, [f"f{i}" for i in range(50)], repeats=30):
-        assert not {groups[i] for i in split.real} & {groups[i] for i in split.held}
+        assert not {groups[i] for i in split.real} & {groups[i] for i in split.holdout}
 
 
 def test_one_group_can_not_be_halved() -> None:

@@ -210,12 +210,12 @@ def test_a_sample_file_that_vanishes_before_its_scores_costs_its_run_alone(
             samples.unlink()
         return scored(samples, plan, **given)
 
-    monkeypatch.setattr(steps, "scored", vanishing)
+    monkeypatch.setattr(steps, "score_samples", vanishing)
     file = plan(folder, grid(c=[0.0, 0.1, 0.2]))
     done = hseval("sweep", file)
     assert done.status == 1 and "2 of 3 runs done, 1 failed" in done.out
     assert "scoring:" in rows(folder)["staged c=0.1"]["error"] and "samples.h5" in rows(folder)["staged c=0.1"]["error"]
-    monkeypatch.setattr(steps, "scored", scored)
+    monkeypatch.setattr(steps, "score_samples", scored)
     Staged.calls.clear()
     assert hseval("sweep", file, "--retry").status == 0
     assert fits() == [] and ("sample", 1.0, 16) in Staged.calls
@@ -264,8 +264,8 @@ def test_a_file_that_can_not_be_is_refused_before_anything_is_done(
 def test_a_plot_of_what_there_is_not_is_refused(folder: Path, hseval: Command) -> None:
     done = hseval("sweep", plan(folder, grid(c=[1]), plot='y = ["spectral-kll"]'))
     assert done.status == 2 and "[plot]: there is no score 'spectral-kll'" in done.err
-    done = hseval("sweep", plan(folder, grid(c=[1]), plot='colour = "d"'))
-    assert done.status == 2 and "[plot]: colour: no option 'd' varies" in done.err
+    done = hseval("sweep", plan(folder, grid(c=[1]), plot='color = "d"'))
+    assert done.status == 2 and "[plot]: color: no option 'd' varies" in done.err
 
 
 def test_a_missing_set_or_metric_is_refused(folder: Path, hseval: Command) -> None:

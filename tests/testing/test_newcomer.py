@@ -108,7 +108,7 @@ MISTAKES = [
         r"no method compare; metrics have compare\(self, \*, real, generated, train=None, rng\)",
     ),
     (Metric, {"needs": None}, r"its needs is None; .* such as Needs\(rows=\('spectra',\)\)"),
-    (Metric, {"needs": Needs(features="spectra")}, r"needs.rows is 'spectra'; .* mind the comma"),  # type: ignore[arg-type]
+    (Metric, {"needs": Needs(features="spectra")}, r"needs.features is 'spectra'; .* mind the comma"),  # type: ignore[arg-type]
     (Metric, {"needs": Needs(features=("spectre",))}, r"no extractor is called 'spectre' \(did you mean 'spectra'\?\)"),
     (Metric, {"compare": reading("spectra/means")}, r"KeyError \('spectra/means'\); the rows have .* spectra/mean,"),
     (Metric, {"compare": reading("scattering")}, r"are there if needs = Needs\(rows=\('its-name', \.\.\.\)\) asks"),

@@ -59,8 +59,8 @@ def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_swept_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
     code = (
-        "import os, sys\nfrom hseval.utils.atomic_files import written_whole\n"
-        "with written_whole(sys.argv[1]) as part:\n    part.write_text('half')\n    os.kill(os.getpid(), 9)"
+        "import os, sys\nfrom hseval.utils.atomic_files import write_atomically\n"
+        "with write_atomically(sys.argv[1]) as part:\n    part.write_text('half')\n    os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "set.h5")], check=False, timeout=60)
     assert len(list(tmp_path.iterdir())) == 1

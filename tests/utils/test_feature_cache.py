@@ -142,11 +142,11 @@ def test_a_cache_that_is_no_database_is_told_and_does_not_stop_work(tmp_path: Pa
 
 WRITER = """
 import sys, numpy as np
-from hseval.utils.feature_cache import Cache
+from hseval.utils.feature_cache import FeatureCache
 from pathlib import Path
-with Cache(Path(sys.argv[1])) as cache:
+with FeatureCache(Path(sys.argv[1])) as cache:
     for i in range(10**6):
-        cache.store_rows({f"{i}": {"a": np.full(5000, i, dtype=np.float32)}})
+        cache.store_features({f"{i}": {"a": np.full(5000, i, dtype=np.float32)}})
         print(i, flush=True)
 """
 

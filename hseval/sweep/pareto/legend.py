@@ -28,7 +28,7 @@ def assign_styles(results: SweepResults, plot: PlotConfig, rows: Iterable[RunRes
     """Return colour, style and marker by the value of the option that each tells."""
     shown, chosen = list(rows), dict[str, StyleMap]()
     for what, option, choices in (
-        ("colour", plot.color, COLORS), ("style", plot.style, LINE_STYLES), ("marker", plot.marker, MARKERS),
+        ("color", plot.color, COLORS), ("style", plot.style, LINE_STYLES), ("marker", plot.marker, MARKERS),
     ):  # fmt: skip
         if option is not None and option not in (*results.varied_option_names, "generator", "part"):
             known = (*results.varied_option_names, "generator", "part")
@@ -41,7 +41,7 @@ def assign_styles(results: SweepResults, plot: PlotConfig, rows: Iterable[RunRes
 def get_option_value(row: RunResult, option: str | None) -> Any:
     """Return a run's value of an option, of its generator or of its part of the file; None where it has none."""
     if option in ("generator", "part"):
-        return getattr(row, option)
+        return row.generator if option == "generator" else row.table_label
     found = None if option is None else row.varied_options.get(option)
     return tuple(found) if isinstance(found, list) else found
 
@@ -54,7 +54,7 @@ def _compute_sort_key(value: Any) -> tuple[bool, float, str]:
 def draw_legend(panel: Axes, plot: PlotConfig, style_maps: Mapping[str, StyleMap]) -> None:
     """Explain colours and styles on the left of an empty panel, markers on its right, front and floor below."""
     left = [
-        *_build_option_handles(plot.color, "colour", style_maps),
+        *_build_option_handles(plot.color, "color", style_maps),
         *_build_option_handles(plot.style, "style", style_maps),
     ]
     right = _build_option_handles(plot.marker, "marker", style_maps)
@@ -77,7 +77,7 @@ def _build_option_handles(option: str | None, channel: str, style_maps: Mapping[
     handles = [Line2D([], [], linestyle="none", label=option.replace("_", " "), gid="head")]
     for value, look in style_maps[channel].items():
         given: dict[str, Any] = {
-            "colour": {"color": look, "linewidth": 2.5},
+            "color": {"color": look, "linewidth": 2.5},
             "style": {"color": LEGEND_COLOR, "linewidth": 1.0, "linestyle": look},
             "marker": {"color": LEGEND_COLOR, "linestyle": "none", "marker": look, "markersize": 5},
         }[channel]

@@ -116,18 +116,18 @@ def _plot_panel(
     _draw_front(panel, points)
     for line in _group_lines(points, plot):
         first = line[0].row
-        colour, style = (
-            style_maps["colour"][get_option_value(first, plot.color)],
+        color, style = (
+            style_maps["color"][get_option_value(first, plot.color)],
             style_maps["style"][get_option_value(first, plot.style)],
         )
-        panel.plot([p.x.value for p in line], [p.y.value for p in line], color=colour, linestyle=style, linewidth=0.9,
+        panel.plot([p.x.value for p in line], [p.y.value for p in line], color=color, linestyle=style, linewidth=0.9,
                    zorder=3)  # fmt: skip
         for point in line:
             _draw_point(
                 panel,
                 point,
                 bottom,
-                color=colour,
+                color=color,
                 marker=style_maps["marker"][get_option_value(point.row, plot.marker)],
             )
 

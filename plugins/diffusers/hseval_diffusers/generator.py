@@ -108,7 +108,7 @@ class Diffusers:
             return process.sample(network, noise, steps=self.options.solver_steps, device=self.device)
 
         given: dict[str, Any] = {
-            "batch": self.options.sample_batch,
+            "batch_size": self.options.sample_batch,
             "seed": seed,
             "name": self.name,
             "shape": self.channels.shape,

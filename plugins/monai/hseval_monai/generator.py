@@ -102,7 +102,12 @@ class Monai:
         _, height, width = self.channels.shape
         half = 2 ** (len(self.options.ae_channels) - 1)
         shape = (self.options.latent_channels, height // half, width // half)
-        given: dict[str, Any] = {"batch": self.options.sample_batch, "seed": seed, "name": self.name, "shape": shape}
+        given: dict[str, Any] = {
+            "batch_size": self.options.sample_batch,
+            "seed": seed,
+            "name": self.name,
+            "shape": shape,
+        }
         for index, picture in sample_in_batches(draw, start=start, stop=n, **given):
             yield Sample(*self.channels.decode(picture), f"{self.name}-{seed}-{index:06d}")
 

@@ -170,24 +170,24 @@ def test_node_weights_average_a_linear_spectrum_to_its_value_at_each_inner_node(
 # ---------------------------------------------------------------- what it must see
 
 
-def blurred(cubes: np.ndarray, dose: float) -> np.ndarray:
-    return ndimage.gaussian_filter(cubes, (0, 0, dose, dose))
+def blurred(cubes: np.ndarray, severity: float) -> np.ndarray:
+    return ndimage.gaussian_filter(cubes, (0, 0, severity, severity))
 
 
-def noisy(cubes: np.ndarray, dose: float) -> np.ndarray:
-    return cubes + dose * cubes.std() * np.random.default_rng(0).standard_normal(cubes.shape)
+def noisy(cubes: np.ndarray, severity: float) -> np.ndarray:
+    return cubes + severity * cubes.std() * np.random.default_rng(0).standard_normal(cubes.shape)
 
 
-def shifted(cubes: np.ndarray, dose: float) -> np.ndarray:
-    return np.stack([np.apply_along_axis(lambda s: np.interp(NM + dose, NM, s), 0, cube) for cube in cubes])
+def shifted(cubes: np.ndarray, severity: float) -> np.ndarray:
+    return np.stack([np.apply_along_axis(lambda s: np.interp(NM + severity, NM, s), 0, cube) for cube in cubes])
 
 
-def gained(cubes: np.ndarray, dose: float) -> np.ndarray:
-    return cubes * (1 + dose * np.array([1, -1] * (BANDS // 2))[:, None, None])
+def gained(cubes: np.ndarray, severity: float) -> np.ndarray:
+    return cubes * (1 + severity * np.array([1, -1] * (BANDS // 2))[:, None, None])
 
 
 @pytest.mark.parametrize(
-    ("change", "doses"),
+    ("change", "severities"),
     [
         (blurred, (0.3, 0.6, 1.2, 2.4)),
         (noisy, (0.03, 0.1, 0.3, 1.0)),
@@ -195,8 +195,8 @@ def gained(cubes: np.ndarray, dose: float) -> np.ndarray:
         (gained, (0.01, 0.03, 0.1, 0.3)),
     ],
 )
-def test_the_frechet_distance_grows_with_the_dose(
-    weights: Path, change: Callable[[np.ndarray, float], np.ndarray], doses: tuple[float, ...]
+def test_the_frechet_distance_grows_with_the_severity(
+    weights: Path, change: Callable[[np.ndarray, float], np.ndarray], severities: tuple[float, ...]
 ) -> None:
     (real, field), (held, held_field) = textures(30, seed=3), textures(30, seed=4)
     reference = rows(weights, real, field)
@@ -206,7 +206,7 @@ def test_the_frechet_distance_grows_with_the_dose(
         generated = rows(weights, cubes, held_field)
         return frechet_distance(real=standardize(reference, scale), generated=standardize(generated, scale))
 
-    found = [distance(held), *(distance(change(held, dose)) for dose in doses)]
+    found = [distance(held), *(distance(change(held, severity)) for severity in severities)]
     assert found[1:] == sorted(found[1:])
     assert found[-1] > 1.5 * found[0]
 

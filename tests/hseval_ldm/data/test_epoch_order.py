@@ -25,7 +25,7 @@ def test_a_step_is_a_function_of_seed_name_and_step() -> None:
     assert np.array_equal(forward, backward)
     for changed in ({"seed": 2}, {"name": "b"}):
         assert not np.array_equal(
-            forward[0], draw_batch_indices(0, **({"batch": 4, "count": 30, "seed": 1, "name": "a"} | changed))
+            forward[0], draw_batch_indices(0, **({"batch_size": 4, "count": 30, "seed": 1, "name": "a"} | changed))
         )
 
 

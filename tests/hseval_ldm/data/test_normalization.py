@@ -88,7 +88,7 @@ def test_a_cube_with_an_empty_field_adds_nothing(data: ArraySet) -> None:
     emptied = changed(data, data.cubes, fov=fov)
     wanted = Normalization.measure(data, [0, 1, 2, 4, 5])
     assert measured(emptied).to_record() == wanted.to_record()
-    assert not any(part.any() for part in wanted.to_batch([emptied[3]])._replace(known=torch.zeros(1)))
+    assert not any(part.any() for part in wanted.to_batch([emptied[3]])._replace(has_mask=torch.zeros(1)))
 
 
 def test_pixels_outside_the_field_change_nothing(data: ArraySet) -> None:

@@ -137,8 +137,8 @@ def test_a_taken_item_is_gone_while_the_next_is_made() -> None:
 
 @pytest.mark.parametrize("end", ["pass", "raise SystemExit(0)", "1 / 0"])
 def test_the_interpreter_exits_with_a_generator_left_open(end: str) -> None:
-    script = "from hseval_ldm.data.prefetch import prefetched\n"
-    script += f"items = prefetched(lambda s: bytes(s), 0, 10**9, workers=2)\nnext(items)\n{end}\n"
+    script = "from hseval_ldm.data.prefetch import prefetch_items\n"
+    script += f"items = prefetch_items(lambda s: bytes(s), 0, 10**9, workers=2)\nnext(items)\n{end}\n"
     done = subprocess.run([sys.executable, "-c", script], timeout=120, capture_output=True, text=True, check=False)
     assert done.returncode == (1 if "/" in end else 0)
     assert ("ZeroDivisionError" in done.stderr) == ("/" in end)

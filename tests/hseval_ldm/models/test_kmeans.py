@@ -34,7 +34,7 @@ def chunked(rows: Tensor, size: int) -> Callable[[], Iterable[Tensor]]:
 
 
 def run(rows: Tensor, *, ranks: Ranks | None = None, chunk: int = 700, **given: Any) -> KMeansResult:
-    settings: dict[str, Any] = {"codes": 40, "start": None, "iterations": 20, "seed": 0} | given
+    settings: dict[str, Any] = {"codes": 40, "initial_centers": None, "iterations": 20, "seed": 0} | given
     return kmeans(chunked(rows, chunk), ranks=ranks or Ranks(), **settings)
 
 
@@ -47,7 +47,7 @@ def test_from_the_same_start_the_centres_are_those_of_scikit_learn() -> None:
     start = rows[:: len(rows) // 40][:40]
     peer = Peer(40, init=start.double().numpy(), n_init=1, max_iter=100, tol=1e-4, algorithm="lloyd")
     peer.fit(rows.double().numpy())
-    ours = run(rows, start=start, iterations=100)
+    ours = run(rows, initial_centers=start, iterations=100)
     np.testing.assert_allclose(ours.centers, peer.cluster_centers_, atol=1e-4)
     assert ours.distortion * len(rows) == pytest.approx(peer.inertia_, rel=1e-5)
     np.testing.assert_array_equal(ours.counts, np.bincount(peer.labels_, minlength=40))
@@ -72,12 +72,12 @@ def test_result_describes_the_centres_it_comes_with() -> None:
 
 def test_start_without_passes_is_the_result() -> None:
     rows = uniform(500)
-    assert torch.allclose(run(rows, codes=7, start=rows[:7], iterations=0).centers, rows[:7], atol=1e-6)
+    assert torch.allclose(run(rows, codes=7, initial_centers=rows[:7], iterations=0).centers, rows[:7], atol=1e-6)
 
 
 def test_no_pass_makes_it_worse() -> None:
     rows, start = uniform(), torch.zeros(40, 3)  # all but one of them dead at first
-    told = [run(rows, start=start, iterations=count, tolerance=0).distortion for count in range(8)]
+    told = [run(rows, initial_centers=start, iterations=count, tolerance=0).distortion for count in range(8)]
     assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(told))
 
 
@@ -86,9 +86,9 @@ def test_dead_centres_of_a_start_are_drawn_anew(living: int) -> None:
     rows = blobs()
     start = torch.full((40, 5), 1e3)
     start[:living] = rows[:living]
-    found = run(rows, start=start)
+    found = run(rows, initial_centers=start)
     assert (found.counts > 0).all()
-    assert found.distortion <= 1.02 * run(rows, start=rows[:40]).distortion
+    assert found.distortion <= 1.02 * run(rows, initial_centers=rows[:40]).distortion
 
 
 @pytest.mark.parametrize("copies", [1, 300])
@@ -216,4 +216,4 @@ def test_what_cannot_be_clustered_is_told_on_every_rank() -> None:
     with pytest.raises(HsevalError, match="not one latent to cluster"):
         run(torch.zeros(0, 3))
     with pytest.raises(ValueError, match="start has 3 centres, codes is 40"):
-        run(rows, start=rows[:3])
+        run(rows, initial_centers=rows[:3])

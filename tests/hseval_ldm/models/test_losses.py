@@ -215,7 +215,7 @@ def test_masks_in_closed_form() -> None:
 
 def test_unknown_masks_count_for_nothing() -> None:
     b = batch()
-    given = {"logits": b["logits"], "masks": b["masks"], "known": b["known"], "weight": b["weight"]}
+    given = {"logits": b["logits"], "masks": b["masks"], "has_mask": b["known"], "weight": b["weight"]}
     before = losses.mask_loss(**given)
     unknown = ~b["known"][:, :, None, None]
     for name in ("logits", "masks"):

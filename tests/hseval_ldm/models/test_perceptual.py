@@ -49,7 +49,7 @@ def test_views_depend_on_the_cube_s_number_in_the_global_batch_alone() -> None:
 
 def test_a_view_is_gain_offset_and_noise_of_each_band() -> None:
     cubes, field = torch.zeros(1, 4, 64, 64), torch.ones(1, 1, 64, 64)
-    given = {"seed": 0, "view": 0, "step": 0, "first": 0}
+    given = {"seed": 0, "view": 0, "step": 0, "first_index": 0}
     dark, bright = (augment_view(cubes + level, field, **given) for level in (0.0, 10.0))
     gains = (bright - dark) / 10
     assert torch.allclose(gains, gains.mean(dim=(2, 3), keepdim=True).expand_as(gains), atol=1e-5)

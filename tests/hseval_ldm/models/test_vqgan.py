@@ -64,8 +64,8 @@ def test_a_picture_goes_through() -> None:
     made = model(given.to_network_input())
     assert model.latent_shape == tuple(made.latents.shape[1:]) == (3, 4, 5)
     assert made.cubes.shape == given.cubes.shape and made.masks.shape == given.masks.shape
-    codes = model.codebook.lookup(made.quantised.indices)
-    assert torch.equal(made.quantised.values, codes)
+    codes = model.codebook.lookup(made.quantized.indices)
+    assert torch.equal(made.quantized.values, codes)
     whole = model.decoder(codes)
     assert torch.equal(torch.cat([made.cubes, made.masks], dim=1), whole)
 

@@ -64,7 +64,7 @@ def test_cubes_that_do_not_know_a_structure_say_nothing_of_its_area() -> None:
     (one, made_one), (other, made_other) = pair(0), pair(1)
     known = one.has_mask.clone()
     known[:, 2] = False
-    blind = one._replace(known=known, masks=one.masks * torch.tensor([1.0, 1, 0])[:, None, None])
+    blind = one._replace(has_mask=known, masks=one.masks * torch.tensor([1.0, 1, 0])[:, None, None])
     both = compute_area_thresholds([(blind, made_one), (other, made_other)], 3)
     assert both[2] == compute_area_thresholds([(other, made_other)], 3)[2]
     assert both[0] == compute_area_thresholds([(one, made_one), (other, made_other)], 3)[0]
@@ -79,7 +79,7 @@ def test_nothing_known_none_and_all_of_the_pixels_are_a_chance_of_one_half() -> 
     given = [(Batch(batch.cubes, masks, known, everywhere), made)]
     assert torch.equal(compute_area_thresholds(given, 3), torch.zeros(3))
     assert torch.equal(compute_area_thresholds([], 2), torch.zeros(2))
-    assert compute_area_thresholds([(batch._replace(masks=masks[:, :0], known=known[:, :0]), made)], 0).shape == (0,)
+    assert compute_area_thresholds([(batch._replace(masks=masks[:, :0], has_mask=known[:, :0]), made)], 0).shape == (0,)
 
 
 def test_a_structure_that_fills_the_field_of_some_cubes_is_no_field() -> None:
@@ -151,8 +151,8 @@ def test_a_part_of_the_pixels_is_enough(monkeypatch: pytest.MonkeyPatch) -> None
         kept.extend(bright.shape[1] for bright, _ in parts)
         return fitted(parts)
 
-    monkeypatch.setattr(SensorNoise, "fitted", counted)
-    monkeypatch.setattr(module, "NOISE_PIXELS", 100)
+    monkeypatch.setattr(SensorNoise, "fit", counted)
+    monkeypatch.setattr(module, "NOISE_PIXELS_PER_CUBE", 100)
     model = model_of()
     found = measure_noise(model, noisy_pairs())
     assert kept == [800] * 4
@@ -161,5 +161,5 @@ def test_a_part_of_the_pixels_is_enough(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_without_structures_the_noise_alone_is_measured() -> None:
     model = model_of(())
-    calibrate(model, ((b._replace(masks=b.masks[:, :0], known=b.has_mask[:, :0]), m) for b, m in noisy_pairs()))
+    calibrate(model, ((b._replace(masks=b.masks[:, :0], has_mask=b.has_mask[:, :0]), m) for b, m in noisy_pairs()))
     assert model.thresholds.shape == (0,) and model.noise_offset.any()

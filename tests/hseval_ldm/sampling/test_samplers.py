@@ -38,7 +38,7 @@ def gaussian(schedule: NoiseSchedule) -> Denoise:
 
 
 def samples(denoise: Denoise, schedule: NoiseSchedule, **given: Any) -> Tensor:
-    defaults: dict[str, Any] = {"shape": (8, 4, 4), "indices": range(4), "seed": 0, "batch": 4}
+    defaults: dict[str, Any] = {"shape": (8, 4, 4), "indices": range(4), "seed": 0, "batch_size": 4}
     return torch.cat(list(sample_latents(denoise, training_schedule=schedule, **(defaults | given))))
 
 
@@ -85,7 +85,7 @@ def test_ddim_comes_close_in_many_steps() -> None:
 @pytest.mark.parametrize(("name", "steps"), [("cosine", 1000), ("cosine", 300), ("linear", 300)])
 def test_ddpm_has_mean_and_deviation_within_sampling_error(name: str, steps: int) -> None:
     schedule = NoiseSchedule(name, steps)
-    drawn = samples(gaussian(schedule), schedule, name="ddpm", steps=steps, shape=(8, 24, 24))
+    drawn = samples(gaussian(schedule), schedule, sampler="ddpm", steps=steps, shape=(8, 24, 24))
     scaled = drawn.transpose(0, 1).flatten(1) / DEVIATIONS[:, None]
     error = 1 / np.sqrt(scaled.shape[1])
     # Steps of finite size take a little of the deviation (Ho et al.'s lower variance bound), most at its ends.
@@ -126,7 +126,7 @@ def test_ddim_samples_as_diffusers_ddim() -> None:
     x = initial_noise()
     for t in theirs.timesteps:
         x = theirs.step(gaussian(schedule)(x, t.expand(4)), int(t), x).prev_sample
-    ours = samples(gaussian(schedule), schedule, name="ddim", steps=20)
+    ours = samples(gaussian(schedule), schedule, sampler="ddim", steps=20)
     assert torch.allclose(ours, x, rtol=1e-3, atol=1e-3)
 
 
@@ -154,7 +154,7 @@ def network() -> Denoiser:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_cube_depends_on_seed_and_index_alone(network: Denoiser, name: str) -> None:
-    given: dict[str, Any] = {"name": name, "steps": 8, "shape": (4, 7, 7), "seed": 5}
+    given: dict[str, Any] = {"sampler": name, "steps": 8, "shape": (4, 7, 7), "seed": 5}
     state = torch.get_rng_state()
     whole = samples(network, NoiseSchedule(), indices=range(8), batch=3, **given)
     assert torch.equal(torch.get_rng_state(), state)
@@ -179,7 +179,14 @@ def test_the_network_always_gets_full_batches_and_whole_times(name: str) -> None
         asked.append((tuple(x.shape), x.dtype, t.dtype, t.is_contiguous(), t.tolist()))
         return torch.zeros_like(x)
 
-    given: dict[str, Any] = {"shape": (2, 3, 5), "indices": range(5), "seed": 0, "name": name, "steps": 6, "batch": 2}
+    given: dict[str, Any] = {
+        "shape": (2, 3, 5),
+        "indices": range(5),
+        "seed": 0,
+        "sampler": name,
+        "steps": 6,
+        "batch_size": 2,
+    }
     parts = list(sample_latents(denoise, training_schedule=NoiseSchedule(), **given))
     assert [len(part) for part in parts] == [2, 2, 1]
     times = compute_sampling_times(name, NoiseSchedule(), 6).tolist()

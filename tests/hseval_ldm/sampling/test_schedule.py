@@ -72,7 +72,7 @@ def test_times_are_stratified_and_uniform() -> None:
 
 
 def test_draws_are_a_function_of_seed_and_step() -> None:
-    given = {"batch": 6, "shape": (3, 8, 8), "schedule": NoiseSchedule(), "device": "cpu"}
+    given = {"batch_size": 6, "shape": (3, 8, 8), "schedule": NoiseSchedule(), "device": "cpu"}
     state = torch.get_rng_state()
     t, noise = draw_times_and_noise(7, seed=1, **given)
     again = draw_times_and_noise(7, seed=1, **given)

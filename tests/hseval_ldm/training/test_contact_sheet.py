@@ -22,7 +22,7 @@ SIZE = 20
 
 def sheet(tmp_path: Path, cubes: NDArray[Any], **given: Any) -> NDArray[Any]:
     """Return the sheet's pixels; its tiles are found by their place from the right and bottom."""
-    given = {"wavelengths": NM[: cubes.shape[1]], "columns": [f"c{i}" for i in range(len(cubes))]} | given
+    given = {"wavelengths": NM[: cubes.shape[1]], "titles": [f"c{i}" for i in range(len(cubes))]} | given
     save_contact_sheet(cubes, out=tmp_path / "sheet.png", **given)
     with Image.open(tmp_path / "sheet.png") as image:
         return np.asarray(image)

@@ -43,8 +43,8 @@ def drawn(name: str, step: int, *shape: int) -> Tensor:
 class Linear:
     """A linear layer, AdamW, and a target that drifts by epoch, so that an epoch's start decides the future."""
 
-    name, epoch_steps, batch = "autoencoder", 8, 4
-    memory_knob, loss_knob = "ae_batch", "ae_lr or adversarial"
+    name, epoch_steps, batch_size = "autoencoder", 8, 4
+    memory_option, loss_option = "ae_batch", "ae_lr or adversarial"
 
     def __init__(
         self, ranks: Ranks | None = None, *, steps: int = STEPS, before: Mapping[int, Any] | None = None
@@ -65,7 +65,7 @@ class Linear:
         return {"shift": float(self.shift.mean()), "spread": float("nan")}
 
     def step(self, step: int) -> dict[str, Tensor]:
-        x = drawn("x", step, self.batch, 64)[self.ranks.get_local_slice(self.batch)]
+        x = drawn("x", step, self.batch_size, 64)[self.ranks.get_local_slice(self.batch_size)]
         for group in self.optimizer.param_groups:
             group["lr"] = 0.01 * (1 - step / 100)
         loss = mse_loss(self.net(x), x.flip(1) + self.shift)
@@ -108,7 +108,7 @@ def terminated(_: Linear) -> None:
 def train(folder: Path, stage: Linear | None = None, **given: Any) -> Linear:
     folder.mkdir(exist_ok=True)
     stage = stage or Linear()
-    given = {"ranks": stage.ranks, "resume": False, "every": EVERY, "best_by": ("psnr", "higher")} | given
+    given = {"ranks": stage.ranks, "resume": False, "intervals": EVERY, "best_by": ("psnr", "higher")} | given
     train_stage(stage, folder, **given)
     return stage
 
@@ -295,7 +295,7 @@ def test_the_best_is_kept_by_the_stated_side_across_a_stop(tmp_path: Path, side:
         stage = Linear(before={stopped - 1: terminated} if stopped else {})
         stage.scores = scores
         with contextlib.nullcontext() if stopped is None else pytest.raises(TrainingInterrupted):
-            train(tmp_path / "run", stage, every=StepIntervals(10, 16, 0, 10), best_by=("psnr", side), resume=True)
+            train(tmp_path / "run", stage, intervals=StepIntervals(10, 16, 0, 10), best_by=("psnr", side), resume=True)
         tensors, record = checkpoint.load(tmp_path / "run" / "autoencoder", which="best")
         assert record["step"] == best and record["best"] == {"figure": "psnr", "value": scores[best], "step": best}
         assert float(tensors["optimizer.weight.step"]) == best
@@ -304,7 +304,7 @@ def test_the_best_is_kept_by_the_stated_side_across_a_stop(tmp_path: Path, side:
 
 
 def test_without_evaluations_the_last_is_the_best(tmp_path: Path) -> None:
-    train(tmp_path / "run", every=StepIntervals(log=0, checkpoint=0, preview=0, evaluate=0))
+    train(tmp_path / "run", intervals=StepIntervals(log=0, checkpoint=0, preview=0, evaluate=0))
     assert checkpoint.read_record(tmp_path / "run" / "autoencoder", which="best")["step"] == STEPS
     assert lines(tmp_path / "run") == []
 

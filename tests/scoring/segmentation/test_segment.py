@@ -248,7 +248,7 @@ def test_what_is_cached_is_not_fitted_again(
     def refused(*_: Any) -> Any:
         raise AssertionError("fitted again")
 
-    monkeypatch.setattr(FitJob, "_fitted", refused)
+    monkeypatch.setattr(FitJob, "_fit_fold", refused)
     assert outside_provenance(score(bare(samples), ref)) == outside_provenance(scored)
     with pytest.raises(AssertionError, match="fitted again"):
         score(bare(samples), ref, options={"pixels": {"trees": 9, "pixels": 3000}})
@@ -261,7 +261,7 @@ def test_what_is_cached_is_not_fitted_again(
 def test_a_fitted_unet_is_kept_in_the_cache(samples: ArraySet, ref: ArraySet, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"segmenter": "unet", "options": {"unet": {"steps": 2}}}
     score(bare(samples), ref, **given)
-    monkeypatch.setattr(FitJob, "_fitted", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr(FitJob, "_fit_fold", lambda *_: pytest.fail("fitted again"))
     assert score(bare(texture_set(24, seed=5)), ref, **given)[KL].details["segmenter"]["name"] == "unet"
 
 

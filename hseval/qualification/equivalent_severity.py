@@ -1,4 +1,4 @@
-"""A user's own scores as doses: "fid 3.1 is about 4 nm of shift or 0.8 px of blur"."""
+"""A user's own scores as severities: "fid 3.1 is about 4 nm of shift or 0.8 px of blur"."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hseval.qualification.dose_response import find_equivalent_dose
+from hseval.qualification.dose_response import find_equivalent_severity
 
 if TYPE_CHECKING:
     from hseval.core.report import Report, Score
     from hseval.qualification.report import Curve, MetricColumn, QualifyReport
 
-MIN_SPEARMAN = 0.8  # a curve of less Spearman than this is no scale to read a dose from
+MIN_SPEARMAN = 0.8  # a curve of less Spearman than this is no scale to read a severity from
 MAX_SIZE_RATIO = 2.0  # sets that differ more than this in size are warned of: scatter and what is left of bias differ
 
 
 @dataclasses.dataclass(frozen=True)
-class EquivalentDose:
-    """A score as a dose of one degradation.
+class EquivalentSeverity:
+    """A score as a severity of one degradation.
 
     Attributes:
         metric: the column's label.
         degradation: its name.
-        unit: of the dose.
-        relation: ``"about"``, ``"below"`` the smallest dose, ``"beyond"`` the largest.
-        dose: where the curve has the score's excess over its floor.
-        interval: where it has the ends of that excess's 95 % interval, within the doses that were measured; None: the
+        unit: of the severity.
+        relation: ``"about"``, ``"below"`` the smallest severity, ``"beyond"`` the largest.
+        severity: where the curve has the score's excess over its floor.
+        interval: where it has the ends of that excess's 95 % interval, within the severities that were measured; None: the
             report has no interval.
     """
 
@@ -34,25 +34,25 @@ class EquivalentDose:
     degradation: str
     unit: str
     relation: str
-    dose: float
+    severity: float
     interval: tuple[float, float] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreEquivalents:
-    """What became of one score: doses, or why there are none; and what is to be held against them."""
+    """What became of one score: severities, or why there are none; and what is to be held against them."""
 
     metric: str
     value: float
     floor: float
     n: int
-    equivalents: tuple[EquivalentDose, ...]
+    equivalents: tuple[EquivalentSeverity, ...]
     missing_reason: str | None = None
     warnings: tuple[str, ...] = ()
 
 
 def compute_equivalents(report: Report, qualify_report: QualifyReport) -> list[ScoreEquivalents]:
-    """Return each score of a report as doses, by the excess over its floor.
+    """Return each score of a report as severities, by the excess over its floor.
 
     Value and floor grow with fewer cubes, their difference hardly does: so it is the excess that is looked up.
     """
@@ -104,19 +104,19 @@ def _compute_column_equivalents(
     assert score.value is not None
     assert score.floor is not None
     curves = [curve for curve in qualify_report.curves if curve.metric == column.label]
-    found = tuple(_find_equivalent_doses(score, score.value - score.floor, curves, qualify_report))
+    found = tuple(_find_equivalent_severities(score, score.value - score.floor, curves, qualify_report))
     why = None
     if score.verdict == "like real":
-        found, why = (), "like real: no dose is told from the floor"
+        found, why = (), "like real: no severity is told from the floor"
     elif not found:
         why = "no degradation moves this metric that way, steadily and beyond its floor"
     warnings = tuple(_collect_warnings(score, column, curves, report, qualify_report))
     return ScoreEquivalents(column.label, score.value, score.floor, score.n, found, why, warnings)
 
 
-def _find_equivalent_doses(
+def _find_equivalent_severities(
     score: Score, excess: float, curves: list[Curve], qualify_report: QualifyReport
-) -> Iterator[EquivalentDose]:
+) -> Iterator[EquivalentSeverity]:
     between = score.details.get("excess_interval")
     units = {row.name: row.unit for row in qualify_report.rows}
     for curve in curves:
@@ -126,11 +126,13 @@ def _find_equivalent_doses(
         excesses = [point.excess or 0.0 for point in points]
         if (excess > 0) != (excesses[-1] > 0):
             continue
-        doses = [point.dose for point in points]
-        found = find_equivalent_dose(doses, excesses, excess)
-        ends = sorted(find_equivalent_dose(doses, excesses, end).dose for end in between) if between else None
+        severities = [point.severity for point in points]
+        found = find_equivalent_severity(severities, excesses, excess)
+        ends = (
+            sorted(find_equivalent_severity(severities, excesses, end).severity for end in between) if between else None
+        )
         unit, interval = units[curve.degradation], (ends[0], ends[1]) if ends else None
-        yield EquivalentDose(curve.metric, curve.degradation, unit, found.relation, found.dose, interval)
+        yield EquivalentSeverity(curve.metric, curve.degradation, unit, found.relation, found.severity, interval)
 
 
 def _collect_warnings(
@@ -139,7 +141,7 @@ def _collect_warnings(
     sizes = {min(curve.sizes) for curve in curves}
     for size in sorted(sizes):
         if score.n and max(size, score.n) > MAX_SIZE_RATIO * min(size, score.n):
-            yield f"scored at {score.n} cubes a side, qualified at {size}: the doses are rough"
+            yield f"scored at {score.n} cubes a side, qualified at {size}: the severities are rough"
             break
     theirs, ours = _get_options(report, score.name), dict(column.options)
     differing = [name for name in ours if name in theirs and theirs[name] != ours[name] and name != "pairs"]

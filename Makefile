@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 SIZE := 96
 
-.PHONY: install demo ldm-demo ldm-tables leaderboard sweep-demo qualify docs test test-browser test-slow lint bench evidence bench-gpu clean
+.PHONY: install demo ldm-demo ldm-tables leaderboard sweep-demo qualify docs test test-browser test-slow lint bench evidence bench-gpu test-lowest equal-scores clean
 
 install: $(INSTALLED)
 
@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]' $(patsubst %/pyproject.toml,--editable %,$(wildcard plugins/*/pyproject.toml))
 	touch $@
 
-# The main job: real eyes (for training and held out), a fitted generator's samples, their score.
+# The main job: real eyes (for training and held out), samples of a fitted generator, their scores.
 demo: $(INSTALLED)
 	mkdir -p $(DEMO)
 	$(BIN)/hseval sample phantom -n 160 --set size=$(SIZE) --seed 1 --out $(DEMO)/train.h5 --force
@@ -29,27 +29,27 @@ demo: $(INSTALLED)
 	$(BIN)/hseval score $(DEMO)/samples.h5 --ref $(DEMO)/real.h5 --train $(DEMO)/train.h5 --json $(DEMO)/report.json --html $(DEMO)/report.html
 	@echo "the report as a page: $(DEMO)/report.html, as a file: $(DEMO)/report.json"
 
-# The bundled generator on 256 eyes of 64 x 64 x 16: training, samples, scores, and the bars they have to clear.
+# The bundled generator on 256 eyes of 64 x 64 x 16: training, samples, scores, and their required levels.
 # Half an hour on two cores; its result and pictures are recorded in benchmarks/results/ and docs/images/.
 ldm-demo: $(INSTALLED)
 	$(BIN)/python -m benchmarks.ldm.demo --out $(DEMO)/ldm
 
-# What the table of reconstructions, the curve of quality against steps and the speed are measured with.
+# Measures the table of reconstructions, the curve of quality against steps, and the speed.
 ldm-tables: $(INSTALLED)
 	$(BIN)/python -m benchmarks.ldm.autoencoder --out $(DEMO)/ldm-autoencoder
 	$(BIN)/python -m benchmarks.ldm.steps --checkpoint $(DEMO)/ldm/run
 	$(BIN)/python -m benchmarks.ldm.sampling_speed --checkpoint $(DEMO)/ldm/run
 
-# Eight small latent diffusion models, killed in the middle and resumed: the figure in docs/sweep.md, in minutes.
+# Eight small latent diffusion models, killed halfway and resumed: the figure in docs/sweep.md, in minutes.
 sweep-demo: $(INSTALLED)
 	$(BIN)/python -m benchmarks.evidence.sweep_small --out $(DEMO)/sweep
 
-# Five generators on two data sets, a table each: docs/leaderboard.md. What is finished is kept; the run of `make ldm-demo`
-# is used if it is there (it saves half an hour).
+# Five generators on two data sets, a table each: docs/leaderboard.md. It resumes; a run of `make ldm-demo` is used if there
+# is one (it saves half an hour).
 leaderboard: $(INSTALLED)
 	$(BIN)/python -m benchmarks.evidence.leaderboard --out $(DEMO)/leaderboard --ldm $(DEMO)/ldm
 
-# What every metric sees: the tables and pictures in docs/qualify.md, on the phantom and on both parts of Indian Pines.
+# The sensitivity of every metric: tables and pictures in docs/qualify.md, on the phantom and both parts of Indian Pines.
 qualify: $(INSTALLED)
 	$(BIN)/python -m benchmarks.evidence.qualify
 
@@ -64,9 +64,17 @@ test-browser: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
+# The same tests with the lowest versions that pyproject.toml allows, in an environment of its own (about 5 GB).
+test-lowest: $(INSTALLED)
+	$(BIN)/python -m venv build/lowest
+	build/lowest/bin/python -m pip install --quiet uv
+	VIRTUAL_ENV=build/lowest build/lowest/bin/uv pip install --quiet --resolution lowest-direct --editable '.[dev,bench]' $(patsubst %/pyproject.toml,--editable %,$(wildcard plugins/*/pyproject.toml))
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/check_words.py
 	$(BIN)/mypy
 
 # The site in build/site; what is broken in it stops the build. Nothing is fetched.
@@ -87,6 +95,11 @@ evidence: $(INSTALLED)
 # For a machine with a GPU; goes on where it was cut off.
 bench-gpu: $(INSTALLED)
 	$(BIN)/python -m benchmarks.gpu.measure
+
+# Are all numbers what they were at another commit? make equal-scores OLD=<checkout of that commit>
+equal-scores: $(INSTALLED)
+	@test -n "$(OLD)" || { echo "make: set OLD to a checkout of the commit to compare with" >&2; exit 1; }
+	$(BIN)/python -m benchmarks.evidence.equal_scores $(OLD) . --out $(DEMO)/equal-scores
 
 clean:
 	rm -rf $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,1 +1,1 @@
-"""Measurements behind the docs' numbers; run from the checkout as ``python -m benchmarks.FOLDER.NAME``."""
+"""Measurements behind the numbers in the docs; run from the checkout as ``python -m benchmarks.FOLDER.NAME``."""

@@ -1,9 +1,9 @@
 """Score real open data: Indian Pines (AVIRIS, 1992), cut into patches of 16 bands.
 
-The scene is dealt out as a checkerboard of blocks with gaps: both halves hold the same land cover and share no
-pixel. One half is the reference. The other is scored against it twice: as it is, which no metric should tell from
-real, and degraded (spectra shifted by one band, images blurred by 1 px), which ``fid`` and ``spectral-kl`` should tell.
-Class labels serve as structures.
+The scene is split into a checkerboard of blocks with gaps: both halves have the same land cover and share no pixel.
+One half is the reference. The other is scored against it twice: unchanged, which no metric should find different from
+real, and degraded (spectra shifted by one band, images blurred by 1 px), which ``fid`` and ``spectral-kl`` should
+detect. Class labels serve as structures.
 
     python examples/indian_pines.py [FOLDER]
 
@@ -41,30 +41,30 @@ def load_scene() -> tuple[Array, Array, Array]:
 
     scene = load_indian_pines()
     labels, wavelengths = scene["ticks"]
-    # The spectrometers of AVIRIS overlap, so the wavelengths go back twice: sort the bands with them.
+    # The spectrometers of AVIRIS overlap, so the wavelengths decrease twice: sort the bands by wavelength.
     order = np.argsort(wavelengths, kind="stable")
     cube = np.moveaxis(scene["tensor"], -1, 0)[order].astype(np.float32)
     return cube, np.asarray(wavelengths)[order], labels
 
 
 def every_nth_band(cube: Array, wavelengths: Array, shift: float = 0.0) -> tuple[Array, Array]:
-    """Return 16 bands spread over the spectrum; with a shift (in bands), read off beside their nominal centres."""
-    places = np.linspace(5, len(cube) - 6, BANDS).round()
-    low = np.floor(places + shift).astype(int)
-    part = (places + shift - low).astype(np.float32)[:, None, None]
-    return (1 - part) * cube[low] + part * cube[low + 1], wavelengths[places.astype(int)]
+    """Return 16 bands over the whole spectrum; with a shift (in bands), interpolated off their nominal centers."""
+    indices = np.linspace(5, len(cube) - 6, BANDS).round()
+    low = np.floor(indices + shift).astype(int)
+    weight = (indices + shift - low).astype(np.float32)[:, None, None]
+    return (1 - weight) * cube[low] + weight * cube[low + 1], wavelengths[indices.astype(int)]
 
 
 def checkerboard(size: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Return the corners of the black and of the white blocks."""
     step = PATCH + GAP
     corners = [(i, j) for i in range(size // step) for j in range(size // step)]
-    black, white = ([(i * step, j * step) for i, j in corners if (i + j) % 2 == colour] for colour in (0, 1))
+    black, white = ([(i * step, j * step) for i, j in corners if (i + j) % 2 == parity] for parity in (0, 1))
     return black, white
 
 
 def write_half(path: Path, cube: Array, wavelengths: Array, labels: Array, corners: list[tuple[int, int]]) -> Path:
-    """Write the patches at some corners as a set; every block is a group of its own."""
+    """Write the patches at the given corners as a set; every block is a group of its own."""
     cuts = [(slice(y, y + PATCH), slice(x, x + PATCH)) for y, x in corners]
     masks = {name: np.stack([labels[cut] == number for cut in cuts]) for number, name in enumerate(CLASSES, start=1)}
     names = [f"block-{y:03d}-{x:03d}" for y, x in corners]

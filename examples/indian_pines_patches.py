@@ -1,8 +1,8 @@
-"""Patches of Indian Pines for ``hseval qualify``: one part of the scene for choosing, one held back.
+"""Patches of Indian Pines for ``hseval qualify``: one part of the scene for development, one held back.
 
-Whatever is chosen or tuned with these data (an extractor, a segmenter, a degradation's severities) sees columns 0 to 72
-alone. The patches of columns 75 and up are for the last, published table. Class labels serve as structures. Patches
-touch, so those of a square of 2 x 2 patches form a group: no group is divided.
+Only columns 0 to 72 may be used to choose or tune anything (an extractor, a segmenter, a degradation's severities). The
+patches of columns 75 and up are for the final, published table. Class labels serve as structures. Patches touch, so
+those of a square of 2 x 2 patches form a group, which is never divided.
 
     python examples/indian_pines_patches.py OUT.h5 [--held-back]
     hseval qualify OUT.h5
@@ -20,14 +20,14 @@ from indian_pines import CLASSES, every_nth_band, load_scene
 
 from hseval.data.writer import write_set
 
-PATCH, SQUARE = 12, 2  # px a side; patches a side of a group
+PATCH, SQUARE = 12, 2  # side of a patch in px; side of a group in patches
 TUNING, HELD_BACK = (0, 73), (75, 145)  # columns, first and past the last
 
 
-def corners(columns: tuple[int, int], rows: int) -> list[tuple[int, int]]:
+def list_corners(columns: tuple[int, int], rows: int) -> list[tuple[int, int]]:
     """Return the upper left corners of the patches that fit between two columns."""
-    first, past = columns
-    down, across = rows // PATCH, (past - first) // PATCH
+    first, end = columns
+    down, across = rows // PATCH, (end - first) // PATCH
     return [(i * PATCH, first + j * PATCH) for i in range(down) for j in range(across)]
 
 
@@ -36,8 +36,8 @@ def write_patches(path: Path, *, held_back: bool = False) -> Path:
     columns = HELD_BACK if held_back else TUNING
     scene, nm, labels = load_scene()
     cubes, bands = every_nth_band(scene, nm)
-    places = corners(columns, rows=labels.shape[0])
-    cuts = [(slice(y, y + PATCH), slice(x, x + PATCH)) for y, x in places]
+    corners = list_corners(columns, rows=labels.shape[0])
+    cuts = [(slice(y, y + PATCH), slice(x, x + PATCH)) for y, x in corners]
     masks = {name: np.stack([labels[cut] == number for cut in cuts]) for number, name in enumerate(CLASSES, start=1)}
     side = PATCH * SQUARE
     write_set(
@@ -45,8 +45,8 @@ def write_patches(path: Path, *, held_back: bool = False) -> Path:
         np.stack([cubes[:, *cut] for cut in cuts]),
         wavelengths=bands,
         masks={name: mask for name, mask in masks.items() if mask.any()},
-        ids=[f"patch-{y:03d}-{x:03d}" for y, x in places],
-        groups=[f"square-{y // side:02d}-{(x - columns[0]) // side:02d}" for y, x in places],
+        ids=[f"patch-{y:03d}-{x:03d}" for y, x in corners],
+        groups=[f"square-{y // side:02d}-{(x - columns[0]) // side:02d}" for y, x in corners],
         units="AVIRIS radiance counts",
     )
     return path
@@ -56,5 +56,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--held-back", action="store_true", help="columns 75 and up: not for tuning")
-    given = parser.parse_args()
-    print(write_patches(given.out, held_back=given.held_back))
+    arguments = parser.parse_args()
+    print(write_patches(arguments.out, held_back=arguments.held_back))

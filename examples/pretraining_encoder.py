@@ -24,89 +24,90 @@ from hseval.extractors.encoder.preprocessing import (
 )
 from hseval.extractors.encoder.training import TrainingPatches, fit_network
 
-AT_ONCE = 16  # eyes
-FLAT = 1e-4  # deviations below this count as none
+BATCH_SIZE = 16  # eyes
+MIN_STD = 1e-4  # regularizes the log standard deviations
 
 Array = NDArray[Any]
 
 
-class Described(NamedTuple):
-    """One eye as the probes see it.
+class EyeFeatures(NamedTuple):
+    """Features of one eye, the input of the probes.
 
     Attributes:
-        pixels: those in the field, ``(pixel, d)``.
+        pixels: features of the pixels in the field, ``(pixel, d)``.
         classes: of these pixels, ``(pixel,)``.
-        row: of the whole eye, ``(e,)``.
+        features: of the whole eye, ``(e,)``.
     """
 
     pixels: Array
     classes: Array
-    row: Array
+    features: Array
 
 
 def pretrain(eyes: Eyes, options: FitOptions, *, seed: int) -> Network:
     """Return the network after ``options.steps`` steps of predicting hidden parts of the cubes of ``eyes``."""
-    pieces = TrainingPatches(
-        eyes.as_set(), compute_node_wavelengths(eyes.nm, options.nodes), seed=seed, on_progress=_silent
+    patches = TrainingPatches(
+        eyes.as_set(), compute_node_wavelengths(eyes.nm, options.nodes), seed=seed, on_progress=_ignore_progress
     )
-    return fit_network(pieces, options, seed=seed, device="cpu", on_progress=_silent)
+    return fit_network(patches, options, seed=seed, device="cpu", on_progress=_ignore_progress)
 
 
-def untrained(eyes: Eyes, options: FitOptions, *, seed: int) -> Network:
-    """Return the network that :func:`pretrain` starts from, to within a step of nothing.
+def build_untrained(eyes: Eyes, options: FitOptions, *, seed: int) -> Network:
+    """Return the initial network of :func:`pretrain`, changed only by one negligible step.
 
-    It knows the eyes' means and deviations by band, as any other network does of what it was pretrained on.
+    It has the eyes' means and standard deviations by band, as any other network has those of its pretraining data.
     """
     return pretrain(eyes, dataclasses.replace(options, steps=1, rate=1e-9), seed=seed)
 
 
 @torch.no_grad()
-def described(network: Network | None, eyes: Eyes) -> Iterator[Described]:
+def compute_features(network: Network | None, eyes: Eyes) -> Iterator[EyeFeatures]:
     """Yield the frozen features of each eye.
 
     A pixel has its spectrum, and the features of the network's three levels with nothing hidden, interpolated to it.
-    An eye has the means and log deviations, over its field, of the levels; of the spectrum where there is no network.
+    An eye has the means and log standard deviations, over its field, of the levels, or of the spectrum without a
+    network.
     """
-    for part in _parts(eyes):
-        spectra = torch.from_numpy(part.cubes)
-        levels = spectra[:, :0] if network is None else _levels(network, part)
+    for batch in _split(eyes):
+        spectra = torch.from_numpy(batch.cubes)
+        levels = spectra[:, :0] if network is None else _compute_levels(network, batch)
         pixels = torch.cat([spectra, levels], dim=1).movedim(1, -1).numpy()
-        rows = _moments(spectra if network is None else levels, torch.from_numpy(part.field)).numpy()
-        for maps, inside, classes, row in zip(pixels, part.field, part.classes, rows, strict=True):
-            yield Described(maps[inside], classes[inside], row)
+        moments = _compute_moments(spectra if network is None else levels, torch.from_numpy(batch.field)).numpy()
+        for maps, inside, classes, features in zip(pixels, batch.field, batch.classes, moments, strict=True):
+            yield EyeFeatures(maps[inside], classes[inside], features)
 
 
-def _parts(eyes: Eyes) -> Iterator[Eyes]:
-    for start in range(0, len(eyes), AT_ONCE):
-        yield eyes.at(np.arange(start, min(start + AT_ONCE, len(eyes))))
+def _split(eyes: Eyes) -> Iterator[Eyes]:
+    for start in range(0, len(eyes), BATCH_SIZE):
+        yield eyes.at(np.arange(start, min(start + BATCH_SIZE, len(eyes))))
 
 
-def _levels(network: Network, eyes: Eyes) -> Tensor:
+def _compute_levels(network: Network, eyes: Eyes) -> Tensor:
     """Return the features of all levels at full size, ``(n, channel, y, x)``."""
-    nodes = compute_node_wavelengths(eyes.nm, len(network.centre))
+    nodes = compute_node_wavelengths(eyes.nm, len(network.center))
     images = resample_to_nodes(eyes.cubes, eyes.field, compute_node_weights(eyes.nm, nodes))
-    # The field is round, so its fill has room on the canvas without a margin.
-    seen = standardize_and_fill(images, eyes.field, network.centre, network.scale, margin=0).images
-    with _caught(network) as levels:
-        network(seen, torch.ones_like(seen))
+    # The field is round, so the fill around it needs no margin.
+    images = standardize_and_fill(images, eyes.field, network.center, network.scale, margin=0).images
+    with _capture_levels(network) as levels:
+        network(images, torch.ones_like(images))
     height, width = eyes.field.shape[1:]
-    whole = [functional.interpolate(each, seen.shape[2:], mode="bilinear", align_corners=False) for each in levels]
-    return torch.cat(whole, dim=1)[..., :height, :width]  # the picture is in the canvas' top left corner
+    full_size = [functional.interpolate(x, images.shape[2:], mode="bilinear", align_corners=False) for x in levels]
+    return torch.cat(full_size, dim=1)[..., :height, :width]  # the image is in the top left corner of the padded one
 
 
-def _moments(values: Tensor, field: Tensor) -> Tensor:
-    """Return each channel's mean and log deviation ``(n, 2 channel)`` over the field ``(n, y, x)``."""
+def _compute_moments(values: Tensor, field: Tensor) -> Tensor:
+    """Return each channel's mean and log standard deviation ``(n, 2 channel)`` over the field ``(n, y, x)``."""
     weight = (field / field.sum(dim=(1, 2), keepdim=True))[:, None].float()
     mean = (values * weight).sum(dim=(2, 3), keepdim=True)
-    power = ((values - mean).square() * weight).sum(dim=(2, 3))
-    return torch.cat([mean[..., 0, 0], 0.5 * (power + FLAT**2).log()], dim=1).double()
+    variance = ((values - mean).square() * weight).sum(dim=(2, 3))
+    return torch.cat([mean[..., 0, 0], 0.5 * (variance + MIN_STD**2).log()], dim=1).double()
 
 
 @contextlib.contextmanager
-def _caught(network: Network) -> Iterator[list[Tensor]]:
-    """Catch the features of the network's levels, finest first, while it is called inside."""
+def _capture_levels(network: Network) -> Iterator[list[Tensor]]:
+    """Collect the features of the network's levels, finest first, from a call in the block."""
     levels: list[Tensor] = []
-    hooks = [block.register_forward_hook(lambda _, given, made: levels.append(made)) for block in network.blocks]
+    hooks = [block.register_forward_hook(lambda _, inputs, output: levels.append(output)) for block in network.blocks]
     try:
         yield levels
     finally:
@@ -114,5 +115,5 @@ def _caught(network: Network) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def _silent(what: str, done: int, total: int) -> None:
+def _ignore_progress(label: str, done: int, total: int) -> None:
     """Report no progress."""

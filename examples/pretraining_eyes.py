@@ -31,8 +31,8 @@ class Eyes:
     Attributes:
         cubes: float32 ``(n, band, y, x)``.
         field: bool ``(n, y, x)``.
-        classes: int8 ``(n, y, x)``, places in ``CLASSES``, or ``OUTSIDE`` the field.
-        ids: one an eye.
+        classes: int8 ``(n, y, x)``, indices into ``CLASSES``, or ``OUTSIDE`` the field.
+        ids: one per eye.
         nm: ``(band,)``.
     """
 
@@ -55,19 +55,19 @@ class Eyes:
     def __len__(self) -> int:
         return len(self.cubes)
 
-    def at(self, places: Sequence[int] | Array) -> Eyes:
-        """Return some of them."""
-        chosen = np.asarray(places, dtype=int)
-        ids = tuple(self.ids[place] for place in chosen)
-        return Eyes(self.cubes[chosen], self.field[chosen], self.classes[chosen], ids, self.nm)
+    def at(self, indices: Sequence[int] | Array) -> Eyes:
+        """Return the eyes at some indices."""
+        indices = np.asarray(indices, dtype=int)
+        ids = tuple(self.ids[index] for index in indices)
+        return Eyes(self.cubes[indices], self.field[indices], self.classes[indices], ids, self.nm)
 
     def as_set(self) -> ArraySet:
-        """Return the cubes and their fields, which is all that pretraining sees."""
+        """Return the cubes and their fields, the only inputs of pretraining."""
         return ArraySet(self.cubes, wavelengths=self.nm, masks={FOV: self.field}, ids=self.ids)
 
 
-def mixed(parts: Sequence[Eyes]) -> Eyes:
-    """Return eyes of several kinds in equal shares: the fewer are repeated, as a balanced sampler does."""
+def mix(parts: Sequence[Eyes]) -> Eyes:
+    """Return eyes of several kinds in equal shares: smaller sets are repeated, as by a balanced sampler."""
     longest = max(map(len, parts))
     repeated = [part.at(np.arange(longest) % len(part)) for part in parts]
     cubes, field, classes = (
@@ -78,13 +78,13 @@ def mixed(parts: Sequence[Eyes]) -> Eyes:
 
 
 def draw_eyes(folder: Path, count: int, *, seed: int, size: int, shift: float = 0.0) -> CubeSet:
-    """Return phantom eyes; drawn once.
+    """Return phantom eyes, drawn if the file does not exist.
 
     Args:
-        folder: where they are kept.
-        count: how many.
+        folder: of the file.
+        count: number of eyes.
         seed: of the phantom.
-        size: of the pictures, px.
+        size: side of the images, px.
         shift: of the veins' oxygen saturation.
     """
     path = folder / f"eyes-{seed}-{count}-{size}px{shift:+g}.h5"
@@ -95,7 +95,7 @@ def draw_eyes(folder: Path, count: int, *, seed: int, size: int, shift: float = 
 
 
 def draw_samples(folder: Path, name: str, run: Path, count: int, *, seed: int) -> CubeSet:
-    """Return samples of a fitted generator; drawn once."""
+    """Return samples of a fitted generator, drawn if the file does not exist."""
     path = folder / f"{name}-{seed}-{count}.h5"
     if not path.exists():
         generator = get_plugins().build("generator", name, {})
@@ -112,23 +112,23 @@ def fit_pca(folder: Path, data: CubeSet) -> Path:
     return run
 
 
-def known_to(run: Path, eyes: CubeSet) -> list[int]:
-    """Return which of the eyes a run of ``ldm`` was trained on: all but those that it held out.
+def find_training_eyes(run: Path, eyes: CubeSet) -> list[int]:
+    """Return the indices of the eyes that a run of ``ldm`` was trained on: all except its held-out ones.
 
     Raises:
-        HsevalError: it was trained on other eyes.
+        HsevalError: the run was trained on other eyes.
     """
     from hseval_ldm.training.run_config import hash_ids, read_config
 
     config = read_config(run)
-    if config.data != hash_ids(eyes):
-        told = f"was trained on other eyes ({config.location}) than the {len(eyes)} with which this example pretrains"
-        made = f"hseval sample phantom -n {len(eyes)} --seed 1 --set size={eyes.shape(0)[1]}"
-        raise HsevalError(f"{run}: {told}; train ldm on those of: {made}")
-    return [place for place, name in enumerate(eyes.ids) if name not in config.held_out]
+    if config.data_hash != hash_ids(eyes):
+        reason = f"was trained on other eyes ({config.location}) than the {len(eyes)} with which this example pretrains"
+        command = f"hseval sample phantom -n {len(eyes)} --seed 1 --set size={eyes.shape(0)[1]}"
+        raise HsevalError(f"{run}: {reason}; train ldm on those of: {command}")
+    return [index for index, name in enumerate(eyes.ids) if name not in config.held_out]
 
 
-def _write(path: Path, drawn: Iterable[Sample], *, nm: Array) -> None:
+def _write(path: Path, samples: Iterable[Sample], *, nm: Array) -> None:
     with SetWriter(path, wavelengths=nm, units="reflectance") as out:
-        for sample in drawn:
+        for sample in samples:
             out.add(sample.cube, sample.masks, sample.id)

@@ -1,16 +1,20 @@
-"""hseval: how good is a generator of hyperspectral images, and how sure can one be?
+"""hseval: evaluation of generators of hyperspectral images, with uncertainty.
 
-Importing this package loads neither torch nor numpy; the names below load what they need when first used.
+Importing this package loads neither torch nor numpy; the exported names load what they need on first use.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hseval.core.display import register_html
 from hseval.core.hookspecs import Needs, Sample, ScoreParts, hookimpl
 from hseval.core.options import option
+from hseval.core.plugin_api import PLUGIN_API, RENAMED_EXPORTS, OldPluginError
 from hseval.utils.errors import HsevalError, NotComputable
+from hseval.utils.version import __version__
 
 if TYPE_CHECKING:
     from hseval.core.cubes import ArraySet, Cube, CubeSet
@@ -21,8 +25,6 @@ if TYPE_CHECKING:
     from hseval.qualification.report import QualifyReport, load_qualify
     from hseval.scoring.score import score
     from hseval.stats.paired import compare_paired
-
-__version__ = "0.1.0"
 
 _LAZY_EXPORTS = {
     "ArraySet": "hseval.core.cubes",
@@ -41,6 +43,7 @@ _LAZY_EXPORTS = {
 }
 
 __all__ = [
+    "PLUGIN_API",
     "ArraySet",
     "Cube",
     "CubeSet",
@@ -53,6 +56,7 @@ __all__ = [
     "Sample",
     "Score",
     "ScoreParts",
+    "__version__",
     "compare_paired",
     "hookimpl",
     "load_qualify",
@@ -67,4 +71,16 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY_EXPORTS:
         return getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)
+    if name in RENAMED_EXPORTS:
+        raise OldPluginError
     raise AttributeError(f"module 'hseval' has no attribute {name!r}")
+
+
+def _render_html(function: str, record: Any) -> str:
+    """Render a record for a notebook; the templates are loaded now."""
+    html: str = getattr(importlib.import_module("hseval.reporting.notebook"), function)(record)
+    return html
+
+
+for _kind in ("report", "score", "set"):
+    register_html(_kind, functools.partial(_render_html, f"render_{_kind}_html"))

@@ -1,4 +1,4 @@
-"""``python -m hseval``: the same as the console script; what torchrun starts."""
+"""``python -m hseval``: the same as the console script, for torchrun."""
 
 from hseval.cli.main import main
 

@@ -1,4 +1,4 @@
-"""What hseval itself brings, through the hooks that any plugin uses. Imports wait until a hook is called."""
+"""The built-in plugin: hseval's own classes and commands, through the same hooks. Hooks import lazily."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def hseval_readers() -> Sequence[type[Any]]:
-    """Readers of single files and of folders."""
+    """Return the readers of single files and of folders."""
     from hseval.readers.folder import FolderReader
     from hseval.readers.hdf5_hseval import Hdf5Reader
 
@@ -22,7 +22,7 @@ def hseval_readers() -> Sequence[type[Any]]:
 
 @hookimpl
 def hseval_extractors() -> Sequence[type[Any]]:
-    """What describes cubes."""
+    """Return the feature extractors."""
     from hseval.data.views import SpatialView, SpectralView
     from hseval.extractors.encoder.extractor import Encoder
     from hseval.extractors.maps import LowresMaps
@@ -42,7 +42,7 @@ def hseval_extractors() -> Sequence[type[Any]]:
 
 @hookimpl
 def hseval_metrics() -> Sequence[type[Any]]:
-    """The four scores."""
+    """Return the metrics."""
     from hseval.metrics.authenticity import Authenticity
     from hseval.metrics.band_covariance import BandCovariance
     from hseval.metrics.fid import Fid
@@ -66,7 +66,7 @@ def hseval_metrics() -> Sequence[type[Any]]:
 
 @hookimpl
 def hseval_segmenters() -> Sequence[type[Any]]:
-    """What finds structures."""
+    """Return the segmenters."""
     from hseval.segmenters.pixel_trees import PixelTreeSegmenter
     from hseval.segmenters.unet import UNetSegmenter
 
@@ -75,7 +75,7 @@ def hseval_segmenters() -> Sequence[type[Any]]:
 
 @hookimpl
 def hseval_generators() -> Sequence[type[Any]]:
-    """The retina phantom."""
+    """Return the retina phantom."""
     from hseval.generators.phantom import Phantom
 
     return [Phantom]
@@ -83,7 +83,7 @@ def hseval_generators() -> Sequence[type[Any]]:
 
 @hookimpl
 def hseval_renderers() -> Sequence[type[Any]]:
-    """Terminal, JSON and a page."""
+    """Return the renderers: terminal, JSON and HTML."""
     from hseval.renderers.html import HtmlRenderer
     from hseval.renderers.json import JsonRenderer
     from hseval.renderers.terminal import TerminalRenderer
@@ -93,7 +93,7 @@ def hseval_renderers() -> Sequence[type[Any]]:
 
 @hookimpl
 def hseval_commands(cli: click.Group) -> None:
-    """One file a command; none imports more than click before it runs."""
+    """Add the commands, one file each; none imports more than click before it runs."""
     from hseval.cli.cache import cache
     from hseval.cli.diff import diff
     from hseval.cli.fit_extractor import fit_extractor

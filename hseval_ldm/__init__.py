@@ -1,1 +1,1 @@
-"""The bundled generator (VQ-GAN and latent diffusion). Nothing is registered yet: see the CHANGELOG."""
+"""The bundled generator ``ldm``, a VQ-GAN with latent diffusion, and its command ``hseval train-ldm``."""

@@ -18,15 +18,15 @@ from hseval_ldm.options import PRESETS, STAGE_CHOICES
 @click.option("--preset", metavar="P", help=f"{', '.join(PRESETS)}, or a TOML file.")
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option; hseval plugins lists them.")
 @click.option("--stage", type=click.Choice(STAGE_CHOICES), help="Train this stage only.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoints of RUN.")
-@click.option("--seed", type=int, help="Seed of all that the training draws. [default: 0, or that of the run resumed]")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
+@click.option("--resume", is_flag=True, help="Resume from the last checkpoints of RUN.")
+@click.option("--seed", type=int, help="Seed of all random draws. [default: 0, or that of the resumed run]")
+@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not state them.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...")
 def train_ldm(data: str, out: Path, **arguments: Any) -> None:
     """Train the bundled generator, a VQ-GAN and a diffusion model of its latents, on the real cubes DATA.
 
-    Stops cleanly on Ctrl-C and goes on with --resume, exactly as if it had never stopped. On several GPUs:
+    Stops cleanly on Ctrl-C; with --resume it continues, exactly as if it had never stopped. On several GPUs:
     torchrun --nproc-per-node 4 -m hseval train-ldm DATA --out RUN ...
     """
     import os
@@ -37,10 +37,10 @@ def train_ldm(data: str, out: Path, **arguments: Any) -> None:
     from hseval_ldm.training.run import train
 
     options = build_options(Ldm, _collect_settings(arguments), owner="generator 'ldm'")
-    chief = os.environ.get("RANK", "0") == "0"
+    is_main = os.environ.get("RANK", "0") == "0"
     with _prepare_run_folder(out):
         cubes = open_set(data, layout=arguments["layout"], wavelengths=arguments["wavelengths"])
-        for note in cubes.info.notes if chief else ():
+        for note in cubes.info.notes if is_main else ():
             click.echo(f"{data}: {note}", err=True)
         train(
             options,
@@ -49,9 +49,9 @@ def train_ldm(data: str, out: Path, **arguments: Any) -> None:
             seed=_resolve_seed(arguments["seed"], out, resume=options.resume),
             device=arguments["device"],
         )
-    if chief:
-        way_on = f"hseval sample ldm --checkpoint {out} -n 64 --out SET"
-        click.echo(f"{out}: ldm trained on {data}; draw cubes with: {way_on}")
+    if is_main:
+        command = f"hseval sample ldm --checkpoint {out} -n 64 --out SET"
+        click.echo(f"{out}: ldm trained on {data}; sample cubes with: {command}")
 
 
 def _collect_settings(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -80,20 +80,20 @@ def _resolve_seed(seed: int | None, out: Path, *, resume: bool) -> int:
 
 @contextlib.contextmanager
 def _prepare_run_folder(out: Path) -> Iterator[None]:
-    """Make the folder, find out before the work starts that it takes files, and leave no empty one behind."""
+    """Make the folder, check before the training that it is writable, and leave no empty folder behind."""
     from hseval.utils.atomic_files import check_writable
     from hseval.utils.errors import HsevalError
 
     if out.exists() and not out.is_dir():
         raise HsevalError(f"{out}: is a file; --out takes the folder for the run")
-    made = not out.exists()
-    if made:
+    is_new = not out.exists()
+    if is_new:
         check_writable(out)
         out.mkdir(exist_ok=True)
     try:
         check_writable(out / "config.json")
         yield
     finally:
-        if made:
-            with contextlib.suppress(OSError):  # it holds files
+        if is_new:
+            with contextlib.suppress(OSError):  # it is not empty
                 out.rmdir()

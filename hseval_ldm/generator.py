@@ -1,4 +1,4 @@
-"""The generator ``ldm``: what hseval asks of a generator, on top of training and pipeline."""
+"""The generator ``ldm``: hseval's generator interface on top of training and pipeline."""
 
 from __future__ import annotations
 
@@ -45,16 +45,17 @@ class Ldm:
 
         Args:
             data: real cubes of one shape.
-            out: the run's folder; a run that it holds goes on if ``options.resume`` says so.
-            seed: of all that is drawn.
-            device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None: a GPU where there is one.
-            resume: go on with a run that ``out`` holds, if it holds one.
+            out: the run's folder; a run that it holds is resumed if ``options.resume`` is true.
+            seed: of all random draws.
+            device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None: a GPU if there is one.
+            resume: resume the run that ``out`` holds, if it holds one.
             until: the last stage to train, of ``stages``; None: all.
-            start: a run whose stages of ``stages`` were trained with the same options on the same set: they are taken
-                over (as hard links where the file system has them), and not trained again.
+            start: a run whose stages of ``stages`` were trained with the same options on the same set: they are reused
+                (as hard links where the file system has them), and not trained again.
 
         Raises:
-            HsevalError: see :func:`hseval_ldm.training.run.train` and :func:`hseval_ldm.training.warm_start.reuse_stages`.
+            HsevalError: see :func:`hseval_ldm.training.run.train` and
+                :func:`hseval_ldm.training.warm_start.reuse_stages`.
         """
         from hseval_ldm.training import checkpoint
         from hseval_ldm.training.run import train
@@ -68,13 +69,13 @@ class Ldm:
             self.load(Path(out), device=device)
 
     def load(self, path: Path | None, device: str | None = None) -> None:
-        """Read the best checkpoints of a run and make ready to sample.
+        """Load the best checkpoints of a run for sampling.
 
         Raises:
-            HsevalError: no run was given, it has no finished stages, is damaged, or was trained with other options.
+            HsevalError: ``path`` is None, or the run is unfinished, damaged or trained with other options.
         """
         if path is None:
-            raise HsevalError("ldm has to be trained first: hseval train-ldm DATA --out RUN, then --checkpoint RUN")
+            raise HsevalError("ldm must be trained first: hseval train-ldm DATA --out RUN, then --checkpoint RUN")
         import torch
 
         from hseval_ldm.data.latent_cache import LatentScaler
@@ -92,24 +93,27 @@ class Ldm:
         config = read_config(run)
         self.options = self._merge_options(config.options, run)
         self.device = resolve_device(device)
-        normalisation = Normalization.from_record(config.normalisation)
-        autoencoder, digest = load_autoencoder(run, self.options, normalisation)
+        normalization = Normalization.from_record(config.normalization)
+        autoencoder, digest = load_autoencoder(run, self.options, normalization)
         tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
         lineage.check_autoencoder(run, digest)
         denoiser = build_denoiser(self.options, autoencoder.latent_shape[0])
         denoiser.load_state_dict(checkpoint.unpack("ema", tensors))
-        for network, order in ((autoencoder, torch.channels_last), (denoiser, select_memory_format(self.device))):
-            network.to(self.device).to(memory_format=order).eval().requires_grad_(False)
+        for network, memory_format in (
+            (autoencoder, torch.channels_last),
+            (denoiser, select_memory_format(self.device)),
+        ):
+            network.to(self.device).to(memory_format=memory_format).eval().requires_grad_(False)
         schedule = NoiseSchedule("cosine", self.options.timesteps)
-        scale = LatentScaler(*(tensors[f"scale.{name}"] for name in ("mean", "deviation")))
+        scaler = LatentScaler(*(tensors[f"scale.{name}"] for name in ("mean", "deviation")))
         precision = self.options.precision
         if precision == "auto" and self.device.type == "cpu":
-            precision = "float32"  # cubes that repeat to 1e-5 on any CPU
-        given = (self.options, self.device, build_autocast(precision, self.device))
+            precision = "float32"  # so that cubes agree to 1e-5 between CPUs
+        autocast = build_autocast(precision, self.device)
         denoise = torch.compile(denoiser) if self.options.compile else denoiser
-        self._pipeline = Pipeline(autoencoder, denoise, scale, schedule, *given)
-        self._structures = normalisation.structures
-        self.wavelengths, self.units = normalisation.wavelengths, normalisation.units
+        self._pipeline = Pipeline(autoencoder, denoise, scaler, schedule, self.options, self.device, autocast)
+        self._structures = normalization.structures
+        self.wavelengths, self.units = normalization.wavelengths, normalization.units
 
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
         """Yield cubes ``start`` to ``n - 1`` with their masks; cube i depends on (seed, i) alone.
@@ -121,10 +125,10 @@ class Ldm:
             raise HsevalError("ldm: nothing is loaded; load a run first")
         from hseval_ldm.training.meters import explain_out_of_memory
 
-        made = self._pipeline.generate_cubes(range(start, n), seed=seed)
+        generated = self._pipeline.generate_cubes(range(start, n), seed=seed)
         while True:
             with explain_out_of_memory("ldm, sampling", "batch_size (or set tile)"):
-                item = next(made, None)
+                item = next(generated, None)
             if item is None:
                 return
             index, cube = item
@@ -132,11 +136,11 @@ class Ldm:
             yield Sample(cube.cubes[0].float().numpy(), masks, f"ldm-{seed}-{index:06d}")
 
     def _merge_options(self, trained: LdmOptions, run: Path) -> LdmOptions:
-        """Return the run's options with those of sampling that were given."""
-        given = {name: getattr(self.options, name) for name in self.options.explicit_names}
-        before = options_to_dict(trained)
-        for name, value in given.items():
-            if name not in (*SAMPLING_OPTIONS, "preset", *COMMAND_OPTIONS) and value != before[name]:
-                told = f"was trained with {name}={before[name]}, not {value}"
-                raise HsevalError(f"{run}: {told}; when sampling, set {', '.join(SAMPLING_OPTIONS)}")
-        return LdmOptions(**(before | {name: value for name, value in given.items() if name in SAMPLING_OPTIONS}))
+        """Return the run's options, overridden by the explicit options of sampling."""
+        explicit = {name: getattr(self.options, name) for name in self.options.explicit_names}
+        stored = options_to_dict(trained)
+        for name, value in explicit.items():
+            if name not in (*SAMPLING_OPTIONS, "preset", *COMMAND_OPTIONS) and value != stored[name]:
+                mismatch = f"was trained with {name}={stored[name]}, not {value}"
+                raise HsevalError(f"{run}: {mismatch}; for sampling, only {', '.join(SAMPLING_OPTIONS)} can be set")
+        return LdmOptions(**(stored | {name: value for name, value in explicit.items() if name in SAMPLING_OPTIONS}))

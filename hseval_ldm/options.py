@@ -1,4 +1,4 @@
-"""All that can be set, declared once: command line, presets, the run's config.json and the docs derive from it."""
+"""All options, declared once: command line, presets, the run's config.json and the docs derive from them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from hseval.utils.errors import HsevalError, format_suggestion
 
 PRESETS = ("smoke", "demo", "retina-224", "retina-672")
 STAGE_CHOICES = ("all", "features", "autoencoder", "diffusion")
-COMMAND_OPTIONS = ("stage", "resume")  # what one command is asked to do; no property of a run
+COMMAND_OPTIONS = ("stage", "resume")  # of a single command, not of a run
 
 
 @dataclasses.dataclass(frozen=True, init=False)
 class LdmOptions:
     """Options of the generator ``ldm``: those that are not set come from the preset, then from the defaults below.
 
-    Beside its fields an instance remembers which of them were ``explicit_names`` and which the preset holds (``preset_names``).
+    Attributes:
+        explicit_names: names of the options that were passed.
+        preset_names: names of the options that the preset sets.
     """
 
     explicit_names: ClassVar[frozenset[str]]
@@ -26,96 +28,100 @@ class LdmOptions:
 
     preset: str | None = option(None, "smoke, demo, retina-224, retina-672, or a TOML file")
     stage: Literal["all", "features", "autoencoder", "diffusion"] = option("all", "train this stage only")
-    resume: bool = option(False, "go on from the run's last checkpoints")
+    resume: bool = option(False, "resume from the run's last checkpoints")
 
-    held_out: float = option(0.125, "share of the cubes (whole groups) that is not trained on and judges the training")
-    memory: float = option(8.0, "GiB that cubes held in memory may take; a larger set is read as it is needed")
-    loaders: int = option(2, "threads that prepare batches; 0, fastest on a CPU of few cores: the one that trains")
-    flip: Literal["none", "horizontal", "both"] = option("none", "flips that turn a real cube into a plausible one")
+    held_out: float = option(0.125, "share of the cubes (whole groups) held out of training for evaluation")
+    memory: float = option(8.0, "GiB of memory for cubes; a larger set is read from disk on demand")
+    loaders: int = option(
+        2, "threads that prepare batches; 0 uses the training thread, fastest on a CPU with few cores"
+    )
+    flip: Literal["none", "horizontal", "both"] = option("none", "flips that augment the training cubes")
 
     model: Literal["vqgan", "vqvae"] = option("vqgan", "autoencoder with a discriminator, or without")
-    compression: int = option(8, "pixels of a side that one latent stands for: 4, 8 or 16")
+    compression: int = option(8, "downsampling factor from pixels to latents: 4, 8 or 16")
     latent_channels: int = option(8, "channels of a latent")
-    width: int = option(64, "channels of the autoencoder's finest level; doubled twice towards the latents")
+    width: int = option(64, "channels of the autoencoder's finest level; doubled up to twice towards the latents")
     blocks: int = option(2, "residual blocks of each level of encoder and decoder")
-    stem: int = option(2, "space-to-depth of the autoencoder's first step: 1, 2 or 4")
-    codes: int = option(1024, "vectors of the codebook")
+    stem: int = option(2, "space-to-depth factor of the autoencoder's first layer: 1, 2 or 4")
+    codes: int = option(1024, "number of codebook vectors")
     kmeans: Literal["every", "first", "off"] = option("every", "epochs at whose start k-means sets the codebook")
-    kmeans_iterations: int = option(5, "iterations of k-means each time")
-    kmeans_cubes: int = option(4096, "training cubes whose latents k-means sees, a fixed random part of larger sets")
-    code_decay: float = option(0.99, "of the codebook's moving averages, a step")
+    kmeans_iterations: int = option(5, "iterations of each k-means")
+    kmeans_cubes: int = option(
+        4096, "training cubes whose latents k-means clusters; a fixed random subset of larger sets"
+    )
+    code_decay: float = option(0.99, "decay per step of the codebook's moving averages")
 
-    crop: int | None = option(None, "side of the crops that the autoencoder is trained on; none: whole cubes")
-    features_steps: int = option(1000, "steps of the perceptual encoder; 0: no perceptual term")
+    crop: int | None = option(None, "side in pixels of the autoencoder's training crops; none: whole cubes")
+    features_steps: int = option(1000, "training steps of the perceptual encoder; 0: no perceptual term")
     features_width: int = option(32, "channels of the perceptual encoder's finest level")
     features_lr: float = option(1e-3, "peak learning rate of the perceptual encoder")
-    ae_steps: int = option(100000, "steps of the autoencoder")
-    ae_batch: int = option(16, "cubes a step of autoencoder and perceptual encoder, over all ranks")
+    ae_steps: int = option(100000, "training steps of the autoencoder")
+    ae_batch: int = option(16, "cubes per step of autoencoder and perceptual encoder, over all ranks")
     ae_lr: float = option(4e-4, "peak learning rate of the autoencoder")
     disc_lr: float = option(2e-4, "learning rate of the discriminator")
     disc_width: int = option(64, "channels of the discriminator's first layer")
-    disc_start: float = option(0.5, "share of the autoencoder's steps before the discriminator joins")
+    disc_start: float = option(0.5, "share of the autoencoder's steps before adversarial training starts")
     mask_gain: float = option(3.0, "extra weight of pixels in structures; grows as a structure's area shrinks")
     contrast_gain: float = option(1.0, "extra weight of pixels of high local contrast")
-    fine: float = option(2.0, "weight of the L1 of what is finer than 5 pixels")
-    angle: float = option(0.5, "weight of the spectral angle, radians")
+    fine: float = option(2.0, "weight of the L1 term of detail finer than 5 pixels")
+    angle: float = option(0.5, "weight of the spectral angle in radians")
     masks: float = option(1.0, "weight of the masks' cross-entropy and Dice")
     perceptual: float = option(0.5, "weight of the perceptual term")
     adversarial: float = option(0.2, "weight of the adversarial term, on top of the adaptive weight")
     commitment: float = option(0.25, "weight of the distance of latents from their codes")
 
-    base: int = option(256, "channels of the U-Net's finest level: 128, 256, 512")
+    base: int = option(256, "channels of the U-Net's finest level, such as 128, 256, 512")
     multipliers: tuple[int, ...] = option((1, 2, 4), "channels of each level of the U-Net, times base")
     unet_blocks: int = option(2, "residual blocks of each level of the U-Net")
-    dropout: float = option(0.0, "of the U-Net, in training")
+    dropout: float = option(0.0, "dropout of the U-Net in training")
     timesteps: int = option(1000, "noise levels of the diffusion")
-    snr_gamma: float = option(5.0, "cap of the min-SNR weight")
-    ldm_steps: int = option(200000, "steps of the diffusion model")
-    ldm_batch: int = option(32, "latents a step of the diffusion model, over all ranks")
+    snr_gamma: float = option(5.0, "gamma of the min-SNR loss weight")
+    ldm_steps: int = option(200000, "training steps of the diffusion model")
+    ldm_batch: int = option(32, "latents per step of the diffusion model, over all ranks")
     ldm_lr: float = option(2e-4, "peak learning rate of the diffusion model")
-    ema: float = option(0.9999, "decay of the moving average of the U-Net's weights, a step")
-    start_from: str | None = option(None, "run whose U-Net this one starts from, of another resolution perhaps")
+    ema: float = option(0.9999, "decay per step of the moving average of the U-Net's weights")
+    start_from: str | None = option(None, "run whose U-Net initializes this one; it may be of another resolution")
 
-    sampler: Literal["ddpm", "ddim", "dpm-solver"] = option("dpm-solver", "how latents are sampled")
-    steps: int = option(12, "U-Net evaluations a sample")
-    batch_size: int = option(16, "cubes sampled at once")
-    tile: int = option(0, "side in latents of the tiles that are decoded one by one; 0: whole cubes")
-    noise: float = option(1.0, "sensor noise drawn into samples, relative to the training set's own; 0: none")
+    sampler: Literal["ddpm", "ddim", "dpm-solver"] = option("dpm-solver", "sampler of the latents")
+    steps: int = option(12, "U-Net evaluations per sample")
+    batch_size: int = option(16, "cubes sampled together")
+    tile: int = option(0, "side in latents of the tiles that are decoded separately; 0: whole cubes")
+    noise: float = option(1.0, "sensor noise added to samples, relative to that of the training set; 0: none")
 
     precision: Literal["auto", "float32", "bf16"] = option("auto", "auto: bf16 where fast, float32 to sample on a CPU")
     compile: bool = option(False, "compile the networks (torch.compile; needs a C++ compiler or Triton)")
     log_every: int = option(50, "steps between lines of metrics.jsonl")
     checkpoint_every: int = option(1000, "steps between checkpoints")
-    score_every: int = option(10000, "steps between held-out figures, scores and pictures")
-    score_cubes: int = option(64, "cubes sampled for scores during training")
-    best_by: Literal["fid", "spectral-kl", "loss"] = option("fid", "held-out figure that picks the best checkpoints")
-    tensorboard: bool = option(False, "log to TensorBoard as well (pip install tensorboard)")
+    score_every: int = option(10000, "steps between evaluations: held-out metrics, scores and preview images")
+    score_cubes: int = option(64, "cubes sampled for the scores during training")
+    best_by: Literal["fid", "spectral-kl", "loss"] = option("fid", "held-out metric that selects the best checkpoints")
+    tensorboard: bool = option(False, "also log to TensorBoard (pip install tensorboard)")
 
     def __init__(self, **values: Any) -> None:
-        """Fill in the preset's values and the defaults below what is given.
+        """Complete the given values by those of the preset, then by the defaults.
 
         Raises:
             TypeError: an unknown name.
-            ValueError: a value that can't be.
+            ValueError: an invalid value.
         """
-        known = {field.name: field.default for field in dataclasses.fields(self)}
-        if unknown := sorted(set(values) - set(known)):
-            raise TypeError(f"no option {unknown[0]!r}{format_suggestion(unknown[0], known)}")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        if unknown := sorted(set(values) - set(defaults)):
+            raise TypeError(f"no option {unknown[0]!r}{format_suggestion(unknown[0], defaults)}")
         preset = values.get("preset")
-        # A run's record stands for itself: its preset's file may have changed since, or be on another machine.
-        recorded = set(known) <= {*values, *COMMAND_OPTIONS}
-        of_preset = dict(load_preset(preset)) if preset and not recorded else {}
-        for name, value in (known | of_preset | values).items():
+        # A run's record is complete: its preset's file may have changed since, or be on another machine.
+        is_complete = set(defaults) <= {*values, *COMMAND_OPTIONS}
+        preset_values = dict(load_preset(preset)) if preset and not is_complete else {}
+        for name, value in (defaults | preset_values | values).items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "explicit_names", frozenset(values))
-        object.__setattr__(self, "preset_names", frozenset(of_preset))
+        object.__setattr__(self, "preset_names", frozenset(preset_values))
         check_options(self)
 
 
 SAMPLING_OPTIONS = ("sampler", "steps", "batch_size", "tile", "noise", "precision", "compile")
 
-# What decides each stage that runs can share, beside what decides the stages before it. What is in neither list, nor in
-# SAMPLING or NEUTRAL, decides the diffusion model alone.
+# The options that determine each stage that runs can share, in addition to those of the stages before it. An option in
+# neither list, nor in SAMPLING_OPTIONS or NEUTRAL_OPTIONS, determines the diffusion model alone.
 STAGE_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "features": (
         "held_out", "flip", "crop", "features_steps", "features_width", "features_lr", "ae_batch", "score_every",
@@ -131,7 +137,7 @@ NEUTRAL_OPTIONS = ("preset", "memory", "loaders", "log_every", "checkpoint_every
 
 
 def enable_resume(options: LdmOptions) -> LdmOptions:
-    """Return the same options, asked to go on with a run."""
+    """Return the same options with ``resume`` set."""
     return LdmOptions(**({name: getattr(options, name) for name in options.explicit_names} | {"resume": True}))
 
 
@@ -139,7 +145,7 @@ def load_preset(preset: str) -> Mapping[str, Any]:
     """Return the values of a preset that ships with hseval_ldm, or of a TOML file.
 
     Raises:
-        HsevalError: no such preset or file, or one that can't be read, or an option that there is not.
+        HsevalError: no such preset, an unreadable file, or an unknown option.
     """
     import tomllib
     from importlib import resources
@@ -147,12 +153,11 @@ def load_preset(preset: str) -> Mapping[str, Any]:
 
     from hseval.core.options import convert_value
 
-    shipped = resources.files("hseval_ldm") / "presets" / f"{preset}.toml"
     if preset in PRESETS:
-        text = shipped.read_text(encoding="utf-8")
+        text = (resources.files("hseval_ldm") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
     elif not preset.endswith(".toml"):
-        told = f"preset {preset!r}: is none that ships with hseval, and no .toml file"
-        raise HsevalError(told + format_suggestion(preset, PRESETS))
+        message = f"preset {preset!r}: neither a preset that ships with hseval nor a .toml file"
+        raise HsevalError(message + format_suggestion(preset, PRESETS))
     else:
         try:
             text = Path(preset).read_text(encoding="utf-8")
@@ -161,7 +166,7 @@ def load_preset(preset: str) -> Mapping[str, Any]:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise HsevalError(f"preset {preset}: is no TOML: {error}") from error
+        raise HsevalError(f"preset {preset}: is not valid TOML: {error}") from error
     hints = _get_type_hints()
     for name in table:
         if name not in hints or name == "preset":
@@ -192,9 +197,9 @@ OPTION_BOUNDS: Mapping[str, tuple[float, float]] = {
 
 
 def check_options(options: LdmOptions) -> None:
-    """Raise ValueError for a value that can't be."""
+    """Raise ValueError for an invalid value."""
     for name, (low, high) in OPTION_BOUNDS.items():
-        if not low <= getattr(options, name) <= high:  # NaN is neither
+        if not low <= getattr(options, name) <= high:  # false for NaN, too
             raise ValueError(f"{name} is {getattr(options, name)}, expected {low:g} to {high:g}")
     for name, choices in (("compression", (4, 8, 16)), ("stem", (1, 2, 4))):
         if getattr(options, name) not in choices:

@@ -1,4 +1,4 @@
-"""The entry point of hseval_ldm: hooks that any third party could implement the same way."""
+"""The entry point of hseval_ldm: hooks that third-party plugins implement in the same way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def hseval_generators() -> list[type]:
-    """Import inside the hook, so that ``hseval --help`` stays fast."""
+    """Return the generator ``ldm``."""
+    # Imported inside the hook, so that ``hseval --help`` stays fast.
     from hseval_ldm.generator import Ldm
 
     return [Ldm]

@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, small textured sets, and the command line as typed."""
+"""Fixtures of all tests: an isolated feature cache, and the command line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep every test's rows apart from every other's and from the user's."""
+def isolated_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give every test an empty feature cache of its own."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HSEVAL_CACHE", str(folder))
     return folder
@@ -25,7 +25,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def hseval(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run a command as typed, in this process (the real entry point: parsing, errors, exit status)."""
+    """Return a function that runs a command in this process, by the real entry point (parsing, errors, exit status)."""
     from hseval.cli.main import main
 
     def run(*arguments: Any) -> Outcome:

@@ -1,1 +1,1 @@
-"""What the docs claim of intervals, verdicts, copies, segmenters and generators."""
+"""Experiments behind the docs' statements about intervals, verdicts, copies, segmenters and generators."""

@@ -1,13 +1,13 @@
-"""How often do intervals hold the truth? Simulated sets, so that the truth is known.
+"""Coverage of the 95 % intervals on simulated sets, whose true values are known.
 
-A situation is a metric, two sizes and two populations of samples, ``a`` and ``b``, held against one reference. Its
-truth is the mean over ``--truths`` independent draws of both sets of what one complementary pair of splits at (m, m)
-scores: the expected value, its excess over the floor, and the difference between ``a`` and ``b``. Each repeat draws the
-sets once, scores both and asks whether the three intervals hold the three truths.
+A situation is a metric, two sizes and two populations of samples, ``a`` and ``b``, compared with one reference. Its
+true values are means over ``--truths`` independent draws of both sets of the score of one complementary pair of splits
+at (m, m): the expected value, its excess over the floor, and the difference between ``a`` and ``b``. Each repeat draws
+the sets once, scores both and checks whether the three intervals contain the three true values.
 
-Situations already in ``results/evidence/coverage.json`` at the same settings are not run again, so that a run that was cut off
-goes on (``--fresh`` starts over). With 200 repeats and a true coverage of 95 %, 92 % to 98 % is what chance allows in
-19 of 20 cases.
+Situations already in ``results/evidence/coverage.json`` with the same settings are not run again, so that an
+interrupted run resumes (``--fresh`` starts over). With 200 repeats and a true coverage of 95 %, 92 % to 98 % is
+observed in 19 of 20 cases.
 
     python -m benchmarks.evidence.coverage                                   # 40 minutes on two busy cores
     python -m benchmarks.evidence.coverage --repeats 50 --truths 400 --only fid --no-record
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence.simulated_populations import KINDS, Population, described, metrics_of, training
+from benchmarks.evidence.simulated_populations import KINDS, Population, build_inputs, build_metrics, draw_training_set
 from benchmarks.helpers.machine import RESULTS, record
 from hseval.pipeline.context import ExtractedInputs, RunContext
 from hseval.pipeline.metric_inputs import build_evaluator
@@ -39,13 +39,13 @@ from hseval.utils.feature_cache import FeatureCache
 from hseval.utils.random_streams import create_rng
 
 LOW, HIGH = 0.92, 0.98
-DRAWN = "fresh"  # draws that no choice was made on
-TRAINED = ("authenticity", "membership")
+DRAW_NAME = "fresh"  # random stream: draws that were not used for development
+METRICS_WITH_TRAINING_SET = ("authenticity", "membership")
 
 
 @dataclasses.dataclass(frozen=True)
 class Situation:
-    """A metric, and what it is held against what."""
+    """A metric, the sizes of the sets, and the populations they are drawn from."""
 
     metric: str
     reference: int = 60
@@ -61,17 +61,17 @@ class Situation:
         sizes = f"{self.reference} and {self.samples} cubes"
         return f"{self.metric}: {sizes}, {tails}{groups}, {self.a:g} and {self.b:g} away"
 
-    def population(self, away: float) -> Population:
-        """Return what one side is drawn from."""
+    def build_population(self, away: float) -> Population:
+        """Return the population of one set."""
         return Population((KINDS[self.metric],), away, self.heavy, self.group)
 
     def draw(self, name: str, repeat: int) -> tuple[ExtractedInputs, ExtractedInputs]:
-        """Return both sets of samples, described, against one reference."""
+        """Return the extracted inputs of both sets of samples with one reference."""
         rng = create_rng(repeat, f"coverage {self} {name}")
-        reference = self.population(0.0).draw(self.reference, rng)
-        train = training((KINDS[self.metric],)) if self.metric in TRAINED else None
-        one, two = (self.population(away).draw(self.samples, rng) for away in (self.a, self.b))
-        return described(reference, one, train=train), described(reference, two, train=train)
+        reference = self.build_population(0.0).draw(self.reference, rng)
+        train = draw_training_set((KINDS[self.metric],)) if self.metric in METRICS_WITH_TRAINING_SET else None
+        a, b = (self.build_population(away).draw(self.samples, rng) for away in (self.a, self.b))
+        return build_inputs(reference, a, train=train), build_inputs(reference, b, train=train)
 
 
 DEFAULTS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
@@ -89,174 +89,179 @@ SITUATIONS = (
 )
 
 
-def truth(situation: Situation, draws: int) -> np.ndarray[Any, Any]:
-    """Return value and excess ``(draws, 2 sets, 2)`` of one complementary pair of splits a draw."""
-    (metric,) = metrics_of((situation.metric,))
+def simulate_truth(situation: Situation, draws: int) -> np.ndarray[Any, Any]:
+    """Return value and excess ``(draws, 2 sets, 2)`` of one complementary pair of splits per draw."""
+    (metric,) = build_metrics((situation.metric,))
     return np.array(
-        [[_one(metric, each, repeat) for each in situation.draw("truth", repeat)] for repeat in range(draws)]
+        [[_score_pair(metric, pair, repeat) for pair in situation.draw("truth", repeat)] for repeat in range(draws)]
     )
 
 
-def _one(metric: Any, pair: ExtractedInputs, seed: int) -> tuple[float, float]:
-    compared = build_evaluator(metric, pair, _run(seed))
-    rows = compared.inputs
-    dealt = draw_splits(
-        real_groups=rows.real.groups,
-        generated_groups=rows.generated.groups,
+def _score_pair(metric: Any, pair: ExtractedInputs, seed: int) -> tuple[float, float]:
+    evaluator = build_evaluator(metric, pair, _make_context(seed))
+    inputs = evaluator.inputs
+    splits = draw_splits(
+        real_groups=inputs.real.groups,
+        generated_groups=inputs.generated.groups,
         repeats=2,
         rng=create_rng(seed, "coverage splits"),
     )
-    found = [_score_split(compared, split) for split in dealt]
-    value = float(np.mean([each.value.value for each in found]))
-    return value, value - float(np.mean([each.floor.value for each in found]))
+    scores = [_score_split(evaluator, split) for split in splits]
+    value = float(np.mean([score.value.value for score in scores]))
+    return value, value - float(np.mean([score.floor.value for score in scores]))
 
 
-def _run(seed: int) -> RunContext:
+def _make_context(seed: int) -> RunContext:
     return RunContext(FeatureCache(None), Communicator(), seed=seed)
 
 
-def repeated(situation: Situation, repeat: int) -> dict[str, Any]:
+def run_repeat(situation: Situation, repeat: int) -> dict[str, Any]:
     """Return the intervals of one draw."""
-    (metric,) = metrics_of((situation.metric,))
-    one, two = (
-        adjust_verdicts([score_metric(metric, each, _run(repeat))])[0] for each in situation.draw(DRAWN, repeat)
+    (metric,) = build_metrics((situation.metric,))
+    a, b = (
+        adjust_verdicts([score_metric(metric, pair, _make_context(repeat))])[0]
+        for pair in situation.draw(DRAW_NAME, repeat)
     )
-    found = {
-        f"{what} {name}": (value, span)
-        for name, score in (("a", one), ("b", two))
-        for what, value, span in (
+    intervals = {
+        f"{quantity} {name}": (value, interval)
+        for name, score in (("a", a), ("b", b))
+        for quantity, value, interval in (
             ("value", score.value, score.interval),
             ("excess", score.details["excess"], score.details["excess_interval"]),
         )
     }
-    if all("resamples" in score.details for score in (one, two)):
-        between = compare_paired(one, two)
-        found["a less b"] = (between.difference, between.interval)
+    if all("resamples" in score.details for score in (a, b)):
+        comparison = compare_paired(a, b)
+        intervals["a less b"] = (comparison.difference, comparison.interval)
     return {
-        "spans": found,
-        "told": {name: score.verdict != "like real" for name, score in (("a", one), ("b", two))},
-        "none": one.details.get("no_interval") or two.details.get("no_interval"),
+        "intervals": intervals,
+        "significant": {name: score.verdict != "like real" for name, score in (("a", a), ("b", b))},
+        "none": a.details.get("no_interval") or b.details.get("no_interval"),
     }
 
 
-def covered(truths: np.ndarray[Any, Any], repeats: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return coverage, misses to either side, and mean width over 2 x 1.96 standard deviations, by figure."""
+def compute_coverage(truths: np.ndarray[Any, Any], repeats: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return coverage, misses on either side, and mean width over 2 x 1.96 standard deviations, by quantity."""
     means = truths.mean(axis=0)
     expected = {
-        **{f"value {name}": means[place, 0] for place, name in enumerate("ab")},
-        **{f"excess {name}": means[place, 1] for place, name in enumerate("ab")},
+        **{f"value {name}": means[index, 0] for index, name in enumerate("ab")},
+        **{f"excess {name}": means[index, 1] for index, name in enumerate("ab")},
         "a less b": means[0, 0] - means[1, 0],
     }
-    found = {}
-    for what, true in expected.items():
-        have = [each["spans"][what] for each in repeats if each["spans"].get(what, (0, None))[1] is not None]
-        if not have:
+    coverage = {}
+    for quantity, true in expected.items():
+        results = [repeat["intervals"].get(quantity, (0, None)) for repeat in repeats]
+        results = [(value, interval) for value, interval in results if interval is not None]
+        if not results:
             continue
-        values, spans = np.array([value for value, _ in have]), np.array([span for _, span in have])
-        above, below = float((spans[:, 0] > true).mean()), float((spans[:, 1] < true).mean())
-        deviation = values.std(ddof=1)
-        found[what] = {
+        values, intervals = np.array([value for value, _ in results]), np.array([interval for _, interval in results])
+        above, below = float((intervals[:, 0] > true).mean()), float((intervals[:, 1] < true).mean())
+        std = values.std(ddof=1)
+        coverage[quantity] = {
             "truth": float(true),
             "mean": float(values.mean()),
             "coverage": 1 - above - below,
             "above": above,
             "below": below,
-            "width": float((spans[:, 1] - spans[:, 0]).mean() / (2 * 1.96 * deviation)) if deviation > 0 else None,
+            "width": float((intervals[:, 1] - intervals[:, 0]).mean() / (2 * 1.96 * std)) if std > 0 else None,
         }
-    return found
+    return coverage
 
 
-def ran(situation: Situation, repeats: int, truths: int) -> dict[str, Any]:
+def run_situation(situation: Situation, repeats: int, truths: int) -> dict[str, Any]:
     """Return one situation's result."""
     start = time.monotonic()
     with ProcessPoolExecutor() as pool:
-        found = list(pool.map(partial(repeated, situation), range(repeats), chunksize=4))
+        results = list(pool.map(partial(run_repeat, situation), range(repeats), chunksize=4))
     middle = time.monotonic()
-    figures = covered(truth(situation, truths), found)
+    figures = compute_coverage(simulate_truth(situation, truths), results)
     return {
         **dataclasses.asdict(situation),
         "repeats": repeats,
         "truths": truths,
         "figures": figures,
-        "told": {name: float(np.mean([each["told"][name] for each in found])) for name in "ab"},
-        "without": float(np.mean([each["none"] is not None for each in found])),
-        "why": next((each["none"] for each in found if each["none"]), None),
+        "significant": {name: float(np.mean([result["significant"][name] for result in results])) for name in "ab"},
+        "without": float(np.mean([result["none"] is not None for result in results])),
+        "why": next((result["none"] for result in results if result["none"]), None),
         "seconds": {"repeats": middle - start, "truth": time.monotonic() - middle},
     }
 
 
-def line(name: str, found: Mapping[str, Any]) -> str:
-    """Return one situation on one line: coverage by figure in per cent, those that miss the bar starred."""
-    shown = [
-        f"{what} {100 * each['coverage']:5.1f}{' ' if LOW <= each['coverage'] <= HIGH else '*'}"
-        f"({100 * each['above']:.0f}/{100 * each['below']:.0f}; {each['width'] or 0:.2f})"
-        for what, each in found["figures"].items()
+def format_line(name: str, result: Mapping[str, Any]) -> str:
+    """Return one situation on one line: coverage by quantity in per cent, starred outside the target."""
+    cells = [
+        f"{quantity} {100 * figure['coverage']:5.1f}{' ' if LOW <= figure['coverage'] <= HIGH else '*'}"
+        f"({100 * figure['above']:.0f}/{100 * figure['below']:.0f}; {figure['width'] or 0:.2f})"
+        for quantity, figure in result["figures"].items()
     ]
-    told = ", ".join(f"{100 * share:.1f} %" for share in found["told"].values())
-    return f"{name:78} {'  '.join(shown)}  told {told}  {sum(found['seconds'].values()):.0f} s"
+    significant = ", ".join(f"{100 * share:.1f} %" for share in result["significant"].values())
+    return f"{name:78} {'  '.join(cells)}  significant {significant}  {sum(result['seconds'].values()):.0f} s"
 
 
-def table(situations: Mapping[str, Any]) -> list[str]:
+def format_table(situations: Mapping[str, Any]) -> list[str]:
     """Return the recorded result as a Markdown table: coverage in per cent and width, of ``a`` and ``b``."""
     rows = [
-        "| situation | value | excess | difference | width | told from the floor |",
+        "| situation | value | excess | difference | width | different from the floor |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name in filter(situations.__contains__, map(str, SITUATIONS)):
-        found = situations[name]
-        figures = {what: f"{100 * each['coverage']:.1f}" for what, each in found["figures"].items()}
-        pairs = (" / ".join(figures.get(f"{what} {side}", "-") for side in "ab") for what in ("value", "excess"))
-        width = " / ".join(f"{each['width']:.2f}" for each in found["figures"].values() if each["width"])
-        told = " / ".join(f"{100 * share:.1f}" for share in found["told"].values())
-        rows.append(f"| {name} | {' | '.join(pairs)} | {figures.get('a less b', '-')} | {width} | {told} |")
+        result = situations[name]
+        figures = {quantity: f"{100 * each['coverage']:.1f}" for quantity, each in result["figures"].items()}
+        pairs = (" / ".join(figures.get(f"{kind} {side}", "-") for side in "ab") for kind in ("value", "excess"))
+        width = " / ".join(f"{each['width']:.2f}" for each in result["figures"].values() if each["width"])
+        significant = " / ".join(f"{100 * share:.1f}" for share in result["significant"].values())
+        rows.append(f"| {name} | {' | '.join(pairs)} | {figures.get('a less b', '-')} | {width} | {significant} |")
     return rows
 
 
-def summary(situations: Mapping[str, Any]) -> list[str]:
-    """Return how many figures of the default metrics and of the others lie within the bar, with means and ranges."""
+def format_summary(situations: Mapping[str, Any]) -> list[str]:
+    """Return how many intervals of the default metrics and of the others reach the target, with means and ranges."""
     lines = []
     for names in (DEFAULTS, OTHERS):
-        chosen = [each["figures"] for each in situations.values() if each["metric"] in names]
-        every = [each["coverage"] for figures in chosen for each in figures.values()]
-        within = sum(LOW <= each <= HIGH for each in every)
-        above = sum(each > HIGH for each in every)
-        lines.append(f"{len(every)} figures: {within} within, {above} above, {len(every) - within - above} below")
-        for what in ("value", "excess", "a less b"):
-            some = [100 * each["coverage"] for figures in chosen for name, each in figures.items() if what in name]
-            lines.append(f"  {what}: mean {np.mean(some):.1f} %, {min(some):.1f} to {max(some):.1f}")
+        by_situation = [result["figures"] for result in situations.values() if result["metric"] in names]
+        coverages = [each["coverage"] for figures in by_situation for each in figures.values()]
+        within = sum(LOW <= coverage <= HIGH for coverage in coverages)
+        above = sum(coverage > HIGH for coverage in coverages)
+        below = len(coverages) - within - above
+        lines.append(f"{len(coverages)} intervals: {within} within, {above} above, {below} below")
+        for kind in ("value", "excess", "a less b"):
+            some = [
+                100 * each["coverage"] for figures in by_situation for name, each in figures.items() if kind in name
+            ]
+            lines.append(f"  {kind}: mean {np.mean(some):.1f} %, {min(some):.1f} to {max(some):.1f}")
     return lines
 
 
-def _kept(repeats: int, truths: int) -> dict[str, Any]:
+def _load_recorded(repeats: int, truths: int) -> dict[str, Any]:
     path = RESULTS / "evidence" / "coverage.json"
-    known = json.loads(path.read_text())["situations"] if path.exists() else {}
-    return {name: each for name, each in known.items() if (each["repeats"], each["truths"]) == (repeats, truths)}
+    situations = json.loads(path.read_text())["situations"] if path.exists() else {}
+    return {name: each for name, each in situations.items() if (each["repeats"], each["truths"]) == (repeats, truths)}
 
 
 def main() -> None:
-    """Run what is missing, record after each situation and print the table."""
+    """Run the missing situations, record after each and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--truths", type=int, default=1000)
     parser.add_argument("--only", default="", help="situations whose names contain this")
-    parser.add_argument("--fresh", action="store_true", help="run again what is recorded")
-    parser.add_argument("--no-record", action="store_true", help="print, and leave the recorded result alone")
+    parser.add_argument("--fresh", action="store_true", help="run recorded situations again")
+    parser.add_argument("--no-record", action="store_true", help="print without recording")
     parser.add_argument("--table", action="store_true", help="print the recorded result as Markdown, and run nothing")
-    given = parser.parse_args()
-    if given.table:
+    arguments = parser.parse_args()
+    if arguments.table:
         recorded = json.loads((RESULTS / "evidence" / "coverage.json").read_text())["situations"]
-        print("\n".join([*table(recorded), "", *summary(recorded)]))
+        print("\n".join([*format_table(recorded), "", *format_summary(recorded)]))
         return
-    done = {} if given.fresh or given.no_record else _kept(given.repeats, given.truths)
+    done = {} if arguments.fresh or arguments.no_record else _load_recorded(arguments.repeats, arguments.truths)
     for situation in SITUATIONS:
         name = str(situation)
-        if given.only not in name:
+        if arguments.only not in name:
             continue
         if name not in done:
-            done[name] = ran(situation, given.repeats, given.truths)
-            if not given.no_record:
+            done[name] = run_situation(situation, arguments.repeats, arguments.truths)
+            if not arguments.no_record:
                 record("evidence/coverage", {"bar": [LOW, HIGH], "situations": done})
-        print(line(name, done[name]), flush=True)
+        print(format_line(name, done[name]), flush=True)
 
 
 if __name__ == "__main__":

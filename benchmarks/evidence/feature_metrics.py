@@ -1,8 +1,8 @@
-"""What metrics of rows cost once cubes are described: kid, prdc, vendi, authenticity, membership.
+"""Cost of the metrics kid, prdc, vendi, authenticity and membership on extracted features.
 
-Run: ``python -m benchmarks.evidence.feature_metrics``. Processor seconds of one comparison (``relate`` and ``compare``), on one
-thread each, the lesser of two runs; a report makes about 30 comparisons at half the size besides. Features are
-normal, 800 a row, as many as the default extractor gives for 16 bands; maps are smooth noise.
+Run: ``python -m benchmarks.evidence.feature_metrics``. Processor seconds of one comparison (``relate`` and
+``compare``), on one thread, the minimum of two runs; a report also makes about 30 comparisons at half the size.
+Features are normal, 800 per cube, as many as the default extractor has for 16 bands; maps are smooth noise.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def main() -> None:
     seconds: dict[str, dict[str, float]] = {}
     for kind, metrics in (("features", (Kid, PrecisionRecall, Vendi)), ("maps", (Authenticity, Membership))):
         for size in SIZES[kind]:
-            real, generated, train = (rows(kind, size, seed) for seed in range(3))
+            real, generated, train = (make_features(kind, size, seed) for seed in range(3))
             for metric in metrics:
-                taken = min(once(metric(), real, generated, train) for _ in range(REPEATS))
-                seconds.setdefault(metric.name, {})[str(size)] = taken
-                print(f"{metric.name:14}{size:6} cubes a set: {taken:8.3f} s", flush=True)
+                minimum = min(time_comparison(metric(), real, generated, train) for _ in range(REPEATS))
+                seconds.setdefault(metric.name, {})[str(size)] = minimum
+                print(f"{metric.name:14}{size:6} cubes per set: {minimum:8.3f} s", flush=True)
     record("evidence/feature_metrics", {"width": WIDTH, "processor_seconds_by_cubes_a_set": seconds})
 
 
-def once(metric: Any, real: FeatureTable, generated: FeatureTable, train: FeatureTable) -> float:
+def time_comparison(metric: Any, real: FeatureTable, generated: FeatureTable, train: FeatureTable) -> float:
     """Return the processor time of one comparison."""
     start = time.process_time()
     related = metric.relate(real=real, generated=generated, train=train)
@@ -53,22 +53,26 @@ def once(metric: Any, real: FeatureTable, generated: FeatureTable, train: Featur
     return time.process_time() - start
 
 
-def rows(kind: str, count: int, seed: int) -> FeatureTable:
-    """Return the rows of a set."""
+def make_features(kind: str, count: int, seed: int) -> FeatureTable:
+    """Return the feature table of a set."""
     names = np.array([f"{seed}-{i:05d}" for i in range(count)])
     return FeatureTable(
-        features(count, seed) if kind == "features" else maps(count, seed), names, names, names, np.arange(4.0)
+        draw_features(count, seed) if kind == "features" else draw_maps(count, seed),
+        names,
+        names,
+        names,
+        np.arange(4.0),
     )
 
 
-def features(count: int, seed: int) -> dict[str, Array]:
+def draw_features(count: int, seed: int) -> dict[str, Array]:
     """Return normal features."""
     values = np.random.default_rng(seed).standard_normal((count, WIDTH))
     return {"scattering": values.astype(np.float32)}
 
 
-def maps(count: int, seed: int) -> dict[str, Array]:
-    """Return maps of smooth noise, as of cubes of 64 px."""
+def draw_maps(count: int, seed: int) -> dict[str, Array]:
+    """Return maps of smooth noise, like those of cubes of 64 px."""
     noise = gaussian_filter(np.random.default_rng(seed).standard_normal((count, 4, 32, 32)), (0, 0, 1, 1))
     return {"maps": noise.astype(np.float32), "maps/pixels": np.full((count, 2), 64.0)}
 

@@ -1,4 +1,4 @@
-"""The leaderboard's page and record: hseval's own tables, and what every generator cost."""
+"""The leaderboard's page and record: hseval's own tables, and the cost of each generator."""
 
 from __future__ import annotations
 
@@ -6,90 +6,99 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.evidence.leaderboard_plan import BOARDS, GENERATORS, Place
-from benchmarks.ldm.bars import summary
-from benchmarks.ldm.runs import command, markdown, spent
+from benchmarks.evidence.leaderboard_plan import BOARDS, GENERATORS, BoardFiles
+from benchmarks.ldm.bars import summarize_score
+from benchmarks.ldm.runs import format_markdown, read_seconds, run_command
 from hseval import load_report
 
 
-def table(place: Place) -> str:
+def make_table(files: BoardFiles) -> str:
     """Return hseval's own table of the reports, in Markdown."""
-    path = place.folder / "board.md"
-    names = place.finished()
-    reports = [place.report(each) for each in names]
-    shown = ("--metrics", BOARDS[place.data].shown, "--format", "markdown")
-    command("diff", *reports, "--names", ",".join(names), *shown, "--out", path)
+    path = files.folder / "board.md"
+    names = files.list_finished()
+    reports = [files.get_report_path(name) for name in names]
+    options = ("--metrics", BOARDS[files.data].visible_metrics, "--format", "markdown")
+    run_command("diff", *reports, "--names", ",".join(names), *options, "--out", path)
     return path.read_text(encoding="utf-8").strip()
 
 
-def result(place: Place) -> dict[str, Any]:
-    """Return what is recorded of one data set."""
-    data = BOARDS[place.data]
-    reports = {each: load_report(place.report(each)).scores for each in place.finished()}
+def build_record(files: BoardFiles) -> dict[str, Any]:
+    """Return the record of one data set."""
+    data = BOARDS[files.data]
+    reports = {name: load_report(files.get_report_path(name)).scores for name in files.list_finished()}
     scores = {
-        each: {one.name: {**summary(one), "interval": one.interval} for one in found} for each, found in reports.items()
+        name: {score.name: {**summarize_score(score), "interval": score.interval} for score in report}
+        for name, report in reports.items()
     }
-    return {"samples": data.samples, "settings": data.settings, "cpu_seconds": seconds(place), "scores": scores}
+    return {
+        "samples": data.samples,
+        "settings": data.settings,
+        "cpu_seconds": read_cpu_seconds(files),
+        "scores": scores,
+    }
 
 
-def seconds(place: Place) -> dict[str, float]:
-    """Return the CPU seconds that were spent; for ``ldm`` the demo run's (of the wall clock), where that was used."""
-    found = spent(place.clock)
-    demo = place.folder / "ldm-demo-seconds.json"
-    return found | ({"training ldm": spent(demo)["training"]} if demo.exists() else {})
+def read_cpu_seconds(files: BoardFiles) -> dict[str, float]:
+    """Return the CPU seconds by step; for ``ldm`` the wall-clock seconds of the demo run, if that was used."""
+    seconds = read_seconds(files.clock)
+    demo = files.folder / "ldm-demo-seconds.json"
+    return seconds | ({"training ldm": read_seconds(demo)["training"]} if demo.exists() else {})
 
 
-TOLD = {
+INTRODUCTIONS = {
     "phantom": (
         "Phantom eyes",
-        "256 eyes of 64 x 64 x 16 to train on, 256 others to compare with, 128 samples. The oracle is the phantom "
-        "itself, with another seed: what a perfect generator scores.",
+        "256 eyes of 64 x 64 x 16 for training, 256 others as reference, 128 samples. The oracle is the phantom "
+        "itself, with another seed: the scores of a perfect generator.",
     ),
     "indian-pines": (
         "Indian Pines",
-        "The scene's columns 0 to 72 as 72 patches of 12 x 12 x 16, dealt by squares of 2 x 2 patches: 24 to train on, "
-        "24 to compare with, and 24 real ones, that nobody has seen, as the oracle in place of the phantom. 24 of each "
-        "are scored. Class masks are left out, as too few patches show any one class: `spectral-kl` is that of "
-        "the whole picture. `ms-ssim` is left out, as so few squares give too few independent pairs. So few patches "
-        "tell little, and the intervals say so.",
+        "The scene's columns 0 to 72 as 72 patches of 12 x 12 x 16, assigned by squares of 2 x 2 patches: 24 for "
+        "training, 24 as reference, and 24 independent real ones as the oracle. 24 samples of each generator are "
+        "scored. Class masks are omitted, as too few patches contain any one class: `spectral-kl` is that of the whole "
+        "image. `ms-ssim` is omitted, as so few squares give too few independent pairs. The intervals are wide, as "
+        "there are few patches.",
     ),
 }
 HEAD = """# Leaderboard
 
 `make leaderboard` trains, samples and scores five generators with the same commands and writes this page
-(`benchmarks/evidence/leaderboard.py`; figures in `benchmarks/results/evidence/leaderboard.json`). `oracle` is as good as a generator can
-be, `pca` is the baseline, `ldm` is the bundled generator, `diffusers` and `monai` are the plugins of those names. The
-networks were trained for minutes on a CPU, far from what they can do on a GPU in a day: the tables show that one
-command compares them, and how far apart they are after that much training. They are no verdict on the libraries.
+(`benchmarks/evidence/leaderboard.py`; figures in `benchmarks/results/evidence/leaderboard.json`). `oracle` is as good
+as a generator can be, `pca` is the baseline, `ldm` is the bundled generator, `diffusers` and `monai` are the plugins of
+those names. The networks were trained for minutes on a CPU, which is far less than a day on a GPU: the tables compare
+them after that much training and are no ranking of the libraries.
 """
 
 
-def page(places: Mapping[str, Place], tables: Mapping[str, str]) -> str:
-    """Return the page with both tables, and what was spent."""
+def format_page(boards: Mapping[str, BoardFiles], tables: Mapping[str, str]) -> str:
+    """Return the page with the tables and costs of all data sets."""
     parts = [HEAD]
-    for name, place in places.items():
-        title, text = TOLD[name]
+    for name, files in boards.items():
+        title, text = INTRODUCTIONS[name]
         parts += [f"## {title}\n", textwrap.fill(text, 118) + "\n"]
-        if missing := [each for each in GENERATORS if each not in place.finished()]:
-            parts.append(f"Not made yet: {', '.join(missing)}.\n")
-        parts += [tables[name] + "\n", costs(place) + "\n"] if name in tables else []
+        if missing := [generator for generator in GENERATORS if generator not in files.list_finished()]:
+            parts.append(f"Not finished: {', '.join(missing)}.\n")
+        parts += [tables[name] + "\n", format_costs(files) + "\n"] if name in tables else []
     return "\n".join(parts)
 
 
-def costs(place: Place) -> str:
+def format_costs(files: BoardFiles) -> str:
     """Return a table of training and sampling times."""
-    found, data = seconds(place), BOARDS[place.data]
+    seconds, data = read_cpu_seconds(files), BOARDS[files.data]
     rows = []
-    for each in place.finished():
-        if each == "oracle":
+    for generator in files.list_finished():
+        if generator == "oracle":
             continue
-        drawn = found.get(f"sampling {each}")
-        given = " ".join(f"{key}={value}" for key, value in data.settings[each].items())
-        cost = {"minutes": found.get(f"training {each}", 0.0) / 60, "each": drawn and drawn / data.samples}
-        rows.append({"generator": each, **cost, "settings": given or "defaults"})
+        sampling = seconds.get(f"sampling {generator}")
+        settings = " ".join(f"{key}={value}" for key, value in data.settings[generator].items())
+        row = {
+            "minutes": seconds.get(f"training {generator}", 0.0) / 60,
+            "sample": sampling and sampling / data.samples,
+        }
+        rows.append({"generator": generator, **row, "settings": settings or "defaults"})
     columns = {"generator": ("generator", ""), "minutes": ("training, minutes", ".1f")}
-    told = markdown(rows, columns | {"each": ("s a sample, start included", ".2f"), "settings": ("settings", "")})
-    clock = "Minutes are of one CPU core."
-    if (place.folder / "ldm-demo-seconds.json").exists():
-        clock += " Those of `ldm` are of the clock, on two cores: it was trained by `make ldm-demo`."
-    return f"{told}\n\n{clock}"
+    columns |= {"sample": ("s per sample, including start-up", ".2f"), "settings": ("settings", "")}
+    clock = "Minutes are CPU time of one core."
+    if (files.folder / "ldm-demo-seconds.json").exists():
+        clock += " Those of `ldm` are wall-clock time on two cores: it was trained by `make ldm-demo`."
+    return f"{format_markdown(rows, columns)}\n\n{clock}"

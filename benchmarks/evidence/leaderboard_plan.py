@@ -1,4 +1,4 @@
-"""What the leaderboard is made of: data sets, generators, how each is trained, and where the files lie."""
+"""Data sets, generators, training settings and file paths of the leaderboard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.ldm.runs import spent
+from benchmarks.ldm.runs import read_seconds
 from hseval.utils.atomic_files import write_text
 
 METRICS = "fid,spectral-kl,ms-ssim,authenticity,ndi"
@@ -19,17 +19,17 @@ Settings = Mapping[str, Any]
 
 
 class Data(NamedTuple):
-    """A data set: how many samples are scored, which scores are shown, and what each generator is trained with."""
+    """A data set: number of samples, visible metrics, and training settings of each generator."""
 
     samples: int
-    shown: str
+    visible_metrics: str
     settings: Mapping[str, Settings]
 
 
 BOARDS = {
     "phantom": Data(
         samples=128,
-        shown=METRICS,
+        visible_metrics=METRICS,
         settings={
             "oracle": {},
             "pca": {},
@@ -46,7 +46,7 @@ BOARDS = {
     ),
     "indian-pines": Data(
         samples=24,
-        shown=METRICS.replace("ms-ssim,", ""),
+        visible_metrics=METRICS.replace("ms-ssim,", ""),
         settings={
             "oracle": {},
             "pca": {},
@@ -67,42 +67,43 @@ BOARDS = {
 }  # fmt: skip
 
 
-class Place:
-    """Where one data set's files lie."""
+class BoardFiles:
+    """Paths of the files of one data set."""
 
     def __init__(self, out: Path, data: str, ldm: Path) -> None:
         self.data, self.folder = data, out / data
         self.clock = self.folder / "seconds.json"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.demo = ldm if data == "phantom" and "training" in spent(ldm / "seconds.json") else None
+        self.demo = ldm if data == "phantom" and "training" in read_seconds(ldm / "seconds.json") else None
 
-    def real(self, name: str) -> Path:
-        """Return ``train`` or ``reference``; those of the demo run where that is used."""
+    def get_real_path(self, name: str) -> Path:
+        """Return the path of ``train`` or ``reference``; that of the demo run if it is used."""
         return (self.demo or self.folder) / f"{name}.h5"
 
-    def samples(self, generator: str) -> Path:
-        """Return the set of a generator's samples."""
+    def get_samples_path(self, generator: str) -> Path:
+        """Return the path of a generator's samples."""
         return self.folder / f"{generator}.h5"
 
-    def report(self, generator: str) -> Path:
-        """Return the report on them."""
+    def get_report_path(self, generator: str) -> Path:
+        """Return the path of the report on a generator's samples."""
         return self.folder / f"{generator}.json"
 
-    def finished(self) -> list[str]:
+    def list_finished(self) -> list[str]:
         """Return the generators that have a report."""
-        return [each for each in GENERATORS if self.report(each).exists()]
+        return [generator for generator in GENERATORS if self.get_report_path(generator).exists()]
 
     @contextmanager
-    def counted(self, what: str) -> Iterator[None]:
-        """Add the CPU seconds of the commands run inside, however they end, to those kept under ``what``."""
-        start = _children()
+    def add_cpu_seconds(self, name: str) -> Iterator[None]:
+        """Add the CPU seconds of the commands in the block, even if they fail, to those stored under ``name``."""
+        start = _get_child_cpu_seconds()
         try:
             yield
         finally:
-            before = spent(self.clock)
-            write_text(self.clock, json.dumps(before | {what: before.get(what, 0.0) + _children() - start}) + "\n")
+            before = read_seconds(self.clock)
+            seconds = before.get(name, 0.0) + _get_child_cpu_seconds() - start
+            write_text(self.clock, json.dumps(before | {name: seconds}) + "\n")
 
 
-def _children() -> float:
+def _get_child_cpu_seconds() -> float:
     times = os.times()
     return times.children_user + times.children_system

@@ -1,1 +1,1 @@
-"""Measurements that need a GPU."""
+"""Measurements on a GPU."""

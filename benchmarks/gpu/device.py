@@ -1,4 +1,4 @@
-"""A GPU as it is found, what it can do at most, and how much of that a network needs."""
+"""The state of a GPU, its peak rate and memory, and the FLOPs of the networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ldm.stages import settle
+from benchmarks.ldm.stages import synchronize
 from hseval_ldm.models.autoencoder import Decoder
 from hseval_ldm.models.unet import Denoiser
 from hseval_ldm.training.meters import GIB, get_peak_memory_gib
@@ -24,49 +24,49 @@ QUERY = (
 )  # fmt: skip
 
 
-def name_of(device: torch.device) -> str:
-    """Return what results of a device are filed under."""
+def get_device_name(device: torch.device) -> str:
+    """Return the name under which results of a device are stored."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
-def found(device: torch.device) -> dict[str, Any]:
-    """Return versions, and what nvidia-smi says of power, clocks and temperature at this moment."""
+def read_device_state(device: torch.device) -> dict[str, Any]:
+    """Return versions, and nvidia-smi's current values of power, clocks and temperature."""
     import diffusers
 
     state: dict[str, Any] = {
-        "device": name_of(device),
+        "device": get_device_name(device),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "diffusers": diffusers.__version__,
     }
     if device.type != "cuda":
         return state
-    about = torch.cuda.get_device_properties(device)
+    properties = torch.cuda.get_device_properties(device)
     state |= {
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "capability": f"{about.major}.{about.minor}",
-        "memory_gib": about.total_memory / GIB,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory_gib": properties.total_memory / GIB,
         "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
     }
-    return state | {"nvidia_smi": _told_by_nvidia_smi(device)}
+    return state | {"nvidia_smi": _query_nvidia_smi(device)}
 
 
-def _told_by_nvidia_smi(device: torch.device) -> Mapping[str, str] | None:
+def _query_nvidia_smi(device: torch.device) -> Mapping[str, str] | None:
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader", f"--id={device.index or 0}"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return dict(zip(QUERY, (part.strip() for part in answer.splitlines()[0].split(",")), strict=False))
+    return dict(zip(QUERY, (value.strip() for value in output.splitlines()[0].split(",")), strict=False))
 
 
-def rate(
-    run: Callable[[int], object], device: torch.device, *, warm: int = 3, each: int = 5, blocks: int = 5
+def measure_rate(
+    run: Callable[[int], object], device: torch.device, *, warm: int = 3, calls: int = 5, blocks: int = 5
 ) -> tuple[float, list[float]]:
-    """Return calls a second, the median over blocks of ``each``, and the seconds of each block.
+    """Return calls a second, the median over blocks of ``calls`` calls, and the seconds of each block.
 
     ``run`` gets the number of the call.
     """
@@ -74,64 +74,64 @@ def rate(
         run(number)
     seconds = []
     for block in range(blocks):
-        settle(device)
+        synchronize(device)
         start = time.perf_counter()
-        for number in range(each):
-            run(warm + block * each + number)
-        settle(device)
+        for number in range(calls):
+            run(warm + block * calls + number)
+        synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return each / statistics.median(seconds), seconds
+    return calls / statistics.median(seconds), seconds
 
 
-def matrix_rate(device: torch.device, *, small: bool = False) -> float:
-    """Return FLOP/s of a large bf16 matrix product: what the networks' rates are held against."""
+def measure_matrix_rate(device: torch.device, *, small: bool = False) -> float:
+    """Return FLOP/s of a large bf16 matrix product, the reference for the networks' rates."""
     side = 256 if small else 8192
     left, right = (torch.ones(side, side, dtype=torch.bfloat16, device=device) for _ in range(2))
-    # Ones cost less power than noise, and a GPU at its power limit would look faster than it is.
+    # Noise, since ones cost less power, and a GPU at its power limit would seem faster than it is.
     for matrix in (left, right):
         matrix.normal_(generator=torch.Generator(device).manual_seed(0))
-    per_second, _ = rate(lambda _: left @ right, device, warm=5, each=20)
+    per_second, _ = measure_rate(lambda _: left @ right, device, warm=5, calls=20)
     return 2 * side**3 * per_second
 
 
-def denoiser_flops(build: Callable[[], Denoiser], shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Return FLOPs of one cube's U-Net evaluation, and of its forward and backward; nothing is computed."""
+def count_denoiser_flops(build: Callable[[], Denoiser], shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return FLOPs of one cube's U-Net evaluation, and of forward plus backward; nothing is computed."""
     with torch.device("meta"):
         network = build()
     latents = torch.empty((1, *shape), device="meta")
     times = torch.zeros(1, dtype=torch.int64, device="meta")
-    forward = counted(lambda: network(latents, times))
-    return forward, counted(lambda: network(latents, times).sum().backward())
+    forward = count_flops(lambda: network(latents, times))
+    return forward, count_flops(lambda: network(latents, times).sum().backward())
 
 
-def decoder_flops(decoder: Decoder, shape: tuple[int, int, int]) -> int:
-    """Return FLOPs of decoding one cube's latents, with a copy that computes nothing."""
+def count_decoder_flops(decoder: Decoder, shape: tuple[int, int, int]) -> int:
+    """Return FLOPs of decoding one cube's latents, with a copy on the meta device."""
     import copy
 
     latents = torch.empty((1, *shape), device="meta")
     network = copy.deepcopy(decoder).to("meta")
-    return counted(lambda: network(latents))
+    return count_flops(lambda: network(latents))
 
 
-def counted(run: Callable[[], object]) -> int:
+def count_flops(run: Callable[[], object]) -> int:
     """Return the FLOPs of matrix products, convolutions and attention inside a call (a multiply-add is two)."""
     with FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
 
 
-def forget(device: torch.device) -> None:
-    """Free what is not held any more, and start the memory's peak anew."""
+def free_memory(device: torch.device) -> None:
+    """Free unreferenced memory and reset the peak."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def memory(device: torch.device) -> dict[str, float]:
-    """Return the most memory since :func:`forget`, in GiB: of tensors, and what torch took from the GPU for them.
+def get_peak_memory(device: torch.device) -> dict[str, float]:
+    """Return the peak memory since :func:`free_memory`, in GiB: of tensors, and reserved by torch on the GPU.
 
-    On a CPU the process's resident set, since it began.
+    On a CPU the peak resident set of the process since its start.
     """
     if device.type != "cuda":
         return {"process_gib": get_peak_memory_gib(device)}

@@ -1,1 +1,1 @@
-"""What benchmarks share."""
+"""Helpers shared by all benchmarks."""

@@ -1,8 +1,8 @@
-"""Draw phantom eyes on all cores into one set: the same eyes as ``hseval sample phantom``, sooner.
+"""Draw phantom eyes into one set on all cores: the same eyes as ``hseval sample phantom``, faster.
 
     python -m benchmarks.helpers.draw_eyes SET -n 2000 --size 224 --seed 1
 
-Nothing here imports torch, so that processes start at once.
+Nothing here imports torch, so processes start quickly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
 
 
-def draw(index: int, *, size: int, seed: int) -> Sample:
+def draw_eye(index: int, *, size: int, seed: int) -> Sample:
     """Return one eye."""
     return Phantom(PhantomOptions(size=size)).draw_sample(seed, index)
 
@@ -29,7 +29,7 @@ def main(path: Path, count: int, size: int, seed: int) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     phantom = Phantom(PhantomOptions(size=size))
     with ProcessPoolExecutor(cores) as pool, SetWriter(path, wavelengths=phantom.wavelengths) as writer:
-        for eye in pool.map(partial(draw, size=size, seed=seed), range(count), chunksize=4):
+        for eye in pool.map(partial(draw_eye, size=size, seed=seed), range(count), chunksize=4):
             writer.add(eye.cube, eye.masks, eye.id)
 
 
@@ -39,5 +39,5 @@ if __name__ == "__main__":
     parser.add_argument("-n", type=int, default=2000)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    main(given.path, given.n, given.size, given.seed)
+    arguments = parser.parse_args()
+    main(arguments.path, arguments.n, arguments.size, arguments.seed)

@@ -1,4 +1,4 @@
-"""What every benchmark shares: fair timing, a description of the machine, and a place for results."""
+"""Shared by all benchmarks: interleaved timing, a description of the machine, and recording of results."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PACKAGES = ("hseval", "numpy", "scipy", "torch", "scikit-learn", "faiss-gpu", "f
 def measure(contestants: Mapping[str, Callable[[], object]], repeats: int = 5) -> dict[str, float]:
     """Return each contestant's median wall-clock time in seconds.
 
-    Every contestant runs once unmeasured; then all of them take turns, so that a machine that slows down or
-    heats up in the middle treats them alike.
+    Every contestant runs once unmeasured as a warm-up; then they alternate, so that a machine that slows down
+    affects all of them alike.
     """
     for run in contestants.values():
         run()
@@ -34,11 +34,11 @@ def measure(contestants: Mapping[str, Callable[[], object]], repeats: int = 5) -
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken) for name, taken in times.items()}
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def set_threads(count: int = 2) -> int:
-    """Make torch, and every BLAS that is loaded, use ``count`` threads; return the count."""
+    """Make torch and every loaded BLAS use ``count`` threads; return the count."""
     import torch
     from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
@@ -47,43 +47,43 @@ def set_threads(count: int = 2) -> int:
     return count
 
 
-def describe() -> dict[str, Any]:
-    """Return what a reader needs to judge a timing: processor, cores, memory, versions and date."""
+def describe_machine() -> dict[str, Any]:
+    """Return what a reader needs to interpret a timing: processor, cores, load, versions and date."""
     import torch
 
     return {
-        "processor": _processor(),
+        "processor": _get_processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": _versions(),
+        "versions": _get_versions(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
 
 def record(name: str, result: Mapping[str, Any]) -> Path:
-    """Write a benchmark's result with the machine's description to ``benchmarks/results/FOLDER/NAME.json``, whole."""
+    """Write a result and the machine's description to ``benchmarks/results/{name}.json``; ``name`` is FOLDER/NAME."""
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(to_jsonable({**result, "machine": describe()}), indent=1) + "\n")
+    write_text(path, json.dumps(to_jsonable({**result, "machine": describe_machine()}), indent=1) + "\n")
     return path
 
 
-def verdict(ratio: float, bar: float) -> str:
-    """Return one phrase: the ratio, the bar, and whether it is met."""
-    return f"{ratio:.1f} times (bar: {bar:g}): {'met' if ratio >= bar else 'MISSED'}"
+def format_ratio(ratio: float, bar: float) -> str:
+    """Return one phrase: the ratio, its target, and whether it is met."""
+    return f"{ratio:.1f} times (target: {bar:g}): {'met' if ratio >= bar else 'MISSED'}"
 
 
-def _processor() -> str:
+def _get_processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _versions() -> dict[str, str]:
+def _get_versions() -> dict[str, str]:
     installed = {}
     for package in PACKAGES:
         try:

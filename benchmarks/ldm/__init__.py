@@ -1,1 +1,1 @@
-"""The bundled generator: reconstructions, steps, speed, and the demo with its bars."""
+"""The bundled generator: reconstructions, sampling steps, speed, and the demo with its targets."""

@@ -1,8 +1,7 @@
 """Reconstruction of held-out phantom eyes: VQ-GAN and VQ-VAE, with k-means every epoch, first only and off.
 
-All six are trained from the same seed for the same number of steps, on the same eyes and under the same perceptual
-encoder; the last checkpoint is judged. What is finished is kept in the folder and not done again, what was cut off
-goes on.
+All six are trained from the same seed for the same number of steps, on the same eyes and with the same perceptual
+encoder; the last checkpoint is evaluated. Finished runs in the folder are reused, interrupted ones are resumed.
 
     python -m benchmarks.ldm.autoencoder --out FOLDER [--steps 1500] [--preset demo]
 """
@@ -14,8 +13,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ldm.reconstructions import figures, held_out, opened
-from benchmarks.ldm.runs import TRAINING_SEED, as_json, begin, counted, draw_eyes, keep, markdown, once, spent
+from benchmarks.ldm.reconstructions import compute_figures, open_run, reconstruct_held_out
+from benchmarks.ldm.runs import (
+    TRAINING_SEED,
+    add_seconds,
+    draw_eyes,
+    format_markdown,
+    load_or_measure,
+    prepare_folder,
+    read_seconds,
+    round_trip_json,
+    save_result,
+)
 from hseval import open_set
 from hseval.core.cubes import CubeSet
 from hseval.core.options import options_to_dict
@@ -32,11 +41,11 @@ COLUMNS = {
     "psnr": ("PSNR, dB", ".1f"),
     "angle": ("angle, degrees", ".2f"),
     "ms_ssim": ("MS-SSIM", ".4f"),
-    "kept_all": ("vessels' contrast kept", ".2f"),
-    "kept_artery": ("arteries'", ".2f"),
-    "kept_vein": ("veins'", ".2f"),
-    "kept_thin": ("thin ones'", ".2f"),
-    "kept_wide": ("wide ones'", ".2f"),
+    "contrast_retention_all": ("vessel contrast retained", ".2f"),
+    "contrast_retention_artery": ("arteries", ".2f"),
+    "contrast_retention_vein": ("veins", ".2f"),
+    "contrast_retention_thin": ("thin vessels", ".2f"),
+    "contrast_retention_wide": ("wide vessels", ".2f"),
     "dice_artery": ("Dice, artery", ".2f"),
     "dice_vein": ("vein", ".2f"),
     "dice_onh": ("disc", ".2f"),
@@ -47,74 +56,75 @@ COLUMNS = {
 }
 
 
-def main(given: argparse.Namespace) -> None:
-    """Train what is not finished, print the table and record it."""
-    out: Path = given.out
-    begin(out)
-    eyes = f"eyes-{given.cubes}-{given.size}-{given.oversampling}.h5"
-    kind = {"size": given.size, "oversampling": given.oversampling}
-    data = open_set(draw_eyes(out / eyes, given.cubes, seed=TRAINING_SEED, **kind))
-    settings = {name: getattr(given, name) for name in ("preset", "steps", "cubes", "size", "oversampling", "seed")}
-    settings["options"] = options_to_dict(LdmOptions(preset=given.preset, **changed(given)))
-    refuse_others(out, settings)
+def main(arguments: argparse.Namespace) -> None:
+    """Train the unfinished autoencoders, print the table and record it."""
+    out: Path = arguments.out
+    prepare_folder(out)
+    eyes = f"eyes-{arguments.cubes}-{arguments.size}-{arguments.oversampling}.h5"
+    kind = {"size": arguments.size, "oversampling": arguments.oversampling}
+    data = open_set(draw_eyes(out / eyes, arguments.cubes, seed=TRAINING_SEED, **kind))
+    settings = {name: getattr(arguments, name) for name in ("preset", "steps", "cubes", "size", "oversampling", "seed")}
+    settings["options"] = options_to_dict(LdmOptions(preset=arguments.preset, **get_overrides(arguments)))
+    check_settings(out, settings)
     rows = []
-    for model in given.models:
-        for kmeans in given.kmeans:
+    for model in arguments.models:
+        for kmeans in arguments.kmeans:
             print(f"{model}, k-means {kmeans}", flush=True)
-            rows.append(row(out, data, settings, given, model=model, kmeans=kmeans))
-    print(markdown(rows, COLUMNS))
-    keep("ldm_autoencoder", {**settings, "rows": rows}, out, recorded=not given.no_record)
+            rows.append(measure_autoencoder(out, data, settings, arguments, model=model, kmeans=kmeans))
+    print(format_markdown(rows, COLUMNS))
+    save_result("ldm_autoencoder", {**settings, "rows": rows}, out, recorded=not arguments.no_record)
 
 
-def row(
-    out: Path, data: CubeSet, settings: dict[str, Any], given: argparse.Namespace, *, model: str, kmeans: str
+def measure_autoencoder(
+    out: Path, data: CubeSet, settings: dict[str, Any], arguments: argparse.Namespace, *, model: str, kmeans: str
 ) -> dict[str, Any]:
-    """Return the figures of one autoencoder, trained if it is not yet."""
+    """Return the figures of one autoencoder, trained if necessary."""
     run = out / f"{model}-{kmeans}"
     clock = out / "seconds.json"
 
-    def measured() -> dict[str, Any]:
+    def train_and_measure() -> dict[str, Any]:
         run.mkdir(exist_ok=True)
-        share_features(out, data, run, given)
-        with counted(clock, run.name):
-            trained(data, run, given, stage="autoencoder", model=model, kmeans=kmeans)
-        found = held_out(opened(run, data))
-        return {**figures(found), "seconds": spent(clock)[run.name], "held_out": len(found.real)}
+        share_features(out, data, run, arguments)
+        with add_seconds(clock, run.name):
+            train_stage(data, run, arguments, stage="autoencoder", model=model, kmeans=kmeans)
+        held_out = reconstruct_held_out(open_run(run, data))
+        return {**compute_figures(held_out), "seconds": read_seconds(clock)[run.name], "held_out": len(held_out.real)}
 
-    return {"model": model, "kmeans": kmeans, **once(out / f"{run.name}.json", settings, measured)}
+    return {"model": model, "kmeans": kmeans, **load_or_measure(out / f"{run.name}.json", settings, train_and_measure)}
 
 
-def share_features(out: Path, data: CubeSet, run: Path, given: argparse.Namespace) -> None:
-    """Train the perceptual encoder, once for all, and give it to a run."""
+def share_features(out: Path, data: CubeSet, run: Path, arguments: argparse.Namespace) -> None:
+    """Train the perceptual encoder once for all runs, and copy it into this run."""
     own = out / FEATURES
-    with counted(out / "seconds.json", FEATURES):
+    with add_seconds(out / "seconds.json", FEATURES):
         own.mkdir(exist_ok=True)
-        trained(data, own, given, stage=FEATURES)
+        train_stage(data, own, arguments, stage=FEATURES)
     if (own / FEATURES).exists() and not checkpoint.has_checkpoint(run / FEATURES):
         shutil.copytree(own / FEATURES, run / FEATURES, dirs_exist_ok=True)
 
 
-def trained(data: CubeSet, run: Path, given: argparse.Namespace, **chosen: Any) -> None:
-    """Train one stage to its end, from where it is."""
-    options = LdmOptions(preset=given.preset, **changed(given), **chosen, resume=(run / CONFIG).exists())
-    train(options, data, run, seed=given.seed, device="cpu")
+def train_stage(data: CubeSet, run: Path, arguments: argparse.Namespace, **values: Any) -> None:
+    """Train one stage to its end, resuming an interrupted run."""
+    resume = (run / CONFIG).exists()
+    options = LdmOptions(preset=arguments.preset, **get_overrides(arguments), **values, resume=resume)
+    train(options, data, run, seed=arguments.seed, device="cpu")
 
 
-def changed(given: argparse.Namespace) -> dict[str, Any]:
-    """Return how the options differ from the preset's: judged at the end alone, so that the last checkpoint is kept."""
-    return {"ae_steps": given.steps, "score_every": given.steps}
+def get_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that differ from the preset's: evaluated at the end only, so the last checkpoint counts."""
+    return {"ae_steps": arguments.steps, "score_every": arguments.steps}
 
 
-def refuse_others(out: Path, settings: dict[str, Any]) -> None:
-    """Stop if the folder holds runs of other settings: they would go on under these."""
-    there, mine = once(out / "settings.json", {}, lambda: settings), as_json(settings)
-    if there != mine:
-        differ = ", ".join(sorted(name for name in mine if there.get(name) != mine[name]))
-        raise SystemExit(f"{out}: holds runs with other settings ({differ} differ); name another folder by --out")
+def check_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Stop if the folder holds runs with other settings, which would be resumed with these."""
+    stored, requested = load_or_measure(out / "settings.json", {}, lambda: settings), round_trip_json(settings)
+    if stored != requested:
+        differ = ", ".join(sorted(name for name in requested if stored.get(name) != requested[name]))
+        raise SystemExit(f"{out}: holds runs with other settings ({differ} differ); name another folder with --out")
 
 
-def options() -> argparse.Namespace:
-    """Return what was typed."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and results")
     parser.add_argument("--preset", default="demo")
@@ -122,12 +132,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--kmeans", nargs="+", choices=KMEANS, default=KMEANS)
     parser.add_argument("--cubes", type=int, default=256, help="eyes, some of them held out")
-    parser.add_argument("--size", type=int, default=64, help="side of the pictures, px")
+    parser.add_argument("--size", type=int, default=64, help="side of the images, px")
     parser.add_argument("--oversampling", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-record", action="store_true", help="leave the result in the folder alone")
+    parser.add_argument("--no-record", action="store_true", help="write the result to the folder only")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main(options())
+    main(parse_arguments())

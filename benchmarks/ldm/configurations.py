@@ -1,4 +1,4 @@
-"""The 27 configurations of the reference's study, and how each is set up: in full, or in small to try on a CPU."""
+"""The 27 configurations of the reference's study, at full size or in small for a trial on a CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from typing import Any
 
-import diffusers  # noqa: F401 - its first import is not to happen under another default device
+import diffusers  # noqa: F401 - must not be imported first under another default device
 import numpy as np
 import torch
 
@@ -21,7 +21,7 @@ from hseval_ldm.training.run import build_denoiser
 
 STRUCTURES = ("artery", "fov", "onh", "vein")  # as phantom eyes have them
 BANDS = 16
-UNIQUE = 16  # noise cubes; sets of more repeat them
+UNIQUE = 16  # noise cubes; larger sets repeat them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Configuration:
         return f"{self.compression}/{self.channels}/{self.base}"
 
     @classmethod
-    def named(cls, name: str) -> Configuration:
-        """Return the configuration that :attr:`name` names; ValueError where it is none."""
+    def parse(cls, name: str) -> Configuration:
+        """Return the configuration with this :attr:`name`; ValueError if it is not one."""
         compression, channels, base = map(int, name.split("/"))
         return cls(compression, channels, base)
 
@@ -48,36 +48,37 @@ ALL = tuple(Configuration(*c) for c in itertools.product((4, 8, 16), (8, 32, 256
 PAIRS_PUBLISHED = ((4, 8), (4, 32), (8, 8), (8, 32), (8, 256), (16, 256))
 PUBLISHED = tuple(c for c in ALL if (c.compression, c.channels) in PAIRS_PUBLISHED)
 LEFT_OUT = tuple(c for c in ALL if c not in PUBLISHED)
-CHOSEN = tuple(map(Configuration.named, ("8/8/128", "8/8/512", "4/8/256")))  # for what takes long: its optimum and two
+# For slow measurements: the study's optimum and two others.
+SELECTED = tuple(map(Configuration.parse, ("8/8/128", "8/8/512", "4/8/256")))
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How large everything is.
+    """Sizes of data and networks.
 
     Attributes:
-        small: for a trial on a CPU; its figures say nothing.
+        small: for a trial on a CPU; its figures are meaningless.
         size: pixels of a side.
-        large: pixels of a side where the largest pictures are meant.
-        narrow: what the U-Net's base channels are divided by.
-        more: options that differ from the preset's.
+        large: pixels of a side of the largest images.
+        width_divisor: divides the U-Net's base channels.
+        overrides: options that differ from the preset's.
     """
 
     small: bool = False
     size: int = 224
     large: int = 672
-    narrow: int = 1
-    more: tuple[tuple[str, Any], ...] = ()
+    width_divisor: int = 1
+    overrides: tuple[tuple[str, Any], ...] = ()
 
-    def options(self, configuration: Configuration, preset: str = "retina-224", **values: Any) -> LdmOptions:
+    def build_options(self, configuration: Configuration, preset: str = "retina-224", **values: Any) -> LdmOptions:
         """Return the options of a configuration."""
-        given: dict[str, Any] = {
+        overridden: dict[str, Any] = {
             "preset": preset,
             "compression": configuration.compression,
             "latent_channels": configuration.channels,
-            "base": configuration.base // self.narrow,
+            "base": configuration.base // self.width_divisor,
         }
-        return LdmOptions(**(given | dict(self.more) | values))
+        return LdmOptions(**(overridden | dict(self.overrides) | values))
 
 
 FULL = Setting()
@@ -85,8 +86,8 @@ SMALL = Setting(
     small=True,
     size=64,
     large=96,
-    narrow=16,
-    more=tuple(
+    width_divisor=16,
+    overrides=tuple(
         {
             "width": 8, "blocks": 1, "features_width": 4, "disc_width": 8, "codes": 32, "ae_batch": 4, "ldm_batch": 4,
             "unet_blocks": 1, "timesteps": 100, "steps": 3, "batch_size": 4, "loaders": 1, "memory": 1.0,
@@ -95,16 +96,16 @@ SMALL = Setting(
 )  # fmt: skip
 
 
-def normalisation_of(size: int) -> Normalization:
-    """Return what eyes of a size are normalised with, near enough."""
-    mean, deviation = np.full(BANDS, 0.3), np.full(BANDS, 0.1)
+def build_normalization(size: int) -> Normalization:
+    """Return a normalization that approximates that of eyes of this size."""
+    mean, std = np.full(BANDS, 0.3), np.full(BANDS, 0.1)
     wavelengths = np.linspace(450, 905, BANDS)
     shape = (size, size)
-    return Normalization(mean, deviation, 0 * mean, 1 + 0 * mean, wavelengths, "reflectance", STRUCTURES, shape)
+    return Normalization(mean, std, 0 * mean, 1 + 0 * mean, wavelengths, "reflectance", STRUCTURES, shape)
 
 
-def noise_set(count: int, size: int) -> ArraySet:
-    """Return cubes of noise in a round field, with masks; speed does not depend on what they show."""
+def make_noise_set(count: int, size: int) -> ArraySet:
+    """Return cubes of noise in a round field, with masks; speed does not depend on their content."""
     rng, unique = np.random.default_rng(SEED), min(count, UNIQUE)
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     field = np.hypot(y, x) <= size / 2
@@ -114,21 +115,21 @@ def noise_set(count: int, size: int) -> ArraySet:
     return ArraySet(noise[at], wavelengths=np.linspace(450, 905, BANDS), masks=masks)
 
 
-def noise_data(count: int, size: int) -> CubeDataset:
-    """Return :func:`noise_set` as stages train on it, in memory."""
-    return CubeDataset.open(noise_set(count, size), range(count), normalisation_of(size), memory_gib=1e6)
+def make_noise_dataset(count: int, size: int) -> CubeDataset:
+    """Return :func:`make_noise_set` as a data set for training stages, in memory."""
+    return CubeDataset.open(make_noise_set(count, size), range(count), build_normalization(size), memory_gib=1e6)
 
 
-def autoencoder_of(options: LdmOptions, size: int, device: torch.device) -> Autoencoder:
+def build_random_autoencoder(options: LdmOptions, size: int, device: torch.device) -> Autoencoder:
     """Return a frozen autoencoder with random weights and codes, channels last."""
-    made = build_autoencoder(options, normalisation_of(size), seed=SEED)
+    autoencoder = build_autoencoder(options, build_normalization(size), seed=SEED)
     with torch.no_grad():
-        made.codebook.vectors.normal_(generator=torch.Generator().manual_seed(SEED))
-        made.codebook.initialised.fill_(True)
-    return made.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        autoencoder.codebook.vectors.normal_(generator=torch.Generator().manual_seed(SEED))
+        autoencoder.codebook.initialised.fill_(True)
+    return autoencoder.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def unet_of(options: LdmOptions, device: torch.device) -> Denoiser:
+def build_random_unet(options: LdmOptions, device: torch.device) -> Denoiser:
     """Return a U-Net with random weights."""
-    with torch.device(device):  # a billion weights take a minute to draw on a CPU
+    with torch.device(device):  # drawing a billion weights takes a minute on a CPU
         return build_denoiser(options, options.latent_channels, seed=SEED)

@@ -1,4 +1,4 @@
-"""What a trained autoencoder makes of the eyes that it was not trained on, and the figures of that."""
+"""Reconstructions of held-out eyes by a trained autoencoder, and their quality."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.ldm.eye_measures import FIELD, PARTS, Array, contrast_kept, dice
+from benchmarks.ldm.eye_measures import FIELD, PARTS, Array, compute_contrast_retention, compute_dice
 from hseval import HsevalError, NotComputable, open_set, score
 from hseval.core.cubes import ArraySet, CubeSet
 from hseval.metrics.ssim.ssim import ms_ssim
@@ -23,18 +23,18 @@ from hseval_ldm.training.run import TrainingRun, load_autoencoder
 from hseval_ldm.training.run_config import read_config
 from hseval_ldm.utils.distributed import Ranks
 
-AT_ONCE = 16
+BATCH_SIZE = 16
 
 
 class HeldOut(NamedTuple):
-    """Held-out eyes and what became of them.
+    """Held-out eyes and their reconstructions.
 
     Attributes:
-        real: as they are, 0 outside the field.
-        decoded: what the decoder gives, physical and without noise, ``(n, band, y, x)``; 0 outside the real field.
-        finished: the same as a sample would be: with noise, clipped, with the masks that were decoded.
+        real: the eyes, 0 outside the field.
+        decoded: the decoder's output in physical units, without noise, ``(n, band, y, x)``; 0 outside the real field.
+        finished: the output postprocessed like a sample: with noise, clipped, with decoded masks.
         tokens: how often each code was used, ``(code,)``.
-        span: of each band's values in the training set, ``(band,)``.
+        span: range of each band's values in the training set, ``(band,)``.
     """
 
     real: ArraySet
@@ -44,112 +44,122 @@ class HeldOut(NamedTuple):
     span: Array
 
 
-def opened(run: Path, data: CubeSet | str) -> TrainingRun:
-    """Return a run as it was left, with both sides of the split of its training set.
+def open_run(run: Path, data: CubeSet | str) -> TrainingRun:
+    """Return a run in its last state, with both parts of the split of its training set.
 
     Raises:
-        HsevalError: no run, or one of another set.
+        HsevalError: no run, or one trained on another set.
     """
     cubes = open_set(data) if isinstance(data, str) else data
     return TrainingRun.prepare(LdmOptions(resume=True), cubes, run, seed=read_config(run).seed, ranks=Ranks())
 
 
 @torch.no_grad()
-def held_out(work: TrainingRun) -> HeldOut:
-    """Encode and decode the eyes that a run held out, in float32 on the CPU.
+def reconstruct_held_out(work: TrainingRun) -> HeldOut:
+    """Encode and decode the held-out eyes of a run, in float32 on the CPU.
 
     Raises:
-        HsevalError: the run held none out, or has no trained autoencoder.
+        HsevalError: the run holds none out, or has no trained autoencoder.
     """
     count, options, known = len(work.held_out), work.options, work.normalization
     if not count:
-        raise HsevalError(f"{work.out}: holds no cubes out; train with held_out above 0")
+        raise HsevalError(f"{work.out}: has no held-out cubes; train with held_out above 0")
     model = load_autoencoder(work.out, options, known)[0].eval()
     tokens = torch.zeros(options.codes, dtype=torch.int64)
-    real, plain, finished = [], [], []
-    for start in range(0, count, AT_ONCE):
-        at = np.arange(start, min(start + AT_ONCE, count))
+    real, decoded, finished = [], [], []
+    for start in range(0, count, BATCH_SIZE):
+        at = np.arange(start, min(start + BATCH_SIZE, count))
         batch = load_whole_cubes(work.held_out, at, options, torch.device("cpu"))
         inside = find_valid_tokens(batch.field, options.compression)
-        made = model(batch.to_network_input())
-        tokens += model.codebook.count_codes(made.quantized.indices, inside)
-        cubes, logits = (_cut(part, known.size) for part in (made.cubes, made.masks))
-        batch = Batch(*(_cut(part, known.size) if part.ndim == 4 else part for part in batch))
-        real.append(_physical(model, batch.cubes, batch))
-        plain.append(_physical(model, cubes, batch))
+        output = model(batch.to_network_input())
+        tokens += model.codebook.count_codes(output.quantized.indices, inside)
+        cubes, logits = (_crop(part, known.size) for part in (output.cubes, output.masks))
+        batch = Batch(*(_crop(part, known.size) if part.ndim == 4 else part for part in batch))
+        real.append(_to_physical(model, batch.cubes, batch))
+        decoded.append(_to_physical(model, cubes, batch))
         shape = tuple(cubes.shape)
         noise = create_rng(work.config.seed, "held-out camera", start).standard_normal(shape, dtype=np.float32)
         finished.append(model.postprocess(cubes, logits, noise=options.noise * torch.from_numpy(noise)))
     span = known.high - known.low
-    return HeldOut(_as_set(real, work), _joined(plain).cubes.numpy(), _as_set(finished, work), tokens, span)
+    return HeldOut(
+        _build_set(real, work), _concatenate(decoded).cubes.numpy(), _build_set(finished, work), tokens, span
+    )
 
 
-def figures(found: HeldOut) -> dict[str, float]:
-    """Return the figures of held-out reconstructions, means over eyes.
+def compute_figures(held_out: HeldOut) -> dict[str, float]:
+    """Return quality figures of held-out reconstructions, means over eyes.
 
-    ``psnr`` in dB, over the field, against the largest span of a band; ``angle``, the spectral one, in degrees;
-    ``ms_ssim``, in 2D, of each eye with its reconstruction; ``kept_PART``, the share of the vessels' contrast that is
-    left; ``dice_STRUCTURE`` of the masks; ``perplexity`` and ``codes`` used of the codebook; ``rfid``, fid of the
-    finished reconstructions against the same eyes, at full size.
+    ``psnr`` in dB, over the field, relative to the largest span of a band; ``angle``, the spectral angle, in degrees;
+    ``ms_ssim``, in 2D, of each eye with its reconstruction; ``contrast_retention_PART``, vessel contrast relative to
+    the real eyes'; ``dice_STRUCTURE`` of the masks; ``perplexity`` and ``codes`` used of the codebook; ``rfid``, fid of
+    the finished reconstructions against the same eyes, at full size.
     """
-    real, field, nm = found.real.cubes, found.real.masks[FIELD], found.real.wavelengths
-    structures = [name for name in found.real.structures if name != FIELD]
-    perplexity, used = compute_usage(found.tokens)
+    real, field, nm = held_out.real.cubes, held_out.real.masks[FIELD], held_out.real.wavelengths
+    structures = [name for name in held_out.real.structures if name != FIELD]
+    perplexity, used = compute_usage(held_out.tokens)
     return {
-        "psnr": _psnr(found.decoded, real, field, float(found.span.max())),
-        "angle": _angle(found.decoded, real, field),
-        "ms_ssim": _ms_ssim(found, field),
-        **{f"kept_{of}": contrast_kept(found.decoded, real, found.real.masks, nm, of=of) for of in PARTS},
-        **{f"dice_{name}": dice(found.finished.masks[name], found.real.masks[name]) for name in structures},
+        "psnr": _compute_psnr(held_out.decoded, real, field, float(held_out.span.max())),
+        "angle": _compute_angle(held_out.decoded, real, field),
+        "ms_ssim": _compute_ms_ssim(held_out, field),
+        **{
+            f"contrast_retention_{of}": compute_contrast_retention(
+                held_out.decoded, real, held_out.real.masks, nm, of=of
+            )
+            for of in PARTS
+        },
+        **{
+            f"dice_{name}": compute_dice(held_out.finished.masks[name], held_out.real.masks[name])
+            for name in structures
+        },
         "perplexity": perplexity,
         "codes": used,
-        "rfid": _rfid(found),
+        "rfid": _compute_rfid(held_out),
     }
 
 
-def _psnr(made: Array, real: Array, field: Array, span: float) -> float:
-    squared = np.square(made.astype(np.float64) - real).mean(axis=1)
-    errors = np.array([each[inside].mean() for each, inside in zip(squared, field, strict=True)])
+def _compute_psnr(output: Array, real: Array, field: Array, span: float) -> float:
+    squared = np.square(output.astype(np.float64) - real).mean(axis=1)
+    errors = np.array([image[inside].mean() for image, inside in zip(squared, field, strict=True)])
     return float(np.mean(10 * np.log10(span**2 / np.maximum(errors, 1e-20))))
 
 
-def _angle(made: Array, real: Array, field: Array) -> float:
-    one, other = made.astype(np.float64), real.astype(np.float64)
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosine = (one * other).sum(axis=1) / np.maximum(lengths, 1e-30)
+def _compute_angle(output: Array, real: Array, field: Array) -> float:
+    output, real = output.astype(np.float64), real.astype(np.float64)
+    lengths = np.linalg.norm(output, axis=1) * np.linalg.norm(real, axis=1)
+    cosine = (output * real).sum(axis=1) / np.maximum(lengths, 1e-30)
     angles = np.degrees(np.arccos(cosine.clip(-1, 1)))
-    return float(np.mean([each[inside].mean() for each, inside in zip(angles, field, strict=True)]))
+    return float(np.mean([image[inside].mean() for image, inside in zip(angles, field, strict=True)]))
 
 
-def _ms_ssim(found: HeldOut, field: Array) -> float:
+def _compute_ms_ssim(held_out: HeldOut, field: Array) -> float:
     try:
-        values = ms_ssim(found.decoded, found.real.cubes, data_range=found.span, field_a=field, field_b=field)
-    except NotComputable:  # eyes smaller than its window
+        values = ms_ssim(held_out.decoded, held_out.real.cubes, data_range=held_out.span, field_a=field, field_b=field)
+    except NotComputable:  # eyes smaller than the metric's window
         return float("nan")
     return float(np.mean(values))
 
 
-def _rfid(found: HeldOut) -> float:
-    report = score(found.finished, ref=found.real, metrics=["fid"], device="cpu", cache=False)
+def _compute_rfid(held_out: HeldOut) -> float:
+    report = score(held_out.finished, ref=held_out.real, metrics=["fid"], device="cpu", cache=False)
     return float(report["fid"].details.get("full_value", float("nan")))
 
 
-def _physical(model: Autoencoder, cubes: Tensor, batch: Batch) -> CubeBatch:
+def _to_physical(model: Autoencoder, cubes: Tensor, batch: Batch) -> CubeBatch:
     inside = torch.where(batch.field, model.normalization.to_physical(cubes), 0.0)
     return CubeBatch(inside, batch.masks > 0, batch.field)
 
 
-def _cut(part: Tensor, size: tuple[int, int]) -> Tensor:
-    return part[..., : size[0], : size[1]]
+def _crop(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return images[..., : size[0], : size[1]]
 
 
-def _joined(parts: list[CubeBatch]) -> CubeBatch:
-    return CubeBatch(*(torch.cat(each) for each in zip(*parts, strict=True)))
+def _concatenate(batches: list[CubeBatch]) -> CubeBatch:
+    return CubeBatch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
 
 
-def _as_set(parts: list[CubeBatch], work: TrainingRun) -> ArraySet:
-    made, names = _joined(parts), work.normalization.structures
-    masks = {name: made.masks[:, number].numpy() for number, name in enumerate(names)}
-    masks.setdefault(FIELD, made.field[:, 0].numpy())
-    cubes, nm = made.cubes.float().numpy(), work.normalization.wavelengths
+def _build_set(batches: list[CubeBatch], work: TrainingRun) -> ArraySet:
+    output, names = _concatenate(batches), work.normalization.structures
+    masks = {name: output.masks[:, number].numpy() for number, name in enumerate(names)}
+    masks.setdefault(FIELD, output.field[:, 0].numpy())
+    cubes, nm = output.cubes.float().numpy(), work.normalization.wavelengths
     return ArraySet(cubes, wavelengths=nm, masks=masks, ids=list(work.held_out.ids))

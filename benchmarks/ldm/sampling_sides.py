@@ -1,4 +1,4 @@
-"""The two sides of ``ldm.py``, taking turns: the reference recipe, and hseval_ldm in each precision."""
+"""The two sides of ``sampling_speed.py``, run alternately: the reference recipe, and hseval_ldm in each precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.ldm.reference_recipe import Recipe
-from benchmarks.ldm.stages import SEED, Trained, changed, clocked, diffusion_stage
+from benchmarks.ldm.stages import SEED, TrainedRun, build_diffusion_stage, replace_options, time_methods
 from hseval import score
 from hseval.core.cubes import ArraySet
 from hseval.core.hookspecs import Sample
@@ -34,111 +34,119 @@ REFERENCE = "reference"
 WARM_UP = 2  # training steps
 
 
-class Rounds(NamedTuple):
-    """What taking turns gave: things made and seconds taken, a list by side and round."""
+class TimedRounds(NamedTuple):
+    """Outputs and seconds of alternating runs: by side, a list over rounds."""
 
-    made: dict[str, list[Any]]
+    outputs: dict[str, list[Any]]
     seconds: dict[str, list[float]]
 
-    def rates(self, count: int) -> dict[str, float]:
-        """Return each side's median of ``count`` things a round over its seconds."""
-        return {side: count / statistics.median(taken) for side, taken in self.seconds.items()}
+    def compute_rates(self, count: int) -> dict[str, float]:
+        """Return each side's items a second, with ``count`` items in the median time of a round."""
+        return {side: count / statistics.median(seconds) for side, seconds in self.seconds.items()}
 
 
-def in_turn(sides: Mapping[str, Callable[[int], Any]], rounds: int) -> Rounds:
-    """Call every side with the number of the round, one after the other, and time it."""
-    result = Rounds({side: [] for side in sides}, {side: [] for side in sides})
+def alternate(sides: Mapping[str, Callable[[int], Any]], rounds: int) -> TimedRounds:
+    """Call the sides in turn with the number of the round, and time them."""
+    result = TimedRounds({side: [] for side in sides}, {side: [] for side in sides})
     for number in range(rounds):
         for side, run in sides.items():
             start = time.perf_counter()
-            made = run(number)
+            output = run(number)
             result.seconds[side].append(time.perf_counter() - start)
-            result.made[side].append(made)
+            result.outputs[side].append(output)
     return result
 
 
-def precisions() -> tuple[str, ...]:
+def list_precisions() -> tuple[str, ...]:
     """Return float32, and bf16 if this CPU is fast at it."""
     return ("float32", "bf16") if resolve_precision("auto", CPU) == "bf16" else ("float32",)
 
 
-def generators(run: Path, steps: int | None) -> dict[str, Ldm]:
+def load_generators(run: Path, steps: int | None) -> dict[str, Ldm]:
     """Return the generator loaded in each precision."""
-    given: dict[str, Any] = {} if steps is None else {"steps": steps}
-    loaded = {name: Ldm(LdmOptions(precision=name, **given)) for name in precisions()}
+    overrides: dict[str, Any] = {} if steps is None else {"steps": steps}
+    loaded = {name: Ldm(LdmOptions(precision=name, **overrides)) for name in list_precisions()}
     for generator in loaded.values():
         generator.load(run, device="cpu")
     return loaded
 
 
-def sampled(recipe: Recipe, ours: Mapping[str, Ldm], structures: Sequence[str], each: int, rounds: int) -> Rounds:
-    """Draw ``each`` cubes a round on all sides."""
+def time_sampling(
+    recipe: Recipe, ours: Mapping[str, Ldm], structures: Sequence[str], count: int, rounds: int
+) -> TimedRounds:
+    """Draw ``count`` cubes a round on all sides."""
 
-    def theirs(number: int) -> list[Sample]:
-        finished = ((number * each + place, recipe.sample()) for place in range(each))
+    def sample_reference(number: int) -> list[Sample]:
+        samples = ((number * count + index, recipe.sample()) for index in range(count))
         return [
-            Sample(f.cubes[0].numpy(), {s: f.masks[0, k].numpy() for k, s in enumerate(structures)}, f"reference-{i}")
-            for i, f in finished
+            Sample(s.cubes[0].numpy(), {n: s.masks[0, k].numpy() for k, n in enumerate(structures)}, f"reference-{i}")
+            for i, s in samples
         ]
 
-    def drawn_by(generator: Ldm) -> Callable[[int], list[Sample]]:
-        return lambda number: list(generator.sample((number + 1) * each, seed=SEED, start=number * each))
+    def make_sampler(generator: Ldm) -> Callable[[int], list[Sample]]:
+        return lambda number: list(generator.sample((number + 1) * count, seed=SEED, start=number * count))
 
     recipe.sample()
     for generator in ours.values():
         list(generator.sample(CPU_BATCH_SIZE, seed=SEED + 1))
-    return in_turn({REFERENCE: theirs} | {name: drawn_by(generator) for name, generator in ours.items()}, rounds)
+    return alternate(
+        {REFERENCE: sample_reference} | {name: make_sampler(generator) for name, generator in ours.items()}, rounds
+    )
 
 
-def inside(generator: Ldm, count: int) -> dict[str, float]:
+def profile_sampling(generator: Ldm, count: int) -> dict[str, float]:
     """Return the shares of sampling time inside U-Net, decoder and codebook, and the rest."""
-    watched = ((Denoiser, "forward"), (Decoder, "forward"), (Codebook, "nearest"))
-    with clocked(*watched) as spent:
+    methods = ((Denoiser, "forward"), (Decoder, "forward"), (Codebook, "find_nearest"))
+    with time_methods(*methods) as by_method:
         start = time.perf_counter()
         list(generator.sample(count, seed=SEED + 2))
-        whole = time.perf_counter() - start
-    unet, decoder, codebook = (seconds / whole for seconds in spent.values())
+        total = time.perf_counter() - start
+    unet, decoder, codebook = (seconds / total for seconds in by_method.values())
     return {"unet": unet, "decoder": decoder, "codebook": codebook, "rest": 1 - unet - decoder - codebook}
 
 
-def quality(samples: Sequence[Sample], reference: Path, wavelengths: Any) -> dict[str, Any]:
-    """Return hseval's ``fid`` of samples against real cubes, with floor and spreads."""
+def compute_fid(samples: Sequence[Sample], reference: Path, wavelengths: Any) -> dict[str, Any]:
+    """Return hseval's ``fid`` of samples against real cubes, with floor and standard deviations."""
     masks = {name: np.stack([s.masks[name] for s in samples]) for name in samples[0].masks}
-    made = ArraySet(np.stack([s.cube for s in samples]), wavelengths=wavelengths, masks=masks)
-    found = score(made, ref=reference, metrics=["fid"], seed=SEED, device="cpu", cache=False).scores[0]
-    spreads = {name: found.details.get(name) for name in ("spread", "floor_spread")}
-    return {"value": found.value, "floor": found.floor, "n": found.n, "verdict": found.verdict, **spreads}
+    generated = ArraySet(np.stack([s.cube for s in samples]), wavelengths=wavelengths, masks=masks)
+    fid = score(generated, ref=reference, metrics=["fid"], seed=SEED, device="cpu", cache=False).scores[0]
+    stds = {name: fid.details.get(name) for name in ("spread", "floor_spread")}
+    return {"value": fid.value, "floor": fid.floor, "n": fid.n, "verdict": fid.verdict, **stds}
 
 
-def trained(run: Trained, known: CubeDataset, recipe: Recipe, *, folder: Path, each: int, rounds: int) -> Rounds:
-    """Take ``each`` training steps a round on all sides, at the run's batch; the latents' cache goes to ``folder``."""
-    options = changed(run.options, ldm_steps=WARM_UP + each * rounds)
-    cache = run.cached(known, folder)
+def time_training(
+    run: TrainedRun, data: CubeDataset, recipe: Recipe, *, folder: Path, count: int, rounds: int
+) -> TimedRounds:
+    """Take ``count`` training steps a round on all sides, at the run's batch; cache the latents in ``folder``."""
+    options = replace_options(run.options, ldm_steps=WARM_UP + count * rounds)
+    cache = run.build_latent_cache(data, folder)
     stages = {
-        name: diffusion_stage(changed(options, precision=name), cache, run.denoiser(), run.autoencoder, known)
-        for name in precisions()
+        name: build_diffusion_stage(
+            replace_options(options, precision=name), cache, run.build_denoiser(), run.autoencoder, data
+        )
+        for name in list_precisions()
     }
 
-    def batch(step: int) -> Batch:
-        chosen = draw_batch_indices(step, batch_size=options.ldm_batch, count=len(known), seed=SEED, name="reference")
+    def load_batch(step: int) -> Batch:
+        indices = draw_batch_indices(step, batch_size=options.ldm_batch, count=len(data), seed=SEED, name="reference")
         flips = draw_flips(options.flip, seed=SEED, step=step, count=options.ldm_batch)
-        return apply_flips(known.load_batch(chosen), options.flip, flips)
+        return apply_flips(data.load_batch(indices), options.flip, flips)
 
-    takers: dict[str, Callable[[int], Any]] = {REFERENCE: lambda step: recipe.step(batch(step))}
-    takers |= {name: stage.step for name, stage in stages.items()}
+    step_functions: dict[str, Callable[[int], Any]] = {REFERENCE: lambda step: recipe.step(load_batch(step))}
+    step_functions |= {name: stage.step for name, stage in stages.items()}
 
-    def several(take: Callable[[int], Any]) -> Callable[[int], None]:
+    def make_runner(take_step: Callable[[int], Any]) -> Callable[[int], None]:
         steps = itertools.count(WARM_UP)
 
         def run_steps(_: int) -> None:
-            for step in itertools.islice(steps, each):
-                take(step)
+            for step in itertools.islice(steps, count):
+                take_step(step)
 
         for step in range(WARM_UP):
-            take(step)
+            take_step(step)
         return run_steps
 
-    found = in_turn({name: several(take) for name, take in takers.items()}, rounds)
+    result = alternate({name: make_runner(take_step) for name, take_step in step_functions.items()}, rounds)
     for stage in stages.values():
         stage.prefetcher.close()
-    return found
+    return result

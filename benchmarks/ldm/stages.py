@@ -1,4 +1,4 @@
-"""A trained run, and hseval_ldm's own diffusion stage on its latents, as benchmarks take them."""
+"""A trained run, and hseval_ldm's own diffusion stage on its latents, for benchmarks."""
 
 from __future__ import annotations
 
@@ -31,115 +31,115 @@ SEED = 0
 
 
 @dataclasses.dataclass
-class Trained:
-    """The networks of a run as samples are drawn with them, and the training set's cubes."""
+class TrainedRun:
+    """The networks of a run as used for sampling, and access to the training set's cubes and latents."""
 
     options: LdmOptions
-    normalisation: Normalization
+    normalization: Normalization
     autoencoder: Autoencoder
     scale: LatentScaler
     weights: dict[str, torch.Tensor]
 
     @classmethod
-    def read(cls, run: Path) -> Trained:
+    def read(cls, run: Path) -> TrainedRun:
         """Read a run's best checkpoints.
 
         Raises:
-            HsevalError: it is no run, or has no finished stages.
+            HsevalError: not a run, or one without finished stages.
         """
         config = read_config(run)
-        normalisation = Normalization.from_record(config.normalisation)
-        autoencoder, _ = load_autoencoder(run, config.options, normalisation)
+        normalization = Normalization.from_record(config.normalization)
+        autoencoder, _ = load_autoencoder(run, config.options, normalization)
         tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
         scale = LatentScaler(tensors["scale.mean"], tensors["scale.deviation"])
         weights = checkpoint.unpack("ema", tensors)
-        return cls(config.options, normalisation, autoencoder.eval().requires_grad_(False), scale, weights)
+        return cls(config.options, normalization, autoencoder.eval().requires_grad_(False), scale, weights)
 
-    def denoiser(self) -> Denoiser:
+    def build_denoiser(self) -> Denoiser:
         """Return a new U-Net with the run's averaged weights."""
-        made = build_denoiser(self.options, self.autoencoder.latent_shape[0])
-        made.load_state_dict(self.weights)
-        return made
+        denoiser = build_denoiser(self.options, self.autoencoder.latent_shape[0])
+        denoiser.load_state_dict(self.weights)
+        return denoiser
 
-    def known(self, data: CubeSet, most: int) -> CubeDataset:
-        """Return the first cubes of the training set, in memory where they fit."""
-        self.normalisation.check_compatible(data)
-        indices = range(min(len(data), most))
-        return CubeDataset.open(data, indices, self.normalisation, memory_gib=self.options.memory)
+    def load_cubes(self, data: CubeSet, max_count: int) -> CubeDataset:
+        """Return up to ``max_count`` first cubes of the training set, in memory if they fit."""
+        self.normalization.check_compatible(data)
+        indices = range(min(len(data), max_count))
+        return CubeDataset.open(data, indices, self.normalization, memory_gib=self.options.memory)
 
-    def cached(self, known: CubeDataset, folder: Path) -> LatentCache:
-        """Write the latents of all cubes and flips as a run does, and return them memory-mapped."""
+    def build_latent_cache(self, data: CubeDataset, folder: Path) -> LatentCache:
+        """Write the latents of all cubes and flips as a run does; return them memory-mapped."""
         options, cpu = self.options, torch.device("cpu")
         return LatentCache.build(
             folder / "latents.npy",
-            lambda at, variant: encode_cubes(self.autoencoder, known, at, options, cpu, variant=variant),
-            count=len(known),
+            lambda at, variant: encode_cubes(self.autoencoder, data, at, options, cpu, variant=variant),
+            count=len(data),
             variants={"none": 1, "horizontal": 2, "both": 4}[options.flip],
             fingerprint={},
             ranks=Ranks(),
         )
 
 
-def diffusion_stage(
+def build_diffusion_stage(
     options: LdmOptions,
     cache: LatentCache,
     denoiser: Denoiser,
     autoencoder: Autoencoder,
-    known: CubeDataset,
+    data: CubeDataset,
     *,
     device: torch.device | None = None,
 ) -> DiffusionStage:
-    """Return the stage that trains on ``cache`` for as many steps as a benchmark may ask."""
+    """Return the stage that trains on ``cache``."""
     ranks = Ranks(device=device or torch.device("cpu"))
-    judge = HeldOutEvaluator(known, autoencoder.normalization, ranks, SEED)
+    evaluator = HeldOutEvaluator(data, autoencoder.normalization, ranks, SEED)
     held_out = torch.zeros(0, *cache.shape)
-    return DiffusionStage(options, cache, held_out, denoiser, autoencoder, evaluator=judge, ranks=ranks, seed=SEED)
+    return DiffusionStage(options, cache, held_out, denoiser, autoencoder, evaluator=evaluator, ranks=ranks, seed=SEED)
 
 
-def changed(options: LdmOptions, **values: Any) -> LdmOptions:
-    """Return the options with other values."""
+def replace_options(options: LdmOptions, **values: Any) -> LdmOptions:
+    """Return the options with some values replaced."""
     return LdmOptions(**(options_to_dict(options) | values))
 
 
-def random_rows(count: int, shape: tuple[int, int, int]) -> LatentCache:
-    """Return a cache in memory of ``count`` noise latents."""
-    rows = np.random.default_rng(SEED).standard_normal((count, *shape), dtype=np.float32)
-    return LatentCache(rows, LatentScaler(torch.zeros(shape[0]), torch.ones(shape[0])))
+def make_random_latents(count: int, shape: tuple[int, int, int]) -> LatentCache:
+    """Return a cache of ``count`` noise latents in memory."""
+    latents = np.random.default_rng(SEED).standard_normal((count, *shape), dtype=np.float32)
+    return LatentCache(latents, LatentScaler(torch.zeros(shape[0]), torch.ones(shape[0])))
 
 
 @contextmanager
-def clocked(*methods: tuple[type, str], device: torch.device | None = None) -> Iterator[dict[str, float]]:
+def time_methods(*methods: tuple[type, str], device: torch.device | None = None) -> Iterator[dict[str, float]]:
     """Sum the wall-clock seconds spent inside methods of classes, by ``Class.method``, while the block runs.
 
-    A GPU is waited for before and after each call, so that its time counts where it was asked for.
+    A GPU is synchronized before and after each call, so that its time counts for the call that started the work.
     """
-    spent: dict[str, float] = {}
-    kept = [(owner, name, getattr(owner, name)) for owner, name in methods]
-    for owner, name, method in kept:
-        spent[f"{owner.__name__}.{name}"] = 0.0
-        setattr(owner, name, _clocked(method, spent, f"{owner.__name__}.{name}", device))
+    seconds: dict[str, float] = {}
+    originals = [(owner, name, getattr(owner, name)) for owner, name in methods]
+    for owner, name, method in originals:
+        seconds[f"{owner.__name__}.{name}"] = 0.0
+        setattr(owner, name, _time_method(method, seconds, f"{owner.__name__}.{name}", device))
     try:
-        yield spent
+        yield seconds
     finally:
-        for owner, name, method in kept:
+        for owner, name, method in originals:
             setattr(owner, name, method)
 
 
-def _clocked(
-    method: Callable[..., Any], spent: dict[str, float], name: str, device: torch.device | None
+def _time_method(
+    method: Callable[..., Any], seconds: dict[str, float], name: str, device: torch.device | None
 ) -> Callable[..., Any]:
-    def called(*given: Any, **named: Any) -> Any:
-        settle(device)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        synchronize(device)
         start = time.perf_counter()
-        result = method(*given, **named)
-        settle(device)
-        spent[name] += time.perf_counter() - start
+        result = method(*args, **kwargs)
+        synchronize(device)
+        seconds[name] += time.perf_counter() - start
         return result
 
-    return called
+    return call
 
 
-def settle(device: torch.device | None) -> None:
-    """Wait until a GPU has done all that it was asked for."""
+def synchronize(device: torch.device | None) -> None:
+    """Wait until a GPU has finished all queued work."""
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,11 +1,12 @@
 """Quality against sampling steps: the samplers of a trained run, from the same noise, scored against unseen eyes.
 
-Beside ``fid`` and ``spectral-kl`` stands what scores alone do not show: vessel area relative to the reference's and the
-share of samples with exactly one disc, both from the cubes alone. What is finished is kept and not done again.
+Besides ``fid`` and ``spectral-kl`` it measures vessel area relative to the reference's and the share of samples with
+exactly one disc, both from the cubes alone. Finished measurements are stored and not repeated.
 
     python -m benchmarks.ldm.steps --checkpoint RUN [--ref REAL] [-n 128]
 
-Without ``--ref`` the reference is the one that ``ldm_demo.py`` left beside the run, or eyes drawn in its place.
+Without ``--ref`` the reference is ``reference.h5`` next to the run (written by ``benchmarks.ldm.demo``), drawn if it is
+missing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ldm.eye_measures import DEPTHS
-from benchmarks.ldm.runs import REFERENCE_SEED, anatomy, as_set, begin, draw_eyes, in_memory, keep, markdown, once
+from benchmarks.ldm.runs import (
+    REFERENCE_SEED,
+    build_set,
+    draw_eyes,
+    format_markdown,
+    load_eyes,
+    load_or_measure,
+    measure_anatomy,
+    prepare_folder,
+    save_result,
+)
 from hseval import CubeSet, Report, open_set, score
 from hseval.utils.hashing import compute_sha256
 from hseval_ldm.generator import Ldm
@@ -41,82 +52,85 @@ COLUMNS = {
 }
 
 
-def main(given: argparse.Namespace) -> None:
-    """Sample and score what is not finished, print the table and record it."""
-    run: Path = given.checkpoint
-    out: Path = given.out or run.parent / "steps"
-    begin(out)
-    path = given.ref or draw_eyes(
-        run.parent / "reference.h5", given.cubes, seed=REFERENCE_SEED, size=given.size, oversampling=given.oversampling
+def main(arguments: argparse.Namespace) -> None:
+    """Run the unfinished measurements, print the table and record it."""
+    run: Path = arguments.checkpoint
+    out: Path = arguments.out or run.parent / "steps"
+    prepare_folder(out)
+    path = arguments.ref or draw_eyes(
+        run.parent / "reference.h5",
+        arguments.cubes,
+        seed=REFERENCE_SEED,
+        size=arguments.size,
+        oversampling=arguments.oversampling,
     )
     reference = open_set(path)
-    real = anatomy(in_memory(reference))
+    real = measure_anatomy(load_eyes(reference))
     weights = {stage: compute_sha256(get_path(run / stage, BEST)) for stage in ("autoencoder", "diffusion")}
-    settings = {"weights": weights, "reference": compute_sha256(Path(path)), "n": given.n, "seed": given.seed}
+    settings = {"weights": weights, "reference": compute_sha256(Path(path)), "n": arguments.n, "seed": arguments.seed}
     rows = []
-    for sampler, steps in wanted(given, read_config(run).options.timesteps):
+    for sampler, steps in list_runs(arguments, read_config(run).options.timesteps):
         print(f"{sampler}, {steps} steps", flush=True)
-        kept = out / f"{sampler}-{steps}.json"
-        again = partial(measured, run, reference, real, given, sampler=sampler, steps=steps)
-        rows.append(once(kept, settings, again))
-    print(markdown(rows, COLUMNS))
+        measure = partial(measure_sampler, run, reference, real, arguments, sampler=sampler, steps=steps)
+        rows.append(load_or_measure(out / f"{sampler}-{steps}.json", settings, measure))
+    print(format_markdown(rows, COLUMNS))
     floors = rows[0]["floors"] if rows else {}
     print(f"real eyes: {', '.join(f'{name} {floor:.4g}' for name, floor in floors.items() if floor is not None)}")
-    keep("ldm_steps", {**settings, "real": real, "rows": rows}, out, recorded=not given.no_record)
+    save_result("ldm_steps", {**settings, "real": real, "rows": rows}, out, recorded=not arguments.no_record)
 
 
-def wanted(given: argparse.Namespace, timesteps: int) -> Iterator[tuple[str, int]]:
-    """Yield samplers and steps, as far as the run's noise levels go."""
-    for sampler in given.samplers:
-        yield from ((sampler, steps) for steps in given.steps or CURVES[sampler] if steps <= timesteps)
+def list_runs(arguments: argparse.Namespace, timesteps: int) -> Iterator[tuple[str, int]]:
+    """Yield samplers and steps, up to the run's number of noise levels."""
+    for sampler in arguments.samplers:
+        yield from ((sampler, steps) for steps in arguments.steps or CURVES[sampler] if steps <= timesteps)
 
 
-def measured(
-    run: Path, reference: CubeSet, real: dict[str, float], given: argparse.Namespace, *, sampler: str, steps: int
+def measure_sampler(
+    run: Path, reference: CubeSet, real: dict[str, float], arguments: argparse.Namespace, *, sampler: str, steps: int
 ) -> dict[str, Any]:
-    """Return what one sampler gives at one number of steps, and how long a cube takes it."""
+    """Return quality and seconds a cube of one sampler at one number of steps."""
     generator = Ldm(LdmOptions(sampler=sampler, steps=steps))
     generator.load(run, device="cpu")
-    next(iter(generator.sample(1, seed=given.seed)))  # a first batch is slower than the next
+    next(iter(generator.sample(1, seed=arguments.seed)))  # warm-up
     start = time.perf_counter()
-    made = as_set(generator.sample(given.n, seed=given.seed), generator.wavelengths)
-    seconds = (time.perf_counter() - start) / given.n
-    report = score(made, ref=reference, metrics=METRICS, device="cpu")
-    seen = anatomy(in_memory(made))
+    samples = build_set(generator.sample(arguments.n, seed=arguments.seed), generator.wavelengths)
+    seconds = (time.perf_counter() - start) / arguments.n
+    report = score(samples, ref=reference, metrics=METRICS, device="cpu")
+    anatomy = measure_anatomy(load_eyes(samples))
     return {
         "sampler": sampler,
         "steps": steps,
         **{name: report[name].value for name in METRICS},
-        "spreads": spreads(report),
+        "spreads": get_stds(report),
         "floors": {name: report[name].floor for name in METRICS},
-        "vessels": seen[DARK] / real[DARK],
-        "one_disc": seen["one_bright_disc"],
-        "anatomy": seen,
+        "vessels": anatomy[DARK] / real[DARK],
+        "one_disc": anatomy["one_bright_disc"],
+        "anatomy": anatomy,
         "seconds": seconds,
     }
 
 
-def spreads(report: Report) -> dict[str, Any]:
-    """Return the spread of each metric over splits, and that of its floor."""
-    return {name: [report[name].details.get(which) for which in ("spread", "floor_spread")] for name in METRICS}
+def get_stds(report: Report) -> dict[str, Any]:
+    """Return each metric's standard deviation over splits, and that of its floor."""
+    return {name: [report[name].details.get(key) for key in ("spread", "floor_spread")] for name in METRICS}
 
 
-def options() -> argparse.Namespace:
-    """Return what was typed."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a run of hseval train-ldm")
     parser.add_argument("--ref", type=Path, help="real eyes that the run has not seen")
-    parser.add_argument("--out", type=Path, help="folder for results [default: steps, beside the run]")
+    parser.add_argument("--out", type=Path, help="folder for results [default: steps, next to the run]")
     parser.add_argument("-n", type=int, default=128, help="samples at each number of steps")
     parser.add_argument("--samplers", nargs="+", choices=CURVES, default=tuple(CURVES))
-    parser.add_argument("--steps", type=int, nargs="+", help="in place of each sampler's own")
+    parser.add_argument("--steps", type=int, nargs="+", help="instead of each sampler's defaults")
     parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--cubes", type=int, default=256, help="of a reference that is drawn")
-    parser.add_argument("--size", type=int, default=64, help="side of its pictures, px")
+    parser.add_argument("--cubes", type=int, default=256, help="number of eyes, if the reference is drawn")
+    parser.add_argument("--size", type=int, default=64, help="side of its images, px")
     parser.add_argument("--oversampling", type=int, default=4)
-    parser.add_argument("--no-record", action="store_true", help="leave the result in the folder alone")
+    parser.add_argument("--no-record", action="store_true", help="write the result to the folder only")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main(options())
+    main(parse_arguments())

@@ -1,1 +1,1 @@
-"""Scores and their numerics beside named peers."""
+"""Speed and memory of scores and their numerics, compared with other packages."""

@@ -1,7 +1,7 @@
-"""1-NN of 8000 x 8000 x 512: ours against scikit-learn's brute force, and how far both are from the product.
+"""1-NN of 8000 x 8000 x 512: hseval against scikit-learn's brute force and a bare matrix product.
 
 Run: ``python -m benchmarks.scoring.neighbors``. Results are checked equal before anything is timed; all run interleaved
-on two threads. The bare float32 matrix product of the same size is what no exact search by BLAS can beat.
+on two threads. The float32 matrix product of the same size is a lower bound for any exact search by BLAS.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.helpers.machine import measure, record, set_threads, verdict
+from benchmarks.helpers.machine import format_ratio, measure, record, set_threads
 from hseval.utils.nearest_neighbors import find_nearest_neighbors
 
-ROWS, WIDTH, THREADS, BAR = 8000, 512, 2, 1.3
+VECTORS, WIDTH, THREADS, BAR = 8000, 512, 2, 1.3
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     import faiss
 
     rng = np.random.default_rng(0)
-    queries, base = (rng.standard_normal((ROWS, WIDTH), dtype=np.float32) for _ in range(2))
+    queries, base = (rng.standard_normal((VECTORS, WIDTH), dtype=np.float32) for _ in range(2))
     from sklearn.neighbors import NearestNeighbors
 
     set_threads(THREADS)
@@ -36,7 +36,7 @@ def main() -> None:
         index.add(base)
         return index.search(queries, 1)
 
-    checked = compared(find_nearest_neighbors(queries=queries, base=base), scikit_learn())
+    difference = check_equal(find_nearest_neighbors(queries=queries, base=base), scikit_learn())
     seconds = measure(
         {
             "hseval, exact in float64": lambda: find_nearest_neighbors(queries=queries, base=base),
@@ -48,27 +48,27 @@ def main() -> None:
     )
     ours, peer, _, product = seconds.values()
     record(
-        "neighbors",
+        "scoring/neighbors",
         {
-            "problem": f"1-NN, {ROWS} queries x {ROWS} rows x {WIDTH}, float32, {THREADS} threads",
+            "problem": f"1-NN, {VECTORS} queries x {VECTORS} vectors x {WIDTH}, float32, {THREADS} threads",
             "seconds": seconds,
             "times_scikit_learn": peer / ours,
             "bar": BAR,
             "times_the_matrix_product": ours / product,
-            "largest_distance_difference": checked,
+            "largest_distance_difference": difference,
         },
     )
-    for name, taken in seconds.items():
-        print(f"{taken:8.3f} s  {name}")
-    print(f"against scikit-learn: {verdict(peer / ours, BAR)}")
+    for name, median in seconds.items():
+        print(f"{median:8.3f} s  {name}")
+    print(f"against scikit-learn: {format_ratio(peer / ours, BAR)}")
     print(f"against the bare matrix product: {ours / product:.2f} times its time")
 
 
-def compared(ours: tuple[NDArray[Any], NDArray[Any]], theirs: tuple[NDArray[Any], NDArray[Any]]) -> float:
+def check_equal(ours: tuple[NDArray[Any], NDArray[Any]], theirs: tuple[NDArray[Any], NDArray[Any]]) -> float:
     """Return the largest difference of distances.
 
     Raises:
-        SystemExit: neighbours differ, or distances by more than float32 can tell.
+        SystemExit: neighbors differ, or distances by more than float32 resolves.
     """
     difference = float(np.abs(ours[0] - theirs[0]).max())
     if not np.array_equal(ours[1], theirs[1]) or difference > 1e-4 * float(ours[0].max()):

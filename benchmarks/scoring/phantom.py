@@ -2,8 +2,8 @@
 
     python -m benchmarks.scoring.phantom [--eyes 20]
 
-The bar is 2 eyes/s at 224 x 224 x 16. Drawing is bound by one core: growing the two trees (plain Python) and the
-splines of the choroid's texture take most of it.
+The target is 2 eyes/s at 224 x 224 x 16. Drawing is bound by one core: growing the two vessel trees (plain Python) and
+the splines of the choroid's texture take most of the time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import statistics
 import time
 
-from benchmarks.helpers.machine import record, set_threads, verdict
+from benchmarks.helpers.machine import format_ratio, record, set_threads
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions
 
@@ -20,16 +20,16 @@ SIZES = (64, 224)
 BAR_EYES_PER_SECOND = 2.0
 
 
-def seconds_an_eye(size: int, eyes: int) -> list[float]:
-    """Return the wall-clock time of each of ``eyes`` eyes, after one that warms up."""
+def time_eyes(size: int, eyes: int) -> list[float]:
+    """Return the wall-clock time of each of ``eyes`` eyes, after a warm-up."""
     phantom = Phantom(PhantomOptions(size=size))
     phantom.draw_sample(0, 0)
-    taken = []
+    seconds = []
     for index in range(eyes):
         start = time.perf_counter()
         phantom.draw_sample(1, index)
-        taken.append(time.perf_counter() - start)
-    return taken
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def main() -> None:
@@ -40,15 +40,15 @@ def main() -> None:
     set_threads(2)
     results = {}
     for size in SIZES:
-        taken = seconds_an_eye(size, count)
+        seconds = time_eyes(size, count)
         results[str(size)] = {
-            "eyes_per_second": count / sum(taken),
-            "median_seconds": statistics.median(taken),
-            "slowest_seconds": max(taken),
+            "eyes_per_second": count / sum(seconds),
+            "median_seconds": statistics.median(seconds),
+            "slowest_seconds": max(seconds),
         }
-        print(f"{size:4d} px: {count / sum(taken):5.1f} eyes/s, slowest eye {max(taken):.2f} s")
+        print(f"{size:4d} px: {count / sum(seconds):5.1f} eyes/s, slowest eye {max(seconds):.2f} s")
     rate = results["224"]["eyes_per_second"]
-    print(f"against the bar at 224 px: {verdict(rate / BAR_EYES_PER_SECOND, 1.0)}")
+    print(f"relative to the target at 224 px: {format_ratio(rate / BAR_EYES_PER_SECOND, 1.0)}")
     path = record("scoring/phantom", {"eyes": count, "bands": 16, "oversampling": 4, "sizes": results})
     print(f"recorded in {path}")
 

@@ -1,10 +1,9 @@
-"""Precision, recall, density, coverage of 8000 against 8000 rows x 512: ours against the ``prdc`` package.
+"""Precision, recall, density, coverage of 8000 against 8000 vectors x 512: hseval against the ``prdc`` package.
 
-Run: ``python -m benchmarks.scoring.precision_recall [--repeats 7]``. A first turn, whose arrays are counted, warms both up and
-their results are checked equal before anything is timed. Both run in one
-process, taking turns, with the threads that they choose by themselves: ours as many as there are cores, the package
-eight. The least of several runs counts on both sides: what else the machine does can only add to it; medians stand
-beside. The package holds matrices of all distances; ours holds blocks of 32 MiB.
+Run: ``python -m benchmarks.scoring.precision_recall [--repeats 7]``. A first run measures the peak memory and warms up;
+results are checked equal before anything is timed. Both run alternately in one process with their own choice of
+threads: hseval one per core, the package eight. The minimum of several runs counts for both, as other load can only
+add to it; medians are printed as well. The package holds matrices of all distances, hseval blocks of 32 MiB.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.helpers.machine import record, verdict
+from benchmarks.helpers.machine import format_ratio, record
 from hseval.metrics.knn_coverage import compute_knn_radii, compute_prdc
 
-ROWS, WIDTH, K, BAR = 8000, 512, 5, 5.0
+VECTORS, WIDTH, K, BAR = 8000, 512, 5, 5.0
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     repeats = parser.parse_args().repeats
-    real, generated = rows(0.0, 0), rows(0.05, 1)
+    real, generated = make_features(0.0, 0), make_features(0.05, 1)
 
     def ours() -> Mapping[str, float]:
         return compute_prdc(real=real, generated=generated, k=K)._asdict()
@@ -42,52 +41,52 @@ def main() -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints
             return dict(prdc.compute_prdc(real, generated, K))
 
-    (own, own_peak), (peers, peers_peak) = peak(ours), peak(package)
-    found, memory = compared(own, peers), {"hseval": own_peak, "prdc package": peers_peak}
-    parts = {"hseval": ours, "prdc package": package, "of hseval, one side's radii": lambda: compute_knn_radii(real, K)}
-    taken = timed(parts, repeats)
-    least = {name: min(each) for name, each in taken.items()}
-    ratio = least["prdc package"] / least["hseval"]
+    (own_values, own_peak), (peer_values, peer_peak) = measure_peak_memory(ours), measure_peak_memory(package)
+    values, memory = check_equal(own_values, peer_values), {"hseval": own_peak, "prdc package": peer_peak}
+    runs = {"hseval": ours, "prdc package": package, "of hseval, one side's radii": lambda: compute_knn_radii(real, K)}
+    times = time_runs(runs, repeats)
+    minima = {name: min(seconds) for name, seconds in times.items()}
+    ratio = minima["prdc package"] / minima["hseval"]
     record(
-        "precision_recall",
+        "scoring/precision_recall",
         {
-            "problem": f"{ROWS} against {ROWS} rows x {WIDTH}, float32, k = {K}, threads as each chooses",
-            "result": found,
+            "problem": f"{VECTORS} against {VECTORS} vectors x {WIDTH}, float32, k = {K}, default threads",
+            "result": values,
             "repeats": repeats,
-            "seconds": least,
-            "median_seconds": {name: statistics.median(each) for name, each in taken.items()},
+            "seconds": minima,
+            "median_seconds": {name: statistics.median(seconds) for name, seconds in times.items()},
             "times_prdc_package": ratio,
             "bar": BAR,
             "peak_mib_of_numpy_arrays": memory,
         },
     )
-    for name, seconds in least.items():
-        print(f"{seconds:8.3f} s  {name} (median {statistics.median(taken[name]):.3f} s)")
-    print(f"arrays at their peak: {memory['hseval']:.0f} MiB against {memory['prdc package']:.0f} MiB")
-    print(f"equal results: {found}")
-    print(f"against the prdc package: {verdict(ratio, BAR)}")
+    for name, seconds in minima.items():
+        print(f"{seconds:8.3f} s  {name} (median {statistics.median(times[name]):.3f} s)")
+    print(f"peak of arrays: {memory['hseval']:.0f} MiB against {memory['prdc package']:.0f} MiB")
+    print(f"equal results: {values}")
+    print(f"against the prdc package: {format_ratio(ratio, BAR)}")
 
 
-def timed(contestants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Return the wall-clock seconds of each contestant's runs, which take turns."""
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
+def time_runs(contestants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Return the wall-clock seconds of each contestant's runs, which alternate."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(repeats):
         for name, run in contestants.items():
             start = time.perf_counter()
             run()
-            taken[name].append(time.perf_counter() - start)
-    return taken
+            times[name].append(time.perf_counter() - start)
+    return times
 
 
-def rows(shift: float, seed: int) -> NDArray[np.float32]:
-    """Return rows whose deviations fall off as those of real features do, so that all four numbers mean something."""
+def make_features(shift: float, seed: int) -> NDArray[np.float32]:
+    """Return features with decreasing standard deviations, as real features have, so that no metric is trivial."""
     rng = np.random.default_rng(seed)
-    deviations = np.arange(1, WIDTH + 1) ** -0.5
-    return (rng.standard_normal((ROWS, WIDTH)) * deviations + shift).astype(np.float32)
+    stds = np.arange(1, WIDTH + 1) ** -0.5
+    return (rng.standard_normal((VECTORS, WIDTH)) * stds + shift).astype(np.float32)
 
 
-def compared(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Mapping[str, float]:
-    """Return the four numbers.
+def check_equal(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Mapping[str, float]:
+    """Return our four values.
 
     Raises:
         SystemExit: they differ.
@@ -98,13 +97,13 @@ def compared(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Mapping[
     return ours
 
 
-def peak(run: Callable[[], Mapping[str, float]]) -> tuple[Mapping[str, float], float]:
-    """Return the call's result, and how much its numpy arrays take at their peak, in MiB."""
+def measure_peak_memory(run: Callable[[], Mapping[str, float]]) -> tuple[Mapping[str, float], float]:
+    """Return the call's result and the peak memory of its numpy arrays, in MiB."""
     tracemalloc.start()
     result = run()
-    _, most = tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return result, most / 2**20
+    return result, peak / 2**20
 
 
 if __name__ == "__main__":

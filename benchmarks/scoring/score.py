@@ -1,8 +1,8 @@
 """Large sets: time and memory of ``hseval score`` on 2,000 cubes of 224 x 224 x 16, and of a second score.
 
-Sets are made once in a folder (``--folder``): phantom eyes, each turned, mirrored and brightened into many. The
-command runs as a user types it; memory is the largest sum of resident sizes of all its processes, less what each
-holds after importing the libraries.
+Sets are made once in a folder (``--folder``): phantom eyes, each rotated, mirrored and brightened into several cubes.
+The command runs as a user types it; memory is the largest sum of resident sizes of all its processes, minus the size
+of each after importing the libraries.
 
     python -m benchmarks.scoring.score [--folder F] [--cubes 500 1000 2000]
 """
@@ -33,7 +33,7 @@ LIBRARIES = "import torch, numpy, h5py, safetensors, threadpoolctl"
 
 
 def make_set(path: Path, count: int, *, seed: int) -> Path:
-    """Write ``count`` cubes made from 40 eyes by the eight flips and turns, gain and noise; kept if it is there."""
+    """Write ``count`` cubes made from 40 eyes by the eight flips and rotations, gain and noise, unless they exist."""
     if path.exists():
         return path
     phantom = get_plugins().build("generator", "phantom", {"size": SIZE})
@@ -50,10 +50,10 @@ def make_set(path: Path, count: int, *, seed: int) -> Path:
     return path
 
 
-def resident(pid: int) -> tuple[int, int]:
-    """Return the resident bytes of a process and all below it, and how many of them hold the libraries.
+def measure_resident(pid: int) -> tuple[int, int]:
+    """Return the resident bytes of a process and its descendants, and how many of them have loaded the libraries.
 
-    Some do not: multiprocessing's resource tracker, a child that is just starting.
+    Some have not: multiprocessing's resource tracker, a child that is just starting.
     """
     total, count = 0, 0
     try:
@@ -64,18 +64,18 @@ def resident(pid: int) -> tuple[int, int]:
     total = pages * os.sysconf("SC_PAGE_SIZE")
     count = int(total > LOADED)
     for child in children:
-        below, more = resident(int(child))
-        total, count = total + below, count + more
+        child_bytes, child_count = measure_resident(int(child))
+        total, count = total + child_bytes, count + child_count
     return total, count
 
 
-def watched(command: Sequence[str]) -> dict[str, float]:
-    """Run a command; return its seconds, its peak resident bytes and the processes at the peak."""
+def run_and_watch(command: Sequence[str]) -> dict[str, float]:
+    """Run a command; return its seconds, its peak resident bytes and the number of processes at the peak."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     peak, processes = 0, 0
     while process.poll() is None:
-        now, count = resident(process.pid)
+        now, count = measure_resident(process.pid)
         if now > peak:
             peak, processes = now, count
         time.sleep(0.1)
@@ -84,8 +84,8 @@ def watched(command: Sequence[str]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "peak_bytes": peak, "processes": processes}
 
 
-def library_bytes() -> float:
-    """Return the resident bytes of a process that has imported the libraries and done nothing."""
+def measure_library_bytes() -> float:
+    """Return the resident bytes of a process that has only imported the libraries."""
     code = f"{LIBRARIES}\nimport os\npages = int(open('/proc/self/statm').read().split()[1])\n"
     code += "print(pages * os.sysconf('SC_PAGE_SIZE'))"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
@@ -94,18 +94,18 @@ def library_bytes() -> float:
 def main(folder: Path, counts: Sequence[int]) -> None:
     """Score sets of growing size, the last one twice, and record time and memory."""
     reference = make_set(folder / "reference.h5", REFERENCE, seed=1)
-    # Other eyes in each set: cubes that two sets shared would come from the cache.
+    # Different eyes in each set: cubes shared by two sets would come from the cache.
     samples = [make_set(folder / f"samples-{count}.h5", count, seed=count) for count in counts]
     os.environ["HSEVAL_CACHE"] = str(folder / "cache")
     score = [sys.executable, "-m", "hseval", "score"]
     subprocess.run([sys.executable, "-m", "hseval", "cache", "clear"], check=True, stdout=subprocess.DEVNULL)
-    libraries = library_bytes()
+    libraries = measure_library_bytes()
     runs: dict[str, Any] = {}
-    first = watched([*score, str(reference), "--ref", str(reference)])
+    first = run_and_watch([*score, str(reference), "--ref", str(reference)])
     runs["reference alone (fills the cache)"] = first
     for count, path in zip(counts, samples, strict=True):
-        runs[f"{count} samples, cached reference"] = watched([*score, str(path), "--ref", str(reference)])
-    runs[f"{counts[-1]} samples again"] = watched([*score, str(samples[-1]), "--ref", str(reference)])
+        runs[f"{count} samples, cached reference"] = run_and_watch([*score, str(path), "--ref", str(reference)])
+    runs[f"{counts[-1]} samples again"] = run_and_watch([*score, str(samples[-1]), "--ref", str(reference)])
     for name, run in runs.items():
         run["beyond_libraries_gib"] = (run["peak_bytes"] - run["processes"] * libraries) / 2**30
         print(f"{name:38} {run['seconds']:7.1f} s  {run['beyond_libraries_gib']:5.2f} GiB beyond the libraries")
@@ -118,7 +118,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hseval-benchmark")
     parser.add_argument("--cubes", type=int, nargs="+", default=[500, 1000, 2000])
-    given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    print(json.dumps(vars(given), default=str))
-    main(given.folder, given.cubes)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    print(json.dumps(vars(arguments), default=str))
+    main(arguments.folder, arguments.cubes)

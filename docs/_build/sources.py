@@ -1,7 +1,7 @@
-"""Links that lead out of ``docs/``: written for a checkout, and served with the site.
+"""Links out of ``docs/``: written for a checkout, and served with the site.
 
-A page links to a source file as it lies beside it (``../hseval/paired.py``), which is right on a checkout. For the site
-the file is taken along under ``source/``: Markdown as a page, code as a page that shows it, anything else as it is.
+A page links to a source file by its relative path (``../hseval/stats/paired.py``), which is right on a checkout. For
+the site the file is copied under ``source/``: Markdown as a page, code as a page that shows it, anything else unchanged.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)((?:#[^)\s]*)?)(?=\))")
 FENCED = re.compile(r"^ *(```+|~~~+).*?^ *\1", re.DOTALL | re.MULTILINE)
-CODE = {".py": "python", ".toml": "toml", ".yml": "yaml", ".sh": "sh", "": "makefile"}
-FOLDER = "source"
-HOME = "README.md"  # the site's front page stands for it
+CODE_LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".sh": "sh", "": "makefile"}
+SOURCE_FOLDER = "source"
+HOME_PAGE = "README.md"  # the site has its front page in its place
 
 
 class Sources:
@@ -27,7 +27,7 @@ class Sources:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def linked(self, markdown: str, origin: str) -> Iterator[str]:
+    def find_links(self, markdown: str, origin: str) -> Iterator[str]:
         """Yield the files outside ``docs/`` that a page links to, as paths from the root.
 
         Args:
@@ -36,10 +36,10 @@ class Sources:
         """
         for match in LINK.finditer(FENCED.sub("", markdown)):
             target = self._target(origin, match[1])
-            if target is not None and not target.startswith("docs/") and target != HOME:
+            if target is not None and not target.startswith("docs/") and target != HOME_PAGE:
                 yield target
 
-    def rewritten(self, markdown: str, origin: str, page: str) -> str:
+    def rewrite_links(self, markdown: str, origin: str, page: str) -> str:
         """Return the page with links as they hold on the site.
 
         Args:
@@ -51,40 +51,40 @@ class Sources:
         def link(match: re.Match[str]) -> str:
             target = self._target(origin, match[1])
             if target is None:
-                return match[0]  # the build tells that it leads nowhere
-            return relative(self.place(target), page) + match[2]
+                return match[0]  # the build reports a broken link
+            return make_relative(self.get_site_path(target), page) + match[2]
 
         return LINK.sub(link, markdown)
 
-    def place(self, target: str) -> str:
+    def get_site_path(self, target: str) -> str:
         """Return where the site has a file of the checkout, from ``docs/``."""
-        if target == HOME:
+        if target == HOME_PAGE:
             return "index.md"
         if target.startswith("docs/"):
             return target.removeprefix("docs/")
-        shown = f"{FOLDER}/{target}"
-        return f"{shown}.md" if PurePosixPath(target).suffix in CODE else shown
+        shown = f"{SOURCE_FOLDER}/{target}"
+        return f"{shown}.md" if PurePosixPath(target).suffix in CODE_LANGUAGES else shown
 
-    def content(self, target: str) -> str | bytes:
+    def read_content(self, target: str) -> str | bytes:
         """Return a file of the checkout as the site has it."""
         path, suffix = self.root / target, PurePosixPath(target).suffix
         if suffix == ".md":
             return path.read_text(encoding="utf-8")
-        if suffix not in CODE:
+        if suffix not in CODE_LANGUAGES:
             return path.read_bytes()
         text = path.read_text(encoding="utf-8").rstrip()
         front = f"---\ntitle: {PurePosixPath(target).name}\nsearch:\n  exclude: true\n---\n"
-        return f"{front}# `{target}`\n\n````{CODE[suffix]}\n{text}\n````\n"
+        return f"{front}# `{target}`\n\n````{CODE_LANGUAGES[suffix]}\n{text}\n````\n"
 
     def _target(self, origin: str, link: str) -> str | None:
-        """Return the file that a link leads to, from the root; a folder's README stands for it."""
+        """Return the file that a link leads to, from the root; for a folder, its README."""
         found = (self.root / origin).parent.joinpath(link).resolve()
         if found.is_dir():
             found = found / "README.md"
         return found.relative_to(self.root).as_posix() if found.is_file() and self.root in found.parents else None
 
 
-def relative(target: str, page: str) -> str:
+def make_relative(target: str, page: str) -> str:
     """Return the link from one page to another, both from ``docs/``."""
     here, there = PurePosixPath(page).parent.parts, PurePosixPath(target).parts
     common = 0

@@ -7,24 +7,28 @@ import click
 
 @click.group()
 def cache() -> None:
-    """Show or clear the cache of rows (keyed by content, never stale)."""
+    """Show or clear the cache of features.
+
+    Entries are keyed by content, so they are never stale.
+    """
 
 
 @cache.command()
 def info() -> None:
-    """Tell where the cache lies, how many rows it holds and how large it is."""
+    """Show the path of the cache, its number of entries and its size."""
     from hseval.utils.feature_cache import FeatureCache, get_cache_path
+    from hseval.utils.plural import format_count
 
     path = get_cache_path()
-    with FeatureCache(path) as rows:
-        count, size = rows.get_size()
-    click.echo(rows.first_error or f"{path}: {count} rows, {size / 1e6:.1f} MB")
+    with FeatureCache(path) as features:
+        count, size = features.get_size()
+    entries = format_count(count, "entry", "entries")
+    click.echo(features.first_error or f"{path}: {entries}, {size / 1e6:.1f} MB")
 
 
 @cache.command()
 def clear() -> None:
-    """Delete the cache; everything in it can be computed again."""
-    from hseval.utils.feature_cache import clear_cache as remove
-    from hseval.utils.feature_cache import get_cache_path
+    """Delete the cache; everything in it can be recomputed."""
+    from hseval.utils.feature_cache import clear_cache, get_cache_path
 
-    click.echo(f"freed {remove(get_cache_path()) / 1e6:.1f} MB")
+    click.echo(f"freed {clear_cache(get_cache_path()) / 1e6:.1f} MB")

@@ -16,20 +16,21 @@ FORMAT_NAMES = ("terminal", "markdown", "latex", "json")
 
 @click.command()
 @click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="A.json B.json [...]")
-@click.option("--metrics", metavar="A,B", help="Scores to compare; default: all that every report has a value of.")
-@click.option("--by", metavar="SCORE", help="The score that orders a leaderboard; default: the first.")
-@click.option("--names", metavar="A,B", help="What the reports are called; default: as their files.")
+@click.option("--metrics", metavar="A,B", help="Scores to compare; default: those with a value in every report.")
+@click.option("--by", metavar="SCORE", help="Score that orders a leaderboard; default: the first.")
+@click.option("--names", metavar="A,B", help="Names of the reports; default: their file names.")
 @click.option(
-    "--format", "kind", type=click.Choice(FORMAT_NAMES), help="Default: by the ending of --out, else terminal."
+    "--format", "kind", type=click.Choice(FORMAT_NAMES), help="Default: by the suffix of --out, else terminal."
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="F", help="Write to a file (.txt, .md, .tex, .json).")
 @click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), metavar="F", help="Write all figures as JSON, too."
+    "--json", "json_path", type=click.Path(path_type=Path), metavar="F", help="Also write all numbers as JSON."
 )
 def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **params: Any) -> int:
-    """Compare reports of hseval score: two beside each other, more as a leaderboard.
+    """Compare two or more score reports.
 
-    Scores are compared in pairs, on the resamples that both share. Reports that were not made alike are refused.
+    Two reports are shown side by side, more as a leaderboard. Scores are compared in pairs, on the resamples that both
+    reports share. Reports made with different settings are refused.
     """
     from hseval.comparison.formats import format_json
     from hseval.comparison.leaderboard import compare
@@ -40,8 +41,8 @@ def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **
         if path is not None:
             check_writable(path)
             _check_not_input(path, reports)
-    asked = _split_names(params["metrics"])
-    board = compare(load_entries(reports, _split_names(params["names"])), metrics=asked, sort_metric=params["by"])
+    requested = _split_names(params["metrics"])
+    board = compare(load_entries(reports, _split_names(params["names"])), metrics=requested, sort_metric=params["by"])
     if json_path is not None:
         write_text(json_path, format_json(board))
     if out is not None:
@@ -49,7 +50,7 @@ def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **
     else:
         sys.stdout.write(_render_board(board, params["kind"], None))
     compared = {column.metric for column in board.columns}
-    return int(any(name not in compared for name in asked or ()))
+    return int(any(name not in compared for name in requested or ()))
 
 
 def _render_board(board: Leaderboard, format_name: str | None, out: Path | None) -> str:
@@ -57,13 +58,13 @@ def _render_board(board: Leaderboard, format_name: str | None, out: Path | None)
     from hseval.utils.errors import HsevalError
 
     if format_name is None and out is not None and out.suffix not in FORMAT_BY_SUFFIX:
-        raise HsevalError(f"{out}: no format goes by that ending (known: {', '.join(FORMAT_BY_SUFFIX)}); give --format")
-    chosen = format_name or (FORMAT_BY_SUFFIX[out.suffix] if out is not None else FORMAT_NAMES[0])
-    if chosen == FORMAT_NAMES[0] and out is None and sys.stdout.isatty():
+        raise HsevalError(f"{out}: unknown suffix, expected one of {', '.join(FORMAT_BY_SUFFIX)}; or give --format")
+    format_name = format_name or (FORMAT_BY_SUFFIX[out.suffix] if out is not None else FORMAT_NAMES[0])
+    if format_name == FORMAT_NAMES[0] and out is None and sys.stdout.isatty():
         import shutil
 
         return format_terminal(board, width=shutil.get_terminal_size().columns, color=True)
-    return FORMATTERS[chosen](board)
+    return FORMATTERS[format_name](board)
 
 
 def _check_not_input(path: Path, reports: tuple[Path, ...]) -> None:

@@ -13,23 +13,24 @@ from hseval.utils.errors import HsevalError
 @click.command("fit-extractor")
 @click.argument("real")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="F", help="File for the weights.")
-@click.option("--extractor", default="encoder", show_default=True, metavar="NAME", help="What is fitted.")
-@click.option("--seed", default=0, show_default=True, help="Seed of all that the fit draws.")
+@click.option("--extractor", default="encoder", show_default=True, metavar="NAME", help="Extractor to fit.")
+@click.option("--seed", default=0, show_default=True, help="Seed of everything random in the fit.")
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option of the fit (docs/extractors.md).")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where torch sees it.")
+@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not state them.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where available.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def fit_extractor(real: str, out: Path, extractor: str, assignments: tuple[str, ...], **params: Any) -> None:
-    """Fit an extractor on the real cubes REAL, without labels, and leave its weights in the file F.
+    """Fit a feature extractor on real cubes, without labels.
 
-    Give it the training set rather than the reference, then score with
-    ``--extractor encoder --set encoder.weights=F``.
+    REAL should be the training set rather than the reference. Score with ``--extractor encoder --set
+    encoder.weights=F`` afterwards.
     """
     from hseval.cli.progress import ProgressReporter
     from hseval.cli.settings import parse_plugin_settings
     from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
     from hseval.pipeline.open import open_set
+    from hseval.utils.plural import format_count
 
     fitter = _build_fitter(extractor, parse_plugin_settings(extractor, assignments))
     _check_output(out, force=params["force"])
@@ -37,29 +38,29 @@ def fit_extractor(real: str, out: Path, extractor: str, assignments: tuple[str, 
     for note in data.info.notes:
         click.echo(f"{real}: {note}", err=True)
     with ProgressReporter() as progress, get_plugins().wrap_errors("extractor", extractor):
-        wanted = {"seed": params["seed"], "device": _resolve_device(params["device"]), "progress": progress.update}
-        fitter.fit(data, out, **select_accepted_arguments(fitter.fit, **wanted))
-    click.echo(f"{out}: {extractor} fitted on {len(data)} cubes of {real}; use it by --set {extractor}.weights={out}")
+        arguments = {"seed": params["seed"], "device": _resolve_device(params["device"]), "progress": progress.update}
+        fitter.fit(data, out, **select_accepted_arguments(fitter.fit, **arguments))
+    cubes = format_count(len(data), "cube")
+    click.echo(f"{out}: {extractor} fitted on {cubes} of {real}; use it with --set {extractor}.weights={out}")
 
 
 def _build_fitter(name: str, settings: Any) -> Any:
-    """Return what fits an extractor.
+    """Return the object that fits an extractor.
 
     Raises:
-        HsevalError: there is no such extractor, or none that needs fitting; or an unknown option.
+        HsevalError: there is no such extractor, it needs no fitting, or an option is unknown.
     """
     from hseval.core.options import build_options
     from hseval.core.plugin_manager import get_plugins
 
-    found = get_plugins().find("extractor", name)
-    if not hasattr(found, "Fitter"):
-        able = [
-            each
-            for each in get_plugins().get_names("extractor")
-            if hasattr(get_plugins().find("extractor", each), "Fitter")
+    plugins = get_plugins()
+    fitter = getattr(plugins.find("extractor", name), "Fitter", None)
+    if fitter is None:
+        names = [
+            other for other in plugins.get_names("extractor") if hasattr(plugins.find("extractor", other), "Fitter")
         ]
-        raise HsevalError(f"extractor {name!r} needs no fitting; those that do: {', '.join(able) or 'none'}")
-    return found.Fitter(build_options(found.Fitter, settings, owner=f"fit-extractor {name}"))
+        raise HsevalError(f"extractor {name!r} needs no fitting; those that do: {', '.join(names) or 'none'}")
+    return fitter(build_options(fitter, settings, owner=f"fit-extractor {name}"))
 
 
 def _check_output(out: Path, *, force: bool) -> None:
@@ -78,7 +79,7 @@ def _resolve_device(device: str | None) -> str:
     """Return a device that torch can compute on.
 
     Raises:
-        HsevalError: it is none, or nothing can be computed there.
+        HsevalError: there is no such device, or torch cannot compute on it.
     """
     from hseval.scoring.score import resolve_device
 

@@ -1,4 +1,4 @@
-"""What ``--html``, ``--qualify`` and ``--sweep`` of several commands share."""
+"""``--html``, ``--qualify`` and ``--sweep``, as several commands have them."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
 
 
 def check_output(option: str, path: str, inputs: tuple[str | None, ...], *, operation: str = "score") -> None:
-    """Refuse a file that can't be written, or that is an input.
+    """Refuse an output file that can't be written or that is an input.
 
     Raises:
-        HsevalError: which, and why.
+        HsevalError: the option, the file, and why.
     """
     from hseval.utils.atomic_files import check_writable
 
     check_writable(path)
-    for given in inputs:
-        if given is not None and Path(given).exists() and Path(path).resolve() == Path(given).resolve():
+    for source in inputs:
+        if source is not None and Path(source).exists() and Path(path).resolve() == Path(source).resolve():
             raise HsevalError(f"{option} {path}: is an input of this {operation}; name another file")
 
 
 def check_page_inputs(html_path: str | None, qualify_path: str | None, sweep_path: str | None) -> None:
-    """Refuse, before any work, what a page can't show, or what there is no page for.
+    """Refuse, before any work, inputs that a page can't show, or that are given without a page.
 
     Raises:
-        HsevalError: a file is not what it should be.
-        click.UsageError: there is no page.
+        HsevalError: a file has another format.
+        click.UsageError: no page is to be written.
     """
     from hseval.qualification.report import load_qualify
     from hseval.sweep.results import load_results
 
     if html_path is None and qualify_path is not None:
-        raise click.UsageError("--qualify goes with --html; hseval qualify --load Q --report F prints the same")
+        raise click.UsageError("--qualify needs --html; hseval qualify --load Q --report F prints the same")
     if html_path is None and sweep_path is not None:
-        raise click.UsageError("--sweep goes with --html; hseval pareto S --out F.png draws the same")
+        raise click.UsageError("--sweep needs --html; hseval pareto S --out F.png draws the same")
     if qualify_path is not None:
         load_qualify(qualify_path)
     if sweep_path is not None:
@@ -50,46 +50,49 @@ def check_page_inputs(html_path: str | None, qualify_path: str | None, sweep_pat
 
 
 def save_html(report: Report, path: str, *, qualify: str | None = None, sweep: str | None = None) -> None:
-    """Write a report as a page, whole or not at all, with what ``hseval qualify`` and ``hseval sweep`` found."""
+    """Write a report as a page, atomically, with the results of ``hseval qualify`` and ``hseval sweep``."""
     from hseval.core.plugin_manager import get_plugins
     from hseval.utils.atomic_files import write_text
 
-    shown = report if qualify is None else add_sensitivity_section(report, qualify)
-    shown = shown if sweep is None else add_pareto_section(shown, sweep)
+    if qualify is not None:
+        report = add_sensitivity_section(report, qualify)
+    if sweep is not None:
+        report = add_pareto_section(report, sweep)
     page = io.StringIO()
-    get_plugins().build("renderer", "html").render(shown, page)
+    get_plugins().build("renderer", "html").render(report, page)
     write_text(path, page.getvalue())
 
 
 def add_sensitivity_section(report: Report, path: str) -> Report:
-    """Return a report with what a JSON file of ``hseval qualify`` says of its scores, for a page.
+    """Return a report with its scores as severities, from a JSON file of ``hseval qualify``, for a page.
 
     Raises:
-        HsevalError: the file is no such report.
+        HsevalError: the file is no report of ``hseval qualify``.
     """
     from hseval.core.figure_data import FigureData, SensitivitySection
     from hseval.qualification.equivalent_severity import compute_equivalents
     from hseval.qualification.report import load_qualify
     from hseval.qualification.tables import LEGEND, build_table_rows, format_equivalents
 
-    qualified = load_qualify(path)
-    found = compute_equivalents(report, qualified)
-    shown = SensitivitySection(
+    qualify_report = load_qualify(path)
+    equivalents = compute_equivalents(report, qualify_report)
+    section = SensitivitySection(
         source=path,
-        sentences=tuple(format_equivalents(each) for each in found),
-        warnings=tuple(dict.fromkeys(warning for each in found for warning in each.warnings)),
-        columns=tuple(column.label for column in qualified.columns),
-        rows=tuple((name, unit, tuple(cells)) for name, unit, cells in build_table_rows(qualified)),
+        sentences=tuple(format_equivalents(score) for score in equivalents),
+        warnings=tuple(dict.fromkeys(warning for score in equivalents for warning in score.warnings)),
+        columns=tuple(column.label for column in qualify_report.columns),
+        rows=tuple((name, unit, tuple(cells)) for name, unit, cells in build_table_rows(qualify_report)),
         legend=LEGEND,
     )
-    return dataclasses.replace(report, exhibits=dataclasses.replace(report.exhibits or FigureData(), sensitivity=shown))
+    figure_data = dataclasses.replace(report.exhibits or FigureData(), sensitivity=section)
+    return dataclasses.replace(report, exhibits=figure_data)
 
 
 def add_pareto_section(report: Report, path: str) -> Report:
     """Return a report with the plot of a sweep's results (``hseval sweep``), for a page.
 
     Raises:
-        HsevalError: there are no such results.
+        HsevalError: ``path`` holds no results of a sweep.
     """
     from hseval.core.figure_data import FigureData, ParetoSection
     from hseval.reporting.summary import format_number
@@ -97,21 +100,22 @@ def add_pareto_section(report: Report, path: str) -> Report:
     from hseval.sweep.pareto.plot import plot_pareto, render_svg
     from hseval.sweep.results import load_results
 
-    found = load_results(Path(path))
-    heads = (found.plot.x, *found.plot.y)
-    rows = build_table(found, found.plot.x, found.plot.y)
-    shown = ParetoSection(
+    results = load_results(Path(path))
+    plot = results.plot
+    headers = (plot.x, *plot.y)
+    section = ParetoSection(
         source=path,
-        x=found.plot.x,
-        headers=heads,
+        x=plot.x,
+        headers=headers,
         rows=tuple(
             (
                 row["run"],
-                tuple(format_number((row["figures"][head] or {}).get("value")) for head in heads),
+                tuple(format_number((row["figures"][header] or {}).get("value")) for header in headers),
                 bool(row["front"]),
             )
-            for row in rows
+            for row in build_table(results, plot.x, plot.y)
         ),
-        plot_svg=render_svg(plot_pareto(found)),
+        plot_svg=render_svg(plot_pareto(results)),
     )
-    return dataclasses.replace(report, exhibits=dataclasses.replace(report.exhibits or FigureData(), pareto=shown))
+    figure_data = dataclasses.replace(report.exhibits or FigureData(), pareto=section)
+    return dataclasses.replace(report, exhibits=figure_data)

@@ -1,4 +1,4 @@
-"""``hseval info``: what a set is, and everything in it that looks wrong."""
+"""``hseval info``: a summary of a set, and everything in it that looks wrong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
@@ -15,20 +17,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("path", metavar="SET")
 @click.option("--layout", metavar="byx|yxb", help="Axis order, where the file does not state it.")
-@click.option("--wavelengths", metavar="FILE|450:905:16", help="Band centres in nm, in stored order.")
+@click.option("--wavelengths", metavar="FILE|450:905:16", help="Band centers in nm, in stored order.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def info(path: str, layout: str | None, wavelengths: str | None, as_json: bool) -> None:
-    """Tell what the cubes in SET are, and what looks wrong in them.
+    """Describe a set of cubes and report what looks wrong.
 
-    SET is a file in the house format, another file of cubes, or a folder of single cubes. All pixels are read once.
+    SET is an HDF5 file of hseval, another file of cubes, or a folder of single cubes. All pixels are read once.
     """
     from hseval.pipeline.open import open_set
 
-    found = _inspect(open_set(path, layout=layout, wavelengths=wavelengths))
+    inspection = _inspect(open_set(path, layout=layout, wavelengths=wavelengths))
     if as_json:
-        _print_json(found)
+        _print_json(inspection)
     else:
-        _print_text(found)
+        _print_text(inspection)
 
 
 def _inspect(cubes: CubeSet) -> Inspection:
@@ -55,7 +57,7 @@ def _print_text(inspection: Inspection) -> None:
     from rich.text import Text
 
     console = Console()
-    if not console.is_terminal:  # piped output is neither wrapped nor coloured
+    if not console.is_terminal:  # piped output is neither wrapped nor colored
         for name, text in _iter_lines(inspection):
             click.echo(f"{name:<12} {text}".rstrip())
         return
@@ -67,14 +69,18 @@ def _print_text(inspection: Inspection) -> None:
 
 
 def _iter_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:
-    """Yield label and text of each line."""
+    """Yield the label and the text of each line."""
     yield "set", inspection.location
     yield "cubes", str(inspection.count)
     for shape, count in inspection.shapes.items():
-        yield "shape", f"{shape} (band, y, x)" + (f": {count} cubes" if len(inspection.shapes) > 1 else "")
+        yield (
+            "shape",
+            f"{shape} (band, y, x)" + (f": {format_count(count, 'cube')}" if len(inspection.shapes) > 1 else ""),
+        )
     yield "wavelengths", _format_wavelengths(inspection)
-    for name, one in inspection.structures.items():
-        yield "structure", f"{name}: {one.area:.2%} of the picture on average, in {one.cubes - one.empty} cubes"
+    for name, masks in inspection.structures.items():
+        cubes = format_count(masks.cubes - masks.empty, "cube")
+        yield "structure", f"{name}: {masks.area:.2%} of the image on average, in {cubes}"
     if inspection.groups is not None:
         yield "groups", str(inspection.groups)
     for name, counts in inspection.labels.items():
@@ -94,8 +100,9 @@ def _iter_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:
 
 
 def _format_wavelengths(inspection: Inspection) -> str:
-    first, last, count = inspection.wavelengths[0], inspection.wavelengths[-1], len(inspection.wavelengths)
-    return f"{count} bands, {first:g} to {last:g} nm" if inspection.wavelengths_known else f"{count} bands, not known"
+    first, last = inspection.wavelengths[0], inspection.wavelengths[-1]
+    bands = format_count(len(inspection.wavelengths), "band")
+    return f"{bands}, {first:g} to {last:g} nm" if inspection.wavelengths_known else f"{bands}, not known"
 
 
 def _format_counts(counts: Any, max_items: int = 8) -> str:
@@ -105,7 +112,7 @@ def _format_counts(counts: Any, max_items: int = 8) -> str:
 
 def _format_values(inspection: Inspection) -> str:
     if not inspection.values:
-        return "none that is valid"
+        return "no valid value"
     names = {"min": "min", "q01": "1 %", "median": "median", "q99": "99 %", "max": "max"}
     units = f" ({inspection.units})" if inspection.units else ""
     return ", ".join(f"{names[key]} {value:.4g}" for key, value in inspection.values.items()) + units

@@ -9,9 +9,9 @@ import sys
 
 import click
 
-from hseval import __version__
 from hseval.core.plugin_manager import get_plugins
 from hseval.utils.errors import HsevalError
+from hseval.utils.version import __version__
 
 
 @click.group(
@@ -20,7 +20,7 @@ from hseval.utils.errors import HsevalError
 )
 @click.version_option(__version__, prog_name="hseval")
 def cli() -> None:
-    """Score generators of hyperspectral images, with floors that say what a perfect one would get."""
+    """Evaluate generators of hyperspectral images: every score comes with the floor of a perfect generator."""
 
 
 def main() -> None:
@@ -29,23 +29,21 @@ def main() -> None:
     # A queue or a shell's `timeout` ends a job by SIGTERM: clean up as after Ctrl-C.
     signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without the sign for plus-minus is no reason to stop
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to stop
     get_plugins().add_commands(cli)
     try:
         status = cli.main(prog_name="hseval", standalone_mode=False)
-        sys.stdout.flush()  # a full disk shows here, where it can be told
+        sys.stdout.flush()  # a full disk shows here, where it can be reported
     except click.exceptions.Abort:
-        _exit_with_error("interrupted: nothing half-written was left behind", 130)
+        _exit_with_error("interrupted: no partial file was left behind", 130)
     except click.ClickException as error:
         _exit_with_error(f"{error.format_message()}{_format_help_hint(error)}", 2)
     except HsevalError as error:
         _exit_with_error(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
-        _exit_with_error("interrupted: nothing half-written was left behind", 130)
+        _exit_with_error("interrupted: no partial file was left behind", 130)
     except MemoryError as error:
-        _exit_with_error(
-            f"out of memory: {error or 'no more to be had'}; try smaller numbers, --quick or --workers 0", 2
-        )
+        _exit_with_error(f"out of memory: {error or 'none is left'}; try smaller numbers, --quick or --workers 0", 2)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: end quietly, the interpreter's own flush at exit included.
         _discard_stdout()
@@ -57,13 +55,13 @@ def main() -> None:
 
 
 def _disable_hdf5_locking() -> None:
-    # HDF5's C library prints a stack of its own for every refused file unless told not to lock or complain.
+    # HDF5's C library prints a stack of its own for every refused file unless locking is disabled.
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
 
 def _format_help_hint(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
-    return f" ({context.command_path} --help tells more)" if context is not None else ""
+    return f" (see {context.command_path} --help)" if context is not None else ""
 
 
 def _raise_keyboard_interrupt(*_: object) -> None:

@@ -10,9 +10,12 @@ import click
 @click.command("new-plugin")
 @click.argument("kind", metavar="metric|extractor|generator|reader")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: hseval-NAME, in this folder.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: hseval-NAME, here.")
 def new_plugin(kind: str, name: str, out: Path | None) -> None:
-    """Begin a plugin: a small distribution that works, with a test that passes, to be changed into yours."""
+    """Create a plugin that works, as a starting point.
+
+    It is a small distribution with passing tests, to be adapted.
+    """
     from hseval.core.plugin_manager import get_plugins
     from hseval.newplugin.naming import validate_names
     from hseval.newplugin.writing import write_plugin
@@ -21,4 +24,4 @@ def new_plugin(kind: str, name: str, out: Path | None) -> None:
     folder = out or Path(names.distribution)
     for path in write_plugin(names, folder):
         click.echo(path)
-    click.echo(f"next: cd {folder}; pip install -e '.[test]'; pytest; then change {names.module}.py into yours")
+    click.echo(f"next: cd {folder}; pip install -e '.[test]'; pytest; then adapt {names.module}.py")

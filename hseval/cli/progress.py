@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with rate and time left on a terminal, one estimate line before long work elsewhere."""
+"""Progress on stderr: a bar with rate and remaining time on a terminal; elsewhere one line with an estimate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIN_REMAINING_SECONDS = 60.0
 
 
 class ProgressReporter:
-    """Shows how far each piece of work is; silent where nobody asked."""
+    """Shows the progress of each task; silent unless enabled."""
 
     def __init__(self, *, enabled: bool = True, hint: str = "") -> None:
         self.enabled, self.hint = enabled, hint
@@ -32,7 +32,7 @@ class ProgressReporter:
             self.bar.stop()
 
     def update(self, task: str, done: int, total: int) -> None:
-        """Take the news that ``done`` of ``total`` are finished."""
+        """Report that ``done`` of ``total`` items of a task are finished."""
         if not self.enabled:
             return
         self._print_estimate(task, done, total)
@@ -42,7 +42,7 @@ class ProgressReporter:
             self.bar.update(self.tasks[task], completed=done, total=total)
 
     def _print_estimate(self, task: str, done: int, total: int) -> None:
-        """Say once, when the first part is done, how long the rest will take if that is long."""
+        """Print once, after the first items, how long the rest will take if that is long."""
         now = time.monotonic()
         if task not in self.start_times:
             self.start_times[task] = now
@@ -53,16 +53,17 @@ class ProgressReporter:
         if task in self.estimated_tasks or done <= first or elapsed < 2:
             return
         self.estimated_tasks.add(task)
-        left = elapsed / (done - first) * (total - done)
-        if left > MIN_REMAINING_SECONDS:
+        remaining = elapsed / (done - first) * (total - done)
+        if remaining > MIN_REMAINING_SECONDS:
             rate = (done - first) / elapsed
-            click.echo(f"{task}: {total} in all, {rate:.1f}/s, about {left / 60:.0f} min left{self.hint}", err=True)
+            click.echo(
+                f"{task}: {total} in total, {rate:.1f}/s, about {remaining / 60:.0f} min left{self.hint}", err=True
+            )
 
 
 def _build_bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
     class Rate(ProgressColumn):
@@ -70,4 +71,4 @@ def _build_bar() -> Any:
             return Text(f"{task.speed:.1f}/s" if task.speed else "", style="dim")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    return Bars(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -17,52 +17,61 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("real", required=False)
-@click.option("--metrics", metavar="A,B", help="Metrics by name, or all; default: those of --report, else the four.")
-@click.option("--extractors", metavar="A,B", help="Run every metric that has a choice of feature extractor with each.")
-@click.option("--degradations", metavar="A,B", help="Degradations by name; default: all that fit the cubes.")
-@click.option("-n", "--cubes", type=click.IntRange(min=1), help="Draw about this many cubes by content, whole groups.")
-@click.option("--both-ways", is_flag=True, help="Spoil each half in turn and take the mean: twice the work, less luck.")
 @click.option(
-    "--report", "scored", metavar="F", help="A report of hseval score: its scores are told as severities, too."
+    "--metrics", metavar="A,B", help="Metrics by name, or all; default: those of --report, else the four defaults."
 )
-@click.option("--load", "loaded", metavar="F", help="Show what an earlier --json wrote, in place of REAL.")
+@click.option("--extractors", metavar="A,B", help="Run every metric that takes a feature extractor with each.")
+@click.option("--degradations", metavar="A,B", help="Degradations by name; default: all that fit the cubes.")
+@click.option("-n", "--cubes", type=click.IntRange(min=1), help="Draw about this many cubes, whole groups.")
+@click.option("--both-ways", is_flag=True, help="Degrade each half in turn and average: twice the work, less noise.")
+@click.option(
+    "--report",
+    "score_report_path",
+    metavar="F",
+    help="A report of hseval score, whose scores are also given as severities.",
+)
+@click.option("--load", "load_path", metavar="F", help="Show a file written by --json, instead of REAL.")
 @click.option("--json", "json_path", metavar="F", help="Write the curves as JSON; -: print it instead of the table.")
-@click.option("--plots", metavar="FOLDER", help="Draw the curves of each metric and a map of what they see, as PNG.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of halves and faults.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where there is one.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores once it pays.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Cubes an extractor gets at a time.")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), in place of what files say.")
+@click.option("--plots", metavar="FOLDER", help="Plot the curves of each metric and a map of detections, as PNG.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of halves and degradations."
+)
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where available.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores where worthwhile."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Cubes per call of an extractor.")
+@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), overrides the files.")
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option, as fid.extractor=torchvision.")
-@click.option("--config", metavar="F", help="TOML file of options: a table for each metric or extractor.")
+@click.option("--config", metavar="F", help="TOML file of options, one table per metric or extractor.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
 def qualify(real: str | None, **params: Any) -> int:
-    """Find out what scores see on the cubes REAL.
+    """Measure what scores are sensitive to, on the cubes REAL.
 
-    Half of them is spoiled by degrees, in some twenty ways, and compared with the other half: how does every metric
-    react, and from which severity on is it told from the floor?
+    Half of the cubes is degraded with growing severity, in some twenty ways, and compared with the other half: how does
+    every metric respond, and from which severity on does it detect the degradation?
     """
     from hseval.core.report import load_report
     from hseval.utils.atomic_files import check_writable
 
-    if (real is None) == (params["loaded"] is None):
-        raise click.UsageError("give the real cubes, or --load a file that --json wrote: one of the two")
+    if (real is None) == (params["load_path"] is None):
+        raise click.UsageError("expected either the real cubes, or --load with a file that --json wrote")
     if params["json_path"] not in (None, "-"):
         check_writable(params["json_path"])
-        _check_not_input(params["json_path"], (real, params["loaded"], params["scored"]))
+        _check_not_input(params["json_path"], (real, params["load_path"], params["score_report_path"]))
     if params["plots"] is not None:
         _make_folder(params["plots"])
-    scored = None if params["scored"] is None else load_report(params["scored"])
-    report = _compute_report(real, params, scored) if real is not None else _load_report(params)
-    _show(report, scored, params)
+    score_report = None if params["score_report_path"] is None else load_report(params["score_report_path"])
+    report = _compute_report(real, params, score_report) if real is not None else _load_report(params)
+    _show(report, score_report, params)
     return _get_exit_status(report, is_explicit=params["metrics"] is not None)
 
 
 def _compute_report(real: str, params: dict[str, Any], score_report: Report | None) -> QualifyReport:
     from hseval.cli.progress import ProgressReporter
     from hseval.cli.settings import merge_settings
-    from hseval.qualification.qualify import qualify as run
+    from hseval.qualification.qualify import qualify as run_qualify
 
     metrics, extractors = _split_names(params["metrics"]), _split_names(params["extractors"])
     options = merge_settings(params["assignments"], params["config"])
@@ -70,8 +79,8 @@ def _compute_report(real: str, params: dict[str, Any], score_report: Report | No
         from hseval.qualification.equivalent_severity import merge_report_options
 
         metrics, options = merge_report_options(score_report, options, keep_extractors=extractors is None)
-    with ProgressReporter(hint="; -n draws fewer cubes") as progress:
-        return run(
+    with ProgressReporter(hint="; -n uses fewer cubes") as progress:
+        return run_qualify(
             real,
             metrics=metrics,
             extractors=extractors,
@@ -93,12 +102,22 @@ def _compute_report(real: str, params: dict[str, Any], score_report: Report | No
 def _load_report(params: dict[str, Any]) -> QualifyReport:
     from hseval.qualification.report import load_qualify
 
-    idle = ("metrics", "extractors", "degradations", "cubes", "both_ways", "device", "layout", "wavelengths", "config")
-    for name in idle:
+    compute_options = (
+        "metrics",
+        "extractors",
+        "degradations",
+        "cubes",
+        "both_ways",
+        "device",
+        "layout",
+        "wavelengths",
+        "config",
+    )
+    for name in compute_options:
         if params[name] not in (None, False):
-            option, loaded = f"--{name.replace('_', '-')}", params["loaded"]
-            raise HsevalError(f"{option}: says how curves are computed, but --load {loaded} only shows them")
-    return load_qualify(params["loaded"])
+            option, load_path = f"--{name.replace('_', '-')}", params["load_path"]
+            raise HsevalError(f"{option}: decides how curves are computed, but --load {load_path} only shows them")
+    return load_qualify(params["load_path"])
 
 
 def _show(report: QualifyReport, score_report: Report | None, params: dict[str, Any]) -> None:
@@ -119,8 +138,8 @@ def _show(report: QualifyReport, score_report: Report | None, params: dict[str, 
 
 
 def _check_not_input(json_path: str, inputs: tuple[str | None, ...]) -> None:
-    for given in inputs:
-        if given is not None and Path(given).exists() and Path(json_path).resolve() == Path(given).resolve():
+    for source in inputs:
+        if source is not None and Path(source).exists() and Path(json_path).resolve() == Path(source).resolve():
             raise HsevalError(f"--json {json_path}: is an input of this command; name another file")
 
 
@@ -128,7 +147,7 @@ def _make_folder(plots: str) -> None:
     try:
         Path(plots).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HsevalError(f"--plots {plots}: no folder can be made there: {error.strerror}") from error
+        raise HsevalError(f"--plots {plots}: this folder can't be created: {error.strerror}") from error
 
 
 def _split_names(text: str | None) -> list[str] | None:
@@ -136,7 +155,7 @@ def _split_names(text: str | None) -> list[str] | None:
 
 
 def _get_exit_status(report: QualifyReport, *, is_explicit: bool) -> int:
-    """Return 1 where a metric asked for by name, or every one, has no value; else 0."""
+    """Return 1 if a metric requested by name, or every metric, has no value; else 0."""
     missing = [
         all(point.value is None for curve in report.curves if curve.metric == column.label for point in curve.points)
         for column in report.columns

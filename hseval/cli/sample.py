@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hseval.utils.errors import HsevalError
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from hseval.sampling.chunks import ChunkStore
@@ -17,36 +18,36 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("generator")
-@click.option("-n", "count", required=True, type=click.IntRange(min=1), metavar="N", help="How many cubes.")
+@click.option("-n", "count", required=True, type=click.IntRange(min=1), metavar="N", help="Number of cubes.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="SET", help="HDF5 file to write.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="RUN", help="Folder that hseval train left.")
-@click.option("--seed", default=0, show_default=True, help="Cube i depends on the seed and i alone.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="RUN", help="Folder that hseval train wrote.")
+@click.option("--seed", default=0, show_default=True, help="Cube i depends only on the seed and i.")
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option of the generator.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that use one.")
-@click.option("--force", is_flag=True, help="Overwrite SET, and what was begun for another one.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that use a device.")
+@click.option("--force", is_flag=True, help="Overwrite SET, and discard unfinished samples of another one.")
 def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **params: Any) -> None:
-    """Draw N cubes from GENERATOR and write them, with masks, wavelengths and provenance, as one HDF5 file.
+    """Sample cubes from a generator into one HDF5 file.
 
-    The same command goes on where it was cut off, where the generator can start in the middle. The options of each
-    generator are listed by ``hseval plugins``.
+    Masks, wavelengths and provenance are stored, too. The same command resumes where it was interrupted, if the
+    generator can start in the middle. The options of each generator are listed by ``hseval plugins``.
     """
     from hseval.cli.settings import parse_plugin_settings
     from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
-    from hseval.sampling import generate as drawing
+    from hseval.sampling import generate
 
     built = get_plugins().build("generator", generator, parse_plugin_settings(generator, params["assignments"]))
     _check_output(out, force=params["force"])
     if checkpoint is not None and not checkpoint.exists():
-        raise HsevalError(f"--checkpoint {checkpoint}: does not exist; hseval train makes one")
-    weights = drawing.hash_checkpoint(checkpoint)
+        raise HsevalError(f"--checkpoint {checkpoint}: does not exist; hseval train writes one")
+    weights = generate.hash_checkpoint(checkpoint)
     with get_plugins().wrap_errors("generator", generator):
-        drawing.load_generator(built, checkpoint, params["device"])
-    about = drawing.collect_metadata(built, params["seed"])
+        generate.load_generator(built, checkpoint, params["device"])
+    metadata = generate.collect_metadata(built, params["seed"])
     if select_accepted_arguments(built.sample, start=0):
-        _write_in_chunks(built, count, out, about, weights, force=params["force"])
+        _write_in_chunks(built, count, out, metadata, weights, force=params["force"])
     else:
-        _write_at_once(built, count, out, about)
-    click.echo(f"{out}: {count} cubes by {generator}, seed {params['seed']}")
+        _write_at_once(built, count, out, metadata)
+    click.echo(f"{out}: {format_count(count, 'cube')} by {generator}, seed {params['seed']}")
 
 
 def _check_output(out: Path, *, force: bool) -> None:
@@ -60,7 +61,7 @@ def _check_output(out: Path, *, force: bool) -> None:
 
 
 def _write_at_once(generator: Any, count: int, out: Path, metadata: Mapping[str, Any]) -> None:
-    """Stream the cubes to the file: by a generator that can't start in the middle, all of them or none."""
+    """Stream all cubes of a generator that can't start in the middle to the file, atomically."""
     from hseval.cli.progress import ProgressReporter
     from hseval.data.writer import SetWriter
     from hseval.sampling.generate import generate_samples
@@ -80,43 +81,39 @@ def _write_in_chunks(
     *,
     force: bool,
 ) -> None:
-    """Stream the cubes to parts, from where an earlier process was cut off, and join them."""
+    """Stream the cubes to chunks, resume where an earlier process was interrupted, and join them."""
     from hseval.cli.progress import ProgressReporter
     from hseval.sampling.chunks import open_chunks
     from hseval.sampling.generate import collect_inputs, generate_samples
 
-    with open_chunks(out, collect_inputs(metadata, checkpoint_hashes), metadata) as parts:
-        _check_output(out, force=force)  # again: a process that had the parts open may have finished the set
-        given_up = parts.resume(force=force)
-        if given_up:
-            click.echo(given_up, err=True)
-        if parts.count:
+    with open_chunks(out, collect_inputs(metadata, checkpoint_hashes), metadata) as chunks:
+        _check_output(out, force=force)  # again: a process that held the chunks may have finished the set
+        discard_note = chunks.resume(force=force)
+        if discard_note:
+            click.echo(discard_note, err=True)
+        if chunks.count:
             click.echo(
-                f"{out}: going on after {_format_cube_count(min(parts.count, count))} (in {parts.folder})", err=True
+                f"{out}: resuming after {format_count(min(chunks.count, count), 'cube')} (in {chunks.folder})", err=True
             )
-        with _report_resume_point(parts), ProgressReporter() as progress:
-            if parts.count < count:
-                samples = generate_samples(generator, count, metadata["provenance"]["seed"], start=parts.count)
-                parts.write_samples(samples, lambda done: progress.update("sampling", done, count))
-            parts.join(count, lambda done: progress.update("writing", done, count))
+        with _report_resume_point(chunks), ProgressReporter() as progress:
+            if chunks.count < count:
+                samples = generate_samples(generator, count, metadata["provenance"]["seed"], start=chunks.count)
+                chunks.write_samples(samples, lambda done: progress.update("sampling", done, count))
+            chunks.join(count, lambda done: progress.update("writing", done, count))
 
 
 @contextlib.contextmanager
 def _report_resume_point(chunks: ChunkStore) -> Iterator[None]:
-    """Say with whatever ends the sampling that the same command goes on from there, if there is a there."""
+    """Add to any error that ends the sampling how many cubes are stored, if any, and that the command resumes."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         if not chunks.count:
             raise
-        kept = f"{_format_cube_count(chunks.count)}; the same command goes on from there"
+        stored = f"{format_count(chunks.count, 'cube')}; the same command resumes from there"
         if isinstance(error, HsevalError):
-            raise HsevalError(f"{error}; kept are {kept}") from error
-        click.echo(f"hseval: stopped after {kept}", err=True)
+            raise HsevalError(f"{error}; stored: {stored}") from error
+        click.echo(f"hseval: stopped after {stored}", err=True)
         if isinstance(error, KeyboardInterrupt):
-            raise click.exceptions.Exit(130) from None  # as after any Ctrl-C, but for its line: that is told
+            raise click.exceptions.Exit(130) from None  # the usual status of Ctrl-C; its message is printed above
         raise
-
-
-def _format_cube_count(count: int) -> str:
-    return f"{count} cube{'' if count == 1 else 's'}"

@@ -17,33 +17,39 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("samples")
-@click.option("--ref", "reference", required=True, metavar="REAL", help="Real cubes that the generator has not seen.")
-@click.option("--train", metavar="TRAIN", help="The real cubes that the generator was fitted on.")
-@click.option("--metrics", metavar="A,B", help="By name, or all; default: fid, spectral-kl, ms-ssim, authenticity.")
-@click.option("--extractor", metavar="NAME", help="Feature extractor in place of the default one.")
-@click.option("--segmenter", metavar="NAME", help="Whose masks tell structures; none: the sets' own.")
-@click.option("--json", "json_path", metavar="F", help="Write the report as JSON; -: print it instead of tables.")
-@click.option("--html", "html_path", metavar="F", help="Write a page: verdict, tables, pictures, plots; no network.")
 @click.option(
-    "--qualify", "qualify_path", metavar="Q", help="With --html: a JSON of hseval qualify; scores as severities."
+    "--ref", "reference", required=True, metavar="REAL", help="Real cubes that the generator was not trained on."
 )
-@click.option("--sweep", "sweep_path", metavar="S", help="With --html: a sweep's results; its Pareto plot.")
+@click.option("--train", metavar="TRAIN", help="Real cubes that the generator was trained on.")
+@click.option("--metrics", metavar="A,B", help="By name, or all; default: fid, spectral-kl, ms-ssim, authenticity.")
+@click.option("--extractor", metavar="NAME", help="Feature extractor, instead of each metric's default.")
+@click.option(
+    "--segmenter", metavar="NAME", help="Segmenter that finds structures; 'none' uses the masks in the files."
+)
+@click.option("--json", "json_path", metavar="F", help="Write the report as JSON; -: print it instead of tables.")
+@click.option("--html", "html_path", metavar="F", help="Write an HTML page: verdict, tables, images, plots.")
+@click.option(
+    "--qualify", "qualify_path", metavar="Q", help="With --html: JSON of hseval qualify; scores as severities."
+)
+@click.option("--sweep", "sweep_path", metavar="S", help="With --html: results of hseval sweep; its Pareto plot.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of splits and pairs.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where there is one.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores once it pays.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Cubes an extractor gets at a time.")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), in place of what files say.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where available.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores where worthwhile."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Cubes per call of an extractor.")
+@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), overrides the files.")
 @click.option("--resample", is_flag=True, help="Interpolate to the reference's wavelengths.")
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option, as fid.extractor=torchvision.")
-@click.option("--config", metavar="F", help="TOML file of options: a table for each metric or extractor.")
-@click.option("--quick", is_flag=True, help="A first look: 64 cubes of each set, drawn by content (all are read once).")
-@click.option("--verify", is_flag=True, help="Hash every cube anew instead of trusting file stamps.")
+@click.option("--config", metavar="F", help="TOML file of options, one table per metric or extractor.")
+@click.option("--quick", is_flag=True, help="Score 64 cubes of each set, drawn at random (all are read once).")
+@click.option("--verify", is_flag=True, help="Hash every cube again instead of trusting time stamps.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
 def score(samples: str, reference: str, train: str | None, **params: Any) -> int:
-    """Score the generated cubes SAMPLES against real ones.
+    """Score the generated cubes SAMPLES against real cubes.
 
-    Every score stands beside its floor: what two sets of real cubes of that size score against each other.
+    Every score comes with its floor: what two sets of real cubes of that size score against each other.
     """
     from hseval.cli.progress import ProgressReporter
     from hseval.cli.settings import merge_settings
@@ -52,8 +58,8 @@ def score(samples: str, reference: str, train: str | None, **params: Any) -> int
 
     _check_outputs(params, (samples, reference, train))
     options = merge_settings(params["assignments"], params["config"])
-    first = connect().rank == 0
-    with ProgressReporter(enabled=first, hint="; --quick looks at 64") as progress:
+    is_first_rank = connect().rank == 0
+    with ProgressReporter(enabled=is_first_rank, hint="; --quick scores 64") as progress:
         report = evaluate(
             samples,
             ref=reference,
@@ -76,13 +82,13 @@ def score(samples: str, reference: str, train: str | None, **params: Any) -> int
             ranks=True,
             exhibits=params["html_path"] is not None,
         )
-    if first:
+    if is_first_rank:
         _show(report, params)
     return _get_exit_status(report, requested=_split_names(params["metrics"]) or [])
 
 
 def _check_outputs(params: dict[str, Any], inputs: tuple[str | None, ...]) -> None:
-    """Refuse, before any work, files that can't be written or would overwrite each other or an input."""
+    """Refuse, before any work, output files that can't be written or would overwrite each other or an input."""
     from hseval.cli.html import check_output, check_page_inputs
 
     json_path, html_path, qualify_path = (params[name] for name in ("json_path", "html_path", "qualify_path"))
@@ -113,6 +119,6 @@ def _show(report: Report, params: dict[str, Any]) -> None:
 
 
 def _get_exit_status(report: Report, *, requested: list[str]) -> int:
-    """Return 1 where a metric asked for by name, or every one, has no value; else 0."""
-    missing = {found.name for found in report.scores if found.value is None}
+    """Return 1 if a metric requested by name, or every metric, has no value; else 0."""
+    missing = {score.name for score in report.scores if score.value is None}
     return int(bool(missing.intersection(requested)) or len(missing) == len(report.scores))

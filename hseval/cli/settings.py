@@ -10,7 +10,7 @@ from hseval.utils.errors import HsevalError, format_reason, format_suggestion
 if TYPE_CHECKING:
     from pathlib import Path
 
-UNSCOPED = ""  # the scope of ``--set key=value``: the one plugin that a command is about
+UNSCOPED = ""  # the scope of ``--set key=value`` in commands that run one plugin
 
 ScopedSettings = dict[str, dict[str, Any]]
 
@@ -18,10 +18,10 @@ ScopedSettings = dict[str, dict[str, Any]]
 def parse_settings(assignments: Iterable[str]) -> ScopedSettings:
     """Return ``{"fid": {"extractor": "x"}, "": {"size": "224"}}`` for ``fid.extractor=x`` and ``size=224``.
 
-    Values stay strings: the plugin's options say what type they are. A later assignment wins.
+    Values stay strings: the plugin's options declare the types. A later assignment wins.
 
     Raises:
-        HsevalError: no ``=``, or nothing before it.
+        HsevalError: an assignment has no ``=``, or no key before it.
     """
     scopes: ScopedSettings = {}
     for assignment in assignments:
@@ -34,10 +34,10 @@ def parse_settings(assignments: Iterable[str]) -> ScopedSettings:
 
 
 def read_config(path: str | Path) -> ScopedSettings:
-    """Return the tables of a TOML file: ``[fid]`` and below it ``extractor = "x"``.
+    """Return the tables of a TOML file, such as ``[fid]`` followed by ``extractor = "x"``.
 
     Raises:
-        HsevalError: the file is missing or no TOML, or has a value outside a plugin's table.
+        HsevalError: the file is missing, is no TOML, or has a value outside a plugin's table.
     """
     import tomllib
     from pathlib import Path
@@ -48,33 +48,33 @@ def read_config(path: str | Path) -> ScopedSettings:
         raise HsevalError(f"{path}: can't be read as TOML: {format_reason(error)}") from error
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise HsevalError(f"{path}: {name!r} stands outside a table; expected [plugin] and below it key = value")
+            raise HsevalError(f"{path}: {name!r} is outside a table; expected [plugin] followed by key = value")
     return tables
 
 
 def merge_settings(assignments: Iterable[str], config: str | Path | None = None) -> ScopedSettings:
-    """Return both, by plugin; the command line wins over the file.
+    """Return the settings of command line and file by plugin; the command line wins.
 
     Raises:
-        HsevalError: as the two above, or an assignment that names no plugin.
+        HsevalError: as the two functions above, or an assignment names no plugin.
     """
     merged = read_config(config) if config is not None else {}
     for scope, values in parse_settings(assignments).items():
         if scope == UNSCOPED:
-            raise HsevalError(f"--set {next(iter(values))}=...: say whose, as in --set fid.extractor=torchvision")
+            raise HsevalError(f"--set {next(iter(values))}=...: name the plugin, as in --set fid.extractor=torchvision")
         merged.setdefault(scope, {}).update(values)
     return merged
 
 
 def parse_plugin_settings(name: str, assignments: Iterable[str]) -> Mapping[str, Any]:
-    """Return the settings of the one plugin that a command is about; ``name.key=value`` says the same as ``key=value``.
+    """Return the settings of the one plugin that a command runs; ``name.key=value`` is the same as ``key=value``.
 
     Raises:
-        HsevalError: an assignment to another plugin.
+        HsevalError: an assignment names another plugin.
     """
     scopes = parse_settings(assignments)
     for scope in scopes:
         if scope not in (UNSCOPED, name):
-            raise HsevalError(f"--set {scope}.{next(iter(scopes[scope]))}: this command is about {name!r}"
+            raise HsevalError(f"--set {scope}.{next(iter(scopes[scope]))}: this command takes options of {name!r} only"
                               f"{format_suggestion(scope, [name])}")  # fmt: skip
     return {**scopes.get(UNSCOPED, {}), **scopes.get(name, {})}

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", metavar="F.toml", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="In place of the file's own.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Workers (jobs of submitit).")
-@click.option("--slurm", metavar="K=V,...", help="Under Slurm, as slurm_partition=gpu,timeout_min=600.")
-@click.option("--only", multiple=True, metavar="LABEL", help="Only the runs of this [[generator]] table.")
-@click.option("--retry", is_flag=True, help="Try runs again that failed before.")
-@click.option("--list", "listing", is_flag=True, help="Show the runs, and which of them are done, and do none.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; in place of the file's own.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Overrides the folder in the file.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Workers (submitit jobs).")
+@click.option("--slurm", metavar="K=V,...", help="Run under Slurm, as slurm_partition=gpu,timeout_min=600.")
+@click.option("--only", multiple=True, metavar="LABEL", help="Only runs of this [[generator]] table.")
+@click.option("--retry", is_flag=True, help="Retry runs that failed before.")
+@click.option("--list", "listing", is_flag=True, help="List the runs and which of them are done, without running any.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; overrides the file.")
 def sweep(file: Path, **params: Any) -> int:
-    """Train, sample, time and score every configuration that F.toml names, and draw the trade-offs.
+    """Train, sample, time and score many configurations.
 
-    What is done is kept and not done again: after Ctrl-C, kill -9 or a full disk the same command goes on. A run that
-    fails is reported and skipped.
+    F.toml lists them; the trade-offs are plotted. Finished work is stored and not repeated: after Ctrl-C, kill -9 or a
+    full disk the same command resumes. A run that fails is reported and skipped.
     """
     from hseval.sweep.config import read_plan
     from hseval.sweep.results import collect_results
@@ -47,19 +47,21 @@ def sweep(file: Path, **params: Any) -> int:
     results = run_sweep(plan, on_message=lambda line: click.echo(line, err=True), **options)
     results.save(plan.out)
     _show(results)
-    drawn = _save_plots(results, plan.out)
-    click.echo(f"{plan.out}: results.json, results.csv{drawn}")
-    wanted = [row for row in results.rows if not params["only"] or row.table_label in params["only"]]
-    return int(not all(row.scores for row in wanted))
+    plot_names = _save_plots(results, plan.out)
+    click.echo(f"{plan.out}: results.json, results.csv{plot_names}")
+    requested = [row for row in results.rows if not params["only"] or row.table_label in params["only"]]
+    return int(not all(row.scores for row in requested))
 
 
 def _save_plots(results: SweepResults, folder: Path) -> str:
-    """Draw the plot where there is something to draw; return what to say of it."""
+    """Plot the results if there are any to plot; return the names of the files for a message."""
     from hseval.sweep.pareto.front import build_points
 
     plot = results.plot
-    known = set(results.score_names)
-    if not any(build_points(results, plot.x, y) for y in plot.y if y in known) or not known.issuperset(plot.y):
+    score_names = set(results.score_names)
+    if not any(build_points(results, plot.x, y) for y in plot.y if y in score_names) or not score_names.issuperset(
+        plot.y
+    ):
         return ""
     from hseval.sweep.pareto.plot import plot_pareto, save_figure
 
@@ -76,17 +78,19 @@ def _show(results: SweepResults) -> None:
 
 
 def _parse_slurm(text: str | None) -> dict[str, Any] | None:
-    """Return the parameters as submitit takes them: whole numbers as such.
+    """Return the parameters as submitit takes them, whole numbers as int.
 
     Raises:
-        HsevalError: a part without ``=``.
+        HsevalError: a parameter has no ``=``.
     """
     if text is None:
         return None
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for part in text.split(","):
         key, equals, value = part.strip().partition("=")
         if not equals or not key:
-            raise HsevalError(f"--slurm {part!r}: expected key=value,key=value, as submitit's AutoExecutor names them")
-        found[key] = int(value) if value.isdigit() else value
-    return found
+            raise HsevalError(
+                f"--slurm {part!r}: expected key=value,key=value, with the names of submitit's AutoExecutor"
+            )
+        parameters[key] = int(value) if value.isdigit() else value
+    return parameters

@@ -11,20 +11,21 @@ from typing import Any
 import click
 
 from hseval.utils.errors import HsevalError
+from hseval.utils.plural import format_count
 
 
 @click.command()
 @click.argument("generator")
 @click.argument("data")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Folder for the checkpoint.")
-@click.option("--seed", default=0, show_default=True, help="Seed of all that the fit draws.")
+@click.option("--seed", default=0, show_default=True, help="Seed of everything random in the training.")
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option of the generator.")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not say.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not say.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that take one.")
-@click.option("--force", is_flag=True, help="Write into a folder that already holds files.")
+@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not state them.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that take a device.")
+@click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
 def train(generator: str, data: str, out: Path, **params: Any) -> None:
-    """Fit GENERATOR on the real cubes DATA and leave a checkpoint in the folder RUN.
+    """Train a generator on real cubes.
 
     The options of each generator are listed by ``hseval plugins``.
     """
@@ -35,67 +36,67 @@ def train(generator: str, data: str, out: Path, **params: Any) -> None:
     built = get_plugins().build("generator", generator, parse_plugin_settings(generator, params["assignments"]))
     if not hasattr(built, "fit"):
         raise HsevalError(f"generator {generator!r} needs no training: hseval sample {generator} -n 64 --out SET")
-    wanted = {"seed": params["seed"]} | ({} if params["device"] is None else {"device": params["device"]})
+    requested = {"seed": params["seed"]} | ({} if params["device"] is None else {"device": params["device"]})
     with get_plugins().wrap_errors("generator", generator):
-        taken = select_accepted_arguments(built.fit, **wanted)
-    _check_ignored_options(generator, wanted, taken)
+        supported = select_accepted_arguments(built.fit, **requested)
+    _check_ignored_options(generator, requested, supported)
     with _prepare_run_folder(out, force=params["force"]):
         cubes = open_set(data, layout=params["layout"], wavelengths=params["wavelengths"])
         for note in cubes.info.notes if _is_first_rank() else ():
             click.echo(f"{data}: {note}", err=True)
         with get_plugins().wrap_errors("generator", generator):
-            built.fit(cubes, out, **taken)
+            built.fit(cubes, out, **supported)
     if _is_first_rank():
-        click.echo(f"{out}: {generator} fitted on {len(cubes)} cubes of {data}")
+        click.echo(f"{out}: {generator} fitted on {format_count(len(cubes), 'cube')} of {data}")
 
 
 def _check_ignored_options(generator: str, requested: Mapping[str, Any], supported: Mapping[str, Any]) -> None:
-    """Refuse a device that ``fit`` does not take; say so of a seed that the user typed.
+    """Refuse a device that ``fit`` does not take; print a note for a seed that it does not take.
 
-    Without a device the fit would run elsewhere than asked for; without a seed it does all that there is to do.
+    An ignored device would make the fit run elsewhere than requested; an ignored seed changes nothing.
     """
     if "device" in requested and "device" not in supported:
         raise HsevalError(
             f"--device {requested['device']}: generator {generator!r} does not choose a device to train on"
         )
-    typed = click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE
-    if typed and "seed" not in supported:
-        click.echo(f"--seed {requested['seed']}: generator {generator!r} takes no seed to train with", err=True)
+    is_seed_typed = click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE
+    if is_seed_typed and "seed" not in supported:
+        click.echo(f"--seed {requested['seed']}: generator {generator!r} takes no seed for training", err=True)
 
 
 @contextlib.contextmanager
 def _prepare_run_folder(out: Path, *, force: bool) -> Iterator[None]:
-    """Make the folder, find out before the work starts that it takes files, and leave no empty one behind."""
+    """Create the folder, check before the work that it is writable, and leave no empty folder behind."""
     from hseval.utils.atomic_files import check_writable
 
     check_parents(out)
     if out.exists() and not out.is_dir():
         raise HsevalError(f"{out}: is a file; --out takes the folder for the checkpoint")
     if not _is_first_rank():
-        out.mkdir(exist_ok=True)  # another rank may have made it, and filled it; the first one checks it for all
+        out.mkdir(exist_ok=True)  # the first rank, which may have filled it by now, checks it for all
         yield
         return
     if out.is_dir() and not force and any(out.iterdir()):
         raise HsevalError(f"{out}: is not empty; name another folder, or write into this one with --force")
     if not out.exists():
         check_writable(out)
-    made = not out.exists()
+    is_new = not out.exists()
     out.mkdir(exist_ok=True)
     try:
         check_writable(out / "checkpoint")
         yield
     finally:
-        if made and not any(out.iterdir()):
+        if is_new and not any(out.iterdir()):
             out.rmdir()
 
 
 def _is_first_rank() -> bool:
-    """Say whether this process, of those that torchrun started, is the one that speaks for all."""
+    """Return whether this process, of those that torchrun started, is the one that prints."""
     return int(os.environ.get("RANK", "0")) == 0 or int(os.environ.get("WORLD_SIZE", "1")) == 1
 
 
 def check_parents(out: Path) -> None:
-    """Raise HsevalError where a path leads through a file."""
+    """Raise HsevalError if a parent of ``out`` is a file."""
     for parent in out.parents:
         if parent.exists() and not parent.is_dir():
             raise HsevalError(f"--out {out}: {str(parent)!r} is a file, not a folder")

@@ -1,1 +1,1 @@
-"""Reports of several generators compared: shared protocol, pairwise tests, leaderboard."""
+"""Comparison of the reports of several generators: shared protocol, pairwise tests, leaderboard."""

@@ -1,4 +1,4 @@
-"""The board in a format: for a terminal, as Markdown, LaTeX or JSON."""
+"""Formats of the leaderboard: terminal, Markdown, LaTeX and JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hseval.comparison.leaderboard import Leaderboard
 from hseval.comparison.table import TextCell, TextTable, build_text_table
 from hseval.core.report import to_jsonable
 
-PIPED_WIDTH = 10_000  # characters: so that nothing is wrapped where it is piped
+PIPED_WIDTH = 10_000  # characters, so that no line is wrapped when the output is piped
 
 LATEX_ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -23,58 +23,58 @@ MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
 def format_terminal(leaderboard: Leaderboard, *, width: int | None = None, color: bool = False) -> str:
-    """Return a table for people; ``width`` None: as wide as it gets."""
+    """Return a table for the terminal; ``width`` None: without limit."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text as Rich
+    from rich.text import Text
 
-    sheet, stream = build_text_table(leaderboard), io.StringIO()
-    console = Console(file=stream, width=width or PIPED_WIDTH, highlight=False, force_terminal=color, no_color=not color,
-                      soft_wrap=width is None)  # fmt: skip
+    text_table, stream = build_text_table(leaderboard), io.StringIO()
+    console = Console(file=stream, width=width or PIPED_WIDTH, highlight=False, force_terminal=color,
+                      no_color=not color, soft_wrap=width is None)  # fmt: skip
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for place, head in enumerate(sheet.headers):
-        table.add_column(Rich(head), justify="left" if place == 0 else "right", overflow="fold")
-    for row in sheet.rows:
-        table.add_row(*(Rich(cell.text, style="bold" if cell.is_best else "") for cell in row))
+    for i, header in enumerate(text_table.headers):
+        table.add_column(Text(header), justify="left" if i == 0 else "right", overflow="fold")
+    for row in text_table.rows:
+        table.add_row(*(Text(cell.text, style="bold" if cell.is_best else "") for cell in row))
     console.print(table)
-    for line in sheet.footer_lines:
-        console.print(Rich(line))
+    for line in text_table.footer_lines:
+        console.print(Text(line))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
 def format_markdown(leaderboard: Leaderboard) -> str:
-    """Return a table in GitHub's Markdown; whatever names hold shows as text."""
-    sheet = build_text_table(leaderboard)
+    """Return a table in GitHub's Markdown; names are escaped."""
+    text_table = build_text_table(leaderboard)
     lines = [
-        _format_markdown_row([_escape_markdown(head) for head in sheet.headers]),
-        _format_markdown_row(["---", *("---:" for _ in sheet.headers[1:])]),
-        *(_format_markdown_row([_format_markdown_cell(cell) for cell in row]) for row in sheet.rows),
+        _format_markdown_row([_escape_markdown(header) for header in text_table.headers]),
+        _format_markdown_row(["---", *("---:" for _ in text_table.headers[1:])]),
+        *(_format_markdown_row([_format_markdown_cell(cell) for cell in row]) for row in text_table.rows),
         "",
-        *(f"- {_escape_markdown(line)}" for line in sheet.footer_lines),
+        *(f"- {_escape_markdown(line)}" for line in text_table.footer_lines),
     ]
     return "\n".join(lines) + "\n"
 
 
 def format_latex(leaderboard: Leaderboard) -> str:
-    """Return a ``tabular`` in the rules of booktabs, with the lines below as comments; names are escaped."""
-    sheet = build_text_table(leaderboard)
+    """Return a ``tabular`` with booktabs rules and the footer lines as comments; names are escaped."""
+    text_table = build_text_table(leaderboard)
     lines = [
         r"% needs \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{l{'r' * (len(sheet.headers) - 1)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(text_table.headers) - 1)}}}",
         r"\toprule",
-        _format_latex_row([_escape_latex(head) for head in sheet.headers]),
+        _format_latex_row([_escape_latex(header) for header in text_table.headers]),
         r"\midrule",
-        *_format_latex_body(sheet, separate_last=len(leaderboard.names) > 2),
+        *_format_latex_body(text_table, separate_last=len(leaderboard.names) > 2),
         r"\bottomrule",
         r"\end{tabular}",
-        *(f"% {' '.join(line.split())}" for line in sheet.footer_lines),
+        *(f"% {' '.join(line.split())}" for line in text_table.footer_lines),
     ]
     return "\n".join(lines) + "\n"
 
 
 def format_json(leaderboard: Leaderboard) -> str:
-    """Return everything, for programs."""
+    """Return the whole leaderboard as JSON."""
     return json.dumps(to_jsonable(leaderboard.as_dict()), indent=1) + "\n"
 
 
@@ -85,9 +85,12 @@ FORMAT_BY_SUFFIX = {".txt": "terminal", ".md": "markdown", ".tex": "latex", ".js
 
 
 def _format_latex_body(text_table: TextTable, *, separate_last: bool) -> list[str]:
-    rows = [_format_latex_row([rf"\textbf{{{_escape_latex(cell.text)}}}" if cell.is_best else _escape_latex(cell.text) for cell in row])
-            for row in text_table.rows]  # fmt: skip
+    rows = [_format_latex_row([_format_latex_cell(cell) for cell in row]) for row in text_table.rows]
     return [*rows[:-1], r"\midrule", rows[-1]] if separate_last else rows
+
+
+def _format_latex_cell(cell: TextCell) -> str:
+    return rf"\textbf{{{_escape_latex(cell.text)}}}" if cell.is_best else _escape_latex(cell.text)
 
 
 def _format_latex_row(cells: list[str]) -> str:
@@ -95,7 +98,7 @@ def _format_latex_row(cells: list[str]) -> str:
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(LATEX_ESCAPES.get(sign, sign) for sign in " ".join(text.split()))
+    return "".join(LATEX_ESCAPES.get(character, character) for character in " ".join(text.split()))
 
 
 def _format_markdown_row(cells: list[str]) -> str:

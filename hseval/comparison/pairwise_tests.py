@@ -1,4 +1,4 @@
-"""Which reports are told apart: every pair in every score, held together by Holm's procedure."""
+"""Significance tests of every two reports in every score, Holm-adjusted over all of them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ Z_95 = 1.959964
 
 @dataclasses.dataclass(frozen=True)
 class PairwiseTest:
-    """Two reports in one score.
+    """The test of two reports in one score.
 
     Attributes:
         metric: the score.
         first: name of a report.
         second: name of another.
-        difference: the first's value less the second's; where the floor is best, of their distances from it.
-        interval: its 95 % interval, for this pair alone.
+        difference: the first's value minus the second's; if the floor is best, the difference of their distances from
+            it.
+        interval: its 95 % interval, not adjusted for multiple testing.
         probability: that the first is better.
         p_value: two-sided.
-        p_adjusted: among all pairs and scores compared together.
-        missing_reason: why the two can't be compared on shared resamples; None: they were.
+        p_adjusted: Holm-adjusted over all pairs and scores that are compared.
+        missing_reason: why the two can't be compared on shared resamples; None: they were compared.
     """
 
     metric: str
@@ -43,7 +44,7 @@ class PairwiseTest:
 
     @property
     def better(self) -> str | None:
-        """Return the name of the one that is told to be better; None where neither is."""
+        """The name of the significantly better report; None if the two do not differ significantly."""
         if self.p_adjusted is None or self.probability is None or self.p_adjusted >= ALPHA:
             return None
         return self.first if self.probability > 0.5 else self.second
@@ -58,8 +59,8 @@ def compare_all_pairs(entries: Sequence[Entry], scores: Mapping[str, Mapping[str
     """
     names = [entry.name for entry in entries]
     pairs = [
-        _compare_pair(metric, (a, b), (of[a], of[b]))
-        for metric, of in scores.items()
+        _compare_pair(metric, (a, b), (scores_by_name[a], scores_by_name[b]))
+        for metric, scores_by_name in scores.items()
         for a, b in itertools.combinations(names, 2)
     ]
     tested = [pair for pair in pairs if pair.p_value is not None]
@@ -69,22 +70,25 @@ def compare_all_pairs(entries: Sequence[Entry], scores: Mapping[str, Mapping[str
 
 def _compare_pair(metric: str, names: tuple[str, str], scores: tuple[Score, Score]) -> PairwiseTest:
     try:
-        found = compare_paired(*scores)
+        comparison = compare_paired(*scores)
     except HsevalError as error:
         return PairwiseTest(metric, *names, missing_reason=str(error))
-    p = _compute_p_value(found.probability, found.interval)
-    return PairwiseTest(metric, *names, found.difference, found.interval, found.probability, p)
+    p_value = _compute_p_value(comparison.probability, comparison.interval)
+    return PairwiseTest(metric, *names, comparison.difference, comparison.interval, comparison.probability, p_value)
 
 
 def _compute_p_value(probability: float, interval: tuple[float, float]) -> float:
-    """Return twice the smaller tail, and no less than the interval allows a normal distribution.
+    """Return twice the smaller tail, but at least the p-value of a normal distribution with this interval.
 
-    A probability from draws is 0 or 1 where no draw lies on the other side; that is no proof, and Holm's factor times 0
-    would be one.
+    If no draw lies on the other side, the probability is 0 or 1. That is no proof, but a p-value of 0 would remain 0
+    after Holm's adjustment.
     """
     from scipy.special import ndtr
 
     low, high = interval
-    error = (high - low) / (2 * Z_95)
-    beyond = float(ndtr(-abs(low + high) / 2 / error)) if error > 0 else 0.0 if low + high else 0.5
-    return min(1.0, 2 * max(min(probability, 1 - probability), beyond))
+    standard_error = (high - low) / (2 * Z_95)
+    if standard_error > 0:
+        normal_tail = float(ndtr(-abs(low + high) / 2 / standard_error))
+    else:
+        normal_tail = 0.0 if low + high else 0.5
+    return min(1.0, 2 * max(min(probability, 1 - probability), normal_tail))

@@ -1,4 +1,4 @@
-"""What two reports must share before their scores may be compared."""
+"""The protocol that reports must share for their scores to be comparable."""
 
 from __future__ import annotations
 
@@ -8,50 +8,54 @@ from typing import Any, NamedTuple
 
 from hseval.core.report import Report, Score, load_report
 from hseval.sweep.results import SweepResults, load_results
-from hseval.utils.errors import HsevalError
+from hseval.utils.errors import HsevalError, format_suggestion
+from hseval.utils.plural import format_count
 
-MAX_VALUE_LENGTH = 60  # characters of a value that a message shows
-HASH_LENGTH = 16  # characters of a sha256 that tell two sets apart
+MAX_VALUE_LENGTH = 60  # characters of a value in an error message
+HASH_LENGTH = 16  # characters of a sha256 that identify a set
 
 
 class Entry(NamedTuple):
-    """A report with the name that it goes by."""
+    """A report and its name."""
 
     name: str
     report: Report
 
 
 def load_entries(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[Entry]:
-    """Read reports; each is named by its file, or by as much of its path as tells it from the others.
+    """Read reports, each named by its file, or by as much of its path as makes the names unique.
 
-    The folder of a sweep stands for the reports of all its runs, each named by its run.
+    The folder of a sweep gives the reports of all its runs, each named by its run.
 
     Raises:
-        HsevalError: a report that can't be read, the same one twice, or another number of names.
+        HsevalError: a report can't be read or occurs twice, or the number of names differs.
     """
     sweeps = [load_results(path) if path.is_dir() else None for path in paths]
     if any(sweeps):
         if names is None and len(paths) == 1 and sweeps[0] is not None:
             return _load_sweep_entries(sweeps[0], paths[0])
-        raise HsevalError("the folder of a sweep compares alone, its runs by their own names")
+        folder = next(path for path, sweep in zip(paths, sweeps, strict=True) if sweep)
+        raise HsevalError(f"{folder}: is the folder of a sweep; expected it alone, without other reports or --names")
     if names is not None and len(names) != len(paths):
-        raise HsevalError(f"--names: {len(names)} names for {len(paths)} reports; expected one each")
-    for place, path in enumerate(paths):
-        if path.resolve() in {other.resolve() for other in paths[:place]}:
-            raise HsevalError(f"{path}: is given twice; a report compares with others alone")
-    chosen = list(names) if names is not None else _derive_names(paths)
-    if len(set(chosen)) < len(chosen):
-        raise HsevalError(f"--names: {', '.join(chosen)}: expected different ones")
-    return [Entry(_replace_unprintable(name), load_report(path)) for name, path in zip(chosen, paths, strict=True)]
+        counts = f"{format_count(len(names), 'name')} for {format_count(len(paths), 'report')}"
+        raise HsevalError(f"--names: {counts}; expected one each")
+    for i, path in enumerate(paths):
+        if path.resolve() in {other.resolve() for other in paths[:i]}:
+            raise HsevalError(f"{path}: is given twice; expected different reports")
+    unique_names = list(names) if names is not None else _derive_names(paths)
+    if len(set(unique_names)) < len(unique_names):
+        raise HsevalError(f"--names: {', '.join(unique_names)}: expected different names")
+    return [
+        Entry(_replace_unprintable(name), load_report(path)) for name, path in zip(unique_names, paths, strict=True)
+    ]
 
 
 def _replace_unprintable(name: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in name)
+    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def _load_sweep_entries(results: SweepResults, folder: Path) -> list[Entry]:
-    found = [(row.label, folder / row.folder / "report.json") for row in results.rows if row.scores]
-    return [Entry(label, load_report(path)) for label, path in found]
+    return [Entry(row.label, load_report(folder / row.folder / "report.json")) for row in results.rows if row.scores]
 
 
 def _derive_names(paths: Sequence[Path]) -> list[str]:
@@ -60,45 +64,46 @@ def _derive_names(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             break
     ends = {name.rpartition("/")[2] for name in names}
-    if len(ends) == 1 and depth > 1:  # runs/a/report.json, runs/b/report.json: the folders tell them apart
+    if len(ends) == 1 and depth > 1:  # runs/a/report.json, runs/b/report.json: named by the folders
         names = [name.rpartition("/")[0] for name in names]
     return names
 
 
 def check_protocol(entries: Sequence[Entry], metrics: Sequence[str]) -> None:
-    """Refuse reports that were not made alike.
+    """Raise for the first report whose protocol differs from that of the first one.
 
-    Compared with the first: reference by content (the training set too, of scores that look at it), number of samples,
-    seed, ``--quick``, segmenter, extractors, and of each metric the version and options. Machine, device, batch and
-    what files are called may differ.
+    The protocol: reference by content (for scores that use it, the training set too), number of samples, seed,
+    ``--quick``, segmenter, extractors, and each metric's version and options. Machine, device, batch size and file
+    names may differ.
 
     Raises:
-        HsevalError: what differs first, in one line.
+        HsevalError: names the first difference, in one line.
     """
     first, *others = entries
     expected = dict(_iterate_protocol(first.report, metrics))
     for entry in others:
-        found = dict(_iterate_protocol(entry.report, metrics))
-        for what in [*expected, *(name for name in found if name not in expected)]:
-            mine, theirs = expected.get(what), found.get(what)
-            of_others = what.startswith("extractor ") and not (what in expected and what in found)
-            if mine != theirs and not of_others:  # an extractor that one report alone has serves a metric of its own
-                told = f"{_shorten(mine)} in {first.name}, {_shorten(theirs)} in {entry.name}"
-                raise HsevalError(f"{entry.name} can't be compared with {first.name}: {what} is {told}")
+        actual = dict(_iterate_protocol(entry.report, metrics))
+        for item in [*expected, *(name for name in actual if name not in expected)]:
+            expected_value, actual_value = expected.get(item), actual.get(item)
+            # An extractor that only one report has is used by a metric that is not compared.
+            is_irrelevant = item.startswith("extractor ") and not (item in expected and item in actual)
+            if expected_value != actual_value and not is_irrelevant:
+                values = f"{_shorten(expected_value)} in {first.name}, {_shorten(actual_value)} in {entry.name}"
+                raise HsevalError(f"{entry.name} can't be compared with {first.name}: {item} is {values}")
 
 
 def _iterate_protocol(report: Report, metrics: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Yield what has to agree, what explains most first."""
+    """Yield what has to agree, by name, most informative first."""
     provenance = report.provenance
     settings, sets = (_get_mapping(provenance, name) for name in ("settings", "sets"))
-    used = {name: _get_mapping(provenance, "metrics").get(name, {}) for name in metrics}
-    for name, about in used.items():
-        yield from _iterate_plugin_protocol(f"metric {name}", about)
-    for name, about in sorted(_select_extractors(provenance, used).items()):
-        yield from _iterate_plugin_protocol(f"extractor {name}", about)
+    compared = {name: _get_mapping(provenance, "metrics").get(name, {}) for name in metrics}
+    for name, record in compared.items():
+        yield from _iterate_plugin_protocol(f"metric {name}", record)
+    for name, record in sorted(_select_extractors(provenance, compared).items()):
+        yield from _iterate_plugin_protocol(f"extractor {name}", record)
     yield from _iterate_plugin_protocol("segmenter", _get_mapping(provenance, "segmenter"))
     yield "reference", _get_content_hash(sets.get("reference"))
-    if any(_has_training_set(score) for score in report.scores if score.name in used):
+    if any(_has_training_set(score) for score in report.scores if score.name in compared):
         yield "training set", _get_content_hash(sets.get("train"))
     yield "number of samples", _get_mapping(sets, "samples").get("cubes")
     for name in ("seed", "quick", "resample"):
@@ -106,13 +111,13 @@ def _iterate_protocol(report: Report, metrics: Sequence[str]) -> Iterator[tuple[
 
 
 def _select_extractors(provenance: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the extractors of the metrics that are compared: those named in options, and those that all use."""
-    every = _get_mapping(provenance, "extractors")
-    named = {_get_mapping(about, "options").get("extractor") for about in metrics.values()}
-    all_named = {
-        _get_mapping(about, "options").get("extractor") for about in _get_mapping(provenance, "metrics").values()
+    """Return the extractors of the compared metrics: those in their options, and those in no metric's options."""
+    extractors = _get_mapping(provenance, "extractors")
+    compared = {_get_mapping(record, "options").get("extractor") for record in metrics.values()}
+    optional = {
+        _get_mapping(record, "options").get("extractor") for record in _get_mapping(provenance, "metrics").values()
     }
-    return {name: about for name, about in every.items() if name in named or name not in all_named}
+    return {name: record for name, record in extractors.items() if name in compared or name not in optional}
 
 
 def _iterate_plugin_protocol(label: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -125,7 +130,7 @@ def _iterate_plugin_protocol(label: str, record: Mapping[str, Any]) -> Iterator[
 
 
 def _has_training_set(score: Score) -> bool:
-    """Return whether a score looked at a training set: others are the same whether or not there was one."""
+    """Return whether a score used a training set; other scores do not depend on it."""
     return _get_mapping(score.details, "resamples").get("train") is not None
 
 
@@ -135,8 +140,8 @@ def _get_content_hash(record: Any) -> Any:
 
 
 def _get_mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = values.get(name)
-    return found if isinstance(found, Mapping) else {}
+    value = values.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _shorten(value: Any) -> str:
@@ -145,22 +150,20 @@ def _shorten(value: Any) -> str:
 
 
 def find_common_metrics(entries: Sequence[Entry], requested: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Return the metrics that every report has a value of, and a line about each that is left out.
+    """Return the metrics that every report has a value of, and a note about each other one.
 
     Raises:
-        HsevalError: a metric asked for that no report has, or none in common.
+        HsevalError: no report has a requested metric, or there is none in common.
     """
-    every = list(dict.fromkeys(score.name for entry in entries for score in entry.report.scores))
+    known = list(dict.fromkeys(score.name for entry in entries for score in entry.report.scores))
     for name in requested or ():
-        if name not in every:
-            from hseval.utils.errors import format_suggestion
-
-            raise HsevalError(f"--metrics {name}: no report has it{format_suggestion(name, every)}")
+        if name not in known:
+            raise HsevalError(f"--metrics {name}: no report has it{format_suggestion(name, known)}")
     common, notes = [], []
-    for name in requested or every:
-        lacking = [entry.name for entry in entries if (found := find_score(entry, name)) is None or found.value is None]
-        if lacking:
-            notes.append(f"{name}: not compared: no value in {', '.join(lacking)}")
+    for name in requested or known:
+        missing = [entry.name for entry in entries if (score := find_score(entry, name)) is None or score.value is None]
+        if missing:
+            notes.append(f"{name}: not compared: no value in {', '.join(missing)}")
         else:
             common.append(name)
     if not common:
@@ -169,5 +172,5 @@ def find_common_metrics(entries: Sequence[Entry], requested: Sequence[str] | Non
 
 
 def find_score(entry: Entry, metric: str) -> Score | None:
-    """Return a report's score of a metric; None where it has none."""
+    """Return a report's score of a metric; None if it has none."""
     return next((score for score in entry.report.scores if score.name == metric), None)

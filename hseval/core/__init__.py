@@ -1,1 +1,1 @@
-"""Records and interfaces that everything else builds on: cubes, feature tables, reports, options, plugin hooks."""
+"""Shared records and interfaces: cubes, feature tables, reports, options, plugin hooks."""

@@ -1,4 +1,4 @@
-"""Cubes and sets of cubes: what readers return, generators yield and everything else consumes."""
+"""Cubes and sets of cubes, as readers return them and all other code consumes them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hseval.core.display import render_html
+
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 
-FOV = "fov"  # the structure that says where pixels are valid
-WAVELENGTH_TOLERANCE_NM = 0.1  # sets whose band centres differ by more do not compare
+FOV = "fov"  # the structure that marks the valid pixels
+WAVELENGTH_TOLERANCE_NM = 0.1  # sets whose band centers differ by more are not comparable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Cube:
 
     Attributes:
         data: float32 ``(band, y, x)``, bands in ascending order of wavelength.
-        masks: structure name -> bool ``(y, x)``; ``fov``, where there is one, marks the valid pixels.
-        id: what a report calls it.
-        group: what it shares with dependent cubes (patient, visit, scene), or None.
+        masks: structure name -> bool ``(y, x)``; ``fov``, where present, marks the valid pixels.
+        id: its name in reports.
+        group: name shared by dependent cubes (of a patient, visit, scene), or None.
     """
 
     data: FloatArray
@@ -37,19 +39,19 @@ class Cube:
 
 @dataclasses.dataclass(frozen=True)
 class SetInfo:
-    """What opening a set tells without reading a pixel.
+    """What is known about a set without reading a pixel.
 
     Attributes:
-        location: the path, as given; what messages name.
+        location: the path as the user gave it, for messages.
         ids: one a cube, unique.
-        wavelengths: float64 ``(band,)``, ascending, nm; the band index where nothing is known.
-        wavelengths_known: False where the band index stands in for wavelengths.
-        structures: names of the masks that some cube has, sorted.
+        wavelengths: float64 ``(band,)``, ascending, nm; band indices where wavelengths are unknown.
+        wavelengths_known: False where ``wavelengths`` holds band indices.
+        structures: names of the masks that at least one cube has, sorted.
         groups: one a cube, or None.
         labels: label name -> one value a cube.
-        units: of the pixel values, where the file says so.
-        notes: what the reader had to assume or mend (axis order, sorted bands ...): shown in reports.
-        provenance: generator, version, options, seed, where the file says so.
+        units: of the pixel values, where the file states them.
+        notes: what the reader assumed or fixed (axis order, sorted bands ...): shown in reports.
+        provenance: generator, version, options, seed, where the file states them.
     """
 
     location: str
@@ -67,8 +69,8 @@ class SetInfo:
 class CubeSet(ABC):
     """A lazy sequence of cubes: opening one reads headers, ``[i]`` reads pixels.
 
-    Subclasses fill ``info`` and implement :meth:`read`. A set travels to worker processes by pickling, so
-    open file handles stay out of its state.
+    Subclasses fill ``info`` and implement :meth:`read` and :meth:`shape`. Sets are pickled to worker processes, so
+    their state holds no open file handles.
     """
 
     info: SetInfo
@@ -79,18 +81,18 @@ class CubeSet(ABC):
 
     @abstractmethod
     def shape(self, index: int) -> tuple[int, int, int]:
-        """Return ``(band, y, x)`` of one cube from headers alone."""
+        """Return ``(band, y, x)`` of one cube without reading its pixels."""
 
     def sources(self, index: int) -> tuple[Path, ...]:
-        """Return the files that cube ``index`` is read from (none: it is in memory)."""
+        """Return the files that cube ``index`` is read from; none for a cube in memory."""
         return ()
 
     def recipe(self, index: int) -> str:
-        """Return what, besides the files' bytes, decides cube ``index``: its place, layout, band order."""
+        """Return what, besides the files' bytes, decides cube ``index``: its position, layout, band order."""
         return str(index)
 
     def read_masks(self, index: int) -> Mapping[str, BoolArray]:
-        """Return the masks of one cube; overridden where they can be read without the pixels."""
+        """Return the masks of one cube; subclasses override it where the pixels need not be read."""
         return self.read(index).masks
 
     def __len__(self) -> int:
@@ -111,7 +113,7 @@ class CubeSet(ABC):
 
     @property
     def wavelengths(self) -> FloatArray:
-        """Band centres in nm, ascending, ``(band,)``."""
+        """Band centers in nm, ascending, ``(band,)``."""
         return self.info.wavelengths
 
     @property
@@ -129,14 +131,12 @@ class CubeSet(ABC):
         """Label name -> one value a cube."""
         return self.info.labels
 
-    def _repr_html_(self) -> str:
-        """Return the set as a notebook shows it: its headers, and a picture of its first cubes."""
-        from hseval.reporting.notebook import render_set_html
-
-        return render_set_html(self)
+    def _repr_html_(self) -> str | None:
+        """Return the set for a notebook: a table of its headers, and a picture of its first cubes."""
+        return render_html("set", self)
 
     def subset(self, indices: Sequence[int]) -> CubeSet:
-        """Return the set of the cubes at ``indices``, still lazy."""
+        """Return a lazy set of the cubes at ``indices``."""
         return Subset(self, tuple(indices))
 
 
@@ -170,11 +170,11 @@ class Subset(CubeSet):
 
 
 class ArraySet(CubeSet):
-    """A set held in memory, for notebooks and tests.
+    """A set in memory, for notebooks and tests.
 
     Args:
         cubes: float ``(n, band, y, x)``.
-        wavelengths: ``(band,)`` nm, ascending; None: the band index stands in.
+        wavelengths: ``(band,)`` nm, ascending; None: band indices are used.
         masks: structure name -> bool ``(n, y, x)``.
     """
 

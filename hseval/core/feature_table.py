@@ -1,4 +1,4 @@
-"""Rows: one row a cube, and in each row the columns that extractors computed."""
+"""Feature tables: one row a cube, with the columns that extractors computed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     Column = NDArray[Any]
 
 
-UNGROUPED_PREFIX = "\0"  # starts the group of a cube that has none; such groups say nothing across sets
+UNGROUPED_PREFIX = "\0"  # of the group of a cube without one; such groups are not comparable across sets
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureTable:
-    """The description of a set, sorted by content so that file order and names change nothing.
+    """The features of a set, sorted by content so that file order and names have no effect.
 
     Attributes:
         columns: ``"extractor"`` or ``"extractor/field"`` -> array whose first axis is the cube.
@@ -26,7 +26,7 @@ class FeatureTable:
         groups: ``(n,)`` str; a cube without a group is a group of its own.
         wavelengths: ``(band,)`` nm (or band indices, where ``wavelengths_known`` is False).
         structures: names along the structure axis of structure-wise columns; sorted, ``fov`` included.
-        mask_source: who drew the masks: ``"set"`` (they came with the cubes) or a segmenter's name.
+        mask_source: where the masks come from: ``"set"`` (the files) or a segmenter's name.
     """
 
     columns: Mapping[str, Column]
@@ -59,6 +59,8 @@ class FeatureTable:
         return dataclasses.replace(self, columns={**self.columns, **columns})
 
     def select_extractors(self, extractors: Collection[str]) -> FeatureTable:
-        """Return the same rows with the columns of some extractors alone, so that splits copy no others."""
-        kept = {name: column for name, column in self.columns.items() if name.split("/", maxsplit=1)[0] in extractors}
-        return dataclasses.replace(self, columns=kept)
+        """Return the same rows with only the columns of some extractors, so that splits copy no others."""
+        columns = {
+            name: column for name, column in self.columns.items() if name.split("/", maxsplit=1)[0] in extractors
+        }
+        return dataclasses.replace(self, columns=columns)

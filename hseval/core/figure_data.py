@@ -1,6 +1,6 @@
-"""What a report shows besides its scores: pictures, spectra and points, small enough to travel in one file.
+"""Figure data of a report: pictures, spectra and points, small enough for one HTML file.
 
-Records alone. :mod:`hseval.reporting.figures` fills them, renderers draw them; a report read from JSON has none.
+Only records: :mod:`hseval.reporting.figures` builds them, renderers draw them; a report read from JSON has none.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RenderedCube:
-    """One cube as it is shown.
+    """One cube, rendered.
 
     Attributes:
-        id: what the set calls it.
-        color: uint8 ``(y, x, 3)`` sRGB by the CIE observer; None where the bands do not tell it.
-        composite: uint8 ``(y, x, 3)``, three bands as false colour.
-        gray: uint8 ``(shown band, y, x)``, one picture a band.
-        valid_mask: bool ``(y, x)``; pixels that are not are shown as nothing.
+        id: its id in the set.
+        color: uint8 ``(y, x, 3)`` sRGB by the CIE observer; None where the bands do not determine it.
+        composite: uint8 ``(y, x, 3)``, three bands as false color.
+        gray: uint8 ``(rendered band, y, x)``, one picture a band.
+        valid_mask: bool ``(y, x)``; invalid pixels are transparent.
         spectrum: ``(band,)`` mean over the valid pixels.
     """
 
@@ -39,16 +39,16 @@ class RenderedCube:
 
 @dataclasses.dataclass(frozen=True)
 class RenderStyle:
-    """How pictures were made; one for all pictures of a report.
+    """How pictures were rendered, the same for all pictures of a report.
 
     Attributes:
-        color_label: what the colour pictures are called: ``"true colour"``, ``"rough colour"``; None: there are none.
-        color_note: sentences on how, and on what of it is not measured.
+        color_label: name of the color pictures: ``"true color"``, ``"rough color"``; None: there are none.
+        color_note: sentences on how colors were computed, and which part of them is not measured.
         composite: which bands are red, green and blue.
-        band_centers: ``(shown band,)`` centres of the bands of ``Shown.grey``.
-        band_count: how many bands the cubes have.
-        stretch: how values became grey.
-        downsampling_factor: how many times a picture's side was divided to fit, at most.
+        band_centers: ``(rendered band,)`` centers of the bands of ``RenderedCube.gray``.
+        band_count: number of bands of the cubes.
+        stretch: how values were mapped to gray levels.
+        downsampling_factor: largest factor by which the side of a picture was reduced.
     """
 
     color_label: str | None
@@ -62,7 +62,7 @@ class RenderStyle:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NearestPair:
-    """A sample beside the training cube that it is nearest to; the sample is turned as it fits best."""
+    """A sample and its nearest training cube; the sample is rotated, flipped and shifted to match it best."""
 
     sample: RenderedCube
     training: RenderedCube
@@ -72,7 +72,7 @@ class NearestPair:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SpectrumSummary:
-    """Cubes' mean spectra of a structure: their mean and 10th and 90th percentile over cubes, ``(band,)`` each."""
+    """Mean spectra of a structure: mean, 10th and 90th percentile over cubes, ``(band,)`` each."""
 
     mean: Float64Array
     low: Float64Array
@@ -82,7 +82,7 @@ class SpectrumSummary:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StructureSpectra:
-    """The mean spectra of one structure on both sides."""
+    """The mean spectra of one structure, of real cubes and of samples."""
 
     structure: str
     real: SpectrumSummary
@@ -91,7 +91,7 @@ class StructureSpectra:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EmbeddedPoints:
-    """Some cubes of a set in the plane: ``coordinates`` ``(n, 2)``, of ``total_count``."""
+    """Some of a set's ``total_count`` cubes in the plane: ``coordinates`` ``(n, 2)``."""
 
     role: str
     coordinates: Float64Array
@@ -101,12 +101,12 @@ class EmbeddedPoints:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedding:
-    """Feature rows seen from where they spread most.
+    """Feature vectors projected onto the plane of their largest variance.
 
     Attributes:
-        extractor: whose rows.
-        dimension: of a row.
-        explained_variance_ratio: share of the directions' spread along the two axes.
+        extractor: name of the extractor.
+        dimension: of the feature vectors.
+        explained_variance_ratio: share of the variance of unit vectors along the two axes.
         points: one entry a set.
     """
 
@@ -118,11 +118,11 @@ class Embedding:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MetricValues:
-    """What a metric measured of single cubes or pairs, on both sides: for a histogram.
+    """A metric's values of single cubes or pairs, real and generated, for a histogram.
 
     Attributes:
         metric: its name.
-        label: what the values are.
+        label: description of the values.
         real: ``(n,)``.
         generated: ``(m,)``.
     """
@@ -135,15 +135,15 @@ class MetricValues:
 
 @dataclasses.dataclass(frozen=True)
 class SensitivitySection:
-    """What ``hseval qualify`` says of the scores.
+    """The results of ``hseval qualify`` on the sensitivity of the scores.
 
     Attributes:
-        source: the file it was read from.
-        sentences: one a score, as severities.
-        warnings: what is to be held against them.
-        columns: the metrics that were qualified.
-        rows: of each degradation its name, the unit of its severity, and what every metric sees of it.
-        legend: how to read these.
+        source: the file they were read from.
+        sentences: one a score, as equivalent severities.
+        warnings: limits of these sentences.
+        columns: the qualified metrics.
+        rows: for each degradation its name, the unit of its severity, and the result of every metric.
+        legend: how to read the cells.
     """
 
     source: str
@@ -160,9 +160,9 @@ class ParetoSection:
 
     Attributes:
         source: the sweep's folder or file.
-        x: what the plot's panels share.
-        headers: the figures of the table, ``x`` first.
-        rows: of each run its name, the figures in words, and whether it is on a front.
+        x: name of the shared x axis.
+        headers: column heads of the table, ``x`` first.
+        rows: for each run its name, the formatted values, and whether it is on a front.
         plot_svg: the plot as SVG.
     """
 
@@ -175,19 +175,19 @@ class ParetoSection:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FigureData:
-    """Everything that is shown.
+    """All figure data of a report.
 
     Attributes:
         wavelengths: ``(band,)``.
-        style: how the pictures were made; None: there are none.
-        real: reference cubes, drawn by content.
-        generated: samples, drawn by content.
+        style: how the pictures were rendered; None: there are none.
+        real: reference cubes, selected by content.
+        generated: samples, selected by content.
         nearest_pairs: the nearest pairs of samples and training cubes.
         spectra: one entry a structure.
-        embedding: None where no extractor gives one vector a cube.
-        metric_values: what metrics measured of single cubes or pairs.
-        sensitivity: what ``hseval qualify`` says, where its file was given.
-        pareto: a sweep's plot, where its results were given.
+        embedding: None where no extractor returns one vector a cube.
+        metric_values: values of single cubes or pairs.
+        sensitivity: results of ``hseval qualify``, where its file was passed.
+        pareto: a sweep's plot, where its results were passed.
     """
 
     wavelengths: NDArray[Any] | None = None

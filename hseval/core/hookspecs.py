@@ -1,7 +1,7 @@
-"""The hooks that plugins implement, and the shapes of what the hooks return.
+"""The hooks that plugins implement, and the Protocols of the classes that hooks return.
 
-Everything built in is registered through these same hooks (:mod:`hseval.builtin`). A hook returns classes;
-a class is built with an instance of its ``Options`` dataclass when a command needs it.
+Built-in classes are registered through the same hooks (:mod:`hseval.builtin`). A hook returns classes; a class is
+instantiated with its ``Options`` dataclass when a command needs it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TextIO
 
 import pluggy
 
+from hseval.core.plugin_api import OldPluginError
 from hseval.core.report import Direction
 
 if TYPE_CHECKING:
@@ -35,24 +36,24 @@ class Reader(Protocol):
     summary: ClassVar[str]
 
     def claims(self, path: Path) -> bool:
-        """Say, from the name and first bytes, whether this reader is the one for ``path``."""
+        """Return whether this reader opens ``path``, by its name and first bytes."""
 
     def open(self, path: Path, *, layout: str | None = None, wavelengths: NDArray[Any] | None = None) -> CubeSet:
         """Open ``path`` from its headers. ``layout`` is ``"byx"`` or ``"yxb"``, ``wavelengths`` nm by band as stored.
 
         Raises:
-            HsevalError: what was found, and what was expected.
+            HsevalError: the file is not readable; the message names what was found and what was expected.
         """
 
 
 class Extractor(Protocol):
-    """Maps a batch of cubes to rows.
+    """Maps a batch of cubes to features.
 
-    A class names itself (``name``), its ``version`` (raised whenever the same input gives other rows: the cache
-    keys on it) and a ``summary``; ``Options`` is a frozen dataclass. Optional: ``fingerprint()`` returns what else
-    decides the rows (the hash of a weights file, say); ``reads_structures = False`` says that they depend on no mask
-    but ``fov``; ``needs_nm = True``, that there are none without wavelengths in nm; ``device`` is set by the core
-    before the first call.
+    A class has a ``name``, a ``version`` (raise it whenever the same input gives other features: it is part of the
+    cache key) and a ``summary``; ``Options`` is a frozen dataclass. Optional: ``fingerprint()`` returns what else
+    decides the features (such as the hash of a weights file); ``reads_structures = False`` declares that they depend
+    on no mask but ``fov``; ``needs_nm = True``, that they need wavelengths in nm; ``device`` is set by the core before
+    the first call.
     """
 
     name: ClassVar[str]
@@ -62,30 +63,30 @@ class Extractor(Protocol):
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[Any] | Mapping[str, NDArray[Any]]:
-        """Describe a batch.
+        """Return the features of a batch.
 
         Args:
             cubes: float32 ``(n, band, y, x)``, cropped to the field of view's bounding box. Invalid pixels
-                are NaN in every band: handle them, never count them.
+                are NaN in every band and must not affect the features.
             wavelengths: ``(band,)``, ascending.
-            masks: bool ``(n, y, x)`` by structure; ``masks["fov"]`` is always there and marks the valid pixels.
+            masks: bool ``(n, y, x)`` by structure; ``masks["fov"]`` is always present and marks the valid pixels.
 
         Returns:
-            float rows ``(n, ...)``, or a mapping of them; row i depends on cube i alone.
+            float ``(n, ...)``, or a mapping of such arrays; row i depends on cube i alone.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What a metric asks of the core.
+    """What a metric needs from the core.
 
     Attributes:
         features: names of extractors whose columns ``compare`` reads.
-        pairs: number of seeded pairs of cubes to stream to ``describe_block`` (0: none). The set of rows is
-            then one row a block of cubes, and blocks are what splits draw.
-        cubes: the metric re-reads cubes: ``relate`` gets the sets as ``cubes``, and ``rows.ids`` name the cubes.
-        train: there is no value without a training set.
-        nm: there is no value without wavelengths in nm.
+        pairs: number of seeded pairs of cubes to stream to ``describe_block`` (0: none). The feature table then
+            has one row a block of cubes, and splits draw blocks.
+        cubes: the metric reads cubes again: ``relate`` gets the sets as ``cubes``; the tables' ``ids`` name the cubes.
+        train: the metric needs a training set.
+        nm: the metric needs wavelengths in nm.
     """
 
     features: tuple[str, ...] = ()
@@ -94,43 +95,54 @@ class Needs:
     train: bool = False
     nm: bool = False
 
+    def __new__(cls, *_: Any, **fields: Any) -> Needs:
+        """Refuse fields of plugin API 1 with a message on what to rename, instead of a dataclass's TypeError."""
+        if "rows" in fields:
+            raise OldPluginError
+        return super().__new__(cls)
+
 
 @dataclasses.dataclass(frozen=True)
 class ScoreParts:
-    """What ``compare`` returns where a bare float is not enough.
+    """A metric's result with details, which ``compare`` may return instead of a float.
 
     Attributes:
-        value: the headline.
-        details: what stands behind it, by name.
-        signed_difference: where the headline is the absolute value of a difference: the difference. Its interval is then that
-            of an absolute value, which has a corner at 0.
+        value: the headline value.
+        details: further results, by name.
+        signed: the signed difference, where the headline is its absolute value. The interval is then that of an
+            absolute value, which has a corner at 0.
     """
 
     value: float
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     signed: float | None = None
 
+    @property
+    def signed_value(self) -> float:
+        """The signed difference where there is one, else the headline value."""
+        return float(self.value if self.signed is None else self.signed)
+
 
 class Metric(Protocol):
-    """Compares two sets of rows.
+    """Compares the features of two sets.
 
-    ``Options`` is a frozen dataclass; a metric with ``needs.pairs`` has a ``version`` (raised whenever the same block
-    gives another row: the cache keys on it).
+    ``Options`` is a frozen dataclass; a metric with ``needs.pairs`` has a ``version`` (raise it whenever the same
+    block gives another row: it is part of the cache key).
 
-    Optional methods. ``relate(*, real, generated, train)`` gets the full sets once, before they are split, and
-    returns them with columns added that need more than one set (nearest training cube, shared bin edges).
-    ``describe_block(cubes, *, field, reference)`` is what ``needs.pairs`` streams to: cubes ``(n, band, y, x)`` and
-    their fields ``(n, y, x)``, with the reference's rows; it returns one row for the block, a mapping of arrays
-    whose first axis is 1. ``shown_values(*, real, generated)`` gets the related rows and returns what the metric measured
-    of single cubes or pairs, label -> (real values, sample values), for the histograms of an HTML report.
+    Optional methods. ``relate(*, real, generated, train)`` gets the full feature tables once, before they are split,
+    and returns them with added columns that need more than one set (nearest training cube, shared bin edges).
+    ``describe_block(cubes, *, field, reference)`` receives the pairs of ``needs.pairs``: cubes ``(n, band, y, x)`` and
+    their fields of view ``(n, y, x)``, with the reference's features; it returns one row for the block, a mapping of
+    arrays whose first axis is 1. ``shown_values(*, real, generated)`` gets the tables that ``relate`` returned, and
+    returns values of single cubes or pairs, label -> (real values, sample values), for histograms in HTML reports.
 
-    What intervals can use, all of it optional: ``bounds``, the least and largest value that there can be (``(0, inf)``
-    marks a distance, whose interval is taken on the logarithm's scale); ``relates_anew = True`` says that ``relate``
-    depends on which reference cubes there are (as a scale does) and has to be run again with some left out;
-    ``headline(*, real, generated, train=None) -> float`` returns the value of ``compare`` alone, as it is called some
-    thousand times. ``expected(*, real, generated, size, draws, rngs) -> (draws, 2)`` stands in for the jackknife where the
-    value hangs on a few extreme cubes: it draws what the data say of the expected value at ``size`` cubes a side, and
-    of its floor; ``rngs`` are the reference's (the same for all samples that are held against it) and the samples'.
+    Optional members for intervals: ``bounds``, the smallest and largest possible value (``(0, inf)`` marks a distance,
+    whose interval is computed on the log scale); ``relates_anew = True`` declares that ``relate`` depends on which
+    reference cubes there are (as a scale does) and has to run again when some are left out;
+    ``headline(*, real, generated, train=None) -> float`` returns only the value of ``compare``, and is called thousands
+    of times. ``expected(*, real, generated, size, draws, rngs) -> (draws, 2)`` replaces the jackknife where the value
+    depends on a few extreme cubes: it draws from the posterior of the expected value at ``size`` cubes a side, and of
+    its floor; ``rngs`` are the reference's (the same for all samples compared with it) and the samples'.
     See ``docs/intervals.md``.
     """
 
@@ -140,7 +152,7 @@ class Metric(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """What the core has to compute first (may depend on the options)."""
+        """What the core computes first (may depend on the options)."""
 
     def compare(
         self,
@@ -150,21 +162,21 @@ class Metric(Protocol):
         train: FeatureTable | None = None,
         rng: np.random.Generator,
     ) -> float | ScoreParts:
-        """Return the headline, with details where there are any.
+        """Return the headline value, optionally with details.
 
         Raises:
-            NotComputable: why there is no value.
+            NotComputable: there is no value; the message gives the reason.
         """
 
 
 class Segmenter(Protocol):
     """Finds structures in cubes that come without masks.
 
-    A class names itself as an extractor does (``version`` is raised whenever the same cubes give other masks).
-    Cubes come as extractors get them: cropped to the field of view's bounding box, invalid pixels NaN in every band.
-    What was fitted travels to worker processes by pickling. Optional: ``fingerprint()`` returns what else decides the
-    masks; ``device`` is set by the core before ``fit``; ``state() -> Mapping[str, NDArray]`` and
-    ``restore(state, structures)`` let the core keep a fitted segmenter in its cache, as arrays.
+    ``name``, ``version`` and ``summary`` are as for extractors (raise ``version`` whenever the same cubes give other
+    masks). Cubes are preprocessed as for extractors: cropped to the field of view's bounding box, invalid pixels NaN in
+    every band. A fitted segmenter is pickled to worker processes. Optional: ``fingerprint()`` returns what else decides
+    the masks; ``device`` is set by the core before ``fit``; ``state() -> Mapping[str, NDArray]`` and
+    ``restore(state, structures)`` let the core store a fitted segmenter in its cache, as arrays.
     """
 
     name: ClassVar[str]
@@ -172,17 +184,17 @@ class Segmenter(Protocol):
     summary: ClassVar[str]
 
     def fit(self, data: CubeSet) -> None:
-        """Learn every structure of ``data`` but ``fov``; a cube without a mask has none of that structure.
+        """Learn every structure of ``data`` but ``fov``; a cube without a mask of a structure does not contain it.
 
-        The cubes come in the order of their content and may differ in shape. The same cubes give the same segmenter.
+        The cubes are sorted by content and may differ in shape. The same cubes must give the same segmenter.
         """
 
     def segment(self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any]) -> Mapping[str, NDArray[np.bool_]]:
-        """Return bool ``(n, y, x)`` by structure, for every structure it was fitted on; mask i by cube i alone."""
+        """Return bool ``(n, y, x)`` for every fitted structure; mask i depends on cube i alone."""
 
 
 class Sample(NamedTuple):
-    """What a generator yields: float32 ``(band, y, x)``, bool ``(y, x)`` by structure, and an id."""
+    """One generated cube: float32 ``(band, y, x)``, masks bool ``(y, x)`` by structure, and an id."""
 
     cube: NDArray[Any]
     masks: Mapping[str, NDArray[Any]]
@@ -190,17 +202,17 @@ class Sample(NamedTuple):
 
 
 class Generator(Protocol):
-    """Something that is fitted on a set (or needs no fitting) and then yields cubes.
+    """Yields cubes after it has been fitted on a set, or without fitting.
 
-    ``fit`` is left out where there is nothing to fit. After ``load`` or ``fit`` the attribute ``wavelengths``
-    holds the band centres in nm of what ``sample`` yields.
+    ``fit`` is omitted where there is nothing to fit. After ``load`` or ``fit`` the attribute ``wavelengths`` holds the
+    band centers, in nm, of the cubes that ``sample`` yields.
 
-    Optional, for sweeps over options. ``sampling`` names the options that ``sample`` alone depends on: they vary
+    Optional, for sweeps over options. ``sampling`` names the options that only ``sample`` depends on: they vary
     without another fit. ``stages`` maps the stages of a fit that configurations may share, in order, to the names of
-    the options that decide each (with those of the stages before it). ``fit`` then takes ``until`` (the name of the
-    last stage to do) and ``start`` (a folder that a fit left which had all those options, seed and data in common: take
-    its stages over, and leave it as it is). A ``fit`` that takes ``resume`` gets True, and goes on with what it finds
-    in ``out`` of a fit that was cut off; without, the folder is emptied first.
+    the options that decide each (together with those of earlier stages). ``fit`` then takes ``until`` (the name of the
+    last stage to run) and ``start`` (the folder of a fit with the same values of those options, seed and data: reuse
+    its stages, and do not modify it). A ``fit`` that takes ``resume`` gets True, and resumes an interrupted fit from
+    what is in ``out``; for other fits the folder is emptied first.
     """
 
     name: ClassVar[str]
@@ -209,13 +221,13 @@ class Generator(Protocol):
     wavelengths: NDArray[Any]
 
     def fit(self, data: CubeSet, out: Path, *, seed: int = 0) -> None:
-        """Fit on ``data`` and leave all that :meth:`load` needs in the folder ``out``."""
+        """Fit on ``data`` and write everything that :meth:`load` needs to the folder ``out``."""
 
     def load(self, path: Path | None, device: str | None = None) -> None:
-        """Make ready to sample: from the folder that ``fit`` left, or, without fitting, from the options."""
+        """Prepare for sampling, from the folder that ``fit`` wrote or, without fitting, from the options."""
 
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
-        """Yield cubes ``start`` to ``n - 1``; cube i depends on (seed, i) alone, whatever n and start are."""
+        """Yield cubes ``start`` to ``n - 1``; cube i depends on (seed, i) alone, not on n or start."""
 
 
 class Renderer(Protocol):

@@ -1,7 +1,7 @@
 """Options, declared once as the fields of a frozen dataclass.
 
-Command line (``--set fid.extractor=...``), TOML, provenance and docs all derive from the fields: their
-names, types, defaults and the one line of help given by :func:`option`.
+Command line (``--set fid.extractor=...``), TOML, provenance and docs are all derived from the fields: their names,
+types, defaults and the line of help passed to :func:`option`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def option(default: Any, help: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
-    """For a plugin that has nothing to set."""
+    """The options of a plugin that has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,28 +37,28 @@ class OptionInfo:
 
 def get_options_class(plugin: type) -> type:
     """Return the dataclass that declares a plugin's options (its ``Options``), or :class:`NoOptions`."""
-    declared: type = getattr(plugin, "Options", NoOptions)
-    return declared
+    options_class: type = getattr(plugin, "Options", NoOptions)
+    return options_class
 
 
 def describe_options(plugin: type) -> Iterator[OptionInfo]:
     """Yield the options that a plugin class declares."""
-    declared = get_options_class(plugin)
-    hints = typing.get_type_hints(declared)
-    for field in dataclasses.fields(declared):
+    options_class = get_options_class(plugin)
+    hints = typing.get_type_hints(options_class)
+    for field in dataclasses.fields(options_class):
         default = None if field.default is dataclasses.MISSING else field.default
         yield OptionInfo(field.name, format_type(hints[field.name]), default, field.metadata.get("help", ""))
 
 
 def build_options(plugin: type, values: Mapping[str, Any], *, owner: str) -> Any:
-    """Return an instance of the plugin's options with ``values`` (strings or typed values) filled in.
+    """Return an instance of the plugin's options with these ``values`` (typed, or strings to be converted).
 
     Raises:
-        HsevalError: an unknown option (with the nearest one) or a value of another type.
+        HsevalError: an unknown option (the message names the nearest one) or a value of another type.
     """
-    declared = get_options_class(plugin)
-    hints = typing.get_type_hints(declared)
-    known = {field.name for field in dataclasses.fields(declared)}
+    options_class = get_options_class(plugin)
+    hints = typing.get_type_hints(options_class)
+    known = {field.name for field in dataclasses.fields(options_class)}
     parsed = {}
     for name, value in values.items():
         key = name.replace("-", "_")
@@ -66,43 +66,45 @@ def build_options(plugin: type, values: Mapping[str, Any], *, owner: str) -> Any
             raise HsevalError(f"{owner} has no option {name!r}{format_suggestion(key, known)}")
         parsed[key] = convert_value(value, hints[key], owner=f"{owner}.{key}")
     try:
-        return declared(**parsed)
+        return options_class(**parsed)
     except (TypeError, ValueError) as error:
         raise HsevalError(f"{owner}: {error}") from error
 
 
 def options_to_dict(options: Any) -> dict[str, Any]:
-    """Return an options instance as a plain mapping that JSON can hold."""
+    """Return an options instance as a JSON-serializable mapping."""
     return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else {}  # type: ignore[arg-type]
 
 
 def convert_value(value: Any, declared_type: Any, *, owner: str) -> Any:
-    """Return ``value`` (typed, or a string as typed on the command line) as the declared type.
+    """Return ``value`` (typed, or a string from the command line) converted to the declared type.
 
     Raises:
-        HsevalError: it can't be read as that type.
+        HsevalError: it can't be converted.
     """
     origin, arguments = typing.get_origin(declared_type), typing.get_args(declared_type)
     if origin in (Union, types.UnionType):
-        nothing = value is None or (isinstance(value, str) and value.lower() == "none")
-        if nothing and type(None) in arguments:
+        is_none = value is None or (isinstance(value, str) and value.lower() == "none")
+        if is_none and type(None) in arguments:
             return None
         inner = next(argument for argument in arguments if argument is not type(None))
         return convert_value(value, inner, owner=owner)
     if origin is Literal:
         if value in arguments:
             return value
-        raise HsevalError(f"{owner}: {value!r} is no valid value{format_suggestion(str(value), map(str, arguments))}")
+        raise HsevalError(
+            f"{owner}: {value!r} is not a valid value{format_suggestion(str(value), map(str, arguments))}"
+        )
     if origin is tuple:
         if not isinstance(value, str | list | tuple):
             raise HsevalError(f"{owner}: {value!r} is not of type {format_type(declared_type)}")
-        parts = value.split(",") if isinstance(value, str) else list(value)
-        return tuple(convert_value(part, arguments[0], owner=owner) for part in parts)
+        elements = value.split(",") if isinstance(value, str) else list(value)
+        return tuple(convert_value(element, arguments[0], owner=owner) for element in elements)
     return _convert_scalar(value, declared_type, owner=owner)
 
 
 def format_type(declared_type: Any) -> str:
-    """Return a declared type as a user would write it (``int``, ``float or none``, ``a|b``)."""
+    """Return a declared type as help texts show it (``int``, ``float or none``, ``a|b``)."""
     origin, arguments = typing.get_origin(declared_type), typing.get_args(declared_type)
     if origin in (Union, types.UnionType):
         return " or ".join("none" if a is type(None) else format_type(a) for a in arguments)

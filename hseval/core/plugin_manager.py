@@ -1,4 +1,4 @@
-"""Loading plugins: one at a time, so that a broken one is listed and everything else works."""
+"""Loads plugins one by one, so that a broken one is listed and all others work."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pluggy
 
 from hseval.core import hookspecs
 from hseval.core.options import build_options
+from hseval.core.plugin_api import check_plugin_api
 from hseval.utils.atomic_files import WRITE_ERRNOS
 from hseval.utils.errors import HsevalError, format_error, format_suggestion
 
@@ -35,7 +36,7 @@ HOOK_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Registration:
-    """One named thing that a plugin gives: a class, or a click command."""
+    """One class or click command that a plugin provides under a name."""
 
     kind: str
     name: str
@@ -46,7 +47,7 @@ class Registration:
 
 @dataclasses.dataclass(frozen=True)
 class BrokenPlugin:
-    """A plugin, or one of its hooks, that can't be used, and why."""
+    """A plugin, or one of its hooks, that can't be used, and the reason."""
 
     plugin: str
     distribution: str
@@ -54,7 +55,7 @@ class BrokenPlugin:
 
 
 class PluginManager:
-    """The registered plugins and what they give."""
+    """The registered plugins and what they provide."""
 
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager(ENTRY_POINT_GROUP)
@@ -64,11 +65,11 @@ class PluginManager:
         self._registrations: dict[str, dict[str, list[Registration]]] = {}
 
     def register(self, plugin: object, *, name: str, distribution: str) -> None:
-        """Register a module or object; one that does not fit the hooks is put on the broken list."""
+        """Register a module or object; one that does not match the hooks is added to the broken plugins."""
         try:
             self.manager.register(plugin, name=name)
             self.manager.check_pending()
-        except Exception as error:  # noqa: BLE001 - whatever a third party raises is listed, never fatal
+        except Exception as error:  # noqa: BLE001 - third-party errors are listed, never fatal
             if self.manager.get_plugin(name) is plugin:
                 self.manager.unregister(name=name)
             self._record_broken(name, distribution, _format_hook_error(error))
@@ -87,39 +88,40 @@ class PluginManager:
             self.register(module, name=f"{distribution}:{entry.name}", distribution=distribution)
 
     def get_registrations(self, kind: str) -> dict[str, list[Registration]]:
-        """Return what is on offer of a kind, by name; two offers under one name are a conflict."""
+        """Return the registrations of a kind by name; several under one name are a conflict."""
         if kind not in self._registrations:
             self._registrations[kind] = self._collect(kind)
         return self._registrations[kind]
 
     def get_names(self, kind: str) -> tuple[str, ...]:
-        """Return the names that can be used, sorted."""
-        return tuple(sorted(name for name, offers in self.get_registrations(kind).items() if len(offers) == 1))
+        """Return the usable names of a kind, sorted."""
+        by_name = self.get_registrations(kind)
+        return tuple(sorted(name for name, registrations in by_name.items() if len(registrations) == 1))
 
     def find(self, kind: str, name: str) -> Any:
         """Return the class of that name.
 
         Raises:
-            HsevalError: no plugin gives it (with the nearest name), or two distributions do.
+            HsevalError: no plugin provides it (the message names the nearest one), or two distributions do.
         """
-        found = self.get_registrations(kind).get(name, [])
-        if len(found) > 1:
-            givers = " and ".join(sorted(offer.distribution for offer in found))
-            raise HsevalError(f"{kind} {name!r} is given by {givers}: uninstall one of them")
-        if not found:
+        registrations = self.get_registrations(kind).get(name, [])
+        if len(registrations) > 1:
+            providers = " and ".join(sorted(entry.distribution for entry in registrations))
+            raise HsevalError(f"{kind} {name!r} is provided by {providers}: uninstall one of them")
+        if not registrations:
             raise HsevalError(f"no {kind} is called {name!r}{format_suggestion(name, self.get_names(kind))}")
-        return found[0].factory
+        return registrations[0].factory
 
     def get_origin(self, kind: str, name: str) -> str:
-        """Return the distribution, with its version, that gives a name: what it computed may not outlive it."""
-        offers = self.get_registrations(kind).get(name, [])
-        return " ".join(f"{offer.distribution} {get_version(offer.distribution)}" for offer in offers)
+        """Return the distribution and version that provide a name, for the keys of cached results."""
+        registrations = self.get_registrations(kind).get(name, [])
+        return " ".join(f"{entry.distribution} {get_version(entry.distribution)}" for entry in registrations)
 
     @contextlib.contextmanager
     def wrap_errors(self, kind: str, name: str) -> Iterator[None]:
-        """Turn whatever a third party's code raises into an HsevalError of one line that says whose code it is.
+        """Turn any exception of third-party code into an HsevalError of one line that names the distribution.
 
-        What the entry point tells better stays as it is: no memory left, a disk that takes no more.
+        Errors that the command line reports better are raised unchanged: out of memory, failed writes.
         """
         try:
             yield
@@ -128,25 +130,27 @@ class PluginManager:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in WRITE_ERRNOS:
                 raise
-            givers = " and ".join(offer.distribution for offer in self.get_registrations(kind).get(name, []))
-            raise HsevalError(f"{kind} {name!r} of {givers or 'nobody'}: {format_error(error)}") from error
+            providers = " and ".join(entry.distribution for entry in self.get_registrations(kind).get(name, []))
+            raise HsevalError(
+                f"{kind} {name!r} of {providers or 'an unregistered plugin'}: {format_error(error)}"
+            ) from error
 
     def build(self, kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
-        """Return an instance of the class of that name, built with its options.
+        """Return an instance of the class of that name, with its options.
 
         Raises:
             HsevalError: an unknown name or option, a value of another type, or an ``__init__`` that fails.
         """
         factory = self.find(kind, name)
         with self.wrap_errors(kind, name):
-            built = build_options(factory, options or {}, owner=f"{kind} {name!r}")
+            resolved = build_options(factory, options or {}, owner=f"{kind} {name!r}")
             try:
-                return factory(built) if hasattr(factory, "Options") else factory()
+                return factory(resolved) if hasattr(factory, "Options") else factory()
             except ValueError as error:  # a value of the right type that makes no sense
                 raise HsevalError(f"{kind} {name!r}: {error}") from error
 
     def add_commands(self, cli: Any) -> None:
-        """Add every plugin's commands to the command line, those whose name is no one else's."""
+        """Add every plugin's commands with a unique name to the command line."""
         for name in self.get_names("command"):
             cli.add_command(self.find("command", name), name)
 
@@ -155,40 +159,40 @@ class PluginManager:
         for implementation in getattr(self.manager.hook, HOOK_NAMES[kind]).get_hookimpls():
             distribution = self.distributions[implementation.plugin_name]
             try:
-                named = (
+                named_factories = (
                     _collect_commands(implementation.function)
                     if kind == "command"
                     else _collect_classes(implementation.function)
                 )
-                given = [
-                    Registration(kind, name, distribution, found, implementation.plugin_name) for name, found in named
+                registrations = [
+                    Registration(kind, name, distribution, factory, implementation.plugin_name)
+                    for name, factory in named_factories
                 ]
             except (Exception, SystemExit) as error:  # noqa: BLE001
                 self._record_broken_hook(implementation, error)
                 continue
-            for offer in given:
-                collected.setdefault(offer.name, []).append(offer)
-        return {name: self._resolve_conflict(offers) for name, offers in collected.items()}
+            for entry in registrations:
+                collected.setdefault(entry.name, []).append(entry)
+        return {name: self._resolve_conflict(registrations) for name, registrations in collected.items()}
 
     def _resolve_conflict(self, registrations: list[Registration]) -> list[Registration]:
-        """List a name given twice; a built-in keeps its own, so that everything else still works."""
+        """Record a name that several plugins provide as broken; a built-in keeps its name."""
         if len(registrations) == 1:
             return registrations
-        registrations = sorted(registrations, key=lambda offer: offer.distribution)
-        own = [offer for offer in registrations if offer.distribution == BUILTIN_DISTRIBUTION]
-        givers = " and ".join(offer.distribution for offer in registrations)
-        for offer in registrations:
-            if offer not in own:
-                told = f"{offer.kind} {offer.name!r} is given by {givers}: " + (
-                    "the built-in one is used" if own else "none can be used until one is uninstalled"
-                )
-                self._record_broken(offer.plugin, offer.distribution, told)
-        return own[:1] or registrations
+        registrations = sorted(registrations, key=lambda entry: entry.distribution)
+        built_in = [entry for entry in registrations if entry.distribution == BUILTIN_DISTRIBUTION]
+        providers = " and ".join(entry.distribution for entry in registrations)
+        outcome = "the built-in one is used" if built_in else "none can be used until one is uninstalled"
+        for entry in registrations:
+            if entry not in built_in:
+                message = f"{entry.kind} {entry.name!r} is provided by {providers}: {outcome}"
+                self._record_broken(entry.plugin, entry.distribution, message)
+        return built_in[:1] or registrations
 
     def _record_broken_hook(self, implementation: Any, error: BaseException) -> None:
         name = implementation.plugin_name
-        told = f"{implementation.function.__name__}: {format_error(error)}"
-        self._record_broken(name, self.distributions[name], told)
+        message = f"{implementation.function.__name__}: {format_error(error)}"
+        self._record_broken(name, self.distributions[name], message)
 
     def _record_broken(self, plugin: str, distribution: str, error: str) -> None:
         entry = BrokenPlugin(plugin.rsplit(":", maxsplit=1)[-1], distribution, error)
@@ -199,14 +203,14 @@ class PluginManager:
 @functools.cache
 def get_plugins() -> PluginManager:
     """Return the built-in and installed plugins, loaded on the first call."""
-    loaded = PluginManager()
-    loaded.register(
+    plugins = PluginManager()
+    plugins.register(
         importlib.import_module(BUILTIN_MODULE),
         name=f"{BUILTIN_DISTRIBUTION}:built-in",
         distribution=BUILTIN_DISTRIBUTION,
     )
-    loaded.load_entry_points()
-    return loaded
+    plugins.load_entry_points()
+    return plugins
 
 
 def get_version(distribution: str) -> str | None:
@@ -218,31 +222,32 @@ def get_version(distribution: str) -> str | None:
 
 
 def select_accepted_arguments(function: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
-    """Return which of the keyword arguments a third party's function takes."""
+    """Return those keyword arguments that a third-party function accepts."""
     parameters = inspect.signature(function).parameters
-    everything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
-    return {name: value for name, value in arguments.items() if everything or name in parameters}
+    accepts_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: value for name, value in arguments.items() if accepts_all or name in parameters}
 
 
 def _find_entry_points() -> Iterable[tuple[importlib.metadata.EntryPoint, str]]:
-    found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    named = [(entry, entry.dist.name if entry.dist else "unknown") for entry in found]
-    return sorted(named, key=lambda pair: (pair[1], pair[0].name))
+    entries = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    pairs = [(entry, entry.dist.name if entry.dist else "unknown") for entry in entries]
+    return sorted(pairs, key=lambda pair: (pair[1], pair[0].name))
 
 
 def _collect_classes(hook: Callable[[], Any]) -> list[tuple[str, Any]]:
-    given = hook()
-    factories: list[Any] = [given] if isinstance(given, type) else list(given)
+    returned = hook()
+    factories: list[Any] = [returned] if isinstance(returned, type) else list(returned)
     for factory in factories:
         if not isinstance(factory.name, str):
             raise TypeError(f"{factory.__name__}.name is {factory.name!r}, expected a str")
+        check_plugin_api(factory)
     return [(factory.name, factory) for factory in factories]
 
 
 def _collect_commands(hook: Callable[..., Any]) -> list[tuple[str, Any]]:
     import click
 
-    scratch = click.Group()  # where a hook can't replace another's command, and leaves none behind when it fails
+    scratch = click.Group()  # so that a hook can't replace a command, and adds none when it fails
     hook(cli=scratch)
     for name, command in scratch.commands.items():
         if not isinstance(command, click.Command):
@@ -252,8 +257,8 @@ def _collect_commands(hook: Callable[..., Any]) -> list[tuple[str, Any]]:
 
 def _format_hook_error(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    misspelt = re.search(r"unknown hook '?\"?(\w+)", text)
-    if misspelt:
-        word = misspelt[1]
+    misspelled = re.search(r"unknown hook '?\"?(\w+)", text)
+    if misspelled:
+        word = misspelled[1]
         return f"unknown hook {word!r}{format_suggestion(word, HOOK_NAMES.values())}"
     return text or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a score and a report are, and how they are read and written as JSON."""
+"""Scores and reports, and their JSON format."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hseval.core.display import render_html
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError, format_reason
 
@@ -26,13 +27,13 @@ class Score:
 
     Attributes:
         name: the metric's name.
-        value: mean over disjoint splits at ``n`` cubes a side; None: not computed, ``verdict`` says why.
+        value: mean over disjoint splits at ``n`` cubes a side; None: not computed, ``verdict`` gives the reason.
         floor: the same between two real sets of the same size; None: there are too few real cubes.
-        interval: 95 % interval of what ``value`` estimates; None: ``details["no_interval"]`` says why there is none.
-        better: which way is better; ``"floor"``: best is nearest the floor.
-        verdict: one plain phrase.
-        n: cubes a side behind ``value`` and ``floor``.
-        details: the rest, by name: spreads, the value at full n, per structure, per wavelength ...
+        interval: 95 % interval of what ``value`` estimates; None: ``details["no_interval"]`` gives the reason.
+        better: which direction is better; ``"floor"``: the nearer to the floor, the better.
+        verdict: a short phrase.
+        n: cubes a side of each split.
+        details: further results by name: standard deviations, the value at full n, per structure, per wavelength ...
     """
 
     name: str
@@ -44,19 +45,16 @@ class Score:
     n: int
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def _repr_html_(self) -> str:
-        """Return the score as a notebook shows it."""
-        from hseval.reporting.notebook import render_score_html
-
-        return render_score_html(self)
+    def _repr_html_(self) -> str | None:
+        """Return the score as HTML for a notebook."""
+        return render_html("score", self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Scores with the notes that qualify them and the provenance that repeats them.
+    """Scores with notes on their validity and the provenance to reproduce them.
 
-    ``exhibits`` are pictures and points for a page, where they were asked for; they are neither compared nor written
-    as JSON.
+    ``exhibits`` is the figure data for an HTML page, where requested; it is neither compared nor written as JSON.
     """
 
     scores: tuple[Score, ...]
@@ -70,20 +68,18 @@ class Report:
                 return score
         raise KeyError(name)
 
-    def _repr_html_(self) -> str:
-        """Return the report as a notebook shows it."""
-        from hseval.reporting.notebook import render_report_html
-
-        return render_report_html(self)
+    def _repr_html_(self) -> str | None:
+        """Return the report as HTML for a notebook."""
+        return render_html("report", self)
 
     def to_json(self) -> str:
-        """Return the report as JSON text (format ``hseval-report``, version 1); not-a-number becomes null."""
+        """Return the report as JSON text (format ``hseval-report``, version 1); NaN and Inf become null."""
         scores = [dataclasses.asdict(score) for score in self.scores]
-        parts = {"scores": scores, "notes": self.notes, "provenance": self.provenance}
-        return json.dumps(to_jsonable({"format": REPORT_FORMAT, "version": REPORT_VERSION, **parts}), indent=1) + "\n"
+        content = {"scores": scores, "notes": self.notes, "provenance": self.provenance}
+        return json.dumps(to_jsonable({"format": REPORT_FORMAT, "version": REPORT_VERSION, **content}), indent=1) + "\n"
 
     def save(self, path: str | Path) -> None:
-        """Write the report as JSON, whole or not at all."""
+        """Write the report as JSON, atomically."""
         write_text(path, self.to_json())
 
 
@@ -91,14 +87,14 @@ def load_report(path: str | Path) -> Report:
     """Read a report that :meth:`Report.save` wrote.
 
     Raises:
-        HsevalError: the file is missing, no JSON, or no report of this version.
+        HsevalError: the file is missing, not JSON, or not a report of this version.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HsevalError(f"{path}: can't be read as a report: {format_reason(error)}") from error
     if not isinstance(data, dict) or data.get("format") != REPORT_FORMAT:
-        raise HsevalError(f'{path}: no report of hseval (expected "format": {REPORT_FORMAT!r})')
+        raise HsevalError(f'{path}: not a report of hseval (expected "format": {REPORT_FORMAT!r})')
     if data.get("version") != REPORT_VERSION:
         raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {REPORT_VERSION}")
     try:
@@ -114,7 +110,7 @@ def _parse_score(entry: dict[str, Any]) -> Score:
 
 
 def to_jsonable(value: Any) -> Any:
-    """Return ``value`` with numpy scalars and arrays, tuples and paths turned into what JSON holds."""
+    """Return ``value`` with numpy scalars and arrays, tuples and paths converted to JSON types."""
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if hasattr(value, "tolist"):

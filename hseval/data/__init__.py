@@ -1,1 +1,1 @@
-"""What belongs to a set of cubes whatever file it came from: axes, wavelengths, field of view, content, house format."""
+"""Properties of sets independent of their file: axes, wavelengths, field of view, content, hseval's own format."""

@@ -1,4 +1,4 @@
-"""Axis order: which axis of a stored cube is the band axis, decided from shapes alone."""
+"""Axis order of stored cubes, decided from their shapes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from hseval.utils.errors import HsevalError, format_suggestion
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,14 +16,14 @@ LAYOUTS: tuple[Layout, ...] = ("byx", "yxb")
 
 
 def check_layout(text: str | None) -> Layout | None:
-    """Return a layout as typed by a user, checked.
+    """Return a layout that a user typed, after checking it.
 
     Raises:
         HsevalError: it is neither ``byx`` nor ``yxb``.
     """
     if text is None or text in LAYOUTS:
         return text
-    raise HsevalError(f"layout: {text!r} is no axis order{format_suggestion(text, LAYOUTS)}")
+    raise HsevalError(f"layout: {text!r} is not an axis order{format_suggestion(text, LAYOUTS)}")
 
 
 def choose_layout(
@@ -35,33 +36,33 @@ def choose_layout(
 ) -> tuple[Layout, str | None]:
     """Decide the axis order of a cube with three axes.
 
-    In this order: as the container states it; as the user asks; the first or last axis whose length is that
-    of the wavelength list, unless both are; the strictly smallest axis, if it comes first.
+    In this order: the container's statement; the user's request; the first or last axis that has the length of the
+    wavelength list, unless both have; the strictly smallest axis, if it is the first.
 
     Args:
         shape: the three axes' lengths, as stored.
-        location: what messages name (a path).
-        declared: what the container says, where it says anything.
-        requested: the user's ``--layout``.
-        bands: length of the wavelength list, where there is one.
+        location: the path, for messages.
+        declared: layout that the container states, or None.
+        requested: the user's ``--layout``, or None.
+        bands: length of the wavelength list, or None.
 
     Returns:
-        the layout, and what a report has to say about the choice (None: nothing).
+        the layout, and a note on the choice for reports, or None.
 
     Raises:
-        HsevalError: the axes can be read in more than one way, or not at all; the readings are named.
+        HsevalError: the axes are ambiguous (the message names both readings), or none fits.
     """
     if len(shape) != 3:
         raise HsevalError(
-            f"{location}: {_format_axes(shape)} are no cube: three axes (band, y, x) or (y, x, band) expected"
+            f"{location}: {_format_axes(shape)} are not a cube: three axes (band, y, x) or (y, x, band) expected"
         )
     if declared is not None:
-        ignored = (
+        note = (
             None
             if requested in (None, declared)
             else f"layout {requested} not applied: the file itself states {declared}"
         )
-        return _check_band_count(shape, declared, bands, location), ignored
+        return _check_band_count(shape, declared, bands, location), note
     if requested is not None:
         return _check_band_count(shape, requested, bands, location), None
     if bands is not None:
@@ -69,7 +70,7 @@ def choose_layout(
     if shape[0] < min(shape[1:]):
         return (
             "byx",
-            f"axes {_format_axes(shape)} read as (band, y, x), the smallest one first (otherwise: --layout yxb)",
+            f"axes {_format_axes(shape)} read as (band, y, x), as the first is the smallest (otherwise: --layout yxb)",
         )
     raise HsevalError(f"{location}: {_format_ambiguity(shape)}; give --layout byx|yxb, or the wavelengths")
 
@@ -91,32 +92,35 @@ def move_bands_first(cube: NDArray[Any], layout: Layout) -> NDArray[Any]:
 
 
 def _choose_by_band_count(shape: Sequence[int], bands: int, location: str) -> Layout:
-    fitting = [layout for layout in LAYOUTS if count_bands(shape, layout) == bands]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
+    matching = [layout for layout in LAYOUTS if count_bands(shape, layout) == bands]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
         raise HsevalError(
             f"{location}: {_format_ambiguity(shape)}, and {bands} wavelengths fit both; give --layout byx|yxb"
         )
     raise HsevalError(
-        f"{location}: {bands} wavelengths, but axes {_format_axes(shape)}: the first or last must have that length"
+        f"{location}: {format_count(bands, 'wavelength')}, but axes {_format_axes(shape)}: "
+        "the first or last must have that length"
     )
 
 
 def _check_band_count(shape: Sequence[int], layout: Layout, bands: int | None, location: str) -> Layout:
-    found = count_bands(shape, layout)
-    if bands is not None and found != bands:
+    n_bands = count_bands(shape, layout)
+    if bands is not None and n_bands != bands:
         raise HsevalError(
-            f"{location}: {bands} wavelengths, but {found} bands (axes {_format_axes(shape)} read as {layout})"
+            f"{location}: {format_count(bands, 'wavelength')}, but {format_count(n_bands, 'band')} "
+            f"(axes {_format_axes(shape)} read as {layout})"
         )
     return layout
 
 
 def _format_ambiguity(shape: Sequence[int]) -> str:
-    height, width, bands = to_byx_shape(shape, "byx")
+    first, second, third = shape
     return (
-        f"axes {_format_axes(shape)} could be (band, y, x) with {height} bands of {width} x {bands} pixels "
-        f"or (y, x, band) with {bands} bands of {height} x {width} pixels"
+        f"axes {_format_axes(shape)} could be "
+        f"(band, y, x) with {format_count(first, 'band')} of {second} x {third} pixels "
+        f"or (y, x, band) with {format_count(third, 'band')} of {first} x {second} pixels"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a cube is: its content by sha256, and the stamp by which that hash is remembered."""
+"""Content hashes of cubes (sha256), and file stamps under which these hashes are cached."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from hseval.core.cubes import CubeSet
 
-RACY_SECONDS = 2.0  # a file changed this recently could change again within one tick of its clock
+RACY_SECONDS = 2.0  # a file changed this recently could change again without a change of its times
 
 
 def compute_content_hash(data: NDArray[Any]) -> str:
-    """Return the sha256 of pixels ``(band, y, x)``: shape and float32 values, whatever file held them."""
+    """Return the sha256 of pixels ``(band, y, x)``: shape and float32 values, independent of the file."""
     import numpy as np
 
     data = np.ascontiguousarray(data, dtype="<f4")
@@ -38,16 +38,16 @@ def compute_masks_hash(masks: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def compute_key(*parts: Any) -> str:
-    """Return one short key for several things that JSON can hold (sha256, 40 hex digits)."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]
+def compute_key(*values: Any) -> str:
+    """Return a key of several JSON-serializable values (40 hex digits of their sha256)."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:40]
 
 
 def compute_file_stamp(cubes: CubeSet, index: int) -> str | None:
-    """Return what identifies a cube's bytes without reading them, or None where nothing can.
+    """Return a key that identifies a cube's bytes without reading them, or None where there is none.
 
-    Path, size, mtime and ctime in ns and inode of every source file, with the set's reading recipe. A file that
-    changed within the last two seconds has no stamp: its next change might not move its clock.
+    It covers path, size, mtime and ctime in ns and inode of every source file, and the set's reading recipe. A file
+    that changed within the last two seconds has no stamp: its next change might not change its times.
     """
     sources = cubes.sources(index)
     if not sources:

@@ -1,10 +1,10 @@
-"""The field of view, handled before any filter: boxes, erosion, smooth fill, pooling weights.
+"""The field of view, handled before any filter: bounding boxes, erosion, smooth fill, pooling weights.
 
-Outside the valid pixels nothing is known. A filter that meets a black surround sees the rim as the strongest
-edge of the image, so values there are filled smoothly from inside, and statistics of filtered images are
-pooled only where the filter's support lies inside the eroded field.
+Outside the valid pixels nothing is measured. To a filter the rim of a black surround is the strongest edge of the
+image, so values there are filled smoothly from inside, and statistics of filtered images are pooled only where the
+filter's support lies inside the eroded field.
 
-Plain functions on arrays. Those that take tensors work on any device; torch is imported when they are called.
+Functions that take tensors work on any device; torch is imported when they are called.
 """
 
 from __future__ import annotations
@@ -19,18 +19,16 @@ if TYPE_CHECKING:
 
     Box = tuple[slice, slice]
 
-CANVAS_MULTIPLE = 32  # px; canvases are multiples of it, so that five levels of the fill's pyramid halve exactly
-MIN_ERODED_FRACTION = 0.25  # erosion that leaves less of a field than this is not applied
-COVERAGE_RAMP = (
-    0.80,
-    0.95,
-)  # share of a filter's envelope inside the field at which a position starts to, and fully, counts
+CANVAS_MULTIPLE = 32  # px; canvas sizes are multiples of it, so that five levels of the fill's pyramid halve exactly
+MIN_ERODED_FRACTION = 0.25  # a field that erosion would shrink below this fraction is not eroded
+# Share of a filter's envelope inside the field at which the weight of a position starts to rise, and reaches 1.
+COVERAGE_RAMP = (0.80, 0.95)
 
 
 def compute_bounding_box(valid: NDArray[Any]) -> Box:
-    """Return the smallest box ``(rows, columns)`` that holds every valid pixel of ``valid`` (y, x).
+    """Return the smallest box ``(rows, columns)`` that contains every valid pixel of ``valid`` (y, x).
 
-    A field without a valid pixel has the whole image as its box.
+    For a field without a valid pixel it is the whole image.
     """
     rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
     if not rows.size:
@@ -50,9 +48,9 @@ def group_by_bounding_box(valid: NDArray[Any]) -> dict[tuple[int, int, int, int]
 def erode_fov(valid: NDArray[Any]) -> NDArray[np.bool_]:
     """Return fields ``valid`` (n, y, x) without their rim: pixels with at most one invalid pixel in 3 x 3.
 
-    A rim pixel is partly surround (optics, resampling), so it is no measurement. One invalid neighbour is
-    tolerated: a lone dead pixel is no rim. Pixels beyond the image count as invalid, so that a crop changes
-    nothing. Where less than ``MIN_ERODED_FRACTION`` of a field would be left, the field is returned as it is.
+    A rim pixel is partly surround (optics, resampling), so it is not a valid measurement. One invalid neighbor is
+    tolerated: a single dead pixel does not make a rim. Pixels beyond the image count as invalid, so that the result
+    does not depend on the crop. A field of which less than ``MIN_ERODED_FRACTION`` would remain is returned unchanged.
     """
     count, height, width = valid.shape
     padded = np.zeros((count, height + 2, width + 2), dtype=np.uint8)
@@ -64,18 +62,17 @@ def erode_fov(valid: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def compute_canvas_shape(height: int, width: int, *, margin: int = 0) -> tuple[int, int]:
-    """Return the shape of the periodic canvas for an image: ``margin`` px more, rounded up to ``CANVAS_MULTIPLE``."""
-    return -(-(height + margin) // CANVAS_MULTIPLE) * CANVAS_MULTIPLE, -(
-        -(width + margin) // CANVAS_MULTIPLE
-    ) * CANVAS_MULTIPLE
+    """Return the shape of the periodic canvas for an image: plus ``margin`` px, rounded up to ``CANVAS_MULTIPLE``."""
+    rows, columns = (-(-(length + margin) // CANVAS_MULTIPLE) * CANVAS_MULTIPLE for length in (height, width))
+    return rows, columns
 
 
 def fill_outside(images: torch.Tensor, valid: torch.Tensor, *, canvas: tuple[int, int]) -> torch.Tensor:
     """Return images on a periodic canvas, filled smoothly where they are not valid.
 
-    Pull-push (Gortler et al., The Lumigraph, SIGGRAPH 1996, section 3.4): averages of the valid pixels at
-    ever coarser levels, then each level's gaps filled from the coarser one, interpolated. Valid pixels keep
-    their values; the fill continues across the canvas' edges, so that a cyclic convolution meets no jump.
+    Pull-push (Gortler et al., The Lumigraph, SIGGRAPH 1996, section 3.4): averages of the valid pixels at ever
+    coarser levels, then the gaps of each level filled by interpolation of the coarser one. Valid pixels are unchanged;
+    the fill is continuous across the canvas' edges, so that a cyclic convolution meets no jump.
 
     Args:
         images: float ``(n, c, y, x)``, finite; values outside ``valid`` are ignored.
@@ -83,17 +80,17 @@ def fill_outside(images: torch.Tensor, valid: torch.Tensor, *, canvas: tuple[int
         canvas: shape of the result, a multiple of ``CANVAS_MULTIPLE`` (see :func:`compute_canvas_shape`).
 
     Returns:
-        ``(n, c, *canvas)``; the image lies in its top left corner.
+        ``(n, c, *canvas)``; the image is at the top left.
     """
     from torch.nn.functional import pad
 
-    room = (0, canvas[1] - images.shape[-1], 0, canvas[0] - images.shape[-2])
-    weight = pad(valid[:, None].to(images.dtype), room)
-    return _pull_push(pad(images, room) * weight, weight)
+    padding = (0, canvas[1] - images.shape[-1], 0, canvas[0] - images.shape[-2])
+    weight = pad(valid[:, None].to(images.dtype), padding)
+    return _pull_push(pad(images, padding) * weight, weight)
 
 
 def _pull_push(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Fill where ``weight`` < 1. ``values`` (n, c, y, x) come multiplied by ``weight`` (n, 1, y, x)."""
+    """Fill where ``weight`` < 1; ``values`` (n, c, y, x) are already multiplied by ``weight`` (n, 1, y, x)."""
     from torch.nn.functional import avg_pool2d
 
     height, width = values.shape[-2:]
@@ -107,7 +104,7 @@ def _pull_push(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def _upsample(coarse: torch.Tensor) -> torch.Tensor:
-    """Interpolate (n, c, y, x) to twice the size, linearly and across the periodic edges."""
+    """Interpolate (n, c, y, x) linearly to twice the size, across the periodic edges."""
     from torch.nn.functional import interpolate, pad
 
     wrapped = pad(coarse, (1, 1, 1, 1), mode="circular")
@@ -117,9 +114,8 @@ def _upsample(coarse: torch.Tensor) -> torch.Tensor:
 def compute_pooling_weights(coverage: torch.Tensor) -> torch.Tensor:
     """Return weights (n, y, x), summing to 1 a field, from the share of a filter's envelope inside the field.
 
-    A position starts to count at ``COVERED[0]`` and counts fully from ``COVERED[1]`` on, with a smooth step
-    between. Coverage is taken relative to the field's best position, so that a field too small for the
-    filter is pooled over its middle rather than over nothing.
+    The weight rises smoothly from 0 at ``COVERAGE_RAMP[0]`` to its maximum at ``COVERAGE_RAMP[1]``. Coverage is
+    relative to the field's best position, so that a field too small for the filter is pooled over its center.
     """
     low, high = COVERAGE_RAMP
     best = coverage.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)

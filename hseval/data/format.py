@@ -1,4 +1,4 @@
-"""The house format's constants and its columns of text and numbers; the reader and the writer share them."""
+"""Constants of hseval's HDF5 format, and writers of its columns, for reader and writer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CUBES_VERSION = 1
 
 
 def write_strings(file: h5py.File, name: str, values: str | Sequence[str]) -> None:
-    """Write a text, or one a cube, as UTF-8."""
+    """Write a string, or one string a cube, as UTF-8."""
     import h5py
 
     file.create_dataset(name, data=values, dtype=h5py.string_dtype())
 
 
 def write_column(file: h5py.File, name: str, values: Sequence[Any]) -> None:
-    """Write one value a cube: as numbers where all are, else as text."""
+    """Write one value a cube: as numbers where all are numbers, else as strings."""
     if all(isinstance(value, (bool, int, float, np.number, np.bool_)) for value in values):
         file[name] = np.asarray(values)
     else:

@@ -1,6 +1,6 @@
-"""From a cube as read to what extractors see: cropped to its field of view, invalid pixels marked.
+"""Preprocessing of cubes for extractors: cropped to the field of view, invalid pixels marked.
 
-The black surround can add nothing to any score, because no extractor ever sees it.
+The black surround can't affect any score, because extractors never get it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from hseval.utils.errors import HsevalError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_CONSENSUS_FRACTION = (
-    0.5  # a pixel is in the consensus field when at least this share of the reference's fields has it
-)
+MIN_CONSENSUS_FRACTION = 0.5  # share of the reference's fields that contain a pixel of the consensus field
 
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessedCube:
-    """A cube cropped to its field: ``data`` float32 ``(band, y, x)``, NaN where invalid; bool masks ``(y, x)``.
+    """A cube cropped to its field of view: ``data`` float32 ``(band, y, x)``, NaN where invalid; bool masks ``(y, x)``.
 
     ``nonfinite_fraction`` is the share of the field's pixels that are not finite in every band.
     """
@@ -42,7 +40,7 @@ def compute_valid_mask(cube: Cube, fov: NDArray[np.bool_] | None = None) -> NDAr
 
 
 def get_fov_mask(cube: Cube, fov: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-    """Return bool ``(y, x)``: the field of view, whatever the pixels hold; all True where there is none."""
+    """Return bool ``(y, x)``: the field of view, regardless of pixel values; all True where there is none."""
     own = fov if fov is not None else cube.masks.get(FOV)
     shape = cube.data.shape[1:]
     return np.ones(shape, dtype=bool) if own is None else resample_mask(own, shape)
@@ -53,22 +51,22 @@ def preprocess_cube(
 ) -> PreprocessedCube | None:
     """Crop a cube to its valid pixels (or to ``box``) and set the invalid ones to NaN; None: it has no valid pixel.
 
-    Masks come out for all of ``structures`` (empty where the cube has none) and for ``fov``, valid pixels only.
+    The result has masks of all ``structures`` (empty where the cube has none) and of ``fov``, valid pixels only.
     """
     valid = compute_valid_mask(cube, fov)
     if not valid.any():
         return None
     box = box or compute_bounding_box(valid)
-    seen = valid[box]
-    data = np.where(seen, cube.data[:, *box], np.float32(np.nan)).astype(np.float32, copy=False)
-    nowhere = np.zeros_like(valid)
-    masks = {name: cube.masks.get(name, nowhere)[box] & seen for name in structures if name != FOV}
-    broken = 1.0 - valid.sum() / get_fov_mask(cube, fov).sum()
-    return PreprocessedCube(data, {**masks, FOV: seen}, float(broken))
+    inside = valid[box]
+    data = np.where(inside, cube.data[:, *box], np.float32(np.nan)).astype(np.float32, copy=False)
+    empty = np.zeros_like(valid)
+    masks = {name: cube.masks.get(name, empty)[box] & inside for name in structures if name != FOV}
+    nonfinite = 1.0 - valid.sum() / get_fov_mask(cube, fov).sum()
+    return PreprocessedCube(data, {**masks, FOV: inside}, float(nonfinite))
 
 
 def resample_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return a field on another grid (nearest pixel); unchanged where the shapes agree."""
+    """Return a mask resampled to another shape (nearest pixel); unchanged where the shapes agree."""
     if mask.shape == shape:
         return mask
     rows, columns = ((np.arange(new) + 0.5) * old // new for new, old in zip(shape, mask.shape, strict=True))
@@ -76,10 +74,10 @@ def resample_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np
 
 
 def compute_consensus_fov(cubes: CubeSet) -> NDArray[np.bool_] | None:
-    """Return the pixels that at least half of a set's fields of view hold, or None where it has no ``fov``.
+    """Return the pixels that at least half of a set's fields of view contain, or None where it has no ``fov``.
 
     Raises:
-        HsevalError: the fields have different shapes, so there is no one field to agree on.
+        HsevalError: the fields have different shapes.
     """
     total: NDArray[np.int64] | None = None
     count = 0
@@ -98,4 +96,4 @@ def compute_consensus_fov(cubes: CubeSet) -> NDArray[np.bool_] | None:
 
 def _iterate_fovs(cubes: CubeSet) -> Iterable[NDArray[np.bool_]]:
     masks = (cubes.read_masks(index) for index in range(len(cubes)))
-    return (found[FOV] for found in masks if FOV in found)
+    return (cube_masks[FOV] for cube_masks in masks if FOV in cube_masks)

@@ -1,4 +1,4 @@
-"""The check that every cube passes on its way into a file."""
+"""The check of every cube before it is written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.utils.errors import HsevalError
+from hseval.utils.plural import format_count
 
 
 def check_sample(
@@ -19,11 +20,13 @@ def check_sample(
     *,
     location: str,
 ) -> None:
-    """Raise HsevalError unless a cube and its masks are what a set of these structures and bands takes."""
+    """Raise HsevalError unless a cube and its masks fit a set of these structures and wavelengths."""
     if cube.ndim != 3 or cube.dtype != np.float32 or 0 in cube.shape:
         raise HsevalError(f"{location}: shape {cube.shape} of {cube.dtype}; float32 (band, y, x) expected")
     if wavelengths is not None and len(wavelengths) != cube.shape[0]:
-        raise HsevalError(f"{location}: {cube.shape[0]} bands, but {len(wavelengths)} wavelengths")
+        raise HsevalError(
+            f"{location}: {format_count(cube.shape[0], 'band')}, but {format_count(len(wavelengths), 'wavelength')}"
+        )
     if set(masks) != set(structures):
         raise HsevalError(f"{location}: masks {sorted(masks)}; {sorted(structures)} expected")
     for name, mask in masks.items():

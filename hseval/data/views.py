@@ -1,7 +1,7 @@
-"""Views: cubes as they look to one who sees spectra alone, or space alone, and what a feature extractor makes of these.
+"""Views: features of cubes reduced to their spectra alone, or to their spatial structure alone.
 
-Where the spectral view tells samples from real cubes and the spatial one does not, it is their spectra that differ.
-A view wraps an extractor of any distribution, found by name; so this is a part of the core, registered as any plugin.
+Where only the spectral view distinguishes samples from real cubes, it is their spectra that differ. A view wraps any
+registered feature extractor, found by name.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
     Features = NDArray[Any] | Mapping[str, NDArray[Any]]
 
-NESTED_OPTIONS = {"extractor", "settings"}  # the options by which an extractor is known to wrap another
+NESTED_OPTIONS = {"extractor", "settings"}  # an extractor with these options wraps another one
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewOptions:
-    """What both views take."""
+    """The options of both views."""
 
-    extractor: str = option("scattering", "extractor that describes the view: one vector a cube")
-    settings: str = option("", "its options as JSON; empty: those given under its own name, or its defaults")
+    extractor: str = option("scattering", "extractor applied to the view: one vector a cube")
+    settings: str = option("", "its options as JSON; empty: those set under its own name, or its defaults")
 
 
 class _View:
-    """What both views share: the extractor inside, its device, and all that decides its rows."""
+    """Base class of the views: the inner extractor, its device, and its fingerprint."""
 
     name: ClassVar[str]
     version: ClassVar[str] = "1"
@@ -47,16 +47,16 @@ class _View:
 
     def __init__(self, options: ViewOptions | None = None) -> None:
         self.options = options or self.Options()
-        inside = get_plugins().find("extractor", self.options.extractor)
-        if isinstance(inside, type) and issubclass(inside, _View):
-            raise ValueError(f"extractor is {self.options.extractor!r}, expected one that is no view itself")
+        inner_class = get_plugins().find("extractor", self.options.extractor)
+        if isinstance(inner_class, type) and issubclass(inner_class, _View):
+            raise ValueError(f"extractor is {self.options.extractor!r}, expected one that is not a view itself")
         self.inner: Extractor = get_plugins().build(
             "extractor", self.options.extractor, _parse_settings(self.options.settings)
         )
 
     @property
     def device(self) -> str:
-        """Where the extractor inside computes."""
+        """The device of the inner extractor."""
         return str(getattr(self.inner, "device", "cpu"))
 
     @device.setter
@@ -65,51 +65,51 @@ class _View:
             self.inner.device = device
 
     def fingerprint(self) -> str:
-        """Return what, besides options, decides the rows: the extractor inside, whatever made it."""
-        inside = self.inner
-        own = inside.fingerprint() if hasattr(inside, "fingerprint") else ""
-        options = options_to_dict(getattr(inside, "options", None))
-        origin = get_plugins().get_origin("extractor", inside.name)
-        return json.dumps([origin, inside.name, inside.version, options, own], sort_keys=True, default=str)
+        """Return what, besides the options, decides the features: identity and fingerprint of the inner extractor."""
+        inner = self.inner
+        fingerprint = inner.fingerprint() if hasattr(inner, "fingerprint") else ""
+        options = options_to_dict(getattr(inner, "options", None))
+        origin = get_plugins().get_origin("extractor", inner.name)
+        return json.dumps([origin, inner.name, inner.version, options, fingerprint], sort_keys=True, default=str)
 
 
 class SpectralView(_View):
-    """Describes cubes whose pixels are shuffled: every spectrum is there, and where it was is lost."""
+    """Features of cubes with shuffled pixels: every spectrum is preserved, its position is lost."""
 
     name: ClassVar[str] = "spectral-view"
-    summary: ClassVar[str] = "another extractor's rows of cubes whose pixels are shuffled: spectra alone"
+    summary: ClassVar[str] = "another extractor's features of cubes with shuffled pixels: spectra alone"
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> Features:
-        """Return the rows that the extractor inside gives for shuffled cubes ``(n, band, y, x)``."""
+        """Return the inner extractor's features of shuffled cubes ``(n, band, y, x)``."""
         import numpy as np
 
-        seen = cubes.copy()
-        for cube, valid in zip(seen, masks[FOV] & np.isfinite(cubes).all(axis=1), strict=True):
+        shuffled = cubes.copy()
+        for cube, valid in zip(shuffled, masks[FOV] & np.isfinite(cubes).all(axis=1), strict=True):
             cube[:, valid] = shuffle_pixels(cube[:, valid])
-        return self.inner(seen, wavelengths=wavelengths, masks={FOV: masks[FOV]})
+        return self.inner(shuffled, wavelengths=wavelengths, masks={FOV: masks[FOV]})
 
 
 class SpatialView(_View):
-    """Describes the mean over bands: the picture is there, and its spectra are lost."""
+    """Features of the mean over bands: spatial structure is preserved, spectra are lost."""
 
     name: ClassVar[str] = "spatial-view"
-    summary: ClassVar[str] = "another extractor's rows of the mean over bands: space alone"
+    summary: ClassVar[str] = "another extractor's features of the mean over bands: spatial structure alone"
 
     @dataclasses.dataclass(frozen=True)
     class Options(ViewOptions):
-        """What can be set."""
+        """The options."""
 
-        repeat: bool = option(False, "show the mean as every band, for extractors that take no single one")
+        repeat: bool = option(False, "repeat the mean in every band, for extractors that do not accept a single band")
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> Features:
-        """Return the rows that the extractor inside gives for the mean over bands of cubes ``(n, band, y, x)``.
+        """Return the inner extractor's features of the mean over bands of cubes ``(n, band, y, x)``.
 
-        It is shown as a single band at the mean wavelength: copies of one band would say the same many times over, and
-        have no correlations but trivial ones.
+        The mean is a single band at the mean wavelength: copies of one band would be redundant, with only trivial
+        correlations.
         """
         import numpy as np
 
@@ -122,40 +122,40 @@ class SpatialView(_View):
 
 
 def shuffle_pixels(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return pixels ``(band, pixel)`` in an order that their values alone decide, the same in all bands."""
+    """Return pixels ``(band, pixel)`` in a random order, seeded by their values, the same in all bands."""
     digest = hashlib.sha256(pixels.astype("<f4").tobytes()).digest()
     order = create_rng(0, "spectral-view", int.from_bytes(digest[:8], "big")).permutation(pixels.shape[1])
-    mixed: NDArray[Any] = pixels[:, order]
-    return mixed
+    shuffled: NDArray[Any] = pixels[:, order]
+    return shuffled
 
 
 def resolve_nested_options(
     name: str, settings: Mapping[str, Mapping[str, Any]], *, extractor: str | None = None
 ) -> Mapping[str, Any]:
-    """Return an extractor's options; one that wraps another also gets that one's name and options.
+    """Return an extractor's options; for one that wraps another, with the inner one's name and options.
 
     Args:
-        name: the extractor's.
+        name: name of the extractor.
         settings: plugin name -> option -> value.
-        extractor: what stands in for every default feature extractor, or None.
+        extractor: replaces every default feature extractor, or None.
     """
-    given = dict(settings.get(name, {}))
-    declared = {each.name: each.default for each in describe_options(get_plugins().find("extractor", name))}
-    if not NESTED_OPTIONS.issubset(declared):
-        return given
+    options = dict(settings.get(name, {}))
+    defaults = {info.name: info.default for info in describe_options(get_plugins().find("extractor", name))}
+    if not NESTED_OPTIONS.issubset(defaults):
+        return options
     if extractor is not None:
-        given.setdefault("extractor", extractor)
-    inside = given.get("extractor", declared["extractor"])
-    if settings.get(inside):
-        given.setdefault("settings", json.dumps(settings[inside], sort_keys=True, default=str))
-    return given
+        options.setdefault("extractor", extractor)
+    inner = options.get("extractor", defaults["extractor"])
+    if settings.get(inner):
+        options.setdefault("settings", json.dumps(settings[inner], sort_keys=True, default=str))
+    return options
 
 
 def _parse_settings(settings: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(settings or "{}")
+        options = json.loads(settings or "{}")
     except ValueError as error:
         raise HsevalError(f"settings is {settings!r}, expected a JSON object of options ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(options, dict):
         raise HsevalError(f"settings is {settings!r}, expected a JSON object of options")
-    return found
+    return options

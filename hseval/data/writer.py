@@ -1,4 +1,4 @@
-"""Writing sets in the house format: one cube a chunk, streamed, the file whole or not at all."""
+"""Writes sets in hseval's HDF5 format: one cube a chunk, streamed, atomically."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hseval.data.validation import check_sample
 from hseval.utils.atomic_files import write_atomically
 from hseval.utils.disk_reserve import DiskReserve
 from hseval.utils.errors import HsevalError
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     import h5py
@@ -25,7 +26,7 @@ Compression = Literal["gzip", "lzf"]
 
 
 class SetWriter:
-    """Writes a set cube by cube; nothing is left behind unless all went well.
+    """Writes a set cube by cube; the file appears only if all cubes were written.
 
     Use it as a context manager::
 
@@ -34,11 +35,11 @@ class SetWriter:
 
     Args:
         path: the file to write.
-        wavelengths: ``(band,)`` nm, or None where nothing is known.
-        structures: names of the masks that every cube brings; None: as the first cube does.
+        wavelengths: ``(band,)`` nm, or None where unknown.
+        structures: names of the masks that every cube has; None: those of the first cube.
         units: of the pixel values.
-        provenance: what made the cubes (generator, version, options, seed), as JSON can hold it.
-        compression: None reads fastest (a 224 x 224 x 16 chunk in 0.2 ms; gzip takes 7 ms, lzf 5 ms).
+        provenance: how the cubes were made (generator, version, options, seed), JSON-serializable.
+        compression: None is the fastest to read (a 224 x 224 x 16 chunk in 0.2 ms; gzip 7 ms, lzf 5 ms).
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class SetWriter:
     def __enter__(self) -> Self:
         return self._stack.enter_context(self._open_for_writing())
 
-    def __exit__(self, *raised: Any) -> None:
-        self._stack.__exit__(*raised)
+    def __exit__(self, *exc_info: Any) -> None:
+        self._stack.__exit__(*exc_info)
 
     def add(
         self,
@@ -82,11 +83,11 @@ class SetWriter:
             cube: float32 ``(band, y, x)``.
             masks: structure -> bool or uint8 ``(y, x)``.
             id: unique; None: its number.
-            group: what it shares with dependent cubes; for every cube, or for none.
+            group: name shared by dependent cubes; for every cube, or for none.
             labels: name -> value; the same names for every cube.
 
         Raises:
-            HsevalError: it does not fit the cubes before it, or the disk is full.
+            HsevalError: the cube does not match the earlier ones, or the disk is full.
         """
         number = len(self.ids)
         name = f"{number:06d}" if id is None else str(id)
@@ -111,17 +112,17 @@ class SetWriter:
         group: str | None,
         labels: Mapping[str, Any],
     ) -> None:
-        where = f"{self.path}: cube {name!r}"
+        location = f"{self.path}: cube {name!r}"
         if self.structures is None:
             self.structures = tuple(sorted(masks))
-        check_sample(cube, masks, self.structures, self.wavelengths, location=where)
+        check_sample(cube, masks, self.structures, self.wavelengths, location=location)
         if self.ids and cube.shape != self._get_file()["cubes"].shape[1:]:
             expected = self._get_file()["cubes"].shape[1:]
-            raise HsevalError(f"{where}: shape {cube.shape}, but the first cube has {expected}")
+            raise HsevalError(f"{location}: shape {cube.shape}, but the first cube has {expected}")
         if self.ids and (group is None) != (self._groups[0] is None):
-            raise HsevalError(f"{where}: a group for every cube or for none expected")
+            raise HsevalError(f"{location}: a group for every cube or for none expected")
         if self.ids and set(labels) != set(self._labels[0]):
-            raise HsevalError(f"{where}: labels {sorted(labels)}, but the first cube has {sorted(self._labels[0])}")
+            raise HsevalError(f"{location}: labels {sorted(labels)}, but the first cube has {sorted(self._labels[0])}")
 
     def _create_datasets(self, shape: tuple[int, ...]) -> None:
         self._create_dataset("cubes", shape, "float32")
@@ -139,10 +140,10 @@ class SetWriter:
 
     def _finish(self) -> None:
         if not self.ids:
-            raise HsevalError(f"{self.path}: no cube was added, so nothing is written")
+            raise HsevalError(f"{self.path}: no cube was added, so no file is written")
         if len(set(self.ids)) != len(self.ids):
-            twice = next(name for name in self.ids if self.ids.count(name) > 1)
-            raise HsevalError(f"{self.path}: id {twice!r} was given more than once; one id a cube expected")
+            repeated = next(name for name in self.ids if self.ids.count(name) > 1)
+            raise HsevalError(f"{self.path}: id {repeated!r} occurs more than once; unique ids expected")
         file = self._get_file()
         self._reserve_space(64 * len(self.ids) + len(json.dumps([self.ids, self._groups, self._labels], default=str)))
         if self.wavelengths is not None:
@@ -158,10 +159,10 @@ class SetWriter:
             format=CUBES_FORMAT, version=CUBES_VERSION, provenance=json.dumps(self.provenance, default=str)
         )
         file.flush()
-        used = file.id.get_filesize()
+        used_bytes = file.id.get_filesize()
         self._close()
         if self._reserve is not None:
-            self._reserve.release(used)
+            self._reserve.release(used_bytes)
 
     def _get_file(self) -> h5py.File:
         if self._file is None:
@@ -190,7 +191,7 @@ class SetWriter:
                 with self._wrap_errors():
                     self._finish()
             finally:
-                with contextlib.suppress(Exception):  # what went wrong before is what the user has to hear
+                with contextlib.suppress(Exception):  # the earlier error is the one to report
                     self._close()
 
     @contextlib.contextmanager
@@ -199,9 +200,9 @@ class SetWriter:
         try:
             yield
         except (OSError, RuntimeError, ValueError) as error:
-            told = " ".join(str(error).split())
             code = getattr(error, "errno", None)
-            raise HsevalError(f"{self.path}: could not be written: {os.strerror(code) if code else told}") from error
+            reason = os.strerror(code) if code else " ".join(str(error).split())
+            raise HsevalError(f"{self.path}: could not be written: {reason}") from error
 
 
 def write_set(
@@ -228,17 +229,19 @@ def write_set(
         groups: one a cube.
         labels: name -> one value a cube.
         units: of the pixel values.
-        provenance: what made them.
+        provenance: how they were made.
         compression: None, ``"gzip"`` or ``"lzf"``.
 
     Raises:
-        HsevalError: lengths or shapes that do not fit, or a file that can't be written.
+        HsevalError: lengths or shapes do not match, or the file can't be written.
     """
     masks, labels = masks or {}, labels or {}
     columns = {"ids": ids, "groups": groups, **{f"labels/{k}": v for k, v in labels.items()}}
     for name, values in (*columns.items(), *((f"masks/{k}", v) for k, v in masks.items())):
         if values is not None and len(values) != len(cubes):
-            raise HsevalError(f"{path}: {len(values)} {name}, but {len(cubes)} cubes: one a cube expected")
+            raise HsevalError(
+                f"{path}: {len(values)} {name}, but {format_count(len(cubes), 'cube')}: one a cube expected"
+            )
     with SetWriter(
         path, wavelengths=wavelengths, structures=tuple(masks), units=units, provenance=provenance,
         compression=compression,

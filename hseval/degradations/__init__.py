@@ -1,4 +1,4 @@
-"""Graded ways to spoil real cubes; :mod:`hseval.degradations.base` says what one is."""
+"""Graded degradations of real cubes; :mod:`hseval.degradations.base` defines their interface."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["find_degradation", "list_degradation_names", "list_degradations"]
 
 def list_degradation_names(kind: DegradationKind | None = None) -> tuple[str, ...]:
     """Return the names of all degradations, or of one kind, in the order of reports: spectral, spatial, set, copies."""
-    return tuple(each.name for each in list_degradations(kind))
+    return tuple(degradation.name for degradation in list_degradations(kind))
 
 
 def find_degradation(name: str) -> Degradation:
-    """Return the degradation of a name.
+    """Return the degradation with a name.
 
     Raises:
-        HsevalError: there is none; the message names the nearest.
+        HsevalError: there is none; the message suggests the nearest name.
     """
     from hseval.utils.errors import HsevalError, format_suggestion
 
-    by_name = {each.name: each for each in list_degradations()}
+    by_name = {degradation.name: degradation for degradation in list_degradations()}
     if name not in by_name:
         raise HsevalError(f"no degradation {name!r}{format_suggestion(name, by_name)}")
     return by_name[name]
@@ -32,7 +32,7 @@ def find_degradation(name: str) -> Degradation:
 
 def list_degradations(kind: DegradationKind | None = None) -> tuple[Degradation, ...]:
     """Return all degradations, or those of one kind, in the order of reports."""
-    return tuple(each for each in _load_degradations() if kind in (None, each.kind))
+    return tuple(degradation for degradation in _load_degradations() if kind in (None, degradation.kind))
 
 
 @functools.cache

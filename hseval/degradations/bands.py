@@ -1,4 +1,4 @@
-"""Bands whose gain, zero or place is wrong, and dead ones: faults of a sensor, the same in every cube."""
+"""Bands with wrong gain, zero or position, and dead bands: faults of a sensor, the same in every cube."""
 
 from __future__ import annotations
 
@@ -54,22 +54,22 @@ class Offset(UnrestrictedDegradation):
         """Return the cube with ``severity / 100 g_b`` times the median over its bands' levels added to band b."""
         valid = compute_valid_mask(cube)
         level = float(np.median(compute_band_levels(cube, valid)))
-        added = (severity / 100 * level * draw_band_pattern(len(cube.data), rng)).astype(np.float32)
-        return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) + added[:, None, None], valid)
+        offsets = (severity / 100 * level * draw_band_pattern(len(cube.data), rng)).astype(np.float32)
+        return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) + offsets[:, None, None], valid)
 
 
 class BandSwap:
-    """Neighbouring bands in each other's place."""
+    """Neighboring bands swapped."""
 
     name: ClassVar[str] = "band-swap"
-    summary: ClassVar[str] = "neighbouring bands in each other's place"
+    summary: ClassVar[str] = "neighboring bands swapped"
     kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "% of bands"
     severities: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
     is_set_wide: ClassVar[bool] = True
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return why there are no neighbouring bands, or None."""
+        """Return why there are no neighboring bands, or None."""
         return explain_missing_bands(data)
 
     def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
@@ -103,14 +103,14 @@ class DeadBand(UnrestrictedDegradation):
 
 
 def draw_band_pattern(n_bands: int, rng: np.random.Generator) -> Float64Array:
-    """Return one normal number a band, scaled to a root mean square of 1, so that a severity says what is done."""
-    drawn = rng.standard_normal(n_bands)
-    scaled: Float64Array = drawn / np.sqrt(np.mean(drawn**2))
+    """Return a normal number for each band, scaled to a root mean square of 1, so that the severity is exact."""
+    pattern = rng.standard_normal(n_bands)
+    scaled: Float64Array = pattern / np.sqrt(np.mean(pattern**2))
     return scaled
 
 
 def draw_affected_fractions(count: int, severity: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return how far each of ``count`` things is hit, 0 to 1: ``severity`` % of them in random order, the last in part."""
+    """Return how far each of ``count`` items is affected, 0 to 1: ``severity`` % in random order, the last in part."""
     rank = rng.permutation(count)
-    hit: NDArray[np.float32] = np.clip(severity / 100 * count - rank, 0, 1).astype(np.float32)
-    return hit
+    fractions: NDArray[np.float32] = np.clip(severity / 100 * count - rank, 0, 1).astype(np.float32)
+    return fractions

@@ -1,8 +1,8 @@
-"""What a degradation is: a graded way to spoil real cubes, whose severity has a unit.
+"""The interface of degradations: graded changes of real cubes, whose severity has a unit.
 
-``hseval qualify`` spoils one half of the real cubes, severity by severity, and watches how every metric reacts. Three ways:
-one cube to one cube (spectral and spatial), a set to a set (modes dropped, duplicates), and samples that are
-near-copies of training cubes.
+``hseval qualify`` degrades one half of the real cubes, severity by severity, and records how every metric responds. A
+degradation changes single cubes (spectral and spatial), the selection of a set (modes dropped, duplicates), or replaces
+samples by near-copies of training cubes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ DegradationKind = Literal["spectral", "spatial", "set", "copies"]
 
 
 class Degradation(Protocol):
-    """What all kinds declare.
+    """Members common to all kinds.
 
     Attributes:
         name: as typed on the command line, for example ``shift``.
         summary: one line.
-        kind: which of the three methods below it has.
-        unit: of the severity: ``"nm"``, ``"px"``, ``"% of gain"`` ...
-        severities: at least 8, ascending, above 0, in ``unit``: from hardly anything to gross. 0 would change nothing.
+        kind: decides which of the protocols below it fulfills.
+        unit: of the severity, for example ``"nm"``, ``"px"``, ``"% of gain"``.
+        severities: at least 8, ascending, above 0, in ``unit``: from hardly visible to gross. 0 would change nothing.
     """
 
     name: ClassVar[str]
@@ -36,15 +36,15 @@ class Degradation(Protocol):
     severities: ClassVar[tuple[float, ...]]
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return why it fits no such set (no wavelengths in nm, no such structure ...), or None; from headers."""
+        """Return why it can't degrade a set (no wavelengths in nm, no such structure), or None; reads headers alone."""
 
 
 class CubeDegradation(Degradation, Protocol):
-    """Spoils one cube (kinds ``spectral`` and ``spatial``).
+    """Degrades single cubes (kinds ``spectral`` and ``spatial``).
 
     Attributes:
-        is_set_wide: the fault belongs to the sensor and is the same in every cube: ``rng`` starts from the same state for
-            all cubes of a set. Otherwise every cube has a stream of its own.
+        is_set_wide: whether the fault is the sensor's and the same in every cube: ``rng`` then starts from the same
+            state for all cubes of a set. Otherwise every cube has a random stream of its own.
     """
 
     is_set_wide: ClassVar[bool]
@@ -52,31 +52,31 @@ class CubeDegradation(Degradation, Protocol):
     def degrade(
         self, cube: Cube, severity: float, *, wavelengths: NDArray[np.float64], rng: np.random.Generator
     ) -> Cube:
-        """Return the cube spoiled; masks and field of view stay, invalid pixels never leak into valid ones.
+        """Return the degraded cube; masks and field of view stay, invalid pixels never leak into valid ones.
 
-        The same ``rng`` state at every severity gives the same pattern, only stronger, so that curves are smooth.
+        With the same ``rng`` state every severity has the same pattern, only stronger, so that curves are smooth.
         """
 
 
 class SetDegradation(Degradation, Protocol):
-    """Chooses which cubes of a set are shown, some of them several times (kind ``set``)."""
+    """Selects cubes of a set, some of them several times (kind ``set``)."""
 
     def pick(self, features: NDArray[np.float64], severity: float, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return ``n`` indices of rows (0 to n - 1, repeats allowed); ``features`` ``(n, d)`` tell modes apart.
+        """Return ``n`` indices of cubes (0 to n - 1, repeats allowed): the i-th is of the cube that replaces cube i.
 
-        Place i names the cube that is shown for cube i. The same ``rng`` state at every severity gives nested picks.
+        ``features`` ``(n, d)`` separate modes. With the same ``rng`` state the picks of all severities are nested.
         """
 
 
 class CopyDegradation(Degradation, Protocol):
-    """Makes a near-copy of a training cube (kind ``copies``); the severity is the % of samples that such copies replace."""
+    """Makes a near-copy of a training cube (kind ``copies``); the severity is the % of samples replaced."""
 
     def copy(self, cube: Cube, *, wavelengths: NDArray[np.float64], rng: np.random.Generator) -> Cube:
-        """Return the near-copy of a training cube; its masks move along with what they mark."""
+        """Return the near-copy of a training cube; its masks move with their structures."""
 
 
 class UnrestrictedDegradation:
-    """For degradations that any set of cubes can be given to."""
+    """Base of degradations that apply to any set of cubes."""
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return None."""

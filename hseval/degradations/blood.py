@@ -1,4 +1,4 @@
-"""Oxygen saturation of the blood in one structure: a change of spectra that has a place and a physical cause."""
+"""Oxygen saturation of the blood in one structure: a localized change of spectra with a physical cause."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Float64Array = NDArray[np.float64]
 
-SATURATION_SIGNS = {"vein": +1.0, "artery": -1.0}  # which way saturation has room to move; a vein where there is one
-HEMOGLOBIN_GRAMS_PER_LITER = 150.0  # haemoglobin in whole blood
+SATURATION_SIGNS = {"vein": +1.0, "artery": -1.0}  # the direction with room to move; the vein is preferred
+HEMOGLOBIN_GRAMS_PER_LITER = 150.0  # hemoglobin in whole blood
 HEMOGLOBIN_GRAMS_PER_MOLE = 64500.0
 PATH_LENGTH_MM = 0.1  # of light through the vessel: about the mean chord of a vein of 0.12 mm
 
@@ -31,14 +31,14 @@ class OxygenSaturation:
     """More oxygen in the veins (in arteries, where veins are not marked: less), by Beer-Lambert."""
 
     name: ClassVar[str] = "saturation"
-    summary: ClassVar[str] = "haemoglobin's oxygen saturation shifted in the veins alone (else in the arteries)"
+    summary: ClassVar[str] = "hemoglobin's oxygen saturation shifted in the veins alone (else in the arteries)"
     kind: ClassVar[DegradationKind] = "spectral"
     unit: ClassVar[str] = "percentage points"
     severities: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0)
     is_set_wide: ClassVar[bool] = True
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return which is missing: the structure, wavelengths, or a wavelength inside haemoglobin's table."""
+        """Return why it can't degrade a set: no structure, no wavelengths, or some outside hemoglobin's table."""
         if find_blood_structure(data.structures) is None:
             return f"needs a mask {' or '.join(map(repr, SATURATION_SIGNS))}"
         if not data.info.wavelengths_known:
@@ -46,11 +46,11 @@ class OxygenSaturation:
         low, high = load_hemoglobin_extinction()[0][[0, -1]]
         first, last = data.wavelengths[0], data.wavelengths[-1]
         if first < low or last > high:
-            return f"knows haemoglobin from {low:g} to {high:g} nm, found bands from {first:g} to {last:g} nm"
+            return f"needs bands within {low:g} to {high:g} nm (hemoglobin's table), found {first:g} to {last:g} nm"
         return None
 
     def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube with the structure's pixels times :func:`transmittance_ratio`; others are left alone."""
+        """Return the cube with the structure's pixels times :func:`transmittance_ratio`; others are unchanged."""
         structure = find_blood_structure(cube.masks)
         if structure is None:
             return cube
@@ -61,9 +61,9 @@ class OxygenSaturation:
 
 
 def transmittance_ratio(wavelengths: Float64Array, saturation_change: float) -> Float64Array:
-    """Return by what blood's transmission is multiplied when its saturation rises by ``saturation_change`` (1: from 0 to 100 %).
+    """Return the ratio of blood's transmittances after and before a saturation change (1: from 0 to 100 %).
 
-    ``exp(-ln(10) c (eps_HbO2 - eps_Hb) L change)`` with c = 150 g/l and a path L of 0.1 mm for all pixels.
+    ``exp(-ln(10) c (eps_HbO2 - eps_Hb) L change)`` with c = 150 g/L and a path L of 0.1 mm for all pixels.
     """
     nm, oxygenated, deoxygenated = load_hemoglobin_extinction()
     difference = np.interp(wavelengths, nm, oxygenated - deoxygenated)
@@ -74,7 +74,7 @@ def transmittance_ratio(wavelengths: Float64Array, saturation_change: float) -> 
 
 @functools.cache
 def load_hemoglobin_extinction() -> tuple[Float64Array, Float64Array, Float64Array]:
-    """Return nm and the molar extinction, 1/(cm M) base 10, of oxy- and deoxyhaemoglobin (S. Prahl's table)."""
+    """Return nm and the molar extinction, 1/(cm M) base 10, of oxy- and deoxyhemoglobin (S. Prahl's table)."""
     text = resources.files("hseval").joinpath("resources/absorption.csv").read_text(encoding="utf-8")
     header, *rows = (line.split(",") for line in text.splitlines() if not line.startswith("#"))
     table = dict(zip(header, np.asarray(rows, dtype=np.float64).T, strict=True))
@@ -82,5 +82,5 @@ def load_hemoglobin_extinction() -> tuple[Float64Array, Float64Array, Float64Arr
 
 
 def find_blood_structure(structures: Iterable[str]) -> str | None:
-    """Return which structure is changed: ``vein``, else ``artery``, else None."""
+    """Return the structure that is changed: ``vein``, else ``artery``, else None."""
     return next((name for name in SATURATION_SIGNS if name in set(structures)), None)

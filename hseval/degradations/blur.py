@@ -1,4 +1,4 @@
-"""Detail lost: a Gaussian blur, and blocks as coarse compression leaves them. Both inside the field alone."""
+"""Loss of detail: a Gaussian blur, and blocks as of coarse compression. Both inside the field alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOCK_SIZE_PX = 8
 
 
 class GaussianBlur(UnrestrictedDegradation):
-    """A Gaussian blur by normalised convolution."""
+    """A Gaussian blur by normalized convolution."""
 
     name: ClassVar[str] = "blur"
     summary: ClassVar[str] = "Gaussian blur of every band"
@@ -31,9 +31,9 @@ class GaussianBlur(UnrestrictedDegradation):
     is_set_wide: ClassVar[bool] = True
 
     def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube blurred.
+        """Return the blurred cube.
 
-        The blur is divided by the blurred validity (Knutsson and Westin, CVPR 1993, normalised convolution with a
+        The blur is divided by the blurred validity (Knutsson and Westin, CVPR 1993, normalized convolution with a
         constant basis), so that the surround does not count.
         """
         valid = compute_valid_mask(cube)
@@ -67,10 +67,10 @@ def discrete_gaussian(sigma: float) -> Float32Array:
     """
     from scipy.special import ive
 
-    reach = int(np.ceil(4 * sigma)) + 1
-    kernel = ive(np.abs(np.arange(-reach, reach + 1)), sigma**2)
-    normalised: Float32Array = (kernel / kernel.sum()).astype(np.float32)
-    return normalised
+    half_width = int(np.ceil(4 * sigma)) + 1
+    kernel = ive(np.abs(np.arange(-half_width, half_width + 1)), sigma**2)
+    normalized: Float32Array = (kernel / kernel.sum()).astype(np.float32)
+    return normalized
 
 
 def compute_block_means(values: Float32Array, valid: NDArray[np.bool_], size: int = BLOCK_SIZE_PX) -> Float32Array:
@@ -85,8 +85,8 @@ def compute_block_means(values: Float32Array, valid: NDArray[np.bool_], size: in
     counts = np.add.reduceat(np.add.reduceat(valid.astype(np.float64), rows, axis=0), columns, axis=1)
     sums = np.add.reduceat(np.add.reduceat(values, rows, axis=1, dtype=np.float64), columns, axis=2)
     means = (sums / np.maximum(counts, 1)).astype(np.float32)
-    spread = means.repeat(size, axis=1).repeat(size, axis=2)
-    return spread[:, : valid.shape[0], : valid.shape[1]]
+    expanded = means.repeat(size, axis=1).repeat(size, axis=2)
+    return expanded[:, : valid.shape[0], : valid.shape[1]]
 
 
 def _convolve(values: Float32Array, kernel: Float32Array) -> Float32Array:

@@ -1,4 +1,4 @@
-"""What degradations share: which pixels count, a cube's level, and putting spoiled values where they belong."""
+"""Helpers of degradations: valid pixels, a cube's level, and replacing values inside the field alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def compute_valid_mask(cube: Cube) -> NDArray[np.bool_]:
-    """Return bool ``(y, x)``: inside the field of view, where there is one, and finite in every band."""
+    """Return bool ``(y, x)``: inside the field of view, if there is one, and finite in every band."""
     finite = np.asarray(np.isfinite(cube.data).all(axis=0))
     return finite & cube.masks[FOV] if FOV in cube.masks else finite
 
@@ -30,7 +30,7 @@ def zero_invalid_pixels(cube: Cube, valid: NDArray[np.bool_]) -> Float32Array:
 
 
 def replace_valid_pixels(cube: Cube, data: NDArray[Any], valid: NDArray[np.bool_]) -> Cube:
-    """Return the cube with other values, float32, at its valid pixels; the others keep what they held."""
+    """Return the cube with other values, float32, at its valid pixels; others are unchanged."""
     return dataclasses.replace(cube, data=np.where(valid, data, cube.data).astype(np.float32, copy=False))
 
 
@@ -48,12 +48,12 @@ def fill_to_canvas(values: Float32Array, valid: NDArray[np.bool_], *, margin: in
 
     canvas = compute_canvas_shape(*valid.shape, margin=margin)
     tensors = torch.from_numpy(values[None]), torch.from_numpy(valid[None])
-    whole: Float32Array = fill_outside(*tensors, canvas=canvas)[0].numpy()
-    return whole
+    filled: Float32Array = fill_outside(*tensors, canvas=canvas)[0].numpy()
+    return filled
 
 
 def explain_missing_wavelengths(data: CubeSet) -> str | None:
-    """Return why a set has no spectra to interpolate, or None: wavelengths in nm and 2 bands of different centres."""
+    """Return why a set has no spectra to interpolate, or None: wavelengths in nm and 2 bands of different centers."""
     if not data.info.wavelengths_known:
         return "needs wavelengths in nm (--wavelengths)"
     if len(np.unique(data.wavelengths)) < 2:
@@ -62,5 +62,5 @@ def explain_missing_wavelengths(data: CubeSet) -> str | None:
 
 
 def explain_missing_bands(data: CubeSet) -> str | None:
-    """Return why a set has no neighbouring bands, or None."""
+    """Return why a set has no neighboring bands, or None."""
     return None if len(data.wavelengths) >= 2 else "needs at least 2 bands, found 1"

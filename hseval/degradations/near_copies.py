@@ -1,4 +1,4 @@
-"""Near-copies of training cubes: as they are, noisy, moved, mirrored, turned, brightened."""
+"""Near-copies of training cubes: exact, noisy, shifted, mirrored, rotated, rescaled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOISE_LEVEL, GAIN_CHANGE, SHIFT_PX = 0.01, 0.05, 2
 
 
 class NearCopy(UnrestrictedDegradation):
-    """What all near-copies declare alike: the severity is how many there are."""
+    """Base of all near-copies: the severity is their share of the samples."""
 
     kind: ClassVar[DegradationKind] = "copies"
     unit: ClassVar[str] = "% of samples"
@@ -36,7 +36,7 @@ class NearCopy(UnrestrictedDegradation):
 
 
 class ExactCopy(NearCopy):
-    """Training cubes as they are."""
+    """Training cubes, unchanged."""
 
     name: ClassVar[str] = "copy-exact"
     summary: ClassVar[str] = "samples replaced by training cubes"
@@ -72,12 +72,12 @@ class ShiftedCopy(NearCopy):
     summary: ClassVar[str] = f"samples replaced by training cubes moved by {SHIFT_PX} px under a field that stays"
 
     def copy(self, cube: Cube, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube moved up, down, left or right; what comes in continues the rest smoothly."""
+        """Return the cube moved up, down, left or right; pixels that come in continue the others smoothly."""
         down, right = ((SHIFT_PX, 0), (-SHIFT_PX, 0), (0, SHIFT_PX), (0, -SHIFT_PX))[rng.integers(4)]
         valid = compute_valid_mask(cube)
         height, width = valid.shape
-        whole = fill_to_canvas(zero_invalid_pixels(cube, valid), valid, margin=2 * SHIFT_PX)
-        data = np.roll(whole, (down, right), axis=(1, 2))[:, :height, :width]
+        filled = fill_to_canvas(zero_invalid_pixels(cube, valid), valid, margin=2 * SHIFT_PX)
+        data = np.roll(filled, (down, right), axis=(1, 2))[:, :height, :width]
         masks = {
             name: mask if name == FOV else _shift_mask(mask, down, right) & valid for name, mask in cube.masks.items()
         }
@@ -91,19 +91,19 @@ class FlippedCopy(NearCopy):
     summary: ClassVar[str] = "samples replaced by training cubes mirrored left to right or upside down"
 
     def copy(self, cube: Cube, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube mirrored, its field with it."""
+        """Return the cube mirrored with its field."""
         axis = int(rng.integers(-2, 0))
         return _transform_cube(cube, lambda images: np.flip(images, axis))
 
 
 class RotatedCopy(NearCopy):
-    """Training cubes turned."""
+    """Training cubes rotated."""
 
     name: ClassVar[str] = "copy-rotation"
-    summary: ClassVar[str] = "samples replaced by training cubes turned by 90, 180 or 270 degrees"
+    summary: ClassVar[str] = "samples replaced by training cubes rotated by 90, 180 or 270 degrees"
 
     def copy(self, cube: Cube, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube turned, its field with it; one that is not square is turned by 180 degrees."""
+        """Return the cube rotated with its field; cubes that are not square are rotated by 180 degrees."""
         height, width = cube.data.shape[1:]
         turns = int(rng.integers(1, 4)) if height == width else 2
         return _transform_cube(cube, lambda images: np.rot90(images, turns, axes=(-2, -1)))
@@ -128,9 +128,9 @@ def _transform_cube(cube: Cube, transform: Callable[[NDArray[np.generic]], NDArr
 
 
 def _shift_mask(mask: NDArray[np.bool_], down: int, right: int) -> NDArray[np.bool_]:
-    """Move a mask by whole pixels; nothing comes in."""
-    room = max(abs(down), abs(right))
-    padded = np.pad(mask, room)
+    """Move a mask by whole pixels; pixels that come in are False."""
+    margin = max(abs(down), abs(right))
+    padded = np.pad(mask, margin)
     height, width = mask.shape
-    slid: NDArray[np.bool_] = padded[room - down : room - down + height, room - right : room - right + width]
-    return slid
+    shifted: NDArray[np.bool_] = padded[margin - down : margin - down + height, margin - right : margin - right + width]
+    return shifted

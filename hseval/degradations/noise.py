@@ -1,4 +1,4 @@
-"""What a sensor adds: noise in every pixel, and columns of uneven sensitivity."""
+"""Faults that a sensor adds: noise in every pixel, and columns of uneven sensitivity."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class GaussianNoise(UnrestrictedDegradation):
     is_set_wide: ClassVar[bool] = False
 
     def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube with independent noise added, drawn anew for every cube."""
+        """Return the cube with independent noise added, new for every cube."""
         valid = compute_valid_mask(cube)
-        drawn = rng.standard_normal(cube.data.shape, dtype=np.float32)
+        noise = rng.standard_normal(cube.data.shape, dtype=np.float32)
         scale = compute_band_levels(cube, valid) * np.float32(severity / 100)
-        return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) + scale * drawn, valid)
+        return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) + scale * noise, valid)
 
 
 class Striping(UnrestrictedDegradation):

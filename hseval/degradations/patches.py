@@ -1,4 +1,4 @@
-"""Patches in each other's place: every small piece is real, the picture is not."""
+"""Swapped patches: every small piece is real, the image is not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Float64Array = NDArray[np.float64]
 
 PATCH_SIZE_PX = 8
-MIN_PATCHES_PER_SIDE = 4  # patches fit this many times along a cube's shorter side, or they get smaller
+MIN_PATCHES_PER_SIDE = 4  # along a cube's shorter side; patches shrink to fit
 MIN_PATCH_SIZE_PX = 2
 
 
@@ -34,7 +34,7 @@ class PatchShuffling:
     is_set_wide: ClassVar[bool] = False
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return that cubes are too small to be cut up, or None."""
+        """Return why cubes are too small, or None."""
         _, height, width = data.shape(0)
         if min(height, width) >= MIN_PATCHES_PER_SIDE * MIN_PATCH_SIZE_PX:
             return None
@@ -51,8 +51,8 @@ class PatchShuffling:
         values = zero_invalid_pixels(cube, valid)
         data = values.copy()
         for first, second in zip(corners[0 : 2 * swapped : 2], corners[1 : 2 * swapped : 2], strict=True):
-            here, there = (np.s_[:, y : y + size, x : x + size] for y, x in (first, second))
-            data[here], data[there] = values[there], values[here]
+            first_area, second_area = (np.s_[:, y : y + size, x : x + size] for y, x in (first, second))
+            data[first_area], data[second_area] = values[second_area], values[first_area]
         return replace_valid_pixels(cube, data, valid)
 
 

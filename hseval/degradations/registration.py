@@ -1,4 +1,4 @@
-"""Bands that do not lie on each other: what motion does while a spectrum is scanned band by band."""
+"""Misaligned bands: the effect of motion while a spectrum is scanned band by band."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Misregistration:
     is_set_wide: ClassVar[bool] = False
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return that there is one band alone, or None."""
+        """Return why there are not two bands, or None."""
         return explain_missing_bands(data)
 
     def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
@@ -43,14 +43,14 @@ class Misregistration:
         valid = compute_valid_mask(cube)
         angle = rng.uniform(0, 2 * np.pi)
         direction = np.array([np.sin(angle), np.cos(angle)])
-        moves = severity * np.linspace(-0.5, 0.5, len(cube.data))[:, None] * direction
-        return replace_valid_pixels(cube, shift_bands(zero_invalid_pixels(cube, valid), valid, moves), valid)
+        shifts = severity * np.linspace(-0.5, 0.5, len(cube.data))[:, None] * direction
+        return replace_valid_pixels(cube, shift_bands(zero_invalid_pixels(cube, valid), valid, shifts), valid)
 
 
 def shift_bands(values: Float32Array, valid: NDArray[np.bool_], shifts: Float64Array) -> Float32Array:
-    """Move every band by px (down, right), parts of a pixel included, by Fourier's shift theorem.
+    """Move every band by whole or fractional px (down, right), by Fourier's shift theorem.
 
-    What comes in from beyond the field is a smooth continuation of what lies inside, so the surround adds nothing.
+    Pixels that come in from beyond the field continue those inside smoothly, so the surround has no effect.
 
     Args:
         values: ``(band, y, x)``, 0 where not valid.
@@ -59,20 +59,20 @@ def shift_bands(values: Float32Array, valid: NDArray[np.bool_], shifts: Float64A
     """
     from scipy.fft import irfft2, rfft2
 
-    whole = fill_to_canvas(values, valid, margin=int(np.ceil(2 * np.abs(shifts).max())) + 2)
-    height, width = whole.shape[1:]
+    filled = fill_to_canvas(values, valid, margin=int(np.ceil(2 * np.abs(shifts).max())) + 2)
+    height, width = filled.shape[1:]
     down, right = (
         _compute_phase_factors(shifts[:, 0], np.fft.fftfreq(height)),
         _compute_phase_factors(shifts[:, 1], np.fft.rfftfreq(width)),
     )
-    shifted: Float32Array = irfft2(rfft2(whole) * down[:, :, None] * right[:, None, :], s=(height, width))
+    shifted: Float32Array = irfft2(rfft2(filled) * down[:, :, None] * right[:, None, :], s=(height, width))
     return shifted[:, : valid.shape[0], : valid.shape[1]]
 
 
 def _compute_phase_factors(shifts: NDArray[Any], frequencies: NDArray[Any]) -> NDArray[np.complex64]:
-    """Return by what a shift of each band turns each frequency, complex64 ``(band, frequency)``."""
-    turns = np.exp(-2j * np.pi * shifts[:, None] * frequencies)
-    # The highest one has no phase: what a shift by part of a pixel leaves of it is the mean with its mirror image.
+    """Return the factor of each frequency under each band's shift, complex64 ``(band, frequency)``."""
+    factors = np.exp(-2j * np.pi * shifts[:, None] * frequencies)
+    # The Nyquist frequency has no phase: a fractional shift leaves the mean of it and its mirror image.
     highest = np.abs(frequencies) == 0.5
-    turns[:, highest] = turns[:, highest].real
-    return np.asarray(turns, dtype=np.complex64)
+    factors[:, highest] = factors[:, highest].real
+    return np.asarray(factors, dtype=np.complex64)

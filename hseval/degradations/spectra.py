@@ -1,4 +1,4 @@
-"""Spectra moved and smeared along the wavelength: a miscalibrated and a coarser spectrometer."""
+"""Spectra shifted and broadened along the wavelength: a miscalibrated and a coarser spectrometer."""
 
 from __future__ import annotations
 
@@ -21,18 +21,13 @@ if TYPE_CHECKING:
 
     Float64Array = NDArray[np.float64]
 
-MERGE_GAP_RATIO = (
-    0.1  # bands nearer than this share of the median spacing are one node: a spline between them would swing
-)
-KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES = (
-    4.0,
-    161,
-)  # the Gaussian's support in standard deviations, and the points it is taken at
+MERGE_GAP_RATIO = 0.1  # bands nearer than this share of the median gap share a node: a spline would oscillate
+KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES = 4.0, 161  # support of the Gaussian, and number of points in it
 FWHM_PER_STD = float(np.sqrt(8 * np.log(2)))  # of a Gaussian, in standard deviations
 
 
 class SpectralShift:
-    """Spectra moved to longer wavelengths."""
+    """Spectra shifted to longer wavelengths."""
 
     name: ClassVar[str] = "shift"
     summary: ClassVar[str] = "spectra moved to longer wavelengths: the wavelength calibration is off"
@@ -42,11 +37,11 @@ class SpectralShift:
     is_set_wide: ClassVar[bool] = True
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return why there is nothing to interpolate, or None."""
+        """Return why there are no spectra to interpolate, or None."""
         return explain_missing_wavelengths(data)
 
     def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube whose spectra are the old ones ``severity`` nm below, by a cubic spline, held at the ends."""
+        """Return the cube with spectra shifted by ``severity`` nm, by a cubic spline, constant beyond the ends."""
         return _add_spectral_change(
             cube, compute_change_matrix(wavelengths, offsets=np.array([-severity]), weights=np.ones(1))
         )
@@ -63,17 +58,17 @@ class SpectralBroadening:
     is_set_wide: ClassVar[bool] = True
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return why there is nothing to interpolate, or None."""
+        """Return why there are no spectra to interpolate, or None."""
         return explain_missing_wavelengths(data)
 
     def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube whose spectra, as cubic splines held at the ends, were convolved with the Gaussian."""
-        place = np.linspace(-KERNEL_HALF_WIDTH_STD, KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES)
-        weights = np.exp(-0.5 * place**2)
+        """Return the cube with spectra, as cubic splines constant beyond the ends, convolved with the Gaussian."""
+        positions = np.linspace(-KERNEL_HALF_WIDTH_STD, KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES)
+        weights = np.exp(-0.5 * positions**2)
         return _add_spectral_change(
             cube,
             compute_change_matrix(
-                wavelengths, offsets=place * severity / FWHM_PER_STD, weights=weights / weights.sum()
+                wavelengths, offsets=positions * severity / FWHM_PER_STD, weights=weights / weights.sum()
             ),
         )
 
@@ -82,31 +77,31 @@ def compute_change_matrix(wavelengths: Float64Array, *, offsets: Float64Array, w
     """Return the change ``(band, band)`` of a spectrum that becomes ``sum_k weights_k S(wavelength + offsets_k)``.
 
     S is the cubic spline through the bands, constant beyond the first and the last. The change is taken against the
-    same spline without offsets, so that no severity means no change even where bands that lie too close share a node.
+    same spline without offsets, so that severity 0 changes nothing even where bands that nearly coincide share a node.
     """
     from scipy.interpolate import CubicSpline
 
-    nodes, sharing = compute_spline_nodes(wavelengths)
+    nodes, averaging = compute_spline_nodes(wavelengths)
     spline = CubicSpline(nodes, np.eye(len(nodes)))
 
-    def at(nm: Float64Array) -> Float64Array:
+    def evaluate(nm: Float64Array) -> Float64Array:
         values: Float64Array = spline(np.clip(nm, nodes[0], nodes[-1]))
         return values
 
-    moved = np.tensordot(weights, at(offsets[:, None] + wavelengths), axes=1)
-    change: Float64Array = (moved - weights.sum() * at(wavelengths)) @ sharing
+    shifted = np.tensordot(weights, evaluate(offsets[:, None] + wavelengths), axes=1)
+    change: Float64Array = (shifted - weights.sum() * evaluate(wavelengths)) @ averaging
     return change
 
 
 def compute_spline_nodes(wavelengths: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return the spline's nodes (nm, ascending) and the matrix ``(node, band)`` that averages the bands of each."""
-    centres = np.asarray(wavelengths, dtype=np.float64)
-    gaps = np.diff(centres)
-    typical = np.median(gaps[gaps > 0]) if (gaps > 0).any() else 1.0
-    node = np.concatenate([[0], np.cumsum(gaps > MERGE_GAP_RATIO * typical)])
-    belongs = (node == np.arange(node[-1] + 1)[:, None]).astype(np.float64)
-    sharing = belongs / belongs.sum(axis=1, keepdims=True)
-    return sharing @ centres, sharing
+    centers = np.asarray(wavelengths, dtype=np.float64)
+    gaps = np.diff(centers)
+    median_gap = np.median(gaps[gaps > 0]) if (gaps > 0).any() else 1.0
+    node = np.concatenate([[0], np.cumsum(gaps > MERGE_GAP_RATIO * median_gap)])
+    membership = (node == np.arange(node[-1] + 1)[:, None]).astype(np.float64)
+    averaging = membership / membership.sum(axis=1, keepdims=True)
+    return averaging @ centers, averaging
 
 
 def _add_spectral_change(cube: Cube, change_matrix: Float64Array) -> Cube:

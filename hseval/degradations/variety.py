@@ -1,4 +1,4 @@
-"""Sets that lack variety: modes left out, everything alike, samples that repeat. Every single cube stays real."""
+"""Sets that lack variety: dropped modes, mode collapse, duplicates. Every single cube stays real."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class ModeDropping(UnrestrictedDegradation):
     severities: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 70.0)
 
     def pick(self, features: Float64Array, severity: float, rng: np.random.Generator) -> IndexArray:
-        """Return the rows shown: those at the far end of the axis are replaced by rows drawn from the rest."""
+        """Return indices of cubes: those at the far end of the axis are replaced by random ones of the rest."""
         end = 1.0 if rng.random() < 0.5 else -1.0
         return _replace_tail(np.argsort(end * compute_leading_component(features), kind="stable"), severity, rng)
 
 
 class ModeCollapse(UnrestrictedDegradation):
-    """All samples come from the neighbourhood of one cube."""
+    """All samples come from the neighborhood of one cube."""
 
     name: ClassVar[str] = "collapse"
     summary: ClassVar[str] = "cubes far from one of them replaced by near ones: all samples are few and alike"
@@ -40,10 +40,10 @@ class ModeCollapse(UnrestrictedDegradation):
     severities: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 97.0)
 
     def pick(self, features: Float64Array, severity: float, rng: np.random.Generator) -> IndexArray:
-        """Return the rows shown: the nearest to a row drawn at random, and these again in place of the others."""
+        """Return indices of cubes: those far from a random one are replaced by random ones of those near it."""
         values = standardize(features)
-        away = ((values - values[rng.integers(len(values))]) ** 2).sum(axis=1)
-        return _replace_tail(np.argsort(away, kind="stable"), severity, rng)
+        distances = ((values - values[rng.integers(len(values))]) ** 2).sum(axis=1)
+        return _replace_tail(np.argsort(distances, kind="stable"), severity, rng)
 
 
 class SampleDuplication(UnrestrictedDegradation):
@@ -56,12 +56,12 @@ class SampleDuplication(UnrestrictedDegradation):
     severities: ClassVar[tuple[float, ...]] = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 95.0)
 
     def pick(self, features: Float64Array, severity: float, rng: np.random.Generator) -> IndexArray:
-        """Return the rows shown: some, drawn at random, are replaced by rows drawn from the rest."""
+        """Return indices of cubes: randomly selected ones are replaced by random ones of the rest."""
         return _replace_tail(rng.permutation(len(features)), severity, rng)
 
 
 def compute_leading_component(features: Float64Array) -> Float64Array:
-    """Return each row's coordinate along the leading principal axis of the standardised features, ``(n,)``."""
+    """Return each cube's coordinate along the leading principal axis of the standardized features, ``(n,)``."""
     values = standardize(features)
     _, vectors = np.linalg.eigh(values @ values.T)
     leading: Float64Array = vectors[:, -1]
@@ -69,24 +69,24 @@ def compute_leading_component(features: Float64Array) -> Float64Array:
 
 
 def standardize(features: Float64Array) -> Float64Array:
-    """Return features with mean 0 and deviation 1 in each column; constant columns become 0."""
-    centred = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0)
-    spread = centred.std(axis=0)
-    varies = spread > 1e-12 * np.abs(features).max()
-    scaled: Float64Array = np.divide(centred, spread, out=np.zeros_like(centred), where=varies)
+    """Return features with mean 0 and standard deviation 1 in each column; constant columns become 0."""
+    centered = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0)
+    std = centered.std(axis=0)
+    varies = std > 1e-12 * np.abs(features).max()
+    scaled: Float64Array = np.divide(centered, std, out=np.zeros_like(centered), where=varies)
     return scaled
 
 
 def _replace_tail(order: NDArray[np.int64], severity: float, rng: np.random.Generator) -> IndexArray:
-    """Replace the last ``severity`` % of rows in an order by rows drawn evenly from the others; at least one stays.
+    """Replace the last ``severity`` % of indices in an order by random ones of the others; at least one remains.
 
-    Every row has its own draw, scaled to the number of rows that are left: more severity moves replacements a little and
-    draws none anew. Draws are stratified, so that the rows that are left repeat about equally often.
+    Every index has a draw of its own, scaled to the number of the remaining ones: a higher severity moves replacements
+    a little and draws none anew. Draws are stratified, so that the remaining ones repeat about equally often.
     """
     count = len(order)
     lost = min(round(severity / 100 * count), count - 1)
-    left = count - lost
-    places = (rng.permutation(count) + rng.random(count)) / count  # one in each n-th of 0 to 1, in random order
+    remaining = count - lost
+    positions = (rng.permutation(count) + rng.random(count)) / count  # one in each n-th of 0 to 1, in random order
     picks = np.arange(count, dtype=np.int64)
-    picks[order[left:]] = order[(places[left:] * left).astype(np.int64)]
+    picks[order[remaining:]] = order[(positions[remaining:] * remaining).astype(np.int64)]
     return picks

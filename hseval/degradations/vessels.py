@@ -1,4 +1,4 @@
-"""Thin dark lines filled from beside them: what a generator that draws no fine vessels leaves out."""
+"""Thin dark lines filled from their sides, as if a generator drew no fine vessels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     Float32Array = NDArray[np.float32]
     StructuringElement = tuple[tuple[int, int], ...]
 
-N_DIRECTIONS = 8  # of the segments that follow a line: 22.5 degrees apart
+N_DIRECTIONS = 8  # of the segments that follow a line, in steps of 22.5 degrees
 
 
 class SmallVesselRemoval(UnrestrictedDegradation):
     """Thin dark lines removed, by width."""
 
     name: ClassVar[str] = "small-vessels"
-    summary: ClassVar[str] = "thin dark lines filled from beside them, in any data: vessels up to a width removed"
+    summary: ClassVar[str] = "thin dark lines filled from their sides, in any data: vessels up to a width removed"
     kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "px of width"
     severities: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
@@ -46,13 +46,13 @@ class SmallVesselRemoval(UnrestrictedDegradation):
 def compute_dark_line_depth(values: Float32Array, valid: NDArray[np.bool_], width: int) -> Float32Array:
     """Return how deep the dark lines of at most ``width`` px are, by band, at every pixel; 0 elsewhere.
 
-    A closing by a square fills all that is dark and narrow; a closing by a segment along the line leaves a line as it
-    is and fills what is short (a dark pixel of noise): their difference are lines (the top hats by segments of F. Zana
-    and J.-C. Klein, IEEE Trans. Image Processing 10:1010, 2001).
+    A closing by a square fills everything dark and narrow; a closing by a segment along a line preserves the line and
+    fills what is short (a dark pixel of noise). Their difference is the lines (the top hats by segments of F. Zana and
+    J.-C. Klein, IEEE Trans. Image Processing 10:1010, 2001).
 
     Args:
         values: ``(band, y, x)``.
-        valid: bool ``(y, x)``; other pixels take no part.
+        valid: bool ``(y, x)``; other pixels are ignored.
         width: px; 0 finds nothing.
     """
     if width == 0:
@@ -75,38 +75,38 @@ def make_line_element(length: int, angle: float) -> StructuringElement:
     step = np.array([np.sin(angle), np.cos(angle)])
     step = step / np.abs(step).max()
     half = length // 2
-    places = np.round(np.arange(1, half + 1)[:, None] * step).astype(int).tolist()
-    return ((0, 0), *((y, x) for y, x in places), *((-y, -x) for y, x in places))
+    offsets = np.round(np.arange(1, half + 1)[:, None] * step).astype(int).tolist()
+    return ((0, 0), *((y, x) for y, x in offsets), *((-y, -x) for y, x in offsets))
 
 
 def apply_closing(images: Float32Array, valid: NDArray[np.bool_], element: StructuringElement) -> Float32Array:
     """Return the closing of images that hold -inf where not valid, by a symmetric element, over valid pixels alone."""
-    grown = _apply_extremum_filter(images, element, np.maximum, -np.inf)
-    return _apply_extremum_filter(np.where(valid, grown, np.float32(np.inf)), element, np.minimum, np.inf)
+    dilated = _apply_extremum_filter(images, element, np.maximum, -np.inf)
+    return _apply_extremum_filter(np.where(valid, dilated, np.float32(np.inf)), element, np.minimum, np.inf)
 
 
 def _apply_square_closing(images: Float32Array, valid: NDArray[np.bool_], size: int) -> Float32Array:
-    """Return the closing by a square of ``size`` px; of an even size, grown to one side and shrunk to the other."""
+    """Return the closing by a square of ``size`` px; an even size dilates to one side and erodes to the other."""
     down = tuple((y, 0) for y in range(size))
     right = tuple((0, x) for x in range(size))
     up = tuple((-y, 0) for y, _ in down)
     left = tuple((0, -x) for _, x in right)
-    grown = _apply_extremum_filter(
+    dilated = _apply_extremum_filter(
         _apply_extremum_filter(images, down, np.maximum, -np.inf), right, np.maximum, -np.inf
     )
-    shrunk = np.where(valid, grown, np.float32(np.inf))
-    return _apply_extremum_filter(_apply_extremum_filter(shrunk, up, np.minimum, np.inf), left, np.minimum, np.inf)
+    masked = np.where(valid, dilated, np.float32(np.inf))
+    return _apply_extremum_filter(_apply_extremum_filter(masked, up, np.minimum, np.inf), left, np.minimum, np.inf)
 
 
 def _apply_extremum_filter(
     images: Float32Array, element: StructuringElement, extremum: np.ufunc, fill_value: float
 ) -> Float32Array:
     """Return the extreme of ``images[..., y - down, x - right]`` over an element; ``fill_value`` lies outside."""
-    reach = max(max(abs(y), abs(x)) for y, x in element)
+    margin = max(max(abs(y), abs(x)) for y, x in element)
     height, width = images.shape[-2:]
-    padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach)), constant_values=np.float32(fill_value))
+    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)), constant_values=np.float32(fill_value))
     best = np.full_like(images, fill_value)
     for down, right in element:
-        top, left = reach - down, reach - right
+        top, left = margin - down, margin - right
         extremum(best, padded[:, top : top + height, left : left + width], out=best)
     return best

@@ -1,1 +1,1 @@
-"""Extractors: from cubes to rows."""
+"""Extractors: feature vectors of cubes."""

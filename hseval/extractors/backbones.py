@@ -1,4 +1,4 @@
-"""torchvision's networks without their classifiers: weights from a file, or drawn by a seed. Nothing is fetched."""
+"""torchvision's networks without their classifiers: weights from a file or random. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hseval.utils.errors import HsevalError, format_error
+from hseval.utils.plural import format_count
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
@@ -14,14 +15,14 @@ if TYPE_CHECKING:
 
 INPUT_SIZES = {"inception_v3": 299, "resnet50": 224, "convnext_tiny": 224}  # px, what each was trained on
 CLASSIFIER_PREFIXES = {"inception_v3": ("fc.", "AuxLogits."), "resnet50": ("fc.",), "convnext_tiny": ("classifier.2.",)}
-RANDOM_INIT_VERSION = "random-1"  # raised whenever the same seed draws other weights
+RANDOM_INIT_VERSION = "random-1"  # raised whenever the same seed gives other weights
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """Read a state dict: safetensors, or a torch file of plain tensors (never code).
 
     Raises:
-        HsevalError: the file can't be read as one.
+        HsevalError: the file can't be read as a state dict.
     """
     import torch
 
@@ -34,7 +35,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # torch, zip, pickle and safetensors raise a dozen types
         raise HsevalError(f"{path}: can't be read as a state dict: {format_error(error)}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise HsevalError(f"{path}: holds no state dict (names -> tensors), but {type(state).__name__}")
+        raise HsevalError(f"{path}: expected a state dict (names -> tensors), found {type(state).__name__}")
     return dict(state)
 
 
@@ -42,12 +43,12 @@ def build_backbone(backbone: str, state: dict[str, torch.Tensor], *, path: Path)
     """Return a backbone without its classifier, in evaluation mode, with the weights of ``state``.
 
     Raises:
-        HsevalError: a tensor is missing, unknown, or of another shape; the message names ``path`` and the first one.
+        HsevalError: a tensor is missing, unknown, or of another shape; the message names ``path`` and a tensor.
     """
     model = create_untrained_model(backbone)
-    kept = {name: value for name, value in state.items() if not name.startswith(CLASSIFIER_PREFIXES[backbone])}
-    _check_state_dict(backbone, model.state_dict(), kept, path)
-    model.load_state_dict(kept, strict=False)
+    trunk = {name: value for name, value in state.items() if not name.startswith(CLASSIFIER_PREFIXES[backbone])}
+    _check_state_dict(backbone, model.state_dict(), trunk, path)
+    model.load_state_dict(trunk, strict=False)
     return remove_classifier(backbone, model)
 
 
@@ -59,36 +60,36 @@ def build_random_backbone(backbone: str, seed: int) -> torch.nn.Module:
 
 
 def create_untrained_model(backbone: str) -> torch.nn.Module:
-    """Return torchvision's network, whose weights mean nothing yet."""
+    """Return torchvision's network with arbitrary weights; torch's generators are left unchanged."""
     import torch
     from torchvision import models
 
     extra = {"transform_input": True, "init_weights": False} if backbone == "inception_v3" else {}
-    with torch.random.fork_rng(devices=[]):  # the layers' initial values are drawn and thrown away
+    with torch.random.fork_rng(devices=[]):  # for the layers' initial values, which are discarded
         model: torch.nn.Module = models.get_model(backbone, weights=None, **extra)
     return model
 
 
 def draw_state_dict(state: dict[str, torch.Tensor], seed: int, backbone: str) -> dict[str, torch.Tensor]:
-    """Return a state dict of the same shapes whose weights are drawn: normal, with He et al.'s deviation (ICCV 2015).
+    """Return a state dict of the same shapes with normal weights of He et al.'s standard deviation (ICCV 2015).
 
-    Each tensor has a stream of its own by its name, so that neither torch's version nor its generators decide a
-    value. Norms and the scales of ConvNeXt's layers start at 1 (at torchvision's 1e-6 its blocks would do nothing),
-    biases and running means at 0.
+    Each tensor has a random stream of its own, by its name, so that values depend neither on torch's version nor on
+    its generators. Norms and the scales of ConvNeXt's layers start at 1 (at torchvision's 1e-6 its blocks would do
+    nothing), biases and running means at 0.
     """
     import torch
 
-    found = {}
+    weights = {}
     for name, tensor in state.items():
         if name.endswith("layer_scale") or name.endswith("running_var") or (tensor.ndim == 1 and "weight" in name):
-            found[name] = torch.ones_like(tensor)
+            weights[name] = torch.ones_like(tensor)
         elif tensor.ndim > 1:
             rng = create_rng(seed, f"torchvision {backbone} {name}")
             values = torch.from_numpy(rng.standard_normal(tuple(tensor.shape), dtype="float32"))
-            found[name] = values * (2 / tensor[0].numel()) ** 0.5
+            weights[name] = values * (2 / tensor[0].numel()) ** 0.5
         else:
-            found[name] = torch.zeros_like(tensor)
-    return found
+            weights[name] = torch.zeros_like(tensor)
+    return weights
 
 
 def remove_classifier(backbone: str, model: Any) -> torch.nn.Module:
@@ -107,11 +108,13 @@ def _check_state_dict(
     backbone: str, expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor], path: Path
 ) -> None:
     counters = {name for name in expected if name.endswith("num_batches_tracked")}  # older files lack them
-    wanted = {name for name in expected if not name.startswith(CLASSIFIER_PREFIXES[backbone])}
-    for problem, names in (("lacks", wanted - counters - set(state)), ("has unknown", set(state) - wanted)):
+    required = {name for name in expected if not name.startswith(CLASSIFIER_PREFIXES[backbone])}
+    missing, unknown = required - counters - set(state), set(state) - required
+    for problem, noun, names in (("lacks", "tensor", missing), ("has", "unknown tensor", unknown)):
         if names:
-            told = f"{path}: no state dict of {backbone}: it {problem} {len(names)} tensors, {min(names)!r} for one"
-            raise HsevalError(f"{told} (backbones: {', '.join(INPUT_SIZES)})")
+            count = format_count(len(names), noun)
+            message = f"{path}: no state dict of {backbone}: it {problem} {count}, for example {min(names)!r}"
+            raise HsevalError(f"{message} (backbones: {', '.join(INPUT_SIZES)})")
     for name, value in state.items():
         if value.shape != expected[name].shape:
             shapes = f"{tuple(value.shape)}, expected {tuple(expected[name].shape)}"

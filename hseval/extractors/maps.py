@@ -1,4 +1,4 @@
-"""Small maps of a cube, free of its size and gain: what copies are recognised by."""
+"""Low-resolution maps of a cube, independent of its size and gain, by which copies are found."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     Float64Array = NDArray[np.float64]
 
-SIZE_BOUNDS = (8, 128)  # fewer cells tell no cube from another, more are no low-resolution map
-MIN_COVERAGE = 0.25  # a cell counts where at least this share of its area is valid
+SIZE_BOUNDS = (8, 128)  # with fewer cells cubes look alike; more are no low resolution
+MIN_COVERAGE = 0.25  # a cell counts if at least this share of its area is valid
 
 
 class LowresMaps:
@@ -26,12 +26,12 @@ class LowresMaps:
 
     name: ClassVar[str] = "maps"
     version: ClassVar[str] = "2"
-    summary: ClassVar[str] = "gain-normalised low-resolution maps of a few spectral windows"
+    summary: ClassVar[str] = "gain-normalized low-resolution maps of a few spectral windows"
     reads_structures: ClassVar[bool] = False
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the maps."""
 
         size: int = option(32, "cells along each side of a map")
         windows: int = option(4, "smooth spectral windows")
@@ -39,17 +39,18 @@ class LowresMaps:
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
         if not SIZE_BOUNDS[0] <= self.options.size <= SIZE_BOUNDS[1] or self.options.windows < 1:
-            raise ValueError(f"size has to be {SIZE_BOUNDS[0]} to {SIZE_BOUNDS[1]} and windows at least 1")
+            message = f"size is {self.options.size} and windows is {self.options.windows}"
+            raise ValueError(f"{message}, expected size {SIZE_BOUNDS[0]} to {SIZE_BOUNDS[1]} and windows 1 or more")
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> dict[str, NDArray[np.float32]]:
-        """Describe a batch of cubes ``(n, band, y, x)``.
+        """Return the maps of a batch of cubes ``(n, band, y, x)``.
 
         Returns:
             Under ``""`` float32 ``(n, C, G, G)``: mean absolute value 1 and then mean 0 in each window, NaN in
-            cells that are mostly outside the field. ``pixels`` ``(n, 2)``: rows and columns that the grid lies
-            over, so that a shift in cells is known in pixels.
+            cells that are mostly outside the field. ``pixels`` ``(n, 2)``: height and width of the frame that the grid
+            covers, which convert a shift in cells to pixels.
         """
         windows = compute_window_weights(wavelengths, self.options.windows)
         shape = (len(cubes), len(windows), self.options.size, self.options.size)
@@ -63,8 +64,8 @@ class LowresMaps:
 def average_over_grid(images: Float64Array, field: NDArray[np.bool_], size: int) -> Float64Array:
     """Average images over the cells of a ``size x size`` grid laid over the whole frame.
 
-    A pixel that a cell's border cuts counts by its part inside, so the result hardly depends on the frame's
-    size in pixels.
+    A pixel cut by a cell's border counts with its share inside, so the result hardly depends on the frame's size in
+    pixels.
 
     Args:
         images: ``(C, y, x)``, 0 outside ``field``.
@@ -83,28 +84,28 @@ def average_over_grid(images: Float64Array, field: NDArray[np.bool_], size: int)
 
 
 def normalize_gain(maps: Float64Array) -> Float64Array:
-    """Divide maps ``(C, G, G)`` by their mean absolute value and subtract each window's mean (NaN left out)."""
+    """Divide maps ``(C, G, G)`` by their mean absolute value and subtract each window's mean (NaN ignored)."""
     known = np.isfinite(maps)
     if not known.any():
         return maps
     gain = np.abs(maps[known]).mean() or 1.0
     means = np.where(known, maps, 0.0).sum(axis=(1, 2)) / known.sum(axis=(1, 2))
-    normalised: Float64Array = (maps - means[:, None, None]) / gain
-    return normalised
+    normalized: Float64Array = (maps - means[:, None, None]) / gain
+    return normalized
 
 
 def _apply_windows(cube: NDArray[np.float32], windows: Float64Array, field: NDArray[np.bool_]) -> Float64Array:
-    """Return the cube seen through the windows, ``(C, y, x)``, with 0 outside the field."""
-    through: Float64Array = np.zeros((len(windows), *field.shape))
-    through[:, field] = windows @ cube[:, field].astype(np.float64)
-    return through
+    """Return the cube averaged under each window, ``(C, y, x)``, with 0 outside the field."""
+    averages: Float64Array = np.zeros((len(windows), *field.shape))
+    averages[:, field] = windows @ cube[:, field].astype(np.float64)
+    return averages
 
 
 def _compute_overlaps(cells: int, pixels: int) -> Float64Array:
     """Return ``(cells, pixels)``: the share of each cell's length that each pixel fills."""
     edges = np.arange(cells + 1) * (pixels / cells)
     start, stop = edges[:-1, None], edges[1:, None]
-    place = np.arange(pixels)
-    overlap = np.minimum(stop, place + 1.0) - np.maximum(start, place)
+    index = np.arange(pixels)
+    overlap = np.minimum(stop, index + 1.0) - np.maximum(start, index)
     shares: Float64Array = np.clip(overlap, 0.0, None) * (cells / pixels)
     return shares

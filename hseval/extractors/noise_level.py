@@ -1,4 +1,4 @@
-"""The noise of every band, from what is left of neighbouring pixels when everything smooth is taken away."""
+"""The noise of every band, from a high-pass residual of its pixels."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ class NoiseLevel:
     ) -> NDArray[np.float32]:
         """Return float32 ``(n, band)`` by :func:`estimate_noise_level`, in the cubes' units."""
         fields = masks[FOV] & np.isfinite(cubes).all(axis=1)
-        rows = [estimate_noise_level(cube, valid) for cube, valid in zip(cubes, fields, strict=True)]
-        return np.stack(rows) if rows else np.empty(cubes.shape[:2], np.float32)
+        levels = [estimate_noise_level(cube, valid) for cube, valid in zip(cubes, fields, strict=True)]
+        return np.stack(levels) if levels else np.empty(cubes.shape[:2], np.float32)
 
 
 def estimate_noise_level(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return each band's noise, float32 ``(band,)``, in the cube's units.
 
-    The residual of the mask ``[1 -2 1; -2 4 -2; 1 -2 1]``, which whatever is linear along rows or along columns leaves
-    at 0 (Immerkaer, Fast noise variance estimation, 1996, equation 2); its median absolute value in place of his mean,
-    over 0.6745 x 6, so that vessels and edges do not count as noise. Only residuals whose 3 x 3 pixels are all in the
-    field without its rim count (in a field of hardly more than a rim, all in the field).
+    The median absolute residual of the mask ``[1 -2 1; -2 4 -2; 1 -2 1]`` over 0.6745 x 6 (Immerkaer, Fast noise
+    variance estimation, 1996, equation 2, with the median in place of the mean, so that vessels and edges do not count
+    as noise). The residual is 0 for images that are linear along rows or along columns. Only residuals count whose
+    3 x 3 pixels all lie in the eroded field (in the field itself where the eroded one holds none).
 
     Args:
         cube: ``(band, y, x)``.
         valid: bool ``(y, x)``.
 
     Returns:
-        NaN where no 3 x 3 pixels are valid.
+        NaN in every band if no 3 x 3 pixels are valid.
     """
     for field in (erode_fov(valid[None])[0], valid):
-        whole = _erode_along_axis(_erode_along_axis(field, 0), 1)
-        if whole.any():
-            wide = np.where(field, cube, np.float32(0)).astype(np.float64)
-            residual = np.diff(np.diff(wide, n=2, axis=1), n=2, axis=2)[:, whole]
+        complete = _erode_along_axis(_erode_along_axis(field, 0), 1)
+        if complete.any():
+            values = np.where(field, cube, np.float32(0)).astype(np.float64)
+            residual = np.diff(np.diff(values, n=2, axis=1), n=2, axis=2)[:, complete]
             return (np.median(np.abs(residual), axis=1) / (HALF_NORMAL_MEDIAN * KERNEL_NORM)).astype(np.float32)
     return np.full(len(cube), np.nan, dtype=np.float32)
 
@@ -61,6 +61,6 @@ def estimate_noise_level(cube: NDArray[np.float32], valid: NDArray[np.bool_]) ->
 def _erode_along_axis(field: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     """Return where three pixels in a row along an axis are all True; two shorter than ``field``."""
     size = max(field.shape[axis] - 2, 0)
-    one, two, three = (np.take(field, np.arange(size) + step, axis=axis) for step in range(3))
-    result: NDArray[np.bool_] = one & two & three
+    first, second, third = (np.take(field, np.arange(size) + step, axis=axis) for step in range(3))
+    result: NDArray[np.bool_] = first & second & third
     return result

@@ -1,4 +1,4 @@
-"""The radial power spectrum of every band: how much there is of fine and of coarse structure."""
+"""The radial power spectrum of every band: the amount of fine and of coarse structure."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class RadialPower:
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> dict[str, NDArray[np.float32]]:
-        """Describe a batch of cubes ``(n, band, y, x)``.
+        """Return the spectra of a batch of cubes ``(n, band, y, x)``.
 
         Returns:
             ``db`` ``(n, band, 25)``, 10 log10 of the density over the cube's mean square; NaN for a cube without a
-            valid pixel. ``modes`` ``(n, 25)``, about how many independent frequencies each bin stands for; 0 where
-            the field is too small to tell the bin's frequencies from its shape, or has none of them: ``db`` is
-            then that of the nearest bin that has some, and means nothing.
+            valid pixel. ``modes`` ``(n, 25)``, the approximate number of independent frequencies in each bin; 0 where
+            the field is too small to resolve the bin's frequencies, or has none of them (``db`` is then that of the
+            nearest bin that has some): ``db`` carries no information there.
         """
         fields = masks[FOV] & np.isfinite(cubes).all(axis=1)
-        rows = [_compute_power_spectrum(cube, field) for cube, field in zip(cubes, fields, strict=True)]
+        spectra = [_compute_power_spectrum(cube, field) for cube, field in zip(cubes, fields, strict=True)]
         bins = len(compute_bin_centers())
         return {
-            "db": np.stack([row[0] for row in rows]) if rows else np.empty((0, cubes.shape[1], bins), np.float32),
-            "modes": np.stack([row[1] for row in rows]) if rows else np.empty((0, bins), np.float32),
+            "db": np.stack([db for db, _ in spectra]) if spectra else np.empty((0, cubes.shape[1], bins), np.float32),
+            "modes": np.stack([modes for _, modes in spectra]) if spectra else np.empty((0, bins), np.float32),
         }
 
 
@@ -68,8 +68,8 @@ def fill_small_holes(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Return the field with its smallest holes closed, and the cube with these filled smoothly.
 
-    A taper around every dead pixel would leave nothing; one that is filled costs next to nothing. Holes wider than
-    two pixels stay outside.
+    A taper around every dead pixel would leave nothing of the field; filling one changes next to nothing. Holes wider
+    than two pixels stay outside.
 
     Args:
         cube: ``(band, y, x)``.
@@ -90,10 +90,10 @@ def fill_small_holes(
 
 
 def _fill_from_nearest(db: Float64Array, known: NDArray[np.bool_]) -> Float64Array:
-    """Return ``db`` ``(band, bin)`` with bins that are not known taken from the nearest one that is."""
+    """Return ``db`` ``(band, bin)`` with unknown bins replaced by the nearest known one."""
     if not known.any():
         return db
-    places = np.flatnonzero(known)
-    nearest = places[np.abs(places[None, :] - np.arange(len(known))[:, None]).argmin(axis=1)]
-    taken: Float64Array = db[:, nearest]
-    return taken
+    known_indices = np.flatnonzero(known)
+    nearest = known_indices[np.abs(known_indices[None, :] - np.arange(len(known))[:, None]).argmin(axis=1)]
+    filled: Float64Array = db[:, nearest]
+    return filled

@@ -41,15 +41,15 @@ MAX_BATCH_ELEMENTS = 2**19
 
 @dataclasses.dataclass(frozen=True)
 class ScatteringOptions:
-    """What decides the features; their number follows from these and the bands alone."""
+    """Options of the features, whose number depends on these and on the number of bands alone."""
 
     scales: int = option(4, "wavelet scales, each twice as coarse as the one before")
     orientations: int = option(4, "wavelet orientations over half a turn")
-    windows: int = option(5, "spectral windows that are scattered (fewer bands: as many)")
-    nodes: int = option(16, "spectral nodes of the statistics along the spectrum (fewer bands: as many)")
+    windows: int = option(5, "spectral windows that are scattered (at most one a band)")
+    nodes: int = option(16, "spectral nodes of the statistics along the spectrum (at most one a band)")
 
     def __post_init__(self) -> None:
-        """Refuse what no filter bank can be built from."""
+        """Refuse options that define no filter bank."""
         for name, low, high in (("scales", 1, 5), ("orientations", 1, 16), ("windows", 1, 64), ("nodes", 1, 256)):
             if not low <= getattr(self, name) <= high:
                 raise HsevalError(f"extractor 'scattering': {name} = {getattr(self, name)}, expected {low} to {high}")
@@ -71,26 +71,26 @@ class Scattering:
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
-        """Return the rows, float32 ``(n, features)``; cubes and masks as in :class:`hseval.core.hookspecs.Extractor`.
+        """Return float32 features ``(n, feature)``; cubes and masks as in :class:`hseval.core.hookspecs.Extractor`.
 
-        Row i depends on the valid pixels of cube i alone. A cube without a valid pixel gives a row of NaN.
+        The features of cube i depend on its valid pixels alone; they are NaN if it has none.
         """
         valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
-        rows: NDArray[np.float32] | None = None
+        features: NDArray[np.float32] | None = None
         for (top, bottom, left, right), index in group_by_bounding_box(valid).items():
             inside = valid[index, top:bottom, left:right]
-            part = self._compute_features(cubes[index, :, top:bottom, left:right], inside, wavelengths)
-            rows = np.full((len(cubes), part.shape[1]), np.nan, dtype=np.float32) if rows is None else rows
-            rows[index] = part
-        if rows is None:
-            raise HsevalError("extractor 'scattering': no cubes were given")
-        rows[~valid.any(axis=(1, 2))] = np.nan
-        return rows
+            group = self._compute_features(cubes[index, :, top:bottom, left:right], inside, wavelengths)
+            features = np.full((len(cubes), group.shape[1]), np.nan, dtype=np.float32) if features is None else features
+            features[index] = group
+        if features is None:
+            raise HsevalError("extractor 'scattering': expected at least 1 cube, found none")
+        features[~valid.any(axis=(1, 2))] = np.nan
+        return features
 
     def _compute_features(
         self, cubes: NDArray[np.float32], valid: NDArray[np.bool_], wavelengths: NDArray[Any]
     ) -> NDArray[np.float32]:
-        """Describe cubes (n, band, y, x) with one bounding box, a block at a time."""
+        """Return the features of cubes (n, band, y, x) with one bounding box, batch by batch."""
         import torch
 
         margin = 2 ** (self.options.scales + 1)
@@ -193,21 +193,21 @@ def compute_first_order(
     import torch
 
     power = pool(amplitude.square(), weight) + ENERGY_FLOOR**2
-    spread = compute_cross_window_moments(amplitude - mean[..., None, None], weight)  # (n, orientation, window, window)
-    deviation = spread.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt().transpose(1, 2)
+    moments = compute_cross_window_moments(amplitude - mean[..., None, None], weight)
+    std = moments.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt().transpose(1, 2)
     polarity = pool(waves.real * amplitude, weight).mean(dim=2) / power.mean(dim=2)
-    groups = [(mean + ENERGY_FLOOR).log(), log_ratio(deviation, mean), polarity]
+    groups = [(mean + ENERGY_FLOOR).log(), log_ratio(std, mean), polarity]
     if (windows := amplitude.shape[1]) > 1:
         upper = torch.triu_indices(windows, windows, offset=1, device=amplitude.device)
         groups += [
-            fisher_z(compute_correlations(spread)[..., upper[0], upper[1]]),
+            fisher_z(compute_correlations(moments)[..., upper[0], upper[1]]),
             *compute_coherence(waves, power, weight),
         ]
     return groups
 
 
 def compute_coherence(waves: torch.Tensor, power: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
-    """Return Fisher's z of the coherence of neighbouring windows, real and imaginary, (n, window - 1, orientation).
+    """Return Fisher's z of the coherence of neighboring windows, real and imaginary, (n, window - 1, orientation).
 
     The imaginary part, a phase between windows, is where a shift of one band against the next shows first.
     """
@@ -226,17 +226,17 @@ def compute_second_order(
     import torch
 
     index = torch.arange(mean.shape[-1], device=mean.device)
-    turned = (index[:, None] + index) % len(index)  # the second orientation, by the first and the angle between
+    second = (index[:, None] + index) % len(index)  # orientation, by the first one and the angle between
     groups = []
     for scale, weight in zip(bank, pooling, strict=True):
-        again = pool(modulus(apply_wavelets(spectra, scale)), weight)  # (n, window, first, second)
-        relative = log_ratio(again, mean[..., None])
-        groups.append(relative.gather(-1, turned.expand_as(relative)).mean(dim=-2))
+        amplitude = pool(modulus(apply_wavelets(spectra, scale)), weight)  # (n, window, first, second)
+        relative = log_ratio(amplitude, mean[..., None])
+        groups.append(relative.gather(-1, second.expand_as(relative)).mean(dim=-2))
     return groups
 
 
 def compute_cross_window_moments(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return second moments (n, orientation, window, window) of ``values`` (n, window, orientation, y, x)."""
-    rows = values.transpose(1, 2).flatten(start_dim=3)
-    weighted = rows * weight.flatten(start_dim=1)[:, None, None]
-    return weighted @ rows.transpose(-1, -2)
+    flat = values.transpose(1, 2).flatten(start_dim=3)
+    weighted = flat * weight.flatten(start_dim=1)[:, None, None]
+    return weighted @ flat.transpose(-1, -2)

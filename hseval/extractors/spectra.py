@@ -1,4 +1,4 @@
-"""The distribution of pixel values, structure by structure and band by band, in a form that sets can pool."""
+"""The distribution of pixel values by structure and band, in a form that can be pooled over a set."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class StructureSpectra:
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the spectra."""
 
-        levels: int = option(256, "order statistics kept for each structure and band")
+        levels: int = option(256, "order statistics stored for each structure and band")
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
@@ -37,12 +37,12 @@ class StructureSpectra:
     def __call__(
         self, cubes: Float32Array, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> dict[str, Float32Array]:
-        """Describe a batch of cubes ``(n, band, y, x)``; structures in the order of their sorted names.
+        """Return the spectra of a batch of cubes ``(n, band, y, x)``; structures in the order of their sorted names.
 
         Returns:
             ``levels`` ``(n, S, band, K)`` by :func:`compute_order_statistics`, ``pixels`` ``(n, S)`` counts, ``mean``
-            ``(n, S, band)`` and ``cov`` ``(n, S, band (band + 1) / 2)`` by :func:`compute_mean_and_covariance`. A structure that a
-            cube lacks has 0 pixels and NaN elsewhere.
+            ``(n, S, band)`` and ``cov`` ``(n, S, band (band + 1) / 2)`` by :func:`compute_mean_and_covariance`. A
+            structure that a cube lacks has 0 pixels and NaN elsewhere.
         """
         count, bands = cubes.shape[:2]
         names = sorted(masks)
@@ -61,11 +61,11 @@ class StructureSpectra:
 
 
 def compute_order_statistics(pixels: Float32Array, count: int) -> Float32Array:
-    """Return ``count`` values that stand for a band's distribution with equal weight.
+    """Return ``count`` values that represent a band's distribution with equal weight.
 
-    They are the quantiles at the mid-ranks ``(j + 1/2) / count``, real pixel values, never interpolated
-    (inverted distribution function), so a strictly monotone change of the pixels changes them alike. Their
-    distribution function is within ``1 / (2 count)`` of the pixels' own wherever values are distinct.
+    They are the quantiles at the mid-ranks ``(j + 1/2) / count``, pixel values that are never interpolated (inverted
+    distribution function), so that they commute with strictly monotone maps of the pixels. Their distribution
+    function is within ``1 / (2 count)`` of the pixels' own wherever values are distinct.
 
     Args:
         pixels: ``(band, pixel)``, at least one pixel, finite.
@@ -89,8 +89,8 @@ def compute_mean_and_covariance(pixels: Float32Array) -> tuple[NDArray[np.float6
     Returns:
         mean ``(band,)`` and the covariance's upper triangle, row by row, ``(band (band + 1) / 2,)``.
     """
-    wide = pixels.astype(np.float64)
-    mean = wide.mean(axis=1)
-    wide -= mean[:, None]
-    cov = wide @ wide.T / wide.shape[1]
+    values = pixels.astype(np.float64)
+    mean = values.mean(axis=1)
+    values -= mean[:, None]
+    cov = values @ values.T / values.shape[1]
     return mean, cov[np.triu_indices(len(cov))]

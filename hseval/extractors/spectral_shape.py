@@ -1,8 +1,8 @@
-"""Statistics along the spectrum at its full resolution: levels, slopes, curvature, and how bands go together.
+"""Statistics along the spectrum at its full resolution: levels, slopes, curvature, and correlations of bands.
 
 The images at a fixed number of spectral nodes are described by moments of their pixels and of the differences
-between neighbouring pixels. Every statistic is a logarithm of a ratio or Fisher's z of a correlation, so that
-rows are near Gaussian and no unit of the input survives, but in the first column.
+between neighboring pixels. Every statistic is a logarithm of a ratio or Fisher's z of a correlation, so that
+features are nearly Gaussian and, but for the first column, independent of the input's unit.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 LEVEL_FLOOR = 1e-3  # a level below this share of the cube's rms counts as dark, not as a ratio
-ENERGY_FLOOR = 1e-5  # deviations and amplitudes below this share of the cube's rms count as none
-SHRINKAGE = (
-    0.02  # correlations are shrunk by this share: near 1 only noise differs, and Fisher's z would see nothing else
-)
+ENERGY_FLOOR = 1e-5  # standard deviations and amplitudes below this share of the cube's rms count as none
+SHRINKAGE = 0.02  # of correlations: near 1 they differ by noise alone, which Fisher's z would magnify
 
 
 def compute_shape_features(nodes: torch.Tensor, valid: torch.Tensor) -> list[torch.Tensor]:
@@ -26,19 +24,19 @@ def compute_shape_features(nodes: torch.Tensor, valid: torch.Tensor) -> list[tor
         nodes: float ``(n, k, y, x)``, images at the spectral nodes relative to the cube's rms; 0 outside ``valid``.
         valid: float ``(n, y, x)``, 1 where a pixel counts and 0 elsewhere.
     """
-    mean, centred = _center(nodes, valid)
-    covariance = _compute_second_moments(centred, valid.sum(dim=(1, 2)))
+    mean, centered = _center(nodes, valid)
+    covariance = _compute_second_moments(centered, valid.sum(dim=(1, 2)))
     fine, down, across = _compute_difference_moments(nodes, valid)
     level = soft_log(mean, LEVEL_FLOOR)
-    spread = _compute_std(covariance)
+    std = _compute_std(covariance)
     return [
         level,
         level.diff(dim=1),
         level.diff(dim=1, n=2),
-        (spread + ENERGY_FLOOR).log() - level,
-        log_ratio(_compute_std(fine), spread),
+        (std + ENERGY_FLOOR).log() - level,
+        log_ratio(_compute_std(fine), std),
         log_ratio(_compute_std(down), _compute_std(across)),
-        skewness(centred, valid, spread),
+        skewness(centered, valid, std),
         *compute_spectrum_correlations(compute_correlations(covariance)),
         *compute_neighbor_correlations(compute_correlations(fine)),
     ]
@@ -50,12 +48,12 @@ def soft_log(level: torch.Tensor, floor: float) -> torch.Tensor:
 
 
 def log_ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
-    """Return log(above / below) of amplitudes relative to the cube's rms, both lifted by a floor."""
+    """Return log(numerator / denominator) of amplitudes relative to the cube's rms, both lifted by a floor."""
     return ((numerator + ENERGY_FLOOR) / (denominator + ENERGY_FLOOR)).log()
 
 
 def fisher_z(correlation: torch.Tensor) -> torch.Tensor:
-    """Return Fisher's z, whose spread does not depend on the correlation, of correlations shrunk by ``SHRINKAGE``."""
+    """Return Fisher's z, which stabilizes the variance, of correlations shrunk by ``SHRINKAGE``."""
     return (correlation.clamp(-1, 1) * (1 - SHRINKAGE)).atanh()
 
 
@@ -72,12 +70,12 @@ def compute_correlations(covariance: torch.Tensor) -> torch.Tensor:
 
 
 def compute_neighbor_correlations(matrix: torch.Tensor) -> list[torch.Tensor]:
-    """Return Fisher's z of the correlations (n, k, k) of nodes one and two apart; none where there are too few."""
+    """Return Fisher's z of the correlations (n, k, k) of nodes at lags 1 and 2, as far as there are enough nodes."""
     return [fisher_z(matrix.diagonal(lag, dim1=-2, dim2=-1)) for lag in (1, 2) if lag < matrix.shape[-1]]
 
 
 def compute_spectrum_correlations(matrix: torch.Tensor) -> list[torch.Tensor]:
-    """Return :func:`compute_neighbor_correlations`, and the log of the share of each node that all others together do not explain."""
+    """Return :func:`compute_neighbor_correlations`, and the log of each node's variance unexplained by all others."""
     import torch
 
     unit = torch.eye(matrix.shape[-1], dtype=torch.float64, device=matrix.device)
@@ -93,7 +91,7 @@ def _center(nodes: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def _compute_second_moments(values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """Return second moments (n, k, k) of ``values`` (n, k, y, x), which are 0 where they do not count."""
+    """Return second moments (n, k, k) of ``values`` (n, k, y, x), which are 0 at pixels that do not count."""
     flat = values.flatten(start_dim=2)
     return flat @ flat.transpose(1, 2) / count.clamp_min(1)[:, None, None]
 
@@ -105,11 +103,11 @@ def _compute_std(covariance: torch.Tensor) -> torch.Tensor:
 def _compute_difference_moments(
     nodes: torch.Tensor, valid: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return second moments (n, k, k) of differences between neighbours: down and across together, and each."""
-    parts = []
+    """Return second moments (n, k, k) of differences between neighbors: of both directions, down, and across."""
+    differences = []
     for axis in (-2, -1):
         size = valid.shape[axis] - 1
         pairs = valid.narrow(axis, 1, size) * valid.narrow(axis, 0, size)
-        parts.append((nodes.diff(dim=axis) * pairs[:, None], pairs.sum(dim=(1, 2))))
-    down, across = (_compute_second_moments(*part) for part in parts)
+        differences.append((nodes.diff(dim=axis) * pairs[:, None], pairs.sum(dim=(1, 2))))
+    down, across = (_compute_second_moments(*difference) for difference in differences)
     return 0.5 * (down + across), down, across

@@ -1,8 +1,8 @@
 """Spectral windows: smooth weights over wavelength, in nm, for bands that lie anywhere.
 
-The spectrum is taken as piecewise linear between band centres and averaged under each window. So the weights
-follow the spacing of the bands: of two bands that nearly coincide each counts half, a window always has a
-band, and a band that is measured twice changes next to nothing.
+The spectrum is taken as piecewise linear between band centers and averaged under each window. So the weights
+follow the spacing of the bands: two bands that nearly coincide count half each, every window has a band, and
+measuring a band twice changes next to nothing.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ QUADRATURE_POINTS = 2048  # quadrature points over the range of the wavelengths
 def compute_window_weights(
     wavelengths: NDArray[Any], count: int, *, shape: Literal["hat", "cosine"] = "cosine"
 ) -> NDArray[np.float64]:
-    """Return the weights of ``min(count, band)`` windows that share out the wavelengths' range.
+    """Return the weights of ``min(count, band)`` windows that partition the wavelengths' range.
 
     Args:
         wavelengths: ``(band,)`` nm, ascending.
-        count: number of windows asked for.
+        count: requested number of windows.
         shape: ``"hat"`` (linear, sharp) or ``"cosine"`` (squared cosine, smooth). Both are partitions of
-            unity over wavelength: neighbours overlap, and all windows add up to 1 everywhere.
+            unity over wavelength: neighbors overlap, and all windows add up to 1 everywhere.
 
     Returns:
         ``(window, band)``, rows summing to 1, windows in order of wavelength.
     """
-    centres = np.asarray(wavelengths, dtype=np.float64)
-    count = min(count, centres.size)
-    if count == 1 and centres.size == 1:
+    centers = np.asarray(wavelengths, dtype=np.float64)
+    count = min(count, centers.size)
+    if count == 1 and centers.size == 1:
         return np.ones((1, 1))
-    low, high = centres[0], centres[-1]
+    low, high = centers[0], centers[-1]
     nm = low + (high - low) * (np.arange(QUADRATURE_POINTS) + 0.5) / QUADRATURE_POINTS
-    weights = _compute_profiles(nm, low, high, count, shape) @ compute_interpolation_weights(centres, nm)
+    weights = _compute_profiles(nm, low, high, count, shape) @ compute_interpolation_weights(centers, nm)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -50,9 +50,9 @@ def compute_interpolation_weights(wavelengths: NDArray[Any], targets: NDArray[An
     gap = np.maximum(bands[upper] - bands[upper - 1], 1e-12)
     share = np.clip((targets - bands[upper - 1]) / gap, 0.0, 1.0)
     weights = np.zeros((len(targets), bands.size))
-    rows = np.arange(len(targets))
-    weights[rows, upper - 1] = 1.0 - share
-    weights[rows, upper] += share
+    index = np.arange(len(targets))
+    weights[index, upper - 1] = 1.0 - share
+    weights[index, upper] += share
     return weights
 
 
@@ -60,6 +60,6 @@ def _compute_profiles(nm: NDArray[Any], low: float, high: float, count: int, sha
     """Return each window's height at ``nm``: (window, len(nm))."""
     if count == 1:
         return np.ones((1, nm.size))
-    centres = np.linspace(low, high, count)
-    apart = np.minimum(np.abs(nm - centres[:, None]) / max(centres[1] - centres[0], 1e-12), 1.0)
-    return np.asarray(1.0 - apart if shape == "hat" else np.cos(0.5 * np.pi * apart) ** 2)
+    centers = np.linspace(low, high, count)
+    distance = np.minimum(np.abs(nm - centers[:, None]) / max(centers[1] - centers[0], 1e-12), 1.0)
+    return np.asarray(1.0 - distance if shape == "hat" else np.cos(0.5 * np.pi * distance) ** 2)

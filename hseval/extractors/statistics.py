@@ -1,6 +1,6 @@
-"""The straw man: mean and deviation of the spectra, and nothing of what lies beside what.
+"""A trivial baseline: mean and standard deviation of the spectra, without spatial information.
 
-A metric that can't beat it on a change sees nothing of space in that change.
+A metric that does not beat it on a degradation detects nothing spatial in that degradation.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class StatisticsOptions:
-    """What decides the features."""
+    """Options of the features."""
 
-    nodes: int = option(16, "spectral nodes (fewer bands: as many)")
+    nodes: int = option(16, "spectral nodes (at most one a band)")
 
     def __post_init__(self) -> None:
         """Refuse a spectrum without nodes."""
@@ -36,7 +36,7 @@ class Statistics:
 
     name: ClassVar[str] = "statistics"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "mean and deviation of the spectra, nothing of space: a straw man"
+    summary: ClassVar[str] = "mean and standard deviation of the spectra, nothing spatial: a trivial baseline"
     reads_structures: ClassVar[bool] = False
     Options = StatisticsOptions
 
@@ -46,7 +46,7 @@ class Statistics:
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
-        """Return means, then deviations, by node: float32 ``(n, 2 * node)``; NaN for a cube without a valid pixel."""
+        """Return means, then standard deviations, by node, float32 ``(n, 2 * node)``; NaN without a valid pixel."""
         weights = compute_window_weights(wavelengths, self.options.nodes, shape="hat")
         fields = masks["fov"] & np.isfinite(cubes).all(axis=1)
         return np.stack(
@@ -55,7 +55,7 @@ class Statistics:
 
 
 def compute_mean_and_std(pixels: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return means and deviations of pixels ``(band, pixel)`` at the nodes of ``weights`` ``(node, band)``."""
+    """Return means and standard deviations of pixels ``(band, pixel)`` at the nodes of ``weights`` ``(node, band)``."""
     if not pixels.shape[1]:
         return np.full(2 * len(weights), np.nan, dtype=np.float32)
     nodes = weights @ pixels.astype(np.float64)

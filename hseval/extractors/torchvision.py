@@ -1,9 +1,9 @@
 """Features of a torchvision backbone on a three-band composite, for continuity with the classic FID.
 
 Heusel et al., GANs trained by a two time-scale update rule converge to a local Nash equilibrium, NeurIPS 2017.
-The backbone sees three bands of the cube and knows natural photographs: it is blind to most of a spectrum.
-Weights come from a file that the user names, nothing is ever fetched; or they are drawn by a seed, untrained, which is
-the measure of what training on photographs is good for.
+The backbone gets three bands of the cube and was trained on photographs: it is insensitive to most of a spectrum.
+Weights come from a file that the user names (nothing is downloaded), or are random: the untrained baseline that shows
+what training on photographs contributes.
 """
 
 from __future__ import annotations
@@ -33,27 +33,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXTRACTOR_LABEL = "extractor 'torchvision'"
-IMAGENET_MEAN, IMAGENET_STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # of ImageNet, by channel: torchvision's convention
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # by channel: torchvision's convention
 BATCH_SIZE = 16  # images a forward pass
 
 
 @dataclasses.dataclass(frozen=True)
 class TorchvisionOptions:
-    """What decides the features."""
+    """Options of the features."""
 
     backbone: Literal["inception_v3", "resnet50", "convnext_tiny"] = option("inception_v3", "network")
     weights: str | None = option(None, "file with the network's state dict (.pth or .safetensors)")
     random: int | None = option(None, "seed of random weights, in place of a file")
     composite: tuple[float, ...] = option((640.0, 550.0, 460.0), "wavelengths of red, green and blue, nm")
-    low: float = option(0.0, "value that is shown black")
-    high: float = option(1.0, "value that is shown white")
+    low: float = option(0.0, "value that becomes black")
+    high: float = option(1.0, "value that becomes white")
     size: int | None = option(None, "side of the network's input, px (none: the backbone's own)")
 
     def __post_init__(self) -> None:
-        """Refuse what no composite can be made from."""
+        """Refuse options that define no composite."""
         if self.weights is not None and self.random is not None:
             raise HsevalError(
                 f"{EXTRACTOR_LABEL}: weights={self.weights} and random={self.random}: expected one of the two"
@@ -86,7 +83,7 @@ class Torchvision:
         self._model: torch.nn.Module | None = None
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the weights file, or how random weights are drawn."""
+        """Return the sha256 of the weights file, or version and seed of random weights."""
         if self.options.random is not None:
             return f"{RANDOM_INIT_VERSION} {self.options.random}"
         with self._resolve_weights_path().open("rb") as handle:
@@ -95,32 +92,32 @@ class Torchvision:
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
-        """Return the rows, float32 ``(n, features)``; a cube without a valid pixel gives a row of NaN.
+        """Return float32 features ``(n, feature)``; NaN for a cube without a valid pixel.
 
         Raises:
-            HsevalError: no weights, weights of another network, or bands that do not reach the composite.
+            HsevalError: no weights, weights of another network, or bands that do not cover the composite.
         """
         import torch
 
         composite = compute_composite_weights(wavelengths, self.options.composite)
         model = self._get_model()
         valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
-        rows: list[NDArray[np.float32] | None] = [None] * len(cubes)
+        features: list[NDArray[np.float32] | None] = [None] * len(cubes)
         with torch.inference_mode():
             for (top, bottom, left, right), index in group_by_bounding_box(valid).items():
                 for block in (index[i : i + BATCH_SIZE] for i in range(0, len(index), BATCH_SIZE)):
                     part = cubes[block, :, top:bottom, left:right], valid[block, top:bottom, left:right]
-                    features = model(self._prepare_inputs(*part, composite)).cpu().numpy()
-                    for i, row in zip(block, features, strict=True):
-                        rows[i] = row
-        result = np.stack([row for row in rows if row is not None])
+                    outputs = model(self._prepare_inputs(*part, composite)).cpu().numpy()
+                    for i, output in zip(block, outputs, strict=True):
+                        features[i] = output
+        result = np.stack([output for output in features if output is not None])
         result[~valid.any(axis=(1, 2))] = np.nan
         return result
 
     def _prepare_inputs(
         self, cubes: NDArray[np.float32], valid: NDArray[np.bool_], composite: NDArray[np.float64]
     ) -> torch.Tensor:
-        """Return what the network gets: (n, 3, size, size), normalised as ImageNet's pictures are."""
+        """Return the network's inputs (n, 3, size, size), normalized as ImageNet's images are."""
         import torch
         from torch.nn.functional import interpolate
 
@@ -130,12 +127,12 @@ class Torchvision:
         mixed = torch.einsum("cb,nbyx->ncyx", torch.from_numpy(composite.astype(np.float32)).to(self.device), pixels)
         filled = fill_outside(mixed, field, canvas=compute_canvas_shape(height, width))[..., :height, :width]
         size = options.size or INPUT_SIZES[options.backbone]
-        shown = ((filled - options.low) / (options.high - options.low)).clamp(0, 1)
-        resized = interpolate(shown, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-        mean, deviation = (
+        scaled = ((filled - options.low) / (options.high - options.low)).clamp(0, 1)
+        resized = interpolate(scaled, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+        mean, std = (
             torch.tensor(values, device=self.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
         )
-        return (resized - mean) / deviation
+        return (resized - mean) / std
 
     def _resolve_weights_path(self) -> Path:
         path = self.options.weights
@@ -170,7 +167,7 @@ def compute_composite_weights(wavelengths: NDArray[Any], composite: tuple[float,
     for target in composite:
         if not low <= target <= high:
             raise HsevalError(
-                f"{EXTRACTOR_LABEL}: composite wavelength {target:g} nm lies outside the bands ({low:g} to {high:g} nm); "
-                "set torchvision.composite to three wavelengths inside"
+                f"{EXTRACTOR_LABEL}: composite wavelength {target:g} nm lies outside the bands "
+                f"({low:g} to {high:g} nm); set torchvision.composite to three wavelengths inside"
             )
     return compute_interpolation_weights(wavelengths, np.array(composite))

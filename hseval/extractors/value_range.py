@@ -1,4 +1,4 @@
-"""The range of a cube's values, band by band: what tells a scale that does not fit and a band that is dead."""
+"""The range of a cube's values, band by band, by which wrong scales and dead bands are found."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class ValueRange:
     def __call__(
         self, cubes: Float32Array, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> dict[str, Float32Array]:
-        """Describe a batch of cubes ``(n, band, y, x)``.
+        """Return the value ranges of a batch of cubes ``(n, band, y, x)``.
 
         Returns:
-            ``compute_quantiles`` ``(n, band, 7)`` at :data:`PROBABILITIES`, NaN for a cube without a valid pixel, and
+            ``quantiles`` ``(n, band, 7)`` at :data:`PROBABILITIES`, NaN for a cube without a valid pixel, and
             ``valid`` ``(n,)``, the share of the cropped frame that is valid.
         """
         field = masks[FOV]
-        rows = [compute_quantiles(cube[:, where]) for cube, where in zip(cubes, field, strict=True)]
+        values = [compute_quantiles(cube[:, valid]) for cube, valid in zip(cubes, field, strict=True)]
         return {
-            "quantiles": np.stack(rows) if rows else np.empty((0, cubes.shape[1], len(PROBABILITIES)), np.float32),
+            "quantiles": np.stack(values) if values else np.empty((0, cubes.shape[1], len(PROBABILITIES)), np.float32),
             "valid": field.mean(axis=(1, 2), dtype=np.float64).astype(np.float32),
         }
 
@@ -49,7 +49,7 @@ def compute_quantiles(pixels: Float32Array) -> Float32Array:
         pixels: ``(band, pixel)``.
 
     Returns:
-        float32 ``(band, 7)``; NaN where there is no pixel. The quantile at p is the smallest value that at
+        float32 ``(band, 7)``; NaN if there is no pixel. The quantile at p is the smallest value that at
         least a share p of the pixels does not exceed (Hyndman and Fan 1996, definition 1).
     """
     count = pixels.shape[1]
@@ -58,5 +58,5 @@ def compute_quantiles(pixels: Float32Array) -> Float32Array:
     # 1e-9: 0.999 x 1000 must not become rank 1000 through the rounding of 0.999.
     ranks = np.ceil(np.array(PROBABILITIES) * count - 1e-9).astype(np.int64) - 1
     ranks = np.clip(ranks, 0, count - 1)
-    found: Float32Array = np.sort(pixels, axis=1)[:, ranks].astype(np.float32, copy=False)
-    return found
+    quantiles: Float32Array = np.sort(pixels, axis=1)[:, ranks].astype(np.float32, copy=False)
+    return quantiles

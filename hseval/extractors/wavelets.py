@@ -1,11 +1,11 @@
 """Morlet wavelets on a periodic canvas, applied and subsampled in the Fourier domain.
 
 Mallat, Group invariant scattering, CPAM 2012; Bruna and Mallat, Invariant scattering convolution networks,
-PAMI 2013. Centre frequencies 3 pi / 4 / 2^j and envelopes of 0.8 * 2^j px, as is usual.
+PAMI 2013. Center frequencies 3 pi / 4 / 2^j and envelopes of 0.8 * 2^j px, as is usual.
 
 A wavelet of scale j passes a band no wider than 2 pi / 2^j, so its output needs only every 2^j-th position.
-Here only the frequencies inside that band are multiplied and transformed back: the product costs what the
-output has pixels, not what the canvas has, and nothing folds over.
+Only the frequencies inside that band are multiplied and transformed back: the cost is proportional to the pixels
+of the output, not of the canvas, and nothing aliases.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-CENTER_FREQUENCY = 0.75 * math.pi  # rad/px, centre frequency of the finest scale
-ENVELOPE_STD = 0.8  # px, deviation of the finest scale's Gaussian envelope
+CENTER_FREQUENCY = 0.75 * math.pi  # rad/px, center frequency of the finest scale
+ENVELOPE_STD = 0.8  # px, standard deviation of the finest scale's Gaussian envelope
 TAPER_START = 0.8  # a filter's passband falls to 0 from this share of its half width on
 
 
@@ -55,8 +55,8 @@ def build_filter_bank(
     bank = []
     for j in range(scales):
         shape = canvas[0] >> j, canvas[1] >> j
-        parts = [_build_wavelet(canvas, shape, j, angle, orientations) for angle in compute_angles(orientations)]
-        rows, columns, responses = zip(*parts, strict=True)
+        wavelets = [_build_wavelet(canvas, shape, j, angle, orientations) for angle in compute_angles(orientations)]
+        rows, columns, responses = zip(*wavelets, strict=True)
         arrays = np.stack(responses), _compute_path_envelope(canvas, shape, j)
         response, envelope = (torch.from_numpy(array.astype(np.float32)).to(device) for array in arrays)
         bank.append(WaveletScale(2**j, rows, columns, response, envelope))
@@ -82,7 +82,7 @@ def apply_wavelets(spectra: torch.Tensor, scale: WaveletScale) -> torch.Tensor:
     import torch
 
     height, width = spectra.shape[-2:]
-    fine = height // scale.response.shape[-2]  # of fine x fine positions one is kept: ifft2 divides by fewer
+    fine = height // scale.response.shape[-2]  # one of fine x fine positions remains: ifft2 divides by fewer
     response = scale.response / fine**2
     products = spectra.new_empty(*spectra.shape[:-2], *response.shape)
     for i, (rows, columns) in enumerate(zip(scale.first_rows, scale.first_columns, strict=True)):
@@ -117,8 +117,8 @@ def _compute_wrapped_slices(first: int, length: int, size: int) -> list[tuple[sl
     Frequency k lies at k mod size in the spectrum, and at k mod length in the subsampled one; both wrap at 0.
     """
     wrap = first + (-first) % length
-    pieces = [(first, wrap), (wrap, first + length)]
-    return [(slice(a % length, a % length + b - a), slice(a % size, a % size + b - a)) for a, b in pieces if b > a]
+    intervals = [(first, wrap), (wrap, first + length)]
+    return [(slice(a % length, a % length + b - a), slice(a % size, a % size + b - a)) for a, b in intervals if b > a]
 
 
 def _compute_signed_indices(size: int, device: torch.device) -> torch.Tensor:
@@ -132,16 +132,18 @@ def _build_wavelet(
     canvas: tuple[int, int], shape: tuple[int, int], j: int, angle: float, orientations: int
 ) -> tuple[int, int, NDArray[np.float64]]:
     """Return one wavelet: the first row and column of its passband, and its transfer function there (y, x)."""
-    centre = CENTER_FREQUENCY / 2**j
-    at = centre * math.sin(angle), centre * math.cos(angle)
-    indices = [_select_frequencies(size, length, shift) for size, length, shift in zip(canvas, shape, at, strict=True)]
+    center = CENTER_FREQUENCY / 2**j
+    peak = center * math.sin(angle), center * math.cos(angle)
+    indices = [
+        _select_frequencies(size, length, shift) for size, length, shift in zip(canvas, shape, peak, strict=True)
+    ]
     v, u = (2 * np.pi * index / size for index, size in zip(indices, canvas, strict=True))
     v, u = v[:, None], u[None, :]
     along, across = u * math.cos(angle) + v * math.sin(angle), v * math.cos(angle) - u * math.sin(angle)
-    response = _morlet(along, across, centre, ENVELOPE_STD * 2**j, orientations)
+    response = _morlet(along, across, center, ENVELOPE_STD * 2**j, orientations)
     edge = np.pi / 2**j
     first = int(indices[0].min()), int(indices[1].min())
-    return *first, response * _compute_passband_taper(v - at[0], edge) * _compute_passband_taper(u - at[1], edge)
+    return *first, response * _compute_passband_taper(v - peak[0], edge) * _compute_passband_taper(u - peak[1], edge)
 
 
 def _select_frequencies(size: int, length: int, center: float) -> NDArray[np.int64]:
@@ -162,16 +164,16 @@ def _morlet(
     The envelope is longer across the oscillation when there are more than four orientations.
     """
     slant = 4.0 / orientations
-    spread = (across / slant) ** 2
-    shifted = np.exp(-0.5 * sigma**2 * ((along - center) ** 2 + spread))
-    base = np.exp(-0.5 * sigma**2 * (along**2 + spread))
+    transverse = (across / slant) ** 2
+    shifted = np.exp(-0.5 * sigma**2 * ((along - center) ** 2 + transverse))
+    base = np.exp(-0.5 * sigma**2 * (along**2 + transverse))
     return np.asarray(shifted - math.exp(-0.5 * (sigma * center) ** 2) * base)
 
 
 def _compute_passband_taper(offset: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
     """Return 1 in the middle of the passband, falling to 0 at its edge as a squared cosine."""
-    part = np.clip((np.abs(offset) / edge - TAPER_START) / (1 - TAPER_START), 0.0, 1.0)
-    return np.asarray(np.cos(0.5 * np.pi * part) ** 2)
+    position = np.clip((np.abs(offset) / edge - TAPER_START) / (1 - TAPER_START), 0.0, 1.0)
+    return np.asarray(np.cos(0.5 * np.pi * position) ** 2)
 
 
 def _compute_path_envelope(canvas: tuple[int, int], shape: tuple[int, int], j: int) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
-"""What generator plugins share: cubes as channels, checkpoints, and a training loop that can be resumed.
+"""Shared tools of generator plugins: cubes as channels, checkpoints, and a training loop that can be resumed.
 
-Nothing of hseval itself needs this package; it is for plugins, and its names are as public as the hooks.
+hseval itself does not use this package; it is for plugins, and its names are as public as the hooks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A checkpoint: ``STEM.safetensors`` and ``STEM.json``; the second holds the hash of the first and is written last."""
+"""Checkpoints: ``STEM.safetensors`` and ``STEM.json``; the latter holds the hash of the former and is written last."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ OptionsT = TypeVar("OptionsT")
 def save_checkpoint(
     folder: Path, stem: str, tensors: Mapping[str, NDArray[Any]], record: Mapping[str, Any], *, format: str
 ) -> None:
-    """Write both files, each whole or not at all.
+    """Write both files, each atomically.
 
     Args:
-        folder: where to; it exists.
-        stem: of both names.
+        folder: an existing folder.
+        stem: of both file names.
         tensors: by name, contiguous or not.
-        record: what JSON can hold.
-        format: what :func:`load_checkpoint` asks for, raised whenever older readers would misread it.
+        record: values that JSON can store.
+        format: name and version that :func:`load_checkpoint` requires; raise the version when older readers would
+            misread the checkpoint.
     """
     import numpy as np
     from safetensors.numpy import save_file
@@ -46,14 +47,14 @@ def load_checkpoint(
     """Read both files back.
 
     Args:
-        folder: where :func:`save_checkpoint` wrote.
-        stem: as there.
-        format: as there.
-        required_keys: what the record has to have.
-        hint: how to come by a checkpoint, told where there is none.
+        folder: as for :func:`save_checkpoint`.
+        stem: as for :func:`save_checkpoint`.
+        format: as for :func:`save_checkpoint`.
+        required_keys: keys that the record must have.
+        hint: how to make a checkpoint, for error messages.
 
     Raises:
-        HsevalError: a file is missing, cut off or changed, of another format, or lacks an entry.
+        HsevalError: a file is missing, truncated or changed, of another format, or lacks an entry.
     """
     from safetensors.numpy import load_file
 
@@ -62,37 +63,40 @@ def load_checkpoint(
         record = json.loads(record_file.read_text(encoding="utf-8"))
         digest = _compute_sha256(weights)
     except (OSError, ValueError) as error:
-        raise HsevalError(f"{folder}: no whole checkpoint ({_describe_error(error, record_file)}); {hint}") from error
-    found = record.get("format") if isinstance(record, dict) else None
-    if found != format:
-        raise HsevalError(f"{record_file}: its format is {found!r}, expected {format!r}; {hint}")
+        raise HsevalError(
+            f"{folder}: no complete checkpoint ({_describe_error(error, record_file)}); {hint}"
+        ) from error
+    stored_format = record.get("format") if isinstance(record, dict) else None
+    if stored_format != format:
+        raise HsevalError(f"{record_file}: its format is {stored_format!r}, expected {format!r}; {hint}")
     for key in required_keys:
         if key not in record:
             raise HsevalError(f"{record_file}: {key!r} is missing; {hint}")
     if record.get("sha256") != digest:
-        raise HsevalError(f"{weights}: cut off or changed (its sha256 is not the one in {record_file.name}); {hint}")
+        raise HsevalError(f"{weights}: truncated or changed (its sha256 is not the one in {record_file.name}); {hint}")
     return load_file(weights), record
 
 
 def merge_options(
     requested_options: OptionsT, trained_options: OptionsT, *, sampling_options: Collection[str], path: Path
 ) -> OptionsT:
-    """Return the options to sample with: those of the training, and of ``sampling_options`` the ones that were given.
+    """Return the options to sample with: those of the training, overridden by the requested ``sampling_options``.
 
-    An option that has its default counts as not given.
+    An option at its default counts as not requested.
 
     Raises:
-        HsevalError: an option that only training takes was given another value than it was trained with.
+        HsevalError: an option of training is requested with another value than it was trained with.
     """
     changes = {}
     for field in dataclasses.fields(requested_options):  # type: ignore[arg-type]
-        wanted, had = getattr(requested_options, field.name), getattr(trained_options, field.name)
-        if wanted in (field.default, had):
+        requested, trained = getattr(requested_options, field.name), getattr(trained_options, field.name)
+        if requested in (field.default, trained):
             continue
         if field.name not in sampling_options:
-            told = f"was trained with {field.name}={_format_value(had)}, not {_format_value(wanted)}"
-            raise HsevalError(f"{path}: {told}; when sampling, set {', '.join(sampling_options) or 'nothing'}")
-        changes[field.name] = wanted
+            mismatch = f"was trained with {field.name}={_format_value(trained)}, not {_format_value(requested)}"
+            allowed = ", ".join(sampling_options) or "no option"
+            raise HsevalError(f"{path}: {mismatch}; for sampling, only {allowed} can be set")
+        changes[field.name] = requested
     return dataclasses.replace(trained_options, **changes)  # type: ignore[type-var]
 
 
@@ -107,7 +111,7 @@ def _describe_error(error: OSError | ValueError, record_file: Path) -> str:
         return "it is a file, not a folder"
     if isinstance(error, OSError):
         return f"{Path(str(error.filename)).name}: {error.strerror}"
-    return f"{record_file.name} is no JSON: {error}"
+    return f"{record_file.name} is not JSON: {error}"
 
 
 def _compute_sha256(path: Path) -> str:

@@ -28,18 +28,18 @@ def sample_in_batches(
     name: str,
     shape: tuple[int, ...],
 ) -> Iterator[tuple[int, Array]]:
-    """Yield the index and the result of ``start`` to ``stop - 1``.
+    """Yield ``(index, result)`` for the indices ``start`` to ``stop - 1``.
 
-    Every call gets ``batch_size`` inputs, the last one repeated where there are fewer: kernels choose their order of sums by
-    the batch's size, and a cube must not depend on how many are drawn with it.
+    Every call gets ``batch_size`` inputs, the last one repeated where there are fewer: kernels choose their order of
+    summation by the batch size, and a cube must not depend on how many are sampled with it.
 
     Args:
-        generate: noise float32 ``(batch, *shape)`` to results ``(batch, ...)``; result i by noise i alone.
+        generate: noise float32 ``(batch, *shape)`` to results ``(batch, ...)``; result i depends on noise i alone.
         start: first index.
         stop: past the last.
-        batch_size: how many at a time.
-        seed: as typed.
-        name: the generator's.
+        batch_size: number of samples per call.
+        seed: the user's.
+        name: of the generator.
         shape: of one cube's noise.
     """
     for first in range(start, stop, batch_size):

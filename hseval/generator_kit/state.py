@@ -1,4 +1,4 @@
-"""All that a training step changes, and how it is kept."""
+"""The state that a training step changes, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT = "hseval-training-1"
 
 
 class TrainingState:
-    """Weights, their average and the optimizer's moments: all that a step changes."""
+    """The state that a step changes: weights, their moving average and the optimizer's moments."""
 
     def __init__(self, network: torch.nn.Module, *, learning_rate: float, ema_decay: float) -> None:
         import torch
@@ -32,7 +32,7 @@ class TrainingState:
         self._ema_tensors = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def update_ema(self, step: int) -> None:
-        """Move the averages: by 1 / 10 at first, less and less until the decay that was asked for."""
+        """Update the averages, with a decay that rises from 0.1 to ``ema_decay``."""
         import torch
 
         decay = min(self.ema_decay, (1 + step) / (10 + step))
@@ -44,19 +44,21 @@ class TrainingState:
                     self._ema_tensors[name].copy_(value)
 
     def write(self, folder: Path, stem: str, record: Mapping[str, Any]) -> None:
-        """Keep everything under ``stem``, with a record that holds ``step``, ``facts`` and ``seed``."""
+        """Write a checkpoint named ``stem``, with a record that holds ``step``, ``facts`` and ``seed``."""
         self.ema_weights = _to_numpy(self._ema_tensors)
         moments = self.optimizer.state_dict()["state"]
-        kept = {f"moments.{number}.{name}": _to_array(each[name]) for number, each in moments.items() for name in each}
-        kept |= {f"weights.{name}": value for name, value in _to_numpy(self.network.state_dict()).items()}
-        kept |= {f"average.{name}": value for name, value in self.ema_weights.items()}
-        save_checkpoint(folder, stem, kept, record, format=FORMAT)
+        tensors = {
+            f"moments.{i}.{key}": _to_array(value) for i, entry in moments.items() for key, value in entry.items()
+        }
+        tensors |= {f"weights.{name}": value for name, value in _to_numpy(self.network.state_dict()).items()}
+        tensors |= {f"average.{name}": value for name, value in self.ema_weights.items()}
+        save_checkpoint(folder, stem, tensors, record, format=FORMAT)
 
     def read(self, folder: Path, stem: str, expected: Mapping[str, Any]) -> int:
-        """Take up what :meth:`write` kept and return the number of steps done; 0 where nothing was kept.
+        """Restore the checkpoint of :meth:`write` and return the number of steps done; 0 if there is no checkpoint.
 
         Raises:
-            HsevalError: what was kept is damaged, or has other facts or another seed than ``expected``.
+            HsevalError: the checkpoint is damaged, or has other settings or another seed than ``expected``.
         """
         if not (folder / f"{stem}.json").exists():
             return 0
@@ -70,14 +72,14 @@ class TrainingState:
             self._ema_tensors[name].copy_(value)
         moments: dict[int, dict[str, Any]] = {}
         for name, value in from_numpy(_select_prefix("moments.", tensors)).items():
-            number, _, what = name.partition(".")
-            moments.setdefault(int(number), {})[what] = value
+            number, _, key = name.partition(".")
+            moments.setdefault(int(number), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         return int(record["step"])
 
 
 def from_numpy(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-    """Return weights as ``load_state_dict`` takes them; a copy."""
+    """Return a copy of weights as ``load_state_dict`` takes them."""
     import torch
 
     return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
@@ -97,7 +99,7 @@ def _to_array(value: torch.Tensor) -> Array:
 
 
 def _flatten_expected(expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts and seed in one mapping, as they come back from JSON."""
+    """Return settings and seed in one mapping, as JSON would return them."""
     flat: dict[str, Any] = json.loads(json.dumps({**expected["facts"], "seed": expected["seed"]}))
     return flat
 
@@ -105,8 +107,8 @@ def _flatten_expected(expected: Mapping[str, Any]) -> dict[str, Any]:
 def _check_same_settings(stored: Mapping[str, Any], expected: Mapping[str, Any], *, path: Path) -> None:
     for key, value in stored.items():
         if expected.get(key) != value:
-            told = f"was begun with {key}={_truncate(value)}, not {_truncate(expected.get(key))}"
-            raise HsevalError(f"{path}: {told}; go on with the same, or train into another folder")
+            mismatch = f"was started with {key}={_truncate(value)}, not {_truncate(expected.get(key))}"
+            raise HsevalError(f"{path}: {mismatch}; resume with the same value, or train into another folder")
 
 
 def _truncate(value: Any) -> str:

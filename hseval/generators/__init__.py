@@ -1,1 +1,1 @@
-"""Generators that need no fitting."""
+"""Built-in generators, which need no fitting."""

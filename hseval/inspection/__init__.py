@@ -1,1 +1,1 @@
-"""What is in a set of cubes, and what is suspicious in it (``hseval info``)."""
+"""Summaries of sets of cubes, and checks for suspicious content (``hseval info``)."""

@@ -1,4 +1,4 @@
-"""What one cube tells to ``hseval info``: a few numbers, so that a set of any size is looked at in one pass."""
+"""Statistics of one cube for ``hseval info``: a few numbers, so that a set of any size is read in one pass."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from hseval.core.cubes import FOV, Cube
 from hseval.utils.random_streams import create_rng
 
-MIN_SURROUND_SHARE = 0.01  # share of all-zero pixels from which a black surround is worth a word
+MIN_SURROUND_SHARE = 0.01  # share of all-zero pixels from which a black surround is reported
 
 
 @dataclasses.dataclass(frozen=True)
 class CubeStats:
-    """What one cube adds to an inspection.
+    """Statistics of one cube.
 
     Attributes:
         shape: ``(band, y, x)``.
@@ -25,14 +25,14 @@ class CubeStats:
         field_pixel_count: pixels inside the field of view.
         valid_pixel_count: those of them that are finite in every band.
         negative_share: share of the valid values below 0.
-        min_value: smallest valid value (Inf: there is none).
-        max_value: largest valid value.
+        min_value: smallest valid value; Inf if there is none.
+        max_value: largest valid value; -Inf if there is none.
         sampled_values: values drawn for the quantiles.
-        constant_bands: per band, whether all valid pixels hold one value.
-        first_values: per band, the first valid pixel's value (what a constant band holds).
+        constant_bands: per band, whether all valid pixels have one value.
+        first_values: per band, the first valid pixel's value (the value of a constant band).
         invalid_bands: per band, whether no pixel of the field is finite.
-        mask_shares: structure -> its mask's share of the picture.
-        has_surround: whether a black surround is there that no field of view excludes.
+        mask_shares: structure -> its mask's share of the image.
+        has_surround: whether there is a black surround that no field of view excludes.
     """
 
     shape: tuple[int, int, int]
@@ -51,12 +51,12 @@ class CubeStats:
 
 
 def compute_cube_stats(cube: Cube, index: int, max_samples: int) -> CubeStats:
-    """Return the facts of one cube; ``max_samples`` values of it are kept for the quantiles."""
+    """Return the statistics of one cube, with at most ``max_samples`` of its values for the quantiles."""
     data = cube.data
     finite = np.isfinite(data)
-    whole = finite.all(axis=0)
-    field = np.asarray(cube.masks.get(FOV, np.ones(whole.shape, dtype=bool)))
-    valid = whole & field
+    all_finite = finite.all(axis=0)
+    field = np.asarray(cube.masks.get(FOV, np.ones(all_finite.shape, dtype=bool)))
+    valid = all_finite & field
     values = data[:, valid]
     level = values[:, 0] if values.size else np.full(len(data), np.nan, np.float32)
     return CubeStats(

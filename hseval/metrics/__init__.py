@@ -1,1 +1,1 @@
-"""Metrics: from two sets of rows to a score; pure numerics beside the classes that declare them."""
+"""Metrics: from two feature tables to a score; the numerics are pure functions, the classes declare them."""

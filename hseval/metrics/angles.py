@@ -1,4 +1,4 @@
-"""Angles between spectra, and how far spectra scatter about one; all in degrees. Gain changes none of them."""
+"""Spectral angles in degrees, and variances orthogonal to a spectrum. Angles do not depend on gain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def normalize_spectra(spectra: NDArray[Any]) -> Float64Array:
-    """Return spectra ``(..., band)`` over their norms; NaN where the norm is 0, which has no direction."""
+    """Return spectra ``(..., band)`` divided by their norms; NaN where the norm is 0, which has no direction."""
     wide = np.asarray(spectra, dtype=np.float64)
     norms = np.linalg.norm(wide, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):
@@ -29,16 +29,16 @@ def spectral_angle(a: NDArray[Any], b: NDArray[Any]) -> Float64Array:
     roundoff, 2006, section 12): the arc cosine of a product near 1 loses half of its digits.
     """
     u, v = normalize_spectra(a), normalize_spectra(b)
-    apart = np.linalg.norm(u - v, axis=-1)
-    together = np.linalg.norm(u + v, axis=-1)
-    angles: Float64Array = np.degrees(2 * np.arctan2(apart, together))
+    difference = np.linalg.norm(u - v, axis=-1)
+    total = np.linalg.norm(u + v, axis=-1)
+    angles: Float64Array = np.degrees(2 * np.arctan2(difference, total))
     return angles
 
 
 def orthogonal_variance(means: NDArray[Any], covs: NDArray[Any]) -> Float64Array:
-    """Return the variance across each mean spectrum: ``tr C - u^T C u``, u the mean's direction.
+    """Return the variance orthogonal to each mean spectrum: ``tr C - u^T C u``, u the mean's direction.
 
-    Over the mean's squared norm, its root is the root mean square tangent of the pixels' angles to their mean.
+    Divided by the mean's norm, its root is the root mean square tangent of the pixels' angles to their mean.
 
     Args:
         means: ``(..., band)``.
@@ -49,9 +49,9 @@ def orthogonal_variance(means: NDArray[Any], covs: NDArray[Any]) -> Float64Array
     """
     directions = normalize_spectra(means)
     down, right = np.triu_indices(directions.shape[-1])
-    twice = np.where(down == right, 1.0, 2.0)
+    multiplicity = np.where(down == right, 1.0, 2.0)
     wide = np.asarray(covs, dtype=np.float64)
     total = (wide * (down == right)).sum(axis=-1)
-    along = (wide * (directions[..., down] * directions[..., right] * twice)).sum(axis=-1)
+    along = (wide * (directions[..., down] * directions[..., right] * multiplicity)).sum(axis=-1)
     variance: Float64Array = np.maximum(total - along, 0.0)
     return variance

@@ -1,4 +1,4 @@
-"""``authenticity``: the share of samples that lie nearer to the training set than unseen real cubes do."""
+"""``authenticity``: the share of samples that are nearer to the training set than held-out real cubes are."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from hseval.metrics.copying_tests import (
 from hseval.stats.quantile_shares import GroupedValues, draw_expected_shares
 from hseval.utils.errors import NotComputable
 from hseval.utils.nearest_neighbors import NearestNeighbors
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,14 +47,14 @@ if TYPE_CHECKING:
 
 LOWRES_MAPS, MAP_EXTENTS = "maps", "maps/pixels"
 DISTANCE, NEAREST_ID = "authenticity/distance", "authenticity/nearest"
-NN_DISTANCE, PLACEMENT = "authenticity/spacing", "authenticity/placement"
+NN_DISTANCE, PLACEMENT = "authenticity/nn-distance", "authenticity/placement"
 CALIBRATED_DISTANCE, CELL, SHIFT_STEP = "authenticity/calibrated", "authenticity/cell", "authenticity/step"
-CALIBRATION_NEIGHBORS = 50  # nearest training cubes whose mean distance calibrates that to the nearest
-MIN_HOLDOUT = 100  # held-out cubes below which the 1st percentile is the minimum
-MAX_REPORTED_PAIRS = 10  # nearest pairs that are named
+CALIBRATION_NEIGHBORS = 50  # training cubes whose mean distance calibrates the distance to the nearest one
+MIN_HOLDOUT = 100  # with fewer held-out cubes the 1st percentile is the minimum
+MAX_REPORTED_PAIRS = 10  # nearest pairs in the details
 CAVEAT = (
-    "no proof of privacy: only copies that are turned, mirrored, shifted a little, brightened or noisy are looked "
-    "for; a sample may still give away what a training cube shows"
+    "no proof of privacy: only rotated, mirrored, slightly shifted, brightened or noisy copies are searched for; "
+    "a sample may still reveal what a training cube shows"
 )
 
 
@@ -61,16 +62,16 @@ class Authenticity:
     """Share of samples nearer to the training set than the 1st percentile of held-out real cubes."""
 
     name: ClassVar[str] = "authenticity"
-    summary: ClassVar[str] = "share of samples that are nearer to the training set than unseen real cubes are"
+    summary: ClassVar[str] = "share of samples that are nearer to the training set than held-out real cubes are"
     better: ClassVar[Direction] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[Needs] = Needs(features=(LOWRES_MAPS,), train=True)
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the metric."""
 
-        index: Literal["exact", "ivf"] = option("exact", "neighbour search; ivf is approximate, for large sets")
+        index: Literal["exact", "ivf"] = option("exact", "nearest-neighbor search; ivf is approximate, for large sets")
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
@@ -78,14 +79,14 @@ class Authenticity:
     def relate(
         self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
     ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-        """Search each cube's nearest training cube, once.
+        """Find each cube's nearest training cube, once.
 
-        Adds ``distance`` (0 to 2), ``nearest`` (the training cube's id), ``placement`` (index into
-        :func:`placements` of ``step``: how the cube was turned and shifted to fit), ``spacing`` (the distance of
-        that training cube to its own nearest other one), ``calibrated`` (the distance over the mean distance to
-        the 50 nearest training cubes) and ``cell`` (of a small partition of the training set) to ``real`` and
-        ``generated``; to ``train`` its own spacing, as ``distance``. Training cubes that are equal count as each
-        other's neighbours, at distance 0.
+        Adds to ``real`` and ``generated``: ``distance`` (0 to 2), ``nearest`` (the training cube's id), ``placement``
+        (index into :func:`list_placements` of ``step``: how the cube was rotated and shifted to fit), ``nn-distance``
+        (from that training cube to the nearest other one), ``calibrated`` (the distance divided by the mean distance
+        to the 50 nearest training cubes) and ``cell`` (of a small partition of the training set). Adds to ``train``
+        the distance to the nearest other training cube, as ``distance``; equal training cubes are neighbors at
+        distance 0.
 
         Raises:
             NotComputable: there is no training set.
@@ -96,25 +97,25 @@ class Authenticity:
         maps = compute_residual_details(train[LOWRES_MAPS], common)
         base = NearestNeighbors(to_unit_vectors(maps), index=self.options.index)
         step = compute_shift_step(train[MAP_EXTENTS], maps.shape[-1])
-        places = list_placements(step)
-        spacing = _compute_nn_distances(maps, base, places)
-        centres = fit_cell_centers(compute_profiles(train[LOWRES_MAPS]))
+        placements = list_placements(step)
+        nn_distances = _compute_nn_distances(maps, base, placements)
+        centers = fit_cell_centers(compute_profiles(train[LOWRES_MAPS]))
 
-        def add(rows: FeatureTable) -> FeatureTable:
-            own = compute_residual_details(rows[LOWRES_MAPS], common)
-            found = find_nearest(own, base, places)
+        def add_matches(table: FeatureTable) -> FeatureTable:
+            details = compute_residual_details(table[LOWRES_MAPS], common)
+            matches = find_nearest(details, base, placements)
             columns = {
-                DISTANCE: found.distance,
-                NEAREST_ID: np.asarray(train.ids)[found.row],
-                NN_DISTANCE: spacing[found.row],
-                PLACEMENT: found.placement,
-                CALIBRATED_DISTANCE: _calibrate_distances(own, found, base, places),
-                CELL: assign_cells(compute_profiles(rows[LOWRES_MAPS]), centres),
-                SHIFT_STEP: np.tile(step, (len(rows), 1)),
+                DISTANCE: matches.distance,
+                NEAREST_ID: np.asarray(train.ids)[matches.row],
+                NN_DISTANCE: nn_distances[matches.row],
+                PLACEMENT: matches.placement,
+                CALIBRATED_DISTANCE: _calibrate_distances(details, matches, base, placements),
+                CELL: assign_cells(compute_profiles(table[LOWRES_MAPS]), centers),
+                SHIFT_STEP: np.tile(step, (len(table), 1)),
             }
-            return rows.add_columns(columns)
+            return table.add_columns(columns)
 
-        return add(real), add(generated), train.add_columns({DISTANCE: spacing})
+        return add_matches(real), add_matches(generated), train.add_columns({DISTANCE: nn_distances})
 
     def compare(
         self,
@@ -124,7 +125,7 @@ class Authenticity:
         train: FeatureTable | None = None,
         rng: np.random.Generator,
     ) -> ScoreParts:
-        """Return the share of samples below the held-out cubes' 1st percentile, and what stands behind it.
+        """Return the share of samples below the held-out cubes' 1st percentile, with thresholds and tests as details.
 
         Raises:
             NotComputable: there is no training set, or one side has no cube.
@@ -132,29 +133,30 @@ class Authenticity:
         if DISTANCE not in generated.columns:
             real, generated, train = self.relate(real=real, generated=generated, train=train)
         if not len(real) or not len(generated):
-            raise NotComputable(f"{len(real)} held-out cubes and {len(generated)} samples, expected at least 1 of each")
-        held, found = real[DISTANCE], generated[DISTANCE]
-        threshold = compute_copy_threshold(held)
-        auth_pct = compute_authentic_share(found, generated[NN_DISTANCE]) * 100
-        ratio = float(np.median(found) / np.median(held)) if np.median(held) > 0 else float("nan")
+            sizes = f"{format_count(len(real), 'held-out cube')} and {format_count(len(generated), 'sample')}"
+            raise NotComputable(f"{sizes}, expected at least 1 of each")
+        holdout, distances = real[DISTANCE], generated[DISTANCE]
+        threshold = compute_copy_threshold(holdout)
+        auth_pct = compute_authentic_share(distances, generated[NN_DISTANCE]) * 100
+        ratio = float(np.median(distances) / np.median(holdout)) if np.median(holdout) > 0 else float("nan")
         tests = _run_copying_tests(real, generated)
         details = {
             "threshold": threshold,
-            "held_out": len(held),
-            "resolution": 1 / (len(held) + 1),
+            "held_out": len(holdout),
+            "resolution": 1 / (len(holdout) + 1),
             "auth_pct": auth_pct,
             "median_ratio": ratio,
             **tests,
             "shown": {
                 "AuthPct (0 to 100, higher is more authentic)": auth_pct,
                 "median distance to the training set, samples / held-out": ratio,
-                "a copy is nearer than": threshold,
+                "copy threshold (distance)": threshold,
                 **_select_visible(tests),
             },
             "nearest_pairs": _list_nearest_pairs(generated),
-            "caveat": _format_caveat(len(held), threshold),
+            "caveat": _format_caveat(len(holdout), threshold),
         }
-        return ScoreParts(compute_copy_share(found, threshold), details)
+        return ScoreParts(compute_copy_share(distances, threshold), details)
 
     def shown_values(
         self, *, real: FeatureTable, generated: FeatureTable
@@ -171,7 +173,7 @@ class Authenticity:
         draws: int,
         rngs: tuple[np.random.Generator, np.random.Generator],
     ) -> NDArray[np.float64]:
-        """Return draws of the expected share and its floor: what hangs on the nearest held-out cubes."""
+        """Return draws of the expected share and its floor, which depend on the nearest held-out cubes."""
         return draw_expected_shares(
             real=GroupedValues(real[DISTANCE], real.groups),
             generated=GroupedValues(generated[DISTANCE], generated.groups),
@@ -186,7 +188,7 @@ class Authenticity:
 def _compute_nn_distances(
     maps: NDArray[np.float32], base: NearestNeighbors, placements: Sequence[Placement]
 ) -> NDArray[np.float64]:
-    """Return each training cube's distance to its nearest other one; NaN where there is only one."""
+    """Return each training cube's distance to the nearest other one; NaN if there is only one."""
     if len(maps) == 1:
         return np.full(1, np.nan)
     return find_nearest(maps, base, placements, exclude=np.arange(len(maps))).distance
@@ -195,24 +197,24 @@ def _compute_nn_distances(
 def _calibrate_distances(
     maps: NDArray[np.float32], matches: NearestMatches, base: NearestNeighbors, placements: Sequence[Placement]
 ) -> NDArray[np.float64]:
-    """Return each distance over the mean distance to the nearest training cubes, laid as it fits best.
+    """Return each distance divided by the mean distance to the nearest training cubes, at the best placement.
 
     Carlini et al., Extracting training data from diffusion models, USENIX Security 2023, section 4.2, without their
-    constant: a plain cube is near to every other, and is no copy for that. 1 where all distances are 0.
+    constant: a featureless cube is near to every other without being a copy. 1 if all distances are 0.
     """
-    around, _ = base.find_nearest(
+    neighbor_distances, _ = base.find_nearest(
         to_unit_vectors(apply_placements(maps, matches.placement, placements)),
         k=min(CALIBRATION_NEIGHBORS, len(base.base)),
     )
-    mean = around.mean(axis=1)
+    mean = neighbor_distances.mean(axis=1)
     ratio: NDArray[np.float64] = np.divide(matches.distance, mean, out=np.ones(len(mean)), where=mean > 0)
     return ratio
 
 
 def _run_copying_tests(holdout: FeatureTable, generated: FeatureTable) -> dict[str, Any]:
-    """Return the tests of copying, on one cube of each group: p-values take cubes as independent."""
+    """Return the results of the copying tests, on one cube of each group: p-values assume independent cubes."""
     holdout, generated = (
-        rows.select(select_one_per_group(hashes=rows.hashes, groups=rows.groups)) for rows in (holdout, generated)
+        table.select(select_one_per_group(hashes=table.hashes, groups=table.groups)) for table in (holdout, generated)
     )
     copying = copying_test(
         holdout=holdout[DISTANCE],
@@ -222,8 +224,8 @@ def _run_copying_tests(holdout: FeatureTable, generated: FeatureTable) -> dict[s
     )
     below, p = precedence_test(holdout=holdout[CALIBRATED_DISTANCE], generated=generated[CALIBRATED_DISTANCE])
     medians = {
-        name: float(np.median(rows[CALIBRATED_DISTANCE]))
-        for name, rows in (("samples", generated), ("held_out", holdout))
+        name: float(np.median(table[CALIBRATED_DISTANCE]))
+        for name, table in (("samples", generated), ("held_out", holdout))
     }
     return {"copying": copying._asdict(), "calibrated": {**medians, "below_all_held_out": below, "p": p}}
 
@@ -231,34 +233,35 @@ def _run_copying_tests(holdout: FeatureTable, generated: FeatureTable) -> dict[s
 def _select_visible(tests: Mapping[str, Any]) -> dict[str, float]:
     copying, calibrated = tests["copying"], tests["calibrated"]
     return {
-        "C_T, data-copying (below 0: nearer to the training set than unseen cubes)": copying["c_t"],
-        "p that samples as a whole are no nearer": copying["p"],
-        f"the same in the worst of {copying['cells']} cells": copying["worst_p"],
-        "samples whose calibrated distance is below every held-out cube's": calibrated["below_all_held_out"],
-        "p of so many": calibrated["p"],
+        "C_T of the data-copying test (below 0: nearer to the training set than held-out cubes)": copying["c_t"],
+        "data-copying test p, all samples": copying["p"],
+        f"data-copying test p in the worst of {format_count(copying['cells'], 'cell')}": copying["worst_p"],
+        "samples with a calibrated distance below every held-out cube's": calibrated["below_all_held_out"],
+        "precedence test p": calibrated["p"],
     }
 
 
 def _list_nearest_pairs(generated: FeatureTable) -> list[dict[str, Any]]:
-    places = list_placements(tuple(generated[SHIFT_STEP][0]))
+    placements = list_placements(tuple(generated[SHIFT_STEP][0]))
     first = np.argsort(generated[DISTANCE], kind="stable")[:MAX_REPORTED_PAIRS]
     return [
         {
             "sample": str(generated.ids[i]),
             "training": str(generated[NEAREST_ID][i]),
             "distance": float(generated[DISTANCE][i]),
-            "placement": str(places[generated[PLACEMENT][i]]),
+            "placement": str(placements[generated[PLACEMENT][i]]),
         }
         for i in first
     ]
 
 
 def _format_caveat(n_holdout: int, threshold: float) -> str:
-    said = [CAVEAT]
+    caveats = [CAVEAT]
     if n_holdout < MIN_HOLDOUT:
-        said.append(
-            f"the threshold is the minimum of {n_holdout} held-out distances, so it errs by about 1 in {n_holdout + 1}"
+        caveats.append(
+            f"the threshold is the minimum of {format_count(n_holdout, 'held-out distance')}: "
+            f"its false-positive rate is about 1 in {n_holdout + 1}"
         )
     if threshold <= MAX_IDENTICAL_DISTANCE:
-        said.append("held-out cubes are copies of training cubes: give a reference that the training set lacks")
-    return "; ".join(said)
+        caveats.append("held-out cubes are copies of training cubes: use a reference without training cubes")
+    return "; ".join(caveats)

@@ -1,4 +1,4 @@
-"""``band-covariance``: do bands go together in the samples as they do in real cubes?"""
+"""``band-covariance``: are bands correlated in the samples as they are in real cubes?"""
 
 from __future__ import annotations
 
@@ -59,12 +59,16 @@ class BandCovariance:
             NotComputable: a single band, or a side without a cube of enough valid pixels.
         """
         if real[MEAN_SPECTRA].shape[-1] < 2:
-            raise NotComputable("needs at least 2 bands: one band goes together with no other")
+            raise NotComputable("needs at least 2 bands: correlations are between different bands")
         real, generated = _add_fisher_z(real), _add_fisher_z(generated)
-        if why := explain_missing_structure(real, generated, FOV):
-            raise NotComputable(f"needs cubes with at least {MIN_PIXELS} valid pixels ({why})")
-        used = [FOV, *select_structures(real, generated)]
-        return mark_scored_structures(real, used), mark_scored_structures(generated, used), train
+        if reason := explain_missing_structure(real, generated, FOV):
+            raise NotComputable(f"needs cubes with at least {MIN_PIXELS} valid pixels ({reason})")
+        scored_structures = [FOV, *select_structures(real, generated)]
+        return (
+            mark_scored_structures(real, scored_structures),
+            mark_scored_structures(generated, scored_structures),
+            train,
+        )
 
     def compare(
         self,
@@ -74,29 +78,29 @@ class BandCovariance:
         train: FeatureTable | None = None,
         rng: np.random.Generator,
     ) -> ScoreParts:
-        """Return the distance in the field of view, with those in structures that both sides have.
+        """Return the distance in the field of view; the details hold those in the structures that both sides have.
 
         Raises:
             NotComputable: as :meth:`relate`.
         """
         if FISHER_Z not in real.columns:
             real, generated, train = self.relate(real=real, generated=generated, train=train)
-        named = [name for place, name in enumerate(real.structures) if real[IS_SCORED][0, place]]
-        names = [FOV, *(name for name in named if name != FOV and has_structure(real, generated, name))]
-        scored = {
+        marked = [name for index, name in enumerate(real.structures) if real[IS_SCORED][0, index]]
+        names = [FOV, *(name for name in marked if name != FOV and has_structure(real, generated, name))]
+        scores = {
             name: _score_structure(_compute_mean_z(real, name), _compute_mean_z(generated, name), real.wavelengths)
             for name in names
         }
-        whole = scored[FOV]
+        fov_score = scores[FOV]
         details = {
-            "structures": scored,
+            "structures": scores,
             "shown": {
-                "root mean square difference of the correlations themselves": whole["correlation"],
-                "neighbouring bands, samples less real (z)": whole["neighbours"],
+                "root mean square difference of the correlations": fov_score["correlation"],
+                "adjacent bands, mean of samples minus real (Fisher's z)": fov_score["neighbors"],
             },
             "masks_from": {"reference": real.mask_source, "samples": generated.mask_source},
         }
-        return ScoreParts(whole["value"], details)
+        return ScoreParts(fov_score["value"], details)
 
     def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
         """Return the distance in the field of view alone, as :meth:`compare` does."""
@@ -104,7 +108,7 @@ class BandCovariance:
 
 
 def _add_fisher_z(table: FeatureTable) -> FeatureTable:
-    """Return rows with Fisher's z in place of covariances; too few pixels count as none."""
+    """Return the table with Fisher's z instead of covariances; too few pixels count as none."""
     columns = {
         FISHER_Z: fisher_z(compute_correlations(table[MEAN_SPECTRA], table[COVARIANCES])).astype(np.float32),
         PIXEL_COUNTS: np.where(table[PIXEL_COUNTS] >= MIN_PIXELS, table[PIXEL_COUNTS], 0),
@@ -114,11 +118,11 @@ def _add_fisher_z(table: FeatureTable) -> FeatureTable:
 
 def _compute_mean_z(table: FeatureTable, name: str) -> Float64Array:
     """Return the mean over cubes, each of equal weight, of Fisher's z ``(pairs,)`` in a structure."""
-    place = table.structures.index(name)
-    having = table[PIXEL_COUNTS][:, place] > 0
-    if not having.any():
-        raise NotComputable(f"no cube of one side has {name!r} in {MIN_PIXELS} pixels")
-    mean: Float64Array = table[FISHER_Z][having, place].mean(axis=0, dtype=np.float64)
+    index = table.structures.index(name)
+    has_pixels = table[PIXEL_COUNTS][:, index] > 0
+    if not has_pixels.any():
+        raise NotComputable(f"one side has no cube with at least {MIN_PIXELS} valid pixels of {name!r}")
+    mean: Float64Array = table[FISHER_Z][has_pixels, index].mean(axis=0, dtype=np.float64)
     return mean
 
 
@@ -127,17 +131,17 @@ def _compute_rms(difference: Float64Array) -> float:
 
 
 def _score_structure(real: Float64Array, generated: Float64Array, wavelengths: NDArray[Any]) -> dict[str, Any]:
-    difference, bands = generated - real, len(wavelengths)
-    one, other = band_pair_indices(bands)
-    top = int(np.abs(difference).argmax())
+    difference, n_bands = generated - real, len(wavelengths)
+    first, second = band_pair_indices(n_bands)
+    top_pair = int(np.abs(difference).argmax())
     return {
         "value": _compute_rms(difference),
-        "by_wavelength": compute_rms_by_band(difference, bands).tolist(),
+        "by_wavelength": compute_rms_by_band(difference, n_bands).tolist(),
         "correlation": float(np.sqrt(np.square(inverse_fisher_z(generated) - inverse_fisher_z(real)).mean())),
-        "neighbours": float(difference[other == one + 1].mean()),
+        "neighbors": float(difference[second == first + 1].mean()),
         "top_pair": {
-            "bands": [float(wavelengths[one[top]]), float(wavelengths[other[top]])],
-            "reference": float(inverse_fisher_z(real[top])),
-            "samples": float(inverse_fisher_z(generated[top])),
+            "bands": [float(wavelengths[first[top_pair]]), float(wavelengths[second[top_pair]])],
+            "reference": float(inverse_fisher_z(real[top_pair])),
+            "samples": float(inverse_fisher_z(generated[top_pair])),
         },
     }

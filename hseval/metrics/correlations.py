@@ -1,4 +1,4 @@
-"""Correlations between bands, and how far two sets of them are apart."""
+"""Correlations between bands, Fisher's z, and differences by band."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ if TYPE_CHECKING:
 
     Float64Array = NDArray[np.float64]
 
-CORRELATION_SHRINKAGE = (
-    0.02  # correlations are shrunk by this share: near 1 only noise differs, and Fisher's z would see nothing else
-)
-MIN_VARIANCE_RATIO = (
-    1e-10  # a band whose variance is below this share of its mean square (float32's rounding) does not vary
-)
+# Correlations are shrunk by this share: near 1 only noise differs, and it would dominate Fisher's z.
+CORRELATION_SHRINKAGE = 0.02
+# A band whose variance is below this share of its mean square (float32's rounding) counts as constant.
+MIN_VARIANCE_RATIO = 1e-10
 
 
 def band_pair_indices(bands: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -41,13 +39,13 @@ def compute_correlations(means: NDArray[Any], covs: NDArray[Any]) -> Float64Arra
     varies = variance > MIN_VARIANCE_RATIO * np.square(means, dtype=np.float64)
     scale = np.zeros_like(variance)
     np.divide(1.0, np.sqrt(variance, where=varies, out=np.ones_like(variance)), out=scale, where=varies)
-    one, other = band_pair_indices(bands)
-    found: Float64Array = np.clip(wide[..., down != right] * scale[..., one] * scale[..., other], -1.0, 1.0)
-    return found
+    first, second = band_pair_indices(bands)
+    correlations: Float64Array = np.clip(wide[..., down != right] * scale[..., first] * scale[..., second], -1.0, 1.0)
+    return correlations
 
 
 def fisher_z(correlation: NDArray[Any]) -> Float64Array:
-    """Return Fisher's z, whose spread does not depend on the correlation, of correlations shrunk by ``CORRELATION_SHRINKAGE``.
+    """Return Fisher's z of correlations shrunk by ``CORRELATION_SHRINKAGE``; its variance does not depend on them.
 
     Fisher, On the probable error of a coefficient of correlation deduced from a small sample, Metron 1921.
     """
@@ -57,12 +55,12 @@ def fisher_z(correlation: NDArray[Any]) -> Float64Array:
 
 def inverse_fisher_z(z: NDArray[Any]) -> Float64Array:
     """Return the correlations whose :func:`fisher_z` is ``z``."""
-    found: Float64Array = np.tanh(z) / (1 - CORRELATION_SHRINKAGE)
-    return found
+    correlation: Float64Array = np.tanh(z) / (1 - CORRELATION_SHRINKAGE)
+    return correlation
 
 
 def compute_rms_by_band(pairs: NDArray[Any], bands: int) -> Float64Array:
-    """Return each band's root mean square ``(band,)`` of what its pairs ``(band (band - 1) / 2,)`` hold."""
+    """Return the root mean square ``(band,)`` over the pairs of each band, of ``pairs`` ``(band (band - 1) / 2,)``."""
     squares = np.zeros((bands, bands))
     squares[band_pair_indices(bands)] = np.square(pairs)
     mean: Float64Array = np.sqrt((squares + squares.T).sum(axis=1) / (bands - 1))

@@ -1,4 +1,4 @@
-"""Divergences between distributions of pixel values, from histograms and from Gaussians. All in nats."""
+"""Divergences between distributions of pixel values, from histograms and from Gaussians, in nats."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def quantile_edges(atoms: NDArray[Any], bins: int) -> NDArray[Any]:
-    """Return the ``bins - 1`` interior edges that cut equally weighted atoms into ``bins`` equal parts.
+    """Return the ``bins - 1`` interior edges that divide equally weighted atoms into ``bins`` equal parts.
 
     Edge j is the smallest atom that at least a share ``j / bins`` of the atoms does not exceed. Discrete data
-    give edges that coincide; see :func:`count_per_bin` for what becomes of the bins between them.
+    give edges that coincide; :func:`count_per_bin` defines the counts of the bins between them.
 
     Args:
         atoms: ``(..., m)``, at least one, finite.
-        bins: parts to cut into.
+        bins: number of parts.
 
     Returns:
         ``(..., bins - 1)``, ascending, of the atoms' type: edges are atoms.
@@ -34,8 +34,8 @@ def quantile_edges(atoms: NDArray[Any], bins: int) -> NDArray[Any]:
 def count_per_bin(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
     """Count each row's values in the bins ``(-inf, e_1], (e_1, e_2], ..., (e_last, inf)``.
 
-    The end bins are open, so no value is dropped. A value equal to an edge falls below it: of the bins between
-    edges that coincide all but the first are empty, on both sides alike.
+    The end bins are open, so no value is dropped. A value equal to an edge counts below it: of the bins between
+    edges that coincide all but the first are empty, for real and generated values alike.
 
     Args:
         values: ``(n, m)``, finite.
@@ -45,19 +45,19 @@ def count_per_bin(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64
         ``(n, bins)``.
     """
     rows, bins = len(values), len(edges) + 1
-    place = np.searchsorted(edges, values, side="left")
-    place += np.arange(rows)[:, None] * bins
-    return np.bincount(place.ravel(), minlength=rows * bins).reshape(rows, bins)
+    bin_index = np.searchsorted(edges, values, side="left")
+    bin_index += np.arange(rows)[:, None] * bins
+    return np.bincount(bin_index.ravel(), minlength=rows * bins).reshape(rows, bins)
 
 
 def smooth_frequencies(frequencies: Float64Array, total_count: float) -> Float64Array:
-    """Return probabilities after half a count was added to each bin of a histogram of ``total_count`` counts.
+    """Return probabilities with half a count added to each bin of a histogram of ``total_count`` counts.
 
     Half a count is the Jeffreys prior of a multinomial; both sides of a comparison get the same ``total_count``.
 
     Args:
         frequencies: relative frequencies ``(..., bins)``.
-        total_count: counts that the frequencies stand for.
+        total_count: number of counts behind the frequencies.
     """
     probabilities: Float64Array = (frequencies * total_count + 0.5) / (total_count + 0.5 * frequencies.shape[-1])
     return probabilities
@@ -97,14 +97,14 @@ def gaussian_kl(mean_p: Float64Array, cov_p: Float64Array, mean_q: Float64Array,
         root_p, root_q = np.linalg.cholesky(cov_p), np.linalg.cholesky(cov_q)
     except np.linalg.LinAlgError:
         return float("nan")
-    spread = np.linalg.solve(root_q, root_p)
-    shift = np.linalg.solve(root_q, mean_q - mean_p)
+    whitened_root = np.linalg.solve(root_q, root_p)
+    whitened_shift = np.linalg.solve(root_q, mean_q - mean_p)
     logdet = 2 * (np.log(np.diag(root_q)).sum() - np.log(np.diag(root_p)).sum())
-    return float((np.sum(spread**2) - len(mean_p) + shift @ shift + logdet) / 2)
+    return float((np.sum(whitened_root**2) - len(mean_p) + whitened_shift @ whitened_shift + logdet) / 2)
 
 
 def pool_gaussians(means: Float64Array, covs: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Return mean and covariance of a mixture of equally weighted cubes (law of total covariance).
+    """Return the mean and covariance of a mixture of equally weighted cubes (law of total covariance).
 
     Args:
         means: ``(n, d)`` each cube's mean.
@@ -113,10 +113,10 @@ def pool_gaussians(means: Float64Array, covs: Float64Array) -> tuple[Float64Arra
     Returns:
         ``(d,)`` and ``(d, d)``: the mean covariance within cubes plus the covariance (divisor n) between them.
     """
-    width = means.shape[1]
-    within = np.zeros((width, width))
-    within[np.triu_indices(width)] = covs.mean(axis=0, dtype=np.float64)
+    n_features = means.shape[1]
+    within = np.zeros((n_features, n_features))
+    within[np.triu_indices(n_features)] = covs.mean(axis=0, dtype=np.float64)
     within += np.triu(within, 1).T
     mean = means.mean(axis=0, dtype=np.float64)
-    away = means - mean
-    return mean, within + away.T @ away / len(means)
+    deviations = means - mean
+    return mean, within + deviations.T @ deviations / len(means)

@@ -1,4 +1,4 @@
-"""``fid``: the Frechet distance of feature rows, every feature weighed by how much it varies in real cubes."""
+"""``fid``: the Frechet distance of features, each standardized by its variation in real cubes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from hseval.metrics.standardized_features import FeatureMetric, Float64Array, ch
 
 
 class Fid(FeatureMetric):
-    """Squared Frechet distance of features standardised by the reference."""
+    """Squared Frechet distance of features standardized by the reference."""
 
     name: ClassVar[str] = "fid"
-    summary: ClassVar[str] = "squared Frechet distance of texture and colour features, standardised by real cubes"
+    summary: ClassVar[str] = "squared Frechet distance of texture and color features, standardized by real cubes"
     better: ClassVar[Direction] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the metric."""
 
-        extractor: str = option("scattering", "extractor whose rows are compared; numbers of two never compare")
+        extractor: str = option(
+            "scattering", "extractor whose features are compared; scores are not comparable across extractors"
+        )
 
     options: Options
 
@@ -44,7 +46,7 @@ class Fid(FeatureMetric):
     ) -> ScoreParts:
         """Return the distance, with its mean and covariance terms.
 
-        Rows that :meth:`relate` has not seen are standardised by ``real``.
+        Features that did not go through :meth:`relate` are standardized by ``real``.
 
         Raises:
             NotComputable: a side has fewer than two cubes, or a feature is not finite.
@@ -74,9 +76,9 @@ class Fid(FeatureMetric):
 
 
 def _find_top_feature(real: Float64Array, generated: Float64Array) -> dict[str, float | int]:
-    """Return which feature's own (one-dimensional) Frechet distance is largest, and its share of their sum."""
-    own = (real.mean(axis=0) - generated.mean(axis=0)) ** 2
-    own += (real.std(axis=0, ddof=1) - generated.std(axis=0, ddof=1)) ** 2
-    top = int(own.argmax())
-    total = float(own.sum())
-    return {"top_feature": top, "top_feature_share": float(own[top]) / total if total > 0 else 0.0}
+    """Return the feature with the largest one-dimensional Frechet distance, and its share of the sum over features."""
+    distances = (real.mean(axis=0) - generated.mean(axis=0)) ** 2
+    distances += (real.std(axis=0, ddof=1) - generated.std(axis=0, ddof=1)) ** 2
+    top = int(distances.argmax())
+    total = float(distances.sum())
+    return {"top_feature": top, "top_feature_share": float(distances[top]) / total if total > 0 else 0.0}

@@ -1,4 +1,4 @@
-"""``fid-spectral`` and ``fid-spatial``: the Frechet distance of one view of the cubes, spectra alone or space alone."""
+"""``fid-spectral`` and ``fid-spatial``: the Frechet distance of one view of the cubes, spectral or spatial alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hseval.metrics.fid import Fid
 
 
 class _ViewFid:
-    """``fid`` on the rows of a view; which extractor describes the view is the view's own option."""
+    """``fid`` on the features of a view; the feature extractor is an option of the view."""
 
     better: ClassVar[Direction] = "lower"
     relates_anew: ClassVar[bool] = True
@@ -26,7 +26,7 @@ class _ViewFid:
     def relate(
         self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
     ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-        """Add the column of features standardised by the full reference, as ``fid`` does."""
+        """Add the column of features standardized by the full reference, as ``fid`` does."""
         return self._fid.relate(real=real, generated=generated, train=train)
 
     def compare(

@@ -1,4 +1,4 @@
-"""``kid``: kernel distance of feature rows, unbiased whatever the number of cubes."""
+"""``kid``: kernel distance of features, unbiased whatever the number of cubes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ class Kid(FeatureMetric):
     """Unbiased squared maximum mean discrepancy with the cubic polynomial kernel."""
 
     name: ClassVar[str] = "kid"
-    summary: ClassVar[str] = "unbiased kernel distance (cubic) of features standardised by real cubes"
+    summary: ClassVar[str] = "unbiased kernel distance (cubic) of features standardized by real cubes"
     better: ClassVar[Direction] = "lower"
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the metric."""
 
-        extractor: str = option("scattering", "extractor whose rows are compared; numbers of two never compare")
-        largest: int = option(10_000, "cubes a side compared at once; larger sets are dealt into equal subsets")
+        extractor: str = option(
+            "scattering", "extractor whose features are compared; scores are not comparable across extractors"
+        )
+        largest: int = option(
+            10_000, "cubes per side that are compared at once; larger sets are split at random into equal subsets"
+        )
 
         def __post_init__(self) -> None:
-            """Refuse subsets without a pair."""
+            """Raise if subsets would have no pair."""
             if self.largest < 2:
                 raise ValueError(f"largest is {self.largest}, expected at least 2")
 
@@ -48,25 +52,26 @@ class Kid(FeatureMetric):
         train: FeatureTable | None = None,
         rng: np.random.Generator,
     ) -> ScoreParts:
-        """Return the mean over subsets (one, of everything, unless a side is larger than ``largest``).
+        """Return the mean over subsets (a single one with all cubes, unless a side is larger than ``largest``).
 
         Raises:
             NotComputable: a side has fewer than two cubes, or a feature is not finite.
         """
         check_min_cubes(2, real=real, generated=generated)
         a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
-        count = -(-max(len(a), len(b)) // self.options.largest)
-        count = min(count, len(a) // 2, len(b) // 2)
-        dealt = zip(
-            _split_into_subsets(real.hashes, count, rng), _split_into_subsets(generated.hashes, count, rng), strict=True
-        )
-        terms = [polynomial_mmd(real=a[one], generated=b[other]) for one, other in dealt]
-        within_real, within_generated, across = (float(each) for each in np.mean(terms, axis=0))
+        n_subsets = -(-max(len(a), len(b)) // self.options.largest)
+        n_subsets = min(n_subsets, len(a) // 2, len(b) // 2)
+        real_subsets = _split_into_subsets(real.hashes, n_subsets, rng)
+        generated_subsets = _split_into_subsets(generated.hashes, n_subsets, rng)
+        terms = [
+            polynomial_mmd(real=a[i], generated=b[j]) for i, j in zip(real_subsets, generated_subsets, strict=True)
+        ]
+        within_real, within_generated, across = (float(mean) for mean in np.mean(terms, axis=0))
         details = {
             "extractor": self.options.extractor,
             "dimension": a.shape[1],
-            "subsets": count,
-            "subset_size": min(len(a), len(b)) // count,
+            "subsets": n_subsets,
+            "subset_size": min(len(a), len(b)) // n_subsets,
             "within_real": within_real,
             "within_samples": within_generated,
             "across": across,
@@ -77,11 +82,11 @@ class Kid(FeatureMetric):
                 ),
             },
         }
-        return ScoreParts(float(np.mean([each.squared_mmd for each in terms])), details)
+        return ScoreParts(float(np.mean([subset.squared_mmd for subset in terms])), details)
 
 
 def _split_into_subsets(hashes: NDArray[Any], n_subsets: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Deal rows at random into disjoint subsets of nearly equal size, whatever their order."""
+    """Return random disjoint subsets of nearly equal size, as indices; they depend on content, not on order."""
     by_content = np.argsort(hashes, kind="stable")
     shuffled = by_content if n_subsets == 1 else rng.permutation(by_content)
-    return [np.sort(part) for part in np.array_split(shuffled, n_subsets)]
+    return [np.sort(subset) for subset in np.array_split(shuffled, n_subsets)]

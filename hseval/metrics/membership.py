@@ -1,4 +1,4 @@
-"""``membership``: whether the samples give away which cubes the generator was trained on."""
+"""``membership``: do the samples reveal which cubes the generator was trained on?"""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from hseval.metrics.copying_tests import (
 )
 from hseval.utils.errors import NotComputable
 from hseval.utils.nearest_neighbors import NearestNeighbors
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,53 +44,53 @@ if TYPE_CHECKING:
 def attack_auc(*, members: NDArray[Any], nonmembers: NDArray[Any]) -> float:
     """Return the probability that a member's distance is below a non-member's, equal ones counted half.
 
-    The area under the ROC curve of an attacker who calls "member" what is near: 0.5, nothing is given away; 1,
-    members are told without error.
+    This is the area under the ROC curve of an attack that classifies near cubes as members: 0.5 is chance, 1 means
+    that all members are identified.
     """
     from scipy.stats import rankdata
 
     m, n = len(members), len(nonmembers)
-    beyond = float(rankdata(np.concatenate([members, nonmembers]))[:m].sum()) - m * (m + 1) / 2
-    return 1 - beyond / (m * n)
+    u_statistic = float(rankdata(np.concatenate([members, nonmembers]))[:m].sum()) - m * (m + 1) / 2
+    return 1 - u_statistic / (m * n)
 
 
 def tpr_at_low_fpr(*, members: NDArray[Any], nonmembers: NDArray[Any]) -> float:
-    """Return the share of members told at no more than 1 % of non-members taken for members.
+    """Return the true-positive rate of the attack at a false-positive rate of at most 1 %.
 
-    Carlini et al., Membership inference attacks from first principles, IEEE S&P 2022: an attack that is sure of a few
-    cubes harms these, whatever it does on average. Fewer than 100 non-members resolve no 1 %: then none is allowed.
+    Carlini et al., Membership inference attacks from first principles, IEEE S&P 2022: an attack that is certain about
+    a few cubes harms these, whatever its average. With fewer than 100 non-members, no false positive is allowed.
     """
     return float(np.mean(members < compute_copy_threshold(nonmembers)))
 
 
-LOWRES_MAPS, MAP_EXTENTS, RESIDUAL_DETAILS = "maps", "maps/pixels", "membership/particulars"
-ROW_INDEX = "membership/place"  # a cube's row in the full set, which lists name
+LOWRES_MAPS, MAP_EXTENTS, RESIDUAL_DETAILS = "maps", "maps/pixels", "membership/residual-details"
+ROW_INDEX = "membership/row"  # a cube's row in the full set, as in the lists
 IS_GENERATED = "membership/is-sample"
-SHIFT_STEP = "membership/step"  # cells of a shift by one, as placements take it
-NEAREST_GENERATED, NEAREST_REAL = "membership/samples", "membership/real"  # lists of the nearest cubes of either
-MAX_REPORTED_PAIRS = 10  # most exposed training cubes that are named
-MIN_HOLDOUT = 100  # held-out cubes below which 1 % of them can't be resolved
+SHIFT_STEP = "membership/step"  # cells of a shift by one step, down and to the right
+NEAREST_GENERATED, NEAREST_REAL = "membership/samples", "membership/real"  # lists of the nearest cubes of either set
+MAX_REPORTED_PAIRS = 10  # most exposed training cubes in the details
+MIN_HOLDOUT = 100  # with fewer held-out cubes a rate of 1 % can't be resolved
 CAVEAT = (
-    "one attack, by distance to the nearest sample; others may tell more. 0.5 says that this one fails, "
-    "not that the samples give nothing away"
+    "one attack, by distance to the nearest sample; others may be stronger. 0.5 means that this attack fails, "
+    "not that the samples reveal nothing"
 )
 
 
 class Membership:
-    """Area under the ROC curve of an attack: cubes nearer to a sample are called training cubes.
+    """Area under the ROC curve of an attack that classifies cubes near a sample as training cubes.
 
-    The attack is the full black-box attack of Chen et al., GAN-Leaks, CCS 2020, with the distance of ``authenticity``.
+    It is the full black-box attack of Chen et al., GAN-Leaks, CCS 2020, with the distance of ``authenticity``.
     """
 
     name: ClassVar[str] = "membership"
-    summary: ClassVar[str] = "how well nearness to the samples tells training cubes from held-out ones (AUC)"
+    summary: ClassVar[str] = "how well distance to the samples separates training cubes from held-out ones (AUC)"
     better: ClassVar[Direction] = "lower"
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[Needs] = Needs(features=(LOWRES_MAPS,), train=True)
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """Nothing can be set."""
+        """There are no options."""
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
@@ -97,11 +98,11 @@ class Membership:
     def relate(
         self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
     ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-        """Search, once, the samples and the real cubes that are nearest to each training and each held-out cube.
+        """Find, once, the samples and the real cubes that are nearest to each training and each held-out cube.
 
-        The lists are so long that a split's share of samples, or of held-out cubes in their place (the floor), has
-        a listed one but for 1 cube in 1000, which ``compare`` then searches anew. A held-out cube's own group
-        is in no list: no split has a group on both sides.
+        The lists are long enough that a split's share of samples, or of held-out cubes in their place (the floor),
+        contains a listed one for all but 1 cube in 1000; ``compare`` searches for those again. Lists exclude a
+        held-out cube's own group: no split has a group on both sides.
 
         Raises:
             NotComputable: there is no training set, or one side has no cube.
@@ -109,21 +110,21 @@ class Membership:
         if train is None or not len(train):
             raise NotComputable("needs --train")
         if not len(real) or not len(generated):
-            raise NotComputable(f"{len(real)} held-out cubes and {len(generated)} samples, expected at least 1 of each")
+            raise NotComputable(_format_empty_side(real, generated))
         common = compute_common_details(train[LOWRES_MAPS])
         step = compute_shift_step(train[MAP_EXTENTS], train[LOWRES_MAPS].shape[-1])
         real, generated, train = (
             _prepare_table(
-                rows, compute_residual_details(rows[LOWRES_MAPS], common), step, is_generated=rows is generated
+                table, compute_residual_details(table[LOWRES_MAPS], common), step, is_generated=table is generated
             )
-            for rows in (real, generated, train)
+            for table in (real, generated, train)
         )
         size = max(1, min(len(generated), len(real) // 2))
-        lists = functools.partial(_build_neighbor_lists, real=real, generated=generated, size=size)
+        build_lists = functools.partial(_build_neighbor_lists, real=real, generated=generated, size=size)
         return (
-            real.add_columns(lists(real, include_own_group=False)),
+            real.add_columns(build_lists(real, include_own_group=False)),
             generated,
-            train.add_columns(lists(train, include_own_group=True)),
+            train.add_columns(build_lists(train, include_own_group=True)),
         )
 
     def compare(
@@ -142,28 +143,28 @@ class Membership:
         if IS_GENERATED not in generated.columns:
             real, generated, train = self.relate(real=real, generated=generated, train=train)
         if not len(real) or not len(generated):
-            raise NotComputable(f"{len(real)} held-out cubes and {len(generated)} samples, expected at least 1 of each")
+            raise NotComputable(_format_empty_side(real, generated))
         assert train is not None
-        members, others = _look_up_nearest(train, generated), _look_up_nearest(real, generated)
-        auc = attack_auc(members=members.distance, nonmembers=others.distance)
-        told = tpr_at_low_fpr(members=members.distance, nonmembers=others.distance)
-        medians = {"training": float(np.median(members.distance)), "held_out": float(np.median(others.distance))}
-        chances = _compute_p_values(train, real, members.distance, others.distance)
+        members, nonmembers = _look_up_nearest(train, generated), _look_up_nearest(real, generated)
+        auc = attack_auc(members=members.distance, nonmembers=nonmembers.distance)
+        tpr = tpr_at_low_fpr(members=members.distance, nonmembers=nonmembers.distance)
+        medians = {"training": float(np.median(members.distance)), "held_out": float(np.median(nonmembers.distance))}
+        tests = _compute_p_values(train, real, members.distance, nonmembers.distance)
         details = {
-            "true_positives": told,
-            "threshold": compute_copy_threshold(others.distance),
+            "true_positives": tpr,
+            "threshold": compute_copy_threshold(nonmembers.distance),
             "training": len(train),
             "held_out": len(real),
             "resolution": 1 / (len(real) + 1),
             "median_distance": medians,
-            **chances,
+            **tests,
             "shown": {
-                "p of such an AUC by chance": chances["p"],
-                "training cubes told at 1 % false alarms (share)": told,
-                "training cubes nearer than every held-out cube": chances["nearer_than_all"],
-                "p of so many": chances["p_nearer_than_all"],
-                "median distance of a training cube to the nearest sample": medians["training"],
-                "the same of a held-out cube": medians["held_out"],
+                "Mann-Whitney test p": tests["p"],
+                "true-positive rate at a false-positive rate of 1 %": tpr,
+                "training cubes nearer to a sample than every held-out cube": tests["nearer_than_all"],
+                "precedence test p": tests["p_nearer_than_all"],
+                "median distance to the nearest sample, training cubes": medians["training"],
+                "median distance to the nearest sample, held-out cubes": medians["held_out"],
             },
             "nearest_pairs": _list_most_exposed(train, generated, members),
             "caveat": _format_caveat(len(real)),
@@ -174,7 +175,7 @@ class Membership:
 def _prepare_table(
     table: FeatureTable, residual_details: NDArray[np.float32], step: tuple[float, float], *, is_generated: bool
 ) -> FeatureTable:
-    """Return the rows with what the searches need in place of their maps."""
+    """Return the table with the columns that the searches need instead of the maps."""
     columns = {
         ROW_INDEX: np.arange(len(table)),
         IS_GENERATED: np.full(len(table), is_generated),
@@ -189,41 +190,44 @@ def _build_neighbor_lists(
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of the samples, and of the real cubes, that are nearest to each query."""
     columns: dict[str, NDArray[Any]] = {}
-    for name, rows, barred in ((NEAREST_GENERATED, generated, False), (NEAREST_REAL, real, not include_own_group)):
-        found = find_k_nearest(
+    for name, base, exclude_group in (
+        (NEAREST_GENERATED, generated, False),
+        (NEAREST_REAL, real, not include_own_group),
+    ):
+        lists = find_k_nearest(
             queries[RESIDUAL_DETAILS],
-            to_unit_vectors(rows[RESIDUAL_DETAILS]),
+            to_unit_vectors(base[RESIDUAL_DETAILS]),
             _get_placements(queries),
-            k=compute_list_length(len(rows), size / len(rows)),
-            groups=queries.groups if barred else None,
-            base_groups=rows.groups if barred else None,
+            k=compute_list_length(len(base), size / len(base)),
+            groups=queries.groups if exclude_group else None,
+            base_groups=base.groups if exclude_group else None,
         )
-        columns |= {f"{name}/{field}": column for field, column in found._asdict().items()}
+        columns |= {f"{name}/{field}": column for field, column in lists._asdict().items()}
     return columns
 
 
 def _look_up_nearest(queries: FeatureTable, candidates: FeatureTable) -> NearestMatches:
-    """Return the nearest of ``candidates`` for each query; its row is one of ``candidates``.
+    """Return the nearest of ``candidates`` for each query; rows are indices into ``candidates``.
 
-    The first of a query's list that is there is the nearest that is there; where none is, all are searched.
+    The first candidate in a query's list is the nearest one; if the list has none, all candidates are searched.
     """
     name = NEAREST_GENERATED if candidates[IS_GENERATED][0] else NEAREST_REAL
     rows = queries[f"{name}/row"]
-    position = np.full(max(int(rows.max()), int(candidates[ROW_INDEX].max())) + 2, -1)  # the last stands for row -1
+    position = np.full(max(int(rows.max()), int(candidates[ROW_INDEX].max())) + 2, -1)  # the last is that of row -1
     position[candidates[ROW_INDEX]] = np.arange(len(candidates))
-    here = position[rows]
-    first = (np.arange(len(queries)), (here >= 0).argmax(axis=1))
-    found = NearestMatches(queries[f"{name}/distance"][first], here[first], queries[f"{name}/placement"][first])
-    missing = np.flatnonzero(found.row < 0)
+    listed = position[rows]
+    first = (np.arange(len(queries)), (listed >= 0).argmax(axis=1))
+    matches = NearestMatches(queries[f"{name}/distance"][first], listed[first], queries[f"{name}/placement"][first])
+    missing = np.flatnonzero(matches.row < 0)
     if len(missing):
-        anew = find_nearest(
+        new_matches = find_nearest(
             queries[RESIDUAL_DETAILS][missing],
             NearestNeighbors(to_unit_vectors(candidates[RESIDUAL_DETAILS])),
             _get_placements(queries),
         )
-        for column, value in zip(found, anew, strict=True):
-            column[missing] = value
-    return found
+        for column, new_values in zip(matches, new_matches, strict=True):
+            column[missing] = new_values
+    return matches
 
 
 def _get_placements(table: FeatureTable) -> Sequence[Placement]:
@@ -233,7 +237,7 @@ def _get_placements(table: FeatureTable) -> Sequence[Placement]:
 def _compute_p_values(
     train: FeatureTable, real: FeatureTable, members: NDArray[np.float64], nonmembers: NDArray[np.float64]
 ) -> dict[str, float | int]:
-    """Return how probable such nearness is where training cubes are no nearer, on one cube of each group."""
+    """Return the p-values of training cubes being nearer than held-out ones, on one cube of each group."""
     members = members[select_one_per_group(hashes=train.hashes, groups=train.groups)]
     nonmembers = nonmembers[select_one_per_group(hashes=real.hashes, groups=real.groups)]
     below, p = precedence_test(holdout=nonmembers, generated=members)
@@ -245,14 +249,14 @@ def _compute_p_values(
 
 
 def _list_most_exposed(train: FeatureTable, generated: FeatureTable, matches: NearestMatches) -> list[dict[str, Any]]:
-    places = _get_placements(train)
+    placements = _get_placements(train)
     first = np.argsort(matches.distance, kind="stable")[:MAX_REPORTED_PAIRS]
     return [
         {
             "training": str(train.ids[i]),
             "sample": str(generated.ids[matches.row[i]]),
             "distance": float(matches.distance[i]),
-            "placement": str(places[matches.placement[i]]),
+            "placement": str(placements[matches.placement[i]]),
         }
         for i in first
     ]
@@ -262,5 +266,11 @@ def _format_caveat(n_holdout: int) -> str:
     if n_holdout >= MIN_HOLDOUT:
         return CAVEAT
     return (
-        f"{CAVEAT}; 1 % false alarms are none of {n_holdout} held-out cubes, so 1 in {n_holdout + 1} is told by chance"
+        f"{CAVEAT}; {format_count(n_holdout, 'held-out cube')} can't resolve a false-positive rate of 1 %: "
+        f"1 training cube in {n_holdout + 1} is identified by chance"
     )
+
+
+def _format_empty_side(real: FeatureTable, generated: FeatureTable) -> str:
+    sizes = f"{format_count(len(real), 'held-out cube')} and {format_count(len(generated), 'sample')}"
+    return f"{sizes}, expected at least 1 of each"

@@ -1,4 +1,4 @@
-"""Could these spectra be real? Shares outside a range, energy outside a subspace, deviations from what is usual."""
+"""Numerics of ``plausibility``: shares outside a range, energy outside a subspace, z-scores."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def share_below(values: NDArray[Any], probabilities: Float64Array, threshold: ND
 
     Args:
         values: ``(..., band, k)`` ascending; the first is the smallest pixel and the last the largest.
-        probabilities: ``(k,)`` ascending from 0 to 1, the share of pixels that each of the values stands above.
+        probabilities: ``(k,)`` ascending from 0 to 1, the share of pixels below each of the values.
         threshold: ``(band,)``.
 
     Returns:
         ``(..., band)``: exactly 0 where no pixel is below, 1 where all are.
     """
-    below = (values < np.asarray(threshold)[:, None]).sum(axis=-1)
-    upper = np.clip(below, 1, values.shape[-1] - 1)
-    low, high = (np.take_along_axis(values, at[..., None], axis=-1)[..., 0] for at in (upper - 1, upper))
+    n_below = (values < np.asarray(threshold)[:, None]).sum(axis=-1)
+    upper = np.clip(n_below, 1, values.shape[-1] - 1)
+    low, high = (np.take_along_axis(values, index[..., None], axis=-1)[..., 0] for index in (upper - 1, upper))
     low, high = low.astype(np.float64), high.astype(np.float64)
     gap = np.where(high > low, high - low, 1.0)
-    part = np.clip((threshold - low) / gap, 0.0, 1.0)
-    between = probabilities[upper - 1] + part * (probabilities[upper] - probabilities[upper - 1])
-    share: Float64Array = np.where(below == 0, 0.0, np.where(below == values.shape[-1], 1.0, between))
+    fraction = np.clip((threshold - low) / gap, 0.0, 1.0)
+    interpolated = probabilities[upper - 1] + fraction * (probabilities[upper] - probabilities[upper - 1])
+    share: Float64Array = np.where(n_below == 0, 0.0, np.where(n_below == values.shape[-1], 1.0, interpolated))
     return share
 
 
@@ -40,7 +40,7 @@ def share_above(values: NDArray[Any], probabilities: Float64Array, threshold: ND
 
 
 def compute_energy_moments(means: NDArray[Any], covs: NDArray[Any]) -> tuple[Float64Array, Float64Array]:
-    """Return each cube's second moments about 0 over their trace, and its mean square.
+    """Return each cube's second moments about 0 divided by their trace, and its mean square.
 
     Args:
         means: ``(n, band)``.
@@ -58,24 +58,24 @@ def compute_energy_moments(means: NDArray[Any], covs: NDArray[Any]) -> tuple[Flo
 
 
 def compute_residual_projector(moment: Float64Array, energy: float) -> tuple[Float64Array, int]:
-    """Return the projector ``(band, band)`` onto all but the smallest subspace that holds a share of the energy.
+    """Return the projector onto the complement of the smallest subspace that contains a share of the energy.
 
     Args:
         moment: ``(band, band)`` second moments about 0, of trace 1.
         energy: the share, below 1.
 
     Returns:
-        projector onto what is left, and the subspace's dimension: at most all bands but one, so that something is left.
+        ``(band, band)``, and the subspace's dimension: at most all bands but one, so that the complement is not empty.
     """
     values, vectors = np.linalg.eigh(moment)
-    held = np.cumsum(values[::-1]) / values.sum()
-    rank = min(int(np.searchsorted(held, energy)) + 1, len(values) - 1)
-    rest = vectors[:, : len(values) - rank]
-    return rest @ rest.T, rank
+    energies = np.cumsum(values[::-1]) / values.sum()
+    rank = min(int(np.searchsorted(energies, energy)) + 1, len(values) - 1)
+    complement = vectors[:, : len(values) - rank]
+    return complement @ complement.T, rank
 
 
 def compute_residual_energy(moments: NDArray[Any], projector: Float64Array) -> Float64Array:
-    """Return the share of energy, ``(n,)``, that a projector keeps of moments ``(n, band (band + 1) / 2)``."""
+    """Return the share of energy ``(n,)`` that a projector preserves of moments ``(n, band (band + 1) / 2)``."""
     down, right = np.triu_indices(len(projector))
     weights = projector[down, right] * np.where(down == right, 1.0, 2.0)
     share: Float64Array = np.maximum(moments @ weights, 0.0)
@@ -90,13 +90,14 @@ def unpack_symmetric(triangle: NDArray[Any], bands: int) -> Float64Array:
 
 
 def compute_z_scores(*, real: Float64Array, generated: Float64Array, min_std: float) -> Float64Array:
-    """Return how many of the real cubes' deviations each sample is from their mean, as ``generated`` ``(m, ...)``.
+    """Return each sample's z-scores ``(m, ...)``: deviations from the real mean in real standard deviations.
 
     Args:
         real: ``(n, ...)``, n >= 2.
         generated: ``(m, ...)``.
-        min_std: a deviation below this counts as this, so that cubes all alike make no trifle a wonder.
+        min_std: smaller standard deviations are raised to this: where real cubes hardly vary, a negligible difference
+            must not become a large z-score.
     """
-    spread = np.maximum(real.std(axis=0, ddof=1), min_std)
-    away: Float64Array = (generated - real.mean(axis=0)) / spread
-    return away
+    std = np.maximum(real.std(axis=0, ddof=1), min_std)
+    z_scores: Float64Array = (generated - real.mean(axis=0)) / std
+    return z_scores

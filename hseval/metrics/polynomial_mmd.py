@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy with the cubic polynomial kernel, unbiased, in blocks: no kernel matrix is held.
+"""Unbiased maximum mean discrepancy with the cubic polynomial kernel, in blocks: no kernel matrix is stored.
 
 With the kernel ``k(x, y) = (x . y / d + 1)^3`` and samples X (n) and Y (m) the U-statistic (Gretton et al., A kernel
 two-sample test, JMLR 2012, equation 3; as a score of generators: Binkowski et al., Demystifying MMD GANs, ICLR 2018) is
@@ -22,7 +22,7 @@ BLOCK_ROWS = 1024  # rows of a kernel block
 
 
 class MmdTerms(NamedTuple):
-    """Mean kernel values: of pairs of real rows, of pairs of generated rows, and across."""
+    """Mean kernel values: of pairs within the real set, of pairs within the generated set, and across."""
 
     real: float
     generated: float
@@ -38,18 +38,20 @@ def polynomial_mmd(*, real: NDArray[Any], generated: NDArray[Any]) -> MmdTerms:
     """Return the terms of the unbiased squared discrepancy of features ``(n, d)`` and ``(m, d)``, n and m >= 2.
 
     Raises:
-        HsevalError: another shape, fewer than two rows, or a value that is not finite.
+        HsevalError: a wrong shape, fewer than two feature vectors, or a value that is not finite.
     """
     a, b = _check_features(real, "real"), _check_features(generated, "generated")
     if a.shape[1] != b.shape[1]:
-        raise HsevalError(f"real has {a.shape[1]} features a row, generated has {b.shape[1]}: they do not compare")
+        raise HsevalError(
+            f"real has {a.shape[1]} features per cube, generated has {b.shape[1]}: expected the same number"
+        )
     return MmdTerms(_average_kernel_within(a), _average_kernel_within(b), _sum_kernel(a, b) / (len(a) * len(b)))
 
 
 def _average_kernel_within(features: Float64Array) -> float:
     """Return the mean kernel value over pairs of different rows."""
-    own = (np.einsum("nd,nd->n", features, features) / features.shape[1] + OFFSET) ** DEGREE
-    return (_sum_kernel(features, features) - float(own.sum())) / (len(features) * (len(features) - 1))
+    diagonal = (np.einsum("nd,nd->n", features, features) / features.shape[1] + OFFSET) ** DEGREE
+    return (_sum_kernel(features, features) - float(diagonal.sum())) / (len(features) * (len(features) - 1))
 
 
 def _sum_kernel(a: Float64Array, b: Float64Array) -> float:
@@ -62,9 +64,9 @@ def _sum_kernel(a: Float64Array, b: Float64Array) -> float:
 
 
 def _check_features(features: NDArray[Any], name: str) -> Float64Array:
-    rows = np.asarray(features, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] == 0 or len(rows) < 2:
-        raise HsevalError(f"{name}: features of shape {rows.shape}, expected at least 2 rows of features")
-    if not np.isfinite(rows).all():
+    matrix = np.asarray(features, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[1] == 0 or len(matrix) < 2:
+        raise HsevalError(f"{name}: features of shape {matrix.shape}, expected (cubes, features) of at least 2 cubes")
+    if not np.isfinite(matrix).all():
         raise HsevalError(f"{name}: features with NaN or Inf, expected finite ones")
-    return rows
+    return matrix

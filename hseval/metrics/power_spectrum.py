@@ -1,4 +1,4 @@
-"""``power-spectrum``: is there as much fine and coarse structure as in real cubes, at every wavelength?"""
+"""``power-spectrum``: do samples have as much fine and coarse structure as real cubes, at every wavelength?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 POWER_DB, MODE_COUNTS = "power/db", "power/modes"
 COMPARED_BINS = "power-spectrum/used"
-BINS_PER_OCTAVE, NYQUIST = 3, 0.5  # of the rows' bins: thirds of an octave up to 1/2 cycle/px, and the corners beyond
+BINS_PER_OCTAVE, NYQUIST = 3, 0.5  # bins: thirds of an octave up to 1/2 cycle/px, and one for the corners beyond
 MIN_FINE_FREQUENCY = 0.25  # cycles/px from which structure counts as fine: finer than 4 px
 MIN_RESOLVED_SHARE = 0.5  # a bin is compared where at least this share of either side's cubes resolves it
 
@@ -36,21 +36,21 @@ class PowerSpectrum:
     def relate(
         self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
     ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-        """Mark the bins that are compared, ``(n, bin)``: decided once, from both full sets.
+        """Mark the bins that are compared, ``(n, bin)``: selected once, from both full sets.
 
         Raises:
             NotComputable: no bin is resolved on both sides.
         """
-        used = np.logical_and(
-            *((rows[MODE_COUNTS] > 0).mean(axis=0) >= MIN_RESOLVED_SHARE for rows in (real, generated))
+        compared = np.logical_and(
+            *((table[MODE_COUNTS] > 0).mean(axis=0) >= MIN_RESOLVED_SHARE for table in (real, generated))
         )
-        if not used.any():
+        if not compared.any():
             raise NotComputable("the fields of view are too small: no spatial frequency is resolved on both sides")
 
-        def add(rows: FeatureTable) -> FeatureTable:
-            return rows.add_columns({COMPARED_BINS: used & (rows[MODE_COUNTS] > 0)})
+        def add_compared_bins(table: FeatureTable) -> FeatureTable:
+            return table.add_columns({COMPARED_BINS: compared & (table[MODE_COUNTS] > 0)})
 
-        return add(real), add(generated), train
+        return add_compared_bins(real), add_compared_bins(generated), train
 
     def compare(
         self,
@@ -60,17 +60,17 @@ class PowerSpectrum:
         train: FeatureTable | None = None,
         rng: np.random.Generator,
     ) -> ScoreParts:
-        """Return the distance, and by frequency and by wavelength which way the samples differ.
+        """Return the distance, with signed differences by frequency and by wavelength.
 
         Raises:
-            NotComputable: no cube of one side resolves a frequency that is compared.
+            NotComputable: no frequency is resolved on both sides.
         """
         if COMPARED_BINS not in real.columns:
             real, generated, train = self.relate(real=real, generated=generated, train=train)
-        used = _select_compared_bins(real, generated)
-        a, b = _compute_mean_power(real)[:, used], _compute_mean_power(generated)[:, used]
-        cycles = compute_bin_frequencies(len(real[COMPARED_BINS][0]))[used]
-        return ScoreParts(_compute_rms(b - a), _build_details(a, b, cycles))
+        compared = _select_compared_bins(real, generated)
+        a, b = _compute_mean_power(real)[:, compared], _compute_mean_power(generated)[:, compared]
+        frequencies = compute_bin_frequencies(len(real[COMPARED_BINS][0]))[compared]
+        return ScoreParts(_compute_rms(b - a), _build_details(a, b, frequencies))
 
     def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
         """Return the distance alone, as :meth:`compare` does."""
@@ -80,10 +80,10 @@ class PowerSpectrum:
 
 
 def _select_compared_bins(real: FeatureTable, generated: FeatureTable) -> NDArray[np.bool_]:
-    used: NDArray[np.bool_] = np.logical_and(real[COMPARED_BINS].any(axis=0), generated[COMPARED_BINS].any(axis=0))
-    if not used.any():
+    compared: NDArray[np.bool_] = np.logical_and(real[COMPARED_BINS].any(axis=0), generated[COMPARED_BINS].any(axis=0))
+    if not compared.any():
         raise NotComputable("no spatial frequency is resolved on both sides")
-    return used
+    return compared
 
 
 def _compute_rms(difference: Float64Array) -> float:
@@ -91,34 +91,34 @@ def _compute_rms(difference: Float64Array) -> float:
 
 
 def compute_bin_frequencies(n_bins: int) -> Float64Array:
-    """Return the centres of the rows' bins in cycles/px, ``(bins,)``; the last bin lies beyond 1/2 cycle/px."""
+    """Return the centers of the bins in cycles/px, ``(bins,)``; the last bin lies beyond 1/2 cycle/px."""
     steps = np.arange(n_bins) - (n_bins - 1.5)
-    centres: Float64Array = NYQUIST * 2.0 ** (steps / BINS_PER_OCTAVE)
-    return centres
+    centers: Float64Array = NYQUIST * 2.0 ** (steps / BINS_PER_OCTAVE)
+    return centers
 
 
 def _compute_mean_power(table: FeatureTable) -> Float64Array:
     """Return the mean over cubes of log power ``(band, bin)`` in dB; NaN in bins that no cube resolves."""
-    seen = table[COMPARED_BINS]
-    known = np.where(seen[:, None, :], table[POWER_DB], 0.0).sum(axis=0, dtype=np.float64)
-    counts = seen.sum(axis=0)
-    mean: Float64Array = np.divide(known, counts, out=np.full_like(known, np.nan), where=counts > 0)
+    resolved = table[COMPARED_BINS]
+    total = np.where(resolved[:, None, :], table[POWER_DB], 0.0).sum(axis=0, dtype=np.float64)
+    counts = resolved.sum(axis=0)
+    mean: Float64Array = np.divide(total, counts, out=np.full_like(total, np.nan), where=counts > 0)
     return mean
 
 
 def _compute_sign_balance(difference: Float64Array) -> Float64Array:
-    """Return, by bin, -1 where all that differs lacks power, 1 where it has too much, and 0 where bands balance."""
+    """Return the sign balance by bin: -1 if all bands lack power, 1 if all have too much, 0 if bands balance."""
     energy = np.square(difference).sum(axis=0)
     signed = (difference * np.abs(difference)).sum(axis=0)
-    leaning: Float64Array = np.divide(signed, energy, out=np.zeros_like(energy), where=energy > 0)
-    return leaning
+    balance: Float64Array = np.divide(signed, energy, out=np.zeros_like(energy), where=energy > 0)
+    return balance
 
 
 def _build_details(real: Float64Array, generated: Float64Array, frequencies: Float64Array) -> dict[str, Any]:
-    """Return where spectra ``(band, bin)`` in dB differ, and which way: samples less real."""
+    """Return how spectra ``(band, bin)`` in dB differ, samples minus real."""
     difference, fine = generated - real, frequencies > MIN_FINE_FREQUENCY
-    sides = {"fine": fine, "coarse": ~fine}
-    signed = {name: float(difference[:, which].mean()) if which.any() else None for name, which in sides.items()}
+    ranges = {"fine": fine, "coarse": ~fine}
+    signed = {name: float(difference[:, bins].mean()) if bins.any() else None for name, bins in ranges.items()}
     return {
         "frequencies": frequencies.tolist(),
         "by_frequency": np.sqrt(np.square(difference).mean(axis=0)).tolist(),
@@ -129,7 +129,7 @@ def _build_details(real: Float64Array, generated: Float64Array, frequencies: Flo
         "spectrum": {"reference": real.mean(axis=0).tolist(), "samples": generated.mean(axis=0).tolist()},
         **signed,
         "shown": {
-            "finer than 4 px, samples less real (dB)": signed["fine"],
-            "coarser than 4 px, samples less real (dB)": signed["coarse"],
+            "finer than 4 px, samples minus real (dB)": signed["fine"],
+            "coarser than 4 px, samples minus real (dB)": signed["coarse"],
         },
     }

@@ -1,4 +1,4 @@
-"""``prdc``: precision, recall, density and coverage of samples among real cubes' nearest neighbours."""
+"""``prdc``: precision, recall, density and coverage, from nearest-neighbor balls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hseval.metrics.standardized_features import FeatureMetric, check_min_cubes,
 
 
 class PrecisionRecall(FeatureMetric):
-    """The share of real cubes that have a sample among their nearest neighbours, and what stands behind it."""
+    """Coverage: the share of real cubes with a sample nearer than their k-th real neighbor; with the other three."""
 
     name: ClassVar[str] = "prdc"
     summary: ClassVar[str] = "coverage: share of real cubes with a sample nearby; with precision, recall and density"
@@ -25,13 +25,15 @@ class PrecisionRecall(FeatureMetric):
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the metric."""
 
-        extractor: str = option("scattering", "extractor whose rows are compared; numbers of two never compare")
-        k: int = option(5, "a ball reaches to this nearest neighbour")
+        extractor: str = option(
+            "scattering", "extractor whose features are compared; scores are not comparable across extractors"
+        )
+        k: int = option(5, "the radius of a cube's ball is the distance to its k-th nearest neighbor")
 
         def __post_init__(self) -> None:
-            """Refuse balls without a neighbour."""
+            """Raise if balls would have no neighbor."""
             if self.k < 1:
                 raise ValueError(f"k is {self.k}, expected at least 1")
 
@@ -55,12 +57,12 @@ class PrecisionRecall(FeatureMetric):
         """
         check_min_cubes(self.options.k + 1, real=real, generated=generated)
         a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
-        found = compute_prdc(real=a, generated=b, k=self.options.k)._asdict()
+        scores = compute_prdc(real=a, generated=b, k=self.options.k)._asdict()
         details = {
             "extractor": self.options.extractor,
             "dimension": a.shape[1],
             "k": self.options.k,
-            **found,
-            "shown": {"extractor": self.options.extractor, **found},
+            **scores,
+            "shown": {"extractor": self.options.extractor, **scores},
         }
-        return ScoreParts(found["coverage"], details)
+        return ScoreParts(scores["coverage"], details)

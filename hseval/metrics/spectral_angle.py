@@ -1,4 +1,4 @@
-"""``spectral-angle``: the angle between the mean spectra of each structure, and how far spectra scatter about them."""
+"""``spectral-angle``: the angle between the mean spectra of each structure, and the scatter of spectra about them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SpectralAngle:
     def relate(
         self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
     ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-        """Leave out spectra of norm 0, and decide once, from both full sets, which structures are scored.
+        """Leave out spectra of norm 0, and select once, from both full sets, which structures are scored.
 
         Raises:
             NotComputable: a single band, or no structure that both sides have, not even the field of view.
@@ -52,8 +52,12 @@ class SpectralAngle:
         if real[MEAN_SPECTRA].shape[-1] < 2:
             raise NotComputable("needs at least 2 bands: spectra of one band have no angle")
         real, generated = _drop_zero_norms(real), _drop_zero_norms(generated)
-        used = select_structures(real, generated)
-        return mark_scored_structures(real, used), mark_scored_structures(generated, used), train
+        scored_structures = select_structures(real, generated)
+        return (
+            mark_scored_structures(real, scored_structures),
+            mark_scored_structures(generated, scored_structures),
+            train,
+        )
 
     def compare(
         self,
@@ -63,30 +67,34 @@ class SpectralAngle:
         train: FeatureTable | None = None,
         rng: np.random.Generator,
     ) -> ScoreParts:
-        """Return the headline and, for each structure, its angle, course over wavelength, and both spreads.
+        """Return the headline; the details hold each structure's angle, curve over wavelength, and scatter of spectra.
 
         Raises:
             NotComputable: one side has no spectrum of a scored structure, or its mean has norm 0.
         """
         if ORTHOGONAL_VARIANCE not in real.columns:
             real, generated, train = self.relate(real=real, generated=generated, train=train)
-        used = get_scored_structures(real, generated)
-        scored = {
+        scored_structures = get_scored_structures(real, generated)
+        scores = {
             name: _score_structure(
                 _StructureSpectra.from_table(real, name), _StructureSpectra.from_table(generated, name), name
             )
-            for name in used
+            for name in scored_structures
         }
         details = {
-            "structures": scored,
+            "structures": scores,
             "shown": {
-                "samples' spread within a structure over the real one": _compute_geometric_mean(scored, "within_ratio"),
-                "samples' spread between cubes over the real one": _compute_geometric_mean(scored, "between_ratio"),
+                "RMS angle of pixels to their cube's mean, samples / real": _compute_geometric_mean(
+                    scores, "within_ratio"
+                ),
+                "RMS angle of cubes to their set's mean, samples / real": _compute_geometric_mean(
+                    scores, "between_ratio"
+                ),
             },
             "zero_norm": {"reference": _count_zero_norms(real), "samples": _count_zero_norms(generated)},
-            **collect_structure_details(real, generated, used),
+            **collect_structure_details(real, generated, scored_structures),
         }
-        return ScoreParts(average_over_structures(scored, "value"), details)
+        return ScoreParts(average_over_structures(scores, "value"), details)
 
     def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
         """Return the mean angle alone, as :meth:`compare` does."""
@@ -102,10 +110,10 @@ class SpectralAngle:
 
 @dataclasses.dataclass(frozen=True)
 class _StructureSpectra:
-    """What one side's cubes say of one structure.
+    """Spectral statistics of one structure in one side's cubes.
 
     Attributes:
-        mean: ``(band,)`` mean of the cubes' mean spectra: every cube weighs the same.
+        mean: ``(band,)`` mean of the cubes' mean spectra, every cube of equal weight.
         angle_within: root mean square angle of pixels to their cube's mean, degrees.
         angle_between: root mean square angle of cubes' means to ``mean``, degrees.
         n_cubes: number of cubes that have the structure.
@@ -118,21 +126,21 @@ class _StructureSpectra:
 
     @classmethod
     def from_table(cls, table: FeatureTable, name: str) -> _StructureSpectra:
-        place = table.structures.index(name)
-        having = table[PIXEL_COUNTS][:, place] > 0
-        means = table[MEAN_SPECTRA][having, place].astype(np.float64)
+        index = table.structures.index(name)
+        has_structure = table[PIXEL_COUNTS][:, index] > 0
+        means = table[MEAN_SPECTRA][has_structure, index].astype(np.float64)
         mean = means.mean(axis=0)
         energy = float(np.square(means).sum(axis=1).mean())
-        tangent = np.sqrt(float(table[ORTHOGONAL_VARIANCE][having, place].mean()) / energy)
+        tangent = np.sqrt(float(table[ORTHOGONAL_VARIANCE][has_structure, index].mean()) / energy)
         scatter = np.sqrt(np.square(spectral_angle(means, mean)).mean())
-        return cls(mean, float(np.degrees(np.arctan(tangent))), float(scatter), int(having.sum()))
+        return cls(mean, float(np.degrees(np.arctan(tangent))), float(scatter), int(has_structure.sum()))
 
 
 def _compute_mean_spectrum(table: FeatureTable, name: str) -> NDArray[np.float64]:
-    """Return the mean ``(band,)`` of the cubes' mean spectra: every cube weighs the same."""
-    place = table.structures.index(name)
+    """Return the mean ``(band,)`` of the cubes' mean spectra, every cube of equal weight."""
+    index = table.structures.index(name)
     mean: NDArray[np.float64] = (
-        table[MEAN_SPECTRA][table[PIXEL_COUNTS][:, place] > 0, place].astype(np.float64).mean(axis=0)
+        table[MEAN_SPECTRA][table[PIXEL_COUNTS][:, index] > 0, index].astype(np.float64).mean(axis=0)
     )
     return mean
 
@@ -146,11 +154,11 @@ def _compute_angle(real: NDArray[np.float64], generated: NDArray[np.float64], na
 
 def _score_structure(real: _StructureSpectra, generated: _StructureSpectra, name: str) -> dict[str, Any]:
     value = _compute_angle(real.mean, generated.mean, name)
-    turned = np.degrees(normalize_spectra(generated.mean) - normalize_spectra(real.mean))
+    signed_angles = np.degrees(normalize_spectra(generated.mean) - normalize_spectra(real.mean))
     return {
         "value": value,
-        "by_wavelength": np.abs(turned).tolist(),
-        "turned": turned.tolist(),
+        "by_wavelength": np.abs(signed_angles).tolist(),
+        "turned": signed_angles.tolist(),
         "within": {"reference": real.angle_within, "samples": generated.angle_within},
         "within_ratio": _compute_ratio(generated.angle_within, real.angle_within),
         "between": {"reference": real.angle_between, "samples": generated.angle_between},
@@ -161,8 +169,8 @@ def _score_structure(real: _StructureSpectra, generated: _StructureSpectra, name
 
 
 def _drop_zero_norms(table: FeatureTable) -> FeatureTable:
-    """Return rows whose spectra of norm 0 count as no pixels, with the variance across each mean spectrum added."""
-    has_direction = np.linalg.norm(table[MEAN_SPECTRA], axis=-1) > 0  # NaN, a structure that is not there, is not
+    """Return the table with zero-norm spectra counted as no pixels, and the variance orthogonal to each mean."""
+    has_direction = np.linalg.norm(table[MEAN_SPECTRA], axis=-1) > 0  # False for NaN, a missing structure
     columns = {
         PIXEL_COUNTS: np.where(has_direction, table[PIXEL_COUNTS], 0),
         ORTHOGONAL_VARIANCE: orthogonal_variance(table[MEAN_SPECTRA], table[COVARIANCES]),
@@ -181,6 +189,6 @@ def _compute_ratio(generated: float, real: float) -> float | None:
 
 
 def _compute_geometric_mean(scores: dict[str, dict[str, Any]], key: str) -> float | None:
-    """Return the geometric mean over structures; None where one has no ratio, or 0."""
+    """Return the geometric mean over structures; None if the ratio of one is missing or 0."""
     ratios = [entry[key] for entry in scores.values()]
     return float(np.exp(np.mean(np.log(ratios)))) if all(ratios) else None

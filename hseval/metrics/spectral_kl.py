@@ -1,4 +1,4 @@
-"""KL divergence of pixel values, structure by structure and band by band."""
+"""``spectral-kl``: KL divergence of pixel values, by structure and by band."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SpectralKL:
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the metric."""
 
         bins: int = option(64, "histogram bins; their edges are the reference's quantiles")
 
@@ -72,22 +72,22 @@ class SpectralKL:
         """Add each cube's histogram on the edges of the full reference: ``(n, S, band, bins)``, relative.
 
         The structure axis follows each side's own ``structures``; NaN where a cube, or the whole reference,
-        lacks the structure. Add too which structures are scored, ``(n, S)``: decided once, from both full sets, so
-        that the value, the floor and every split score the same ones.
+        lacks the structure. Also add which structures are scored, ``(n, S)``: selected once, from both full sets, so
+        that the value, the floor and every split score the same structures.
 
         Raises:
             NotComputable: the sides share no structure with pixels, not even the field of view.
         """
         edges = compute_shared_edges(real, self.options.bins)
-        used = select_structures(real, generated)
+        scored_structures = select_structures(real, generated)
 
-        def add(rows: FeatureTable) -> FeatureTable:
-            histograms = compute_relative_histograms(rows, edges, self.options.bins)
+        def add_histograms(table: FeatureTable) -> FeatureTable:
+            histograms = compute_relative_histograms(table, edges, self.options.bins)
             return mark_scored_structures(
-                drop_columns(rows, SPECTRUM_QUANTILES).add_columns({HISTOGRAM: histograms}), used
+                drop_columns(table, SPECTRUM_QUANTILES).add_columns({HISTOGRAM: histograms}), scored_structures
             )
 
-        return add(real), add(generated), train
+        return add_histograms(real), add_histograms(generated), train
 
     def compare(
         self,
@@ -99,30 +99,30 @@ class SpectralKL:
     ) -> ScoreParts:
         """Return the headline and, for each structure, its curve over wavelength and other divergences.
 
-        ``means`` and ``deviations`` by band say which way the samples' pixels differ.
+        ``means`` and ``deviations`` by band show how the samples' pixels differ.
 
         Raises:
             NotComputable: one side has no pixel of a scored structure.
         """
         if HISTOGRAM not in real.columns:
             real, generated, train = self.relate(real=real, generated=generated, train=train)
-        used = get_scored_structures(real, generated)
-        scored = {
+        scored_structures = get_scored_structures(real, generated)
+        scores = {
             name: _score_structure(
                 StructureDistribution.from_table(real, name), StructureDistribution.from_table(generated, name)
             )
-            for name in used
+            for name in scored_structures
         }
         details = {
-            "structures": scored,
-            "shown": {label: average_over_structures(scored, key) for key, label in VISIBLE_LABELS.items()},
+            "structures": scores,
+            "shown": {label: average_over_structures(scores, key) for key, label in VISIBLE_LABELS.items()},
             "shrinkage": COVARIANCE_SHRINKAGE,
-            **collect_structure_details(real, generated, used),
+            **collect_structure_details(real, generated, scored_structures),
         }
-        return ScoreParts(average_over_structures(scored, "value"), details)
+        return ScoreParts(average_over_structures(scores, "value"), details)
 
     def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
-        """Return the headline alone, as :meth:`compare` does, from rows that :meth:`relate` has seen."""
+        """Return the headline alone, as :meth:`compare` does, from the tables that :meth:`relate` returned."""
         return float(
             np.mean([_compute_divergence(real, generated, name) for name in get_scored_structures(real, generated)])
         )
@@ -130,11 +130,11 @@ class SpectralKL:
 
 @dataclasses.dataclass(frozen=True)
 class StructureDistribution:
-    """What one side's cubes say of one structure; cubes that lack it are left out.
+    """Pixel statistics of one structure in one side's cubes; cubes that lack it are left out.
 
     Attributes:
-        frequencies: ``(band, bins)`` mean of the cubes' relative histograms: every cube weighs the same.
-        n_pixels: their pixels of the structure.
+        frequencies: ``(band, bins)`` mean of the cubes' relative histograms, every cube of equal weight.
+        n_pixels: number of pixels of the structure.
         mean: ``(band,)`` mean of the pooled pixels, every cube of equal weight.
         cov: ``(band, band)`` their covariance.
         n_cubes: number of cubes that have the structure.
@@ -148,24 +148,24 @@ class StructureDistribution:
 
     @classmethod
     def from_table(cls, table: FeatureTable, name: str) -> StructureDistribution:
-        """Collect the structure ``name`` from rows that have its histograms."""
-        place = table.structures.index(name)
-        having = table[PIXEL_COUNTS][:, place] > 0
-        mean, cov = pool_gaussians(table[MEAN_SPECTRA][having, place], table[COVARIANCES][having, place])
-        return cls(*_average_histograms(table, name), mean, cov, int(having.sum()))
+        """Return the statistics of the structure ``name`` from a table with histograms."""
+        index = table.structures.index(name)
+        has_structure = table[PIXEL_COUNTS][:, index] > 0
+        mean, cov = pool_gaussians(table[MEAN_SPECTRA][has_structure, index], table[COVARIANCES][has_structure, index])
+        return cls(*_average_histograms(table, name), mean, cov, int(has_structure.sum()))
 
 
 def compute_shared_edges(real: FeatureTable, bins: int) -> dict[str, NDArray[Any]]:
     """Return the interior edges ``(band, bins - 1)`` of each structure that some reference cube has.
 
-    They are the quantiles of the mixture of all cubes at equal weight: each cube brings as many atoms
-    (``spectra/levels``), however many pixels it has.
+    They are the quantiles of the mixture of all cubes at equal weight: each cube contributes the same number of
+    quantiles (``spectra/levels``), however many pixels it has.
     """
     edges = {}
-    for place, name in enumerate(real.structures):
-        having = real[PIXEL_COUNTS][:, place] > 0
-        if having.any():
-            atoms = np.moveaxis(real[SPECTRUM_QUANTILES][having, place], 0, 1)  # band, cube, level
+    for index, name in enumerate(real.structures):
+        has_structure = real[PIXEL_COUNTS][:, index] > 0
+        if has_structure.any():
+            atoms = np.moveaxis(real[SPECTRUM_QUANTILES][has_structure, index], 0, 1)  # band, cube, level
             edges[name] = quantile_edges(atoms.reshape(atoms.shape[0], -1), bins)
     return edges
 
@@ -173,34 +173,37 @@ def compute_shared_edges(real: FeatureTable, bins: int) -> dict[str, NDArray[Any
 def compute_relative_histograms(table: FeatureTable, edges: dict[str, NDArray[Any]], bins: int) -> NDArray[np.float32]:
     """Return each cube's relative histograms, float32 ``(n, S, band, bins)``; see :meth:`SpectralKL.relate`."""
     levels, pixels = table[SPECTRUM_QUANTILES], table[PIXEL_COUNTS]
-    found = np.full((*levels.shape[:3], bins), np.nan, dtype=np.float32)
-    for place, name in enumerate(table.structures):
-        having = np.flatnonzero(pixels[:, place] > 0)
+    histograms = np.full((*levels.shape[:3], bins), np.nan, dtype=np.float32)
+    for index, name in enumerate(table.structures):
+        has_structure = np.flatnonzero(pixels[:, index] > 0)
         if name not in edges:
             continue
-        for band, cuts in enumerate(edges[name]):
-            found[having, place, band] = count_per_bin(levels[having, place, band], cuts) / levels.shape[3]
-    return found
+        for band, band_edges in enumerate(edges[name]):
+            histograms[has_structure, index, band] = (
+                count_per_bin(levels[has_structure, index, band], band_edges) / levels.shape[3]
+            )
+    return histograms
 
 
 def _average_histograms(table: FeatureTable, name: str) -> tuple[NDArray[np.float64], float]:
     """Return a structure's frequencies ``(band, bins)`` and pixels, over the cubes that have it."""
-    place = table.structures.index(name)
-    having = table[PIXEL_COUNTS][:, place] > 0
-    frequencies = table[HISTOGRAM][having, place].mean(axis=0, dtype=np.float64)
-    return frequencies, float(table[PIXEL_COUNTS][having, place].sum(dtype=np.float64))
+    index = table.structures.index(name)
+    has_structure = table[PIXEL_COUNTS][:, index] > 0
+    frequencies = table[HISTOGRAM][has_structure, index].mean(axis=0, dtype=np.float64)
+    return frequencies, float(table[PIXEL_COUNTS][has_structure, index].sum(dtype=np.float64))
 
 
 def _compute_divergence(real: FeatureTable, generated: FeatureTable, name: str) -> float:
-    """Return one structure's divergence, as :func:`_score_structure` does, and nothing else."""
-    (ours, pixels), (theirs, others) = _average_histograms(real, name), _average_histograms(generated, name)
-    total = min(pixels, others)
-    return float(kl_divergence(smooth_frequencies(ours, total), smooth_frequencies(theirs, total)).mean())
+    """Return one structure's divergence alone, as :func:`_score_structure` does."""
+    p, n_real = _average_histograms(real, name)
+    q, n_generated = _average_histograms(generated, name)
+    total = min(n_real, n_generated)
+    return float(kl_divergence(smooth_frequencies(p, total), smooth_frequencies(q, total)).mean())
 
 
 def _score_structure(real: StructureDistribution, generated: StructureDistribution) -> dict[str, Any]:
-    """Return one structure's divergences; the histograms' come as means over bands."""
-    total = min(real.n_pixels, generated.n_pixels)  # the smaller side's counts decide how far both are smoothed
+    """Return one structure's divergences; those of histograms are means over bands."""
+    total = min(real.n_pixels, generated.n_pixels)  # both sides are smoothed by the smaller side's counts
     p, q = smooth_frequencies(real.frequencies, total), smooth_frequencies(generated.frequencies, total)
     curve = kl_divergence(p, q)
     return {
@@ -217,8 +220,8 @@ def _score_structure(real: StructureDistribution, generated: StructureDistributi
 
 
 def _compute_stds(cov: NDArray[np.float64]) -> list[float]:
-    deviations: list[float] = np.sqrt(np.maximum(np.diag(cov), 0.0)).tolist()
-    return deviations
+    stds: list[float] = np.sqrt(np.maximum(np.diag(cov), 0.0)).tolist()
+    return stds
 
 
 def _compute_gaussian_kl(real: StructureDistribution, generated: StructureDistribution) -> float:

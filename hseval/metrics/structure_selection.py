@@ -1,4 +1,4 @@
-"""Which structures a metric of structures scores: one rule for all of them."""
+"""Which structures are scored: one rule for all metrics that score structures."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SPECTRUM_QUANTILES, PIXEL_COUNTS, MEAN_SPECTRA, COVARIANCES = (
     "spectra/cov",
 )
 IS_SCORED = "structures/scored"
-MIN_GROUPS = 6  # cubes with a structure (a quarter of a small set's) below which its score would hang on a few cubes
-WHOLE_FIELD_CAVEAT = "no structure is on both sides: the whole field of view is scored"
+MIN_GROUPS = 6  # with fewer groups (a quarter of a small set's) the score would depend on a few cubes
+WHOLE_FIELD_CAVEAT = "no structure is in both sets: the whole field of view is scored"
 
 
 def mark_scored_structures(table: FeatureTable, scored_structures: list[str]) -> FeatureTable:
@@ -36,22 +36,23 @@ def get_scored_structures(real: FeatureTable, generated: FeatureTable) -> list[s
     Raises:
         NotComputable: one side has no pixel of one of them.
     """
-    used = [name for place, name in enumerate(real.structures) if real[IS_SCORED][0, place]]
-    for name in used:
+    scored = [name for index, name in enumerate(real.structures) if real[IS_SCORED][0, index]]
+    for name in scored:
         if not has_structure(real, generated, name):
-            raise NotComputable(f"no cube of one side has {name!r}")
-    return used
+            side = "samples" if _count_cubes_with(real, name) else "reference"
+            raise NotComputable(f"no cube of the {side} has {name!r}")
+    return scored
 
 
 def collect_structure_details(
     real: FeatureTable, generated: FeatureTable, scored_structures: list[str]
 ) -> dict[str, Any]:
-    """Return the details that say whose masks were used, and what was left out."""
-    told: dict[str, Any] = {
+    """Return the details on the source of the masks and on the structures that are not scored."""
+    details: dict[str, Any] = {
         "masks_from": {"reference": real.mask_source, "samples": generated.mask_source},
         "left_out": explain_left_out(real, generated, scored_structures),
     }
-    return {**told, "caveat": WHOLE_FIELD_CAVEAT} if scored_structures == [FOV] else told
+    return {**details, "caveat": WHOLE_FIELD_CAVEAT} if scored_structures == [FOV] else details
 
 
 def drop_columns(table: FeatureTable, *names: str) -> FeatureTable:
@@ -71,16 +72,16 @@ def select_structures(real: FeatureTable, generated: FeatureTable) -> list[str]:
         NotComputable: the sides share no structure with pixels.
     """
     names = sorted({*real.structures, *generated.structures} - {FOV})
-    used = [name for name in names if not explain_missing_structure(real, generated, name)]
-    if used:
-        return used
-    if why := explain_missing_structure(real, generated, FOV):
-        raise NotComputable(f"reference and samples share no structure ({FOV}: {why})")
+    selected = [name for name in names if not explain_missing_structure(real, generated, name)]
+    if selected:
+        return selected
+    if reason := explain_missing_structure(real, generated, FOV):
+        raise NotComputable(f"reference and samples share no structure ({FOV}: {reason})")
     return [FOV]
 
 
 def explain_left_out(real: FeatureTable, generated: FeatureTable, scored_structures: list[str]) -> dict[str, str]:
-    """Return why each structure but the field of view and the used ones is not scored."""
+    """Return the reason why each other structure, the field of view excepted, is not scored."""
     names = {*real.structures, *generated.structures} - {FOV, *scored_structures}
     return {name: explain_missing_structure(real, generated, name) for name in sorted(names)}
 
@@ -91,13 +92,13 @@ def has_structure(real: FeatureTable, generated: FeatureTable, name: str) -> boo
 
 
 def explain_missing_structure(real: FeatureTable, generated: FeatureTable, name: str) -> str:
-    """Return which side lacks a structure, or has it in too few cubes to say much; ``""``: neither."""
-    for rows, side in ((real, "reference"), (generated, "samples")):
-        if name not in rows.structures:
+    """Return which side lacks a structure or has it in too few cubes; ``""`` if neither does."""
+    for table, side in ((real, "reference"), (generated, "samples")):
+        if name not in table.structures:
             return f"no mask in the {side}"
-        if not _count_cubes_with(rows, name):
+        if not _count_cubes_with(table, name):
             return f"no pixel in any cube of the {side}"
-        if _count_groups_with(rows, name) < min(MIN_GROUPS, -(-len(np.unique(rows.groups)) // 4)):
+        if _count_groups_with(table, name) < min(MIN_GROUPS, -(-len(np.unique(table.groups)) // 4)):
             return f"in too few cubes of the {side}"
     return ""
 
@@ -107,5 +108,5 @@ def _count_cubes_with(table: FeatureTable, name: str) -> int:
 
 
 def _count_groups_with(table: FeatureTable, name: str) -> int:
-    having = table[PIXEL_COUNTS][:, table.structures.index(name)] > 0
-    return len(np.unique(table.groups[having]))
+    has_pixels = table[PIXEL_COUNTS][:, table.structures.index(name)] > 0
+    return len(np.unique(table.groups[has_pixels]))

@@ -1,4 +1,4 @@
-"""``vendi``: how many different cubes the samples amount to."""
+"""``vendi``: the effective number of different samples."""
 
 from __future__ import annotations
 
@@ -19,24 +19,29 @@ from hseval.metrics.standardized_features import (
     name_standardized_column,
 )
 from hseval.metrics.vendi_score import compute_rms_distance, cosine_similarity, gaussian_kernel, vendi_score
+from hseval.utils.plural import format_count
 
-LENGTH_SCALE = "vendi/reach"
+LENGTH_SCALE = "vendi/length-scale"
 
 
 class Vendi(FeatureMetric):
-    """Effective number of different samples; the floor is that of as many real cubes."""
+    """Effective number of different samples; the floor is that of the same number of real cubes."""
 
     name: ClassVar[str] = "vendi"
-    summary: ClassVar[str] = "effective number of different samples, against that of as many real cubes"
+    summary: ClassVar[str] = "effective number of different samples; its floor is that of as many real cubes"
     better: ClassVar[Direction] = "floor"
     bounds: ClassVar[tuple[float, float]] = (1.0, float("inf"))
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the metric."""
 
-        extractor: str = option("scattering", "extractor whose rows are compared; numbers of two never compare")
-        kernel: Literal["gaussian", "cosine"] = option("gaussian", "similarity; gaussian knows the size of differences")
+        extractor: str = option(
+            "scattering", "extractor whose features are compared; scores are not comparable across extractors"
+        )
+        kernel: Literal["gaussian", "cosine"] = option(
+            "gaussian", "similarity kernel; gaussian depends on the size of differences, cosine on directions alone"
+        )
 
     options: Options
 
@@ -46,14 +51,14 @@ class Vendi(FeatureMetric):
     def relate(
         self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
     ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-        """Add features standardised by the full reference, and its typical distance, which all splits share."""
+        """Add features standardized by the full reference, and its typical distance, which all splits share."""
         real, generated, train = super().relate(real=real, generated=generated, train=train)
-        reach = compute_rms_distance(real[name_standardized_column(self.options.extractor)])
+        length_scale = compute_rms_distance(real[name_standardized_column(self.options.extractor)])
 
-        def add(rows: FeatureTable) -> FeatureTable:
-            return rows.add_columns({LENGTH_SCALE: np.full(len(rows), reach)})
+        def add_length_scale(table: FeatureTable) -> FeatureTable:
+            return table.add_columns({LENGTH_SCALE: np.full(len(table), length_scale)})
 
-        return add(real), add(generated), train
+        return add_length_scale(real), add_length_scale(generated), train
 
     def compare(
         self,
@@ -63,7 +68,7 @@ class Vendi(FeatureMetric):
         train: FeatureTable | None = None,
         rng: np.random.Generator,
     ) -> ScoreParts:
-        """Return the samples' score; the reference's own and the share of the largest possible are details.
+        """Return the samples' score, with the reference's own in the details.
 
         Raises:
             NotComputable: a side has fewer than two cubes, or a feature is not finite.
@@ -72,19 +77,20 @@ class Vendi(FeatureMetric):
         if LENGTH_SCALE not in real.columns:
             real, generated, _ = self.relate(real=real, generated=generated, train=None)
         a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
-        reach = float(real[LENGTH_SCALE][0])
-        value, own = self._compute_vendi_score(b, reach), self._compute_vendi_score(a, reach)
+        length_scale = float(real[LENGTH_SCALE][0])
+        value = self._compute_vendi_score(b, length_scale)
+        reference_value = self._compute_vendi_score(a, length_scale)
         details = {
             "extractor": self.options.extractor,
             "dimension": a.shape[1],
             "kernel": self.options.kernel,
-            "reach": reach,
+            "reach": length_scale,
             "samples": len(b),
-            "of_reference": own,
+            "of_reference": reference_value,
             "shown": {
                 "extractor": self.options.extractor,
                 "kernel": self.options.kernel,
-                f"of {len(a)} reference cubes": own,
+                f"of {format_count(len(a), 'reference cube')}": reference_value,
             },
         }
         return ScoreParts(value, details)

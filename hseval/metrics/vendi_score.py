@@ -1,7 +1,7 @@
-"""Vendi score: the effective number of different rows, from the spectrum of their similarities.
+"""Vendi score: the effective number of different feature vectors, from the eigenvalues of their similarities.
 
 Friedman and Dieng, The Vendi score, TMLR 2023: with a positive semidefinite kernel of ``k(x, x) = 1`` and K its
-matrix over n rows, the score is the exponential of the entropy of the eigenvalues of ``K / n``.
+matrix of n vectors, the score is the exponential of the entropy of the eigenvalues of ``K / n``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Float64Array = NDArray[np.float64]
 
 
 def vendi_score(similarity: NDArray[Any]) -> float:
-    """Return the effective number of different rows, 1 to n, of a similarity matrix ``(n, n)``.
+    """Return the effective number of different vectors, 1 to n, of a similarity matrix ``(n, n)``.
 
     Raises:
         HsevalError: it is not square, not finite, or its diagonal is not 1.
@@ -26,30 +26,30 @@ def vendi_score(similarity: NDArray[Any]) -> float:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
         raise HsevalError(f"similarities of shape {matrix.shape}, expected (n, n) with n >= 1")
     if not np.isfinite(matrix).all() or not np.allclose(np.diag(matrix), 1.0):
-        raise HsevalError("similarities have to be finite, with 1 along the diagonal")
+        raise HsevalError("similarities: expected finite values with 1 on the diagonal")
     shares = np.linalg.eigvalsh(matrix) / len(matrix)
-    shares = shares[shares > 1e-15]  # x log x is 0 at 0, and what lies below is rounding
+    shares = shares[shares > 1e-15]  # x log x tends to 0 at 0, and smaller eigenvalues are rounding
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def gaussian_kernel(features: NDArray[Any], length_scale: float) -> Float64Array:
-    """Return similarities ``exp(-|x - y|^2 / reach^2)`` of rows ``(n, d)``."""
-    centred = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0, dtype=np.float64)
-    products = centred @ centred.T
-    sizes = np.diag(products)
-    squared = np.maximum(sizes[:, None] + sizes - 2 * products, 0.0)
+    """Return similarities ``exp(-|x - y|^2 / length_scale^2)`` of rows ``(n, d)``."""
+    centered = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0, dtype=np.float64)
+    products = centered @ centered.T
+    squared_norms = np.diag(products)
+    squared = np.maximum(squared_norms[:, None] + squared_norms - 2 * products, 0.0)
     np.fill_diagonal(squared, 0.0)
     return np.asarray(np.exp(-squared / length_scale**2))
 
 
 def cosine_similarity(features: NDArray[Any]) -> Float64Array:
-    """Return cosines of rows ``(n, d)``; a row of zeros is like no other.
+    """Return cosines of rows ``(n, d)``; a row of zeros is similar to itself alone.
 
-    Similarities of that kind: Friedman and Dieng's own choice for image features.
+    Friedman and Dieng use the cosine for image features.
     """
     features = np.asarray(features, dtype=np.float64)
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    units = np.divide(features, length, out=np.zeros_like(features), where=length > 0)
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    units = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
     similarity: Float64Array = units @ units.T
     np.fill_diagonal(similarity, 1.0)
     return similarity

@@ -1,1 +1,1 @@
-"""A new plugin as a small distribution: names that are free, and files written whole from templates."""
+"""New plugins as small distributions: checks that their names are free, and files from templates."""

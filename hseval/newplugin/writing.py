@@ -1,4 +1,4 @@
-"""Templates to a folder, which is there whole or not at all."""
+"""Write a new plugin from templates to a folder, atomically."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from hseval.newplugin.naming import PluginNames
 from hseval.utils.atomic_files import check_writable
 from hseval.utils.errors import HsevalError
 
-TEMPLATE_SUFFIX = "-tpl"  # no linter, compiler or test runner takes a template for what it is not yet
+TEMPLATE_SUFFIX = "-tpl"  # keeps linters, compilers and test runners away from templates
 DEPENDENCIES = ("hseval", "numpy>=2.0")
 
 
 def render_templates(names: PluginNames) -> dict[str, str]:
     """Return the text of every file of a new plugin, by its path inside the distribution."""
     templates = files("hseval.newplugin") / "templates"
-    given = {
+    values = {
         "kind": names.kind,
         "name": names.name,
         "distribution": names.distribution,
         "module": names.module,
         "cls": names.class_name,
-        "dependencies": ", ".join(f'"{each}"' for each in DEPENDENCIES),
+        "dependencies": ", ".join(f'"{dependency}"' for dependency in DEPENDENCIES),
     }
-    called = {"module.py": f"{names.module}.py", "test.py": f"tests/test_{names.module}.py"}
+    renamed_files = {"module.py": f"{names.module}.py", "test.py": f"tests/test_{names.module}.py"}
     texts: dict[str, str] = {}
     for folder in ("common", names.kind):
         for template in _list_templates(templates / folder):
-            plain = template.name.removesuffix(TEMPLATE_SUFFIX)
-            texts[called.get(plain, plain)] = Template(template.read_text(encoding="utf-8")).substitute(given)
+            name = template.name.removesuffix(TEMPLATE_SUFFIX)
+            texts[renamed_files.get(name, name)] = Template(template.read_text(encoding="utf-8")).substitute(values)
     return texts
 
 
@@ -42,29 +42,29 @@ def write_plugin(names: PluginNames, out: Path) -> list[Path]:
     """Write a new plugin's distribution to the folder ``out``, which must not exist; return its files.
 
     Raises:
-        HsevalError: the folder exists, or can't be made.
+        HsevalError: the folder exists, or can't be created.
     """
     if out.exists() or out.is_symlink():
-        raise HsevalError(f"{out}: exists already; name another folder by --out")
+        raise HsevalError(f"{out}: exists already; name another folder with --out")
     check_writable(out)
     texts = render_templates(names)
-    half = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
         for path, text in texts.items():
-            (half / path).parent.mkdir(parents=True, exist_ok=True)
-            (half / path).write_text(text, encoding="utf-8")
-        half.chmod(0o777 & ~_read_umask())
-        half.rename(out)
+            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / path).write_text(text, encoding="utf-8")
+        temporary.chmod(0o777 & ~_read_umask())
+        temporary.rename(out)
     except OSError as error:
         raise HsevalError(f"{out}: could not be written: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return [out / path for path in sorted(texts)]
 
 
 def _list_templates(folder: Traversable) -> list[Traversable]:
     return sorted(
-        (each for each in folder.iterdir() if each.name.endswith(TEMPLATE_SUFFIX)), key=lambda each: each.name
+        (file for file in folder.iterdir() if file.name.endswith(TEMPLATE_SUFFIX)), key=lambda file: file.name
     )
 
 

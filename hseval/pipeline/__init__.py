@@ -1,1 +1,1 @@
-"""From paths to features: sets are opened, described in one streaming pass, and paired."""
+"""From paths to features: opens sets, extracts features in one streaming pass, and compares pairs of cubes."""

@@ -1,4 +1,4 @@
-"""What one scoring run carries from step to step."""
+"""State that one scoring run passes from step to step."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ ProgressCallback = Callable[[str, int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """How a score is computed; nothing in it changes a value beyond rounding, but ``seed`` and ``quick``.
+    """How a score is computed; only ``seed`` and ``quick`` change a value by more than rounding.
 
-    ``histogram_values``, where it is a dict, is filled with what metrics say of single cubes or pairs (``shown_values``), by name.
+    ``histogram_values``, where it is a dict, collects by metric name the values of single cubes or pairs that metrics
+    return from ``shown_values``.
     """
 
     cache: FeatureCache
@@ -43,7 +44,7 @@ class RunContext:
 
 @dataclasses.dataclass(frozen=True)
 class ExtractedInputs:
-    """The described sets of a score, by role; ``has_holdout``: some reference cube is not a training cube."""
+    """The features of a score's sets, by role; ``has_holdout``: some reference cube is not a training cube."""
 
     sets: InputSets
     plans: Mapping[str, ExtractionPlan]

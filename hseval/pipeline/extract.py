@@ -1,7 +1,7 @@
-"""Describe: one streaming pass over a set computes every row that the chosen metrics need.
+"""Feature extraction: one streaming pass over a set computes all features that the chosen metrics need.
 
-Rows come from the cache where their key is known. What is missing is computed cube by cube with one thread, in
-this process or in several: so neither batch, worker count nor the cache's state changes a digit.
+Features whose key is known come from the cache. The others are computed cube by cube with one thread, in this process
+or in several, so that neither batch size, worker count nor the state of the cache changes a digit.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ MAX_CHUNK_BYTES = 64 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class ExtractedSet:
-    """A described set.
+    """A set's features.
 
     Attributes:
-        features: sorted by content.
-        index: ``(n,)`` place of each row's cube in the set.
+        features: one row a cube, sorted by content.
+        index: ``(n,)`` index in the set of each row's cube.
         content_hashes: the sha256 of each row's pixels, the whole frame of them.
         mask_hashes: the sha256 of each row's masks.
         invalid_ids: ids of the cubes without a valid pixel.
@@ -59,17 +59,17 @@ def extract_features(
     verify: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExtractedSet:
-    """Describe a set.
+    """Extract the features of a set.
 
     Args:
         cubes: the set.
-        plan: which rows.
-        cache: where rows are looked up and kept.
+        plan: which features.
+        cache: where features are looked up and stored.
         workers: worker processes; 0: this process; None: as many as there are cores, once it pays.
-        batch_size: cubes an extractor gets at a time.
+        batch_size: cubes that an extractor gets at a time.
         comm: the ranks to share the set with.
-        verify: hash every cube anew instead of trusting file stamps.
-        progress: called with (cubes done, cubes in all) of this rank.
+        verify: hash every cube again instead of trusting file stamps.
+        progress: called with (cubes done, total cubes) of this rank.
 
     Raises:
         HsevalError: a cube can't be read, or no cube has a valid pixel.
@@ -80,16 +80,16 @@ def extract_features(
     computed = 0
     try:
         indices = list(comm.shard_indices(len(cubes)))
-        describer = ExtractionWorker(cubes, plan, cache, batch_size)
-        done = describer.load_cached(indices, verify=verify)
+        worker = ExtractionWorker(cubes, plan, cache, batch_size)
+        done = worker.load_cached(indices, verify=verify)
         finished = {cube.index for cube in done}
         pending = [index for index in indices if index not in finished]
         computed = len(pending)
         step = _compute_chunk_size(cubes, batch_size)
         chunks = [pending[i : i + step] for i in range(0, computed, step)]
-        for part in run_chunks(describer, chunks, workers):
-            describer.store_cubes(part)
-            done.extend(part)
+        for processed in run_chunks(worker, chunks, workers):
+            worker.store_cubes(processed)
+            done.extend(processed)
             if progress is not None:
                 progress(len(done), len(indices))
     except Exception as failure:
@@ -110,10 +110,10 @@ def _gather_cubes(processed: Sequence[ExtractedCube], comm: Communicator) -> lis
     """Return every rank's cubes."""
     if comm.size == 1:
         return list(processed)
-    everything: list[ExtractedCube] = []
-    for part in comm.gather(_pack_arrays(processed)):
-        everything.extend(_unpack_arrays(part))
-    return everything
+    cubes: list[ExtractedCube] = []
+    for arrays in comm.gather(_pack_arrays(processed)):
+        cubes.extend(_unpack_arrays(arrays))
+    return cubes
 
 
 def _pack_arrays(processed: Sequence[ExtractedCube]) -> dict[str, NDArray[Any]]:
@@ -160,7 +160,7 @@ def _assemble_set(
     valid.sort(key=lambda cube: (_get_visible_hash(cube), cube.masks_hash, ids[cube.index]))
     index = np.array([cube.index for cube in valid], dtype=np.int64)
     groups = [group or UNGROUPED_PREFIX + ids[i] for i, group in enumerate(cubes.groups or [None] * len(ids))]
-    rows = FeatureTable(
+    features = FeatureTable(
         columns=_stack_columns(valid),
         ids=np.array([ids[i] for i in index]),
         hashes=np.array([_get_visible_hash(cube) for cube in valid]),
@@ -169,12 +169,12 @@ def _assemble_set(
         wavelengths_known=cubes.info.wavelengths_known,
         structures=plan.structures,
     )
-    contents, masks = (tuple(getattr(cube, what) for cube in valid) for what in ("content_hash", "masks_hash"))
-    return ExtractedSet(rows, index, contents, masks, invalid, computed_count)
+    contents, masks = (tuple(getattr(cube, name) for cube in valid) for name in ("content_hash", "masks_hash"))
+    return ExtractedSet(features, index, contents, masks, invalid, computed_count)
 
 
 def _get_visible_hash(cube: ExtractedCube) -> str:
-    """Return the hash of what is inside a cube's field: black padding does not make it another cube."""
+    """Return the hash of the pixels inside a cube's field, which black padding does not change."""
     assert cube.columns is not None
     return bytes(cube.columns[CORE]["content"]).hex()
 
@@ -182,7 +182,9 @@ def _get_visible_hash(cube: ExtractedCube) -> str:
 def _stack_columns(valid_cubes: Sequence[ExtractedCube]) -> dict[str, NDArray[Any]]:
     columns = [cube.columns for cube in valid_cubes if cube.columns is not None]
     return {
-        f"{extractor}/{field}" if field else extractor: np.stack([each[extractor][field] for each in columns])
+        f"{extractor}/{field}" if field else extractor: np.stack(
+            [cube_columns[extractor][field] for cube_columns in columns]
+        )
         for extractor, fields in columns[0].items()
         for field in fields
     }

@@ -1,4 +1,4 @@
-"""The rows that a metric compares: what it needs of the described sets, with what it adds once from the full ones."""
+"""The features that a metric compares: those it needs, and those that its ``relate`` adds from the full sets."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class MetricInputs:
-    """The rows that ``compare`` gets: one a cube, or one a block of cubes for metrics of pairs."""
+    """The features that ``compare`` gets: one row a cube, or one a block of cubes for metrics of pairs."""
 
     real: FeatureTable
     generated: FeatureTable
     train: FeatureTable | None
 
     def count_reference_cubes(self, indices: Any) -> int:
-        """Return how many reference cubes the rows at ``indices`` stand for."""
+        """Return how many reference cubes the rows at ``indices`` cover."""
         return (
             int(self.real[BLOCK_SIZE_COLUMN][indices].sum()) if BLOCK_SIZE_COLUMN in self.real.columns else len(indices)
         )
 
     def count_cubes(self, features: FeatureTable) -> int:
-        """Return how many cubes all rows of a side stand for."""
+        """Return how many cubes all rows of a side cover."""
         return int(features[BLOCK_SIZE_COLUMN].sum()) if BLOCK_SIZE_COLUMN in features.columns else len(features)
 
 
 @dataclasses.dataclass(frozen=True)
 class MetricEvaluator:
-    """A metric on described sets, ready to compare any subset of their rows.
+    """A metric with its inputs, ready to compare any subset of their rows.
 
     Attributes:
-        metric: what compares.
-        seed: of its own draws.
-        raw_inputs: the rows before ``relate``.
-        inputs: the rows after it.
-        rerun_relate: relates the plain rows anew; None: relating says nothing that other cubes would change.
+        metric: the metric.
+        seed: seed of its own draws.
+        raw_inputs: the features before ``relate``.
+        inputs: the features after it.
+        rerun_relate: calls ``relate`` again on raw inputs; None: its result does not depend on which cubes there are.
     """
 
     metric: Metric
@@ -65,11 +65,11 @@ class MetricEvaluator:
         Raises:
             NotComputable: there is none, or it is not finite.
         """
-        # The same stream in every call, so that a metric's own draws do not add to the spread over splits.
-        found = self.metric.compare(
+        # The same stream in every call, so that a metric's own draws do not add to the standard deviation over splits.
+        result = self.metric.compare(
             real=real, generated=generated, train=train, rng=create_rng(self.seed, self.metric.name)
         )
-        parts = found if isinstance(found, ScoreParts) else ScoreParts(float(found))
+        parts = result if isinstance(result, ScoreParts) else ScoreParts(float(result))
         if not np.isfinite(parts.value):
             raise NotComputable(f"its value is {parts.value}")
         return parts
@@ -78,57 +78,52 @@ class MetricEvaluator:
         """Return the metric's headline alone (signed, where it is the absolute value of a difference)."""
         headline = getattr(self.metric, "headline", None)
         if headline is None:
-            return get_signed_value(self.compute_parts(real, generated, train))
-        found = float(headline(real=real, generated=generated, train=train))
-        if not np.isfinite(found):
-            raise NotComputable(f"its value is {found}")
-        return found
+            return self.compute_parts(real, generated, train).signed_value
+        value = float(headline(real=real, generated=generated, train=train))
+        if not np.isfinite(value):
+            raise NotComputable(f"its value is {value}")
+        return value
 
     def leave_out_reference(self, excluded_real: NDArray[np.int64]) -> tuple[MetricInputs, NDArray[np.int64]]:
-        """Return the rows as related without some reference rows, and the place among them of each row of all."""
-        everything = np.arange(len(self.inputs.real))
+        """Return the inputs without some reference rows, and the index in them of each original row (-1: left out)."""
+        all_indices = np.arange(len(self.inputs.real))
         if self.rerun_relate is None or not len(excluded_real):
-            return self.inputs, everything
-        kept = np.delete(everything, excluded_real)
-        places = np.full(len(everything), -1)
-        places[kept] = np.arange(len(kept))
-        plain = dataclasses.replace(self.raw_inputs, real=self.raw_inputs.real.select(kept))
-        return self.rerun_relate(plain), places
-
-
-def get_signed_value(parts: ScoreParts) -> float:
-    """Return the headline, or the difference that it is the absolute value of."""
-    return float(parts.value if parts.signed is None else parts.signed)
+            return self.inputs, all_indices
+        retained = np.delete(all_indices, excluded_real)
+        index_map = np.full(len(all_indices), -1)
+        index_map[retained] = np.arange(len(retained))
+        raw_inputs = dataclasses.replace(self.raw_inputs, real=self.raw_inputs.real.select(retained))
+        return self.rerun_relate(raw_inputs), index_map
 
 
 def build_evaluator(metric: Metric, inputs: ExtractedInputs, context: RunContext) -> MetricEvaluator:
-    """Return the metric with its rows."""
-    wanted = metric.needs.features
-    train = inputs.train.features.select_extractors(wanted) if inputs.train is not None and metric.needs.train else None
+    """Return the metric with its inputs."""
+    names = metric.needs.features
+    train = inputs.train.features.select_extractors(names) if inputs.train is not None and metric.needs.train else None
     if metric.needs.pairs:
         real, generated = (_extract_pairs(metric, inputs, role, context) for role in ("reference", "samples"))
     else:
         real, generated = (
-            inputs.reference.features.select_extractors(wanted),
-            inputs.samples.features.select_extractors(wanted),
+            inputs.reference.features.select_extractors(names),
+            inputs.samples.features.select_extractors(names),
         )
-    plain = MetricInputs(real, generated, train)
+    raw_inputs = MetricInputs(real, generated, train)
     if not hasattr(metric, "relate"):
-        return MetricEvaluator(metric, context.seed, plain, plain, None)
+        return MetricEvaluator(metric, context.seed, raw_inputs, raw_inputs, None)
     more: dict[str, Any] = {"cubes": inputs.sets} if metric.needs.cubes else {}
 
-    def relate(rows: MetricInputs) -> MetricInputs:
-        return MetricInputs(*metric.relate(real=rows.real, generated=rows.generated, train=rows.train, **more))
+    def relate(raw: MetricInputs) -> MetricInputs:
+        return MetricInputs(*metric.relate(real=raw.real, generated=raw.generated, train=raw.train, **more))
 
-    again = relate if getattr(metric, "relates_anew", False) and not more else None
-    related = relate(plain)
+    rerun_relate = relate if getattr(metric, "relates_anew", False) and not more else None
+    related = relate(raw_inputs)
     if context.histogram_values is not None and hasattr(metric, "shown_values"):
-        with contextlib.suppress(Exception):  # a histogram that fails costs no score
-            # By the first rows: a score by other masks comes later.
+        with contextlib.suppress(Exception):  # a histogram that fails must not cost the score
+            # Those of the first call: a score by other masks comes later.
             context.histogram_values.setdefault(
                 metric.name, metric.shown_values(real=related.real, generated=related.generated)
             )
-    return MetricEvaluator(metric, context.seed, plain, related, again)
+    return MetricEvaluator(metric, context.seed, raw_inputs, related, rerun_relate)
 
 
 def _extract_pairs(metric: Metric, inputs: ExtractedInputs, role: str, context: RunContext) -> FeatureTable:

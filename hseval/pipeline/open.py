@@ -1,4 +1,4 @@
-"""Opening a set: from a path, through whichever reader claims it, to a CubeSet."""
+"""Opens a set: finds the reader that claims a path, and returns its CubeSet."""
 
 from __future__ import annotations
 
@@ -29,49 +29,51 @@ def open_set(
         wavelengths: nm by band as stored: a file, ``"450:905:16"``, or an array ``(band,)``.
 
     Raises:
-        HsevalError: what was found, and what was expected, in one line.
+        HsevalError: the source can't be opened; one line names what was found and what was expected.
     """
     if isinstance(source, CubeSet):
         return source
     check_layout(layout)
-    centres = parse_wavelengths(wavelengths) if isinstance(wavelengths, str) else wavelengths
-    if centres is not None:
-        centres = np.asarray(centres, dtype=np.float64).ravel()
+    centers = parse_wavelengths(wavelengths) if isinstance(wavelengths, str) else wavelengths
+    if centers is not None:
+        centers = np.asarray(centers, dtype=np.float64).ravel()
     if isinstance(source, np.ndarray):
-        return _open_array(source, layout, centres)
+        return _open_array(source, layout, centers)
     path = Path(source).expanduser()
     if not path.exists():
         raise HsevalError(f"{path}: no such file or folder")
-    offer = _find_reader(path)
-    return _open_with_reader(offer, path, layout, centres)
+    registration = _find_reader(path)
+    return _open_with_reader(registration, path, layout, centers)
 
 
 def _open_array(cubes: NDArray[Any], layout: str | None, wavelengths: NDArray[np.float64] | None) -> CubeSet:
     if cubes.ndim != 4 or cubes.dtype.kind not in "fiub":
         raise HsevalError(f"array of shape {cubes.shape} and type {cubes.dtype}; numbers (n, band, y, x) expected")
-    served = np.moveaxis(cubes, -1, 1) if layout == "yxb" else cubes
-    bands = order_bands(wavelengths, served.shape[1], location="array")
+    reordered = np.moveaxis(cubes, -1, 1) if layout == "yxb" else cubes
+    bands = order_bands(wavelengths, reordered.shape[1], location="array")
     if bands.order is not None:
-        served = served[:, bands.order]
-    return ArraySet(served, wavelengths=bands.wavelengths if bands.wavelengths_known else None)
+        reordered = reordered[:, bands.order]
+    return ArraySet(reordered, wavelengths=bands.wavelengths if bands.wavelengths_known else None)
 
 
 def _find_reader(path: Path) -> Registration:
     """Return the reader that claims a path: a third party's before the built-in ones.
 
     Raises:
-        HsevalError: nobody claims it, or two third parties do.
+        HsevalError: no reader claims it, or those of two third parties do.
     """
-    offers = [
-        offer for name in get_plugins().get_names("reader") for offer in get_plugins().get_registrations("reader")[name]
+    registrations = [
+        registration
+        for name in get_plugins().get_names("reader")
+        for registration in get_plugins().get_registrations("reader")[name]
     ]
-    claiming = [offer for offer in offers if _is_claimed(offer, path)]
-    foreign = [offer for offer in claiming if offer.distribution != BUILTIN_DISTRIBUTION]
+    claiming = [registration for registration in registrations if _is_claimed(registration, path)]
+    foreign = [registration for registration in claiming if registration.distribution != BUILTIN_DISTRIBUTION]
     if len(foreign) > 1:
-        listed = " and ".join(f"{offer.name!r} of {offer.distribution}" for offer in foreign)
+        listed = " and ".join(f"{registration.name!r} of {registration.distribution}" for registration in foreign)
         raise HsevalError(f"{path}: claimed by the readers {listed}: uninstall one of them")
     if foreign or claiming:
-        return (foreign or sorted(claiming, key=lambda offer: offer.name == "folder"))[0]
+        return (foreign or sorted(claiming, key=lambda registration: registration.name == "folder"))[0]
     from hseval.readers.formats import SUFFIXES
 
     raise HsevalError(f"{path}: no reader for this kind of file; a folder, or a name ending in {', '.join(SUFFIXES)}")
@@ -81,11 +83,11 @@ def _is_claimed(registration: Registration, path: Path) -> bool:
     try:
         return bool(registration.factory().claims(path))
     except Exception as error:  # noqa: BLE001 - a third party's broken reader is listed, the others still work
-        told = BrokenPlugin(
+        broken = BrokenPlugin(
             registration.name, registration.distribution, f"reader {registration.name!r}: claims: {format_error(error)}"
         )
-        if told not in get_plugins().broken_plugins:
-            get_plugins().broken_plugins.append(told)
+        if broken not in get_plugins().broken_plugins:
+            get_plugins().broken_plugins.append(broken)
         return False
 
 

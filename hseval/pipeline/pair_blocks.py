@@ -1,4 +1,4 @@
-"""Blocks of cubes in which every pair is compared, dealt so that no group is in two bins."""
+"""Blocks of cubes in which every pair is compared; each group of cubes is in one bin of blocks only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MAX_BLOCK_SIZE = 8  # cubes: what each costs alone is shared by 28 pairs, and eight fit in memory at 672 x 672 x 16
+MAX_BLOCK_SIZE = 8  # cubes: 28 pairs share the cost of preparing each, and eight fit in memory at 672 x 672 x 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,24 +21,26 @@ class PairBlock:
 def draw_pair_blocks(
     *, groups: Sequence[str], shapes: Sequence[tuple[int, ...]], pairs: int, rng: np.random.Generator
 ) -> list[PairBlock]:
-    """Return disjoint blocks with about ``pairs`` pairs in all.
+    """Return disjoint blocks with about ``pairs`` pairs in total.
 
-    Groups are dealt into bins first, and a block draws from one bin: bins are what splits may keep apart, so that no
-    group is on both sides. Few groups get smaller bins, so that at least four are left where there are eight groups.
+    Groups are first assigned to bins, and a block draws from one bin: splits keep a bin whole, so that no group is on
+    both sides. Few groups get smaller bins, so that eight groups still make at least four.
     """
     members = _shuffle_groups(groups, rng)
     size = int(np.clip(len(members) // 4, 2, MAX_BLOCK_SIZE))
-    wanted = -(-pairs // (size * (size - 1) // 2))
+    block_count = -(-pairs // (size * (size - 1) // 2))
     bins = [members[start : start + size] for start in range(0, len(members), size)]
-    found: list[PairBlock] = []
+    blocks: list[PairBlock] = []
     for turn in range(max(map(len, members), default=0)):
-        for place, dealt in enumerate(bins):
-            drawn = [group[turn] for group in dealt if turn < len(group)]
-            found.extend(PairBlock(same, place) for same in _split_by_shape(drawn, shapes) if len(same) > 1)
-        if len(found) >= wanted:
+        for bin_index, bin_groups in enumerate(bins):
+            sampled = [group[turn] for group in bin_groups if turn < len(group)]
+            blocks.extend(
+                PairBlock(indices, bin_index) for indices in _split_by_shape(sampled, shapes) if len(indices) > 1
+            )
+        if len(blocks) >= block_count:
             break
-    full = [block for block in found if len(block.cube_indices) == size]
-    return (full or found)[:wanted]
+    full = [block for block in blocks if len(block.cube_indices) == size]
+    return (full or blocks)[:block_count]
 
 
 def _shuffle_groups(groups: Sequence[str], rng: np.random.Generator) -> list[list[int]]:
@@ -50,7 +52,7 @@ def _shuffle_groups(groups: Sequence[str], rng: np.random.Generator) -> list[lis
 
 
 def _split_by_shape(indices: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    found: dict[tuple[int, ...], list[int]] = {}
+    by_shape: dict[tuple[int, ...], list[int]] = {}
     for i in indices:
-        found.setdefault(shapes[i], []).append(i)
-    return [tuple(same) for same in found.values()]
+        by_shape.setdefault(shapes[i], []).append(i)
+    return [tuple(members) for members in by_shape.values()]

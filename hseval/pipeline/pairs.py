@@ -1,7 +1,7 @@
-"""Pairs: blocks of cubes in which every pair is compared, for metrics that look at two cubes at a time.
+"""Features of blocks of cubes in which every pair is compared, for metrics that compare two cubes at a time.
 
-A block holds cubes of different groups, so dependent cubes never meet; in splits a block stays whole, and blocks that
-may share a group stay together.
+A block holds cubes of different groups, so that dependent cubes are never compared; splits keep a block whole, and
+blocks that may share a group together.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, "NDArray[Any]"]
 
-BLOCK_SIZE_COLUMN = "pairs/cubes"  # column: how many cubes a block holds
+BLOCK_SIZE_COLUMN = "pairs/cubes"  # column: number of cubes in a block
 CHUNK_BLOCKS = 1  # blocks handed to a worker at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class PairBlockJob:
-    """Describes blocks of a set, in this process or in a worker.
+    """Extracts the features of a set's blocks, in this process or in a worker.
 
     Attributes:
-        metric: what describes them.
+        metric: its ``describe_block`` returns the features of a block.
         cubes: the set.
-        block_indices: of each block, its cubes' places in the set.
-        plan: which field of view they are seen through.
-        reference: the reference's rows that the metric reads.
+        block_indices: of each block, its cubes' indices in the set.
+        plan: which field of view to use.
+        reference: the reference's features that the metric reads.
     """
 
     metric: Any
@@ -56,7 +56,7 @@ class PairBlockJob:
     reference: FeatureTable
 
     def run_chunk(self, chunk: list[int]) -> dict[int, Columns]:
-        """Return the row of each block."""
+        """Return the features of each block."""
         return {i: self._extract_block(self.block_indices[i]) for i in chunk}
 
     def get_spec(self) -> JobSpec:
@@ -65,10 +65,10 @@ class PairBlockJob:
         return _build_pair_job, (*named, self.cubes, self.block_indices, self.plan, self.reference)
 
     def _extract_block(self, indices: Sequence[int]) -> Columns:
-        block = [self.cubes[place] for place in indices]
+        block = [self.cubes[index] for index in indices]
         field = self.plan.field
         box = compute_bounding_box(np.logical_or.reduce([compute_valid_mask(cube, field) for cube in block]))
-        prepared = [seen for cube in block if (seen := preprocess_cube(cube, (), fov=field, box=box)) is not None]
+        prepared = [visible for cube in block if (visible := preprocess_cube(cube, (), fov=field, box=box)) is not None]
         row = self.metric.describe_block(
             np.stack([cube.data for cube in prepared]),
             field=np.stack([cube.masks[FOV] for cube in prepared]),
@@ -90,46 +90,50 @@ def extract_pair_features(
     comm: Communicator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureTable:
-    """Return one row a block: what ``metric.describe_block`` says of it.
+    """Return one row a block: what ``metric.describe_block`` returns for it.
 
     Raises:
-        NotComputable: no two cubes of different groups and equal shape are there.
+        NotComputable: there are no two cubes of different groups and equal shape.
     """
     comm = comm or Communicator()
-    rows = extracted.features
+    features = extracted.features
     shapes = [cubes.shape(int(i)) for i in extracted.index]
-    chosen = draw_pair_blocks(groups=rows.groups.tolist(), shapes=shapes, pairs=metric.needs.pairs, rng=rng)
-    if not chosen:
+    blocks = draw_pair_blocks(groups=features.groups.tolist(), shapes=shapes, pairs=metric.needs.pairs, rng=rng)
+    if not blocks:
         raise NotComputable(f"{cubes.info.location}: no two cubes of different groups and equal shape to compare")
-    about = _collect_key_parts(metric, plan, reference)
+    key_parts = _collect_key_parts(metric, plan, reference)
     keys = [
-        compute_key("pairs-2", about, [(extracted.content_hashes[i], extracted.mask_hashes[i]) for i in b.cube_indices])
-        for b in chosen
+        compute_key(
+            "pairs-2", key_parts, [(extracted.content_hashes[i], extracted.mask_hashes[i]) for i in b.cube_indices]
+        )
+        for b in blocks
     ]
-    found: dict[str, Any] = dict(cache.load_features(keys))
-    mine = [i for i in comm.shard_indices(len(chosen)) if keys[i] not in found]
-    places = tuple(tuple(int(extracted.index[member]) for member in block.cube_indices) for block in chosen)
-    job = PairBlockJob(metric, cubes, places, plan, reference)
+    columns_by_key: dict[str, Any] = dict(cache.load_features(keys))
+    pending = [i for i in comm.shard_indices(len(blocks)) if keys[i] not in columns_by_key]
+    block_indices = tuple(tuple(int(extracted.index[member]) for member in block.cube_indices) for block in blocks)
+    job = PairBlockJob(metric, cubes, block_indices, plan, reference)
     error, done = None, 0
     try:
-        for part in run_chunks(job, [mine[i : i + CHUNK_BLOCKS] for i in range(0, len(mine), CHUNK_BLOCKS)], workers):
-            rows_of = {keys[i]: row for i, row in part.items()}
-            cache.store_features(rows_of)
-            found.update(rows_of)
-            done += len(part)
+        for chunk in run_chunks(
+            job, [pending[i : i + CHUNK_BLOCKS] for i in range(0, len(pending), CHUNK_BLOCKS)], workers
+        ):
+            computed = {keys[i]: columns for i, columns in chunk.items()}
+            cache.store_features(computed)
+            columns_by_key.update(computed)
+            done += len(chunk)
             if progress is not None:
-                progress(done, len(mine))
+                progress(done, len(pending))
     except Exception as failure:
         if comm.size == 1:
             raise
         error = format_error(failure)
     comm.raise_first_error(error)
-    found.update(_gather_blocks(found, comm.shard_indices(len(chosen)), keys, comm))
-    return _build_feature_table([found[name] for name in keys], chosen, keys, rows)
+    columns_by_key.update(_gather_blocks(columns_by_key, comm.shard_indices(len(blocks)), keys, comm))
+    return _build_feature_table([columns_by_key[name] for name in keys], blocks, keys, features)
 
 
 def _collect_key_parts(metric: Any, plan: ExtractionPlan, reference: FeatureTable) -> Any:
-    """Return what besides the cubes decides a block's row."""
+    """Return everything besides the cubes that decides a block's features."""
     digest = hashlib.sha256()
     for column in _list_needed_columns(metric, reference):
         digest.update(np.ascontiguousarray(reference[column]).data)
@@ -139,8 +143,8 @@ def _collect_key_parts(metric: Any, plan: ExtractionPlan, reference: FeatureTabl
 
 
 def _list_needed_columns(metric: Any, reference: FeatureTable) -> list[str]:
-    wanted = metric.needs.features
-    return sorted(column for column in reference.columns if column.split("/")[0] in wanted)
+    names = metric.needs.features
+    return sorted(column for column in reference.columns if column.split("/")[0] in names)
 
 
 def _build_pair_job(name: str, options: dict[str, Any], *rest: Any) -> PairBlockJob:
@@ -152,8 +156,8 @@ def _gather_blocks(
 ) -> dict[str, Any]:
     packed = {f"{i}:{name}": column for i in own_indices for name, column in columns_by_key[keys[i]].items()}
     gathered: dict[str, Any] = {}
-    for part in comm.gather(packed) if comm.size > 1 else ():
-        for label, column in part.items():
+    for received in comm.gather(packed) if comm.size > 1 else ():
+        for label, column in received.items():
             i, name = label.split(":", 1)
             gathered.setdefault(keys[int(i)], {})[name] = column
     return gathered

@@ -1,4 +1,4 @@
-"""The half that is to be spoiled, spoiled."""
+"""Degrades one half of the real cubes and extracts its features."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from hseval.utils.random_streams import create_rng
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DegradedArms = Mapping[bool, AlignedSet]  # by arm: False: the whole half; True: the part of it that stands for samples
+DegradedArms = Mapping[bool, AlignedSet]  # by arm; False: the whole half, True: the part that serves as samples
 
 
 @dataclasses.dataclass
 class Degrader:
-    """Spoils the half that is not the clean one; row i of what it returns stands in the place of cube i.
+    """Degrades the half that is not the clean one; feature vector i of its results replaces that of cube i.
 
     Attributes:
-        other_half: the half.
-        sample_indices, train_indices: its places that stand for a generator's samples and for its training set, where one is needed.
-        plan: how spoiled cubes are described.
+        other_half: the half to degrade.
+        sample_indices, train_indices: its cubes that serve as a generator's samples and training set, where one is
+            needed.
+        plan: how features of degraded cubes are extracted.
         seed: of the degradations.
         batch_size: cubes an extractor gets at a time.
     """
@@ -46,45 +47,45 @@ class Degrader:
         return {False: self.other_half, True: self.other_half.select(self.sample_indices)}
 
     def degrade(self, task: Task, extractors: set[str], arms: set[bool]) -> DegradedArms:
-        """Return what a generator with this fault would have made, described by some extractors, for each arm."""
-        made: Any = task.degradation
-        if made is None:
+        """Return the cubes of a generator with this fault and their features by some extractors, for each arm."""
+        degradation: Any = task.degradation
+        if degradation is None:
             return self._arms
-        if made.kind == "copies":
+        if degradation.kind == "copies":
             return {True: self._insert_copies(task, extractors)}
-        if made.kind == "set":
+        if degradation.kind == "set":
             return {arm: self._resample_cubes(task, self._arms[arm]) for arm in arms}
         if arms == {True}:
             return {True: self._degrade_cubes(task, self._arms[True], extractors)}
-        whole = self._degrade_cubes(task, self.other_half, extractors)
-        return {False: whole, True: whole.select(self.sample_indices)}
+        degraded = self._degrade_cubes(task, self.other_half, extractors)
+        return {False: degraded, True: degraded.select(self.sample_indices)}
 
     def _degrade_cubes(self, task: Task, aligned_set: AlignedSet, extractors: set[str]) -> AlignedSet:
         assert task.degradation is not None
-        spoiled = CachedSet(DegradedSet(aligned_set.cubes, task.degradation, task.severity, self.seed))
-        chosen = tuple(each for each in self.plan.extractors if each.name in extractors)
+        degraded = CachedSet(DegradedSet(aligned_set.cubes, task.degradation, task.severity, self.seed))
+        chosen = tuple(extractor for extractor in self.plan.extractors if extractor.name in extractors)
         plan = dataclasses.replace(self.plan, extractors=chosen)
-        found = extract_features(spoiled, plan, cache=FeatureCache(None), batch_size=self.batch_size)
-        return align_to_cubes(spoiled, found, label=f"degradation {task.degradation.name!r} at {task.severity:g}")
+        extracted = extract_features(degraded, plan, cache=FeatureCache(None), batch_size=self.batch_size)
+        return align_to_cubes(degraded, extracted, label=f"degradation {task.degradation.name!r} at {task.severity:g}")
 
     def _resample_cubes(self, task: Task, aligned_set: AlignedSet) -> AlignedSet:
-        made: Any = task.degradation
+        degradation: Any = task.degradation
         features = aligned_set.features[MODE_EXTRACTOR].reshape(len(aligned_set), -1).astype(np.float64)
-        rng = create_rng(self.seed, f"degradation {made.name}")
-        return aligned_set.select_as(made.pick(features, task.severity, rng), template=aligned_set)
+        rng = create_rng(self.seed, f"degradation {degradation.name}")
+        return aligned_set.select_as(degradation.pick(features, task.severity, rng), template=aligned_set)
 
     def _insert_copies(self, task: Task, extractors: set[str]) -> AlignedSet:
         """Return the samples, some of them replaced by near-copies of training cubes, nested by severity."""
         samples = self._arms[True]
-        rng = create_rng(self.seed, "qualify copies")  # the same places and originals for every kind of copy
-        places, originals = rng.permutation(len(samples)), rng.permutation(self.train_indices)
+        rng = create_rng(self.seed, "qualify copies")  # the same positions and originals for every kind of copy
+        positions, originals = rng.permutation(len(samples)), rng.permutation(self.train_indices)
         count = round(task.severity / 100 * len(samples))
-        replaced, copied = places[:count], np.resize(originals, count)
-        distinct, which = np.unique(copied, return_inverse=True)
+        replaced, copied = positions[:count], np.resize(originals, count)
+        distinct, copy_indices = np.unique(copied, return_inverse=True)
         copies = self._degrade_cubes(task, self.other_half.select(distinct), extractors)
-        shown = np.arange(len(samples), dtype=np.int64)
-        shown[replaced] = len(samples) + which
-        kept = dataclasses.replace(
-            samples.description, features=samples.features.select_extractors({*extractors, "core"})
-        )  # both sides of a join have the same columns
-        return AlignedSet(samples.cubes, kept).concatenate(copies).select_as(shown, template=samples)
+        indices = np.arange(len(samples), dtype=np.int64)
+        indices[replaced] = len(samples) + copy_indices
+        extracted = dataclasses.replace(
+            samples.extracted, features=samples.features.select_extractors({*extractors, "core"})
+        )  # both tables of a concatenation need the same columns
+        return AlignedSet(samples.cubes, extracted).concatenate(copies).select_as(indices, template=samples)

@@ -1,4 +1,4 @@
-"""Sets seen through a degradation, lazily: spoiled on reading, put in other places, joined."""
+"""Lazy views of sets: degraded on reading, reindexed, concatenated."""
 
 from __future__ import annotations
 
@@ -30,90 +30,95 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class AlignedSet:
-    """A set and its description; row i describes cube i, so that sides can be held against each other row by row."""
+    """A set with its extracted features: feature vector i belongs to cube i, so that sets can be compared by index."""
 
     cubes: CubeSet
-    description: ExtractedSet
+    extracted: ExtractedSet
 
     @property
     def features(self) -> FeatureTable:
-        """The rows."""
-        return self.description.features
+        """The features, one row a cube."""
+        return self.extracted.features
 
     def __len__(self) -> int:
-        return len(self.description.features)
+        return len(self.extracted.features)
 
     def select(self, indices: Indices) -> AlignedSet:
         """Return some of the cubes."""
-        return AlignedSet(ReindexedSet(self.cubes, indices.tolist()), _select_description(self.description, indices))
+        return AlignedSet(ReindexedSet(self.cubes, indices.tolist()), _select_extracted(self.extracted, indices))
 
     def select_as(self, indices: Indices, template: AlignedSet) -> AlignedSet:
-        """Return the cubes at ``indices`` (some of them several times) under the ids and in the groups of ``template``."""
-        taken = _select_description(self.description, indices)
-        rows = dataclasses.replace(taken.features, ids=template.features.ids, groups=template.features.groups)
+        """Return the cubes at ``indices`` (repeats allowed) with the ids and groups of ``template``."""
+        selected = _select_extracted(self.extracted, indices)
+        features = dataclasses.replace(selected.features, ids=template.features.ids, groups=template.features.groups)
         return AlignedSet(
-            ReindexedSet(self.cubes, indices.tolist(), template.cubes), dataclasses.replace(taken, features=rows)
+            ReindexedSet(self.cubes, indices.tolist(), template.cubes), dataclasses.replace(selected, features=features)
         )
 
     def concatenate(self, other: AlignedSet) -> AlignedSet:
-        """Return both, the other one's cubes last."""
+        """Return this set followed by ``other``."""
         cubes = ConcatenatedSet(self.cubes, other.cubes)
-        one, two = self.description, other.description
-        rows = dataclasses.replace(
-            one.features,
+        first, second = self.extracted, other.extracted
+        features = dataclasses.replace(
+            first.features,
             columns={
-                name: np.concatenate([column, two.features[name]]) for name, column in one.features.columns.items()
+                name: np.concatenate([column, second.features[name]]) for name, column in first.features.columns.items()
             },
             ids=np.array(cubes.ids),
-            hashes=np.concatenate([one.features.hashes, two.features.hashes]),
-            groups=np.concatenate([one.features.groups, two.features.groups]),
+            hashes=np.concatenate([first.features.hashes, second.features.hashes]),
+            groups=np.concatenate([first.features.groups, second.features.groups]),
         )
-        index = np.arange(len(rows), dtype=np.int64)
-        contents, masks = one.content_hashes + two.content_hashes, one.mask_hashes + two.mask_hashes
         return AlignedSet(
-            cubes, dataclasses.replace(one, features=rows, index=index, content_hashes=contents, mask_hashes=masks)
+            cubes,
+            dataclasses.replace(
+                first,
+                features=features,
+                index=np.arange(len(features), dtype=np.int64),
+                content_hashes=first.content_hashes + second.content_hashes,
+                mask_hashes=first.mask_hashes + second.mask_hashes,
+            ),
         )
 
 
-def align_to_cubes(cubes: CubeSet, description: ExtractedSet, *, label: str) -> AlignedSet:
-    """Return a side whose rows are in the order of its cubes (``describe`` orders them by content).
+def align_to_cubes(cubes: CubeSet, extracted: ExtractedSet, *, label: str) -> AlignedSet:
+    """Return a set whose features are in the order of its cubes (``extract_features`` orders them by content).
 
     Raises:
-        HsevalError: a cube has lost all its valid pixels, so there is no row for its place.
+        HsevalError: a cube has no valid pixel left, and so no features.
     """
-    if description.invalid_ids:
+    if extracted.invalid_ids:
         raise HsevalError(
-            f"{label}: cube {description.invalid_ids[0]} has no valid pixel left; a degradation keeps the field"
+            f"{label}: cube {extracted.invalid_ids[0]} has no valid pixel left; "
+            "expected a degradation that preserves the field of view"
         )
-    return AlignedSet(cubes, _select_description(description, np.argsort(description.index)))
+    return AlignedSet(cubes, _select_extracted(extracted, np.argsort(extracted.index)))
 
 
-def _select_description(description: ExtractedSet, indices: Indices) -> ExtractedSet:
+def _select_extracted(extracted: ExtractedSet, indices: Indices) -> ExtractedSet:
     return dataclasses.replace(
-        description,
-        features=description.features.select(indices),
+        extracted,
+        features=extracted.features.select(indices),
         index=np.arange(len(indices), dtype=np.int64),
-        content_hashes=tuple(description.content_hashes[i] for i in indices),
-        mask_hashes=tuple(description.mask_hashes[i] for i in indices),
+        content_hashes=tuple(extracted.content_hashes[i] for i in indices),
+        mask_hashes=tuple(extracted.mask_hashes[i] for i in indices),
     )
 
 
-MAX_CACHED_BYTES = (
-    2**28
-)  # cubes of a set no larger than this stay in memory: every severity and every metric of pairs reads them
+# Cubes of a set no larger than this stay in memory: they are read for every severity and by every metric of pairs.
+MAX_CACHED_BYTES = 2**28
 
 
 class CachedSet(CubeSet):
-    """Another set, its cubes kept in memory once they are read, unless they are large. Workers start with none."""
+    """Another set whose cubes stay in memory once read, unless the set is large. Workers start with an empty cache."""
 
     def __init__(self, base: CubeSet) -> None:
         self.base, self.info = base, base.info
-        self.is_cached = sum(4 * int(np.prod(base.shape(i))) for i in range(len(base))) <= MAX_CACHED_BYTES
+        self.uses_cache = sum(4 * int(np.prod(base.shape(i))) for i in range(len(base))) <= MAX_CACHED_BYTES
         self._cached_cubes: dict[int, Cube] = {}
 
     def read(self, index: int) -> Cube:
         cube = self._cached_cubes[index] if index in self._cached_cubes else self.base.read(index)
-        if self.is_cached:
+        if self.uses_cache:
             self._cached_cubes[index] = cube
         return cube
 
@@ -130,19 +135,19 @@ class CachedSet(CubeSet):
         return self._cached_cubes[index].masks if index in self._cached_cubes else self.base.read_masks(index)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_cached_cubes": {}}
 
 
 class DegradedSet(CubeSet):
-    """Another set, every cube spoiled as it is read (or, for ``copies``, turned into a near-copy of itself).
+    """Another set, its cubes degraded as they are read (for ``copies``: replaced by near-copies of themselves).
 
-    The stream of a cube depends on the seed, the degradation and the cube's content, and so neither on its place nor on
-    the severity; for a fault that all cubes share, on the seed and the degradation alone.
+    The random stream of a cube depends on the seed, the degradation and the cube's content, but neither on its index
+    nor on the severity; for a fault that all cubes share, only on the seed and the degradation.
 
     Args:
         base: the cubes.
         degradation: of kind ``spectral``, ``spatial`` or ``copies``.
-        severity: in its unit; of no account for ``copies``.
+        severity: in its unit; ignored for ``copies``.
         seed: of the draws.
     """
 
@@ -155,13 +160,13 @@ class DegradedSet(CubeSet):
         name = f"degradation {self.degradation.name}"
         shared = bool(getattr(self.degradation, "is_set_wide", False))
         rng = create_rng(self.seed, name if shared else f"{name} {compute_content_hash(cube.data)}")
-        made: Any = self.degradation
-        spoiled: Cube = (
-            made.copy(cube, wavelengths=self.wavelengths, rng=rng)
-            if made.kind == "copies"
-            else made.degrade(cube, self.severity, wavelengths=self.wavelengths, rng=rng)
+        degradation: Any = self.degradation
+        degraded: Cube = (
+            degradation.copy(cube, wavelengths=self.wavelengths, rng=rng)
+            if degradation.kind == "copies"
+            else degradation.degrade(cube, self.severity, wavelengths=self.wavelengths, rng=rng)
         )
-        return spoiled
+        return degraded
 
     def shape(self, index: int) -> tuple[int, int, int]:
         return self.base.shape(index)
@@ -170,23 +175,23 @@ class DegradedSet(CubeSet):
         return self.base.sources(index)
 
     def recipe(self, index: int) -> str:
-        made = (self.degradation.name, hash_package_sources(type(self.degradation)), self.severity, self.seed)
-        return f"{self.base.recipe(index)} | spoiled by {made}"
+        degradation = (self.degradation.name, hash_package_sources(type(self.degradation)), self.severity, self.seed)
+        return f"{self.base.recipe(index)} | degraded by {degradation}"
 
 
 class ReindexedSet(CubeSet):
-    """Cubes of one set in the places of another: place i shows cube ``places[i]``, under that place's id and group.
+    """Cubes of another set in another order: cube i is ``base[indices[i]]``, with the id and group of ``template[i]``.
 
     Args:
-        base: where the cubes come from.
-        indices: for each place, which cube of ``base`` is shown.
-        like: the set whose ids and groups the places have; None: those of the cubes.
+        base: the set that the cubes come from.
+        indices: of the cubes of ``base``; repeats allowed.
+        template: the set whose ids and groups the cubes get; None: their own.
     """
 
     def __init__(self, base: CubeSet, indices: Sequence[int], template: CubeSet | None = None) -> None:
-        self.base, self.indices = base, tuple(int(place) for place in indices)
-        named = base.subset(self.indices).info if template is None else template.info
-        self.info = dataclasses.replace(base.info, ids=named.ids, groups=named.groups, labels=named.labels)
+        self.base, self.indices = base, tuple(int(index) for index in indices)
+        names = base.subset(self.indices).info if template is None else template.info
+        self.info = dataclasses.replace(base.info, ids=names.ids, groups=names.groups, labels=names.labels)
 
     def read(self, index: int) -> Cube:
         group = None if self.groups is None else self.groups[index]
@@ -206,7 +211,7 @@ class ReindexedSet(CubeSet):
 
 
 class ConcatenatedSet(CubeSet):
-    """Two sets of the same bands, one after the other; the second one's ids say that they are copies."""
+    """Two sets of the same bands, one after the other; ids of the second one are prefixed with "copy of"."""
 
     def __init__(self, first: CubeSet, second: CubeSet) -> None:
         self.parts = (first, second)
@@ -215,31 +220,31 @@ class ConcatenatedSet(CubeSet):
         self.info = dataclasses.replace(first.info, ids=ids, groups=groups, labels={})
 
     def _locate(self, index: int) -> tuple[CubeSet, int]:
-        first = len(self.parts[0])
-        return (self.parts[0], index) if index < first else (self.parts[1], index - first)
+        count = len(self.parts[0])
+        return (self.parts[0], index) if index < count else (self.parts[1], index - count)
 
     def read(self, index: int) -> Cube:
-        cubes, place = self._locate(index)
-        return dataclasses.replace(cubes.read(place), id=self.ids[index])
+        cubes, local_index = self._locate(index)
+        return dataclasses.replace(cubes.read(local_index), id=self.ids[index])
 
     def shape(self, index: int) -> tuple[int, int, int]:
-        cubes, place = self._locate(index)
-        return cubes.shape(place)
+        cubes, local_index = self._locate(index)
+        return cubes.shape(local_index)
 
     def sources(self, index: int) -> tuple[Path, ...]:
-        cubes, place = self._locate(index)
-        return cubes.sources(place)
+        cubes, local_index = self._locate(index)
+        return cubes.sources(local_index)
 
     def recipe(self, index: int) -> str:
-        cubes, place = self._locate(index)
-        return cubes.recipe(place)
+        cubes, local_index = self._locate(index)
+        return cubes.recipe(local_index)
 
 
 @functools.cache
 def hash_package_sources(plugin_class: type) -> str:
-    """Return the hash of the sources of the whole package that a class is defined in (its module's, without one).
+    """Return the hash of the sources of the whole package (without one: the module) that a class is defined in.
 
-    What was computed by other code is never taken for this code's.
+    As part of a cache key it keeps results of other code from being reused.
     """
     try:
         path = Path(inspect.getfile(plugin_class))

@@ -1,4 +1,4 @@
-"""Numerics of a dose-response curve: is it monotone, from which severity is it told, which severity gives this much excess?"""
+"""Numerics of dose-response curves: monotonicity, detection threshold, and the severity that gives a certain excess."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ if TYPE_CHECKING:
 
     Float64Array = NDArray[np.float64]
 
-ROUNDING_TOLERANCE = 1e-9  # of the values: an excess below that is no excess
+ROUNDING_TOLERANCE = 1e-9  # relative to the values: a smaller excess counts as 0
 
 
 class SeverityEstimate(NamedTuple):
-    """Where a curve reaches an excess: ``"about"`` the severity, ``"below"`` the smallest, or ``"beyond"`` the largest."""
+    """Severity of an excess: ``"about"`` this one, ``"below"`` the smallest one, or ``"beyond"`` the largest one."""
 
     relation: str
     severity: float
 
 
 class ExcessStd(NamedTuple):
-    """How an excess scatters: its standard deviation, and how many of these make 95 %."""
+    """Standard deviation of an excess, and the number of standard deviations that makes it significant (95 %)."""
 
     std: float
     critical_value: float
 
 
 def drop_missing_blocks(*jackknives: JackknifeReplicates) -> list[JackknifeReplicates]:
-    """Return replicates without those that some of ``jackknives`` lack (NaN): blocks without which a metric has no value.
+    """Return jackknives without the replicates that some of them lack (NaN: without that block there is no value).
 
-    All of them leave out the same blocks and pairs of blocks.
+    All of them must leave out the same blocks and pairs of blocks.
     """
-    kept: dict[str, list[Any]] = {}
+    complete: dict[str, list[Any]] = {}
     for name in ("real", "generated", "real_pairs", "generated_pairs", "cross_pairs"):
-        sides = [getattr(each, name) for each in jackknives]
-        if any(side is None for side in sides):
-            kept[name] = [None] * len(jackknives)
+        replicates = [getattr(jackknife, name) for jackknife in jackknives]
+        if any(array is None for array in replicates):
+            complete[name] = [None] * len(jackknives)
             continue
-        have = np.logical_and.reduce([np.isfinite(side).all(axis=1) for side in sides])
-        kept[name] = [side[have] for side in sides]
+        is_complete = np.logical_and.reduce([np.isfinite(array).all(axis=1) for array in replicates])
+        complete[name] = [array[is_complete] for array in replicates]
     return [
-        dataclasses.replace(each, **{name: sides[i] for name, sides in kept.items()})
-        for i, each in enumerate(jackknives)
+        dataclasses.replace(jackknife, **{name: arrays[i] for name, arrays in complete.items()})
+        for i, jackknife in enumerate(jackknives)
     ]
 
 
 def subtract_floor(value: JackknifeReplicates, floor: JackknifeReplicates) -> JackknifeReplicates:
-    """Return the replicates of value less floor, where both leave out the same blocks."""
+    """Return the replicates of value minus floor, where both leave out the same blocks."""
     value, floor = drop_missing_blocks(value, floor)
     pairs = [
-        None if one is None or other is None else one - other
-        for one, other in (
+        None if value_pairs is None or floor_pairs is None else value_pairs - floor_pairs
+        for value_pairs, floor_pairs in (
             (value.real_pairs, floor.real_pairs),
             (value.generated_pairs, floor.generated_pairs),
             (value.cross_pairs, floor.cross_pairs),
@@ -74,38 +74,38 @@ def subtract_floor(value: JackknifeReplicates, floor: JackknifeReplicates) -> Ja
 
 
 def compute_excess_std(*, value: JackknifeReplicates, floor: JackknifeReplicates) -> ExcessStd:
-    """Return how ``value - floor`` scatters for a user whose sets are independent.
+    """Return the standard deviation of ``value - floor`` for a user whose sets are independent.
 
-    Floor and value share the clean set, so its part is that of the difference. The spoiled set and the set of the floor
-    are the same cubes here, but other ones for a user, so their parts add up. What pairs of blocks add is counted twice
-    by the plain jackknife, and taken off once, as :class:`hseval.stats.jackknife.JackknifeReplicates` does.
+    Floor and value share the clean set, so its part of the variance is that of the difference. The degraded set and the
+    set of the floor are the same cubes here but different ones for a user, so their parts add up. The plain jackknife
+    counts the contribution of pairs of blocks twice; it is subtracted once, as
+    :class:`hseval.stats.jackknife.JackknifeReplicates` does.
 
     Args:
         value: replicates of the value; of several numbers the last one counts.
-        floor: the same of the floor, over the same blocks.
+        floor: replicates of the floor, over the same blocks.
     """
     value, floor = drop_missing_blocks(value, floor)
-    both = subtract_floor(value, floor)
+    difference = subtract_floor(value, floor)
     g, h = len(value.real), len(value.generated)
     added = [
-        (both.compute_real_variance(), g - 1),
+        (difference.compute_real_variance(), g - 1),
         (value.compute_generated_variance(), h - 1),
         (floor.compute_generated_variance(), h - 1),
     ]
-    taken = _estimate_pair_variance(both.real_pairs, g * (g - 1) / 2)
-    for side in (value, floor):
-        taken += _estimate_pair_variance(side.generated_pairs, h * (h - 1) / 2) + _estimate_pair_variance(
-            side.cross_pairs, g * h
-        )
+    subtracted = _estimate_pair_variance(difference.real_pairs, g * (g - 1) / 2)
+    for jackknife in (value, floor):
+        subtracted += _estimate_pair_variance(jackknife.generated_pairs, h * (h - 1) / 2)
+        subtracted += _estimate_pair_variance(jackknife.cross_pairs, g * h)
     plain = np.sum([variance for variance, _ in added], axis=0)
-    twice = np.sum([variance for variance, _ in taken], axis=0) if taken else np.zeros_like(plain)
-    found = np.maximum(plain - twice, MIN_VARIANCE_RATIO * plain)
-    reach = compute_t_quantile(0.95, compute_degrees_of_freedom(found, added, taken))
-    return ExcessStd(float(np.sqrt(found[-1])), float(reach[-1]))
+    double_counted = np.sum([variance for variance, _ in subtracted], axis=0) if subtracted else np.zeros_like(plain)
+    variance = np.maximum(plain - double_counted, MIN_VARIANCE_RATIO * plain)
+    critical_value = compute_t_quantile(0.95, compute_degrees_of_freedom(variance, added, subtracted))
+    return ExcessStd(float(np.sqrt(variance[-1])), float(critical_value[-1]))
 
 
 def _estimate_pair_variance(second_differences: Float64Array | None, count: float) -> list[tuple[Float64Array, int]]:
-    """Return the variance of so many pairs of blocks, and how many of them it was estimated from; none of none."""
+    """Return the variance of ``count`` pairs of blocks, with the number of pairs used; nothing without any pairs."""
     return (
         []
         if second_differences is None or not len(second_differences)
@@ -114,72 +114,72 @@ def _estimate_pair_variance(second_differences: Float64Array | None, count: floa
 
 
 def compute_null_std(floor: JackknifeReplicates) -> float:
-    """Return the standard deviation of ``value - floor`` where nothing is wrong: two real sets against a third one.
+    """Return the standard deviation of ``value - floor`` without a fault: two real sets against a third one.
 
-    The third one's part cancels, and the parts of the two others are alike: twice what the floor's other side adds.
+    The third set's part cancels and those of the two others are equal: twice the floor's variance over its other side.
     """
     (floor,) = drop_missing_blocks(floor)
     g, h = len(floor.real), len(floor.generated)
     plain = floor.compute_generated_variance()
-    taken = [
+    subtracted = [
         *_estimate_pair_variance(floor.generated_pairs, h * (h - 1) / 2),
         *_estimate_pair_variance(floor.cross_pairs, g * h),
     ]
-    twice = np.sum([variance for variance, _ in taken], axis=0) if taken else np.zeros_like(plain)
-    return float(np.sqrt(2 * np.maximum(plain - twice, MIN_VARIANCE_RATIO * plain)[-1]))
+    double_counted = np.sum([variance for variance, _ in subtracted], axis=0) if subtracted else np.zeros_like(plain)
+    return float(np.sqrt(2 * np.maximum(plain - double_counted, MIN_VARIANCE_RATIO * plain)[-1]))
 
 
 def is_excess_significant(excess: float, excess_std: ExcessStd, *, null_std: float, magnitude: float) -> bool:
-    """Say whether an excess is told from 0, given how it scatters, and how it scatters where nothing is wrong.
+    """Return whether an excess differs significantly from 0, given its standard deviation with and without a fault.
 
-    A gross fault makes values that scatter as much as they are large, each of them far beyond every floor. So the
-    excess is judged on the scale on which its scatter is even: with variance ``null^2 + (k excess)^2`` that is
-    ``asinh(k excess / null) / k`` (Bartlett 1947), which is ``excess / null`` where the scatter has not grown and
+    The values of a gross fault vary as much as they are large, yet each of them is far beyond the floor. So the test
+    uses the variance-stabilizing transform: with variance ``null^2 + (k excess)^2`` that is
+    ``asinh(k excess / null) / k`` (Bartlett 1947), which is ``excess / null`` where the variance has not grown and
     logarithmic where it has.
 
     Args:
-        excess: value less floor.
-        excess_std: how it scatters at this severity.
-        null_std: its standard deviation at severity 0; 0: not known, and nothing is rescaled.
-        magnitude: of the values that the excess comes from.
+        excess: value minus floor.
+        excess_std: standard deviation at this severity.
+        null_std: standard deviation at severity 0; 0: unknown, and the excess is not transformed.
+        magnitude: of the values that the excess is the difference of.
     """
     if abs(excess) <= ROUNDING_TOLERANCE * magnitude:
         return False
     if null_std <= ROUNDING_TOLERANCE * magnitude:
         return abs(excess) > excess_std.critical_value * excess_std.std
-    grown = float(np.sqrt(max((excess_std.std / null_std) ** 2 - 1, 0.0)))
-    shrink = float(np.arcsinh(grown)) / grown if grown > 0 else 1.0
-    return abs(excess) / null_std * shrink > excess_std.critical_value
+    growth = float(np.sqrt(max((excess_std.std / null_std) ** 2 - 1, 0.0)))
+    shrinkage = float(np.arcsinh(growth)) / growth if growth > 0 else 1.0
+    return abs(excess) / null_std * shrinkage > excess_std.critical_value
 
 
 def find_detection_threshold(
     severities: Sequence[float], significant: Sequence[bool], excesses: Sequence[float]
 ) -> float | None:
-    """Return the smallest severity from which on every severity is told, on the side of the floor where the largest one is."""
-    found = None
-    for severity, apart_here, excess in zip(
+    """Return the smallest severity from which on all are significant, on the largest one's side of the floor."""
+    threshold = None
+    for severity, is_significant, excess in zip(
         reversed(severities), reversed(significant), reversed(excesses), strict=True
     ):
-        if not apart_here or (excess > 0) != (excesses[-1] > 0):
+        if not is_significant or (excess > 0) != (excesses[-1] > 0):
             break
-        found = severity
-    return found
+        threshold = severity
+    return threshold
 
 
 def spearman(severities: Sequence[float], values: Sequence[float]) -> float | None:
-    """Return the rank correlation (ties share their mean rank), or None where one side never changes.
+    """Return the rank correlation (ties get their mean rank), or None if one of the two is constant.
 
-    Differences of no more than rounding are ties: an idle degradation must not look like a trend.
+    Values that differ by no more than rounding are ties: a degradation without effect must not look like a trend.
     """
     from scipy.stats import rankdata
 
-    seen = np.asarray(values, dtype=np.float64)
-    unit = ROUNDING_TOLERANCE * np.abs(seen).max(initial=0.0)
-    one = rankdata(severities)
-    two = rankdata(np.round(seen / unit) if unit > 0 else seen)
-    if np.ptp(one) == 0 or np.ptp(two) == 0:
+    array = np.asarray(values, dtype=np.float64)
+    unit = ROUNDING_TOLERANCE * np.abs(array).max(initial=0.0)
+    severity_ranks = rankdata(severities)
+    value_ranks = rankdata(np.round(array / unit) if unit > 0 else array)
+    if np.ptp(severity_ranks) == 0 or np.ptp(value_ranks) == 0:
         return None
-    return float(np.corrcoef(one, two)[0, 1])
+    return float(np.corrcoef(severity_ranks, value_ranks)[0, 1])
 
 
 def isotonic_regression(values: Sequence[float]) -> Float64Array:
@@ -188,8 +188,8 @@ def isotonic_regression(values: Sequence[float]) -> Float64Array:
     for value in values:
         mean, size = float(value), 1
         while pools and pools[-1][0] >= mean:
-            before, count = pools.pop()
-            mean, size = (before * count + mean * size) / (count + size), count + size
+            previous, count = pools.pop()
+            mean, size = (previous * count + mean * size) / (count + size), count + size
         pools.append((mean, size))
     return np.repeat([mean for mean, _ in pools], [size for _, size in pools])
 
@@ -197,12 +197,12 @@ def isotonic_regression(values: Sequence[float]) -> Float64Array:
 def find_equivalent_severity(severities: Sequence[float], excesses: Sequence[float], target: float) -> SeverityEstimate:
     """Return the severity at which a curve's excess over the floor is ``target``.
 
-    The curve is made monotone away from the floor (in the direction of its last point) and read between two severities
-    linearly in the excess and in the logarithm of the severity. Below the smallest severity nothing was measured.
+    The curve is made monotone away from the floor (in the direction of its last point) and interpolated linearly in the
+    excess and in the logarithm of the severity. It is not extrapolated below the smallest severity.
 
     Args:
         severities: ascending, above 0.
-        excesses: value less floor at each.
+        excesses: value minus floor at each.
         target: the score's own excess.
     """
     sign = 1.0 if excesses[-1] > 0 else -1.0
@@ -212,7 +212,7 @@ def find_equivalent_severity(severities: Sequence[float], excesses: Sequence[flo
         return SeverityEstimate("below", float(severities[0]))
     if target > curve[-1]:
         return SeverityEstimate("beyond", float(severities[-1]))
-    # Where the curve is level several severities give the same excess: their geometric mean stands for them.
-    levels, place = np.unique(curve, return_inverse=True)
-    logs = np.bincount(place, np.log(np.asarray(severities, dtype=np.float64))) / np.bincount(place)
+    # Where the curve is flat, several severities give the same excess: their geometric mean is returned.
+    levels, level_index = np.unique(curve, return_inverse=True)
+    logs = np.bincount(level_index, np.log(np.asarray(severities, dtype=np.float64))) / np.bincount(level_index)
     return SeverityEstimate("about", float(np.exp(np.interp(target, levels, logs))))

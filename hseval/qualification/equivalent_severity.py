@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hseval.qualification.dose_response import find_equivalent_severity
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from hseval.core.report import Report, Score
     from hseval.qualification.report import Curve, MetricColumn, QualifyReport
 
-MIN_SPEARMAN = 0.8  # a curve of less Spearman than this is no scale to read a severity from
-MAX_SIZE_RATIO = 2.0  # sets that differ more than this in size are warned of: scatter and what is left of bias differ
+MIN_SPEARMAN = 0.8  # curves with a lower rank correlation are not used to look up severities
+MAX_SIZE_RATIO = 2.0  # a larger ratio of set sizes gives a warning: variance and remaining bias differ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +26,9 @@ class EquivalentSeverity:
         degradation: its name.
         unit: of the severity.
         relation: ``"about"``, ``"below"`` the smallest severity, ``"beyond"`` the largest.
-        severity: where the curve has the score's excess over its floor.
-        interval: where it has the ends of that excess's 95 % interval, within the severities that were measured; None: the
-            report has no interval.
+        severity: at which the curve has the score's excess over its floor.
+        interval: at which it has the ends of that excess's 95 % interval, within the severities that were measured;
+            None: the report has no interval.
     """
 
     metric: str
@@ -40,7 +41,7 @@ class EquivalentSeverity:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreEquivalents:
-    """What became of one score: severities, or why there are none; and what is to be held against them."""
+    """One score as severities, or the reason why there are none; with warnings."""
 
     metric: str
     value: float
@@ -54,20 +55,24 @@ class ScoreEquivalents:
 def compute_equivalents(report: Report, qualify_report: QualifyReport) -> list[ScoreEquivalents]:
     """Return each score of a report as severities, by the excess over its floor.
 
-    Value and floor grow with fewer cubes, their difference hardly does: so it is the excess that is looked up.
+    The excess is looked up, not the value: value and floor grow with fewer cubes, but their difference hardly does.
     """
-    return [found for score in report.scores for found in _compute_score_equivalents(score, report, qualify_report)]
+    return [
+        equivalents
+        for score in report.scores
+        for equivalents in _compute_score_equivalents(score, report, qualify_report)
+    ]
 
 
 def merge_report_options(
     report: Report, options: Mapping[str, Mapping[str, Any]], *, keep_extractors: bool
 ) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """Return which metrics a report has values of, and their options, under those that are given.
+    """Return the metrics that a report has values of, and its options overridden by ``options``.
 
     Args:
         report: of ``hseval score``.
-        options: plugin name -> option -> value; they win.
-        keep_extractors: whether to take over each metric's choice of extractor, too.
+        options: plugin name -> option -> value; they take precedence.
+        keep_extractors: whether to adopt each metric's extractor from the report, too.
     """
     names = [score.name for score in report.scores if score.value is not None]
     settings = report.provenance.get("settings", {})
@@ -89,12 +94,12 @@ def _compute_score_equivalents(
         return
     options = _get_options(report, score.name)
     columns = [column for column in qualify_report.columns if column.metric == score.name]
-    same = [column for column in columns if column.extractor == options.get("extractor", column.extractor)]
-    if not same:
-        asked = "" if not columns else f" with {options.get('extractor')!r} (--extractors {options.get('extractor')})"
-        why = f"this metric was not qualified{asked}"
-        yield ScoreEquivalents(score.name, score.value, score.floor, score.n, (), why)
-    for column in same:
+    matching = [column for column in columns if column.extractor == options.get("extractor", column.extractor)]
+    if not matching:
+        hint = "" if not columns else f" with {options.get('extractor')!r} (--extractors {options.get('extractor')})"
+        missing_reason = f"this metric was not qualified{hint}"
+        yield ScoreEquivalents(score.name, score.value, score.floor, score.n, (), missing_reason)
+    for column in matching:
         yield _compute_column_equivalents(score, column, report, qualify_report)
 
 
@@ -104,20 +109,20 @@ def _compute_column_equivalents(
     assert score.value is not None
     assert score.floor is not None
     curves = [curve for curve in qualify_report.curves if curve.metric == column.label]
-    found = tuple(_find_equivalent_severities(score, score.value - score.floor, curves, qualify_report))
-    why = None
+    equivalents = tuple(_find_equivalent_severities(score, score.value - score.floor, curves, qualify_report))
+    missing_reason = None
     if score.verdict == "like real":
-        found, why = (), "like real: no severity is told from the floor"
-    elif not found:
-        why = "no degradation moves this metric that way, steadily and beyond its floor"
+        equivalents, missing_reason = (), "like real: not significantly different from the floor"
+    elif not equivalents:
+        missing_reason = "no degradation moves this metric significantly and monotonically in this direction"
     warnings = tuple(_collect_warnings(score, column, curves, report, qualify_report))
-    return ScoreEquivalents(column.label, score.value, score.floor, score.n, found, why, warnings)
+    return ScoreEquivalents(column.label, score.value, score.floor, score.n, equivalents, missing_reason, warnings)
 
 
 def _find_equivalent_severities(
     score: Score, excess: float, curves: list[Curve], qualify_report: QualifyReport
 ) -> Iterator[EquivalentSeverity]:
-    between = score.details.get("excess_interval")
+    excess_interval = score.details.get("excess_interval")
     units = {row.name: row.unit for row in qualify_report.rows}
     for curve in curves:
         points = [point for point in curve.points if point.excess is not None]
@@ -127,12 +132,14 @@ def _find_equivalent_severities(
         if (excess > 0) != (excesses[-1] > 0):
             continue
         severities = [point.severity for point in points]
-        found = find_equivalent_severity(severities, excesses, excess)
+        estimate = find_equivalent_severity(severities, excesses, excess)
         ends = (
-            sorted(find_equivalent_severity(severities, excesses, end).severity for end in between) if between else None
+            sorted(find_equivalent_severity(severities, excesses, end).severity for end in excess_interval)
+            if excess_interval
+            else None
         )
         unit, interval = units[curve.degradation], (ends[0], ends[1]) if ends else None
-        yield EquivalentSeverity(curve.metric, curve.degradation, unit, found.relation, found.severity, interval)
+        yield EquivalentSeverity(curve.metric, curve.degradation, unit, estimate.relation, estimate.severity, interval)
 
 
 def _collect_warnings(
@@ -141,28 +148,32 @@ def _collect_warnings(
     sizes = {min(curve.sizes) for curve in curves}
     for size in sorted(sizes):
         if score.n and max(size, score.n) > MAX_SIZE_RATIO * min(size, score.n):
-            yield f"scored at {score.n} cubes a side, qualified at {size}: the severities are rough"
+            yield f"scored at {format_count(score.n, 'cube')} a side, qualified at {size}: severities are approximate"
             break
-    theirs, ours = _get_options(report, score.name), dict(column.options)
-    differing = [name for name in ours if name in theirs and theirs[name] != ours[name] and name != "pairs"]
+    score_options, qualified_options = _get_options(report, score.name), dict(column.options)
+    differing = [
+        name
+        for name, value in qualified_options.items()
+        if name in score_options and score_options[name] != value and name != "pairs"
+    ]
     if differing:
-        yield f"other options than qualified: {', '.join(differing)}"
+        yield f"options differ from those qualified: {', '.join(differing)}"
     if column.extractor is not None and _get_extractor_identity(report, column) != _get_extractor_identity(
         qualify_report, column
     ):
-        yield f"another version or other options of extractor {column.extractor!r} than qualified"
+        yield f"version or options of extractor {column.extractor!r} differ from those qualified"
     if _get_content_hash(report, "reference") != _get_content_hash(qualify_report, "real"):
         yield "scored against another reference than the cubes that were qualified"
 
 
 def _get_options(report: Report, metric: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = report.provenance.get("metrics", {}).get(metric, {}).get("options") or {}
-    return found
+    options: Mapping[str, Any] = report.provenance.get("metrics", {}).get(metric, {}).get("options") or {}
+    return options
 
 
 def _get_extractor_identity(report: Report | QualifyReport, column: MetricColumn) -> Any:
-    found = report.provenance.get("extractors", {}).get(column.extractor, {})
-    return [found.get(name) for name in ("version", "options", "fingerprint")]
+    record = report.provenance.get("extractors", {}).get(column.extractor, {})
+    return [record.get(name) for name in ("version", "options", "fingerprint")]
 
 
 def _get_content_hash(report: Report | QualifyReport, role: str) -> Any:

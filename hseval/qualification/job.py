@@ -1,4 +1,4 @@
-"""The work of one process: cubes spoiled, described and compared, one degradation and severity after the other."""
+"""The work of one process: degrade cubes, extract features and compare them, one degradation and severity at a time."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from hseval.stats.jackknife import JackknifeReplicates
     from hseval.utils.parallel import JobSpec
 
-BLOCKS = 10  # of each set, left out one after the other
-BLOCK_PAIRS = 24  # of blocks, left out together: few, as there are hundreds of comparisons
+BLOCKS = 10  # jackknife blocks of each set
+BLOCK_PAIRS = 24  # pairs of blocks left out together: few, as there are hundreds of comparisons
 
 MetricArm = tuple[str, bool]  # a column's label, and the arm
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a metric says of one comparison: replicates of its value, or why there is none.
+    """Result of a metric for one comparison: replicates of its value, or the reason why there is none.
 
-    ``is_cacheable`` says that the same input gives the same outcome, so that it may be kept.
+    ``is_cacheable``: the same input gives the same outcome, so that it may be stored.
     """
 
     replicates: JackknifeReplicates | None
@@ -49,18 +49,18 @@ class Outcome:
 
 @dataclasses.dataclass
 class QualifyJob:
-    """Compares the clean half with the other one, spoiled; lives in this process or in a worker.
+    """Compares the clean half with the degraded other half, in this process or in a worker.
 
     Attributes:
         tasks: all comparisons.
         columns: the metrics.
-        clean_half, other_half: the halves, described.
-        sample_indices, train_indices: places of ``other_half`` that stand for a generator's samples and for its training set, where one is
-            needed.
-        plan: how spoiled cubes are described, by which extractors.
+        clean_half, other_half: the halves with their features.
+        sample_indices, train_indices: cubes of ``other_half`` that serve as a generator's samples and training set,
+            where one is needed.
+        plan: how features of degraded cubes are extracted, and by which extractors.
         seed: of pairs, blocks and degradations.
         batch_size: cubes an extractor gets at a time.
-        pending: what is still to be done, by place of the task.
+        pending: the metrics that are still to be computed, by index of the task.
     """
 
     tasks: Sequence[Task]
@@ -75,8 +75,8 @@ class QualifyJob:
     pending: Mapping[int, Sequence[MetricArm]] = dataclasses.field(default_factory=dict)
 
     def run_chunk(self, chunk: list[int]) -> dict[int, dict[MetricArm, Outcome]]:
-        """Return the outcomes of some tasks, by place."""
-        return {place: self._compute_outcomes(self.tasks[place], self.pending[place]) for place in chunk}
+        """Return the outcomes of some tasks, by index."""
+        return {index: self._compute_outcomes(self.tasks[index], self.pending[index]) for index in chunk}
 
     def get_spec(self) -> JobSpec:
         """Return how a worker builds this job."""
@@ -84,9 +84,9 @@ class QualifyJob:
 
     def _compute_outcomes(self, task: Task, pending: Sequence[MetricArm]) -> dict[MetricArm, Outcome]:
         metrics = {label: self._metrics[label] for label, _ in pending}
-        needed = {name for metric in metrics.values() for name in metric.needs.features}
-        spoiled = self._degrader.degrade(task, needed, arms={arm for _, arm in pending})
-        return {(label, arm): self._compute_outcome(label, spoiled[arm], uses_train=arm) for label, arm in pending}
+        extractors = {name for metric in metrics.values() for name in metric.needs.features}
+        degraded = self._degrader.degrade(task, extractors, arms={arm for _, arm in pending})
+        return {(label, arm): self._compute_outcome(label, degraded[arm], uses_train=arm) for label, arm in pending}
 
     @functools.cached_property
     def _metrics(self) -> dict[str, Metric]:
@@ -102,8 +102,8 @@ class QualifyJob:
 
     def _compute_outcome(self, label: str, degraded: AlignedSet, *, uses_train: bool) -> Outcome:
         try:
-            compared = self._prepare_metric_inputs(label, degraded, uses_train=uses_train)
-            return Outcome(compute_replicates(compared, count=BLOCKS, pairs=BLOCK_PAIRS, seed=self.seed))
+            evaluator = self._build_evaluator(label, degraded, uses_train=uses_train)
+            return Outcome(compute_replicates(evaluator, count=BLOCKS, pairs=BLOCK_PAIRS, seed=self.seed))
         except NotComputable as error:
             return Outcome(None, str(error))
         except (HsevalError, MemoryError):
@@ -111,36 +111,36 @@ class QualifyJob:
         except Exception as error:  # noqa: BLE001 - a third party's metric may raise anything
             return Outcome(None, f"it raised {format_error(error)}", is_cacheable=False)
 
-    def _prepare_metric_inputs(self, label: str, degraded: AlignedSet, *, uses_train: bool) -> MetricEvaluator:
-        """Return the metric with the rows of both sides, as a score has them."""
+    def _build_evaluator(self, label: str, degraded: AlignedSet, *, uses_train: bool) -> MetricEvaluator:
+        """Return the metric with the features of both sides, as for a score."""
         metric = self._metrics[label]
-        known = self.clean_half.features.wavelengths_known
-        described_by = {chosen.name for chosen in self.plan.extractors}
-        if not known and (metric.needs.nm or not described_by.issuperset(metric.needs.features)):
+        wavelengths_known = self.clean_half.features.wavelengths_known
+        extractors = {extractor.name for extractor in self.plan.extractors}
+        if not wavelengths_known and (metric.needs.nm or not extractors.issuperset(metric.needs.features)):
             raise NotComputable("needs wavelengths in nm (--wavelengths FILE|450:905:16)")
         train = self.other_half.select(self.train_indices) if uses_train and metric.needs.train else None
         sets = InputSets(degraded.cubes, self.clean_half.cubes, None if train is None else train.cubes)
-        described = ExtractedInputs(
+        inputs = ExtractedInputs(
             sets,
             dict.fromkeys(("samples", "reference", "train"), self.plan),
-            degraded.description,
-            self.clean_half.description,
-            None if train is None else train.description,
+            degraded.extracted,
+            self.clean_half.extracted,
+            None if train is None else train.extracted,
         )
-        return build_evaluator(metric, described, RunContext(self._block_cache, Communicator(), self.seed))
+        return build_evaluator(metric, inputs, RunContext(self._block_cache, Communicator(), self.seed))
 
 
 class InMemoryCache(FeatureCache):
-    """A cache that ends with its process: a degradation that picks or adds cubes leaves most blocks of pairs alone."""
+    """A cache of one process: degradations that pick or add cubes leave most blocks of pairs unchanged."""
 
     def __init__(self) -> None:
         super().__init__(None)
         self._entries: dict[str, Mapping[str, NDArray[Any]]] = {}
 
     def load_features(self, keys: Sequence[str]) -> dict[str, Mapping[str, NDArray[Any]]]:
-        """Return the rows that are there, by key."""
-        return {name: self._entries[name] for name in keys if name in self._entries}
+        """Return the stored features, by key."""
+        return {key: self._entries[key] for key in keys if key in self._entries}
 
     def store_features(self, features: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
-        """Keep rows by key."""
+        """Store features by key."""
         self._entries.update(features)

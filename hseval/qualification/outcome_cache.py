@@ -1,7 +1,7 @@
-"""Outcomes kept in the cache, so that a run that was cut off goes on, and one more metric costs only itself.
+"""Outcomes stored in the cache, so that an interrupted run resumes and another metric costs only its own work.
 
-What is kept is a few hundred bytes a metric and severity, and not the rows of spoiled cubes: these would take a gigabyte
-for 100 cubes of 16 bands.
+An outcome takes a few hundred bytes per metric and severity. Features of degraded cubes are not stored: they would take
+a gigabyte for 100 cubes of 16 bands.
 """
 
 from __future__ import annotations
@@ -32,54 +32,61 @@ if TYPE_CHECKING:
 def compute_outcomes(
     job: QualifyJob, cache: FeatureCache, *, workers: int | None, progress: ProgressCallback | None
 ) -> dict[OutcomeId, Outcome]:
-    """Return all outcomes: those that the cache has, and those that are computed now.
+    """Return all outcomes, from the cache or computed now.
 
     Args:
         job: the work.
         cache: of outcomes.
         workers: processes; 0: this one; None: as many as there are cores, once it pays.
-        progress: called with (what, done, total).
+        progress: called with (label, done, total).
     """
-    parts = list(iterate_outcome_ids(job))
-    kept = OutcomeCache(job, cache)
-    found = kept.load(parts)
-    wanted: dict[int, list[MetricArm]] = {}
-    for place, label, arm in parts:
-        if (place, label, arm) not in found:
-            wanted.setdefault(place, []).append((label, arm))
-    done = len(job.tasks) - len(wanted)
-    for finished in run_job(dataclasses.replace(job, pending=wanted), [[place] for place in wanted], workers):
-        new = {(place, *which): outcome for place, by in finished.items() for which, outcome in by.items()}
-        kept.store(new)
-        found.update(new)
+    outcome_ids = list(iterate_outcome_ids(job))
+    outcome_cache = OutcomeCache(job, cache)
+    outcomes = outcome_cache.load(outcome_ids)
+    pending: dict[int, list[MetricArm]] = {}
+    for task_index, label, arm in outcome_ids:
+        if (task_index, label, arm) not in outcomes:
+            pending.setdefault(task_index, []).append((label, arm))
+    done = len(job.tasks) - len(pending)
+    for finished in run_job(dataclasses.replace(job, pending=pending), [[index] for index in pending], workers):
+        new = {
+            (task_index, *metric_arm): outcome
+            for task_index, task_outcomes in finished.items()
+            for metric_arm, outcome in task_outcomes.items()
+        }
+        outcome_cache.store(new)
+        outcomes.update(new)
         done += len(finished)
         if progress is not None:
             progress("comparing", done, len(job.tasks))
-    return found
+    return outcomes
 
 
 def iterate_outcome_ids(job: QualifyJob) -> Iterator[OutcomeId]:
-    """Yield what has to be found out: the metrics of each task, against the arm that they need."""
-    learns = {column.label: build_metric(column).needs.train for column in job.columns}
-    copies = any(task.degradation is not None and task.degradation.kind == "copies" for task in job.tasks)
-    for place, task in enumerate(job.tasks):
-        for label, train in learns.items():
+    """Yield the ids of all outcomes of a job: the metrics of each task, for the arm that they need."""
+    needs_train = {column.label: build_metric(column).needs.train for column in job.columns}
+    has_copies = any(task.degradation is not None and task.degradation.kind == "copies" for task in job.tasks)
+    for task_index, task in enumerate(job.tasks):
+        for label, train in needs_train.items():
             if task.degradation is None:
-                yield from ((place, label, arm) for arm in {train, train or copies})
+                yield from ((task_index, label, arm) for arm in {train, train or has_copies})
             else:
-                yield place, label, train or task.degradation.kind == "copies"
+                yield task_index, label, train or task.degradation.kind == "copies"
 
 
-OutcomeId = tuple[int, str, bool]  # place of a task, a column's label, the arm
+OutcomeId = tuple[int, str, bool]  # index of a task, a column's label, the arm
 
 
 class OutcomeCache:
-    """The outcomes of a job, by what decides them: all that it reads, and all the code that it runs."""
+    """The stored outcomes of a job, by a hash of all that it reads and of all the code that it runs."""
 
     def __init__(self, job: QualifyJob, cache: FeatureCache) -> None:
         self.cache = cache
-        built = {chosen.name: job.plan.compute_recipe_key(chosen, chosen.build()) for chosen in job.plan.extractors}
-        sides = (
+        recipe_keys = {
+            extractor.name: job.plan.compute_recipe_key(extractor, extractor.build())
+            for extractor in job.plan.extractors
+        }
+        halves = (
             _hash_content(job.clean_half),
             _hash_content(job.other_half),
             job.sample_indices.tolist(),
@@ -87,8 +94,8 @@ class OutcomeCache:
         )
         self._run_inputs = (
             hash_package_sources(QualifyJob),
-            sides,
-            built,
+            halves,
+            recipe_keys,
             job.seed,
             BLOCKS,
             BLOCK_PAIRS,
@@ -99,27 +106,29 @@ class OutcomeCache:
 
     def compute_key(self, outcome_id: OutcomeId) -> str:
         """Return the cache key of one outcome."""
-        place, label, arm = outcome_id
-        return compute_key("qualify-1", self._run_inputs, self._column_inputs[label], self._task_inputs[place], arm)
+        task_index, label, arm = outcome_id
+        return compute_key(
+            "qualify-1", self._run_inputs, self._column_inputs[label], self._task_inputs[task_index], arm
+        )
 
     def load(self, outcome_ids: Iterable[OutcomeId]) -> dict[OutcomeId, Outcome]:
-        """Return the outcomes that are there."""
-        names = {self.compute_key(part): part for part in outcome_ids}
-        rows = self.cache.load_features(list(names))
-        return {names[name]: _decode_outcome(columns) for name, columns in rows.items()}
+        """Return the stored outcomes."""
+        ids_by_key = {self.compute_key(outcome_id): outcome_id for outcome_id in outcome_ids}
+        stored = self.cache.load_features(list(ids_by_key))
+        return {ids_by_key[key]: _decode_outcome(arrays) for key, arrays in stored.items()}
 
     def store(self, outcomes: Mapping[OutcomeId, Outcome]) -> None:
-        """Keep outcomes that the same input would give again."""
-        lasting = {part: outcome for part, outcome in outcomes.items() if outcome.is_cacheable}
+        """Store the outcomes that the same input would give again."""
+        cacheable = {outcome_id: outcome for outcome_id, outcome in outcomes.items() if outcome.is_cacheable}
         self.cache.store_features(
-            {self.compute_key(part): _encode_outcome(outcome) for part, outcome in lasting.items()}
+            {self.compute_key(outcome_id): _encode_outcome(outcome) for outcome_id, outcome in cacheable.items()}
         )
 
 
 def _hash_content(aligned_set: AlignedSet) -> str:
     return compute_key(
-        aligned_set.description.content_hashes,
-        aligned_set.description.mask_hashes,
+        aligned_set.extracted.content_hashes,
+        aligned_set.extracted.mask_hashes,
         aligned_set.features.groups.tolist(),
     )
 
@@ -131,8 +140,10 @@ def _identify_metric(column: MetricColumn) -> Any:
 
 
 def _identify_task(task: Task) -> Any:
-    made = task.degradation
-    return None if made is None else (made.name, made.kind, hash_package_sources(type(made)), task.severity)
+    degradation = task.degradation
+    if degradation is None:
+        return None
+    return degradation.name, degradation.kind, hash_package_sources(type(degradation)), task.severity
 
 
 def _encode_outcome(outcome: Outcome) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is to be done: which metrics, by which extractors, which degradations, at which severities."""
+"""Plan of a qualify run: which metrics, with which extractors, which degradations, at which severities."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ if TYPE_CHECKING:
 
 Settings = Mapping[str, Mapping[str, Any]]
 
-DEFAULT_PAIRS = (
-    280  # of cubes, for metrics that compare pairs: ten blocks of eight cubes, one for each that is left out
-)
-MODE_EXTRACTOR = "scattering"  # the extractor whose rows tell modes apart, for degradations that pick cubes
+# Pairs of cubes, for metrics of pairs: ten blocks of eight cubes, as many as the jackknife leaves out.
+DEFAULT_PAIRS = 280
+MODE_EXTRACTOR = "scattering"  # the extractor whose features separate modes, for degradations that pick cubes
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One comparison: a degradation (None: nothing is done, which gives the floors) at one severity."""
+    """One comparison: a degradation at one severity; without a degradation (None), the floors."""
 
     degradation: Degradation | None
     severity: float
@@ -37,97 +36,102 @@ class Task:
 def build_columns(
     names: Sequence[str] | None, *, extractors: Sequence[str] | None, settings: Settings
 ) -> list[MetricColumn]:
-    """Return the metrics asked for, those that have a choice of extractor once for each of ``extractors``.
+    """Return the requested metrics; those with an extractor option once for each of ``extractors``.
 
     Raises:
-        HsevalError: an unknown metric, extractor or option (with the nearest name), or extractors that nothing uses.
+        HsevalError: an unknown metric, extractor or option (with the nearest name), or extractors that no metric uses.
     """
-    found: dict[str, MetricColumn] = {}
+    columns: dict[str, MetricColumn] = {}
     for extractor in extractors if extractors is not None else [None]:
         for metric in build_metrics(names, extractor=extractor, settings=_fill_default_pairs(settings)):
             column = _build_column(metric, with_extractor=extractors is not None)
-            found[column.label] = column
-    if extractors is not None and all(column.extractor is None for column in found.values()):
-        asked = ",".join(extractors)
-        raise HsevalError(f"--extractors {asked}: none of the metrics asked for uses a feature extractor")
-    order = {label: place for place, label in enumerate(dict.fromkeys(column.metric for column in found.values()))}
-    return sorted(found.values(), key=lambda column: order[column.metric])
+            columns[column.label] = column
+    if extractors is not None and all(column.extractor is None for column in columns.values()):
+        requested = ",".join(extractors)
+        raise HsevalError(f"--extractors {requested}: none of the metrics asked for uses a feature extractor")
+    order = {metric: i for i, metric in enumerate(dict.fromkeys(column.metric for column in columns.values()))}
+    return sorted(columns.values(), key=lambda column: order[column.metric])
 
 
 def build_metric(column: MetricColumn) -> Metric:
     """Return the metric of a column."""
-    built: Metric = get_plugins().build("metric", column.metric, column.options)
-    return built
+    metric: Metric = get_plugins().build("metric", column.metric, column.options)
+    return metric
 
 
 def select_extractors(
     columns: Sequence[MetricColumn], *, settings: Settings, device: str, needs_modes: bool
 ) -> dict[str, ExtractorSpec]:
-    """Return the extractors that some column needs, each built once here, so that a bad option shows now.
+    """Return the extractors that the columns need, each built once here, so that a bad option is reported early.
 
     Args:
         columns: the metrics.
         settings: plugin name -> option -> value.
-        device: where they compute.
-        needs_modes: a degradation picks cubes by their features.
+        device: that extractors run on.
+        needs_modes: whether a degradation picks cubes by their features.
     """
     names = {name for column in columns for name in build_metric(column).needs.features} | (
         {MODE_EXTRACTOR} if needs_modes else set()
     )
-    chosen = {name: ExtractorSpec(name, settings.get(name, {}), device) for name in sorted(names)}
-    for each in chosen.values():
-        each.build()
-    return chosen
+    extractors = {name: ExtractorSpec(name, settings.get(name, {}), device) for name in sorted(names)}
+    for extractor in extractors.values():
+        extractor.build()
+    return extractors
 
 
 def select_degradations(
     requested: Sequence[str | Degradation] | None, data: CubeSet
 ) -> tuple[list[Degradation], dict[str, str]]:
-    """Return the degradations that fit a set, and why the others do not.
+    """Return the degradations that are applicable to a set, and by name why the others are not.
 
     Args:
-        requested: names, or degradations of one's own; None: all.
+        requested: names, or custom degradations; None: all.
         data: the real cubes.
 
     Raises:
-        HsevalError: an unknown name (with the nearest one), or none of them fits.
+        HsevalError: an unknown name (with the nearest one), or none of them is applicable.
     """
     from hseval.degradations import find_degradation, list_degradations
 
-    wanted = (
+    degradations = (
         list_degradations()
         if requested is None
-        else [find_degradation(each) if isinstance(each, str) else each for each in requested]
+        else [find_degradation(entry) if isinstance(entry, str) else entry for entry in requested]
     )
-    if not wanted:
-        raise HsevalError(
-            f"no degradation was asked for{format_suggestion('', (each.name for each in list_degradations()))}"
-        )
-    by_name = {each.name: each for each in wanted}
-    unfit = {name: why for name, each in by_name.items() if (why := each.explain_unmet_need(data)) is not None}
-    fit = [each for name, each in by_name.items() if name not in unfit]
-    if not fit:
-        told = "; ".join(f"{name}: {why}" for name, why in unfit.items())
-        raise HsevalError(f"{data.info.location}: no degradation can be applied ({told})")
-    return fit, unfit
+    if not degradations:
+        names = (degradation.name for degradation in list_degradations())
+        raise HsevalError(f"no degradation was requested{format_suggestion('', names)}")
+    by_name = {degradation.name: degradation for degradation in degradations}
+    not_applied = {
+        name: reason
+        for name, degradation in by_name.items()
+        if (reason := degradation.explain_unmet_need(data)) is not None
+    }
+    applicable = [degradation for name, degradation in by_name.items() if name not in not_applied]
+    if not applicable:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in not_applied.items())
+        raise HsevalError(f"{data.info.location}: no degradation can be applied ({reasons})")
+    return applicable, not_applied
 
 
 def build_tasks(degradations: Sequence[Degradation], *, sample_count: int) -> list[Task]:
     """Return all comparisons; the first one gives the floors.
 
     Args:
-        degradations: what is done.
-        sample_count: how many cubes stand for samples where near-copies of training cubes replace some of them.
+        degradations: to apply.
+        sample_count: number of cubes that serve as samples, some of which near-copies of training cubes replace.
     """
     tasks = [Task(None, 0.0)]
-    for each in degradations:
-        severities = round_copy_severities(each.severities, sample_count) if each.kind == "copies" else each.severities
-        tasks.extend(Task(each, float(severity)) for severity in severities)
+    for degradation in degradations:
+        severities: Sequence[float] = degradation.severities
+        if degradation.kind == "copies":
+            severities = round_copy_severities(severities, sample_count)
+        tasks.extend(Task(degradation, float(severity)) for severity in severities)
     return tasks
 
 
 def round_copy_severities(severities: Sequence[float], sample_count: int) -> list[float]:
-    """Return severities in % that are whole numbers of samples, each at least one more than the one before."""
+    """Return severities in % that are whole numbers of samples, strictly increasing."""
     counts: list[int] = []
     for severity in severities:
         counts.append(max(round(severity / 100 * sample_count), counts[-1] + 1 if counts else 1))
@@ -135,7 +139,7 @@ def round_copy_severities(severities: Sequence[float], sample_count: int) -> lis
 
 
 def _fill_default_pairs(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return the settings with fewer pairs than a score takes, where nothing else is said."""
+    """Return the settings with fewer pairs than a score uses, unless they set the number of pairs."""
     registry = get_plugins()
     filled = {name: dict(values) for name, values in settings.items()}
     for name in registry.get_names("metric"):

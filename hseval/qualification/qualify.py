@@ -1,4 +1,4 @@
-"""Qualify: from a set of real cubes to what every metric sees and is blind to."""
+"""Qualify: measures on a set of real cubes which faults every metric detects and which it is insensitive to."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from hseval.qualification.report import Curve, DegradationRow, MetricColumn, Qua
 from hseval.scoring.provenance import collect_provenance
 from hseval.scoring.score import resolve_device
 from hseval.utils.feature_cache import FeatureCache, get_cache_path
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from hseval.degradations.base import Degradation
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from hseval.pipeline.inputs import Source
     from hseval.pipeline.worker import ExtractorSpec
 
-MIN_RECOMMENDED_CUBES = 64  # cubes below which a curve says little
+MIN_RECOMMENDED_CUBES = 64  # with fewer cubes a curve is too uncertain to be of use
 
 
 def qualify(
@@ -50,53 +51,57 @@ def qualify(
     cache: bool = True,
     progress: ProgressCallback | None = None,
 ) -> QualifyReport:
-    """Spoil one half of the real cubes by degrees, and watch how every metric reacts against the other half.
+    """Degrade one half of the real cubes by increasing severities, and compare it by every metric with the other half.
 
     Args:
         real: real cubes: a path, a CubeSet or an array ``(n, band, y, x)``.
         metrics: names, or ``all``; None: the default four.
-        extractors: every metric that has a choice of feature extractor is run once for each; None: its own choice.
-        degradations: names, or degradations of one's own; None: all that fit.
-        cubes: draw about this many by content, whole groups; None: all.
-        both_ways: spoil the other half, too, and take the mean: twice the work, and to first order the luck of the
-            division into halves cancels.
+        extractors: every metric with an extractor option is run once with each of them; None: with its default.
+        degradations: names, or custom degradations; None: all that are applicable.
+        cubes: sample about this many by content, as whole groups; None: all.
+        both_ways: degrade each half in turn and average: twice the work, but the luck of the division into halves
+            cancels to first order.
         seed: one seed; every consumer derives its own stream from it.
-        device: ``"cpu"``, ``"cuda"`` ...; None: CUDA where torch sees it.
+        device: ``"cpu"``, ``"cuda"`` ...; None: CUDA where it is available to torch.
         options: plugin name -> option -> value.
-        layout: ``"byx"`` or ``"yxb"``, where files do not say.
-        wavelengths: nm by band, a file, or ``"450:905:16"``, in place of what files say.
+        layout: ``"byx"`` or ``"yxb"``, where files do not state it.
+        wavelengths: nm by band, a file, or ``"450:905:16"``; overrides those in the files.
         workers: processes; 0: this one; None: as many as there are cores, once it pays.
         batch_size: cubes an extractor gets at a time; None: 1 on a CPU, 16 on a GPU.
-        cache: keep outcomes, so that a run that was cut off goes on, and reuse them.
-        progress: called with (what, done, total).
+        cache: store and reuse outcomes, so that an interrupted run resumes.
+        progress: called with (label, done, total).
 
     Raises:
-        HsevalError: unusable input or options, or too few cubes; one line says what and what would do.
+        HsevalError: unusable input or options, or too few cubes; one line states what was found and expected.
     """
     settings = {name: dict(values) for name, values in (options or {}).items()}
     columns = build_columns(metrics, extractors=extractors, settings=settings)
     data = open_set(real, layout=layout, wavelengths=wavelengths)
-    fitting, unfit = select_degradations(degradations, data)
+    applicable, not_applied = select_degradations(degradations, data)
     device = resolve_device(device)
-    modes = any(each.kind == "set" for each in fitting)
-    chosen = select_extractors(columns, settings=settings, device=device, needs_modes=modes)
+    needs_modes = any(degradation.kind == "set" for degradation in applicable)
+    specs = select_extractors(columns, settings=settings, device=device, needs_modes=needs_modes)
     if not data.info.wavelengths_known:
-        chosen = {name: each for name, each in chosen.items() if not each.needs_nm}
-    with FeatureCache(get_cache_path() if cache else None) as rows:
+        specs = {name: spec for name, spec in specs.items() if not spec.needs_nm}
+    with FeatureCache(get_cache_path() if cache else None) as feature_cache:
         workers, batch_size = (workers, batch_size or 1) if device == "cpu" else (0, batch_size or 16)
-        how = _ComputeSettings(rows, seed, workers, batch_size, progress)
-        whole, job = _build_job(data, columns, fitting, list(chosen.values()), max_cubes=cubes, compute_settings=how)
+        compute_settings = _ComputeSettings(feature_cache, seed, workers, batch_size, progress)
+        extracted, job = _build_job(
+            data, columns, applicable, list(specs.values()), max_cubes=cubes, compute_settings=compute_settings
+        )
         jobs = [job, swap_halves(job)] if both_ways else [job]
-        outcomes = [compute_outcomes(each, rows, workers=workers, progress=scale_progress(progress, way, len(jobs)))
-                    for way, each in enumerate(jobs)]  # fmt: skip
-        trouble = [rows.first_error] if rows.first_error else []
-    told = collect_provenance(
-        sets={"real": (data, whole)},
+        outcomes = [
+            compute_outcomes(way_job, feature_cache, workers=workers, progress=scale_progress(progress, way, len(jobs)))
+            for way, way_job in enumerate(jobs)
+        ]
+        cache_errors = [feature_cache.first_error] if feature_cache.first_error else []
+    provenance = collect_provenance(
+        sets={"real": (data, extracted)},
         settings={
             "seed": seed,
             "metrics": [column.label for column in columns],
             "extractors": extractors,
-            "degradations": [each.name for each in fitting],
+            "degradations": [degradation.name for degradation in applicable],
             "cubes": cubes,
             "both_ways": both_ways,
             "options": settings,
@@ -106,21 +111,21 @@ def qualify(
             "wavelengths": wavelengths,
         },
         metrics=[build_metric(column) for column in columns],
-        extractors=[each.build() for each in chosen.values()],
+        extractors=[spec.build() for spec in specs.values()],
     )
     return QualifyReport(
         columns=tuple(columns),
-        rows=tuple(_build_row(each, job) for each in fitting),
-        curves=tuple(_build_curves(job, fitting, outcomes)),
-        not_applied=unfit,
-        notes=(*_collect_notes(data, whole, job, both_ways=both_ways), *trouble),
-        provenance=told,
+        rows=tuple(_build_row(degradation, job) for degradation in applicable),
+        curves=tuple(_build_curves(job, applicable, outcomes)),
+        not_applied=not_applied,
+        notes=(*_collect_notes(data, extracted, job, both_ways=both_ways), *cache_errors),
+        provenance=provenance,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _ComputeSettings:
-    """How it is computed; nothing in it but the seed changes a value beyond rounding."""
+    """How outcomes are computed; only the seed changes a value beyond rounding."""
 
     cache: FeatureCache
     seed: int
@@ -131,10 +136,10 @@ class _ComputeSettings:
     def extract_features(
         self, cubes: CubeSet, plan: ExtractionPlan, label: str, *, workers: int | None
     ) -> ExtractedSet:
-        progress = self.progress
-        told = None if progress is None else lambda done, total: progress(f"describing {label}", done, total)
+        report = self.progress
+        progress = None if report is None else lambda done, total: report(f"extracting {label}", done, total)
         return extract_features(
-            cubes, plan, cache=self.cache, workers=workers, batch_size=self.batch_size, progress=told
+            cubes, plan, cache=self.cache, workers=workers, batch_size=self.batch_size, progress=progress
         )
 
 
@@ -147,33 +152,33 @@ def _build_job(
     max_cubes: int | None,
     compute_settings: _ComputeSettings,
 ) -> tuple[ExtractedSet, QualifyJob]:
-    """Return the description of all cubes (contents alone), and the job with both halves described."""
-    bare = ExtractionPlan((), tuple(sorted({FOV, *data.structures})), data.wavelengths)
-    whole = compute_settings.extract_features(data, bare, "content of the real cubes", workers=0)
-    dealt = draw_halves(
-        whole.features.groups,
-        whole.features.hashes,
+    """Return the content hashes of all cubes, and the job with the features of both halves."""
+    hash_plan = ExtractionPlan((), tuple(sorted({FOV, *data.structures})), data.wavelengths)
+    extracted = compute_settings.extract_features(data, hash_plan, "content hashes of the real cubes", workers=0)
+    halves = draw_halves(
+        extracted.features.groups,
+        extracted.features.hashes,
         seed=compute_settings.seed,
         max_cubes=max_cubes,
         location=data.info.location,
     )
-    plan = dataclasses.replace(bare, extractors=tuple(extractors))
-    cubes = CachedSet(data.subset(whole.index[np.concatenate(dealt)].tolist()))
+    plan = dataclasses.replace(hash_plan, extractors=tuple(extractors))
+    cubes = CachedSet(data.subset(extracted.index[np.concatenate(halves)].tolist()))
     both = align_to_cubes(
         cubes,
-        compute_settings.extract_features(cubes, plan, "real cubes", workers=compute_settings.workers),
+        compute_settings.extract_features(cubes, plan, "features of the real cubes", workers=compute_settings.workers),
         label=data.info.location,
     )
-    clean, other = (both.select(part) for part in np.split(np.arange(len(both)), [len(dealt[0])]))
+    clean, other = (both.select(indices) for indices in np.split(np.arange(len(both)), [len(halves[0])]))
     samples, train = draw_train_split(other.features.groups, seed=compute_settings.seed)
     tasks = build_tasks(degradations, sample_count=len(samples))
-    return whole, QualifyJob(
+    return extracted, QualifyJob(
         tasks, columns, clean, other, samples, train, plan, compute_settings.seed, compute_settings.batch_size
     )
 
 
 def swap_halves(job: QualifyJob) -> QualifyJob:
-    """Return the job with the halves in each other's place."""
+    """Return the job with the halves exchanged."""
     samples, train = draw_train_split(job.clean_half.features.groups, seed=job.seed)
     return dataclasses.replace(
         job, clean_half=job.other_half, other_half=job.clean_half, sample_indices=samples, train_indices=train
@@ -181,10 +186,10 @@ def swap_halves(job: QualifyJob) -> QualifyJob:
 
 
 def scale_progress(progress: ProgressCallback | None, way_index: int, way_count: int) -> ProgressCallback | None:
-    """Return the progress of one way as that of all."""
+    """Return a callback that reports the progress of one way as a part of all ways."""
     if progress is None or way_count == 1:
         return progress
-    return lambda what, done, total: progress(what, way_index * total + done, way_count * total)
+    return lambda label, done, total: progress(label, way_index * total + done, way_count * total)
 
 
 def _build_row(degradation: Degradation, job: QualifyJob) -> DegradationRow:
@@ -196,42 +201,42 @@ def _build_curves(
     job: QualifyJob, degradations: Sequence[Degradation], outcomes_by_way: Sequence[Mapping[OutcomeId, Outcome]]
 ) -> Iterator[Curve]:
     for column in job.columns:
-        for made in degradations:
-            parts = [
-                part
-                for part in outcomes_by_way[0]
-                if part[1] == column.label and job.tasks[part[0]].degradation is made
+        for degradation in degradations:
+            outcome_ids = [
+                outcome_id
+                for outcome_id in outcomes_by_way[0]
+                if outcome_id[1] == column.label and job.tasks[outcome_id[0]].degradation is degradation
             ]
-            arm = parts[0][2]
+            arm = outcome_ids[0][2]
             yield build_curve(
                 column.label,
-                made.name,
+                degradation.name,
                 floors=[outcomes[0, column.label, arm] for outcomes in outcomes_by_way],
                 outcomes={
-                    job.tasks[part[0]].severity: [outcomes[part] for outcomes in outcomes_by_way]
-                    for part in sorted(parts)
+                    job.tasks[outcome_id[0]].severity: [outcomes[outcome_id] for outcomes in outcomes_by_way]
+                    for outcome_id in sorted(outcome_ids)
                 },
                 sizes=(len(job.clean_half), len(job.sample_indices) if arm else len(job.other_half)),
                 bounds=getattr(build_metric(column), "bounds", UNBOUNDED),
             )
 
 
-def _collect_notes(data: CubeSet, description: ExtractedSet, job: QualifyJob, *, both_ways: bool) -> Iterator[str]:
+def _collect_notes(data: CubeSet, extracted: ExtractedSet, job: QualifyJob, *, both_ways: bool) -> Iterator[str]:
     clean, other, samples, train = (
         len(job.clean_half),
         len(job.other_half),
         len(job.sample_indices),
         len(job.train_indices),
     )
-    yield f"{clean} clean cubes against {other} others, spoiled; no cube and no group is in both halves"
+    yield f"{clean} clean cubes against {other} degraded cubes; no cube and no group is in both halves"
     if both_ways:
-        yield "each half is spoiled in turn, and what is shown is the mean of both ways"
+        yield "each half is degraded in turn; all results are means of both ways"
     yield (
-        f"for near-copies, and for metrics that need a training set, the others are halved again: {samples} stand for "
-        f"samples, {train} for training cubes"
+        "for near-copies and for metrics that need a training set, the degraded half is split again: "
+        f"{format_count(samples, 'sample')} and {format_count(train, 'training cube')}"
     )
     yield from (f"real: {note}" for note in data.info.notes)
-    if description.invalid_ids:
-        yield f"{len(description.invalid_ids)} cubes have no valid pixel and are left out"
+    if extracted.invalid_ids:
+        yield f"left out for lack of valid pixels: {format_count(len(extracted.invalid_ids), 'cube')}"
     if clean + other < MIN_RECOMMENDED_CUBES:
-        yield f"only {clean + other} cubes: expect wide intervals, and little that is told (a few hundred are better)"
+        yield f"only {clean + other} cubes: expect wide intervals and few detections (a few hundred are better)"

@@ -1,4 +1,4 @@
-"""The jackknife's replicates of one comparison, where some blocks may leave no value."""
+"""Jackknife replicates of one comparison, where leaving out a block may leave no value."""
 
 from __future__ import annotations
 
@@ -21,75 +21,76 @@ if TYPE_CHECKING:
 
 
 class MemoizedLeaveOutStatistic:
-    """The value without some rows, and where it is the absolute value of a difference that too; NaN: there is none.
+    """The value without some features; with the difference, if it is the absolute value of one; NaN: no value.
 
-    Remembers what it has been asked.
+    Caches its results.
     """
 
-    def __init__(self, inputs: MetricEvaluator) -> None:
-        rows = inputs.inputs
-        self.inputs = inputs
-        self.is_signed = inputs.compute_parts(rows.real, rows.generated, rows.train).signed is not None
-        self._evaluated: dict[tuple[bytes, bytes], Float64Array] = {}
+    def __init__(self, evaluator: MetricEvaluator) -> None:
+        inputs = evaluator.inputs
+        self.evaluator = evaluator
+        self.is_signed = evaluator.compute_parts(inputs.real, inputs.generated, inputs.train).signed is not None
+        self._results: dict[tuple[bytes, bytes], Float64Array] = {}
 
     def __call__(self, real_out: Indices, generated_out: Indices) -> Float64Array:
-        """Return the value without some rows of each side."""
-        name = (real_out.tobytes(), generated_out.tobytes())
-        if name not in self._evaluated:
-            self._evaluated[name] = self._evaluate(real_out, generated_out)
-        return self._evaluated[name]
+        """Return the value without some features of each side."""
+        key = (real_out.tobytes(), generated_out.tobytes())
+        if key not in self._results:
+            self._results[key] = self._evaluate(real_out, generated_out)
+        return self._results[key]
 
     def _evaluate(self, real_out: Indices, generated_out: Indices) -> Float64Array:
-        whole = self.inputs.inputs
+        full = self.evaluator.inputs
         try:
-            rows, places = self.inputs.leave_out_reference(real_out)
-            real = rows.real.select(places[np.delete(np.arange(len(whole.real)), real_out)])
-            generated = rows.generated.select(np.delete(np.arange(len(whole.generated)), generated_out))
-            found = self.inputs.compute_headline(real, generated, rows.train)
+            inputs, indices = self.evaluator.leave_out_reference(real_out)
+            real = inputs.real.select(indices[np.delete(np.arange(len(full.real)), real_out)])
+            generated = inputs.generated.select(np.delete(np.arange(len(full.generated)), generated_out))
+            value = self.evaluator.compute_headline(real, generated, inputs.train)
         except NotComputable:
             if not len(real_out) and not len(generated_out):
                 raise
-            found = np.nan  # what is left lacks something (a structure, say)
-        return np.array([abs(found), found] if self.is_signed else [found])
+            value = np.nan  # the remaining cubes lack something, for example a structure
+        return np.array([abs(value), value] if self.is_signed else [value])
 
 
-def compute_replicates(inputs: MetricEvaluator, *, count: int, pairs: int, seed: int) -> JackknifeReplicates:
-    """Return the replicates of the value and, where it is the absolute value of a difference, of that.
+def compute_replicates(evaluator: MetricEvaluator, *, count: int, pairs: int, seed: int) -> JackknifeReplicates:
+    """Return the replicates of the value and, if it is the absolute value of a difference, of the difference.
 
-    Blocks are the same for the floor's and the spoiled set, as their groups are: their difference is paired. Blocks
-    without which there is no value are NaN (:func:`hseval.qualification.dose_response.drop_missing_blocks` leaves them out).
+    The floor's set and the degraded set have the same groups and so the same blocks: their difference is paired. A
+    block without which there is no value is NaN; :func:`hseval.qualification.dose_response.drop_missing_blocks`
+    removes it.
 
     Args:
-        inputs: the metric with both sides' rows.
-        count: blocks of each side.
-        pairs: of blocks, left out together.
+        evaluator: the metric with both sides' features.
+        count: number of blocks of each side.
+        pairs: number of pairs of blocks that are left out together.
         seed: of both.
 
     Raises:
-        NotComputable: there is no value of all rows.
+        NotComputable: there is no value of the full sets.
     """
-    statistic = MemoizedLeaveOutStatistic(inputs)
+    statistic = MemoizedLeaveOutStatistic(evaluator)
     real, generated = (
-        draw_jackknife_blocks(rows.groups, count, create_rng(seed, f"qualify {side}"))
-        for rows, side in ((inputs.inputs.real, "clean"), (inputs.inputs.generated, "spoiled"))
+        draw_jackknife_blocks(features.groups, count, create_rng(seed, f"qualify {stream}"))
+        for features, stream in ((evaluator.inputs.real, "clean"), (evaluator.inputs.generated, "spoiled"))
     )
-    found = run_jackknife(statistic, real=real, generated=generated, rng=create_rng(seed, "qualify"), pairs=pairs)
-    left_real = np.stack([statistic(block, NO_INDICES) for block in real])
-    left_generated = np.stack([statistic(NO_INDICES, block) for block in generated])
+    replicates = run_jackknife(statistic, real=real, generated=generated, rng=create_rng(seed, "qualify"), pairs=pairs)
+    leave_out_real = np.stack([statistic(block, NO_INDICES) for block in real])
+    leave_out_generated = np.stack([statistic(NO_INDICES, block) for block in generated])
     return dataclasses.replace(
-        found,
-        real=_equalize_finite_replicates(found.value, left_real, real),
-        generated=_equalize_finite_replicates(found.value, left_generated, generated),
+        replicates,
+        real=_equalize_finite_replicates(replicates.value, leave_out_real, real),
+        generated=_equalize_finite_replicates(replicates.value, leave_out_generated, generated),
     )
 
 
 def _equalize_finite_replicates(
     value: Float64Array, leave_out_values: Float64Array, left_out_blocks: Sequence[NDArray[np.int64]]
 ) -> Float64Array:
-    """Return the replicates that blocks of equal size would give, of the blocks that leave a value."""
-    have = np.isfinite(leave_out_values).all(axis=1)
+    """Return the replicates that blocks of equal size would give; NaN for blocks that leave no value."""
+    is_finite = np.isfinite(leave_out_values).all(axis=1)
     sizes = np.array([len(block) for block in left_out_blocks], dtype=np.float64)
-    found = np.full_like(leave_out_values, np.nan)
-    if have.any():
-        found[have] = equalize_block_sizes(value, leave_out_values[have], sizes[have])
-    return found
+    equalized = np.full_like(leave_out_values, np.nan)
+    if is_finite.any():
+        equalized[is_finite] = equalize_block_sizes(value, leave_out_values[is_finite], sizes[is_finite])
+    return equalized

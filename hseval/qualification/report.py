@@ -1,4 +1,4 @@
-"""What ``hseval qualify`` finds: a curve for each metric and degradation, read and written as JSON."""
+"""The report of ``hseval qualify``: a curve for each metric and degradation, read and written as JSON."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Interval = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class MetricColumn:
-    """A metric as it was asked for.
+    """A requested metric.
 
     Attributes:
-        label: its name, with the extractor in brackets where several were asked for: ``"fid (scattering)"``.
+        label: its name, with the extractor in brackets where ``--extractors`` was given: ``"fid (scattering)"``.
         metric: its name.
-        extractor: the feature extractor, for metrics that have a choice; else None.
+        extractor: the feature extractor, for metrics with such an option; else None.
         options: all its options.
         better: which way is better, as for a score.
     """
@@ -38,7 +38,7 @@ class MetricColumn:
 
 @dataclasses.dataclass(frozen=True)
 class DegradationRow:
-    """A degradation that was applied: what it declares of itself."""
+    """A degradation that was applied, with its attributes."""
 
     name: str
     summary: str
@@ -49,19 +49,20 @@ class DegradationRow:
 
 @dataclasses.dataclass(frozen=True)
 class SeverityPoint:
-    """What a metric says at one severity.
+    """A metric's result at one severity.
 
     Attributes:
         severity: in the degradation's unit.
-        value: clean half against spoiled half; None: not computed, ``missing_reason`` says why.
+        value: clean half against degraded half; None: not computed.
         interval: 95 % interval of ``value``.
-        excess: ``value`` less the floor.
-        excess_interval: 95 % interval of ``excess``: narrower than that of the value, because floor and value are
-            those of the same cubes.
-        excess_std: standard deviation of the excess between independent sets of this size (of the difference's, where the
-            value is the absolute value of a difference).
-        is_significant: the excess is further from 0 than 95 % of such excesses scatter (:func:`hseval.qualification.dose_response.is_excess_significant`).
-        missing_reason: there is no value.
+        excess: ``value`` minus the floor.
+        excess_interval: 95 % interval of ``excess``: narrower than that of the value, as floor and value are computed
+            from the same cubes.
+        excess_std: standard deviation of the excess between independent sets of this size (of the difference's excess,
+            if the value is the absolute value of a difference).
+        is_significant: the excess differs significantly from 0
+            (:func:`hseval.qualification.dose_response.is_excess_significant`).
+        missing_reason: why there is no value.
     """
 
     severity: float
@@ -81,15 +82,16 @@ class Curve:
     Attributes:
         metric: the column's label.
         degradation: the row's name.
-        floor: the value at severity 0; None: not computed, ``missing_reason`` says why.
+        floor: the value at severity 0; None: not computed.
         floor_interval: its 95 % interval.
         null_std: standard deviation of the excess between independent real sets of this size.
-        sizes: clean cubes and spoiled cubes.
+        sizes: numbers of clean and of degraded cubes.
         points: in order of severity.
-        spearman: rank correlation of value and severity, severity 0 included; None: the value never changes. Where the value is
-            the absolute value of a difference, that of the difference, in the direction in which it moves.
-        detection_threshold: the smallest severity from which on all are told from the floor, or None: the metric is blind.
-        missing_reason: there is no curve.
+        spearman: rank correlation of value and severity, severity 0 included; None: the value never changes. If the
+            value is the absolute value of a difference, that of the difference, in the direction in which it moves.
+        detection_threshold: the smallest severity from which on all differ significantly from the floor; None: the
+            metric is insensitive.
+        missing_reason: why there is no curve.
     """
 
     metric: str
@@ -106,14 +108,14 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class QualifyReport:
-    """Curves, with the notes that qualify them and the provenance that repeats them.
+    """Curves, with notes and the provenance that reproduces them.
 
     Attributes:
         columns: the metrics.
         rows: the degradations that were applied.
-        curves: one a metric and degradation.
+        curves: one for each metric and degradation.
         not_applied: degradation -> why it was left out.
-        notes: what is to be known before the numbers.
+        notes: caveats and sizes, to be read before the numbers.
         provenance: versions, options, seed, content hashes ...
     """
 
@@ -142,7 +144,7 @@ class QualifyReport:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the report as JSON, whole or not at all."""
+        """Write the report as JSON, atomically."""
         write_text(path, self.to_json())
 
 
@@ -150,15 +152,15 @@ def load_qualify(path: str | Path) -> QualifyReport:
     """Read a report that :meth:`QualifyReport.save` wrote.
 
     Raises:
-        HsevalError: the file is missing, no JSON, or no report of this kind and version.
+        HsevalError: the file is missing, is not JSON, or is not a report of this kind and version.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HsevalError(f"{path}: can't be read as a report of hseval qualify: {format_reason(error)}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
-        raise HsevalError(f'{path}: no report of hseval qualify ("format" is {found!r}, expected {FORMAT!r})')
+        file_format = data.get("format") if isinstance(data, dict) else None
+        raise HsevalError(f'{path}: no report of hseval qualify ("format" is {file_format!r}, expected {FORMAT!r})')
     if data.get("version") != VERSION:
         raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {VERSION}")
     try:
@@ -176,8 +178,8 @@ def load_qualify(path: str | Path) -> QualifyReport:
 
 def _parse_curve(entry: dict[str, Any]) -> Curve:
     points = tuple(
-        SeverityPoint(**{**each, **{name: _parse_interval(each[name]) for name in ("interval", "excess_interval")}})
-        for each in entry["points"]
+        SeverityPoint(**{**point, **{name: _parse_interval(point[name]) for name in ("interval", "excess_interval")}})
+        for point in entry["points"]
     )
     ranges = {"floor_interval": _parse_interval(entry["floor_interval"]), "sizes": tuple(entry["sizes"])}
     return Curve(**{**entry, **ranges, "points": points})

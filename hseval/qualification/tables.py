@@ -1,4 +1,4 @@
-"""A qualify report on the terminal, and as a table for a page of Markdown."""
+"""Tables of a qualify report for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     from hseval.qualification.equivalent_severity import EquivalentSeverity, ScoreEquivalents
     from hseval.qualification.report import Curve, QualifyReport
 
-INSENSITIVE, MISSING = "blind", "-"
+INSENSITIVE, MISSING = "insensitive", "-"
 KINDS = ("spectral", "spatial", "set", "copies")
 LEGEND = (
-    "smallest severity from which on every severity is told from the floor (in brackets: Spearman's correlation of value and "
-    "severity); blind: the largest severity is not told; -: not computed"
+    "smallest severity from which on all differ significantly from the floor (in brackets: Spearman's correlation of "
+    "value and severity); insensitive: not even the largest severity does; -: not computed"
 )
 
 
 def format_cell(curve: Curve) -> str:
-    """Return one cell: ``"4 (0.98)"``, ``"blind (0.31)"`` or ``"-"``."""
+    """Return one cell: ``"4 (0.98)"``, ``"insensitive (0.31)"`` or ``"-"``."""
     if curve.floor is None or all(point.value is None for point in curve.points):
         return MISSING
-    seen = INSENSITIVE if curve.detection_threshold is None else f"{curve.detection_threshold:.3g}"
-    return seen if curve.spearman is None else f"{seen} ({curve.spearman:.2f})"
+    text = INSENSITIVE if curve.detection_threshold is None else f"{curve.detection_threshold:.3g}"
+    return text if curve.spearman is None else f"{text} ({curve.spearman:.2f})"
 
 
 def build_table_rows(report: QualifyReport) -> list[tuple[str, str, list[str]]]:
-    """Return for each degradation its name, its unit and the cells of all columns."""
+    """Return the name, the unit and the cells of all columns, for each degradation."""
     return [
         (
             row.name,
@@ -40,75 +40,76 @@ def build_table_rows(report: QualifyReport) -> list[tuple[str, str, list[str]]]:
 
 
 def shorten_unit(unit: str) -> str:
-    """Return a unit without what explains it in brackets."""
+    """Return a unit without the explanation in brackets."""
     return unit.split(" (", maxsplit=1)[0]
 
 
 def list_missing_reasons(report: QualifyReport) -> list[str]:
-    """Return why columns have no value, each reason once."""
-    said: dict[str, None] = {}
+    """Return the reasons why columns have no value, each once."""
+    lines: dict[str, None] = {}
     for curve in report.curves:
         reasons = [curve.missing_reason, *(point.missing_reason for point in curve.points)]
-        said.update({f"{curve.metric}: not computed: {why}": None for why in reasons if why})
-    return list(said)
+        lines.update({f"{curve.metric}: not computed: {reason}": None for reason in reasons if reason})
+    return list(lines)
 
 
-def format_equivalents(score_equivalents: ScoreEquivalents) -> str:
+def format_equivalents(score: ScoreEquivalents) -> str:
     """Return a score as severities, in one line."""
-    head = f"{score_equivalents.metric} {score_equivalents.value:.4g} (floor {score_equivalents.floor:.4g}, n {score_equivalents.n})"
-    if score_equivalents.missing_reason:
-        return f"{head}: {score_equivalents.missing_reason}"
-    return f"{head} is {'; or '.join(_format_severity(each) for each in score_equivalents.equivalents)}"
+    head = f"{score.metric} {score.value:.4g} (floor {score.floor:.4g}, n {score.n})"
+    if score.missing_reason:
+        return f"{head}: {score.missing_reason}"
+    return f"{head} is {'; or '.join(_format_severity(equivalent) for equivalent in score.equivalents)}"
 
 
 def _format_severity(equivalent: EquivalentSeverity) -> str:
     """Return one severity: ``"about 4 nm (3 to 5.2) of shift"``."""
-    word = {"about": "about", "below": "less than", "beyond": "more than"}[equivalent.relation]
-    shown = equivalent.interval is not None and equivalent.relation == "about"
-    between = (
-        f" ({equivalent.interval[0]:.2g} to {equivalent.interval[1]:.2g})" if shown and equivalent.interval else ""
+    relation = {"about": "about", "below": "less than", "beyond": "more than"}[equivalent.relation]
+    interval = (
+        f" ({equivalent.interval[0]:.2g} to {equivalent.interval[1]:.2g})"
+        if equivalent.interval is not None and equivalent.relation == "about"
+        else ""
     )
-    return f"{word} {equivalent.severity:.2g} {shorten_unit(equivalent.unit)}{between} of {equivalent.degradation}"
+    return f"{relation} {equivalent.severity:.2g} {shorten_unit(equivalent.unit)}{interval} of {equivalent.degradation}"
 
 
 TableRows = Sequence[tuple[str, str, list[str]]]
 
 COLUMN_GAP = 3  # characters between two columns
-MAX_MARKDOWN_COLUMNS = 6  # columns of a table on a page
-PIPED_WIDTH = 10_000  # so that no line is wrapped or cut when it is piped
+MAX_MARKDOWN_COLUMNS = 6  # metrics in one table of a page
+PIPED_WIDTH = 10_000  # so that no line is wrapped or truncated when the output is piped
 
 
 def print_report(report: QualifyReport, stream: TextIO, equivalents: Sequence[ScoreEquivalents] = ()) -> None:
-    """Write the table of what each metric sees, and a user's scores as severities where there are any."""
+    """Write the table of the severities that each metric detects, and a user's scores as severities, if any."""
     from rich.console import Console
     from rich.markup import escape
 
-    piped = not stream.isatty()
-    console = Console(file=stream, highlight=False, width=PIPED_WIDTH if piped else None, soft_wrap=piped)
+    is_piped = not stream.isatty()
+    console = Console(file=stream, highlight=False, width=PIPED_WIDTH if is_piped else None, soft_wrap=is_piped)
     for note in report.notes:
         console.print(f"[dim]·[/dim] {escape(note)}")
     rows = build_table_rows(report)
-    for part in _split_columns(report, rows, console.width):
+    for column_slice in _split_columns(report, rows, console.width):
         console.print()
-        console.print(_build_table(report, rows, part))
+        console.print(_build_table(report, rows, column_slice))
     console.print()
     for line in _iterate_footer_lines(report):
         console.print(escape(line))
-    for each in equivalents:
+    for score in equivalents:
         console.print()
-        console.print(f"[bold]{escape(format_equivalents(each))}[/bold]")
-        for warning in each.warnings:
+        console.print(f"[bold]{escape(format_equivalents(score))}[/bold]")
+        for warning in score.warnings:
             console.print(f"  {escape(warning)}")
 
 
 def format_markdown(report: QualifyReport) -> str:
-    """Return the table as Markdown, a few columns at a time, with its floors and what was left out below it."""
+    """Return Markdown tables of a few columns each, followed by the floors and by what was left out."""
     lines: list[str] = []
     for first in range(0, len(report.columns), MAX_MARKDOWN_COLUMNS):
-        part = slice(first, first + MAX_MARKDOWN_COLUMNS)
-        heads = ["degradation", "unit of the severity", *(column.label for column in report.columns[part])]
-        lines += [_format_markdown_row(heads), _format_markdown_row(["---"] * len(heads))]
-        lines += [_format_markdown_row([name, unit, *cells[part]]) for name, unit, cells in build_table_rows(report)]
+        columns = slice(first, first + MAX_MARKDOWN_COLUMNS)
+        headers = ["degradation", "unit of the severity", *(column.label for column in report.columns[columns])]
+        lines += [_format_markdown_row(headers), _format_markdown_row(["---"] * len(headers))]
+        lines += [_format_markdown_row([name, unit, *cells[columns]]) for name, unit, cells in build_table_rows(report)]
         lines.append("")
     return "\n".join(
         [*lines, *(f"- {line}" for line in (*report.notes, *_iterate_footer_lines(report, with_legend=False)))]
@@ -116,16 +117,18 @@ def format_markdown(report: QualifyReport) -> str:
 
 
 def _split_columns(report: QualifyReport, rows: TableRows, width: int) -> Iterator[slice]:
-    """Yield which columns go side by side where a line has ``width`` characters."""
-    heads = [max(len(name) for name, _, _ in rows), max(len(unit) for _, unit, _ in rows)]
-    wide = [max(len(column.label), *(len(cells[i]) for _, _, cells in rows)) for i, column in enumerate(report.columns)]
-    first, used = 0, sum(heads) + COLUMN_GAP
-    for place, each in enumerate(wide):
-        if place > first and used + COLUMN_GAP + each > width:
-            yield slice(first, place)
-            first, used = place, sum(heads) + COLUMN_GAP
-        used += COLUMN_GAP + each
-    yield slice(first, len(wide))
+    """Yield the columns that fit side by side into lines of ``width`` characters."""
+    header_widths = [max(len(name) for name, _, _ in rows), max(len(unit) for _, unit, _ in rows)]
+    widths = [
+        max(len(column.label), *(len(cells[i]) for _, _, cells in rows)) for i, column in enumerate(report.columns)
+    ]
+    first, used = 0, sum(header_widths) + COLUMN_GAP
+    for i, column_width in enumerate(widths):
+        if i > first and used + COLUMN_GAP + column_width > width:
+            yield slice(first, i)
+            first, used = i, sum(header_widths) + COLUMN_GAP
+        used += COLUMN_GAP + column_width
+    yield slice(first, len(widths))
 
 
 def _build_table(report: QualifyReport, rows: TableRows, column_slice: slice) -> Table:
@@ -134,10 +137,9 @@ def _build_table(report: QualifyReport, rows: TableRows, column_slice: slice) ->
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, head in enumerate(
-        ("degradation", "severity in", *(column.label for column in report.columns[column_slice]))
-    ):
-        table.add_column(escape(head), justify="left" if i < 2 else "right", overflow="fold", no_wrap=i == 0)
+    headers = ("degradation", "severity in", *(column.label for column in report.columns[column_slice]))
+    for i, header in enumerate(headers):
+        table.add_column(escape(header), justify="left" if i < 2 else "right", overflow="fold", no_wrap=i == 0)
     for name, unit, cells in rows:
         table.add_row(escape(name), escape(unit), *(_style_cell(text) for text in cells[column_slice]))
     return table
@@ -157,15 +159,15 @@ def _iterate_footer_lines(report: QualifyReport, *, with_legend: bool = True) ->
             for curve in report.curves
             if curve.metric == column.label and curve.floor is not None
         }
-        told = [
-            f"{floor:.4g} ({_format_interval(between)}) at {real} against {generated}"
-            for (floor, (real, generated)), between in floors.items()
+        descriptions = [
+            f"{floor:.4g} ({_format_interval(interval)}) at {real} against {generated}"
+            for (floor, (real, generated)), interval in floors.items()
         ]
-        if told:
-            yield f"floor of {column.label} (95 % interval): {'; '.join(told)}"
+        if descriptions:
+            yield f"floor of {column.label} (95 % interval): {'; '.join(descriptions)}"
     yield from list_missing_reasons(report)
-    for name, why in report.not_applied.items():
-        yield f"{name}: not applied: {why}"
+    for name, reason in report.not_applied.items():
+        yield f"{name}: not applied: {reason}"
 
 
 def _format_interval(interval: tuple[float, float] | None) -> str:

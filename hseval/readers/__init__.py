@@ -1,1 +1,1 @@
-"""Readers: from a path to a CubeSet, each format by the library made for it."""
+"""Readers: from a path to a CubeSet, each format by its own library."""

@@ -1,4 +1,4 @@
-"""ENVI: a text header ``.hdr`` and a raw file beside it, through memory maps of the package ``spectral``."""
+"""ENVI: a text header ``.hdr`` and a raw file, through memory maps of the package ``spectral``."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _NM_PER_UNIT: dict[str, float] = {
 
 
 def read_header(path: Path) -> Header:
-    """Read the text header; the raw file's length is checked against it."""
+    """Return the text header, after checking the raw file's length against it."""
     image = _open_image(path)
     shape = (int(image.nbands), int(image.nrows), int(image.ncols))
     raw = Path(image.filename)
     check_cube(shape, image.dtype, location=str(path))
     check_length(raw, int(image.offset) + math.prod(shape) * np.dtype(image.dtype).itemsize)
     text = image.metadata
-    wavelengths, told = _parse_wavelengths(text, path)
-    ignore = _parse_number(text, "data ignore value", path)
+    wavelengths, wavelength_notes = _parse_wavelengths(text, path)
+    nodata = _parse_number(text, "data ignore value", path)
     scale = _parse_number(text, "reflectance scale factor", path) or 1.0
-    notes = (*told, *_format_value_notes(text, ignore, scale))
+    notes = (*wavelength_notes, *_format_value_notes(text, nodata, scale))
     return Header(
         (path, raw),
         shape,
         declared_layout="byx",
         wavelengths=wavelengths,
-        nodata=ignore,
+        nodata=nodata,
         scale_factor=scale,
         notes=notes,
     )
@@ -54,7 +54,7 @@ def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
 
 
 def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-    """ENVI has no masks."""
+    """Raise KeyError: ENVI has no masks."""
     raise KeyError(structure)
 
 
@@ -62,13 +62,13 @@ def _open_image(path: Path) -> Any:
     from spectral.io import envi
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # upper-case names in a header are no news to the user
+        warnings.simplefilter("ignore")  # on upper-case names in a header
         try:
             image = envi.open(str(path.absolute()))
         except envi.EnviDataFileNotFoundError:
-            endings = [*envi.KNOWN_EXTS, str(envi.read_envi_header(str(path))["interleave"]).lower()]
-            listed = ", ".join([path.stem, *(f"{path.stem}.{ending}" for ending in endings)])
-            raise HsevalError(f"{path}: its raw file is missing; looked beside it for {listed}") from None
+            suffixes = [*envi.KNOWN_EXTS, str(envi.read_envi_header(str(path))["interleave"]).lower()]
+            listed = ", ".join([path.stem, *(f"{path.stem}.{suffix}" for suffix in suffixes)])
+            raise HsevalError(f"{path}: its raw file is missing; expected one of {listed} in the same folder") from None
     if isinstance(image, envi.SpectralLibrary):
         raise HsevalError(f"{path}: an ENVI spectral library; an image expected")
     return image
@@ -80,15 +80,15 @@ def _parse_wavelengths(metadata: dict[str, Any], path: Path) -> tuple[NDArray[np
     try:
         stored = np.asarray([float(word) for word in metadata["wavelength"]])
     except (TypeError, ValueError):
-        raise HsevalError(f"{path}: its field 'wavelength' holds something that is no number") from None
+        raise HsevalError(f"{path}: its field 'wavelength' holds something that is not a number") from None
     units = str(metadata.get("wavelength units", "")).strip()
     if units.lower() in _NM_PER_UNIT:
         factor = _NM_PER_UNIT[units.lower()]
         return stored * factor, () if factor == 1 else (f"wavelengths converted from {units} to nm",)
     if units.lower() not in ("", "unknown"):
-        return None, (f"wavelength units {units!r} are no length: the header's wavelengths are not used",)
+        return None, (f"wavelength units {units!r} are not a length: the header's wavelengths are not used",)
     if stored.size and np.nanmax(stored) < 30:
-        return stored * 1e3, ("wavelengths without units and below 30: read as micrometres",)
+        return stored * 1e3, ("wavelengths without units and below 30: read as micrometers",)
     return stored, ()
 
 

@@ -1,4 +1,4 @@
-"""A set of cubes in files of one format: many files with a cube each, or one file with one or many."""
+"""A set of cubes in files of one format: many files with one cube each, or one file with one or many."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from hseval.readers.header import Format, Header, wrap_errors
 from hseval.readers.mask_arrays import add_mask_arrays
 from hseval.readers.sidecar_files import SidecarFiles, read_mask_image
 from hseval.utils.errors import HsevalError
+from hseval.utils.plural import format_count
 
-MAX_EAGER_HEADERS = 256  # at most so many headers are read at opening, evenly spread; the others when their cube is
+MAX_EAGER_HEADERS = 256  # read at opening, evenly spaced; other headers are read with their cube
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadPlan:
-    """How the cubes of one file are served: its header, axis order and band order."""
+    """How the cubes of one file are read: its header, axis order and band order."""
 
     header: Header
     layout: Layout
@@ -36,15 +37,15 @@ class FileSet(CubeSet):
     """Cubes in files of one format, opened from their headers.
 
     Args:
-        location: what messages name.
+        location: path of the set, for messages.
         files: one a cube, or a single one.
-        format_name: whose files they are.
+        format_name: name of their format.
         layout: the user's axis order, for containers that state none.
-        wavelengths: the user's band centres in stored order; they replace what the files say.
-        beside: side files of the folder.
+        wavelengths: the user's band centers in stored order; they replace those of the files.
+        sidecars: sidecar files of the folder.
 
     Raises:
-        HsevalError: a header that can't be read, axes that can be read in two ways, mixed band counts.
+        HsevalError: a header can't be read, axes are ambiguous, or band counts differ.
     """
 
     def __init__(
@@ -69,26 +70,26 @@ class FileSet(CubeSet):
         self._check_others(files[1:])
 
     def read(self, index: int) -> Cube:
-        """Read one cube: float32, bands first, in ascending order of wavelength."""
-        path, place = self._members[index]
+        """Return one cube: float32, bands first, in ascending order of wavelength."""
+        path, position = self._members[index]
         plan = self._get_plan(path)
         with wrap_errors(path, f"cube {index} ({self.ids[index]}) can't be read"):
-            data = decode_cube(self._format.read_pixels(path, plan.header, place), plan)
+            data = decode_cube(self._format.read_pixels(path, plan.header, position), plan)
         group = self.groups[index] if self.groups is not None else None
         return Cube(data, self.read_masks(index), self.ids[index], group)
 
     def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
-        """Read the masks of one cube from its file, and from the pictures beside it."""
-        path, place = self._members[index]
+        """Return the masks of one cube, from its file and from mask images."""
+        path, position = self._members[index]
         header, (_, *size) = self._get_plan(path).header, self.shape(index)
-        found = {}
+        masks = {}
         for name in header.masks:
             with wrap_errors(path, f"mask {name!r} of cube {index} can't be read"):
-                stored = self._format.read_mask(path, header, name, place)
-            found[name] = decode_mask(stored, size, location=f"{path}: mask {name!r}")
-        for name, picture in self._get_mask_images(index).items():
-            found[name] = decode_mask(read_mask_image(picture), size, location=str(picture))
-        return found
+                stored = self._format.read_mask(path, header, name, position)
+            masks[name] = decode_mask(stored, size, location=f"{path}: mask {name!r}")
+        for name, image_path in self._get_mask_images(index).items():
+            masks[name] = decode_mask(read_mask_image(image_path), size, location=str(image_path))
+        return masks
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Return ``(band, y, x)`` from the file's header."""
@@ -96,23 +97,24 @@ class FileSet(CubeSet):
         return to_byx_shape(plan.header.cube_shape, plan.layout)
 
     def sources(self, index: int) -> tuple[Path, ...]:
-        """Return the cube's files, its masks' pictures and the folder's side files."""
+        """Return the cube's files, its mask images and the folder's sidecar files."""
         header = self._get_plan(self._members[index][0]).header
         return (*header.files, *self._get_mask_images(index).values(), *self._sidecars.files)
 
     def recipe(self, index: int) -> str:
-        """Return place, array, axis order, band order, missing value and scale."""
-        path, place = self._members[index]
+        """Return position, array, axis order, band order, missing value, scale and masks."""
+        path, position = self._members[index]
         plan = self._get_plan(path)
         header, order = plan.header, plan.bands.order
         bands = "as stored" if order is None else ",".join(map(str, order))
         return (
-            f"{self._format_name} {header.array_name}[{place}] {plan.layout} bands {bands} "
-            f"ignore {header.nodata} scale {header.scale_factor!r} masks {','.join(sorted(self._get_mask_names(index)))}"
+            f"{self._format_name} {header.array_name}[{position}] {plan.layout} bands {bands} "
+            f"ignore {header.nodata} scale {header.scale_factor!r} "
+            f"masks {','.join(sorted(self._get_mask_names(index)))}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the headers read so far behind when travelling to another process."""
+        """Return the state without the headers read so far, for pickling."""
         return {**self.__dict__, "_plans": {}}
 
     @property
@@ -121,18 +123,18 @@ class FileSet(CubeSet):
 
     def _make_first_plan(self, requested: Layout | None) -> tuple[ReadPlan, list[str]]:
         header = self._read_header(self._first_path)
-        centres, notes = self._choose_wavelengths(header)
-        where = str(self._first_path)
-        count = None if centres is None else len(centres)
-        layout, told = choose_layout(
-            header.cube_shape, location=where, declared=header.declared_layout, requested=requested, bands=count
+        wavelengths, notes = self._choose_wavelengths(header)
+        location = str(self._first_path)
+        count = None if wavelengths is None else len(wavelengths)
+        layout, layout_note = choose_layout(
+            header.cube_shape, location=location, declared=header.declared_layout, requested=requested, bands=count
         )
         count, *size = to_byx_shape(header.cube_shape, layout)
-        bands = order_bands(centres, count, location=where)
+        bands = order_bands(wavelengths, count, location=location)
         header = add_mask_arrays(header, size)
         plan = ReadPlan(header, layout, bands)
         self._plans[self._first_path] = plan
-        return plan, [*([told] if told else []), *notes, *header.notes, *bands.notes]
+        return plan, [*([layout_note] if layout_note else []), *notes, *header.notes, *bands.notes]
 
     def _get_plan(self, path: Path) -> ReadPlan:
         if path not in self._plans:
@@ -140,21 +142,21 @@ class FileSet(CubeSet):
         return self._plans[path]
 
     def _make_plan(self, path: Path) -> ReadPlan:
-        """Plan another file than the first, whose axis order, bands and structures it has to share."""
-        if path == self._first_path:  # read again in another process
+        """Return the plan of a file, which must have the bands and wavelengths of the first one."""
+        if path == self._first_path:  # the plans were not pickled
             return self._first_plan
-        header, lead = self._read_header(path), self._first_plan
+        header, first = self._read_header(path), self._first_plan
         if header.count > 1:
             raise HsevalError(f"{path}: holds {header.count} cubes; in a folder, one cube a file expected")
-        layout = header.declared_layout or lead.layout
-        found, *size = to_byx_shape(header.cube_shape, layout)
-        expected = len(lead.bands.wavelengths)
-        if found != expected:
-            told = f"{found} bands, but {self._first_path.name} has {expected}"
-            raise HsevalError(f"{path}: {told}: the cubes of a set need the same bands")
-        bands = order_bands(self._choose_wavelengths(header)[0], found, location=str(path))
-        if bands.wavelengths_known != lead.bands.wavelengths_known or not has_same_wavelengths(
-            bands.wavelengths, lead.bands.wavelengths
+        layout = header.declared_layout or first.layout
+        count, *size = to_byx_shape(header.cube_shape, layout)
+        expected = len(first.bands.wavelengths)
+        if count != expected:
+            mismatch = f"{format_count(count, 'band')}, but {self._first_path.name} has {expected}"
+            raise HsevalError(f"{path}: {mismatch}: the cubes of a set need the same bands")
+        bands = order_bands(self._choose_wavelengths(header)[0], count, location=str(path))
+        if bands.wavelengths_known != first.bands.wavelengths_known or not has_same_wavelengths(
+            bands.wavelengths, first.bands.wavelengths
         ):
             raise HsevalError(
                 f"{path}: its wavelengths differ from those of {self._first_path.name} by more than 0.1 nm"
@@ -166,16 +168,16 @@ class FileSet(CubeSet):
             return self._format.read_header(path)
 
     def _choose_wavelengths(self, header: Header) -> tuple[NDArray[Any] | None, list[str]]:
-        """Return the band centres in stored order: the user's, else the file's own, else ``wavelengths.txt``."""
-        stored, listed = header.wavelengths, self._sidecars.wavelengths
+        """Return the band centers in stored order: the user's, else the file's own, else ``wavelengths.txt``."""
+        stored, sidecar = header.wavelengths, self._sidecars.wavelengths
         if self._wavelengths is not None:
-            other = stored if stored is not None else listed
-            replaced = other is not None and not has_same_wavelengths(other, self._wavelengths)
-            return self._wavelengths, ["the given wavelengths replace those that the files bring"] if replaced else []
-        if stored is not None and listed is not None and not has_same_wavelengths(stored, listed):
-            told = f"{header.files[0]}: its wavelengths and those of {self._sidecars.files[0].name} differ"
-            raise HsevalError(f"{told}; say which hold by --wavelengths")
-        return (stored if stored is not None else listed), []
+            own = stored if stored is not None else sidecar
+            replaced = own is not None and not has_same_wavelengths(own, self._wavelengths)
+            return self._wavelengths, ["the given wavelengths replace those of the files"] if replaced else []
+        if stored is not None and sidecar is not None and not has_same_wavelengths(stored, sidecar):
+            mismatch = f"{header.files[0]}: its wavelengths and those of {self._sidecars.files[0].name} differ"
+            raise HsevalError(f"{mismatch}; give the right ones by --wavelengths")
+        return (stored if stored is not None else sidecar), []
 
     def _collect_structures(self, plan: ReadPlan) -> set[str]:
         return {*plan.header.masks, *self._sidecars.masks}
@@ -195,7 +197,7 @@ class FileSet(CubeSet):
         )
 
     def _check_others(self, files: Sequence[Path]) -> None:
-        """Read more headers at once, so that most mixed sets are refused before any work starts."""
+        """Read more headers, so that most mixed sets are refused before any work starts."""
         notes = list(self.info.notes)
         for path in files[:: max(1, math.ceil(len(files) / MAX_EAGER_HEADERS))]:
             plan = self._get_plan(path)
@@ -209,11 +211,11 @@ class FileSet(CubeSet):
 
     def _get_mask_images(self, index: int) -> dict[str, Path]:
         stem = self._members[index][0].stem
-        return {name: pictures[stem] for name, pictures in self._sidecars.masks.items() if stem in pictures}
+        return {name: images[stem] for name, images in self._sidecars.masks.items() if stem in images}
 
 
 def decode_cube(stored: NDArray[Any], plan: ReadPlan) -> NDArray[np.float32]:
-    """Return one stored cube as it is served: float32 ``(band, y, x)`` in memory, missing values NaN, scaled."""
+    """Return a stored cube as float32 ``(band, y, x)`` in memory, missing values NaN, scaled."""
     header = plan.header
     view = move_bands_first(stored, plan.layout)
     if plan.bands.order is not None:
@@ -229,16 +231,16 @@ def decode_mask(stored: NDArray[Any], image_shape: Sequence[int], *, location: s
     """Return a stored mask as bool ``(y, x)``.
 
     Raises:
-        HsevalError: it has another shape than the cube.
+        HsevalError: its shape is not that of the cube.
     """
     if tuple(stored.shape) != tuple(image_shape):
-        found, expected = (" x ".join(map(str, shape)) for shape in (stored.shape, image_shape))
-        raise HsevalError(f"{location}: a mask of {found} pixels, but the cube has {expected}")
+        shape, expected = (" x ".join(map(str, axes)) for axes in (stored.shape, image_shape))
+        raise HsevalError(f"{location}: a mask of {shape} pixels, but the cube has {expected}")
     return np.asarray(stored > 0)
 
 
 def _make_unique_ids(members: Sequence[tuple[Path, int]]) -> tuple[str, ...]:
     if len(members) > 1 and members[0][0] == members[1][0]:
-        return tuple(f"{place:06d}" for _, place in members)
+        return tuple(f"{position:06d}" for _, position in members)
     stems = tuple(path.stem for path, _ in members)
     return stems if len(set(stems)) == len(stems) else tuple(path.name for path, _ in members)

@@ -17,29 +17,29 @@ from hseval.utils.errors import HsevalError
 
 
 class FolderReader:
-    """Reads a folder of single cubes with what stands beside them, or one such file by itself."""
+    """Reads a folder of single cubes with its sidecar files, or one such file by itself."""
 
     name: ClassVar[str] = "folder"
     summary: ClassVar[str] = "a folder of single cubes, or one file: npy, npz, HDF5, MATLAB, ENVI, TIFF"
 
     def claims(self, path: Path) -> bool:
-        """Claim any folder, and files whose name ends as a known format's does."""
+        """Return whether ``path`` is a folder, or a file with the suffix of a known format."""
         return path.is_dir() or find_format(path) is not None or find_envi_header(path) is not None
 
     def open(self, path: Path, *, layout: str | None = None, wavelengths: NDArray[Any] | None = None) -> CubeSet:
-        """Open a folder, or a file by itself: what stands beside a single file is not looked at.
+        """Open a folder, or a single file, whose sidecar files are ignored.
 
         Raises:
-            HsevalError: no cube, or cubes of several formats, or what a header makes impossible.
+            HsevalError: no cube, cubes of several formats, or an invalid header.
         """
         if path.is_dir():
             return _open_folder(path, layout, wavelengths)
-        kind = find_format(path)
-        if kind is None:
+        file_format = find_format(path)
+        if file_format is None:
             path = find_envi_header(path) or path
-            kind = find_format(path)
-        assert kind is not None, "claims() has said yes"
-        return FileSet(path, [path], kind.NAME, layout=layout, wavelengths=wavelengths)
+            file_format = find_format(path)
+        assert file_format is not None, "claims() returned True"
+        return FileSet(path, [path], file_format.NAME, layout=layout, wavelengths=wavelengths)
 
 
 def _open_folder(folder: Path, layout: str | None, wavelengths: NDArray[Any] | None) -> CubeSet:
@@ -47,23 +47,23 @@ def _open_folder(folder: Path, layout: str | None, wavelengths: NDArray[Any] | N
         present = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise HsevalError(f"{folder}: can't be listed: {error.strerror}") from error
-    cubes = [(path, kind) for path in present if (kind := find_format(path)) is not None]
-    for path, kind in cubes:
+    cubes = [(path, file_format) for path in present if (file_format := find_format(path)) is not None]
+    for path, file_format in cubes:
         if path.is_dir():
-            raise HsevalError(f"{path}: a folder, though its name ends as a file of {kind.NAME} does; a file expected")
-    kind = _find_single_format([kind for _, kind in cubes], folder, present)
+            raise HsevalError(f"{path}: a folder with the suffix of {file_format.NAME} files; a file expected")
+    file_format = _find_single_format([file_format for _, file_format in cubes], folder, present)
     files = [path for path, _ in cubes]
-    beside = load_sidecar_files(folder, [path.stem for path in files])
-    return FileSet(folder, files, kind.NAME, layout=layout, wavelengths=wavelengths, sidecars=beside)
+    sidecars = load_sidecar_files(folder, [path.stem for path in files])
+    return FileSet(folder, files, file_format.NAME, layout=layout, wavelengths=wavelengths, sidecars=sidecars)
 
 
 def _find_single_format(formats: list[Format], folder: Path, paths: list[Path]) -> Format:
-    counts = Counter(kind.NAME for kind in formats)
+    counts = Counter(file_format.NAME for file_format in formats)
     if len(counts) == 1:
         return formats[0]
     if counts:
         listed = " and ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         raise HsevalError(f"{folder}: cubes of several formats ({listed}); one format a folder expected")
-    endings = sorted({path.suffix or path.name for path in paths})[:6]
-    found = f"holds no cubes, only {', '.join(endings)}" if endings else "an empty folder"
-    raise HsevalError(f"{folder}: {found}; cubes expected, with names ending in {', '.join(SUFFIXES)}")
+    suffixes = sorted({path.suffix or path.name for path in paths})[:6]
+    content = f"holds no cubes, only {', '.join(suffixes)}" if suffixes else "an empty folder"
+    raise HsevalError(f"{folder}: {content}; cubes expected, with names ending in {', '.join(SUFFIXES)}")

@@ -1,4 +1,4 @@
-"""The formats of single files, by the ends of their names. A new one is a module and a line here."""
+"""The formats of single files, by suffix. A new one needs a module and an entry here."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from hseval.readers import hdf5_foreign as h5
 from hseval.readers.header import Format
 
 FORMATS: tuple[Format, ...] = cast(tuple[Format, ...], (npy, npz, h5, mat, envi, tiff))
-SUFFIXES: tuple[str, ...] = tuple(suffix for one in FORMATS for suffix in one.SUFFIXES)
+SUFFIXES: tuple[str, ...] = tuple(suffix for file_format in FORMATS for suffix in file_format.SUFFIXES)
 
 
 def find_format(path: Path) -> Format | None:
-    """Return the format that a file's name tells, or None."""
+    """Return the format of a file's suffix, or None."""
     suffix = path.suffix.lower()
-    return next((one for one in FORMATS if suffix in one.SUFFIXES), None)
+    return next((file_format for file_format in FORMATS if suffix in file_format.SUFFIXES), None)
 
 
 def get_format(name: str) -> Format:
-    """Return the format of that name; what a set that travelled to another process looks its module up by."""
-    return next(one for one in FORMATS if name == one.NAME)
+    """Return the format of that name, by which a pickled set finds its module."""
+    return next(file_format for file_format in FORMATS if name == file_format.NAME)
 
 
 def find_envi_header(path: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""HDF5 files that are not in the house format: a cube, or several, with masks and wavelengths beside it."""
+"""HDF5 files in other formats than hseval's: one or several cubes, with masks and wavelengths."""
 
 from __future__ import annotations
 
@@ -23,39 +23,41 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read_header(path: Path) -> Header:
-    """Read shapes and wavelengths."""
+    """Return shapes and wavelengths."""
     with open_file(path) as file:
-        found = _drop_aliases(find_datasets(file, location=str(path)))
-        masks = find_mask_names(found)
-        known = next((name for name in WAVELENGTH_NAMES if name in found), None)
-        rest = {
+        datasets = _drop_aliases(find_datasets(file, location=str(path)))
+        masks = find_mask_names(datasets)
+        wavelengths_name = next((name for name in WAVELENGTH_NAMES if name in datasets), None)
+        arrays = {
             name: dataset.shape
-            for name, dataset in found.items()
-            if name != known and name not in masks.values() and dataset.dtype.kind in "fiub"
+            for name, dataset in datasets.items()
+            if name != wavelengths_name and name not in masks.values() and dataset.dtype.kind in "fiub"
         }
-        cube = pick_array(rest, location=str(path))
-        check_cube(found[cube].shape, found[cube].dtype, location=f"{path}: {cube}")
-        wavelengths = None if known is None else np.asarray(found[known][()], dtype=np.float64).ravel()
-        pictures = find_mask_candidates(rest, found[cube].shape, lambda name: _is_mask(found[name]))
-        shape = tuple(found[cube].shape)
-        return Header((path,), shape, cube, wavelengths=wavelengths, masks=masks, mask_candidates=pictures)
+        cube = pick_array(arrays, location=str(path))
+        shape = tuple(datasets[cube].shape)
+        check_cube(shape, datasets[cube].dtype, location=f"{path}: {cube}")
+        wavelengths = None
+        if wavelengths_name is not None:
+            wavelengths = np.asarray(datasets[wavelengths_name][()], dtype=np.float64).ravel()
+        candidates = find_mask_candidates(arrays, shape, lambda name: _is_mask(datasets[name]))
+        return Header((path,), shape, cube, wavelengths=wavelengths, masks=masks, mask_candidates=candidates)
 
 
 def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
-    """Read one cube."""
+    """Return one cube."""
     with open_file(path) as file:
         return np.asarray(file[header.array_name][index] if len(header.shape) == 4 else file[header.array_name][()])
 
 
 def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-    """Read one mask."""
+    """Return one mask."""
     with open_file(path) as file:
         stored = file[header.masks[structure]]
         return np.asarray(stored[index] if len(header.shape) == 4 else stored[()])
 
 
 def has_signature(path: Path) -> bool:
-    """Say whether a file starts as HDF5 does."""
+    """Return whether a file starts with the HDF5 signature."""
     try:
         with path.open("rb") as handle:
             return handle.read(len(SIGNATURE)) == SIGNATURE
@@ -67,17 +69,17 @@ def open_file(path: Path) -> h5py.File:
     """Open an HDF5 file for reading.
 
     Raises:
-        HsevalError: it is truncated, or no HDF5 file.
+        HsevalError: it is truncated, or not an HDF5 file.
     """
     import h5py
 
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        told = str(error).lower()
-        if "truncated" in told:
-            raise HsevalError(f"{path}: truncated: the HDF5 file is shorter than it says itself") from error
-        if "signature not found" in told:
+        message = str(error).lower()
+        if "truncated" in message:
+            raise HsevalError(f"{path}: truncated: the HDF5 file is shorter than its header states") from error
+        if "signature not found" in message:
             raise HsevalError(f"{path}: not an HDF5 file, or its beginning is damaged") from error
         raise HsevalError(f"{path}: can't be opened as HDF5: {' '.join(str(error).split())}") from error
 
@@ -86,15 +88,15 @@ def find_datasets(file: h5py.File, *, location: str) -> dict[str, h5py.Dataset]:
     """Return all datasets of a file by their path.
 
     Raises:
-        HsevalError: something in the file leads out of it (external links or storage, virtual datasets): a file
-            that was sent by somebody else would read whatever it likes from this machine.
+        HsevalError: the file refers to others (external links or storage, virtual datasets): a file from an untrusted
+            source could read any file of this machine.
     """
-    found, soft = _walk(file, location)
-    for name in soft:  # safe to follow now: nothing in the file leads out of it
+    datasets, soft_links = _walk(file, location)
+    for name in soft_links:  # safe to follow now: nothing in the file refers to others
         target = file.get(name)
         if _is_dataset(target):
-            found[name] = target
-    return found
+            datasets[name] = target
+    return datasets
 
 
 def _is_mask(dataset: h5py.Dataset) -> bool:
@@ -102,10 +104,10 @@ def _is_mask(dataset: h5py.Dataset) -> bool:
 
 
 def _walk(file: h5py.File, location: str) -> tuple[dict[str, h5py.Dataset], list[str]]:
-    """Return the datasets under their shortest path, and the names of soft links, which are not followed."""
-    found: dict[str, h5py.Dataset] = {}
-    soft: list[str] = []
-    seen = {_get_address(file["/"])}
+    """Return the datasets by their shortest path, and the names of soft links, which are not followed."""
+    datasets: dict[str, h5py.Dataset] = {}
+    soft_links: list[str] = []
+    visited = {_get_address(file["/"])}
     queue = deque([("", file["/"])])
     while queue:
         prefix, group = queue.popleft()
@@ -113,16 +115,16 @@ def _walk(file: h5py.File, location: str) -> tuple[dict[str, h5py.Dataset], list
             name = f"{prefix}{key}"
             kind = _classify_link(group, key, f"{location}: {name!r}")
             if kind == "soft":
-                soft.append(name)
+                soft_links.append(name)
                 continue
             target = group[key]
             if _is_dataset(target):
                 _check_internal(target, f"{location}: {name!r}")
-                found[name] = target
-            elif hasattr(target, "keys") and _get_address(target) not in seen:  # hard links may form a loop
-                seen.add(_get_address(target))
+                datasets[name] = target
+            elif hasattr(target, "keys") and _get_address(target) not in visited:  # hard links may form a loop
+                visited.add(_get_address(target))
                 queue.append((f"{name}/", target))
-    return found, soft
+    return datasets, soft_links
 
 
 def _classify_link(group: h5py.Group, key: str, label: str) -> str:
@@ -132,7 +134,7 @@ def _classify_link(group: h5py.Group, key: str, label: str) -> str:
     if isinstance(link, h5py.SoftLink):
         return "soft"
     if not isinstance(link, h5py.HardLink):
-        raise HsevalError(f"{label} is an external link: cubes have to be in the file itself")
+        raise HsevalError(f"{label} is an external link; expected all data in the file itself")
     return "hard"
 
 
@@ -149,7 +151,7 @@ def _get_address(target: h5py.Group | h5py.Dataset) -> int:
 
 
 def _drop_aliases(datasets: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
-    """Keep the first name of each dataset: some formats (NeXus) link one from several places."""
+    """Return each dataset under its first name only: some formats (NeXus) link one from several groups."""
     first: dict[int, str] = {}
     for name, dataset in datasets.items():
         first.setdefault(_get_address(dataset), name)
@@ -158,6 +160,6 @@ def _drop_aliases(datasets: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Datase
 
 def _check_internal(dataset: h5py.Dataset, label: str) -> None:
     if dataset.is_virtual:
-        raise HsevalError(f"{label} is a virtual dataset: cubes have to be in the file itself")
+        raise HsevalError(f"{label} is a virtual dataset; expected all data in the file itself")
     if dataset.external:
-        raise HsevalError(f"{label} keeps its values in another file: cubes have to be in the file itself")
+        raise HsevalError(f"{label} stores its values in another file; expected all data in the file itself")

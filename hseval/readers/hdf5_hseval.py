@@ -1,4 +1,4 @@
-"""HDF5, the house format: ``cubes`` (n, band, y, x), ``wavelengths``, ``masks/<structure>``, ids, groups, labels."""
+"""hseval's HDF5 format: ``cubes`` (n, band, y, x), ``wavelengths``, ``masks/<structure>``, ids, groups, labels."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from hseval.readers import hdf5_foreign as h5
 from hseval.readers.fileset import FileSet
 from hseval.readers.header import check_cube, format_group_notes, wrap_errors
 from hseval.utils.errors import HsevalError
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     import h5py
 
 
 class Hdf5Reader:
-    """Reads the house format, and other HDF5 files in which one dataset is plainly the cubes."""
+    """Reads hseval's HDF5 format, and other HDF5 files in which one dataset is identifiable as the cubes."""
 
     name: ClassVar[str] = "hdf5"
-    summary: ClassVar[str] = "HDF5: the house format, or any file with one dataset of cubes"
+    summary: ClassVar[str] = "HDF5: hseval's own format, or any file with one dataset of cubes"
 
     def claims(self, path: Path) -> bool:
-        """Claim files that start, or whose name ends, as HDF5 does (MATLAB's v7.3 files excepted)."""
+        """Return whether a file has an HDF5 signature or suffix (except MATLAB's v7.3 files)."""
         suffix = path.suffix.lower()
         return path.is_file() and suffix != ".mat" and (suffix in h5.SUFFIXES or h5.has_signature(path))
 
@@ -39,52 +40,52 @@ class Hdf5Reader:
         """Open a file from its headers.
 
         Raises:
-            HsevalError: truncated, leading out of itself, or not what the format says.
+            HsevalError: the file is truncated, refers to other files, or does not match the format.
         """
         with h5.open_file(path) as file:
-            house = _decode_text(file.attrs.get("format", "")) == CUBES_FORMAT
-        if house:
+            is_hseval = _decode_text(file.attrs.get("format", "")) == CUBES_FORMAT
+        if is_hseval:
             return HsevalHdf5Set(path, layout=check_layout(layout), wavelengths=wavelengths)
         return FileSet(path, [path], h5.NAME, layout=layout, wavelengths=wavelengths)
 
 
 class HsevalHdf5Set(CubeSet):
-    """A file in the house format. Each process opens it for itself, at the first read."""
+    """A file in hseval's HDF5 format. Each process opens it separately, at the first read."""
 
     def __init__(self, path: Path, *, layout: Layout | None = None, wavelengths: NDArray[Any] | None = None) -> None:
         self._path = path
         self._file: tuple[int, h5py.File] | None = None
         with wrap_errors(path, "can't be read"), h5.open_file(path) as file:
-            found = h5.find_datasets(file, location=str(path))
-            _check_format(file, found, path)
-            self._shape: tuple[int, int, int, int] = found["cubes"].shape
-            stored = np.asarray(found["wavelengths"][()]) if "wavelengths" in found else None
+            datasets = h5.find_datasets(file, location=str(path))
+            _check_format(file, datasets, path)
+            self._shape: tuple[int, int, int, int] = datasets["cubes"].shape
+            stored = np.asarray(datasets["wavelengths"][()]) if "wavelengths" in datasets else None
             bands = order_bands(stored if wavelengths is None else wavelengths, self._shape[1], location=str(path))
             self._order = bands.order
-            groups = _read_strings(found["groups"]) if "groups" in found else None
+            groups = _read_strings(datasets["groups"]) if "groups" in datasets else None
             notes = (
                 *_format_notes(layout, stored, wavelengths),
                 *bands.notes,
                 *format_group_notes(groups or (), location="groups"),
             )
-            self._masks = tuple(sorted(name.removeprefix("masks/") for name in found if name.startswith("masks/")))
+            self._masks = tuple(sorted(name.removeprefix("masks/") for name in datasets if name.startswith("masks/")))
             self.info = SetInfo(
                 location=str(path),
-                ids=_read_ids(found, path, self._shape[0]),
+                ids=_read_ids(datasets, path, self._shape[0]),
                 wavelengths=bands.wavelengths,
                 wavelengths_known=bands.wavelengths_known,
                 structures=self._masks,
                 groups=groups,
-                labels={name.removeprefix("labels/"): _read_values(found[name]) for name in _find_labels(found)},
-                units=_decode_text(found["units"][()])
-                if "units" in found
+                labels={name.removeprefix("labels/"): _read_values(datasets[name]) for name in _find_labels(datasets)},
+                units=_decode_text(datasets["units"][()])
+                if "units" in datasets
                 else _decode_optional_text(file.attrs.get("units")),
                 notes=notes,
                 provenance=_read_provenance(file, path),
             )
 
     def read(self, index: int) -> Cube:
-        """Read one chunk, and the cube's masks."""
+        """Return one cube with its masks."""
         with wrap_errors(self._path, f"cube {index} ({self.ids[index]}) can't be read, the file may be truncated"):
             stored = self._get_file()["cubes"][index]
         with np.errstate(over="ignore"):
@@ -93,29 +94,29 @@ class HsevalHdf5Set(CubeSet):
         return Cube(data, self.read_masks(index), self.ids[index], group)
 
     def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
-        """Read the masks of one cube, without its pixels."""
+        """Return the masks of one cube, without reading its pixels."""
         with wrap_errors(self._path, f"masks of cube {index} can't be read, the file may be truncated"):
             return {name: self._get_file()[f"masks/{name}"][index] > 0 for name in self._masks}
 
     def shape(self, index: int) -> tuple[int, int, int]:
-        """Return ``(band, y, x)``; the same for all."""
+        """Return ``(band, y, x)``, the same for all cubes."""
         return self._shape[1:]
 
     def sources(self, index: int) -> tuple[Path, ...]:
-        """Return the one file."""
+        """Return the file."""
         return (self._path,)
 
     def recipe(self, index: int) -> str:
-        """Return place and band order."""
+        """Return index and band order."""
         order = "as stored" if self._order is None else ",".join(map(str, self._order))
         return f"{CUBES_FORMAT} cubes[{index}] bands {order}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open file behind when travelling to another process."""
+        """Return the state without the open file, for pickling."""
         return {**self.__dict__, "_file": None}
 
     def _get_file(self) -> h5py.File:
-        # A forked child opens the file anew: a handle shared with its parent is not safe.
+        # A forked child opens the file again: sharing a handle with the parent is unsafe.
         if self._file is None or self._file[0] != os.getpid():
             self._file = (os.getpid(), h5.open_file(self._path))
         return self._file[1]
@@ -126,7 +127,7 @@ def _check_format(file: h5py.File, datasets: Mapping[str, h5py.Dataset], path: P
     if not isinstance(version, (int, np.integer)) or version > CUBES_VERSION:
         raise HsevalError(f"{path}: version {version} of {CUBES_FORMAT}; this hseval reads version {CUBES_VERSION}")
     if "cubes" not in datasets:
-        raise HsevalError(f"{path}: has no dataset 'cubes', though it says it is {CUBES_FORMAT}")
+        raise HsevalError(f"{path}: has no dataset 'cubes', though its format is {CUBES_FORMAT}")
     shape = datasets["cubes"].shape
     check_cube(shape, datasets["cubes"].dtype, location=f"{path}: cubes")
     if len(shape) != 4:
@@ -135,7 +136,9 @@ def _check_format(file: h5py.File, datasets: Mapping[str, h5py.Dataset], path: P
         if name.startswith("masks/"):
             _check_mask(dataset, name, shape, path)
         if (name in ("ids", "groups") or name.startswith("labels/")) and dataset.shape != (shape[0],):
-            raise HsevalError(f"{path}: {name} of shape {dataset.shape}, but {shape[0]} cubes: one a cube expected")
+            raise HsevalError(
+                f"{path}: {name} of shape {dataset.shape}, but {format_count(shape[0], 'cube')}: one a cube expected"
+            )
 
 
 def _check_mask(dataset: h5py.Dataset, name: str, shape: tuple[int, ...], path: Path) -> None:
@@ -162,8 +165,8 @@ def _read_ids(datasets: Mapping[str, h5py.Dataset], path: Path, count: int) -> t
         return tuple(f"{index:06d}" for index in range(count))
     ids = _read_strings(datasets["ids"])
     if len(set(ids)) != len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise HsevalError(f"{path}: ids: {twice!r} occurs more than once; one id a cube expected")
+        repeated = next(name for name in ids if ids.count(name) > 1)
+        raise HsevalError(f"{path}: ids: {repeated!r} occurs more than once; unique ids expected")
     return ids
 
 
@@ -189,7 +192,7 @@ def _decode_optional_text(value: Any) -> str | None:
 
 def _read_provenance(file: h5py.File, path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(_decode_text(file.attrs.get("provenance", "{}")))
+        provenance = json.loads(_decode_text(file.attrs.get("provenance", "{}")))
     except ValueError as error:
-        raise HsevalError(f"{path}: its attribute 'provenance' is no JSON: {error}") from error
-    return found if isinstance(found, dict) else {"provenance": found}
+        raise HsevalError(f"{path}: its attribute 'provenance' is not JSON: {error}") from error
+    return provenance if isinstance(provenance, dict) else {"provenance": provenance}

@@ -1,4 +1,4 @@
-"""What a format has to tell of a file without reading a pixel, and how its errors become one line."""
+"""Headers of files, read without a pixel, the Protocol of formats, and one-line errors."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from numpy.typing import DTypeLike, NDArray
 
 from hseval.data.axis_order import Layout
 from hseval.utils.errors import HsevalError, format_error
+from hseval.utils.plural import format_count
 
-CUBE_NAMES = ("cubes", "cube", "data")  # of several arrays that could be the cube, the one of these names is
+CUBE_NAMES = ("cubes", "cube", "data")  # which of several candidate arrays is the cube
 WAVELENGTH_NAMES = ("wavelengths", "wavelength")
-MASK_PREFIXES = ("masks/", "mask_")  # masks/artery or mask_artery, where a container has flat names
+MASK_PREFIXES = ("masks/", "mask_")  # masks/artery or mask_artery, in containers with flat names
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskCandidate:
-    """An array beside the cube that may have the size of its picture.
+    """An array in a cube's container that may have its spatial size.
 
     Attributes:
-        array_name: the name under which the container keeps it.
-        shape: ``(y, x)``, or ``(n, y, x)`` beside several cubes.
+        array_name: its name in the container.
+        shape: ``(y, x)``, or ``(n, y, x)`` with several cubes.
         is_mask: whether its values are those of a mask.
     """
 
@@ -36,20 +37,20 @@ class MaskCandidate:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file says of the cube, or cubes, that it holds.
+    """The header of a file with one or several cubes.
 
     Attributes:
         files: all files that decide the pixels.
         shape: as stored; three axes, or four where the first one counts cubes.
-        array_name: the name of the dataset or variable, where the container has several.
+        array_name: name of the dataset or variable, where the container has several.
         declared_layout: the axis order, where the container states it.
-        wavelengths: nm in stored order, where the container brings them.
-        masks: structure -> the name under which the container keeps its mask.
-        mask_candidates: other arrays that are masks under their own names if they have the size of the cube's picture.
+        wavelengths: nm in stored order, where the container has them.
+        masks: structure -> name of its mask in the container.
+        mask_candidates: other arrays, which are masks under their own names if they have the cube's spatial size.
         units: of the pixel values.
         nodata: the stored value that marks missing pixels.
-        scale_factor: the number that stored values are divided by.
-        notes: what a report has to say.
+        scale_factor: divisor of the stored values.
+        notes: notes for reports.
     """
 
     files: tuple[Path, ...]
@@ -76,24 +77,24 @@ class Header:
 
 
 class Format(Protocol):
-    """One kind of file. A module with these names is one (``hseval.readers.npy`` ...)."""
+    """A file format; modules with these members implement it (``hseval.readers.npy`` ...)."""
 
     NAME: str
     SUFFIXES: tuple[str, ...]
 
     def read_header(self, path: Path) -> Header:
-        """Read the header, and check that the file is as long as the header says."""
+        """Return the header, after checking that the file has the length that it states."""
 
     def read_pixels(self, path: Path, header: Header, index: int) -> NDArray[Any]:
-        """Read cube ``index`` with its axes as stored."""
+        """Return cube ``index`` with its axes as stored."""
 
     def read_mask(self, path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-        """Read one mask of cube ``index``, ``(y, x)``."""
+        """Return one mask of cube ``index``, ``(y, x)``."""
 
 
 @contextlib.contextmanager
 def wrap_errors(path: Path, message: str) -> Iterator[None]:
-    """Turn whatever a format's library raises on a damaged file into one line that names the file."""
+    """Convert any error of a format's library on a damaged file to an HsevalError that names the file."""
     try:
         yield
     except HsevalError:
@@ -103,19 +104,19 @@ def wrap_errors(path: Path, message: str) -> Iterator[None]:
 
 
 def pick_array(arrays: Mapping[str, tuple[int, ...]], *, location: str) -> str:
-    """Return the name of the one array that is the cube, or the cubes.
+    """Return the name of the array that holds the cube, or the cubes.
 
     Args:
-        arrays: shapes of the numeric arrays of a container, masks and wavelengths left out.
-        location: what messages name.
+        arrays: shapes of the numeric arrays of a container, without masks and wavelengths.
+        location: the path, for messages.
 
     Raises:
-        HsevalError: none or several could be meant; all are listed.
+        HsevalError: none or several are candidates; the message lists all arrays.
     """
-    solid = [name for name, shape in arrays.items() if len(shape) >= 3]
-    named = [name for name in CUBE_NAMES if name in solid]
-    if named or len(solid) == 1:
-        return (named or solid)[0]
+    candidates = [name for name, shape in arrays.items() if len(shape) >= 3]
+    named = [name for name in CUBE_NAMES if name in candidates]
+    if named or len(candidates) == 1:
+        return (named or candidates)[0]
     listed = ", ".join(f"{name} {shape}" for name, shape in sorted(arrays.items())) or "no numeric array"
     expected = f"exactly one with three or four axes, or one called {' or '.join(map(repr, CUBE_NAMES[:2]))}"
     raise HsevalError(f"{location}: holds {listed}; expected {expected}")
@@ -123,23 +124,23 @@ def pick_array(arrays: Mapping[str, tuple[int, ...]], *, location: str) -> str:
 
 def find_mask_names(names: Iterable[str]) -> dict[str, str]:
     """Return structure -> stored name for a container with flat names (``masks/artery``, ``mask_artery``)."""
-    found = {}
+    masks = {}
     for name in names:
         for prefix in MASK_PREFIXES:
             if name.startswith(prefix) and len(name) > len(prefix):
-                found[name.removeprefix(prefix)] = name
-    return found
+                masks[name.removeprefix(prefix)] = name
+    return masks
 
 
 def check_cube(shape: Sequence[int], dtype: DTypeLike, *, location: str) -> None:
-    """Raise HsevalError unless an array of that shape and type can be one cube, or several."""
-    kind = np.dtype(dtype)
-    if kind.hasobject:
+    """Raise HsevalError unless an array of that shape and type can be one or several cubes."""
+    array_type = np.dtype(dtype)
+    if array_type.hasobject:
         raise HsevalError(
             f"{location}: holds pickled Python objects, which are never loaded; save a plain numeric array"
         )
-    if kind.kind not in "fiub":
-        raise HsevalError(f"{location}: values of type {kind}; real numbers expected")
+    if array_type.kind not in "fiub":
+        raise HsevalError(f"{location}: values of type {array_type}; real numbers expected")
     if len(shape) == 2:
         raise HsevalError(f"{location}: a 2D image of {shape[0]} x {shape[1]}; a cube with axes (band, y, x) expected")
     if len(shape) not in (3, 4) or 0 in shape:
@@ -147,13 +148,14 @@ def check_cube(shape: Sequence[int], dtype: DTypeLike, *, location: str) -> None
 
 
 def format_group_notes(groups: Sequence[str], *, location: str) -> tuple[str, ...]:
-    """Return what a report has to say of cubes whose group is empty: each is a group of its own."""
-    alone = sum(not group for group in groups)
-    return (f"{location}: {alone} of {len(groups)} cubes have no group: each stands alone",) if alone else ()
+    """Return a note on cubes whose group is empty: each is its own group."""
+    ungrouped = sum(not group for group in groups)
+    note = f"{location}: {ungrouped} of {format_count(len(groups), 'cube')} without a group: each is its own group"
+    return (note,) if ungrouped else ()
 
 
 def check_length(path: Path, expected: int) -> None:
-    """Raise HsevalError where a file is shorter than its header says."""
-    found = path.stat().st_size
-    if found < expected:
-        raise HsevalError(f"{path}: truncated: its header promises {expected} bytes, the file has {found}")
+    """Raise HsevalError if a file is shorter than its header states."""
+    size = path.stat().st_size
+    if size < expected:
+        raise HsevalError(f"{path}: truncated: its header states {expected} bytes, the file has {size}")

@@ -17,7 +17,7 @@ SUFFIXES: tuple[str, ...] = (".npy",)
 
 
 def read_header(path: Path) -> Header:
-    """Read shape and type; the file's length is checked against them."""
+    """Return the shape, after checking the file's length against shape and type."""
     with path.open("rb") as handle:
         shape, dtype = read_array_header(handle, location=str(path))
         start = handle.tell()
@@ -27,21 +27,21 @@ def read_header(path: Path) -> Header:
 
 
 def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
-    """Return a view into the memory map: only what is copied from it is read."""
+    """Return a view into the memory map: only what is copied is read."""
     stored: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return stored[index] if stored.ndim == 4 else stored
 
 
 def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-    """A bare array has no masks."""
+    """Raise KeyError: a bare array has no masks."""
     raise KeyError(structure)
 
 
 def read_array_header(handle: BinaryIO, *, location: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Read the header of an array in NumPy's format, and leave the stream at the first value.
+    """Read the header of an array in NumPy's format, up to the first value.
 
     Raises:
-        HsevalError: something else (a bare pickle, say).
+        HsevalError: it is in another format (such as a bare pickle).
     """
     try:
         version = np.lib.format.read_magic(handle)

@@ -1,7 +1,7 @@
-"""What may stand beside the cubes of a folder.
+"""Optional files next to the cubes of a folder.
 
-``wavelengths.txt``, masks as ``masks/<structure>/<cube's name>.png``, and ``cubes.csv`` with a column ``id`` (the
-cube's file name without its ending), optionally ``group``, and any other columns as labels.
+``wavelengths.txt``, masks as ``masks/<structure>/<cube's file stem>.png``, and ``cubes.csv`` with a column ``id`` (the
+cube's file stem), optionally ``group``, and any other columns as labels.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hseval.data.wavelengths import read_wavelengths
 from hseval.readers.header import format_group_notes
 from hseval.utils.errors import HsevalError, format_reason
+from hseval.utils.plural import format_count
 
 WAVELENGTHS_FILE = "wavelengths.txt"
 TABLE_FILE = "cubes.csv"
@@ -27,15 +28,15 @@ MASKS_FOLDER = "masks"
 
 @dataclasses.dataclass(frozen=True)
 class SidecarFiles:
-    """The side files of a folder.
+    """The sidecar files of a folder.
 
     Attributes:
-        files: those that bear on every cube (wavelengths, table).
+        files: those that affect every cube (wavelengths, table).
         wavelengths: ``(band,)`` nm in stored order, or None.
-        masks: structure -> cube's file stem -> picture.
-        groups: one a cube (empty: the cube stands alone), or None.
+        masks: structure -> cube's file stem -> mask image.
+        groups: one a cube (empty: the cube is its own group), or None.
         labels: name -> one value a cube.
-        notes: what a report has to say.
+        notes: notes for reports.
     """
 
     files: tuple[Path, ...] = ()
@@ -47,17 +48,17 @@ class SidecarFiles:
 
 
 def load_sidecar_files(folder: Path, stems: Sequence[str]) -> SidecarFiles:
-    """Return the side files of a folder whose cubes have these file stems.
+    """Return the sidecar files of a folder whose cubes have these file stems.
 
     Raises:
-        HsevalError: one of them can't be read, or the table lacks a cube.
+        HsevalError: one of them can't be read, or the table has no row for a cube.
     """
-    centres, table = folder / WAVELENGTHS_FILE, folder / TABLE_FILE
+    wavelengths, table = folder / WAVELENGTHS_FILE, folder / TABLE_FILE
     masks = _find_mask_files(folder / MASKS_FOLDER)
     groups, labels = _read_table(table, stems) if table.is_file() else (None, {})
     return SidecarFiles(
-        files=tuple(path for path in (centres, table) if path.is_file()),
-        wavelengths=read_wavelengths(centres) if centres.is_file() else None,
+        files=tuple(path for path in (wavelengths, table) if path.is_file()),
+        wavelengths=read_wavelengths(wavelengths) if wavelengths.is_file() else None,
         masks=masks,
         groups=groups,
         labels=labels,
@@ -66,7 +67,7 @@ def load_sidecar_files(folder: Path, stems: Sequence[str]) -> SidecarFiles:
 
 
 def read_mask_image(path: Path) -> NDArray[np.bool_]:
-    """Return a picture as a mask: inside wherever it is not black.
+    """Return an image as a mask: True wherever it is not black.
 
     Raises:
         HsevalError: it can't be read.
@@ -74,34 +75,35 @@ def read_mask_image(path: Path) -> NDArray[np.bool_]:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
-            plain = picture if picture.mode in ("1", "L", "I", "F") or picture.mode.startswith("I;") else None
-            values = np.asarray(plain if plain is not None else picture.convert("RGB"))
+        with Image.open(path) as image:
+            is_gray = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;")
+            values = np.asarray(image if is_gray else image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise HsevalError(f"{path}: can't be read as a picture: {format_reason(error)}") from error
+        raise HsevalError(f"{path}: can't be read as an image: {format_reason(error)}") from error
     return np.asarray((values > 0) if values.ndim == 2 else (values > 0).any(axis=2))
 
 
 def _find_mask_files(folder: Path) -> dict[str, dict[str, Path]]:
     if not folder.is_dir():
         return {}
-    found = {}
+    masks = {}
     for structure in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        found[structure.name] = {path.stem: path for path in structure.iterdir() if path.suffix.lower() == ".png"}
-    return found
+        masks[structure.name] = {path.stem: path for path in structure.iterdir() if path.suffix.lower() == ".png"}
+    return masks
 
 
 def _format_mask_notes(masks: Mapping[str, Mapping[str, Path]], stems: Sequence[str]) -> tuple[str, ...]:
     known, notes = set(stems), []
-    for structure, pictures in masks.items():
-        orphans = sorted(set(pictures) - known)
+    for structure, images in masks.items():
+        orphans = sorted(set(images) - known)
         if orphans:
             notes.append(
-                f"{MASKS_FOLDER}/{structure}: {len(orphans)} pictures without a cube of that name ({orphans[0]}.png)"
+                f"{MASKS_FOLDER}/{structure}: {format_count(len(orphans), 'image')} without a cube of that name "
+                f"({orphans[0]}.png)"
             )
-        missing = len(known - set(pictures))
+        missing = len(known - set(images))
         if missing:
-            notes.append(f"{MASKS_FOLDER}/{structure}: {missing} of {len(known)} cubes have no picture")
+            notes.append(f"{MASKS_FOLDER}/{structure}: {missing} of {len(known)} cubes without an image")
     return tuple(notes)
 
 
@@ -114,14 +116,14 @@ def _read_table(path: Path, stems: Sequence[str]) -> tuple[tuple[str, ...] | Non
     by_id = {row["id"]: row for row in rows}
     missing = [stem for stem in stems if stem not in by_id]
     if missing:
-        raise HsevalError(f"{path}: {len(missing)} cubes have no row, {missing[0]!r} for one")
+        raise HsevalError(f"{path}: no row for {format_count(len(missing), 'cube')}, such as {missing[0]!r}")
     columns = {name: [by_id[stem][name] or "" for stem in stems] for name in names if name != "id"}
     groups = columns.pop("group", None)
     return None if groups is None else tuple(group.strip() for group in groups), columns
 
 
 def _read_rows(path: Path) -> tuple[Sequence[str], list[dict[str, str | None]]]:
-    """Return the names in a table's first line, and the rows by those names."""
+    """Return the column names of a table, and its rows by these names."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             table = csv.DictReader(handle, skipinitialspace=True)
@@ -132,7 +134,8 @@ def _read_rows(path: Path) -> tuple[Sequence[str], list[dict[str, str | None]]]:
 
 
 def _check_unique(names: Sequence[str | None], label: str) -> None:
-    twice = [(name, count) for name, count in Counter(names).items() if name and count > 1]
-    if twice:
-        more = f" (and {len(twice) - 1} others too)" if len(twice) > 1 else ""
-        raise HsevalError(f"{label} {twice[0][0]!r} occurs {twice[0][1]} times{more}; once expected")
+    repeated = [(name, count) for name, count in Counter(names).items() if name and count > 1]
+    if repeated:
+        name, count = repeated[0]
+        more = f" (and {format_count(len(repeated) - 1, 'other')} too)" if len(repeated) > 1 else ""
+        raise HsevalError(f"{label} {name!r} occurs {count} times{more}; once expected")

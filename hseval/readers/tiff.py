@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
 NAME = "TIFF"
 SUFFIXES: tuple[str, ...] = (".tif", ".tiff")
-# Samples or channels are bands by the file's own word. Plain pages are not: a cube (y, x, band) saved
-# without further thought becomes y pages.
+# Samples and channels are bands by definition. Plain pages may not be: a cube (y, x, band) saved as it is has y pages.
 _LAYOUT_BY_AXES: dict[str, Layout] = {"SYX": "byx", "CYX": "byx", "YXS": "yxb", "YXC": "yxb"}
 
 
 def read_header(path: Path) -> Header:
-    """Read shape, axes and the value of missing pixels from the tags."""
+    """Return shape, axes and the value of missing pixels, from the tags."""
     import tifffile
 
     check_complete(path)
@@ -37,15 +36,15 @@ def read_header(path: Path) -> Header:
         shape = tuple(int(length) for length in series.shape)
         check_cube(shape, series.dtype, location=str(path))
         if len(shape) == 4:
-            raise HsevalError(f"{path}: axes {series.axes} of shape {shape}; a TIFF is read as one cube of three axes")
-        ignore = _read_nodata(file)
-        return Header(
-            (path,), shape, declared_layout=_LAYOUT_BY_AXES.get(series.axes), nodata=ignore, notes=_format_notes(ignore)
-        )
+            raise HsevalError(
+                f"{path}: axes {series.axes} of shape {shape}; expected three: a TIFF is read as one cube"
+            )
+        layout, nodata = _LAYOUT_BY_AXES.get(series.axes), _read_nodata(file)
+        return Header((path,), shape, declared_layout=layout, nodata=nodata, notes=_format_notes(nodata))
 
 
 def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
-    """Read all pages of the cube."""
+    """Return all pages of the cube."""
     import tifffile
 
     with _mute_logging(), tifffile.TiffFile(path) as file:
@@ -53,21 +52,21 @@ def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
 
 
 def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-    """A TIFF has no masks."""
+    """Raise KeyError: a TIFF has no masks."""
     raise KeyError(structure)
 
 
 def _find_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
     series = file.series
-    solid = [one for one in series if len(one.shape) >= 3]
-    if len(solid) == 1 or len(series) == 1:
-        return solid[0] if solid else series[0]
-    listed = ", ".join(f"{one.axes} {one.shape}" for one in series[:6])
+    candidates = [image for image in series if len(image.shape) >= 3]
+    if len(candidates) == 1 or len(series) == 1:
+        return candidates[0] if candidates else series[0]
+    listed = ", ".join(f"{image.axes} {image.shape}" for image in series[:6])
     raise HsevalError(f"{path}: holds {len(series)} images ({listed}); pages of one size and type expected")
 
 
 def _check_imagej(file: tifffile.TiffFile, path: Path) -> None:
-    # Beyond 4 GB ImageJ writes one directory, and the pages that it counts in there follow each other.
+    # Beyond 4 GB ImageJ writes one directory with a page count, and the pages follow contiguously.
     images, first = int((file.imagej_metadata or {}).get("images", 1)), file.pages.first
     if images > len(file.pages) == 1 and first.dataoffsets:
         check_length(path, first.dataoffsets[0] + images * first.nbytes)
@@ -75,12 +74,12 @@ def _check_imagej(file: tifffile.TiffFile, path: Path) -> None:
 
 @contextlib.contextmanager
 def _mute_logging() -> Iterator[None]:
-    """Keep tifffile's log off the terminal: what it has to say of a damaged file becomes one line of ours."""
+    """Mute tifffile's logger: damaged files are reported by one HsevalError."""
 
     def drop(record: logging.LogRecord) -> bool:
         return False
 
-    # A filter of one's own, not the logger's level: other threads may be in here, and the user's settings stay.
+    # A filter, not the logger's level: it is safe with other threads, and the user's settings stay.
     logger = logging.getLogger("tifffile")
     logger.addFilter(drop)
     try:

@@ -1,6 +1,6 @@
-"""Whether a TIFF was cut off: its directories and strips are followed by hand.
+"""Detects truncated TIFF files by following their directories and strips.
 
-A library that meets a page beyond the file's end leaves it out and goes on, so that a cube becomes a 2D image.
+TIFF libraries skip pages beyond the file's end, so that a cube could become a 2D image.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import BinaryIO, NamedTuple
 
 from hseval.utils.errors import HsevalError
 
-_INTEGER_CODES = {3: "H", 4: "I", 16: "Q"}  # tag types that offsets and lengths come in: SHORT, LONG, LONG8
+_INTEGER_CODES = {3: "H", 4: "I", 16: "Q"}  # tag types of offsets and lengths: SHORT, LONG, LONG8
 _BYTE_COUNT_TAGS = {273: 279, 324: 325}  # StripOffsets -> StripByteCounts, TileOffsets -> TileByteCounts
 
 
 class _NumberFormat(NamedTuple):
-    """How numbers are stored: the byte order, and struct codes of an offset, a number of entries and an entry."""
+    """How numbers are stored: byte order, and struct codes of an offset, a count of entries and an entry."""
 
     byte_order: str
     offset_code: str
@@ -33,9 +33,9 @@ class _DirectoryEntry(NamedTuple):
 
 
 def check_complete(path: Path) -> None:
-    """Raise HsevalError where a directory or a strip lies beyond the end of a TIFF; other files pass.
+    """Raise HsevalError if a directory or a strip lies beyond the end of a TIFF; other files pass.
 
-    Directories: TIFF 6.0, section 2; BigTIFF has the same with 8-byte offsets.
+    Directories: TIFF 6.0, section 2; BigTIFF is the same with 8-byte offsets.
     """
     with path.open("rb") as handle:
         magic = handle.read(4)
@@ -48,15 +48,15 @@ def check_complete(path: Path) -> None:
 
 
 def _check_directories(handle: BinaryIO, number_format: _NumberFormat, pointer_offset: int, path: Path) -> None:
-    """Follow the chain of directories; ``pointer_offset`` is where the offset of the first one stands."""
+    """Follow the chain of directories; ``pointer_offset`` is the position of the offset of the first one."""
     step = struct.calcsize(f"<{number_format.offset_code}")
-    (place,) = struct.unpack(
+    (offset,) = struct.unpack(
         number_format.byte_order + number_format.offset_code, _read_bytes(handle, pointer_offset, step, path)
     )
-    seen: set[int] = set()
-    while place and place not in seen:
-        seen.add(place)
-        entries, place = _read_directory(handle, number_format, place, path)
+    visited: set[int] = set()
+    while offset and offset not in visited:
+        visited.add(offset)
+        entries, offset = _read_directory(handle, number_format, offset, path)
         for start, length in _iterate_strips(handle, number_format, entries, path):
             _check_within_file(handle, start + length, path)
 
@@ -65,14 +65,14 @@ def _read_directory(
     handle: BinaryIO, number_format: _NumberFormat, offset: int, path: Path
 ) -> tuple[dict[int, _DirectoryEntry], int]:
     """Return one directory's entries by tag, and the offset of the next directory (0: none)."""
-    order, wide = number_format.byte_order, struct.calcsize(f"<{number_format.count_code}")
-    (count,) = struct.unpack(order + number_format.count_code, _read_bytes(handle, offset, wide, path))
-    step = struct.calcsize(f"<{number_format.entry_code}")
-    table = _read_bytes(handle, offset + wide, count * step + struct.calcsize(f"<{number_format.offset_code}"), path)
-    found = struct.iter_unpack(order + number_format.entry_code, table[: count * step])
-    return {tag: _DirectoryEntry(*rest) for tag, *rest in found}, struct.unpack(
-        order + number_format.offset_code, table[count * step :]
-    )[0]
+    order, count_size = number_format.byte_order, struct.calcsize(f"<{number_format.count_code}")
+    (count,) = struct.unpack(order + number_format.count_code, _read_bytes(handle, offset, count_size, path))
+    table_size = count * struct.calcsize(f"<{number_format.entry_code}")
+    offset_size = struct.calcsize(f"<{number_format.offset_code}")
+    table = _read_bytes(handle, offset + count_size, table_size + offset_size, path)
+    (next_offset,) = struct.unpack(order + number_format.offset_code, table[table_size:])
+    entries = struct.iter_unpack(order + number_format.entry_code, table[:table_size])
+    return {tag: _DirectoryEntry(*fields) for tag, *fields in entries}, next_offset
 
 
 def _iterate_strips(
@@ -87,15 +87,15 @@ def _iterate_strips(
 def _read_numbers(
     handle: BinaryIO, number_format: _NumberFormat, entry: _DirectoryEntry, path: Path
 ) -> tuple[int, ...]:
-    """Return a tag's values, which stand in the entry itself where there is room, else where it points."""
+    """Return a tag's values, which are in the entry itself where they fit, else at its offset."""
     if entry.value_type not in _INTEGER_CODES:
         return ()
-    form = f"{number_format.byte_order}{entry.value_count}{_INTEGER_CODES[entry.value_type]}"
-    size = struct.calcsize(form)
+    code = f"{number_format.byte_order}{entry.value_count}{_INTEGER_CODES[entry.value_type]}"
+    size = struct.calcsize(code)
     if size <= len(entry.value):
-        return struct.unpack(form, entry.value[:size])
-    (place,) = struct.unpack(number_format.byte_order + number_format.offset_code, entry.value)
-    return struct.unpack(form, _read_bytes(handle, place, size, path))
+        return struct.unpack(code, entry.value[:size])
+    (offset,) = struct.unpack(number_format.byte_order + number_format.offset_code, entry.value)
+    return struct.unpack(code, _read_bytes(handle, offset, size, path))
 
 
 def _read_bytes(handle: BinaryIO, offset: int, size: int, path: Path) -> bytes:
@@ -107,4 +107,4 @@ def _read_bytes(handle: BinaryIO, offset: int, size: int, path: Path) -> bytes:
 def _check_within_file(handle: BinaryIO, end: int, path: Path) -> None:
     length = os.fstat(handle.fileno()).st_size
     if end > length:
-        raise HsevalError(f"{path}: truncated: its pages reach to byte {end}, the file has {length}")
+        raise HsevalError(f"{path}: truncated: its pages end at byte {end}, the file has {length}")

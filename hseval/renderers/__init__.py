@@ -1,1 +1,1 @@
-"""Renderers: from a report to text."""
+"""Renderers: they turn a report into text."""

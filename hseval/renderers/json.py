@@ -1,4 +1,4 @@
-"""A report as JSON: the format that everything else reads."""
+"""A report as JSON, the format that other commands and programs read."""
 
 from __future__ import annotations
 

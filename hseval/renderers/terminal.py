@@ -1,4 +1,4 @@
-"""A report on the terminal: the verdicts in a table, then what stands behind them."""
+"""A report on the terminal: a table of the verdicts, then the details of each score."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ VERDICT_STYLES = {
     "too high": "red",
     "too low": "red",
 }
-PIPED_WIDTH = 10_000  # so that no line of a report is wrapped or cut when it is piped
+PIPED_WIDTH = 10_000  # wide enough that no line of a piped report is wrapped or cut
 INTERVAL_HEADING = "95 % interval"
 MAX_NEAREST_PAIRS = 3
 SPARKLINE_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 class TerminalRenderer:
-    """Writes tables; in colour and fitted to the width on a terminal, plain and unwrapped in a pipe."""
+    """Writes tables: in color and fitted to the width on a terminal, plain and unwrapped in a pipe."""
 
     name: ClassVar[str] = "terminal"
-    summary: ClassVar[str] = "tables for people: value, floor, verdict, and where it differs"
+    summary: ClassVar[str] = "tables for people: value, floor, verdict, and where samples differ"
 
     def render(self, report: Report, stream: TextIO) -> None:
         """Write the report."""
         from rich.console import Console
 
-        piped = not stream.isatty()
-        console = Console(file=stream, highlight=False, width=PIPED_WIDTH if piped else None, soft_wrap=piped)
+        is_piped = not stream.isatty()
+        console = Console(file=stream, highlight=False, width=PIPED_WIDTH if is_piped else None, soft_wrap=is_piped)
         for note in report.notes:
             console.print(f"[dim]·[/dim] {_escape_markup(note)}")
         console.print()
         console.print(_build_score_table(report))
         for line in explain_verdict_rule(report.scores):
             console.print(f"[dim]·[/dim] {line}")
-        for part in _iter_sections(report):
+        for section in _iter_sections(report):
             console.print()
-            console.print(part)
+            console.print(section)
 
 
 def _build_score_table(report: Report) -> RenderableType:
@@ -73,10 +73,10 @@ def _build_score_table(report: Report) -> RenderableType:
 
 
 def _iter_sections(report: Report) -> Iterator[RenderableType]:
-    """Yield what the details hold that a person asks for next."""
+    """Yield the tables by structure, then the remarks on each score."""
     for score in report.scores:
-        found = score.details.get("structures")
-        if isinstance(found, Mapping) and all(isinstance(each, Mapping) for each in found.values()):
+        structures = score.details.get("structures")
+        if isinstance(structures, Mapping) and all(isinstance(record, Mapping) for record in structures.values()):
             yield _build_structure_table(score, report)
     for score in report.scores:
         lines = [
@@ -93,13 +93,13 @@ def _iter_sections(report: Report) -> Iterator[RenderableType]:
 
 
 def _build_structure_table(score: Score, report: Report) -> RenderableType:
-    """Return the table of one value a structure, with its floor and its course over wavelength."""
+    """Return a table with one row per structure: value, floor, and a sparkline over wavelength."""
     table = _create_table(f"{score.name} by structure", "value", "floor", "over wavelength", "largest at")
-    about = report.provenance.get("sets", {}).get("reference", {})
-    unit = "{:.0f} nm" if about.get("wavelengths_known", True) else "band {:.0f}"
-    bands = [unit.format(centre) for centre in about.get("wavelengths", [])]
-    for name, found in score.details["structures"].items():
-        curve = found.get("by_wavelength") or []
+    reference = report.provenance.get("sets", {}).get("reference", {})
+    unit = "{:.0f} nm" if reference.get("wavelengths_known", True) else "band {:.0f}"
+    bands = [unit.format(center) for center in reference.get("wavelengths", [])]
+    for name, record in score.details["structures"].items():
+        curve = record.get("by_wavelength") or []
         table.add_row(
             _escape_markup(name),
             _format_cell(_get_structure_value(score.details, "at_n", name)),
@@ -111,14 +111,14 @@ def _build_structure_table(score: Score, report: Report) -> RenderableType:
 
 
 def _get_structure_value(details: Mapping[str, Any], key: str, structure: str) -> Any:
-    side = details.get(key) or {}
-    return side.get("structures", {}).get(structure, {}).get("value")
+    record = details.get(key) or {}
+    return record.get("structures", {}).get(structure, {}).get("value")
 
 
 def _format_extra_numbers(score: Score) -> Iterator[str]:
-    shown = score.details.get("shown")
-    if isinstance(shown, Mapping):
-        yield from (f"{label}: {format_number(value)}" for label, value in shown.items())
+    numbers = score.details.get("shown")
+    if isinstance(numbers, Mapping):
+        yield from (f"{label}: {format_number(value)}" for label, value in numbers.items())
 
 
 def _format_nearest_pairs(score: Score) -> Iterator[str]:
@@ -132,8 +132,8 @@ def _create_table(*columns: str) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, column in enumerate(columns):
-        numeric = column in ("value", "floor", "excess", "n", INTERVAL_HEADING)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0 or numeric)
+        is_numeric = column in ("value", "floor", "excess", "n", INTERVAL_HEADING)
+        table.add_column(column, justify="right" if is_numeric else "left", no_wrap=i == 0 or is_numeric)
     return table
 
 
@@ -143,11 +143,11 @@ def _format_cell(value: Any) -> str:
 
 def _format_sparkline(curve: Any) -> str:
     values = [value for value in curve if value is not None]
-    top = max(values, default=0.0)
-    if top <= 0:
+    peak = max(values, default=0.0)
+    if peak <= 0:
         return ""
     return "".join(
-        " " if v is None else SPARKLINE_LEVELS[min(len(SPARKLINE_LEVELS) - 1, int(v / top * len(SPARKLINE_LEVELS)))]
+        " " if v is None else SPARKLINE_LEVELS[min(len(SPARKLINE_LEVELS) - 1, int(v / peak * len(SPARKLINE_LEVELS)))]
         for v in curve
     )
 

@@ -1,1 +1,1 @@
-"""What a report says and shows beside its numbers."""
+"""Sentences, figures and HTML of reports."""

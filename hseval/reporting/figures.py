@@ -1,4 +1,4 @@
-"""From described sets to exhibits: the few cubes that are shown are read again, all else comes from rows."""
+"""Builds a report's figure data: the few cubes in its images are read again, everything else comes from features."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from hseval.pipeline.extract import ExtractedSet
 
 MEAN_COLUMN, PIXEL_COUNT_COLUMN = "spectra/mean", "spectra/pixels"
-LOW_PERCENTILE, HIGH_PERCENTILE = 10.0, 90.0  # percentiles over cubes: the spread of mean spectra
-MIN_STD_RATIO = 0.03  # of the median deviation: no feature counts as steadier, as in the metrics of features
-MAX_POINTS = 1000  # of a set that are drawn in the plane
-MAX_VALUES = 20_000  # of a side that a histogram is made of
+LOW_PERCENTILE, HIGH_PERCENTILE = 10.0, 90.0  # percentiles over cubes: the range of mean spectra
+MIN_STD_RATIO = 0.03  # of the median standard deviation: lower bound of a feature's, as in the metrics of features
+MAX_POINTS = 1000  # of a set in the plane
+MAX_VALUES = 20_000  # of a side in a histogram
 
 
 def build_spectra(real: FeatureTable, generated: FeatureTable) -> Iterator[StructureSpectra]:
@@ -45,34 +45,34 @@ def build_spectra(real: FeatureTable, generated: FeatureTable) -> Iterator[Struc
         return
     for name in real.structures:
         if name in generated.structures:
-            sides = [_summarize_spectra(rows, name) for rows in (real, generated)]
+            sides = [_summarize_spectra(features, name) for features in (real, generated)]
             if sides[0] is not None and sides[1] is not None:
                 yield StructureSpectra(name, sides[0], sides[1])
 
 
 def _summarize_spectra(features: FeatureTable, structure: str) -> SpectrumSummary | None:
-    place = features.structures.index(structure)
-    having = features[PIXEL_COUNT_COLUMN][:, place] > 0
-    if not having.any():
+    index = features.structures.index(structure)
+    has_structure = features[PIXEL_COUNT_COLUMN][:, index] > 0
+    if not has_structure.any():
         return None
-    mean = np.asarray(features[MEAN_COLUMN][having, place], dtype=np.float64)
+    mean = np.asarray(features[MEAN_COLUMN][has_structure, index], dtype=np.float64)
     low, high = np.percentile(mean, (LOW_PERCENTILE, HIGH_PERCENTILE), axis=0)
-    return SpectrumSummary(mean.mean(axis=0), low, high, int(having.sum()))
+    return SpectrumSummary(mean.mean(axis=0), low, high, int(has_structure.sum()))
 
 
 def build_embedding(
     extractor: str | None, extracted_sets: Mapping[str, ExtractedSet], *, seed: int
 ) -> Embedding | None:
-    """Return features in the plane of the two directions in which real cubes and samples together spread most.
+    """Return features in the plane of the two directions of largest variance over real cubes and samples together.
 
-    Features are standardised by the reference, never by all cubes. The directions are spherical principal components
-    (Locantore et al. 1999): every cube counts by its direction from the centre alone, so that a few wild samples do
-    not decide. Both sides weigh the same in them, and the training set is laid on afterwards. Up to :data:`MAX_POINTS`
-    cubes of a set are drawn by content.
+    Features are standardized by the reference, never by all cubes. The directions are spherical principal components
+    (Locantore et al. 1999): only a cube's direction from the center counts, so that a few outliers do not dominate.
+    Both sides have the same weight, and the training set is projected afterwards. Up to :data:`MAX_POINTS` cubes of a
+    set are drawn by content.
 
     Args:
-        extractor: whose rows; None: there is none.
-        extracted_sets: described sets by role; ``reference`` and ``samples`` are there.
+        extractor: name of the feature extractor, or None.
+        extracted_sets: the sets' features by role, with ``reference`` and ``samples``.
         seed: of the draws.
 
     Returns:
@@ -84,52 +84,52 @@ def build_embedding(
         return None
     features: dict[str, NDArray[Any]] = {}
     ids: dict[str, tuple[str, ...]] = {}
-    for role, described in extracted_sets.items():
-        rows = described.features
-        if extractor not in rows.columns:
+    for role, extracted in extracted_sets.items():
+        table = extracted.features
+        if extractor not in table.columns:
             continue
-        picked = np.sort(create_rng(seed, f"embedding of {role}").permutation(len(rows))[:MAX_POINTS])
-        features[role] = rows[extractor][picked].reshape(len(picked), -1).astype(np.float64)
-        ids[role] = tuple(str(each) for each in rows.ids[picked])
-    if not all(np.isfinite(each).all() for each in features.values()) or min(map(len, features.values())) < 3:
+        sampled = np.sort(create_rng(seed, f"embedding of {role}").permutation(len(table))[:MAX_POINTS])
+        features[role] = table[extractor][sampled].reshape(len(sampled), -1).astype(np.float64)
+        ids[role] = tuple(str(cube_id) for cube_id in table.ids[sampled])
+    if not all(np.isfinite(vectors).all() for vectors in features.values()) or min(map(len, features.values())) < 3:
         return None
-    mean, deviation = features["reference"].mean(axis=0), features["reference"].std(axis=0, ddof=1)
-    varies = deviation > 1e-6 * np.abs(features["reference"]).max(axis=0)
+    mean, std = features["reference"].mean(axis=0), features["reference"].std(axis=0, ddof=1)
+    varies = std > 1e-6 * np.abs(features["reference"]).max(axis=0)
     if not varies.any():
         return None
-    scale = np.maximum(deviation, MIN_STD_RATIO * np.median(deviation[varies]))
-    scaled = {role: (each - mean) / scale for role, each in features.items()}
-    centre, axes, explained = _fit_plane(scaled["reference"], scaled["samples"])
+    scale = np.maximum(std, MIN_STD_RATIO * np.median(std[varies]))
+    scaled = {role: (vectors - mean) / scale for role, vectors in features.items()}
+    center, axes, explained = _fit_plane(scaled["reference"], scaled["samples"])
     points = tuple(
-        EmbeddedPoints(role, (each - centre) @ axes.T, ids[role], len(extracted_sets[role].features))
-        for role, each in scaled.items()
+        EmbeddedPoints(role, (vectors - center) @ axes.T, ids[role], len(extracted_sets[role].features))
+        for role, vectors in scaled.items()
     )
     return Embedding(extractor, scaled["samples"].shape[1], explained, points)
 
 
 def _fit_plane(real: NDArray[Any], generated: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], tuple[float, float]]:
-    """Return the centre, two spherical principal axes ``(2, d)`` of both sides at equal weight, and their shares."""
+    """Return the center, two spherical principal axes ``(2, d)`` of both sides at equal weight, and their shares."""
     from scipy.linalg import svd
 
-    centre = (np.median(real, axis=0) + np.median(generated, axis=0)) / 2
-    both = np.concatenate([_normalize_rows(side - centre) / np.sqrt(len(side)) for side in (real, generated)])
-    _, lengths, axes = svd(both, full_matrices=False)
-    axes = axes[:2] * np.where(axes[:2].sum(axis=1, keepdims=True) < 0, -1.0, 1.0)  # signs are a matter of convention
+    center = (np.median(real, axis=0) + np.median(generated, axis=0)) / 2
+    directions = np.concatenate([_normalize_rows(side - center) / np.sqrt(len(side)) for side in (real, generated)])
+    _, lengths, axes = svd(directions, full_matrices=False)
+    axes = axes[:2] * np.where(axes[:2].sum(axis=1, keepdims=True) < 0, -1.0, 1.0)  # signs by convention
     shares = lengths**2 / max(float((lengths**2).sum()), 1e-300)
     if len(axes) < 2:  # one feature alone
         axes, shares = np.concatenate([axes, np.zeros_like(axes)]), np.array([*shares, 0.0])
-    return centre, axes, (float(shares[0]), float(shares[1]))
+    return center, axes, (float(shares[0]), float(shares[1]))
 
 
-def _normalize_rows(rows: NDArray[Any]) -> NDArray[Any]:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))
+def _normalize_rows(vectors: NDArray[Any]) -> NDArray[Any]:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0))
 
 
 def build_histograms(values_by_metric: Mapping[str, Mapping[str, Any]], *, seed: int) -> Iterator[MetricValues]:
-    """Yield what metrics measured of single cubes or pairs, finite values alone, up to 20,000 of a side."""
-    for metric, found in values_by_metric.items():
-        for label, sides in found.items():
+    """Yield the values of single cubes or pairs that metrics measured: finite ones, up to ``MAX_VALUES`` a side."""
+    for metric, values_by_label in values_by_metric.items():
+        for label, sides in values_by_label.items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 real, generated = (_subsample(np.asarray(side, dtype=np.float64), seed) for side in sides)
@@ -141,40 +141,40 @@ def _subsample(measurements: NDArray[Any], seed: int) -> NDArray[Any]:
     finite = np.sort(measurements[np.isfinite(measurements)])
     if len(finite) <= MAX_VALUES:
         return finite
-    picked = create_rng(seed, "shown values").permutation(len(finite))[:MAX_VALUES]
-    return np.sort(finite[picked])
+    sampled = create_rng(seed, "shown values").permutation(len(finite))[:MAX_VALUES]
+    return np.sort(finite[sampled])
 
 
-MAX_CUBES = 4  # of each side that are shown
-MAX_PAIRS = 6  # nearest pairs that are shown
+MAX_CUBES = 4  # of each side in the figures
+MAX_PAIRS = 6  # nearest pairs in the figures
 
 
 def build_figure_data(
     inputs: ExtractedInputs, scores: Sequence[Score], context: RunContext, *, extractor: str | None
 ) -> FigureData:
-    """Return what a report shows besides its scores.
+    """Return the data for a report's figures.
 
     Args:
-        inputs: the sets.
-        scores: their scores; those with ``nearest_pairs`` say which pairs are shown.
-        context: its seed draws, and what metrics left in ``run.shown`` becomes histograms.
-        extractor: whose rows are laid in the plane, or None.
+        inputs: the sets and their features.
+        scores: their scores; the first with ``nearest_pairs`` decides which pairs are in the figures.
+        context: with the seed of the draws, and the ``histogram_values`` that metrics returned.
+        extractor: whose features are projected onto the plane, or None.
     """
     info = inputs.sets.reference.info
     real, generated = (_sample_cubes(inputs, role, context.seed) for role in ("reference", "samples"))
     shape = tuple(np.max([cube.shape[1:] for _, cube in (*real, *generated)], axis=0).tolist())
     cubes = [cube for _, cube in real]
-    known: dict[str, Any] = {"wavelengths_known": info.wavelengths_known, "units": info.units, "shape": shape}
-    painter = CubeRenderer.from_reference(cubes, info.wavelengths, **known)
-    small = CubeRenderer.from_reference(cubes, info.wavelengths, **known, max_side=MAX_SIDE // 2)
+    render_options: dict[str, Any] = {"wavelengths_known": info.wavelengths_known, "units": info.units, "shape": shape}
+    renderer = CubeRenderer.from_reference(cubes, info.wavelengths, **render_options)
+    pair_renderer = CubeRenderer.from_reference(cubes, info.wavelengths, **render_options, max_side=MAX_SIDE // 2)
     sets = {role: getattr(inputs, role) for role, _ in inputs.sets.items()}
     order = [role for role in ("train", "reference", "samples") if role in sets]
     return FigureData(
         wavelengths=info.wavelengths,
-        style=painter.build_style(),
-        real=tuple(painter.render_cube(cube, id) for id, cube in real),
-        generated=tuple(painter.render_cube(cube, id) for id, cube in generated),
-        nearest_pairs=tuple(_iter_nearest_pairs(inputs, scores, small)),
+        style=renderer.build_style(),
+        real=tuple(renderer.render_cube(cube, id) for id, cube in real),
+        generated=tuple(renderer.render_cube(cube, id) for id, cube in generated),
+        nearest_pairs=tuple(_iter_nearest_pairs(inputs, scores, pair_renderer)),
         spectra=tuple(build_spectra(inputs.reference.features, inputs.samples.features)),
         embedding=build_embedding(extractor, {role: sets[role] for role in order}, seed=context.seed),
         metric_values=tuple(build_histograms(context.histogram_values or {}, seed=context.seed)),
@@ -182,28 +182,28 @@ def build_figure_data(
 
 
 def find_embedding_extractor(metrics: Sequence[Metric]) -> str | None:
-    """Return the feature extractor whose rows are to be shown in the plane: that of the first metric with a choice."""
-    chosen = (getattr(getattr(metric, "options", None), "extractor", None) for metric in metrics)
-    return next((each for each in chosen if isinstance(each, str)), None)
+    """Return the feature extractor of the plane: that of the first metric with an option for it."""
+    extractors = (getattr(getattr(metric, "options", None), "extractor", None) for metric in metrics)
+    return next((extractor for extractor in extractors if isinstance(extractor, str)), None)
 
 
 def apply_placement(data: NDArray[Any], placement: str) -> NDArray[Any]:
-    """Return a cube ``(band, y, x)`` turned and mirrored as a metric says that it fits best.
+    """Return a cube ``(band, y, x)`` rotated and mirrored by a metric's ``placement``.
 
     Args:
         data: the cube.
-        placement: in words, as ``"turned 90 degrees, mirrored, shifted by (1, 0) cells"``; shifts are left out.
+        placement: such as ``"turned 90 degrees, mirrored, shifted by (1, 0) cells"``; shifts are ignored.
     """
     angle = re.search(r"turned (90|180|270) degrees", placement)
-    found = np.rot90(data, int(angle[1]) // 90 if angle else 0, axes=(-2, -1))
-    return found[..., ::-1] if "mirrored" in placement else found
+    rotated = np.rot90(data, int(angle[1]) // 90 if angle else 0, axes=(-2, -1))
+    return rotated[..., ::-1] if "mirrored" in placement else rotated
 
 
 def _sample_cubes(inputs: ExtractedInputs, role: str, seed: int) -> list[tuple[str, NDArray[Any]]]:
-    """Return ids and pixels of some cubes, drawn by content."""
-    found = getattr(inputs, role)
-    picked = create_rng(seed, f"pictures of {role}").permutation(len(found.index))[:MAX_CUBES]
-    return [_read_cube(inputs, role, int(found.index[row])) for row in picked]
+    """Return ids and pixels of random cubes, drawn by content."""
+    extracted = getattr(inputs, role)
+    rows = create_rng(seed, f"pictures of {role}").permutation(len(extracted.index))[:MAX_CUBES]
+    return [_read_cube(inputs, role, int(extracted.index[row])) for row in rows]
 
 
 def _read_cube(inputs: ExtractedInputs, role: str, index: int) -> tuple[str, NDArray[Any]]:
@@ -212,28 +212,31 @@ def _read_cube(inputs: ExtractedInputs, role: str, index: int) -> tuple[str, NDA
 
 
 def _iter_nearest_pairs(
-    inputs: ExtractedInputs, scores: Sequence[Score], painter: CubeRenderer
+    inputs: ExtractedInputs, scores: Sequence[Score], renderer: CubeRenderer
 ) -> Iterator[NearestPair]:
-    """Yield the nearest pairs that a score names by their ids."""
+    """Yield the nearest pairs that a score lists by their ids."""
     if inputs.sets.train is None:
         return
-    places = {
+    index_by_id = {
         "sample": ("samples", {id: i for i, id in enumerate(inputs.sets.samples.ids)}),
         "training": ("train", {id: i for i, id in enumerate(inputs.sets.train.ids)}),
     }
-    for named in _get_nearest_pairs(scores)[:MAX_PAIRS]:
-        if not all(named.get(side) in ids for side, (_, ids) in places.items()):
+    for pair in _get_nearest_pairs(scores)[:MAX_PAIRS]:
+        if not all(pair.get(side) in ids for side, (_, ids) in index_by_id.items()):
             continue
-        read = {side: _read_cube(inputs, role, ids[named[side]]) for side, (role, ids) in places.items()}
-        placement = str(named.get("placement", ""))
-        sample, training = _render_cube(painter, read["sample"], placement), _render_cube(painter, read["training"], "")
-        distance = named.get("distance")
+        cubes = {side: _read_cube(inputs, role, ids[pair[side]]) for side, (role, ids) in index_by_id.items()}
+        placement = str(pair.get("placement", ""))
+        sample, training = (
+            _render_cube(renderer, cubes["sample"], placement),
+            _render_cube(renderer, cubes["training"], ""),
+        )
+        distance = pair.get("distance")
         yield NearestPair(sample, training, distance if isinstance(distance, float) else None, placement)
 
 
-def _render_cube(painter: CubeRenderer, cube: tuple[str, NDArray[Any]], placement: str) -> RenderedCube:
+def _render_cube(renderer: CubeRenderer, cube: tuple[str, NDArray[Any]], placement: str) -> RenderedCube:
     id, data = cube
-    return painter.render_cube(apply_placement(data, placement), id)
+    return renderer.render_cube(apply_placement(data, placement), id)
 
 
 def _get_nearest_pairs(scores: Sequence[Score]) -> list[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""Reports, scores and sets as HTML, for notebooks: loaded when one asks for it, everything from files escaped."""
+"""Reports, scores and sets as HTML for notebooks; loaded on demand, and all text from files is escaped."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from hseval.utils.errors import HsevalError
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -18,48 +19,50 @@ if TYPE_CHECKING:
     from hseval.core.report import Report, Score
 
 BETTER_LABELS = {"lower": "lower", "higher": "higher", "floor": "near floor"}
-MAX_IMAGES = 4  # cubes that are shown of a set
-IMAGE_SIDE = 256  # px of a picture
-MAX_CUBE_VALUES = 32_000_000  # values of a cube: a larger one is not read for a picture
-MAX_LISTED_NAMES = 12  # structures, labels that are named
+MAX_IMAGES = 4  # images of a set
+IMAGE_SIDE = 256  # px of an image
+MAX_CUBE_VALUES = 32_000_000  # values of a cube: larger cubes are not read for an image
+MAX_LISTED_NAMES = 12  # structures or labels
 
 
 def render_report_html(report: Report) -> str:
-    """Return a report as HTML: the scores in a table, the notes, and what repeats it."""
-    about = [
+    """Return a report as HTML: the scores in a table, the notes, and the provenance."""
+    facts = [
         (str(name), _format_value(value)) for name, value in report.provenance.items() if not isinstance(value, Mapping)
     ]
-    return _render_page("report", scores=report.scores, notes=report.notes, about=about)
+    return _render_page("report", scores=report.scores, notes=report.notes, about=facts)
 
 
 def render_score_html(score: Score) -> str:
-    """Return a score as HTML: its row of the report, and what its details show."""
+    """Return a score as HTML: its row of the report, and the visible details."""
     details = score.details
-    shown = details.get("shown")
-    about = [(str(name), format_number(value)) for name, value in shown.items()] if isinstance(shown, Mapping) else []
+    numbers = details.get("shown")
+    facts = (
+        [(str(name), format_number(value)) for name, value in numbers.items()] if isinstance(numbers, Mapping) else []
+    )
     if isinstance(details.get("caveat"), str):
-        about.append(("mind", details["caveat"]))
-    return _render_page("score", scores=[score], structures=list(_iter_structure_scores(details)), about=about)
+        facts.append(("note", details["caveat"]))
+    return _render_page("score", scores=[score], structures=list(_iter_structure_scores(details)), about=facts)
 
 
 def render_set_html(cubes: CubeSet) -> str:
-    """Return a set as HTML: what its headers say, and pictures of its first cubes where these are quickly read."""
+    """Return a set as HTML: the facts in its headers, and images of its first cubes if these are quickly read."""
     try:
-        pictures, told = _render_images(cubes)
+        images, caption = _render_images(cubes)
     except (HsevalError, OSError) as error:
-        pictures, told = [], f"no picture: {error}"
-    return _render_page("set", about=list(_iter_set_facts(cubes)), pictures=pictures, told=told)
+        images, caption = [], f"no image: {error}"
+    return _render_page("set", about=list(_iter_set_facts(cubes)), pictures=images, caption=caption)
 
 
 def format_number(value: Any) -> str:
-    """Return a number with four digits, and a dash for none."""
+    """Return a number with four digits, a dash for None."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)
 
 
 def format_interval(interval: Sequence[float] | None) -> str:
-    """Return an interval as ``low to high``."""
+    """Return an interval as ``low to high``, a dash for None."""
     return "-" if interval is None else f"{format_number(interval[0])} to {format_number(interval[1])}"
 
 
@@ -72,7 +75,7 @@ def _load_template() -> Template:
 
 
 def _render_page(kind: str, **values: Any) -> str:
-    empty = {"notes": (), "about": (), "structures": (), "pictures": (), "told": ""}
+    empty = {"notes": (), "about": (), "structures": (), "pictures": (), "caption": ""}
     return _load_template().render(
         **{**empty, **values}, kind=kind, number=format_number, span=format_interval, better=BETTER_LABELS
     )
@@ -90,15 +93,15 @@ def _iter_structure_scores(details: Mapping[str, Any]) -> Iterator[tuple[str, An
 
 def _iter_set_facts(cubes: CubeSet) -> Iterator[tuple[str, str]]:
     info, count = cubes.info, len(cubes)
-    bands = len(info.wavelengths)
+    bands = format_count(len(info.wavelengths), "band")
     yield "set", info.location
     yield "cubes", str(count)
     if count:
         yield "shape", " x ".join(map(str, cubes.shape(0))) + " (band, y, x)" + (", the first" if count > 1 else "")
     if info.wavelengths_known:
-        yield "wavelengths", f"{bands} bands, {info.wavelengths[0]:g} to {info.wavelengths[-1]:g} nm"
+        yield "wavelengths", f"{bands}, {info.wavelengths[0]:g} to {info.wavelengths[-1]:g} nm"
     else:
-        yield "wavelengths", f"{bands} bands, not known"
+        yield "wavelengths", f"{bands}, not known"
     yield "structures", _format_names(info.structures) or "none"
     if info.groups is not None:
         yield "groups", str(len(set(info.groups)))
@@ -116,34 +119,38 @@ def _format_names(names: Sequence[str]) -> str:
 
 
 def _render_images(cubes: CubeSet) -> tuple[list[tuple[str, str]], str]:
-    """Return ``(id, PNG in base64)`` of the first cubes, scaled alike, and how they are coloured."""
+    """Return ``(id, PNG in base64)`` of the first cubes, with one scale, and a note on their colors."""
     from hseval.data.preprocessing import compute_valid_mask
     from hseval.reporting.preview.render import CubeRenderer, compute_finite_mask, downsample, mask_invalid
 
     shapes = [cubes.shape(i) for i in range(min(MAX_IMAGES, len(cubes)))]
     if not shapes or max(bands * height * width for bands, height, width in shapes) > MAX_CUBE_VALUES:
-        return [], "no picture: large cubes" if shapes else ""
-    read = [cubes[i] for i in range(len(shapes))]
-    data = [mask_invalid(cube.data, compute_valid_mask(cube)) for cube in read]
-    painter = CubeRenderer.from_reference(
+        return [], "no image: large cubes" if shapes else ""
+    first_cubes = [cubes[i] for i in range(len(shapes))]
+    data = [mask_invalid(cube.data, compute_valid_mask(cube)) for cube in first_cubes]
+    renderer = CubeRenderer.from_reference(
         data,
         cubes.wavelengths,
         wavelengths_known=cubes.info.wavelengths_known,
         units=cubes.info.units,
         max_side=IMAGE_SIDE,
     )
-    small = [downsample(cube, painter.factor) for cube in data]
-    look = painter.build_style("these cubes'")
-    drawn = [
-        painter.render_composite(cube) if look.color_label is None else painter.render_color(cube) for cube in small
+    downsampled = [downsample(cube, renderer.factor) for cube in data]
+    style = renderer.build_style("these cubes'")
+    images = [
+        renderer.render_composite(cube) if style.color_label is None else renderer.render_color(cube)
+        for cube in downsampled
     ]
-    told = look.color_note if look.color_label is not None else f"{look.color_note} Shown is {look.composite}."
-    valid = [compute_finite_mask(cube) for cube in small]
-    return [(cube.id, _encode_png(*shown)) for cube, *shown in zip(read, drawn, valid, strict=True)], told
+    caption = style.color_note if style.color_label is not None else f"{style.color_note} Shown is {style.composite}."
+    valid = [compute_finite_mask(cube) for cube in downsampled]
+    return [
+        (cube.id, _encode_png(*image_and_mask))
+        for cube, *image_and_mask in zip(first_cubes, images, valid, strict=True)
+    ], caption
 
 
 def _encode_png(image: Any, valid_mask: Any) -> str:
-    """Return a picture ``(y, x, 3)`` as PNG in base64, transparent where it is not valid."""
+    """Return an image ``(y, x, 3)`` as PNG in base64, transparent where it is not valid."""
     import numpy as np
     from PIL import Image
 

@@ -1,11 +1,11 @@
-"""Cubes of a set that is being drawn, kept in a folder beside it until the set is whole.
+"""Cubes of a set that is being sampled, stored as chunks in a folder next to it until the set is complete.
 
-The folder ``.samples.h5.parts/`` holds parts in the house format, ``000000.h5`` and on, and ``parts.json``
-(:mod:`hseval.sampling.manifest`). Each file is written whole or not at all, and a part counts once the list has it, so
-that the process can be killed anywhere.
+The folder ``.samples.h5.parts/`` holds the chunks in hseval's format, ``000000.h5`` and on, and ``parts.json``
+(:mod:`hseval.sampling.manifest`). Each file is written atomically, and a chunk counts once the manifest lists it, so
+that the process can be killed at any moment.
 
-Parts, and not one growing file: HDF5 holds its indices in memory, and a file whose writer was killed may be lost as a
-whole. The price is that a set of several parts is written twice, and needs room for both at its end.
+Chunks, and not one growing file: HDF5 holds its indices in memory, and a file whose writer was killed may be lost
+entirely. The price is that a set of several chunks is written twice, and needs space for both when it is joined.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from hseval.utils.signals import defer_signals
 
 
 def read_ids(path: Path) -> list[str]:
-    """Return the ids of a part's cubes."""
+    """Return the ids of a chunk's cubes."""
     import h5py
 
     with h5py.File(path) as file:
@@ -44,10 +44,10 @@ def read_ids(path: Path) -> list[str]:
 
 
 def read_samples(path: Path, structures: Sequence[str]) -> Iterator[Sample]:
-    """Yield cubes and masks (uint8, not read as bool: the set gets what the generator gave).
+    """Yield cubes and masks (uint8, not converted to bool: the set gets what the generator returned).
 
     Raises:
-        HsevalError: it can't be read.
+        HsevalError: the file can't be read.
     """
     import h5py
 
@@ -58,11 +58,11 @@ def read_samples(path: Path, structures: Sequence[str]) -> Iterator[Sample]:
                 masks = {structure: file[f"masks/{structure}"][index] for structure in structures}
                 yield Sample(file["cubes"][index], masks, name)
     except (OSError, KeyError) as error:
-        raise HsevalError(f"{path}: can't be read ({error}); the same command draws it again") from error
+        raise HsevalError(f"{path}: can't be read ({error}); the same command samples it again") from error
 
 
-# The work that a kill may cost. In seconds and not in cubes, which take a millisecond here and a minute there; and what
-# is drawn in less time makes one part, which becomes the set without being written again.
+# The work that a kill may cost; in seconds, because a cube takes from a millisecond to a minute. A sampling that takes
+# less time makes one chunk, which becomes the set without being written again.
 CHUNK_SECONDS = 30.0
 LOCK_NAME = "lock"
 
@@ -70,11 +70,11 @@ ProgressCallback = Callable[[int], None]
 
 
 class ChunkStore:
-    """What is drawn of a set so far. Made by :func:`open_chunks`, for one process at a time.
+    """The cubes of a set sampled so far. Made by :func:`open_chunks`, for one process at a time.
 
     Args:
-        out: the file that the set is to become.
-        of: what decides the cubes, as JSON can hold it.
+        out: the file that the set will become.
+        inputs: all that determines the cubes, as values that JSON can store.
         metadata: wavelengths, units and provenance, as :class:`SetWriter` takes them.
     """
 
@@ -86,72 +86,72 @@ class ChunkStore:
 
     @property
     def count(self) -> int:
-        """How many cubes are kept."""
-        return sum(part.cubes for part in self.manifest.parts)
+        """Number of cubes stored."""
+        return sum(chunk.n_cubes for chunk in self.manifest.chunks)
 
     def resume(self, *, force: bool) -> str | None:
-        """Take over what an earlier process left; return in one line what had to be given up of it.
+        """Adopt the chunks of an earlier process; return a one-line note on chunks that had to be discarded, or None.
 
-        ``force`` gives up parts of anything else. Parts that fit are kept all the same: nothing else would be drawn
-        again, and a command with ``--force`` in it, too, has to go on where it was cut off.
+        ``force`` discards chunks of other inputs. Chunks of the same inputs are retained even then: sampling them again
+        would give the same cubes, and a command with ``--force``, too, resumes where it was interrupted.
 
         Raises:
-            HsevalError: parts of something else, or an unreadable list, without ``force``.
+            HsevalError: chunks of other inputs, or an unreadable manifest, without ``force``.
         """
         try:
-            found = read_manifest(self.folder)
-            if found is not None:
-                check_same_inputs(self.folder, found, self.manifest.of)
+            stored = read_manifest(self.folder)
+            if stored is not None:
+                check_same_inputs(self.folder, stored, self.manifest.inputs)
         except HsevalError:
             if not force:
                 raise
-            found = None
-        given_up = None if found is None else self._adopt_chunks(found)
+            stored = None
+        note = None if stored is None else self._adopt_chunks(stored)
         write_manifest(self.folder, self.manifest)
         self._remove_orphans()
-        return given_up
+        return note
 
     def write_samples(self, samples: Iterator[Sample], on_progress: ProgressCallback) -> None:
-        """Write samples to parts. Whatever ends the drawing, what was drawn before is kept.
+        """Write samples to chunks. Whatever ends the sampling, the cubes sampled before it are stored.
 
         Args:
-            samples: the cubes that come after those kept.
-            on_progress: called with the number of cubes that are there.
+            samples: the cubes that follow the stored ones.
+            on_progress: called with the number of cubes so far.
 
         Raises:
-            HsevalError: a sample that does not fit those before it, an id that comes twice, or a full disk (which
-                costs the part that met it).
+            HsevalError: a sample that does not match the first one, a duplicate id, or a full disk (which loses the
+                chunk being written).
             BaseException: whatever the iterator raises.
         """
-        began, drawn = time.monotonic(), 0
+        start_time, stored = time.monotonic(), 0
 
-        def enough(cubes: int) -> bool:
-            # By the mean rate: cubes that are drawn in batches come in bursts, and by the clock alone all but the
-            # first of a batch would wait, unkept, while the next batch is drawn.
-            return cubes * (time.monotonic() - began) >= CHUNK_SECONDS * (drawn + cubes)
+        def is_full(n_cubes: int) -> bool:
+            # By the mean rate: cubes that are sampled in batches come in bursts, and by the clock alone all but the
+            # first of a batch would stay unwritten while the next batch is sampled.
+            return n_cubes * (time.monotonic() - start_time) >= CHUNK_SECONDS * (stored + n_cubes)
 
-        for first in samples:  # no part is begun before there is something to put in
+        for first in samples:  # no chunk is started before there is a cube for it
             sample = self._validate_sample(first)
             with contextlib.ExitStack() as closing:
-                with SetWriter(self._get_chunk_path(len(self.manifest.parts)), **self.metadata) as writer:
-                    stopped = self._fill_chunk(writer, sample, samples, on_progress, enough)
+                with SetWriter(self._get_chunk_path(len(self.manifest.chunks)), **self.metadata) as writer:
+                    interruption = self._fill_chunk(writer, sample, samples, on_progress, is_full)
                     closing.enter_context(defer_signals())
                 self._append_chunk(Chunk(len(writer.ids), compute_sha256(writer.path) or ""))
-            drawn += len(writer.ids)
-            if stopped is not None:
-                raise stopped
+            stored += len(writer.ids)
+            if interruption is not None:
+                raise interruption
 
     def join(self, count: int, on_progress: ProgressCallback) -> None:
-        """Make the set's own file of the first ``count`` cubes, whole or not at all; its parts have served then.
+        """Write the first ``count`` cubes to the set's own file, atomically; the chunks are not needed afterwards.
 
         Raises:
-            HsevalError: a part can't be read, or the disk is full; the parts are kept.
+            HsevalError: a chunk can't be read, or the disk is full; the chunks are preserved.
         """
-        if [part.cubes for part in self.manifest.parts] == [count]:
+        if [chunk.n_cubes for chunk in self.manifest.chunks] == [count]:
             self._get_chunk_path(0).replace(self.out)
             self.is_complete = True
             return
-        structures = (self.manifest.like or [[], []])[1]
+        structures = (self.manifest.cube_layout or [[], []])[1]
         stored = itertools.chain.from_iterable(read_samples(path, structures) for path in self._list_chunk_paths())
         with SetWriter(self.out, **self.metadata) as writer:
             for sample in itertools.islice(stored, count):
@@ -160,30 +160,30 @@ class ChunkStore:
         self.is_complete = True
 
     def remove(self) -> None:
-        """Remove the folder; its list first, without which nothing else counts."""
-        self.manifest = Manifest(self.manifest.of)
+        """Remove the folder; its manifest first, without which no chunk counts."""
+        self.manifest = Manifest(self.manifest.inputs)
         write_manifest(self.folder, self.manifest)
         self._remove_orphans()
-        with contextlib.suppress(OSError):  # another process may have come in already
+        with contextlib.suppress(OSError):  # another process may already use the folder
             (self.folder / LOCK_NAME).unlink()
             self.folder.rmdir()
 
     def _adopt_chunks(self, stored: Manifest) -> str | None:
-        """Take over the parts before the first damaged one; say which that is."""
-        self.manifest = dataclasses.replace(stored, parts=())
-        for number, part in enumerate(stored.parts):
+        """Adopt the chunks before the first damaged one; return a note that names it, or None."""
+        self.manifest = dataclasses.replace(stored, chunks=())
+        for number, chunk in enumerate(stored.chunks):
             path = self._get_chunk_path(number)
-            if compute_sha256(path) != part.sha256:
-                return f"{path}: damaged or missing; drawn again from there on"
-            self.manifest = dataclasses.replace(stored, parts=stored.parts[: number + 1])
+            if compute_sha256(path) != chunk.sha256:
+                return f"{path}: damaged or missing; sampling again from there"
+            self.manifest = dataclasses.replace(stored, chunks=stored.chunks[: number + 1])
             self._ids.update(read_ids(path))
         return None
 
     def _append_chunk(self, chunk: Chunk) -> None:
-        """List a part; it counts from here on."""
-        listed = dataclasses.replace(self.manifest, parts=(*self.manifest.parts, chunk))
-        write_manifest(self.folder, listed)
-        self.manifest = listed
+        """Add a chunk to the manifest; it counts from here on."""
+        manifest = dataclasses.replace(self.manifest, chunks=(*self.manifest.chunks, chunk))
+        write_manifest(self.folder, manifest)
+        self.manifest = manifest
 
     def _fill_chunk(
         self,
@@ -193,7 +193,7 @@ class ChunkStore:
         on_progress: ProgressCallback,
         is_full: Callable[[int], bool],
     ) -> BaseException | None:
-        """Add samples until the part is large enough; return what stopped the drawing, for the part to be closed."""
+        """Add samples until the chunk is full; return any interruption, so that the chunk is closed first."""
         while True:
             writer.add(*sample)
             try:
@@ -203,32 +203,32 @@ class ChunkStore:
                 sample = self._validate_sample(next(samples))
             except StopIteration:
                 return None
-            except BaseException as error:  # noqa: BLE001 - raised again once the part is kept
+            except BaseException as error:  # noqa: BLE001 - raised again once the chunk is stored
                 return error
 
     def _validate_sample(self, sample: Sample) -> Sample:
-        """Refuse at once what would be refused when the parts are joined; number what has no id."""
+        """Raise at once what would be refused when the chunks are joined; number a sample without an id."""
         sample = sample._replace(id=f"{len(self._ids):06d}" if sample.id is None else str(sample.id))
-        like = [list(sample.cube.shape), sorted(sample.masks)]
-        if self.manifest.like is None:
-            self.manifest = dataclasses.replace(self.manifest, like=like)
-        where = f"{self.out}: cube {sample.id!r}"
-        if like != self.manifest.like:
-            raise HsevalError(f"{where}: shape and masks {like}, but the first cube has {self.manifest.like}")
+        layout = [list(sample.cube.shape), sorted(sample.masks)]
+        if self.manifest.cube_layout is None:
+            self.manifest = dataclasses.replace(self.manifest, cube_layout=layout)
+        name = f"{self.out}: cube {sample.id!r}"
+        if layout != self.manifest.cube_layout:
+            raise HsevalError(f"{name}: shape and masks {layout}, but the first cube has {self.manifest.cube_layout}")
         if sample.id in self._ids:
-            raise HsevalError(f"{where}: its id was given before; one id a cube expected")
+            raise HsevalError(f"{name}: duplicate id; every cube needs an id of its own")
         self._ids.add(sample.id)
         return sample
 
     def _remove_orphans(self) -> None:
-        """Remove what counts for nothing: half-written files of a killed process, parts that are not listed."""
+        """Remove half-written files of a killed process, and chunks that the manifest does not list."""
         listed = self._list_chunk_paths()
         for path in [*self.folder.glob("*.h5"), *self.folder.glob(".*.part")]:
             if path not in listed:
                 path.unlink(missing_ok=True)
 
     def _list_chunk_paths(self) -> list[Path]:
-        return [self._get_chunk_path(number) for number in range(len(self.manifest.parts))]
+        return [self._get_chunk_path(number) for number in range(len(self.manifest.chunks))]
 
     def _get_chunk_path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.h5"
@@ -236,23 +236,23 @@ class ChunkStore:
 
 @contextlib.contextmanager
 def open_chunks(out: Path, inputs: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[ChunkStore]:
-    """Open the parts of a set for this process alone; none are left behind once the set is whole.
+    """Open the chunks of a set for this process alone; they are removed once the set is complete.
 
     Raises:
         HsevalError: another process has them open.
     """
-    told = f"{out}: another process is sampling to it; wait until it has ended, or name another --out"
-    with hold_lock(get_chunk_folder(out) / LOCK_NAME, message=told):
-        parts = ChunkStore(out, inputs, metadata)
+    message = f"{out}: another process is sampling to it; wait until it has ended, or use another --out"
+    with hold_lock(get_chunk_folder(out) / LOCK_NAME, message=message):
+        store = ChunkStore(out, inputs, metadata)
         try:
-            yield parts
+            yield store
         finally:
-            # Once and last: after it, another process may have begun in a folder of the same name.
-            if parts.is_complete or not (parts.folder / MANIFEST_NAME).exists():
-                parts.remove()
+            # Once and last: after it, another process may have started in a folder of the same name.
+            if store.is_complete or not (store.folder / MANIFEST_NAME).exists():
+                store.remove()
 
 
 def get_chunk_folder(out: Path) -> Path:
-    """Return the folder of a set's parts: beside the file itself, where ``out`` is a link to it."""
+    """Return the folder of a set's chunks: next to the file itself, where ``out`` is a link to it."""
     out = out.resolve()
     return out.with_name(f".{out.name}.parts")

@@ -1,4 +1,4 @@
-"""Cubes drawn from a generator, with all that decides them and that their file says of them."""
+"""Samples of a generator, with the inputs that determine them and the metadata of their file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from hseval import __version__
 from hseval.core.hookspecs import Sample
 from hseval.core.options import options_to_dict
 from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_checkpoint_hashes
+from hseval.utils.version import __version__
 
 
 def load_generator(
@@ -23,24 +23,24 @@ def load_generator(
 
     Args:
         generator: built with its options.
-        checkpoint: the folder that its fit left; None where there is nothing to fit.
+        checkpoint: the folder of its fit; None where there is nothing to fit.
         device: ``"cpu"``, ``"cuda"`` ...; None: the generator's own choice.
-        is_device_required: a device that the generator does not use is refused.
+        is_device_required: refuse a device that the generator does not use.
 
     Raises:
-        HsevalError: a device is demanded and the generator does not use it; or what ``load`` raises.
+        HsevalError: a device is required and the generator does not use it; or what ``load`` raises.
     """
-    told = f"--device {device}: generator {generator.name!r} does not choose a device to sample on"
-    taken = select_accepted_arguments(generator.load, device=device)
-    if is_device_required and device is not None and not taken:
-        raise HsevalError(told)
-    generator.load(checkpoint, **taken)
+    refusal = f"--device {device}: generator {generator.name!r} does not choose a device to sample on"
+    accepted = select_accepted_arguments(generator.load, device=device)
+    if is_device_required and device is not None and not accepted:
+        raise HsevalError(refusal)
+    generator.load(checkpoint, **accepted)
     if is_device_required and device is not None and not hasattr(generator, "device"):
-        raise HsevalError(told)
+        raise HsevalError(refusal)
 
 
 def collect_metadata(generator: Any, seed: int) -> dict[str, Any]:
-    """Return what the file says of all cubes, as SetWriter takes it."""
+    """Return the metadata of the file, as SetWriter takes it."""
     with get_plugins().wrap_errors("generator", generator.name):
         return {
             "wavelengths": generator.wavelengths,
@@ -50,24 +50,24 @@ def collect_metadata(generator: Any, seed: int) -> dict[str, Any]:
 
 
 def collect_inputs(metadata: Mapping[str, Any], file_hashes: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return what decides the cubes and all that the file says of them, as JSON can hold it."""
-    centres = metadata["wavelengths"]
+    """Return all that determines the cubes and their file, as values that JSON can store."""
+    wavelengths = metadata["wavelengths"]
     return {
         **metadata["provenance"],
         "distribution": get_plugins().get_origin("generator", metadata["provenance"]["generator"]),
-        "wavelengths": None if centres is None else np.asarray(centres, dtype=np.float64).tolist(),
+        "wavelengths": None if wavelengths is None else np.asarray(wavelengths, dtype=np.float64).tolist(),
         "units": metadata["units"],
         "checkpoint": dict(file_hashes),
     }
 
 
 def hash_checkpoint(checkpoint: Path | None) -> dict[str, str | None]:
-    """Return the hashes of a checkpoint's files; taken before they are read, so that a swap in between is found."""
+    """Return the hashes of a checkpoint's files; take them before reading, so that a swap in between is detected."""
     return {} if checkpoint is None else compute_checkpoint_hashes(checkpoint)
 
 
 def generate_samples(generator: Any, count: int, seed: int, **start: int) -> Iterator[Sample]:
-    """Yield what the generator draws; what it raises, or yields that is no sample, is told as its own."""
+    """Yield samples of the generator; its errors, and invalid samples, are reported under its name."""
     with get_plugins().wrap_errors("generator", generator.name):
         for cube, masks, name in generator.sample(count, seed=seed, **start):
             yield Sample(np.asarray(cube), {key: np.asarray(mask) for key, mask in masks.items()}, name)

@@ -1,4 +1,4 @@
-"""``parts.json``: what decides the cubes of the parts beside it, and which parts there are."""
+"""``parts.json``: the chunks of a sampling, and the inputs that determine their cubes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
+from hseval.utils.plural import format_count
 
 FORMAT = "hseval-parts-1"
 MANIFEST_NAME = "parts.json"
@@ -17,84 +18,88 @@ MANIFEST_NAME = "parts.json"
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """One part: how many cubes it has, and the sha256 of its file."""
+    """One chunk: the number of its cubes, and the sha256 of its file."""
 
-    cubes: int
+    n_cubes: int
     sha256: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What ``parts.json`` says.
+    """The content of ``parts.json``.
 
     Attributes:
-        inputs: what decides the cubes.
+        inputs: all that determines the cubes.
         cube_layout: shape and names of the masks of every cube; None before the first.
         chunks: in order.
     """
 
-    of: Mapping[str, Any]
-    like: list[Any] | None = None
-    parts: tuple[Chunk, ...] = ()
+    inputs: Mapping[str, Any]
+    cube_layout: list[Any] | None = None
+    chunks: tuple[Chunk, ...] = ()
 
 
 def to_plain_json(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record as it comes back from a file."""
+    """Return a record as JSON would return it."""
     plain: dict[str, Any] = json.loads(json.dumps(inputs, default=str))
     return plain
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return a folder's list; None where there is none.
+    """Return the manifest of a folder; None if there is none.
 
     Raises:
-        HsevalError: it can't be read as one.
+        HsevalError: it is unreadable.
     """
     path = folder / MANIFEST_NAME
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        parts = tuple(Chunk(int(part["cubes"]), str(part["sha256"])) for part in found["parts"])
-        listed = Manifest(dict(found["of"]), list(found["like"]), parts)
-        if found["format"] != FORMAT:
-            raise ValueError(f"format {found['format']!r}, not {FORMAT!r}")
+        record = json.loads(path.read_text(encoding="utf-8"))
+        chunks = tuple(Chunk(int(chunk["cubes"]), str(chunk["sha256"])) for chunk in record["parts"])
+        manifest = Manifest(dict(record["of"]), list(record["like"]), chunks)
+        if record["format"] != FORMAT:
+            raise ValueError(f"format {record['format']!r}, expected {FORMAT!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        told = f"{path}: no list of parts ({type(error).__name__}: {error}); --force removes them and starts over"
-        raise HsevalError(told) from error
-    return listed
+        reason = f"{type(error).__name__}: {error}"
+        message = f"{path}: unreadable list of chunks ({reason}); --force removes the chunks and starts over"
+        raise HsevalError(message) from error
+    return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a folder's list, whole or not at all; a list without parts is removed.
+    """Write the manifest of a folder atomically; remove it if it has no chunks.
 
     Raises:
         HsevalError: it can't be written.
     """
-    if not manifest.parts:
+    if not manifest.chunks:
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
         return
-    write_text(folder / MANIFEST_NAME, json.dumps({"format": FORMAT, **dataclasses.asdict(manifest)}, indent=1) + "\n")
+    chunks = [{"cubes": chunk.n_cubes, "sha256": chunk.sha256} for chunk in manifest.chunks]
+    record = {"format": FORMAT, "of": manifest.inputs, "like": manifest.cube_layout, "parts": chunks}
+    write_text(folder / MANIFEST_NAME, json.dumps(record, indent=1) + "\n")
 
 
 def check_same_inputs(folder: Path, manifest: Manifest, inputs: Mapping[str, Any]) -> None:
-    """Raise HsevalError, with what differs, unless the listed parts are those of ``of``."""
-    differs = list_differences(manifest.of, inputs)
-    if differs:
+    """Raise HsevalError, with what differs, unless the manifest was written for the same ``inputs``."""
+    differences = list_differences(manifest.inputs, inputs)
+    if differences:
+        count = format_count(sum(chunk.n_cubes for chunk in manifest.chunks), "cube")
         raise HsevalError(
-            f"{folder}: holds {sum(part.cubes for part in manifest.parts)} cubes drawn with {', '.join(differs[:3])}; "
-            "give the same to go on, name another --out, or remove them and start over with --force"
+            f"{folder}: holds {count} sampled with {', '.join(differences[:3])}; "
+            "use the same options to resume, another --out, or --force to remove them and start over"
         )
 
 
 def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two records of JSON: ``options.size 32, not 64``; ``another x`` for long values."""
-    found = []
+    """Return how two records of JSON differ: ``options.size 32, not 64``; ``another x`` for long values."""
+    differences = []
     for path in {**_flatten(new), **_flatten(old)}:
         was, now = (json.dumps(_flatten(record).get(path)) for record in (old, new))  # as text, NaN equals itself
         if was != now:
-            found.append(f"{path} {was}, not {now}" if len(was + now) < 60 else f"another {path}")
-    return found
+            differences.append(f"{path} {was}, not {now}" if len(was + now) < 60 else f"another {path}")
+    return differences
 
 
 def _flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Scores: from described sets to a report."""
+"""Scores: from sets of cubes to a report."""

@@ -1,4 +1,4 @@
-"""Provenance: all that is needed to make a report again, and nothing that its scores depend on besides."""
+"""Provenance: everything that is needed to reproduce a report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hseval import __version__
 from hseval.core.plugin_manager import BUILTIN_DISTRIBUTION, get_plugins, get_version
+from hseval.utils.version import __version__
 
 if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
@@ -28,27 +28,27 @@ def collect_provenance(
     segmenter: Any = None,
 ) -> dict[str, Any]:
     """Return versions, options, seed, content hashes, command line, machine and time."""
-    more = {} if segmenter is None else {"segmenter": _describe_plugin("segmenter", segmenter)}
+    segmenter_record = {} if segmenter is None else {"segmenter": _describe_plugin("segmenter", segmenter)}
     return {
         "hseval": __version__,
         "python": platform.python_version(),
-        "libraries": {name: found for name in LIBRARIES if (found := get_version(name))},
+        "libraries": {name: version for name in LIBRARIES if (version := get_version(name))},
         "platform": platform.platform(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": list(sys.argv),
         "settings": dict(settings),
         "metrics": {metric.name: _describe_plugin("metric", metric) for metric in metrics},
         "extractors": {extractor.name: _describe_plugin("extractor", extractor) for extractor in extractors},
-        **more,
-        "sets": {role: _describe_set(cubes, found) for role, (cubes, found) in sets.items()},
+        **segmenter_record,
+        "sets": {role: _describe_set(cubes, extracted) for role, (cubes, extracted) in sets.items()},
     }
 
 
 def _describe_plugin(kind: str, plugin: Any) -> dict[str, Any]:
     from hseval.core.options import options_to_dict
 
-    offers = get_plugins().get_registrations(kind).get(plugin.name, [])
-    distribution = offers[0].distribution if offers else "unknown"
+    registrations = get_plugins().get_registrations(kind).get(plugin.name, [])
+    distribution = registrations[0].distribution if registrations else "unknown"
     version = __version__ if distribution == BUILTIN_DISTRIBUTION else get_version(distribution)
     return {
         "distribution": distribution,

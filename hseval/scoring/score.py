@@ -1,4 +1,4 @@
-"""Score a set of generated cubes against real ones: from three paths to a report."""
+"""Scores a set of generated cubes against real ones: from three paths to a report."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ if TYPE_CHECKING:
 DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
 ALL_METRICS = "all"  # in place of a metric's name: every one
 QUICK_CUBES, QUICK_PAIRS = 64, 112
-RESAMPLED_NOTE = "interpolated bands are smoother than the reference's: metrics that see noise may tell them from real"
+RESAMPLED_NOTE = (
+    "interpolated bands are smoother than the reference's: metrics that are sensitive to noise may detect this"
+)
 
 Settings = Mapping[str, Mapping[str, Any]]
 
@@ -85,57 +87,61 @@ def score(
 
     Args:
         samples: the generated set: a path, a CubeSet or an array ``(n, band, y, x)``.
-        ref: real cubes that the generator has not seen.
+        ref: real cubes that the generator was not fitted on.
         train: the real cubes that the generator was fitted on; never replaced by ``ref``.
         metrics: names, or ``all``; None: the default four.
         extractor: in place of every metric's default feature extractor.
-        segmenter: whose masks structures are told by, in all sets; ``none``: the sets' own. None: a segmenter where the
-            samples lack masks that the reference has.
-        seed: one seed; every consumer derives its own stream from it.
-        device: ``"cpu"``, ``"cuda"`` ...; None: CUDA where torch sees it.
+        segmenter: finds the structures in all sets; ``none``: the masks in the files. None: the default segmenter where
+            the samples lack masks that the reference has.
+        seed: one seed, from which every random stream is derived.
+        device: ``"cpu"``, ``"cuda"`` ...; None: CUDA where it is available.
         options: plugin name -> option -> value.
-        layout: ``"byx"`` or ``"yxb"``, where files do not say.
-        wavelengths: nm by band, a file, or ``"450:905:16"``, in place of what files say.
+        layout: ``"byx"`` or ``"yxb"``, where files do not state it.
+        wavelengths: nm by band, a file, or ``"450:905:16"``, in place of those in the files.
         resample: interpolate samples and training set to the reference's wavelengths.
         workers: processes; 0: this one; None: as many as there are cores, once it pays.
-        batch_size: cubes an extractor gets at a time; None: 1 on a CPU (repeats to the last digit), 16 on a GPU.
+        batch_size: cubes that an extractor gets at a time; None: 1 on a CPU (repeats to the last digit), 16 on a GPU.
         quick: a first look at 64 cubes of each set.
-        cache: keep rows, and reuse them.
-        verify: hash every cube anew instead of trusting file stamps.
-        progress: called with (what, done, total).
+        cache: store features, and reuse them.
+        verify: hash every cube again instead of trusting file stamps.
+        progress: called with (task, done, total).
         ranks: share the work with the other processes that torchrun started with this one.
-        exhibits: keep pictures, spectra and points for an HTML report; needs the training set's features, too.
+        exhibits: collect images, spectra and points for an HTML report; needs the training set's features, too.
 
     Raises:
-        HsevalError: unusable or incompatible input or options; one line says what and what would do.
+        HsevalError: unusable or incompatible input or options; one line names the problem and a valid choice.
     """
     settings = {name: dict(values) for name, values in (options or {}).items()}
-    chosen = build_metrics(metrics, extractor=extractor, settings=settings, quick=quick)
+    built_metrics = build_metrics(metrics, extractor=extractor, settings=settings, quick=quick)
     device = resolve_device(device)
-    extractors = _build_extractors(chosen, settings, device, extractor)
-    if extractor not in {None, *extractors, *(each.options.get("extractor") for each in extractors.values())}:
+    extractors = _build_extractors(built_metrics, settings, device, extractor)
+    if extractor not in {None, *extractors, *(spec.options.get("extractor") for spec in extractors.values())}:
         raise HsevalError(f"--extractor {extractor}: none of the metrics asked for uses a feature extractor")
     sets = open_sets(samples, ref, train, layout=layout, wavelengths=wavelengths, resample=resample)
     if not sets.reference.info.wavelengths_known:
-        extractors = {name: each for name, each in extractors.items() if not each.needs_nm}
-    choice = choose_segmenter(segmenter, sets, extractors, settings, device)
-    with FeatureCache(get_cache_path() if cache else None) as rows:
+        extractors = {name: spec for name, spec in extractors.items() if not spec.needs_nm}
+    segmenter_spec = choose_segmenter(segmenter, sets, extractors, settings, device)
+    with FeatureCache(get_cache_path() if cache else None) as feature_cache:
         comm = connect() if ranks else Communicator()
-        seen: dict[str, Mapping[str, Any]] | None = {} if exhibits else None
-        run = RunContext(rows, comm, seed, device, workers, batch_size, quick, verify, progress, seen)
-        described, notes, masked = _extract_sets(sets, chosen, extractors, run, choice)
-        scores = [score_metric(metric, described, run) for metric in chosen]
-        scores = masked.annotate_scores(scores, chosen, run) if masked is not None else scores
-        scores = adjust_verdicts(scores)
-        shown = (
-            build_figure_data(described, scores, run, extractor=find_embedding_extractor(chosen)) if exhibits else None
+        histogram_values: dict[str, Mapping[str, Any]] | None = {} if exhibits else None
+        context = RunContext(
+            feature_cache, comm, seed, device, workers, batch_size, quick, verify, progress, histogram_values
         )
-        notes.extend([rows.first_error] if rows.first_error else [])
-    told = collect_provenance(
-        sets={role: (cubes, getattr(described, role)) for role, cubes in described.sets.items()},
+        inputs, notes, segmented = _extract_sets(sets, built_metrics, extractors, context, segmenter_spec)
+        scores = [score_metric(metric, inputs, context) for metric in built_metrics]
+        scores = segmented.annotate_scores(scores, built_metrics, context) if segmented is not None else scores
+        scores = adjust_verdicts(scores)
+        figure_data = (
+            build_figure_data(inputs, scores, context, extractor=find_embedding_extractor(built_metrics))
+            if exhibits
+            else None
+        )
+        notes.extend([feature_cache.first_error] if feature_cache.first_error else [])
+    provenance = collect_provenance(
+        sets={role: (cubes, getattr(inputs, role)) for role, cubes in inputs.sets.items()},
         settings={
             "seed": seed,
-            "metrics": [metric.name for metric in chosen],
+            "metrics": [metric.name for metric in built_metrics],
             "extractor": extractor,
             "segmenter": segmenter,
             "options": settings,
@@ -146,13 +152,13 @@ def score(
             "layout": layout,
             "wavelengths": wavelengths,
         },
-        metrics=chosen,
-        extractors=[each.build() for each in extractors.values()],
-        segmenter=masked.quality.spec.build() if masked is not None else None,
+        metrics=built_metrics,
+        extractors=[spec.build() for spec in extractors.values()],
+        segmenter=segmented.quality.spec.build() if segmented is not None else None,
     )
     notes.extend([RESAMPLED_NOTE] if _has_resampled_set(sets) else [])
-    notes.extend(diagnose_report(Report(tuple(scores), (), told)))
-    return Report(tuple(scores), tuple(notes), told, shown)
+    notes.extend(diagnose_report(Report(tuple(scores), (), provenance)))
+    return Report(tuple(scores), tuple(notes), provenance, figure_data)
 
 
 def _has_resampled_set(sets: InputSets) -> bool:
@@ -168,23 +174,25 @@ def build_metrics(
         HsevalError: an unknown metric, extractor or option, with the nearest name.
     """
     registry = get_plugins()
-    asked = names if names is not None else DEFAULT_METRICS
-    every = {ALL_METRICS: registry.get_names("metric")}
-    wanted = list(dict.fromkeys(name for each in asked for name in every.get(each, (each,))))
-    if not wanted:
+    requested = names if names is not None else DEFAULT_METRICS
+    aliases = {ALL_METRICS: registry.get_names("metric")}
+    unique_names = list(
+        dict.fromkeys(name for name_or_alias in requested for name in aliases.get(name_or_alias, (name_or_alias,)))
+    )
+    if not unique_names:
         raise HsevalError(f"no metric was asked for{format_suggestion('', registry.get_names('metric'))}")
     if extractor is not None:
         registry.find("extractor", extractor)
     _check_settings(settings)
     built = []
-    for name in wanted:
-        declared = get_options_class(registry.find("metric", name)).__dataclass_fields__  # type: ignore[attr-defined]
-        values = dict(settings.get(name, {}))
-        if extractor is not None and "extractor" in declared:
-            values.setdefault("extractor", extractor)
-        if quick and "pairs" in declared:
-            values.setdefault("pairs", QUICK_PAIRS)
-        built.append(registry.build("metric", name, values))
+    for name in unique_names:
+        fields = get_options_class(registry.find("metric", name)).__dataclass_fields__  # type: ignore[attr-defined]
+        metric_options = dict(settings.get(name, {}))
+        if extractor is not None and "extractor" in fields:
+            metric_options.setdefault("extractor", extractor)
+        if quick and "pairs" in fields:
+            metric_options.setdefault("pairs", QUICK_PAIRS)
+        built.append(registry.build("metric", name, metric_options))
         _check_metric_needs(built[-1])
     return built
 
@@ -197,12 +205,12 @@ def _check_metric_needs(metric: Metric) -> None:
     except Exception as error:  # a third party's property may raise anything
         origin = get_plugins().get_origin("metric", metric.name)
         raise HsevalError(
-            f"metric {metric.name!r} ({origin}): its needs can't be told: {format_error(error)}"
+            f"metric {metric.name!r} ({origin}): its needs can't be read: {format_error(error)}"
         ) from error
 
 
 def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse an option of no plugin, or with a wrong value, whether its plugin is used this time or not."""
+    """Raise HsevalError for an option of an unknown plugin or with a wrong value, even if its plugin is not used."""
     registry = get_plugins()
     kinds = {name: kind for kind in ("segmenter", "extractor", "metric") for name in registry.get_names(kind)}
     for name, values in settings.items():
@@ -217,7 +225,7 @@ def resolve_device(device: str | None) -> str:
     """Return a device that torch can compute on; under torchrun every rank gets a GPU of its own.
 
     Raises:
-        HsevalError: it is no device, or nothing can be computed there.
+        HsevalError: torch can't compute on it.
     """
     import torch
 
@@ -235,14 +243,14 @@ def resolve_device(device: str | None) -> str:
 def _build_extractors(
     metrics: Sequence[Metric], settings: Settings, device: str, extractor: str | None = None
 ) -> dict[str, ExtractorSpec]:
-    """Return the extractors that some metric needs; each is built once here, so that a bad option shows now."""
+    """Return the extractors that some metric needs; builds each once, so that a wrong option is reported early."""
     names = sorted({name for metric in metrics for name in metric.needs.features})
-    chosen = {
+    specs = {
         name: ExtractorSpec(name, resolve_nested_options(name, settings, extractor=extractor), device) for name in names
     }
-    for each in chosen.values():
-        each.build()
-    return chosen
+    for spec in specs.values():
+        spec.build()
+    return specs
 
 
 def _extract_sets(
@@ -254,37 +262,41 @@ def _extract_sets(
 ) -> tuple[ExtractedInputs, list[str], SegmentedScore | None]:
     field, field_note = find_common_field(sets)
     plans = {role: _build_plan(cubes, field) for role, cubes in sets.items()}
-    seen, whole = _draw_quick_sets(sets, plans, context) if context.quick else (sets, None)
-    found: dict[str, ExtractedSet] = {}
-    for role, cubes in seen.items():
+    sampled, full_sets = _draw_quick_sets(sets, plans, context) if context.quick else (sets, None)
+    extracted_sets: dict[str, ExtractedSet] = {}
+    for role, cubes in sampled.items():
         needed = [name for name in extractors if role != "train" or _is_needed_for_train(name, metrics, context)]
         plans[role] = dataclasses.replace(plans[role], extractors=tuple(extractors[name] for name in needed))
-        found[role] = _extract_set(
-            cubes, build_unsegmented_plan(segmenter_spec, seen, plans[role]), context, label=role
+        extracted_sets[role] = _extract_set(
+            cubes, build_unsegmented_plan(segmenter_spec, sampled, plans[role]), context, label=f"features of {role}"
         )
-    told = whole or found
-    notes = collect_set_notes(sets, found, told, quick_count=QUICK_CUBES if context.quick else None)
+    full_sets = full_sets or extracted_sets
+    notes = collect_set_notes(sets, extracted_sets, full_sets, quick_count=QUICK_CUBES if context.quick else None)
     notes.extend([field_note] if field_note else [])
-    notes.extend(collect_overlap_notes(told))
-    described = _assemble_inputs(seen, plans, found)
+    notes.extend(collect_overlap_notes(full_sets))
+    inputs = _assemble_inputs(sampled, plans, extracted_sets)
     if segmenter_spec is None:
-        return described, [*notes, *collect_own_mask_notes(seen, extractors)], None
-    masked = segment_inputs(segmenter_spec, described, found, context, _extract_set)
-    if isinstance(masked, str):  # nobody asked for a segmenter, and none can be fitted
-        as_they_come = _extract_sets(sets, metrics, extractors, context)
-        return as_they_come[0], [*as_they_come[1], masked], None
-    return _assemble_inputs(seen, plans, masked.extracted_sets), [*notes, *masked.quality.iter_notes()], masked
+        return inputs, [*notes, *collect_own_mask_notes(sampled, extractors)], None
+    segmented = segment_inputs(segmenter_spec, inputs, extracted_sets, context, _extract_set)
+    if isinstance(segmented, str):  # a note: no segmenter was requested, and the default one can't be fitted
+        unsegmented = _extract_sets(sets, metrics, extractors, context)
+        return unsegmented[0], [*unsegmented[1], segmented], None
+    return (
+        _assemble_inputs(sampled, plans, segmented.extracted_sets),
+        [*notes, *segmented.quality.iter_notes()],
+        segmented,
+    )
 
 
 def _assemble_inputs(
     sets: InputSets, plans: Mapping[str, ExtractionPlan], extracted_sets: Mapping[str, ExtractedSet]
 ) -> ExtractedInputs:
-    reference, held_out = _exclude_training_cubes(extracted_sets)
-    return ExtractedInputs(sets, plans, extracted_sets["samples"], reference, extracted_sets.get("train"), held_out)
+    reference, has_holdout = _exclude_training_cubes(extracted_sets)
+    return ExtractedInputs(sets, plans, extracted_sets["samples"], reference, extracted_sets.get("train"), has_holdout)
 
 
 def _build_plan(cubes: CubeSet, field: NDArray[np.bool_] | None) -> ExtractionPlan:
-    """Return a set's plan without extractors; its structures are its own, so that no other set changes its rows."""
+    """Return a set's plan without extractors; its structures are its own, so that other sets do not affect it."""
     return ExtractionPlan((), tuple(sorted({FOV, *cubes.structures})), cubes.wavelengths, field)
 
 
@@ -304,36 +316,37 @@ def _extract_set(cubes: CubeSet, plan: ExtractionPlan, context: RunContext, *, l
         batch_size=batch,
         comm=context.comm,
         verify=context.verify,
-        progress=context.make_progress_callback(f"describing {label}"),
+        progress=context.make_progress_callback(f"extracting {label}"),
     )
 
 
 def _draw_quick_sets(
     sets: InputSets, plans: Mapping[str, ExtractionPlan], context: RunContext
 ) -> tuple[InputSets, dict[str, ExtractedSet]]:
-    """Return the sets cut to a few cubes each, and what hashing all of them told.
+    """Return random subsets of the sets, and the content hashes of the full sets.
 
-    Training cubes leave the reference before the draw: a cube that is shared has to be found in the whole sets.
+    Training cubes are removed from the reference before the draw, as shared cubes have to be found in the full sets.
     """
-    whole = {
-        role: _extract_set(cubes, plans[role], context, label=f"content of {role}") for role, cubes in sets.items()
+    full_sets = {
+        role: _extract_set(cubes, plans[role], context, label=f"content hashes of {role}")
+        for role, cubes in sets.items()
     }
-    reference, _ = _exclude_training_cubes(whole)
-    drawn: dict[str, CubeSet] = {}
+    reference, _ = _exclude_training_cubes(full_sets)
+    sampled: dict[str, CubeSet] = {}
     for role, cubes in sets.items():
-        described = reference if role == "reference" else whole[role]
-        picked = draw_quick_subset(described.features.groups.tolist(), QUICK_CUBES, create_rng(context.seed, "quick"))
-        drawn[role] = cubes.subset(sorted(int(described.index[i]) for i in picked))
-    return InputSets(drawn["samples"], drawn["reference"], drawn.get("train")), whole
+        extracted = reference if role == "reference" else full_sets[role]
+        rows = draw_quick_subset(extracted.features.groups.tolist(), QUICK_CUBES, create_rng(context.seed, "quick"))
+        sampled[role] = cubes.subset(sorted(int(extracted.index[i]) for i in rows))
+    return InputSets(sampled["samples"], sampled["reference"], sampled.get("train")), full_sets
 
 
 def _exclude_training_cubes(extracted_sets: Mapping[str, ExtractedSet]) -> tuple[ExtractedSet, bool]:
-    """Return the reference without training cubes; as it is, and False, where that leaves nothing.
+    """Return the reference without training cubes, and True; the whole reference, and False, if none is left.
 
-    With nothing held out the reference still describes real cubes, but nothing can be said of copies.
+    Without held-out cubes the reference still represents real cubes, but copies can't be detected.
     """
     reference = extracted_sets["reference"]
     if "train" not in extracted_sets:
         return reference, True
-    both = find_shared_cubes(reference, extracted_sets["train"])
-    return (reference, False) if both.all() else (exclude_cubes(reference, both), True)
+    is_shared = find_shared_cubes(reference, extracted_sets["train"])
+    return (reference, False) if is_shared.all() else (exclude_cubes(reference, is_shared), True)

@@ -1,4 +1,4 @@
-"""One metric on described sets: its rows split at equal size, compared, and judged against the floor."""
+"""Scores one metric: splits its features at equal size, compares them, and compares value and floor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPLITS, QUICK_SPLITS = 16, 6
 
 
 def score_metric(metric: Metric, inputs: ExtractedInputs, context: RunContext, *, with_interval: bool = True) -> Score:
-    """Return one metric's score, with its interval if asked for; what goes wrong in one leaves the others alone."""
+    """Return one metric's score, with its interval if requested; an error in one metric does not affect the others."""
     try:
         _check_needs(metric, inputs)
         return _compute_score(build_evaluator(metric, inputs, context), inputs, context, with_interval=with_interval)
@@ -53,8 +53,8 @@ def _check_needs(metric: Metric, inputs: ExtractedInputs) -> None:
         raise NotComputable("needs --train")
     if metric.needs.train and not inputs.has_holdout:
         raise NotComputable("every reference cube is a training cube, so none is held out")
-    described_by = {column.split("/", maxsplit=1)[0] for column in inputs.reference.features.columns}
-    if (metric.needs.nm or not described_by.issuperset(metric.needs.features)) and not _has_wavelengths(inputs):
+    extractors = {column.split("/", maxsplit=1)[0] for column in inputs.reference.features.columns}
+    if (metric.needs.nm or not extractors.issuperset(metric.needs.features)) and not _has_wavelengths(inputs):
         raise NotComputable("needs wavelengths in nm (--wavelengths FILE|450:905:16)")
 
 
@@ -65,53 +65,53 @@ def _has_wavelengths(inputs: ExtractedInputs) -> bool:
 def _compute_score(
     evaluator: MetricEvaluator, inputs: ExtractedInputs, context: RunContext, *, with_interval: bool
 ) -> Score:
-    """Return the score at equal size beside its floor, with the value at full size in the details."""
-    metric, rows = evaluator.metric, evaluator.inputs
-    full = evaluator.compute_parts(rows.real, rows.generated, rows.train)
+    """Return the score at equal size with its floor, and the value at full size in the details."""
+    metric, metric_inputs = evaluator.metric, evaluator.inputs
+    full = evaluator.compute_parts(metric_inputs.real, metric_inputs.generated, metric_inputs.train)
     sizes = {"samples": len(inputs.samples.features), "reference": len(inputs.reference.features)}
-    dealt = draw_splits(
-        real_groups=rows.real.groups,
-        generated_groups=rows.generated.groups,
+    splits = draw_splits(
+        real_groups=metric_inputs.real.groups,
+        generated_groups=metric_inputs.generated.groups,
         repeats=QUICK_SPLITS if context.quick else SPLITS,
         rng=create_rng(context.seed, f"{metric.name} splits"),
     )
-    found = _score_splits(evaluator, dealt)
-    details = {**full.details, "full_value": full.value, "full_size": sizes, "splits": len(found)}
-    if not found:
-        told = f"no floor: {'halves lack what it needs' if dealt else _explain_too_few(rows)}"
-        return Score(metric.name, full.value, None, None, metric.better, told, sizes["samples"], details)
-    value, floor = ([parts.value for parts in each] for each in _collect_values_and_floors(found))
-    between = compute_interval(evaluator, found) if with_interval else IntervalResult(None, {})
+    split_scores = _score_splits(evaluator, splits)
+    details = {**full.details, "full_value": full.value, "full_size": sizes, "splits": len(split_scores)}
+    if not split_scores:
+        verdict = f"no floor: {'halves lack what it needs' if splits else _explain_too_few(metric_inputs)}"
+        return Score(metric.name, full.value, None, None, metric.better, verdict, sizes["samples"], details)
+    values, floors = ([parts.value for parts in all_parts] for all_parts in _collect_values_and_floors(split_scores))
+    result = compute_interval(evaluator, split_scores) if with_interval else IntervalResult(None, {})
     details |= {
-        "spread": compute_std(value),
-        "floor_spread": compute_std(floor),
-        "splits_apart": is_separated(value, floor),
-        "at_n": average_details([parts.details for parts in _collect_values_and_floors(found)[0]]),
-        "floor_at_n": average_details([parts.details for parts in _collect_values_and_floors(found)[1]]),
-        **between.details,
+        "spread": compute_std(values),
+        "floor_spread": compute_std(floors),
+        "splits_apart": is_separated(values, floors),
+        "at_n": average_details([parts.details for parts in _collect_values_and_floors(split_scores)[0]]),
+        "floor_at_n": average_details([parts.details for parts in _collect_values_and_floors(split_scores)[1]]),
+        **result.details,
     }
     if "resamples" in details:
         details["resamples"] |= _collect_resampling_settings(
-            evaluator, inputs, rows.count_reference_cubes(dealt[0].real)
+            evaluator, inputs, metric_inputs.count_reference_cubes(splits[0].real)
         )
     return Score(
         name=metric.name,
-        value=float(np.mean(value)),
-        floor=float(np.mean(floor)),
-        interval=between.interval,
+        value=float(np.mean(values)),
+        floor=float(np.mean(floors)),
+        interval=result.interval,
         better=metric.better,
-        verdict=decide_verdict(value, floor, metric.better),
-        n=rows.count_reference_cubes(dealt[0].real),
+        verdict=decide_verdict(values, floors, metric.better),
+        n=metric_inputs.count_reference_cubes(splits[0].real),
         details=details,
     )
 
 
 def _collect_values_and_floors(split_scores: Sequence[SplitScore]) -> tuple[list[Any], list[Any]]:
-    return [each.value for each in split_scores], [each.floor for each in split_scores]
+    return [split_score.value for split_score in split_scores], [split_score.floor for split_score in split_scores]
 
 
 def _collect_resampling_settings(evaluator: MetricEvaluator, inputs: ExtractedInputs, size: int) -> dict[str, Any]:
-    """Return what has to agree for two scores to be compared on shared resamples."""
+    """Return the settings that two scores must share to be compared on their resamples."""
     metric = evaluator.metric
     train = inputs.train if metric.needs.train else None
     return {
@@ -131,22 +131,22 @@ def _explain_too_few(metric_inputs: MetricInputs) -> str:
 
 
 def _score_splits(evaluator: MetricEvaluator, all_splits: Sequence[Split]) -> list[SplitScore]:
-    """Return value and floor of the pairs of splits whose halves have all that the metric needs.
+    """Return value and floor of the pairs of splits whose halves have everything that the metric needs.
 
-    A complementary pair is left out whole, so that value and floor are means over the same splits and every real cube
-    weighs the same; where fewer than a quarter (or two) are left there is no floor.
+    Complementary pairs are left out as a whole, so that value and floor are means over the same splits and every real
+    cube has the same weight. Without a quarter of the splits, or two, there is no floor: returns an empty list.
     """
-    found: list[SplitScore] = []
+    split_scores: list[SplitScore] = []
     for start in range(0, len(all_splits), 2):
         try:
-            found.extend([_score_split(evaluator, split) for split in all_splits[start : start + 2]])
+            split_scores.extend([_score_split(evaluator, split) for split in all_splits[start : start + 2]])
         except NotComputable:
             continue
-    return found if len(found) >= max(2, len(all_splits) / 4) else []
+    return split_scores if len(split_scores) >= max(2, len(all_splits) / 4) else []
 
 
 def _score_split(evaluator: MetricEvaluator, split: Split) -> SplitScore:
-    rows = evaluator.inputs
-    real = rows.real.select(split.real)
-    value = evaluator.compute_parts(real, rows.generated.select(split.generated), rows.train)
-    return SplitScore(split, value, evaluator.compute_parts(real, rows.real.select(split.holdout), rows.train))
+    inputs = evaluator.inputs
+    real = inputs.real.select(split.real)
+    value = evaluator.compute_parts(real, inputs.generated.select(split.generated), inputs.train)
+    return SplitScore(split, value, evaluator.compute_parts(real, inputs.real.select(split.holdout), inputs.train))

@@ -1,4 +1,4 @@
-"""Notes: what a reader of a report has to know before the numbers."""
+"""Notes that qualify a report: sizes of the sets, unusable cubes, and cubes that sets share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hseval.core.feature_table import UNGROUPED_PREFIX
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from hseval.pipeline.extract import ExtractedSet
     from hseval.pipeline.inputs import InputSets
 
-MIN_RELIABLE_CUBES = 32  # cubes below which a score says little
+MIN_RELIABLE_CUBES = 32  # cubes: scores of smaller sets vary too much
 MAX_LISTED_IDS = 3  # ids listed before "and n more"
 
 
@@ -24,7 +25,7 @@ def collect_set_notes(
     *,
     quick_count: int | None,
 ) -> list[str]:
-    """Return the report's first line and what is to be known of each set (``full_sets``: before a quick look's draw)."""
+    """Return the report's first line and the notes on each set (``full_sets``: before the draw of a quick look)."""
     notes = [_format_summary_line(extracted_sets, full_sets["samples"].invalid_ids)]
     if quick_count is not None:
         notes.append(
@@ -34,10 +35,12 @@ def collect_set_notes(
         notes.extend(f"{role}: {note}" for note in cubes.info.notes)
         notes.extend(f"{role}: {note}" for note in _iter_feature_notes(extracted_sets[role]))
         if role != "samples" and full_sets[role].invalid_ids:
-            lost = full_sets[role].invalid_ids
-            notes.append(f"{role}: {len(lost)} cubes have no valid pixel and are left out: {_format_ids(lost)}")
+            ids = full_sets[role].invalid_ids
+            notes.append(
+                f"{role}: {format_count(len(ids), 'cube')} without a valid pixel, left out: {_format_ids(ids)}"
+            )
     if not sets.reference.info.wavelengths_known:
-        notes.append("no wavelengths are known: the band index stands in")
+        notes.append("no wavelengths are known: using band indices")
     return notes
 
 
@@ -48,12 +51,13 @@ def collect_overlap_notes(extracted_sets: Mapping[str, ExtractedSet]) -> list[st
 
 def _format_summary_line(extracted_sets: Mapping[str, ExtractedSet], invalid_ids: tuple[str, ...]) -> str:
     generated, real = extracted_sets["samples"], extracted_sets["reference"]
-    line = f"{len(generated.features)} samples against {len(real.features)} reference cubes"
+    line = f"{format_count(len(generated.features), 'sample')} against "
+    line += format_count(len(real.features), "reference cube")
     if "train" in extracted_sets:
-        line += f", {len(extracted_sets['train'].features)} training cubes"
+        line += f", {format_count(len(extracted_sets['train'].features), 'training cube')}"
     if invalid_ids:
-        line += f"; {len(invalid_ids)} samples have no valid pixel, a failure of the generator, and are left out: "
-        line += _format_ids(invalid_ids)
+        line += f"; {format_count(len(invalid_ids), 'sample')} without a valid pixel (a failure of the generator), "
+        line += f"left out: {_format_ids(invalid_ids)}"
     return line
 
 
@@ -63,36 +67,39 @@ def _format_ids(ids: tuple[str, ...]) -> str:
 
 
 def _iter_feature_notes(extracted: ExtractedSet) -> Iterator[str]:
-    rows = extracted.features
-    if len(rows) < MIN_RELIABLE_CUBES:
-        yield f"only {len(rows)} cubes: expect wide spreads (a few hundred are better)"
-    constant = rows["core/constant"].all(axis=0)
+    features = extracted.features
+    if len(features) < MIN_RELIABLE_CUBES:
+        yield f"only {format_count(len(features), 'cube')}: expect large standard deviations (a few hundred are better)"
+    constant = features["core/constant"].all(axis=0)
     if constant.any():
-        bands = ", ".join(f"{wavelength:g}" for wavelength in rows.wavelengths[constant])
-        yield f"{int(constant.sum())} bands are constant in every cube ({bands}): scored as they are"
-    broken = int((rows["core/broken"] > 0).sum())
-    if broken:
-        yield f"{broken} cubes have NaN or infinite pixels in their field of view: left out of every statistic"
+        bands = ", ".join(f"{wavelength:g}" for wavelength in features.wavelengths[constant])
+        yield f"{format_count(int(constant.sum()), 'band')} constant in every cube ({bands}): scored without change"
+    broken_count = int((features["core/broken"] > 0).sum())
+    if broken_count:
+        cubes_text = format_count(broken_count, "cube")
+        yield f"{cubes_text} with NaN or infinite pixels in the field of view: these pixels are left out"
 
 
 def _iter_overlap_notes(extracted_sets: Mapping[str, ExtractedSet]) -> Iterator[str]:
     generated, real, train = extracted_sets["samples"], extracted_sets["reference"], extracted_sets.get("train")
-    distinct = len(np.unique(generated.features.hashes))
-    if distinct < len(generated.features):
-        yield f"{len(generated.features) - distinct} samples repeat another sample pixel for pixel"
-    same = int(np.isin(generated.features.hashes, real.features.hashes).sum())
-    if same:
-        yield f"{same} samples are cubes of the reference, pixel for pixel"
+    duplicates = len(generated.features) - len(np.unique(generated.features.hashes))
+    if duplicates:
+        yield f"{format_count(duplicates, 'sample')} identical to another sample, pixel for pixel"
+    shared = int(np.isin(generated.features.hashes, real.features.hashes).sum())
+    if shared:
+        yield f"{format_count(shared, 'sample')} identical to a reference cube, pixel for pixel"
     if train is None:
         return
     copies = int(np.isin(generated.features.hashes, train.features.hashes).sum())
     if copies:
-        yield f"{copies} samples are cubes of the training set, pixel for pixel: they stay, as copies"
-    both = np.isin(real.features.hashes, train.features.hashes)
-    if both.all():
-        yield "every reference cube is in the training set: nothing is held out to test a generator with"
-    elif both.any():
-        yield f"{int(both.sum())} reference cubes are in the training set too: they leave the reference"
-    groups = set(real.features.groups[~both].tolist()) & set(train.features.groups.tolist())
+        yield f"{format_count(copies, 'sample')} identical to a training cube, pixel for pixel: scored, as copies"
+    is_shared = np.isin(real.features.hashes, train.features.hashes)
+    if is_shared.all():
+        yield "every reference cube is in the training set: no cube is held out to test a generator with"
+    elif is_shared.any():
+        shared_text = format_count(int(is_shared.sum()), "reference cube")
+        yield f"{shared_text} also in the training set: removed from the reference"
+    groups = set(real.features.groups[~is_shared].tolist()) & set(train.features.groups.tolist())
     if named := [group for group in groups if not group.startswith(UNGROUPED_PREFIX)]:
-        yield f"{len(named)} groups have cubes in both the reference and the training set: they are not independent"
+        groups_text = format_count(len(named), "group")
+        yield f"{groups_text} with cubes in both the reference and the training set: the sets are not independent"

@@ -1,1 +1,1 @@
-"""Segmenters: what finds structures in cubes that come without masks."""
+"""Segmenters: they find structures in cubes without masks."""

@@ -1,4 +1,4 @@
-"""What both built-in segmenters see of a cube: spectra in a few windows, on a scale fixed when they were fitted."""
+"""Inputs of both built-in segmenters: spectra in a few windows, on a scale that was fixed when they were fitted."""
 
 from __future__ import annotations
 
@@ -16,22 +16,20 @@ if TYPE_CHECKING:
     Float32Array = NDArray[np.float32]
     Bools = NDArray[np.bool_]
 
-MAX_WINDOWS = 16  # spectral windows at most: 200 bands say little more about a structure, and cost more than ten times
-MIN_POSITIVE_SHARE = (
-    0.999  # share of values above 0 from which spectra are taken as reflectance or radiance, by logarithm
-)
-MIN_RELATIVE_VALUE = 1e-3  # of the typical value: what is darker is noise, whose logarithm would be anything
+MAX_WINDOWS = 16  # spectral windows at most: 200 bands add little information, and take more than ten times as long
+MIN_POSITIVE_SHARE = 0.999  # share of values above 0 from which spectra are reflectance or radiance: use the logarithm
+MIN_RELATIVE_VALUE = 1e-3  # of the typical value: darker values are noise, whose logarithm would be arbitrary
 
 
 def average_windows(cube: Float32Array) -> Float32Array:
     """Return ``(window, y, x)``: means of adjacent bands of ``cube`` (band, y, x), at most ``MAX_WINDOWS`` of them."""
     if len(cube) <= MAX_WINDOWS:
         return cube
-    return np.stack([part.mean(axis=0) for part in np.array_split(cube, MAX_WINDOWS)])
+    return np.stack([bands.mean(axis=0) for bands in np.array_split(cube, MAX_WINDOWS)])
 
 
 def get_valid_mask(cube: Float32Array) -> Bools:
-    """Return bool ``(y, x)``: where a cube has values (invalid pixels come as NaN in every band)."""
+    """Return bool ``(y, x)``: the valid pixels of a cube (invalid ones are NaN in every band)."""
     return np.asarray(np.isfinite(cube).all(axis=0))
 
 
@@ -48,11 +46,11 @@ def select_structures(names: Sequence[str]) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class SpectralScaler:
-    """How spectra become numbers of order 1.
+    """Standardizes spectra, if they are positive by logarithm.
 
     Attributes:
         is_logarithmic: whether values are taken by logarithm, so that a gain is an offset.
-        min_value: what smaller values are raised to before the logarithm.
+        min_value: smaller values are raised to it before the logarithm.
         mean: ``(window,)`` of the pixels it was fitted on, after the logarithm.
         std: ``(window,)``.
     """
@@ -66,12 +64,12 @@ class SpectralScaler:
     def fit(cls, spectra: Float32Array) -> SpectralScaler:
         """Fit to spectra ``(window, pixel)``."""
         logarithmic = bool((spectra > 0).mean() >= MIN_POSITIVE_SHARE)
-        dark = MIN_RELATIVE_VALUE * float(np.median(np.abs(spectra))) or 1.0
-        values = np.log(np.maximum(spectra, dark)) if logarithmic else spectra
-        deviation = values.std(axis=1, dtype=np.float64)
-        typical = float(np.median(deviation)) or 1.0
+        min_value = MIN_RELATIVE_VALUE * float(np.median(np.abs(spectra))) or 1.0
+        values = np.log(np.maximum(spectra, min_value)) if logarithmic else spectra
+        std = values.std(axis=1, dtype=np.float64)
+        median_std = float(np.median(std)) or 1.0
         mean = values.mean(axis=1, dtype=np.float64).astype(np.float32)
-        return cls(logarithmic, dark, mean, np.maximum(deviation, 0.01 * typical).astype(np.float32))
+        return cls(logarithmic, min_value, mean, np.maximum(std, 0.01 * median_std).astype(np.float32))
 
     def transform(self, spectra: Float32Array) -> Float32Array:
         """Return spectra ``(window, pixel)`` on this scale."""
@@ -79,15 +77,15 @@ class SpectralScaler:
         return (values - self.mean[:, None]) / self.std[:, None]
 
     def __call__(self, cube: Float32Array) -> tuple[Float32Array, Float32Array]:
-        """Return a cube ``(band, y, x)`` scaled, and scaled less its own median spectrum: ``(window, y, x)`` each.
+        """Return a cube ``(band, y, x)`` scaled, and scaled minus its own median spectrum: ``(window, y, x)`` each.
 
-        The first tells a cube of one crop from a cube of another; the second is free of a cube's own brightness.
+        The first distinguishes cubes of different subjects; the second does not depend on a cube's own brightness.
         Both are 0 where the cube is not valid.
         """
         valid = get_valid_mask(cube)
         scaled = self.transform(average_windows(cube).reshape(len(self.mean), -1)).reshape(-1, *valid.shape)
-        own = np.median(scaled[:, valid], axis=1)[:, None, None] if valid.any() else np.float32(0)
-        absolute, relative = (np.where(valid, each, 0).astype(np.float32) for each in (scaled, scaled - own))
+        median = np.median(scaled[:, valid], axis=1)[:, None, None] if valid.any() else np.float32(0)
+        absolute, relative = (np.where(valid, spectra, 0).astype(np.float32) for spectra in (scaled, scaled - median))
         return absolute, relative
 
     def to_state(self) -> dict[str, NDArray[Any]]:
@@ -101,6 +99,6 @@ class SpectralScaler:
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> SpectralScaler:
-        """Return the scale that :meth:`to_state` described."""
-        flags = bool(state["scale.logarithmic"][0]), float(state["scale.dark"][0])
-        return cls(*flags, state["scale.mean"], state["scale.deviation"])
+        """Return the scaler whose arrays :meth:`to_state` returned."""
+        settings = bool(state["scale.logarithmic"][0]), float(state["scale.dark"][0])
+        return cls(*settings, state["scale.mean"], state["scale.deviation"])

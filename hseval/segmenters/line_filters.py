@@ -1,4 +1,4 @@
-"""Gaussian smoothing and ridges at several scales, on a canvas that the field of view is filled out to."""
+"""Gaussian smoothing and ridge filters at several scales, on a canvas that is filled beyond the field of view."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Float32Array = NDArray[np.float32]
 
-MARGIN_SIGMAS = 3.0  # of the widest Gaussian: room on the periodic canvas between opposite edges
+MARGIN_SIGMAS = 3.0  # of the widest Gaussian: margin on the periodic canvas between opposite edges
 
 
 class FourierImage:
@@ -22,8 +22,8 @@ class FourierImage:
 
     Args:
         channels: float ``(c, y, x)``, finite.
-        valid: bool ``(y, x)``; elsewhere channels are filled smoothly from inside (see :mod:`hseval.data.field_of_view`).
-        widest: the largest sigma that will be asked for, px.
+        valid: bool ``(y, x)``; other pixels are filled smoothly from the inside (see :mod:`hseval.data.field_of_view`).
+        max_sigma: the largest sigma of later calls, px.
     """
 
     def __init__(self, channels: Float32Array, valid: NDArray[np.bool_], *, max_sigma: float) -> None:
@@ -46,9 +46,9 @@ class FourierImage:
     def compute_ridges(self, sigma: float, count: int) -> Float32Array:
         """Return the Hessian's larger and smaller eigenvalue at a scale, times sigma squared: ``(2 count, y, x)``.
 
-        Scale-normalised second derivatives of a Gaussian (Lindeberg, Edge detection and ridge detection with automatic
+        Scale-normalized second derivatives of a Gaussian (Lindeberg, Edge detection and ridge detection with automatic
         scale selection, 1998); a dark line has one large positive eigenvalue, a bright one a large negative
-        one, a blob two of one sign. Only the first ``count`` channels are looked at.
+        one, a blob two of one sign. Only the first ``count`` channels are used.
         """
         import torch
 
@@ -58,8 +58,8 @@ class FourierImage:
             for factor in (self.y_frequencies**2, self.x_frequencies**2, self.y_frequencies * self.x_frequencies)
         )
         middle, half = (yy + xx) / 2, torch.hypot((yy - xx) / 2, yx)
-        found: Float32Array = torch.cat([middle + half, middle - half]).numpy()
-        return found
+        eigenvalues: Float32Array = torch.cat([middle + half, middle - half]).numpy()
+        return eigenvalues
 
     def _compute_gaussian(self, sigma: float) -> torch.Tensor:
         import torch
@@ -70,5 +70,5 @@ class FourierImage:
         import torch
 
         height, width = self.shape
-        found: Float32Array = torch.fft.irfft2(spectrum, s=self.padded_shape)[..., :height, :width].numpy()
-        return found
+        images: Float32Array = torch.fft.irfft2(spectrum, s=self.padded_shape)[..., :height, :width].numpy()
+        return images

@@ -1,4 +1,4 @@
-"""Which pixels of a cube are learned from: some of every structure, of its surroundings and of the rest."""
+"""Stratified sampling of training pixels: some of every structure, of its surroundings and of the rest."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BOUNDARY_WIDTH = 2  # px around structures: what is there decides where a mask ends
+BOUNDARY_WIDTH = 2  # px around structures, which decide where a mask ends
 MAX_WEIGHT = 50.0  # the weight of one drawn pixel, at most
 
 
 def draw_pixels(
     labels: NDArray[np.bool_], valid: NDArray[np.bool_], quota: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return places among the valid pixels, ascending, and how many pixels each stands for.
+    """Return indices into the valid pixels, ascending, and their weights: how many pixels each represents.
 
-    Up to ``quota`` pixels are drawn of every combination of structures (small ones are seen as often as large ones),
-    and twice as many of their near surroundings and of the rest.
+    Up to ``quota`` pixels are drawn of every combination of structures (as many of small ones as of large ones), and
+    twice as many of their surroundings and of the rest.
 
     Args:
         labels: bool ``(structure, y, x)``.
         valid: bool ``(y, x)``.
         quota: pixels a stratum.
-        rng: what they are drawn with.
+        rng: of the draws.
     """
     strata = _compute_strata(labels)[valid]
-    places, weights = [], []
+    indices, weights = [], []
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        taken = quota * (2 if stratum <= 0 else 1)
-        drawn = rng.choice(members, taken, replace=False) if len(members) > taken else members
-        places.append(drawn)
-        weights.append(np.full(len(drawn), min(len(members) / len(drawn), MAX_WEIGHT), dtype=np.float32))
-    order = np.argsort(np.concatenate(places))
-    return np.concatenate(places)[order], np.concatenate(weights)[order]
+        sample_size = quota * (2 if stratum <= 0 else 1)
+        sampled = rng.choice(members, sample_size, replace=False) if len(members) > sample_size else members
+        indices.append(sampled)
+        weights.append(np.full(len(sampled), min(len(members) / len(sampled), MAX_WEIGHT), dtype=np.float32))
+    order = np.argsort(np.concatenate(indices))
+    return np.concatenate(indices)[order], np.concatenate(weights)[order]
 
 
 def _compute_strata(labels: NDArray[np.bool_]) -> NDArray[Any]:
@@ -45,7 +45,7 @@ def _compute_strata(labels: NDArray[np.bool_]) -> NDArray[Any]:
 
     flat = labels.reshape(len(labels), -1)
     _, combination = np.unique(flat, axis=1, return_inverse=True)
-    some = np.asarray(labels.any(axis=0))
-    near = ndimage.binary_dilation(some, iterations=BOUNDARY_WIDTH) & ~some
-    strata = np.where(some, combination.reshape(some.shape) + 1, 0)
-    return np.where(near, -1, strata)
+    is_structure = np.asarray(labels.any(axis=0))
+    is_boundary = ndimage.binary_dilation(is_structure, iterations=BOUNDARY_WIDTH) & ~is_structure
+    strata = np.where(is_structure, combination.reshape(is_structure.shape) + 1, 0)
+    return np.where(is_boundary, -1, strata)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 SPECTRA_PER_STRATUM = 400  # pixels a stratum and cube from which scale and directions are found
-MAX_BINS = 127  # that trees cut a feature into
+MAX_BINS = 127  # of a feature, between which trees split
 THRESHOLD_CUBES = 12  # cubes on which thresholds are chosen
 
 
 class PixelTreeSegmenter:
-    """Classifies every pixel by itself, each structure by a model of its own, so structures may overlap."""
+    """Classifies every pixel independently, with one model a structure, so that structures may overlap."""
 
     name: ClassVar[str] = "pixels"
     version: ClassVar[str] = "1"
@@ -60,7 +60,7 @@ class PixelTreeSegmenter:
         return f"scikit-learn {sklearn.__version__}"
 
     def fit(self, data: CubeSet) -> None:
-        """Learn from cubes with masks; every structure but ``fov``."""
+        """Fit to cubes with masks, for every structure except ``fov``."""
         with _limit_threads():
             self._fit(data)
 
@@ -69,54 +69,56 @@ class PixelTreeSegmenter:
         self.features = _fit_features(data, self.structures)
         features, labels, weights = self._draw_training_pixels(data)
         features = bin_features(features, MAX_BINS)
-        self.models = [_fit_trees(features, each, weights, rounds=self.options.trees) for each in labels]
+        self.models = [
+            _fit_trees(features, structure_labels, weights, rounds=self.options.trees) for structure_labels in labels
+        ]
         self.thresholds = self._find_thresholds(data)
 
     def segment(self, cubes: NDArray[Any], *, wavelengths: NDArray[Any]) -> Mapping[str, Bools]:
         """Return bool ``(n, y, x)`` by structure; False where a cube is not valid."""
         if not self.structures:
             raise HsevalError("segmenter 'pixels' has not been fitted: call fit with cubes that have masks")
-        found = np.zeros((len(self.structures), len(cubes), *cubes.shape[2:]), dtype=bool)
+        masks = np.zeros((len(self.structures), len(cubes), *cubes.shape[2:]), dtype=bool)
         with _limit_threads():
             for i, cube in enumerate(cubes):
-                found[:, i, get_valid_mask(cube)] = self._predict_probabilities(cube) >= self.thresholds[:, None]
-        return dict(zip(self.structures, found, strict=True))
+                masks[:, i, get_valid_mask(cube)] = self._predict_probabilities(cube) >= self.thresholds[:, None]
+        return dict(zip(self.structures, masks, strict=True))
 
     def _draw_training_pixels(self, data: CubeSet) -> tuple[Float32Array, Bools, Float32Array]:
-        """Return features ``(pixel, feature)``, labels ``(structure, pixel)`` and weights of the pixels drawn."""
+        """Return features ``(pixel, feature)``, labels ``(structure, pixel)`` and weights of the sampled pixels."""
         strata = 3 + len(self.structures)
         quota = max(self.options.pixels // (strata * len(data)), 4)
         features, labels, weights = [], [], []
         for i, cube in enumerate(data):
             masks, valid = get_labels(cube, self.structures), get_valid_mask(cube.data)
-            places, stand_for = draw_pixels(masks, valid, quota, create_rng(0, "pixels", i))
-            features.append(self.features(cube.data)[places])
-            labels.append(masks[:, valid][:, places])
-            weights.append(stand_for)
+            indices, pixel_weights = draw_pixels(masks, valid, quota, create_rng(0, "pixels", i))
+            features.append(self.features(cube.data)[indices])
+            labels.append(masks[:, valid][:, indices])
+            weights.append(pixel_weights)
         return np.concatenate(features), np.concatenate(labels, axis=1), np.concatenate(weights)
 
     def _find_thresholds(self, data: CubeSet) -> Float32Array:
-        """Return ``(structure,)``: at which Dice is best on some of the cubes, spread over the set, in whole."""
-        tally = ProbabilityHistogram(len(self.structures))
+        """Return ``(structure,)`` thresholds that maximize Dice on some whole cubes, evenly spaced in the set."""
+        histogram = ProbabilityHistogram(len(self.structures))
         for i in np.unique(np.linspace(0, len(data) - 1, THRESHOLD_CUBES).astype(int)):
             cube = data[int(i)]
             labels = get_labels(cube, self.structures)[:, get_valid_mask(cube.data)]
-            tally.add_cube(self._predict_probabilities(cube.data), labels)
-        return tally.find_best_thresholds()
+            histogram.add_cube(self._predict_probabilities(cube.data), labels)
+        return histogram.find_best_thresholds()
 
     def _predict_probabilities(self, cube: Float32Array) -> Float32Array:
-        """Return float32 ``(structure, pixel)`` of a cube's valid pixels; 0 for what no cube had."""
+        """Return float32 ``(structure, pixel)`` of a cube's valid pixels; 0 for structures without training pixels."""
         features = self.features(cube)
         if not len(features):
             return np.zeros((len(self.models), 0), dtype=np.float32)
-        nowhere = np.zeros(len(features), dtype=np.float32)
-        found = [nowhere if each is None else each.predict_proba(features)[:, 1] for each in self.models]
-        return np.stack(found).astype(np.float32)
+        zeros = np.zeros(len(features), dtype=np.float32)
+        probabilities = [zeros if model is None else model.predict_proba(features)[:, 1] for model in self.models]
+        return np.stack(probabilities).astype(np.float32)
 
 
 @functools.cache
 def _get_thread_controller() -> Any:
-    import sklearn.ensemble  # noqa: F401 - its threads exist once it is imported
+    import sklearn.ensemble  # noqa: F401 - its thread pools exist once it is imported
     import threadpoolctl
     import torch  # noqa: F401
 
@@ -124,33 +126,32 @@ def _get_thread_controller() -> Any:
 
 
 def _limit_threads() -> contextlib.AbstractContextManager[Any]:
-    """Limit the threads of scikit-learn and torch.
+    """Limit scikit-learn and torch to one thread.
 
-    Sums then run in one order, and threads that wait for each other on a busy machine, which cost ten times the work,
-    do not occur.
+    Sums then run in one order, and no threads wait for each other on a busy machine, which takes ten times as long.
     """
     limits: contextlib.AbstractContextManager[Any] = _get_thread_controller().limit(limits=1)
     return limits
 
 
 def _fit_features(data: CubeSet, structures: Sequence[str]) -> PixelFeatures:
-    """Fit the features' scale and directions to some pixels of every cube."""
+    """Fit the scaler and the directions to some pixels of every cube."""
     spectra, medians, labels = [], [], []
     for i, cube in enumerate(data):
         valid = get_valid_mask(cube.data)
         masks = get_labels(cube, structures)
         inside = average_windows(cube.data)[:, valid]
-        places, _ = draw_pixels(masks, valid, SPECTRA_PER_STRATUM, create_rng(0, "pixels spectra", i))
-        spectra.append(inside[:, places])
-        medians.append(np.repeat(np.median(inside, axis=1, keepdims=True), len(places), axis=1))
-        labels.append(masks[:, valid][:, places])
-    scale = SpectralScaler.fit(np.concatenate(spectra, axis=1))
-    relative = scale.transform(np.concatenate(spectra, axis=1)) - scale.transform(np.concatenate(medians, axis=1))
-    return PixelFeatures(scale, compute_directions(relative, np.concatenate(labels, axis=1)))
+        indices, _ = draw_pixels(masks, valid, SPECTRA_PER_STRATUM, create_rng(0, "pixels spectra", i))
+        spectra.append(inside[:, indices])
+        medians.append(np.repeat(np.median(inside, axis=1, keepdims=True), len(indices), axis=1))
+        labels.append(masks[:, valid][:, indices])
+    scaler = SpectralScaler.fit(np.concatenate(spectra, axis=1))
+    relative = scaler.transform(np.concatenate(spectra, axis=1)) - scaler.transform(np.concatenate(medians, axis=1))
+    return PixelFeatures(scaler, compute_directions(relative, np.concatenate(labels, axis=1)))
 
 
 def _fit_trees(features: Float32Array, labels: Bools, weights: Float32Array, *, rounds: int) -> Any:
-    """Return boosted trees that tell one structure from everything else; None where no pixel, or every one, is it."""
+    """Return boosted trees for one structure against everything else; None where no pixel, or every pixel, is in it."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     if labels.all() or not labels.any():

@@ -27,7 +27,7 @@ THRESHOLD_CUBES = 12  # cubes on which thresholds are chosen
 
 
 class UNetSegmenter:
-    """Finds each structure by an output of its own, so structures may overlap."""
+    """Finds structures with one output each, so that they may overlap."""
 
     name: ClassVar[str] = "unet"
     version: ClassVar[str] = "1"
@@ -54,7 +54,7 @@ class UNetSegmenter:
         return f"torch {torch.__version__} on {torch.device(self.device).type}"
 
     def fit(self, data: CubeSet) -> None:
-        """Learn from cubes with masks; every structure but ``fov``."""
+        """Fit to cubes with masks, for every structure except ``fov``."""
         from hseval.segmenters import network
 
         self.structures = select_structures(data.structures)
@@ -67,32 +67,34 @@ class UNetSegmenter:
             self._network, network.CropSampler.from_examples(examples), steps=self.options.steps, device=self.device
         )
         self.weights = network.get_weights(self._network)
-        tally = ProbabilityHistogram(len(self.structures))
+        histogram = ProbabilityHistogram(len(self.structures))
         for i in np.unique(np.linspace(0, len(examples) - 1, THRESHOLD_CUBES).astype(int)):
             cube, valid = data[int(i)].data, examples[i].valid
-            tally.add_cube(self._predict_probabilities(cube)[:, valid], examples[i].labels[:, valid])
-        self.thresholds = tally.find_best_thresholds()
+            histogram.add_cube(self._predict_probabilities(cube)[:, valid], examples[i].labels[:, valid])
+        self.thresholds = histogram.find_best_thresholds()
 
     def segment(self, cubes: NDArray[Any], *, wavelengths: NDArray[Any]) -> Mapping[str, Bools]:
         """Return bool ``(n, y, x)`` by structure; False where a cube is not valid."""
         if not self.structures:
             raise HsevalError("segmenter 'unet' has not been fitted: call fit with cubes that have masks")
-        found = [
+        masks = [
             (self._predict_probabilities(cube) >= self.thresholds[:, None, None]) & get_valid_mask(cube)
             for cube in cubes
         ]
-        return {name: np.stack([each[place] for each in found]) for place, name in enumerate(self.structures)}
+        return {
+            name: np.stack([cube_masks[index] for cube_masks in masks]) for index, name in enumerate(self.structures)
+        }
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return all that :meth:`fit` found, as arrays."""
+        """Return the fitted state as arrays."""
         weights = {f"weights.{name}": array for name, array in self.weights.items()}
         return {**weights, **self.scaler.to_state(), "thresholds": self.thresholds}
 
     def restore(self, state: Mapping[str, NDArray[Any]], structures: tuple[str, ...]) -> None:
-        """Become as fitted: take up what :meth:`state` returned."""
+        """Restore the fitted state that :meth:`state` returned."""
         self.structures, self._network = structures, None
         self.scaler, self.thresholds = SpectralScaler.from_state(state), state["thresholds"]
-        self.weights = {name[len("weights.") :]: each for name, each in state.items() if name.startswith("weights.")}
+        self.weights = {name[len("weights.") :]: array for name, array in state.items() if name.startswith("weights.")}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_network": None}  # a worker process builds its own
@@ -119,17 +121,17 @@ class UNetSegmenter:
 
 
 def _compute_median_spectrum(absolute: Float32Array, relative: Float32Array, valid: Bools) -> Float32Array:
-    """Return ``(window,)``: a cube's own median spectrum, scaled (what the two differ by wherever it is valid)."""
+    """Return ``(window,)``: a cube's scaled median spectrum, by which the two differ in every valid pixel."""
     if not valid.any():
         return np.zeros(len(absolute), dtype=np.float32)
-    found: Float32Array = np.median((absolute - relative)[:, valid], axis=1)
-    return found
+    spectrum: Float32Array = np.median((absolute - relative)[:, valid], axis=1)
+    return spectrum
 
 
 def _fit_scaler(data: CubeSet) -> SpectralScaler:
-    """Return the scale of some pixels of every cube, spread evenly."""
-    parts = []
+    """Fit the scaler to evenly spaced pixels of every cube."""
+    spectra = []
     for cube in data:
         inside = average_windows(cube.data)[:, get_valid_mask(cube.data)]
-        parts.append(inside[:, :: max(inside.shape[1] // SPECTRA_PER_CUBE, 1)])
-    return SpectralScaler.fit(np.concatenate(parts, axis=1))
+        spectra.append(inside[:, :: max(inside.shape[1] // SPECTRA_PER_CUBE, 1)])
+    return SpectralScaler.fit(np.concatenate(spectra, axis=1))

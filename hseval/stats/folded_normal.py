@@ -1,10 +1,9 @@
-"""Intervals of the absolute value of a difference, which has a corner at 0 that no jackknife sees.
+"""Intervals of the absolute value of a difference, whose corner at 0 the jackknife can't account for.
 
 At one split the signed difference is nearly normal, D ~ N(delta, s^2), and the score's expected value is that of |D|
-(the folded normal, Leone, Nelson and Nottingham 1961): it depends on delta and s alone. Both are drawn from what the
-data say of them, as in a generalised pivotal quantity (Weerahandi 1993): delta from Student's t around the signed
-difference, s^2 from its chi-squared distribution. Folding makes |D| too large where delta is small, and the draws are
-shrunk for it.
+(the folded normal, Leone, Nelson and Nottingham 1961): it depends on delta and s alone. Both are drawn given the data,
+as in a generalized pivotal quantity (Weerahandi 1993): delta from Student's t around the signed difference, s^2 from
+its chi-squared distribution. |D| is biased upward where delta is small, so the draws are shrunk.
 """
 
 from __future__ import annotations
@@ -22,19 +21,18 @@ if TYPE_CHECKING:
     Float64Array = NDArray[np.float64]
 
 PIVOTAL_DRAWS = 20_000
-SHRINKAGE_VARIANCES = (
-    2.0  # variances taken off a squared draw: E D^2 = delta^2 + 1 variance; one more covers best near 0
-)
+# Variances subtracted from a squared draw: E D^2 = delta^2 + 1 variance; one more gives the best coverage near 0.
+SHRINKAGE_VARIANCES = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class SideVariance:
-    """What is known of one side: the variance that it adds to the signed difference, and from how many blocks.
+    """The variance that one side adds to the signed difference.
 
     Attributes:
-        variance: of the signed difference over all splits, this side's part.
-        block_count: it was estimated from.
-        share: of this side's rows that one split uses.
+        variance: this side's part of the variance of the signed difference over all splits.
+        block_count: blocks that it was estimated from.
+        share: share of this side's rows that one split uses.
     """
 
     variance: float
@@ -43,12 +41,12 @@ class SideVariance:
 
 
 def folded_normal_mean(mean: Float64Array, std: Float64Array) -> Float64Array:
-    """Return E|D| of D ~ N(mean, deviation^2), ``(n,)``."""
+    """Return E|D| of D ~ N(mean, std^2), ``(n,)``."""
     from scipy.special import ndtr
 
-    safe = np.where(std > 0, std, 1.0)
-    ratio = mean / safe
-    folded = safe * np.sqrt(2 / np.pi) * np.exp(-0.5 * ratio**2) + mean * (1 - 2 * ndtr(-ratio))
+    safe_std = np.where(std > 0, std, 1.0)
+    ratio = mean / safe_std
+    folded = safe_std * np.sqrt(2 / np.pi) * np.exp(-0.5 * ratio**2) + mean * (1 - 2 * ndtr(-ratio))
     return np.asarray(np.where(std > 0, folded, np.abs(mean)), dtype=np.float64)
 
 
@@ -58,14 +56,14 @@ def compute_folded_intervals(
     """Return the intervals ``(2, 2)`` of the expected value at one split, and of its excess over the floor."""
     variance = real.variance + generated.variance
     sides = [(np.array([side.variance]), side.block_count - 1) for side in (real, generated)]
-    drawn = abs(difference) - np.sqrt(variance) * rng.standard_t(
+    draws = abs(difference) - np.sqrt(variance) * rng.standard_t(
         compute_degrees_of_freedom(np.array([variance]), sides), PIVOTAL_DRAWS
     )
-    centre = _shrink_draws(drawn, variance)
+    mean_draws = _shrink_draws(draws, variance)
     real_draws, generated_draws = (
         side.variance * _draw_variance_factors(side.block_count, rng) for side in (real, generated)
     )
-    value = folded_normal_mean(centre, np.sqrt(real_draws / real.share + generated_draws / generated.share))
+    value = folded_normal_mean(mean_draws, np.sqrt(real_draws / real.share + generated_draws / generated.share))
     floor = folded_normal_mean(np.zeros(PIVOTAL_DRAWS), np.sqrt(2 * real_draws / real.share))
     tails = (0.5 - level / 2, 0.5 + level / 2)
     return np.stack([np.quantile(value, tails), np.quantile(value - floor, tails)])
@@ -73,13 +71,13 @@ def compute_folded_intervals(
 
 @dataclasses.dataclass(frozen=True)
 class SignedDifference:
-    """A signed difference, one of two that share a reference.
+    """One of two signed differences that share a reference.
 
     Attributes:
         difference: the difference over all splits.
-        real_replicates: ``(g,)``, its replicates with one of the reference's blocks left out.
-        generated: what the samples add.
-        share: of the reference's rows that one split uses.
+        real_replicates: ``(g,)``, its replicates with one block of the reference left out.
+        generated: the samples' part of its variance.
+        share: share of the reference's rows that one split uses.
     """
 
     difference: float
@@ -92,23 +90,22 @@ class SignedDifference:
         return -self.real_replicates if self.difference < 0 else self.real_replicates
 
 
-def draw_differences(one: SignedDifference, two: SignedDifference, *, rng: np.random.Generator) -> Float64Array:
-    """Return draws ``(n,)`` of the expected |D| of one less that of the other; what the reference adds, they share.
+def draw_differences(first: SignedDifference, second: SignedDifference, *, rng: np.random.Generator) -> Float64Array:
+    """Return draws ``(n,)`` of the expected |D| of the first minus that of the second, on one reference.
 
-    Half of the draws give the two sides' own noise the other way round, so that exchanging the two changes the sign and
-    nothing else.
+    Half of the draws swap the noise of the two sets of samples: exchanging the differences changes only the sign.
     """
-    count = min(len(one.real_replicates), len(two.real_replicates))
-    centred = np.stack([_center_replicates(side.orient_replicates()[:count]) for side in (one, two)])
+    count = min(len(first.real_replicates), len(second.real_replicates))
+    centered = np.stack([_center_replicates(side.orient_replicates()[:count]) for side in (first, second)])
     factor = (count - 1) / rng.chisquare(count - 1, PIVOTAL_DRAWS)
-    # One draw a block moves both signed differences, as leaving the block out did.
-    moved = np.sqrt(factor) * (centred @ rng.standard_normal((count, PIVOTAL_DRAWS)))
-    shared = factor * np.square(centred).sum(axis=1)[:, None]
-    own = [(rng.standard_normal(PIVOTAL_DRAWS), rng.random(PIVOTAL_DRAWS)) for _ in range(2)]
+    # One draw a block shifts both signed differences, as leaving the block out does.
+    real_shifts = np.sqrt(factor) * (centered @ rng.standard_normal((count, PIVOTAL_DRAWS)))
+    real_variances = factor * np.square(centered).sum(axis=1)[:, None]
+    noise = [(rng.standard_normal(PIVOTAL_DRAWS), rng.random(PIVOTAL_DRAWS)) for _ in range(2)]
     halves = [
-        _draw_expected_absolute(one, moved[0], shared[0], *first)
-        - _draw_expected_absolute(two, moved[1], shared[1], *second)
-        for first, second in (own, own[::-1])
+        _draw_expected_absolute(first, real_shifts[0], real_variances[0], *first_noise)
+        - _draw_expected_absolute(second, real_shifts[1], real_variances[1], *second_noise)
+        for first_noise, second_noise in (noise, noise[::-1])
     ]
     return np.concatenate(halves)
 
@@ -125,15 +122,16 @@ def _draw_expected_absolute(
     normal: Float64Array,
     uniform: Float64Array,
 ) -> Float64Array:
-    """Return draws of E|D|: of its mean, from what both sides' draws move it by, and of its deviation at one split."""
+    """Return draws of E|D| at one split, from draws of D's mean and standard deviation."""
     from scipy.stats import chi2
 
     generated = signed_difference.generated
-    own = generated.variance * (generated.block_count - 1) / chi2.ppf(uniform, generated.block_count - 1)
-    drawn = abs(signed_difference.difference) - real_shift - np.sqrt(own) * normal
+    generated_variance = generated.variance * (generated.block_count - 1) / chi2.ppf(uniform, generated.block_count - 1)
+    draws = abs(signed_difference.difference) - real_shift - np.sqrt(generated_variance) * normal
     variance = float(np.square(_center_replicates(signed_difference.real_replicates)).sum()) + generated.variance
     return folded_normal_mean(
-        _shrink_draws(drawn, variance), np.sqrt(real_variance / signed_difference.share + own / generated.share)
+        _shrink_draws(draws, variance),
+        np.sqrt(real_variance / signed_difference.share + generated_variance / generated.share),
     )
 
 

@@ -1,10 +1,10 @@
-"""What the data say of a share beyond an extreme quantile of other data: draws of its expected value.
+"""Posterior draws of the expected share of values below an extreme quantile of other values.
 
-A share of samples below the lowest of m held-out distances hangs on a few cubes, and no jackknife sees how far it would
-move. Both sides' distributions are drawn instead, as in the Bayesian bootstrap (Rubin 1981) over groups: the sorted
-held-out distances cut the unit interval at random places (of n draws they are those of uniform order statistics,
-whatever the distribution), samples weigh as a Dirichlet draw says, half a group more below and above all of them
-(Jeffreys). Each pair of distributions has its own expected share, computed exactly.
+The share of samples below the lowest of m held-out distances depends on a few cubes, so that the jackknife can't
+estimate its variance. Both sides' distributions are drawn instead, as in the Bayesian bootstrap (Rubin 1981) over
+groups: the sorted held-out distances divide the unit interval at random points (those of uniform order statistics,
+whatever the distribution), and samples get Dirichlet weights, with half a group more below and above all of them
+(Jeffreys). The expected share of each pair of distributions is computed exactly.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     Float64Array = NDArray[np.float64]
 
-PRIOR_GROUPS = 0.5  # groups of samples put below, and above, all others
-MIN_TAIL_VALUES = 20  # of ``size`` values, this many and two for each rank decide: beyond them the chance is about 1e-9
+PRIOR_GROUPS = 0.5  # groups of samples added below, and above, all others
+MIN_TAIL_VALUES = 20  # of ``size`` values the lowest that matter, plus two a rank: the chance beyond them is about 1e-9
 DRAWS_PER_CHUNK = (
-    100  # draws held in memory at a time, always: a reference's stream must not depend on the samples' number
+    100  # draws in memory at a time; fixed, as the reference's stream must not depend on the number of samples
 )
 
 
@@ -52,10 +52,10 @@ def draw_expected_shares(
     Args:
         real: held-out values.
         generated: samples' values.
-        size: real values that the quantile is taken of; they come in whole groups.
-        rank: 1 for the smallest; above 1, groups are taken to spread over the ranks as their cubes do.
-        draws: how many.
-        rngs: of the real side (shared by all samples that are held against it), and of the samples.
+        size: number of real values that the quantile is taken of, in whole groups.
+        rank: 1 for the smallest; above 1, cubes of a group are treated as independent.
+        draws: number of draws.
+        rngs: of the real side (shared by all samples that are compared with it), and of the samples.
         always_below: values up to this count as below, whatever the quantile.
     """
     chunks = [min(DRAWS_PER_CHUNK, draws - start) for start in range(0, draws, DRAWS_PER_CHUNK)]
@@ -77,24 +77,34 @@ def _draw_shares_chunk(
     rngs: tuple[np.random.Generator, np.random.Generator],
     always_below: float,
 ) -> Float64Array:
-    place, groups = _index_groups(real.groups)
-    weights, rest = rngs[0].standard_gamma(1.0, (draws, groups)), rngs[0].standard_gamma(1.0, (draws, 1))
-    least = np.nextafter(always_below, np.inf)
-    raised = np.maximum(real.values, least)
-    cuts, reached = _compute_quantile_cdf(raised, place, weights, rest, size=size, rank=rank)
-    chance = np.diff(reached, axis=1, prepend=0.0)
-    above = 1 - reached[:, -1]
-    sizes = np.bincount(place)
-    own = _accumulate_weights(real.values, weights[:, place], weights @ sizes[:, None] + rest * sizes.mean())
-    others = _draw_generated_distributions(generated, draws, rngs[1])
-    first = np.array([least])
+    group_index, group_count = _index_groups(real.groups)
+    weights, remainder = rngs[0].standard_gamma(1.0, (draws, group_count)), rngs[0].standard_gamma(1.0, (draws, 1))
+    min_cut = np.nextafter(always_below, np.inf)
+    raised = np.maximum(real.values, min_cut)
+    cuts, cdf = _compute_quantile_cdf(raised, group_index, weights, remainder, size=size, rank=rank)
+    probabilities = np.diff(cdf, axis=1, prepend=0.0)
+    probability_above = 1 - cdf[:, -1]
+    sizes = np.bincount(group_index)
+    real_distributions = _accumulate_weights(
+        real.values, weights[:, group_index], weights @ sizes[:, None] + remainder * sizes.mean()
+    )
+    generated_distributions = _draw_generated_distributions(generated, draws, rngs[1])
+    first_cut = np.array([min_cut])
     return np.stack(
         [
             _average_between_cuts(
-                np.concatenate([others.share_below(first), others.share_below(cuts)], axis=1), chance, above
+                np.concatenate(
+                    [generated_distributions.share_below(first_cut), generated_distributions.share_below(cuts)], axis=1
+                ),
+                probabilities,
+                probability_above,
             ),
             _average_between_cuts(
-                np.concatenate([own.share_below(first), own.share_up_to(cuts)], axis=1), chance, above
+                np.concatenate(
+                    [real_distributions.share_below(first_cut), real_distributions.share_up_to(cuts)], axis=1
+                ),
+                probabilities,
+                probability_above,
             ),
         ],
         axis=1,
@@ -103,7 +113,7 @@ def _draw_shares_chunk(
 
 @dataclasses.dataclass(frozen=True)
 class DistributionDraws:
-    """Drawn distributions: sorted values ``(n,)`` and their weights' sums ``(draws, n + 1)``, the first below all."""
+    """Draws of a distribution: sorted values ``(n,)`` and cumulative weights ``(draws, n + 1)``, the first of none."""
 
     values: NDArray[Any]
     cumulative_weights: Float64Array
@@ -126,30 +136,34 @@ def _compute_quantile_cdf(
     size: int,
     rank: int,
 ) -> tuple[NDArray[Any], Float64Array]:
-    """Return the lowest values ``(c,)``, and the chance ``(draws, c)`` that the quantile is at or below each."""
+    """Return the lowest values ``(c,)``, and the probabilities ``(draws, c)`` that the quantile is at or below each."""
     from scipy.special import betainc
 
-    kept = math.ceil(len(values) / size * (MIN_TAIL_VALUES + 2 * rank))
+    count = math.ceil(len(values) / size * (MIN_TAIL_VALUES + 2 * rank))
     if rank == 1:
         lowest = np.full(weights.shape[1], np.inf)
         np.minimum.at(lowest, group_index, values)
         order = np.argsort(lowest, kind="stable")
-        upto = np.cumsum(weights[:, order], axis=1) / (weights.sum(axis=1, keepdims=True) + remainder)
-        drawn = len(lowest) * size / len(values)
-        return lowest[order][:kept], 1 - (1 - upto[:, :kept]) ** drawn
+        cumulative = np.cumsum(weights[:, order], axis=1) / (weights.sum(axis=1, keepdims=True) + remainder)
+        group_draws = len(lowest) * size / len(values)
+        return lowest[order][:count], 1 - (1 - cumulative[:, :count]) ** group_draws
     order = np.argsort(values, kind="stable")
-    each = weights[:, group_index[order]]
-    upto = np.cumsum(each, axis=1) / (each.sum(axis=1, keepdims=True) + remainder * len(values) / weights.shape[1])
-    return values[order][:kept], np.asarray(betainc(rank, size + 1 - rank, upto[:, :kept]))
+    value_weights = weights[:, group_index[order]]
+    cumulative = np.cumsum(value_weights, axis=1) / (
+        value_weights.sum(axis=1, keepdims=True) + remainder * len(values) / weights.shape[1]
+    )
+    return values[order][:count], np.asarray(betainc(rank, size + 1 - rank, cumulative[:, :count]))
 
 
 def _draw_generated_distributions(generated: GroupedValues, draws: int, rng: np.random.Generator) -> DistributionDraws:
-    place, groups = _index_groups(generated.groups)
-    weights, more = rng.standard_gamma(1.0, (draws, groups)), rng.standard_gamma(PRIOR_GROUPS, (draws, 2))
-    sizes = np.bincount(place)
-    total = weights @ sizes[:, None] + more.sum(axis=1, keepdims=True) * sizes.mean()
-    found = _accumulate_weights(generated.values, weights[:, place], total)
-    return DistributionDraws(found.values, found.cumulative_weights + more[:, :1] * sizes.mean() / total)
+    group_index, group_count = _index_groups(generated.groups)
+    weights, prior_weights = rng.standard_gamma(1.0, (draws, group_count)), rng.standard_gamma(PRIOR_GROUPS, (draws, 2))
+    sizes = np.bincount(group_index)
+    total = weights @ sizes[:, None] + prior_weights.sum(axis=1, keepdims=True) * sizes.mean()
+    distributions = _accumulate_weights(generated.values, weights[:, group_index], total)
+    return DistributionDraws(
+        distributions.values, distributions.cumulative_weights + prior_weights[:, :1] * sizes.mean() / total
+    )
 
 
 def _accumulate_weights(values: NDArray[Any], weights: Float64Array, total_weight: Float64Array) -> DistributionDraws:
@@ -161,13 +175,13 @@ def _accumulate_weights(values: NDArray[Any], weights: Float64Array, total_weigh
 def _average_between_cuts(
     shares: Float64Array, probabilities: Float64Array, probability_above: Float64Array
 ) -> Float64Array:
-    """Return the expected share ``(draws,)``: between two cuts it lies half way, beyond the last as at it."""
+    """Return the expected share ``(draws,)``: half way between two cuts, beyond the last cut the share at it."""
     middle = (shares[:, 1:] + shares[:, :-1]) / 2
     return np.asarray((middle * probabilities).sum(axis=1) + shares[:, -1] * probability_above)
 
 
 def _index_groups(groups: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
-    """Return the place of each row's group, groups in the order of their first rows whatever they are called."""
+    """Return the index of each row's group, groups in the order of their first rows, and their number."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))

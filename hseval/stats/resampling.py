@@ -1,4 +1,4 @@
-"""A score with cubes left out: what the jackknife evaluates, and how often it can afford to."""
+"""Replicates of a score with cubes left out, and how many of them the jackknife evaluates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.pipeline.metric_inputs import MetricEvaluator, get_signed_value
+from hseval.core.evaluation import Evaluator
 from hseval.stats.jackknife import JackknifeReplicates, draw_jackknife_blocks, run_jackknife
 from hseval.stats.splits import Split
 from hseval.stats.variance import (
@@ -39,10 +39,10 @@ class ResamplingPlan:
 
     @classmethod
     def for_size(cls, size: int) -> ResamplingPlan:
-        """Return the plan at ``size`` rows a side: about ``150 000 / size`` comparisons, a rule and never a clock.
+        """Return the plan at ``size`` rows a side: about ``150 000 / size`` comparisons, whatever the machine.
 
-        A comparison costs about as many microseconds as 20 times its rows (``fid``), so this takes a few seconds
-        whatever the size, until the least that says anything is reached.
+        A comparison takes about 20 microseconds a row (``fid``), so that this takes a few seconds at any size, until
+        the smallest useful plan is reached.
         """
         return cls(
             split_pairs=int(np.clip(400 // size, 1, 4)),
@@ -53,7 +53,7 @@ class ResamplingPlan:
 
 @dataclasses.dataclass(frozen=True)
 class SplitScore:
-    """One split, and what its three sets scored."""
+    """The value and the floor of one split."""
 
     split: Split
     value: ScoreParts
@@ -61,7 +61,7 @@ class SplitScore:
 
     def to_array(self) -> Float64Array:
         """Return value, floor and excess, of the signed figures where the metric has them."""
-        return _stack_figures(get_signed_value(self.value), get_signed_value(self.floor))
+        return _stack_figures(self.value.signed_value, self.floor.signed_value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ScoreReplicates:
 
     Attributes:
         jackknife_replicates: over the first ``used_splits`` splits.
-        used_splits: how many these are.
+        used_splits: their number.
         split_values: ``(s, 3)``, the same of every split.
     """
 
@@ -91,21 +91,24 @@ class ScoreReplicates:
 
     def compute_degrees_of_freedom(self) -> Float64Array:
         """Return their degrees of freedom ``(3,)``."""
-        more = (compute_finite_split_variance(self.split_values, self.used_splits), len(self.split_values) // 2 - 1)
-        fewest = np.array([MIN_DEGREES_OF_FREEDOM, MIN_DEGREES_OF_FREEDOM, MIN_DIFFERENCE_DEGREES_OF_FREEDOM])
+        finite_splits = (
+            compute_finite_split_variance(self.split_values, self.used_splits),
+            len(self.split_values) // 2 - 1,
+        )
+        min_degrees = np.array([MIN_DEGREES_OF_FREEDOM, MIN_DEGREES_OF_FREEDOM, MIN_DIFFERENCE_DEGREES_OF_FREEDOM])
         return compute_degrees_of_freedom(
             self.compute_variance(),
             self.jackknife_replicates.list_added_variances(),
-            [*self.jackknife_replicates.list_subtracted_variances(), more],
-            min_degrees=fewest,
+            [*self.jackknife_replicates.list_subtracted_variances(), finite_splits],
+            min_degrees=min_degrees,
         )
 
 
 def compute_finite_split_variance(split_values: Float64Array, used_splits: int) -> Float64Array:
     """Return by how much ``(k,)`` the variance over fewer splits exceeds that over all of them.
 
-    Complementary pairs of splits vary around what an endless number of them would give; what this adds to a mean over
-    p pairs is their variance over p.
+    Complementary pairs of splits vary around the mean of infinitely many; a mean over p pairs has their variance
+    divided by p more.
 
     Args:
         split_values: ``(s, k)``, figures of every split, in complementary pairs.
@@ -114,63 +117,65 @@ def compute_finite_split_variance(split_values: Float64Array, used_splits: int) 
     pairs = split_values[: len(split_values) // 2 * 2].reshape(-1, 2, split_values.shape[1]).mean(axis=1)
     if len(pairs) < 2:
         return np.zeros(split_values.shape[1])
-    gone: Float64Array = pairs.var(axis=0, ddof=1) * (2 / used_splits - 1 / len(pairs))
-    return gone
+    excess_variance: Float64Array = pairs.var(axis=0, ddof=1) * (2 / used_splits - 1 / len(pairs))
+    return excess_variance
 
 
 class LeaveOutStatistic:
     """Value, floor and excess, the means over some splits, with rows left out of every split that they are in."""
 
-    def __init__(self, evaluator: MetricEvaluator, split_scores: Sequence[SplitScore]) -> None:
+    def __init__(self, evaluator: Evaluator, split_scores: Sequence[SplitScore]) -> None:
         self.evaluator, self.split_scores = evaluator, split_scores
 
     def __call__(self, excluded_real: Indices, excluded_generated: Indices) -> Float64Array:
         """Return ``(3,)`` without some rows of either side."""
         self.inputs, self.index_map = self.evaluator.leave_out_reference(excluded_real)
-        kept = (
+        keep_masks = (
             _make_keep_mask(len(self.evaluator.inputs.real), excluded_real),
             _make_keep_mask(len(self.evaluator.inputs.generated), excluded_generated),
         )
-        found: Float64Array = np.mean([self._evaluate_split(each, *kept) for each in self.split_scores], axis=0)
-        return found
+        figures: Float64Array = np.mean(
+            [self._evaluate_split(split_score, *keep_masks) for split_score in self.split_scores], axis=0
+        )
+        return figures
 
     def _evaluate_split(self, split_score: SplitScore, keep_real: Any, keep_generated: Any) -> Float64Array:
-        split, known = split_score.split, self.inputs is self.evaluator.inputs
-        real, held, generated = (
+        split, is_reference_whole = split_score.split, self.inputs is self.evaluator.inputs
+        real, holdout, generated = (
             split.real[keep_real[split.real]],
             split.holdout[keep_real[split.holdout]],
             split.generated,
         )
         generated = generated[keep_generated[generated]]
-        if not min(len(real), len(held), len(generated)):
-            raise NotComputable("nothing is left of a side")
-        same = known and len(real) == len(split.real)
-        value, floor = get_signed_value(split_score.value), get_signed_value(split_score.floor)
-        if not same or len(generated) < len(split.generated):
+        if not min(len(real), len(holdout), len(generated)):
+            raise NotComputable("no cube of a side is left")
+        is_real_whole = is_reference_whole and len(real) == len(split.real)
+        value, floor = split_score.value.signed_value, split_score.floor.signed_value
+        if not is_real_whole or len(generated) < len(split.generated):
             value = self._compute_headline(real, self.inputs.generated.select(generated))
-        if not same or len(held) < len(split.holdout):
-            floor = self._compute_headline(real, self.inputs.real.select(self.index_map[held]))
+        if not is_real_whole or len(holdout) < len(split.holdout):
+            floor = self._compute_headline(real, self.inputs.real.select(self.index_map[holdout]))
         return _stack_figures(value, floor)
 
     def _compute_headline(self, real: Indices, other: Any) -> float:
         return self.evaluator.compute_headline(self.inputs.real.select(self.index_map[real]), other, self.inputs.train)
 
 
-def compute_replicates(evaluator: MetricEvaluator, split_scores: Sequence[SplitScore]) -> ScoreReplicates:
-    """Return the replicates of a score; which reference cubes are left out together depends on them and the seed."""
+def compute_replicates(evaluator: Evaluator, split_scores: Sequence[SplitScore]) -> ScoreReplicates:
+    """Return the replicates of a score; the reference's blocks depend only on its cubes and the seed."""
     plan = ResamplingPlan.for_size(len(split_scores[0].split.real))
     used = split_scores[: 2 * plan.split_pairs]
-    rows, seed = evaluator.inputs, evaluator.seed
-    found = run_jackknife(
+    inputs, seed = evaluator.inputs, evaluator.seed
+    replicates = run_jackknife(
         LeaveOutStatistic(evaluator, used),
-        real=draw_jackknife_blocks(rows.real.groups, plan.block_count, create_rng(seed, "blocks of the reference")),
+        real=draw_jackknife_blocks(inputs.real.groups, plan.block_count, create_rng(seed, "blocks of the reference")),
         generated=draw_jackknife_blocks(
-            rows.generated.groups, plan.block_count, create_rng(seed, "blocks of the samples")
+            inputs.generated.groups, plan.block_count, create_rng(seed, "blocks of the samples")
         ),
         rng=create_rng(seed, "pairs of blocks"),
         pairs=0 if split_scores[0].value.signed is not None else plan.block_pairs,
     )
-    return ScoreReplicates(found, len(used), np.array([each.to_array() for each in split_scores]))
+    return ScoreReplicates(replicates, len(used), np.array([split_score.to_array() for split_score in split_scores]))
 
 
 def _stack_figures(value: float, floor: float) -> Float64Array:
@@ -178,6 +183,6 @@ def _stack_figures(value: float, floor: float) -> Float64Array:
 
 
 def _make_keep_mask(count: int, excluded: Indices) -> NDArray[np.bool_]:
-    kept = np.ones(count, dtype=bool)
-    kept[excluded] = False
-    return kept
+    mask = np.ones(count, dtype=bool)
+    mask[excluded] = False
+    return mask

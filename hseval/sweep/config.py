@@ -1,4 +1,4 @@
-"""The TOML file of a sweep; docs/sweep.md tells what it may hold."""
+"""Reads the TOML file of a sweep; docs/sweep.md describes its format."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from hseval.sweep.plan import DataConfig, PlotConfig, ScoringConfig, SweepPlan, 
 from hseval.sweep.toml_table import TomlTable
 from hseval.utils.errors import HsevalError, format_reason, format_suggestion
 
-SPEED_QUANTITIES = ("samples/s", "seconds")  # what the plot may name beside scores
+SPEED_QUANTITIES = ("samples/s", "seconds")  # quantities of the plot that are not scores
 
 
 def read_plan(path: Path, *, out: Path | None = None, device: str | None = None) -> SweepPlan:
-    """Read a sweep; relative paths in it are relative to its folder.
+    """Read a sweep; paths in the file are relative to its folder.
 
     Args:
         path: of the TOML file.
-        out: in place of the file's own.
-        device: in place of the file's own.
+        out: overrides the file's own.
+        device: overrides the file's own.
 
     Raises:
-        HsevalError: it is missing or no TOML, or names what there is not; nothing was computed yet.
+        HsevalError: the file is missing, is not TOML, or contains an unknown key, name or option.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HsevalError(f"{path}: can't be read as TOML: {format_reason(error)}") from error
-    top, home = TomlTable(values, str(path)), path.parent
+    top, folder = TomlTable(values, str(path)), path.parent
     name = top.get("name", str, path.stem)
-    own = top.get("out", str)
+    file_out = top.get("out", str)
     scoring = _read_scoring(top.get_table("score"))
     plan = SweepPlan(
         name=name,
-        out=out or (home / own if own else home / f"{path.stem}.sweep"),
+        out=out or (folder / file_out if file_out else folder / f"{path.stem}.sweep"),
         seed=top.get_int("seed", 0, 0),
         sample_count=top.get_int("samples", 1, 256),
         device=device or top.get("device", str),
-        data=_read_data(top.get_table("data"), home),
+        data=_read_data(top.get_table("data"), folder),
         scoring=scoring,
         timing=_read_timing(top.get_table("timing")),
         plot=_read_plot(top.get_table("plot"), scoring),
@@ -54,45 +54,45 @@ def read_plan(path: Path, *, out: Path | None = None, device: str | None = None)
 
 def _check_plot_options(plan: SweepPlan, location: str) -> None:
     known = ["generator", "part", *dict.fromkeys(name for run in plan.runs for name in run.varied_options)]
-    for what in ("color", "style", "marker"):
-        option = getattr(plan.plot, what)
+    for channel in ("color", "style", "marker"):
+        option = getattr(plan.plot, channel)
         if option is not None and option not in known:
-            raise HsevalError(f"{location}: {what}: no option {option!r} varies{format_suggestion(option, known)}")
+            raise HsevalError(f"{location}: {channel}: no option {option!r} varies{format_suggestion(option, known)}")
 
 
 def list_score_names(scoring: ScoringConfig) -> tuple[str, ...]:
     """Return the names of all scores: ``fid``, ``spectral-kl``, ``spectral-kl:vein`` ..."""
-    alone = (f"{metric}:{structure}" for metric, names in scoring.by_structure.items() for structure in names)
-    return (*scoring.metrics, *alone)
+    per_structure = (f"{metric}:{structure}" for metric, names in scoring.by_structure.items() for structure in names)
+    return (*scoring.metrics, *per_structure)
 
 
 def _read_data(table: TomlTable, folder: Path) -> DataConfig:
     train = table.get("train", str)
-    found = DataConfig(
+    config = DataConfig(
         ref=folder / table.get_required("ref", str),
         train=None if train is None else folder / train,
         layout=table.get("layout", str),
         wavelengths=table.get("wavelengths", str),
     )
     table.check_unknown_keys()
-    return found
+    return config
 
 
 def _read_timing(table: TomlTable) -> TimingConfig:
-    usual = TimingConfig()
-    found = TimingConfig(
-        table.get_int("cubes", 1, usual.cubes),
-        table.get_int("repeats", 1, usual.repeats),
-        table.get_int("warmup", 0, usual.warmup),
+    defaults = TimingConfig()
+    config = TimingConfig(
+        table.get_int("cubes", 1, defaults.cubes),
+        table.get_int("repeats", 1, defaults.repeats),
+        table.get_int("warmup", 0, defaults.warmup),
     )
     table.check_unknown_keys()
-    return found
+    return config
 
 
 def _read_scoring(table: TomlTable) -> ScoringConfig:
     by_structure = table.get_table("by_structure")
     options = table.get_table("options").values
-    found = ScoringConfig(
+    config = ScoringConfig(
         metrics=table.get("metrics", tuple[str, ...], ScoringConfig.metrics),
         by_structure={metric: by_structure.get(metric, tuple[str, ...]) for metric in by_structure.values},
         options={
@@ -104,30 +104,30 @@ def _read_scoring(table: TomlTable) -> ScoringConfig:
         segmenter=table.get("segmenter", str),
     )
     table.check_unknown_keys()
-    for metric in found.by_structure:
-        if metric not in found.metrics:
+    for metric in config.by_structure:
+        if metric not in config.metrics:
             raise HsevalError(
-                f"{by_structure.location}: {metric!r} is not among metrics{format_suggestion(metric, found.metrics)}"
+                f"{by_structure.location}: {metric!r} is not among metrics{format_suggestion(metric, config.metrics)}"
             )
-    settings = {name: dict(values) for name, values in found.options.items()}
-    build_metrics(found.metrics, extractor=found.extractor, settings=settings)  # what can't be shows now
-    return found
+    settings = {name: dict(values) for name, values in config.options.items()}
+    build_metrics(config.metrics, extractor=config.extractor, settings=settings)  # reports bad options early
+    return config
 
 
 def _read_plot(table: TomlTable, scoring: ScoringConfig) -> PlotConfig:
     names = list_score_names(scoring)
-    found = PlotConfig(
+    config = PlotConfig(
         x=table.get("x", str, PlotConfig.x),
         y=table.get("y", tuple[str, ...], names),
-        color=table.get("color", str, table.get("colour", str)),  # the spelling of earlier files
+        color=table.get("color", str, table.get("colour", str)),  # key of earlier files
         **{key: table.get(key, str) for key in ("style", "marker", "title")},
     )
     table.check_unknown_keys()
-    for name in (found.x, *found.y):
+    for name in (config.x, *config.y):
         if name not in (*names, *SPEED_QUANTITIES):
-            told = f"{table.location}: there is no score {name!r}"
-            raise HsevalError(told + format_suggestion(name, (*names, *SPEED_QUANTITIES)))
-    return found
+            suggestion = format_suggestion(name, (*names, *SPEED_QUANTITIES))
+            raise HsevalError(f"{table.location}: there is no score {name!r}{suggestion}")
+    return config
 
 
 def _require_mapping(value: Any, location: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What goes wrong in a run: a fault of its own, which is reported and skipped, or a full disk, which ends all."""
+"""Failures of a run: its own errors, which are reported and skipped, and a full disk, which ends the sweep."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hseval.utils.errors import HsevalError, format_error
 
 DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 DISK_FULL_MESSAGES = ("No space left on device", "os error 28", "errno = 28", "Disk quota exceeded")
-MIN_FREE_BYTES = 64 << 10  # bytes below which whatever failed failed because of the disk
+MIN_FREE_BYTES = 64 << 10  # with fewer free bytes, any failure is attributed to the disk
 
 
 class StepError(HsevalError):
-    """A step of a run failed; ``guard_step`` says which one."""
+    """A step of a run failed; ``step`` is its name."""
 
     def __init__(self, step: str, message: str) -> None:
         super().__init__(message)
@@ -24,12 +24,12 @@ class StepError(HsevalError):
 
 
 class DiskFullError(HsevalError):
-    """There is no room for what a sweep leaves: no run after this one would fare better."""
+    """The disk is full: every later run of the sweep would fail, too."""
 
 
 @contextlib.contextmanager
 def guard_step(name: str, folder: Path) -> Iterator[None]:
-    """Turn what goes wrong in a step into :class:`StepError`, or :class:`DiskFullError`; Ctrl-C goes through."""
+    """Turn any exception of a step into :class:`StepError` or :class:`DiskFullError`, except Ctrl-C."""
     try:
         yield
     except (StepError, DiskFullError):
@@ -41,14 +41,14 @@ def guard_step(name: str, folder: Path) -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException, folder: Path) -> bool:
-    """Say whether a full disk is behind an error: by its number or words, those of its causes, or the room left."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if (isinstance(seen, OSError) and seen.errno in DISK_FULL_ERRNOS) or any(
-            word in str(seen) for word in DISK_FULL_MESSAGES
+    """Return whether a full disk caused an error, by its errno or message, those of its causes, or the free space."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if (isinstance(cause, OSError) and cause.errno in DISK_FULL_ERRNOS) or any(
+            message in str(cause) for message in DISK_FULL_MESSAGES
         ):
             return True
-        seen = seen.__cause__ or seen.__context__
+        cause = cause.__cause__ or cause.__context__
     with contextlib.suppress(OSError):
         return shutil.disk_usage(folder).free < MIN_FREE_BYTES
     return False

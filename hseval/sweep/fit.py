@@ -1,4 +1,4 @@
-"""Fits and the stages that they share: each done once, whoever needs it."""
+"""Fits and the stages that they share, each done once for all runs that need it."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ MessageCallback = Callable[[str], None]
 
 
 def ensure_fit(run: RunConfig, plan: SweepPlan, keys: RunKeys, on_message: MessageCallback) -> Path | None:
-    """Return the folder that a run's fit left, fitted now unless it is there; None where there is nothing to fit.
+    """Return the folder of a run's fit, fitted now if necessary; None for generators that are not fitted.
 
     Raises:
-        StepFailed: it could not be fitted, now or before.
-        DiskFull: there is no room.
+        StepError: the fit failed, now or earlier.
+        DiskFullError: the disk is full.
     """
     if keys.fit is None:
         return None
-    home = plan.out / "fits" / keys.fit.digest
-    if not (home / DONE_FILE).exists():
+    fit_folder = plan.out / "fits" / keys.fit.digest
+    if not (fit_folder / DONE_FILE).exists():
         start: Path | None = None
-        for name, keyed in keys.stages.items():
-            folder = plan.out / "stages" / keyed.digest
-            _fit_once(folder, f"stage {name}", _FitCall(run, plan, keyed, until=name, start=start), on_message)
+        for name, stage_key in keys.stages.items():
+            folder = plan.out / "stages" / stage_key.digest
+            _fit_once(folder, f"stage {name}", _FitCall(run, plan, stage_key, until=name, start=start), on_message)
             start = folder / FILES_FOLDER
-        _fit_once(home, "fit", _FitCall(run, plan, keys.fit, start=start), on_message)
-    return home / FILES_FOLDER
+        _fit_once(fit_folder, "fit", _FitCall(run, plan, keys.fit, start=start), on_message)
+    return fit_folder / FILES_FOLDER
 
 
 class _FitCall:
-    """One call of a generator's ``fit``, of all of it or until a stage."""
+    """One call of a generator's ``fit``: the whole fit, or up to and including a stage."""
 
     def __init__(
         self, run: RunConfig, plan: SweepPlan, step_key: StepKey, *, until: str | None = None, start: Path | None = None
@@ -52,26 +52,26 @@ class _FitCall:
         self.stage_arguments = {"until": until, "start": start}
 
     def __call__(self, out: Path) -> None:
-        """Fit into the folder ``out``, going on with what a cut-off fit left there if the generator can."""
+        """Fit into the folder ``out``, resuming an interrupted fit if the generator supports that."""
         name, plan = self.run.generator, self.plan
         generator = get_plugins().build("generator", name, self.run.options)
         with get_plugins().wrap_errors("generator", name):
-            wanted: Mapping[str, Any] = {
+            arguments: Mapping[str, Any] = {
                 "seed": plan.seed,
                 "device": plan.device,
                 "resume": True,
                 **self.stage_arguments,
             }
-            taken = select_accepted_arguments(
-                generator.fit, **{key: value for key, value in wanted.items() if value is not None}
+            accepted = select_accepted_arguments(
+                generator.fit, **{key: value for key, value in arguments.items() if value is not None}
             )
-            lacking = [key for key, value in self.stage_arguments.items() if value is not None and key not in taken]
-            if lacking:
-                raise HsevalError(f"generator {name!r} declares stages, but its fit takes no {lacking[0]!r}")
-            if "resume" not in taken and out.exists():
+            missing = [key for key, value in self.stage_arguments.items() if value is not None and key not in accepted]
+            if missing:
+                raise HsevalError(f"generator {name!r} declares stages, but its fit has no parameter {missing[0]!r}")
+            if "resume" not in accepted and out.exists():
                 shutil.rmtree(out)
             out.mkdir(parents=True, exist_ok=True)
-            generator.fit(self._open_training_set(), out, **taken)
+            generator.fit(self._open_training_set(), out, **accepted)
 
     def _open_training_set(self) -> CubeSet:
         data = self.plan.data
@@ -81,19 +81,19 @@ class _FitCall:
 
 
 def _fit_once(folder: Path, step_name: str, fit_call: _FitCall, on_message: MessageCallback) -> None:
-    """See that a fit is done, by this process or by another one that is at it."""
+    """Fit unless it is done or known to fail; wait for another process that is fitting the same."""
     with guard_step(step_name, folder.parent.parent), wait_for_lock(folder):
         if (folder / DONE_FILE).exists():
             return
-        before = read_record(folder / FAILED_FILE)
-        if before is not None:
-            raise StepError(step_name, str(before["error"]))
+        failure = read_record(folder / FAILED_FILE)
+        if failure is not None:
+            raise StepError(step_name, str(failure["error"]))
         on_message(f"{fit_call.run.label}: {step_name}")
-        began = time.monotonic()
+        start_time = time.monotonic()
         try:
             with guard_step(step_name, folder):
                 fit_call(folder / FILES_FOLDER)
         except StepError as error:
             write_record(folder / FAILED_FILE, {"step": step_name, "error": str(error), "of": fit_call.step_key.inputs})
             raise
-        write_record(folder / DONE_FILE, {"seconds": time.monotonic() - began, "of": fit_call.step_key.inputs})
+        write_record(folder / DONE_FILE, {"seconds": time.monotonic() - start_time, "of": fit_call.step_key.inputs})

@@ -1,4 +1,4 @@
-"""From a ``[[generator]]`` table to its configurations: a grid, or a list, less what is excluded."""
+"""From a ``[[generator]]`` table to its configurations: a grid or a list, without what is excluded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def expand_runs(tables: Sequence[TomlTable], location: str) -> tuple[RunConfig, 
     """Return the runs of all tables, in the order of the file.
 
     Raises:
-        HsevalError: none, an unknown generator or option, or two runs of one label.
+        HsevalError: there is no run, an unknown generator or option, or two runs with the same label.
     """
     runs = [run for table in tables for run in _expand_table(table)]
     if not runs:
@@ -35,51 +35,54 @@ def expand_runs(tables: Sequence[TomlTable], location: str) -> tuple[RunConfig, 
 
 def _expand_table(table: TomlTable) -> Iterator[RunConfig]:
     name = table.get_required("name", str)
-    part = table.get("label", str, name)
-    fixed, grid, when_sampling = (dict(table.get_table(key).values) for key in ("set", "grid", "sampling"))
-    listed = [dict(each.values) for each in table.get_tables("configurations")]
-    excluded = [dict(each.values) for each in table.get_tables("exclude")]
+    table_label = table.get("label", str, name)
+    fixed, grid, fixed_sampling = (dict(table.get_table(key).values) for key in ("set", "grid", "sampling"))
+    configurations = [dict(entry.values) for entry in table.get_tables("configurations")]
+    rules = [dict(rule.values) for rule in table.get_tables("exclude")]
     table.check_unknown_keys()
-    _check_excluded(excluded, {*grid, *(key for each in listed for key in each)}, table.location)
-    kept = [
-        each
-        for each in _iterate_combinations(grid, listed, table.location)
-        if not any(_matches(each, rule) for rule in excluded)
+    varied_names = {*grid, *(key for configuration in configurations for key in configuration)}
+    _check_exclude_rules(rules, varied_names, table.location)
+    included = [
+        varied
+        for varied in _iterate_combinations(grid, configurations, table.location)
+        if not any(_matches(varied, rule) for rule in rules)
     ]
-    of_sampling = set(getattr(get_plugins().find("generator", name), "sampling", ()))
-    for key in when_sampling:
-        if key not in of_sampling:
-            told = f"{table.location}, [sampling]: {key!r} decides more than sampling"
-            raise HsevalError(f"{told} of {name!r} (what does not: {', '.join(sorted(of_sampling)) or 'nothing'})")
-    for varied in kept:
-        sampling = when_sampling | {key: value for key, value in varied.items() if key in of_sampling}
-        options = fixed | {key: value for key, value in varied.items() if key not in of_sampling}
+    sampling_names = set(getattr(get_plugins().find("generator", name), "sampling", ()))
+    for key in fixed_sampling:
+        if key not in sampling_names:
+            choices = ", ".join(sorted(sampling_names)) or "none"
+            raise HsevalError(
+                f"{table.location}, [sampling]: {key!r} is no sampling option of {name!r} (sampling options: {choices})"
+            )
+    for varied in included:
+        sampling = fixed_sampling | {key: value for key, value in varied.items() if key in sampling_names}
+        options = fixed | {key: value for key, value in varied.items() if key not in sampling_names}
         _check_options(name, options | sampling, table.location)
-        yield RunConfig(_format_label(part, varied), part, name, options, sampling, varied)
+        yield RunConfig(_format_label(table_label, varied), table_label, name, options, sampling, varied)
 
 
 def _iterate_combinations(
-    grid: OptionValues, explicit_configurations: Sequence[OptionValues], location: str
+    grid: OptionValues, configurations: Sequence[OptionValues], location: str
 ) -> Iterator[OptionValues]:
-    """Yield what varies: each listed configuration, or one without anything, with every combination of the grid."""
+    """Yield the varied options: each listed configuration (or an empty one) with every combination of the grid."""
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise HsevalError(f"{location}, [grid]: {key} is {values!r}, expected a list of values")
-    for base in explicit_configurations or [{}]:
-        for chosen in itertools.product(*grid.values()):
-            yield {**base, **dict(zip(grid, chosen, strict=True))}
+    for base in configurations or [{}]:
+        for combination in itertools.product(*grid.values()):
+            yield {**base, **dict(zip(grid, combination, strict=True))}
 
 
-def _check_excluded(rules: Sequence[OptionValues], known: set[str], location: str) -> None:
+def _check_exclude_rules(rules: Sequence[OptionValues], varied_names: set[str], location: str) -> None:
     for rule in rules:
         for key in rule:
-            if key not in known:
-                told = f"{location}, [[exclude]]: {key!r} does not vary here"
-                raise HsevalError(f"{told} (what does: {', '.join(sorted(known)) or 'nothing'})")
+            if key not in varied_names:
+                choices = ", ".join(sorted(varied_names)) or "none"
+                raise HsevalError(f"{location}, [[exclude]]: {key!r} does not vary (options that vary: {choices})")
 
 
 def _matches(varied_options: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
-    """Say whether a run is excluded: all of the rule's values are its own; a list in the rule stands for any of it."""
+    """Return whether a rule excludes a run: the run has all of its values; a list matches any of its elements."""
     return all(
         varied_options.get(key) in (value if isinstance(value, list) else [value]) for key, value in rule.items()
     )
@@ -93,11 +96,11 @@ def _check_options(name: str, options: Mapping[str, Any], location: str) -> None
 
 
 def resolve_options(run: RunConfig, *, with_sampling: bool) -> OptionValues:
-    """Return all options of a run with their defaults and presets filled in, with or without those of sampling."""
+    """Return all options of a run including defaults and presets, with or without the run's options of sampling."""
     factory = get_plugins().find("generator", run.generator)
-    given = {**run.options, **(run.sampling if with_sampling else {})}
-    built = build_options(factory, given, owner=f"generator {run.generator!r}")
-    return options_to_dict(built)  # the fields alone: what else a class holds may read another way in each process
+    values = {**run.options, **(run.sampling if with_sampling else {})}
+    options = build_options(factory, values, owner=f"generator {run.generator!r}")
+    return options_to_dict(options)  # only the fields: the repr of other members may differ between processes
 
 
 def _format_label(table_label: str, varied_options: Mapping[str, Any]) -> str:

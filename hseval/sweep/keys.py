@@ -1,8 +1,8 @@
-"""What decides the result of each step, and the short keys by which results are found again.
+"""Keys of the steps' results: short hashes of all that determines a result.
 
-A stage is decided by the generator (name, version, distribution with its version), the training set's content, the
-seed and its options; a fit by all options; a run's samples by its fit, the options of sampling, their number and the
-seed; its scores by its samples, the sets' content, and the versions and options of all that scores.
+A stage is determined by the generator (name, version, distribution with its version), the training set's content, the
+seed and the stage's options; a fit by all options; a run's samples by its fit, the options of sampling, their number
+and the seed; its scores by its samples, the sets' content, and the versions and options of all plugins that score.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hseval import __version__
 from hseval.core.options import options_to_dict
 from hseval.core.plugin_manager import get_plugins
 from hseval.core.report import to_jsonable
@@ -27,6 +26,7 @@ from hseval.sweep.plan import RunConfig, SweepPlan
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_sha256
+from hseval.utils.version import __version__
 
 CONTENT_CACHE_FILE = "data.json"
 
@@ -36,30 +36,30 @@ def hash_path_content(path: Path, sweep_folder: Path) -> str:
 
     Args:
         path: of the set.
-        sweep_folder: of the sweep, where hashes are remembered; what was changed within the last two seconds is not.
+        sweep_folder: where hashes are cached; files modified within the last two seconds are always hashed.
 
     Raises:
         HsevalError: there is no such file or folder, or it can't be read.
     """
-    known = _load_content_cache(sweep_folder / CONTENT_CACHE_FILE)
+    cached = _load_content_cache(sweep_folder / CONTENT_CACHE_FILE)
     files = _list_files(path)
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for file in files:
         stamp = _get_stamp(file)
-        before = known.get(str(file.absolute()))
-        if before is not None and stamp is not None and before.get("stamp") == stamp:
-            digest = before["sha256"]
+        entry = cached.get(str(file.absolute()))
+        if entry is not None and stamp is not None and entry.get("stamp") == stamp:
+            digest = entry["sha256"]
         else:
             digest = compute_sha256(file)
         if digest is None:
             raise HsevalError(f"{file}: can't be read")
-        found[str(file.absolute())] = {"stamp": stamp, "sha256": digest}
-    if any(known.get(name) != entry for name, entry in found.items()):
-        write_text(sweep_folder / CONTENT_CACHE_FILE, json.dumps(known | found, indent=1) + "\n")
+        entries[str(file.absolute())] = {"stamp": stamp, "sha256": digest}
+    if any(cached.get(name) != entry for name, entry in entries.items()):
+        write_text(sweep_folder / CONTENT_CACHE_FILE, json.dumps(cached | entries, indent=1) + "\n")
     if path.is_file():
-        return str(found[str(path.absolute())]["sha256"])
-    named = [(file.relative_to(path).as_posix(), found[str(file.absolute())]["sha256"]) for file in files]
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+        return str(entries[str(path.absolute())]["sha256"])
+    digests = [(file.relative_to(path).as_posix(), entries[str(file.absolute())]["sha256"]) for file in files]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def _list_files(path: Path) -> list[Path]:
@@ -78,11 +78,13 @@ def _get_stamp(file: Path) -> list[int] | None:
 
 
 def _load_content_cache(path: Path) -> dict[str, Any]:
-    """Return what is remembered; nothing where the file is missing or damaged: it can be found out again."""
+    """Return the cached hashes; none if the file is missing or damaged, as they can be computed again."""
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and all(isinstance(each, dict) and "sha256" in each for each in found.values()):
-            return found
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(entries, dict) and all(
+            isinstance(entry, dict) and "sha256" in entry for entry in entries.values()
+        ):
+            return entries
     return {}
 
 
@@ -91,13 +93,13 @@ KeyInputs = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class StepKey:
-    """A record of what decides a result, and its key."""
+    """A record of all that determines a result, and the key computed from it."""
 
     inputs: KeyInputs
 
     @property
     def digest(self) -> str:
-        """Return the key: 16 hex digits."""
+        """The key: 16 hex digits."""
         return compute_key(to_jsonable(self.inputs))[:16]
 
 
@@ -106,9 +108,9 @@ class RunKeys:
     """The keys of one run's steps.
 
     Attributes:
-        stages: by name, in order; each decides the next.
-        fit: None where the generator has none.
-        samples: of what is drawn.
+        stages: by name, in order; each includes the options of those before.
+        fit: None for generators that are not fitted.
+        samples: of the samples.
         scores: of the report.
     """
 
@@ -119,7 +121,7 @@ class RunKeys:
 
 
 def hash_set_contents(plan: SweepPlan) -> dict[str, str | None]:
-    """Return the content of the plan's sets by role, None where there is none; the folder of the sweep exists.
+    """Return the content hashes of the plan's sets by role, None for no set; the folder of the sweep must exist.
 
     Raises:
         HsevalError: a set is missing.
@@ -138,13 +140,13 @@ def compute_run_keys(run: RunConfig, plan: SweepPlan, content_hashes: Mapping[st
     basis = {**generator, **reading, "seed": plan.seed, "train": content_hashes["train"]}
     options = resolve_options(run, with_sampling=False)
     stages: dict[str, StepKey] = {}
-    decided: dict[str, Any] = {}
-    for name, decides in getattr(factory, "stages", {}).items():
-        decided = decided | {option: options[option] for option in decides}
-        stages[name] = StepKey({**basis, "stage": name, "options": dict(sorted(decided.items()))})
+    stage_options: dict[str, Any] = {}
+    for name, option_names in getattr(factory, "stages", {}).items():
+        stage_options = stage_options | {option: options[option] for option in option_names}
+        stages[name] = StepKey({**basis, "stage": name, "options": dict(sorted(stage_options.items()))})
     fit = StepKey({**basis, "options": options}) if hasattr(factory, "fit") else None
-    drawn = {"options": resolve_options(run, with_sampling=True), "n": plan.sample_count, "seed": plan.seed}
-    samples = StepKey({"fit": fit.digest if fit else None, **generator, **drawn})
+    sampling = {"options": resolve_options(run, with_sampling=True), "n": plan.sample_count, "seed": plan.seed}
+    samples = StepKey({"fit": fit.digest if fit else None, **generator, **sampling})
     scores = StepKey(
         {"samples": samples.digest, **reading, "sets": dict(content_hashes), **_build_scoring_inputs(plan)}
     )
@@ -154,17 +156,18 @@ def compute_run_keys(run: RunConfig, plan: SweepPlan, content_hashes: Mapping[st
 def _build_scoring_inputs(plan: SweepPlan) -> dict[str, Any]:
     scoring, registry = plan.scoring, get_plugins()
     settings = {name: dict(values) for name, values in scoring.options.items()}
-    built = build_metrics(scoring.metrics, extractor=scoring.extractor, settings=settings)
-    extractors = {name for metric in built for name in metric.needs.features}
+    metrics = build_metrics(scoring.metrics, extractor=scoring.extractor, settings=settings)
+    extractors = {name for metric in metrics for name in metric.needs.features}
     return {
         "hseval": __version__,
         "scoring": options_to_dict(scoring),
-        "metrics": {metric.name: registry.get_origin("metric", metric.name) for metric in built},
+        "metrics": {metric.name: registry.get_origin("metric", metric.name) for metric in metrics},
         "extractors": {name: _get_versions("extractor", name) for name in sorted(extractors)},
         "segmenter": scoring.segmenter and _get_versions("segmenter", scoring.segmenter),
     }
 
 
 def _get_versions(kind: str, name: str) -> list[str]:
-    known = name in get_plugins().get_names(kind)  # "none" is no segmenter
-    return [get_plugins().get_origin(kind, name), get_plugins().find(kind, name).version] if known else [name]
+    if name not in get_plugins().get_names(kind):  # segmenter "none"
+        return [name]
+    return [get_plugins().get_origin(kind, name), get_plugins().find(kind, name).version]

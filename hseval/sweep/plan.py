@@ -1,4 +1,4 @@
-"""What a sweep is to do: read from its TOML file by :mod:`.toml`."""
+"""The plan of a sweep, read from its TOML file by :mod:`.config`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """The sets: ``train`` for fits and authenticity, ``ref`` for scores."""
+    """The sets: ``train`` for fits and for metrics that need a training set, ``ref`` for scores."""
 
     ref: Path
     train: Path | None = None
@@ -24,15 +24,15 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScoringConfig:
-    """What is scored.
+    """How runs are scored.
 
     Attributes:
         metrics: names.
-        by_structure: metric -> structures that it is scored on once more, each alone (``spectral-kl:vein``).
+        by_structure: metric -> structures that are also scored one by one (``spectral-kl:vein``).
         options: plugin -> option -> value.
         seed: of splits and pairs.
-        extractor: in place of every metric's default one.
-        segmenter: whose masks tell structures.
+        extractor: overrides every metric's default one.
+        segmenter: that finds structures, as for ``hseval score``; ``"none"``: the masks in the files.
     """
 
     metrics: tuple[str, ...] = ("fid", "ms-ssim", "spectral-kl")
@@ -45,7 +45,7 @@ class ScoringConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TimingConfig:
-    """How seconds a sample are measured: ``repeats`` draws of ``cubes`` cubes, after ``warmup`` that do not count."""
+    """How sampling is timed: ``repeats`` draws of ``cubes`` cubes, after ``warmup`` draws that do not count."""
 
     cubes: int = 8
     repeats: int = 3
@@ -54,7 +54,10 @@ class TimingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PlotConfig:
-    """The Pareto plot: one panel for each of ``y``, all against ``x``; the others name options, or are None."""
+    """The Pareto plot: one panel for each of ``y``, all against ``x``.
+
+    ``color``, ``style`` and ``marker`` are names of options that vary, or None.
+    """
 
     x: str = "samples/s"
     y: tuple[str, ...] = ()
@@ -69,12 +72,12 @@ class RunConfig:
     """One run: a generator with its options.
 
     Attributes:
-        label: what tables and the plot call it; unique in a sweep.
-        table_label: the table of the TOML file that it comes from.
+        label: its name in tables and the plot; unique in a sweep.
+        table_label: label of the ``[[generator]]`` table that it comes from.
         generator: name.
-        options: given to fit and to sample.
-        sampling: given to sample alone; runs that differ in nothing else share their fit.
-        varied_options: the values that tell the runs of a table apart.
+        options: of fitting and sampling.
+        sampling: options of sampling alone; runs that differ in nothing else share their fit.
+        varied_options: the options in which the runs of a table differ.
     """
 
     label: str
@@ -91,14 +94,14 @@ class SweepPlan:
 
     Attributes:
         name: of the sweep.
-        out: folder of all that it leaves.
+        out: folder of all results.
         seed: of fits and of sampling.
-        sample_count: cubes drawn of each configuration.
-        device: of fit, sample and score; None: each one's own choice.
+        sample_count: number of samples of each configuration.
+        device: of fitting, sampling and scoring; None: each one's default.
         data: the sets.
-        scoring: the scores.
-        timing: of the speed.
-        plot: of the result.
+        scoring: how runs are scored.
+        timing: how runs are timed.
+        plot: the Pareto plot.
         runs: the configurations, in order.
     """
 

@@ -1,8 +1,8 @@
-"""Runs dealt to workers: a study in Optuna's journal, which processes on one machine or many share.
+"""Queue of runs for workers: a study in Optuna's journal, shared by processes on one machine or many.
 
-The journal says which runs wait and which are taken; that a run is done is told by its folder, so that a journal that
-is lost costs nothing. A trial whose worker was killed stays ``RUNNING`` for ever: it is given up when nobody holds the
-lock of its run's folder.
+The journal records which runs wait and which are taken. Whether a run is done is recorded in its folder, so that
+nothing is lost with the journal. A trial whose worker was killed stays ``RUNNING`` for ever: it is marked as failed
+when no process holds the lock of its run's folder.
 """
 
 from __future__ import annotations
@@ -39,44 +39,42 @@ class RunQueue:
             storage = optuna.storages.JournalStorage(backend)
             self._study = optuna.create_study(study_name=STUDY_NAME, storage=storage, load_if_exists=True)
         except (ValueError, KeyError, TypeError) as error:
-            told = f"{path}: can't be read as Optuna's journal ({format_error(error)}); remove it: done runs stay done"
-            raise HsevalError(told) from error
+            message = f"{path}: can't be read as Optuna's journal ({format_error(error)}); remove it, no result is lost"
+            raise HsevalError(message) from error
         self._trial_states = optuna.trial.TrialState
 
     def put(self, keys: Iterable[str], *, is_in_use: Callable[[str], bool]) -> None:
-        """Add the runs that do not wait already and that no living worker is at; give up what dead ones had taken."""
-        busy = set()
+        """Add the runs that neither wait nor are being executed; mark the trials of dead workers as failed."""
+        running = set()
         for trial in self._study.get_trials(deepcopy=False, states=(self._trial_states.RUNNING,)):
-            run = trial.user_attrs.get(
-                RUN_ATTRIBUTE
-            )  # none: of a worker that was killed as it found that others were faster
-            if run is not None and is_in_use(run):
-                busy.add(run)
+            # A worker that was killed after asking for a trial in vain leaves one without a run.
+            key = trial.user_attrs.get(RUN_ATTRIBUTE)
+            if key is not None and is_in_use(key):
+                running.add(key)
             else:
                 self._study.tell(trial.number, state=self._trial_states.FAIL)
         waiting = self._study.get_trials(deepcopy=False, states=(self._trial_states.WAITING,))
-        known = busy | {trial.user_attrs[RUN_ATTRIBUTE] for trial in waiting}
+        queued = running | {trial.user_attrs[RUN_ATTRIBUTE] for trial in waiting}
         for key in keys:
-            if key not in known:
+            if key not in queued:
                 self._study.enqueue_trial({}, user_attrs={RUN_ATTRIBUTE: key})
 
     def take(self) -> tuple[Trial, str] | None:
-        """Take the next run that waits; None where none does."""
+        """Return the next waiting run, with its trial; None if none waits."""
         while self._study.get_trials(deepcopy=False, states=(self._trial_states.WAITING,)):
             trial = self._study.ask()
             if RUN_ATTRIBUTE in trial.user_attrs:
                 return trial, trial.user_attrs[RUN_ATTRIBUTE]
-            self._study.tell(
-                trial, state=self._trial_states.PRUNED
-            )  # another worker had been faster: a trial of nothing
+            # Another worker took the last waiting run first: this trial has no run.
+            self._study.tell(trial, state=self._trial_states.PRUNED)
         return None
 
     def mark_done(self, trial: Trial, seconds: float) -> None:
-        """Note that a run is done, and how long it took."""
+        """Record that a run is done, and how long it took."""
         self._study.tell(trial, seconds)
 
     def mark_failed(self, trial: Trial, reason: str) -> None:
-        """Note that a run failed."""
+        """Record that a run failed."""
         trial.set_user_attr("error", reason)
         self._study.tell(trial, state=self._trial_states.FAIL)
 
@@ -92,19 +90,19 @@ def _import_optuna() -> Any:
 
 
 def _truncate_partial_line(path: Path) -> None:
-    """Cut off a line that a kill or a full disk left half-written: whatever is appended to it could not be read."""
+    """Remove a partial last line, left by a kill or a full disk: a line appended to it would be unreadable."""
     with wait_for_lock(path.parent / f"{path.name}.locked"):
         if not path.exists():
             return
         content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
+        complete_size = content.rfind(b"\n") + 1
+        if complete_size < len(content):
             with path.open("r+b") as handle:
-                handle.truncate(whole)
+                handle.truncate(complete_size)
 
 
 class _JournalLock:
-    """The journal's lock, as Optuna asks for one: held by a process, and gone with it after kill -9, too."""
+    """The journal's lock, by Optuna's protocol: held by a process and released when it ends, even by kill -9."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._stack = folder, contextlib.ExitStack()

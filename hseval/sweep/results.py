@@ -1,4 +1,4 @@
-"""What a sweep found: a row a run, as JSON and CSV, for tables and plots."""
+"""Results of a sweep: one row for each run, as JSON and CSV, for tables and plots."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class RunResult:
     """One run's result.
 
     Attributes:
-        label: what it is called.
-        table_label: the table of the TOML file that it comes from.
+        label: its name.
+        table_label: label of the ``[[generator]]`` table that it comes from.
         generator: name.
-        varied_options: the options that tell it from the others.
+        varied_options: the options in which it differs from the others.
         folder: of its report and samples, relative to the sweep's.
-        timing: what :func:`hseval.sweep.sample.measure_seconds_per_sample` returned; None: not timed.
-        fit_seconds: what its fit took, without the stages that it shares; None: nothing was fitted.
-        scores: by name, without most details; none where it failed.
-        error: the step and what went wrong; None: it is done, or waits.
+        timing: the result of :func:`hseval.sweep.sample.measure_seconds_per_sample`; None: not timed.
+        fit_seconds: duration of its fit, without shared stages; None: nothing was fitted.
+        scores: by name, without most details; empty if it failed or waits.
+        error: the step and the error; None: it is done, or waits.
     """
 
     label: str
@@ -53,7 +53,7 @@ class RunResult:
 
 @dataclasses.dataclass(frozen=True)
 class SweepResults:
-    """All rows, and the plot that is asked for."""
+    """All rows, and the requested plot."""
 
     name: str
     rows: tuple[RunResult, ...]
@@ -66,7 +66,7 @@ class SweepResults:
 
     @property
     def varied_option_names(self) -> tuple[str, ...]:
-        """Names of the options that vary, in the order in which they come up."""
+        """Names of the options that vary, in the order of their first use."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row.varied_options))
 
     @property
@@ -75,23 +75,23 @@ class SweepResults:
         return tuple(dict.fromkeys(name for row in self.rows for name in row.scores))
 
     def save(self, folder: Path) -> None:
-        """Write ``results.json`` and ``results.csv``, each whole or not at all."""
+        """Write ``results.json`` and ``results.csv``, each atomically."""
         record = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
         write_text(folder / RESULTS_FILE, json.dumps(to_jsonable(record), indent=1) + "\n")
         write_text(folder / "results.csv", self.to_csv())
 
     def to_csv(self) -> str:
-        """Return a line a run: options, seconds a sample, and value, interval and floor of each score."""
+        """Return one line for each run: options, seconds per sample, and value, interval and floor of each score."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        scores = [f"{name}{part}" for name in self.score_names for part in ("", " low", " high", " floor")]
+        scores = [f"{name}{suffix}" for name in self.score_names for suffix in ("", " low", " high", " floor")]
         writer.writerow(["run", "generator", *self.varied_option_names, "seconds", "device", *scores, "error"])
         for row in self.rows:
             timing = row.timing or {}
             cells = [cell for name in self.score_names for cell in _build_score_cells(row.scores.get(name))]
             varied = [row.varied_options.get(name, "") for name in self.varied_option_names]
-            told = [timing.get("seconds", ""), timing.get("device", "")]
-            writer.writerow([row.label, row.generator, *varied, *told, *cells, row.error or ""])
+            speed = [timing.get("seconds", ""), timing.get("device", "")]
+            writer.writerow([row.label, row.generator, *varied, *speed, *cells, row.error or ""])
         return stream.getvalue()
 
 
@@ -103,7 +103,7 @@ def _build_score_cells(score: Score | None) -> list[Any]:
 
 
 def collect_results(plan: SweepPlan, runs: RunsByKey) -> SweepResults:
-    """Return what the folder of a sweep holds of the plan's runs."""
+    """Return the results of the plan's runs that are in the sweep's folder."""
     return SweepResults(plan.name, tuple(_build_result(plan, run, keys) for run, keys in runs.values()), plan.plot)
 
 
@@ -127,24 +127,24 @@ def load_results(path: Path) -> SweepResults:
     """Read the results of a sweep: ``results.json``, or the folder that holds it.
 
     Raises:
-        HsevalError: it is missing, or no results of this version.
+        HsevalError: the file is missing, or has no results of this version.
     """
     path = path / RESULTS_FILE if path.is_dir() else path
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HsevalError(f"{path}: can't be read as results of a sweep: {format_reason(error)}") from error
-    if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
+    if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (FORMAT, VERSION):
         raise HsevalError(f'{path}: no results of a sweep (expected "format": "{FORMAT}", "version": {VERSION})')
     try:
-        rows = tuple(RunResult(**{**each, "scores": _parse_scores(each["scores"])}) for each in found["rows"])
-        return SweepResults(found["name"], rows, PlotConfig(**{**found["plot"], "y": tuple(found["plot"]["y"])}))
+        rows = tuple(RunResult(**{**row, "scores": _parse_scores(row["scores"])}) for row in record["rows"])
+        return SweepResults(record["name"], rows, PlotConfig(**{**record["plot"], "y": tuple(record["plot"]["y"])}))
     except (KeyError, TypeError, AttributeError) as error:
         raise HsevalError(f"{path}: results with parts missing or of another form ({error})") from error
 
 
 def _parse_scores(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
-    return {name: Score(**{**each, "interval": _parse_interval(each["interval"])}) for name, each in entries.items()}
+    return {name: Score(**{**entry, "interval": _parse_interval(entry["interval"])}) for name, entry in entries.items()}
 
 
 def _parse_interval(interval: Sequence[float] | None) -> tuple[float, float] | None:

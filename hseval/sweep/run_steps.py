@@ -1,4 +1,4 @@
-"""One run from end to end: what is done already is not done again."""
+"""Executes one run from end to end; steps that are done are not repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def get_run_folder(plan: SweepPlan, keys: RunKeys) -> Path:
 
 
 def is_done(plan: SweepPlan, keys: RunKeys, *, with_timing: bool = True) -> bool:
-    """Say whether a run's scores are there (and its timing); its samples and its fit may be gone by then."""
+    """Return whether a run has its scores (and its timing); its samples and its fit may have been removed."""
     folder = get_run_folder(plan, keys)
     record = read_record(folder / DONE_FILE)
     is_scored = record is not None and record.get("scores_key") == keys.scores.digest
@@ -32,7 +32,7 @@ def is_done(plan: SweepPlan, keys: RunKeys, *, with_timing: bool = True) -> bool
 
 
 def is_timed(plan: SweepPlan, keys: RunKeys) -> bool:
-    """Say whether a run was timed, as the plan asks for and on the device that it asks for."""
+    """Return whether a run was timed with the plan's settings and on the plan's device."""
     record = read_record(get_run_folder(plan, keys) / TIMING_FILE)
     return record is not None and record.get("of") == _build_timing_request(plan)
 
@@ -50,13 +50,13 @@ def execute_run(
         run: the configuration.
         plan: the sweep.
         keys: the run's.
-        on_message: gets a line about each thing that is begun.
-        with_timing: the machine is this run's alone: measure seconds a sample, too, and score with all cores. Where several
-            runs share one, timing waits until they are done.
+        on_message: called with a line about each step that starts.
+        with_timing: this run has the machine for itself: time it, too, and score with all cores. Where several runs
+            share a machine, they are timed when all are done.
 
     Raises:
-        StepFailed: a step failed; it is on record, and what was done before it is kept.
-        DiskFull: there is no room; nothing is on record.
+        StepError: a step failed; the failure is recorded, and the results of the steps before it are preserved.
+        DiskFullError: the disk is full; no failure is recorded.
     """
     folder = get_run_folder(plan, keys)
     with wait_for_lock(folder):
@@ -76,38 +76,36 @@ def _execute_steps(
     folder = get_run_folder(plan, keys)
     samples = folder / SAMPLES_FILE
     needs_samples = not is_done(plan, keys, with_timing=False)
-    to_time = with_timing and not is_timed(plan, keys)
-    if to_time or (needs_samples and not samples.exists()):
-        drawer = RunSampler(run, plan, ensure_fit(run, plan, keys, on_message))
+    needs_timing = with_timing and not is_timed(plan, keys)
+    if needs_timing or (needs_samples and not samples.exists()):
+        sampler = RunSampler(run, plan, ensure_fit(run, plan, keys, on_message))
         if needs_samples and not samples.exists():
             on_message(f"{run.label}: sampling {plan.sample_count}")
             with guard_step("sampling", folder):
-                drawer.draw_samples(samples)
-        if to_time:
+                sampler.draw_samples(samples)
+        if needs_timing:
             with guard_step("timing", folder):
-                write_record(folder / TIMING_FILE, {**drawer.measure_speed(), "of": _build_timing_request(plan)})
+                write_record(folder / TIMING_FILE, {**sampler.measure_speed(), "of": _build_timing_request(plan)})
     if needs_samples:
         on_message(f"{run.label}: scoring")
         with guard_step("scoring", folder):
-            report, scores = score_samples(
-                samples, plan, workers=None if with_timing else 0
-            )  # a machine of its own, or a share
+            report, scores = score_samples(samples, plan, workers=None if with_timing else 0)
             report.save(folder / REPORT_FILE)
             write_record(folder / DONE_FILE, _build_record(run, keys, scores))
 
 
 def _build_record(run: RunConfig, keys: RunKeys, scores: dict[str, Score]) -> dict[str, Any]:
-    """Return what a done run is remembered by; what intervals are computed from stays in the report."""
+    """Return the record of a done run; the data behind the intervals is in its report."""
     return {
         "run": run.label,
         "scores_key": keys.scores.digest,
         "samples_of": keys.samples.inputs,
         "scores_of": keys.scores.inputs,
-        "scores": {name: _summarize_score(found) for name, found in scores.items()},
+        "scores": {name: _summarize_score(score) for name, score in scores.items()},
     }
 
 
 def _summarize_score(score: Score) -> dict[str, Any]:
-    kept = ("spread", "floor_spread", "excess", "excess_interval", "p_value", "no_interval", "smallest_difference")
-    details = {name: score.details[name] for name in kept if name in score.details}
+    names = ("spread", "floor_spread", "excess", "excess_interval", "p_value", "no_interval", "smallest_difference")
+    details = {name: score.details[name] for name in names if name in score.details}
     return {**dataclasses.asdict(dataclasses.replace(score, details={})), "details": details}

@@ -1,4 +1,4 @@
-"""Samples of a run: drawn once, from where a cut-off draw was left, and timed."""
+"""Draws the samples of a run, resuming an interrupted draw, and times the generator."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from typing import Any
 
 from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
 from hseval.data.writer import SetWriter
-from hseval.sampling import generate as drawing
+from hseval.sampling import generate as sampling
 from hseval.sampling.chunks import open_chunks
 from hseval.sampling.generate import generate_samples
 from hseval.sweep.plan import RunConfig, SweepPlan, TimingConfig
+from hseval.utils.plural import format_count
 
 
 def measure_seconds_per_sample(generator: Any, timing: TimingConfig, *, seed: int) -> dict[str, Any]:
-    """Return the median of the repeats with the smallest and largest one, in seconds a cube.
+    """Return the median, minimum and maximum of the repeats, in seconds per cube, with the timing's settings.
 
-    A draw ends with cubes in the host's memory, so a GPU's work is in it. Nothing is written to disk while the clock
-    runs. The first draws of a process load libraries, tune kernels and compile: the warm-up, which does not count.
+    A draw ends with cubes in the host's memory, so that a GPU's work is included. Writing to disk is not. The first
+    draws of a process load libraries, tune kernels and compile: they are the warm-up, which does not count.
 
     Args:
         generator: loaded.
-        timing: how many cubes, how often.
+        timing: number of cubes and of repeats.
         seed: of the draws.
     """
-    taken = []
-    for number in range(timing.warmup + timing.repeats):
-        began = time.perf_counter()
+    durations = []
+    for repeat in range(timing.warmup + timing.repeats):
+        start = time.perf_counter()
         count = sum(1 for _ in itertools.islice(generate_samples(generator, timing.cubes, seed), timing.cubes))
-        if number >= timing.warmup:
-            taken.append((time.perf_counter() - began) / max(count, 1))
+        if repeat >= timing.warmup:
+            durations.append((time.perf_counter() - start) / max(count, 1))
     return {
-        "seconds": statistics.median(taken),
-        "fastest": min(taken),
-        "slowest": max(taken),
+        "seconds": statistics.median(durations),
+        "fastest": min(durations),
+        "slowest": max(durations),
         "cubes": timing.cubes,
         "repeats": timing.repeats,
         "warmup": timing.warmup,
@@ -48,13 +49,12 @@ def measure_seconds_per_sample(generator: Any, timing: TimingConfig, *, seed: in
 
 
 def get_device_name(device: Any) -> str:
-    """Return a GPU by its name, or the processor with the number of threads that torch uses."""
+    """Return the name of a GPU, or of the processor with the number of threads that torch uses."""
     import torch
 
     if device is not None and str(device).startswith("cuda"):
         return str(torch.cuda.get_device_name(device))
-    threads = torch.get_num_threads()
-    return f"{_get_processor_name()}, {threads} thread{'s' * (threads != 1)}"
+    return f"{_get_processor_name()}, {format_count(torch.get_num_threads(), 'thread')}"
 
 
 def _get_processor_name() -> str:
@@ -65,7 +65,7 @@ def _get_processor_name() -> str:
 
 
 class RunSampler:
-    """A run's generator, loaded when it is first needed."""
+    """A run's generator, loaded on first use."""
 
     def __init__(self, run: RunConfig, plan: SweepPlan, checkpoint: Path | None) -> None:
         self.run, self.plan, self.checkpoint = run, plan, checkpoint
@@ -76,35 +76,33 @@ class RunSampler:
         """Return the generator, loaded."""
         if self._generator is None:
             name, options = self.run.generator, {**self.run.options, **self.run.sampling}
-            self._weight_hashes = drawing.hash_checkpoint(self.checkpoint)
-            built = get_plugins().build("generator", name, options)
+            self._weight_hashes = sampling.hash_checkpoint(self.checkpoint)
+            generator = get_plugins().build("generator", name, options)
             with get_plugins().wrap_errors("generator", name):
-                drawing.load_generator(built, self.checkpoint, self.plan.device, is_device_required=False)
-            self._generator = built
+                sampling.load_generator(generator, self.checkpoint, self.plan.device, is_device_required=False)
+            self._generator = generator
         return self._generator
 
     def draw_samples(self, out: Path) -> None:
-        """Write the run's samples, whole or not at all; what a cut-off draw kept is gone on with."""
+        """Write the run's samples atomically, resuming an interrupted draw from its stored chunks."""
         generator, count, seed = self.load_generator(), self.plan.sample_count, self.plan.seed
-        about = drawing.collect_metadata(generator, seed)
+        metadata = sampling.collect_metadata(generator, seed)
         if not select_accepted_arguments(generator.sample, start=0):
-            with SetWriter(out, **about) as writer:
-                for sample in drawing.generate_samples(generator, count, seed):
+            with SetWriter(out, **metadata) as writer:
+                for sample in generate_samples(generator, count, seed):
                     writer.add(*sample)
             return
-        with open_chunks(out, drawing.collect_inputs(about, self._weight_hashes), about) as parts:
-            parts.resume(force=True)
-            if parts.count < count:
-                parts.write_samples(
-                    drawing.generate_samples(generator, count, seed, start=parts.count), _ignore_progress
-                )
-            parts.join(count, _ignore_progress)
+        with open_chunks(out, sampling.collect_inputs(metadata, self._weight_hashes), metadata) as chunks:
+            chunks.resume(force=True)
+            if chunks.count < count:
+                chunks.write_samples(generate_samples(generator, count, seed, start=chunks.count), _ignore_progress)
+            chunks.join(count, _ignore_progress)
 
     def measure_speed(self) -> dict[str, Any]:
-        """Return how long a sample takes."""
+        """Return the seconds per sample, as :func:`measure_seconds_per_sample` does."""
         with get_plugins().wrap_errors("generator", self.run.generator):
             return measure_seconds_per_sample(self.load_generator(), self.plan.timing, seed=self.plan.seed)
 
 
 def _ignore_progress(_: int) -> None:
-    """Take no notice."""
+    """Do nothing."""

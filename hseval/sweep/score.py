@@ -1,4 +1,4 @@
-"""Scores of a run's samples: one report of all metrics, and one for each structure that is scored alone."""
+"""Scores a run's samples: one report of all metrics, and one score for each structure that is scored separately."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SingleStructureSet(CubeSet):
-    """Another set whose masks are those of one structure, and the field of view."""
+    """Another set with only the masks of one structure and of the field of view."""
 
     def __init__(self, base: CubeSet, structure: str) -> None:
         self.base, self.mask_names = base, {structure, FOV}
@@ -30,7 +30,7 @@ class SingleStructureSet(CubeSet):
         return dataclasses.replace(cube, masks=self._select_masks(cube.masks))
 
     def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
-        """Read the masks that are kept."""
+        """Read the masks of the structure and of the field of view."""
         return self._select_masks(self.base.read_masks(index))
 
     def shape(self, index: int) -> tuple[int, int, int]:
@@ -42,7 +42,7 @@ class SingleStructureSet(CubeSet):
         return self.base.sources(index)
 
     def recipe(self, index: int) -> str:
-        """Return what decides a cube: its masks are others than those of the same cube in the whole set."""
+        """Return what determines a cube: its masks differ from those of the same cube in the base set."""
         return f"{self.base.recipe(index)} | masks {sorted(self.mask_names)}"
 
     def _select_masks(self, masks: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def score_samples(samples: Path, plan: SweepPlan, *, workers: int | None = 0) ->
     """Return the report, and every score by its name in the sweep: ``fid``, ``spectral-kl:vein``.
 
     Raises:
-        HsevalError: a set that can't be read, or does not compare.
+        HsevalError: a set can't be read, or the sets are not comparable.
     """
     data, scoring = plan.data, plan.scoring
     paths = {"samples": samples, "ref": data.ref, "train": data.train}
@@ -61,7 +61,7 @@ def score_samples(samples: Path, plan: SweepPlan, *, workers: int | None = 0) ->
         role: None if path is None else open_set(path, layout=data.layout, wavelengths=data.wavelengths)
         for role, path in paths.items()
     }
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "extractor": scoring.extractor,
         "segmenter": scoring.segmenter,
         "seed": scoring.seed,
@@ -69,14 +69,16 @@ def score_samples(samples: Path, plan: SweepPlan, *, workers: int | None = 0) ->
         "device": plan.device,
         "workers": workers,
     }
-    report = score(sets["samples"], ref=sets["ref"], train=sets["train"], metrics=scoring.metrics, **given)
-    found = {each.name: each for each in report.scores}
+    report = score(sets["samples"], ref=sets["ref"], train=sets["train"], metrics=scoring.metrics, **options)
+    scores = {metric_score.name: metric_score for metric_score in report.scores}
+    options["extractor"] = None
     for metric, structure in _iterate_structure_scores(plan):
-        only = {role: None if each is None else SingleStructureSet(each, structure) for role, each in sets.items()}
-        few = {**given, "extractor": None}
-        part = score(only["samples"], ref=only["ref"], train=only["train"], metrics=[metric], **few)
-        found[f"{metric}:{structure}"] = _require_structure(part[metric], structure)
-    return report, found
+        masked = {role: None if cubes is None else SingleStructureSet(cubes, structure) for role, cubes in sets.items()}
+        structure_report = score(
+            masked["samples"], ref=masked["ref"], train=masked["train"], metrics=[metric], **options
+        )
+        scores[f"{metric}:{structure}"] = _require_structure(structure_report[metric], structure)
+    return report, scores
 
 
 def _iterate_structure_scores(plan: SweepPlan) -> Iterator[tuple[str, str]]:
@@ -86,9 +88,9 @@ def _iterate_structure_scores(plan: SweepPlan) -> Iterator[tuple[str, str]]:
 
 
 def _require_structure(structure_score: Score, structure: str) -> Score:
-    """Return a score of one structure; without a value where that one was not scored, but the whole field instead."""
-    scored = structure_score.details.get("structures")
-    if structure == FOV or not isinstance(scored, dict) or structure in scored:
+    """Return a score of one structure; without a value if the whole field was scored for lack of that structure."""
+    structures = structure_score.details.get("structures")
+    if structure == FOV or not isinstance(structures, dict) or structure in structures:
         return structure_score
-    why = f"not computed: no structure {structure!r} on both sides"
-    return Score(structure_score.name, None, None, None, structure_score.better, why, 0)
+    verdict = f"not computed: no structure {structure!r} on both sides"
+    return Score(structure_score.name, None, None, None, structure_score.better, verdict, 0)

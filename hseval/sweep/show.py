@@ -11,29 +11,29 @@ from hseval.sweep.results import RunResult, SweepResults
 
 
 def print_results(results: SweepResults) -> None:
-    """Print a table: a line a run, its scores with intervals, and the scores on whose front it is; then what failed."""
+    """Print one line for each run: its scores with intervals, and the fronts it is on; then the failed runs."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    piped = not sys.stdout.isatty()
-    console = Console(file=sys.stdout, highlight=False, width=10_000 if piped else None, soft_wrap=piped)
+    is_piped = not sys.stdout.isatty()
+    console = Console(file=sys.stdout, highlight=False, width=10_000 if is_piped else None, soft_wrap=is_piped)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    heads = ("run", "s a sample", *results.score_names, "front")
-    for place, head in enumerate(heads):
-        table.add_column(escape(head), justify="right" if 0 < place < len(heads) - 1 else "left", overflow="fold")
+    headers = ("run", "s a sample", *results.score_names, "front")
+    for i, header in enumerate(headers):
+        table.add_column(escape(header), justify="right" if 0 < i < len(headers) - 1 else "left", overflow="fold")
     fronts = _find_fronts(results)
     for row in results.rows:
-        scores = [_format_score(row.scores.get(name)) for name in results.score_names]
-        table.add_row(*map(escape, (row.label, _format_seconds(row), *scores, ", ".join(fronts.get(row.label, [])))))
+        cells = [_format_score(row.scores.get(name)) for name in results.score_names]
+        table.add_row(*map(escape, (row.label, _format_seconds(row), *cells, ", ".join(fronts.get(row.label, [])))))
     console.print(table)
     for name in results.score_names:
-        found = [row.scores[name] for row in results.rows if name in row.scores]
-        floors = sorted(score.floor for score in found if score.floor is not None)
+        scores = [row.scores[name] for row in results.rows if name in row.scores]
+        floors = sorted(score.floor for score in scores if score.floor is not None)
         if floors:
-            side = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
-            console.print(f"{escape(name)}: {side[found[0].better]}; floor {floors[len(floors) // 2]:.4g}")
+            better = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
+            console.print(f"{escape(name)}: {better[scores[0].better]}; floor {floors[len(floors) // 2]:.4g}")
     for row in results.failed_rows:
         console.print(f"[red]failed[/red] {escape(f'{row.label}: {row.error}')}")
     waiting = sum(1 for row in results.rows if not row.scores and row.error is None)
@@ -43,12 +43,13 @@ def print_results(results: SweepResults) -> None:
 
 
 def _find_fronts(results: SweepResults) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    """Return for each run, by label, the scores on whose front it is."""
+    fronts: dict[str, list[str]] = {}
     for name in results.score_names:
         for point in build_points(results, results.plot.x, name) if _is_x_known(results) else []:
             if point.is_on_front:
-                found.setdefault(point.row.label, []).append(name)
-    return found
+                fronts.setdefault(point.row.label, []).append(name)
+    return fronts
 
 
 def _is_x_known(results: SweepResults) -> bool:
@@ -64,5 +65,5 @@ def _format_score(score: Score | None) -> Any:
         return "-"
     if score.value is None:
         return score.verdict
-    between = "" if score.interval is None else f" ({score.interval[0]:.4g} to {score.interval[1]:.4g})"
-    return f"{score.value:.4g}{between}"
+    interval = "" if score.interval is None else f" ({score.interval[0]:.4g} to {score.interval[1]:.4g})"
+    return f"{score.value:.4g}{interval}"

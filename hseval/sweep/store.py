@@ -1,8 +1,8 @@
-"""Where a sweep keeps what: one folder a stage, a fit and a run, named by its key, each with a record of what is done.
+"""Files of a sweep: one folder for each stage, fit and run, named by its key, with a record of what is done.
 
-``OUT/stages/KEY``, ``OUT/fits/KEY``: ``files/`` is what the generator left, ``done.json`` says that it is whole.
-``OUT/runs/KEY``: ``samples.h5``, ``timing.json``, ``report.json``, ``run.json`` (written last).
-A record is written whole or not at all, after what it speaks of: what a kill leaves is done again, or gone on with.
+``OUT/stages/KEY``, ``OUT/fits/KEY``: ``files/`` has the generator's files, ``done.json`` marks them as complete.
+``OUT/runs/KEY``: ``samples.h5``, ``timing.json``, ``report.json``, ``done.json`` (written last).
+A record is written atomically after the files that it describes: what a kill interrupts is repeated or resumed.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ POLL_SECONDS = 0.2
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record atomically."""
     write_text(path, json.dumps(to_jsonable(record), indent=1) + "\n")
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return a record; None where there is none that can be read: what it spoke of is done again then."""
+    """Return a record; None if it is missing or unreadable, so that its step is repeated."""
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record, dict):
+            return record
     return None
 
 
 @contextlib.contextmanager
 def wait_for_lock(folder: Path, *, poll_seconds: float = POLL_SECONDS) -> Iterator[None]:
-    """Hold a folder's lock, once whoever holds it has ended (asked ``poll_seconds`` so many seconds); the folder is made."""
+    """Create a folder and hold its lock; wait for another holder, polling every ``poll_seconds``."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         while True:
@@ -52,7 +52,7 @@ def wait_for_lock(folder: Path, *, poll_seconds: float = POLL_SECONDS) -> Iterat
 
 
 def is_in_use(folder: Path) -> bool:
-    """Say whether another process works in a folder."""
+    """Return whether another process works in a folder."""
     if not (folder / LOCK_FILE).exists():
         return False
     try:

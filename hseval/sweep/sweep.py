@@ -1,4 +1,4 @@
-"""A whole sweep: what is left to do is queued and done, and the results are gathered."""
+"""Runs a whole sweep: queues and executes what is not done yet, and collects the results."""
 
 from __future__ import annotations
 
@@ -27,42 +27,46 @@ def run_sweep(
     retry: bool = False,
     only: tuple[str, ...] = (),
 ) -> SweepResults:
-    """Do what a sweep has not done yet, and return the results of all of it.
+    """Execute the runs of a sweep that are not done yet, and return the results of all runs.
 
     Args:
         plan: the sweep.
-        on_message: gets a line about each thing that is begun.
-        jobs: workers; more than one, and all under Slurm, are jobs of submitit.
+        on_message: called with a line about each step that starts.
+        jobs: workers; submitit jobs if there are several, or under Slurm.
         slurm: parameters of ``submitit.AutoExecutor`` for Slurm; None: this machine.
-        retry: do runs again that failed before.
-        only: labels of the tables whose runs are done now; none: all.
+        retry: repeat runs that failed before.
+        only: labels of the tables whose runs are executed; empty: all.
 
     Raises:
-        HsevalError: sets are missing, the folder can't be written, or the disk is full. What is done is kept.
+        HsevalError: sets are missing, the folder can't be written, or the disk is full. Finished steps are preserved.
     """
-    chosen = select_tables(plan, only)
+    selected = select_tables(plan, only)
     prepare_folder(plan)
     if retry:
-        for failed in plan.out.glob(f"*/*/{FAILED_FILE}"):
-            failed.unlink(missing_ok=True)
-    runs = compute_runs_by_key(chosen)
-    alone = jobs == 1 and slurm is None
-    timed = alone or slurm is not None
+        for failure in plan.out.glob(f"*/*/{FAILED_FILE}"):
+            failure.unlink(missing_ok=True)
+    runs = compute_runs_by_key(selected)
+    in_process = jobs == 1 and slurm is None
+    with_timing = in_process or slurm is not None
     try:
-        enqueue_pending(RunQueue(plan.out), chosen, runs, with_timing=timed)
-        if alone:
-            run_worker(chosen, on_message)
+        enqueue_pending(RunQueue(plan.out), selected, runs, with_timing=with_timing)
+        if in_process:
+            run_worker(selected, on_message)
         else:
-            launch_workers(chosen, jobs, slurm, on_message)
-        if not timed:
-            _time_runs(chosen, runs, on_message)
+            launch_workers(selected, jobs, slurm, on_message)
+        if not with_timing:
+            _time_runs(selected, runs, on_message)
     except DiskFullError as error:
-        raise HsevalError(f"{error}; what is done is kept: make room, and the same command goes on") from error
+        raise HsevalError(f"{error}; free some space and run the same command again: it resumes") from error
     return collect_results(plan, compute_runs_by_key(plan))
 
 
 def prepare_folder(plan: SweepPlan) -> None:
-    """Make the sweep's folder; HsevalError where that can't be, or a set is missing."""
+    """Create the sweep's folder.
+
+    Raises:
+        HsevalError: the folder can't be created or written, or a set is missing.
+    """
     for path in plan.data.list_paths():
         if not path.exists():
             raise HsevalError(f"{path}: there is no such file or folder ([data] of the sweep names it)")
@@ -76,22 +80,22 @@ def prepare_folder(plan: SweepPlan) -> None:
 
 
 def select_tables(plan: SweepPlan, table_labels: tuple[str, ...]) -> SweepPlan:
-    """Return the plan with the runs of some of its tables, by label.
+    """Return the plan with the runs of some of its tables, by label; without labels, of all.
 
     Raises:
         HsevalError: there is no such table.
     """
     known = {run.table_label for run in plan.runs}
-    for part in table_labels:
-        if part not in known:
-            raise HsevalError(f"--only {part}: no [[generator]] table has that label{format_suggestion(part, known)}")
+    for label in table_labels:
+        if label not in known:
+            raise HsevalError(f"--only {label}: no [[generator]] table has that label{format_suggestion(label, known)}")
     return dataclasses.replace(
         plan, runs=tuple(run for run in plan.runs if not table_labels or run.table_label in table_labels)
     )
 
 
 def _time_runs(plan: SweepPlan, runs: RunsByKey, on_message: MessageCallback) -> None:
-    """Time what several workers drew, now that they have ended and nothing else runs here."""
+    """Time the runs of several workers, after the workers have ended and the machine is idle."""
     for run, keys in runs.values():
         if not is_timed(plan, keys) and not (get_run_folder(plan, keys) / FAILED_FILE).exists():
             on_message(f"{run.label}: timing")

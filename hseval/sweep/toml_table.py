@@ -1,4 +1,4 @@
-"""A TOML table read by its known keys: whatever else it holds is an error that names the nearest."""
+"""A TOML table that is read key by key; unknown keys are errors that name the nearest known one."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from hseval.utils.errors import HsevalError, format_suggestion
 
 
 class TomlTable:
-    """One table of a file; every read key is checked, and :meth:`check_unknown_keys` finds the keys that nobody read."""
+    """One table of a file: values are checked when read; :meth:`check_unknown_keys` refuses keys that were not read."""
 
     def __init__(self, values: Mapping[str, Any], location: str) -> None:
         self.values, self.location = values, location
         self._known_keys: set[str] = set()
 
     def get(self, key: str, value_type: Any, default: Any = None) -> Any:
-        """Return a value of a type; HsevalError where it is of another."""
+        """Return a value converted to a type; HsevalError if it is of another type."""
         self._known_keys.add(key)
         if key not in self.values:
             return default
         return convert_value(self.values[key], value_type, owner=f"{self.location}: {key}")
 
     def get_int(self, key: str, minimum: int, default: int) -> int:
-        """Return a whole number of ``minimum`` or more."""
+        """Return an integer; HsevalError if it is less than ``minimum``."""
         value = int(self.get(key, int, default))
         if value < minimum:
             raise HsevalError(f"{self.location}: {key} is {value}, expected {minimum} or more")
         return value
 
     def get_required(self, key: str, value_type: Any) -> Any:
-        """Return a value that has to be there."""
+        """Return a value; HsevalError if it is missing."""
         value = self.get(key, value_type)
         if value is None:
             raise HsevalError(f"{self.location}: {key} is missing (of type {format_type(value_type)})")
         return value
 
     def get_table(self, key: str) -> TomlTable:
-        """Return a table inside; an empty one where there is none."""
+        """Return a nested table; an empty one if it is missing."""
         self._known_keys.add(key)
         value = self.values.get(key, {})
         if not isinstance(value, Mapping):
@@ -46,17 +46,15 @@ class TomlTable:
         return TomlTable(value, f"{self.location}, [{key}]")
 
     def get_tables(self, key: str) -> list[TomlTable]:
-        """Return the tables of an array of tables; none where there is none."""
+        """Return the tables of an array of tables; an empty list if it is missing."""
         self._known_keys.add(key)
         value = self.values.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
+        if not isinstance(value, list) or not all(isinstance(table, Mapping) for table in value):
             raise HsevalError(f"{self.location}: {key} is {value!r:.60}, expected tables ([[{key}]])")
-        return [TomlTable(each, f"{self.location}, [[{key}]] {number}") for number, each in enumerate(value, start=1)]
+        return [TomlTable(table, f"{self.location}, [[{key}]] {number}") for number, table in enumerate(value, start=1)]
 
     def check_unknown_keys(self) -> None:
-        """Raise HsevalError for a key that nobody asked for."""
+        """Raise HsevalError for a key that was not read."""
         for key in self.values:
             if key not in self._known_keys:
-                raise HsevalError(
-                    f"{self.location}: there is no {key!r} here{format_suggestion(key, self._known_keys)}"
-                )
+                raise HsevalError(f"{self.location}: unknown key {key!r}{format_suggestion(key, self._known_keys)}")

@@ -1,12 +1,12 @@
-"""The contract of each kind of plugin as checks that a plugin's own tests call.
+"""Contract checks for each kind of plugin, to be called from a plugin's own tests.
 
     from hseval.testing import check_metric
 
-    def test_the_contract_holds():
+    def test_it_fulfills_the_contract():
         check_metric(MyMetric)
 
-A broken contract raises :class:`ContractError` (an AssertionError) that says what was found, what the contract
-asks, and how it is usually met.
+A broken contract raises :class:`ContractError` (an AssertionError) that states what was found, what the contract
+requires, and how it is usually met.
 """
 
 from hseval.testing.contract import ContractError

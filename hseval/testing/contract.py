@@ -1,4 +1,4 @@
-"""What the checks of all kinds share: the error, names, options and comparisons."""
+"""Parts shared by the checks of all kinds: the error, and checks of names, options and signatures."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RELATIVE_TOLERANCE = 1e-5  # what batch size, order and worker count may change
 
 
 class ContractError(AssertionError):
-    """A plugin does not keep the contract of its kind."""
+    """A plugin does not fulfill the contract of its kind."""
 
 
 class Contract:
-    """Collects who is checked, so that every message starts with it."""
+    """Checks of one plugin; every message starts with its kind and name."""
 
     def __init__(self, kind: str, plugin: Any) -> None:
         self.kind = kind
@@ -36,7 +36,7 @@ class Contract:
             raise ContractError(f"{self.subject}: {message}")
 
     def build(self, plugin: Any) -> Any:
-        """Return an instance: of a class, the one with default options."""
+        """Return an instance: the plugin itself, or its class built with default options."""
         if not isinstance(plugin, type):
             return plugin
         try:
@@ -47,13 +47,13 @@ class Contract:
             ) from error
 
     def get_method(self, plugin: Any, name: str, signature: str) -> Callable[..., Any]:
-        """Return a method of a plugin; a plugin that lacks it is told what it looks like."""
-        found = getattr(plugin, name, None)
+        """Return a method of a plugin; the error for a missing one shows its ``signature``."""
+        method = getattr(plugin, name, None)
         self.require(
-            callable(found),
-            f"has no method {name}; {self.kind}s have {signature}. docs/plugins.md says what that gets and returns",
+            callable(method),
+            f"has no method {name}; {self.kind}s have {signature}. docs/plugins.md describes its arguments",
         )
-        return cast(Callable[..., Any], found)
+        return cast(Callable[..., Any], method)
 
     def check_attributes(self, *attributes: str) -> None:
         """Check the class attributes by which a plugin is listed and chosen."""
@@ -72,18 +72,18 @@ class Contract:
 
     def check_options(self) -> None:
         """Check that options are declared once, as a frozen dataclass with types, defaults and help."""
-        declared = get_options_class(self.factory)
+        options_class = get_options_class(self.factory)
         self.require(
-            dataclasses.is_dataclass(declared) and declared.__dataclass_params__.frozen,  # type: ignore[attr-defined]
-            "its Options is no frozen dataclass; declare it with @dataclasses.dataclass(frozen=True)",
+            dataclasses.is_dataclass(options_class) and options_class.__dataclass_params__.frozen,  # type: ignore[attr-defined]
+            "its Options is not a frozen dataclass; declare it with @dataclasses.dataclass(frozen=True)",
         )
-        for field in dataclasses.fields(declared):
+        for field in dataclasses.fields(options_class):
             self.require(
                 field.default is not dataclasses.MISSING,
-                f"option {field.name!r} has no default; everything has to run without options: option(default, help)",
+                f"option {field.name!r} has no default; a plugin has to run without options: option(default, help)",
             )
-        for found in describe_options(self.factory):
-            self.require(found.help, f"option {found.name!r} has no help; declare it as option(default, 'what it is')")
+        for option in describe_options(self.factory):
+            self.require(option.help, f"option {option.name!r} has no help; declare it as option(default, 'help text')")
         try:
             options = build_options(self.factory, {}, owner=self.subject)
         except HsevalError as error:
@@ -93,51 +93,51 @@ class Contract:
                 self.factory(options)
             except TypeError as error:
                 raise ContractError(
-                    f"{self.subject}: can't be built with its options ({error}); hseval calls the class with one argument: "
-                    "def __init__(self, options=None): self.options = options or self.Options()"
+                    f"{self.subject}: can't be built with its options ({error}); hseval calls the class with one "
+                    "argument: def __init__(self, options=None): self.options = options or self.Options()"
                 ) from error
 
     def check_keyword_only(self, method: Callable[..., Any], names: Sequence[str]) -> None:
-        """Check that a method takes ``names``, and by keyword only."""
-        found = inspect.signature(method).parameters
+        """Check that a method takes ``names`` as keyword-only arguments."""
+        parameters = inspect.signature(method).parameters
         for name in names:
-            self.require(name in found, f"{method.__name__} does not take {name!r}; docs/plugins.md has its signature")
-            why = f"swapped {'sets are the classic bug of this field' if name in SET_PARAMETERS else 'arguments go unnoticed'}"
             self.require(
-                found[name].kind is inspect.Parameter.KEYWORD_ONLY,
-                f"{method.__name__} takes {name!r} by position; write a * before it, because {why}",
+                name in parameters, f"{method.__name__} does not take {name!r}; docs/plugins.md shows its signature"
+            )
+            noun = "sets" if name in SET_PARAMETERS else "arguments"
+            self.require(
+                parameters[name].kind is inspect.Parameter.KEYWORD_ONLY,
+                f"{method.__name__} takes {name!r} by position; write a * before it, as swapped {noun} go unnoticed",
             )
 
     def check_flag(self, attribute: str, default: bool) -> bool:
-        """Check that a declaration that may be left out is True or False, and return it."""
-        declared = getattr(self.factory, attribute, default)
+        """Check that an optional class attribute is True or False, and return it."""
+        value = getattr(self.factory, attribute, default)
         self.require(
-            isinstance(declared, bool),
-            f"its class attribute {attribute} is {declared!r}; it has to be True or False ({default} where left out)",
+            isinstance(value, bool),
+            f"its class attribute {attribute} is {value!r}; it has to be True or False (default {default})",
         )
-        return bool(declared)
+        return bool(value)
 
     def check_refuses(self, action: Callable[[], object], description: str) -> None:
         """Check that a call raises HsevalError, and nothing else."""
         try:
             action()
         except HsevalError as error:
-            self.require(
-                "\n" not in str(error), f"{description}: its error has several lines; one line that helps is enough"
-            )
+            self.require("\n" not in str(error), f"{description}: its error has several lines; expected one")
         except Exception as error:
             raise ContractError(
-                f"{self.subject}: {description}: raised {format_error(error)}; raise hseval.HsevalError with one line that names "
-                "what was found and what was expected"
+                f"{self.subject}: {description}: raised {format_error(error)}; raise hseval.HsevalError with one line "
+                "that states what was found and what was expected"
             ) from error
         else:
             raise ContractError(f"{self.subject}: {description}: nothing was raised; raise hseval.HsevalError")
 
 
 def is_close(a: Any, b: Any, tolerance: float = RELATIVE_TOLERANCE) -> bool:
-    """Say whether two arrays have one shape and agree to ``tolerance`` of their largest value; NaN equals NaN."""
-    one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if one.shape != other.shape or not np.array_equal(np.isnan(one), np.isnan(other)):
+    """Return whether arrays have one shape and agree to ``tolerance`` of their largest value; NaN equals NaN."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
         return False
-    scale = np.nanmax(np.abs(other), initial=0.0)
-    return bool(np.all(np.nan_to_num(np.abs(one - other)) <= tolerance * scale + 1e-12))
+    scale = np.nanmax(np.abs(b), initial=0.0)
+    return bool(np.all(np.nan_to_num(np.abs(a - b)) <= tolerance * scale + 1e-12))

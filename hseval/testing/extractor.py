@@ -12,21 +12,22 @@ from hseval.core.cubes import FOV, CubeSet
 from hseval.data.preprocessing import preprocess_cube
 from hseval.testing.contract import Contract, ContractError, is_close
 from hseval.testing.examples import make_example_set
+from hseval.utils.plural import format_count
 
 FeatureColumns = Mapping[str, NDArray[Any]]
-FILL_TOLERANCE = 1e-3  # how far the shape of the field may move the rows of a constant cube
+FILL_TOLERANCE = 1e-3  # relative change of a constant cube's features that the shape of the field may cause
 
 
 def check_extractor(extractor: Any, *, data: CubeSet | None = None) -> None:
-    """Check an extractor's class, or an instance with options, on small cubes (or on those given, of one shape).
+    """Check an extractor's class, or an instance with options, on small cubes (or on ``data``, of one shape).
 
-    Checked: its name, version, summary and options; rows are floats whose first axis is the cube, NaN only
-    where there is nothing to describe; the same for the same input; row i depends on cube i alone, whatever the
-    batch; the input is left alone; invalid pixels (NaN) are left out rather than counted as zeros; and where it says
+    Checked: its name, version, summary and options; features are floats whose first axis is the cube, NaN only
+    where there is nothing to describe; they are the same for the same input; row i depends only on cube i, whatever the
+    batch; the input is not changed; invalid pixels (NaN) are left out rather than counted as zeros; and if it declares
     that it reads no structures, masks other than ``fov`` change nothing.
 
     Raises:
-        ContractError: what was found, and what the contract asks.
+        ContractError: what was found, and what the contract requires.
     """
     contract = Contract("extractor", extractor)
     contract.check_attributes("version")
@@ -37,16 +38,16 @@ def check_extractor(extractor: Any, *, data: CubeSet | None = None) -> None:
     call = contract.get_method(built, "__call__", "__call__(self, cubes, *, wavelengths, masks)")
     contract.check_keyword_only(call, ("wavelengths", "masks"))
     batch = _Batch.from_set(data or make_example_set(4))
-    rows = _check_features(contract, built, batch)
-    _check_batch_independence(contract, built, batch, rows)
+    features = _check_features(contract, built, batch)
+    _check_batch_independence(contract, built, batch, features)
     _check_full_field(contract, built, batch)
     _check_surround(contract, built, batch)
     if not reads_structures:
-        _check_other_masks(contract, built, batch, rows)
+        _check_other_masks(contract, built, batch, features)
 
 
 class _Batch:
-    """What an extractor is called with."""
+    """The arguments of an extractor."""
 
     def __init__(self, cubes: NDArray[Any], wavelengths: NDArray[Any], masks: Mapping[str, NDArray[Any]]) -> None:
         self.cubes, self.wavelengths, self.masks = cubes, wavelengths, masks
@@ -54,126 +55,128 @@ class _Batch:
     @classmethod
     def from_set(cls, data: CubeSet) -> _Batch:
         names = tuple(sorted({FOV, *data.structures}))
-        prepared = [found for cube in data if (found := preprocess_cube(cube, names)) is not None]
-        masks = {name: np.stack([each.masks[name] for each in prepared]) for name in names}
-        return cls(np.stack([each.data for each in prepared]), data.wavelengths, masks)
+        cubes = [ready for cube in data if (ready := preprocess_cube(cube, names)) is not None]
+        masks = {name: np.stack([cube.masks[name] for cube in cubes]) for name in names}
+        return cls(np.stack([cube.data for cube in cubes]), data.wavelengths, masks)
 
     def select(self, index: Any) -> _Batch:
         return _Batch(self.cubes[index], self.wavelengths, {name: mask[index] for name, mask in self.masks.items()})
 
     def extract_features(self, extractor: Any) -> FeatureColumns:
         masks = {name: mask.copy() for name, mask in self.masks.items()}
-        rows = extractor(self.cubes.copy(), wavelengths=self.wavelengths.copy(), masks=masks)
-        return rows if isinstance(rows, Mapping) else {"": rows}
+        features = extractor(self.cubes.copy(), wavelengths=self.wavelengths.copy(), masks=masks)
+        return features if isinstance(features, Mapping) else {"": features}
 
 
 def _check_features(contract: Contract, extractor: Any, batch: _Batch) -> FeatureColumns:
-    untouched = batch.cubes.copy()
+    original = batch.cubes.copy()
     try:
-        rows = extractor(batch.cubes, wavelengths=batch.wavelengths, masks=batch.masks)
+        features = extractor(batch.cubes, wavelengths=batch.wavelengths, masks=batch.masks)
     except KeyError as error:
         raise ContractError(
-            f"{contract.subject}: raises KeyError ({error}); here masks has {', '.join(batch.masks)}. Only 'fov' is in "
-            "every set: go through sorted(masks), or leave NaN for a structure that is not there"
+            f"{contract.subject}: raises KeyError ({error}); masks has {', '.join(batch.masks)}. Only 'fov' is in "
+            "every set: loop over sorted(masks), or return NaN for a missing structure"
         ) from error
     contract.require(
-        np.array_equal(untouched, batch.cubes, equal_nan=True),
-        "writes to the cubes it is given; other extractors get the same array, so copy first",
+        np.array_equal(original, batch.cubes, equal_nan=True),
+        "writes to its input cubes; other extractors get the same array, so copy first",
     )
-    columns = rows if isinstance(rows, Mapping) else {"": rows}
-    contract.require(len(columns) > 0, "returns no rows; expected an array (n, ...) or a mapping of such arrays")
+    columns = features if isinstance(features, Mapping) else {"": features}
+    contract.require(len(columns) > 0, "returns no features; expected an array (n, ...) or a mapping of such arrays")
     for name, column in columns.items():
-        what = _format_column_name(name)
+        label = _format_column_name(name)
         contract.require(
             isinstance(column, np.ndarray) and np.issubdtype(column.dtype, np.floating),
-            f"{what} is {_describe_type(column)}, no float array of numpy; its first axis has to be the cube",
+            f"{label} is {_describe_type(column)}, not a float array of numpy; its first axis has to be the cube",
         )
         contract.require(
             column.shape[:1] == (len(batch.cubes),),
-            f"{what} has shape {column.shape} for {len(batch.cubes)} cubes; the first axis has to be the cube",
+            f"{label} has shape {column.shape} for {format_count(len(batch.cubes), 'cube')}; "
+            "the first axis has to be the cube",
         )
         contract.require(
             not np.isinf(column).any() and np.isfinite(column.reshape(len(column), -1)).any(axis=1).all(),
-            f"{what} holds Inf, or NaN alone; pixels outside the field of view come as NaN and have to be left out",
+            f"{label} holds Inf, or only NaN; pixels outside the field of view are NaN and have to be left out",
         )
     again = batch.extract_features(extractor)
     contract.require(
         all(np.array_equal(column, again[name], equal_nan=True) for name, column in columns.items()),
-        "gives other rows for the same cubes; it has to be deterministic, since rows are cached",
+        "returns different features for the same cubes; it has to be deterministic, since features are cached",
     )
     return columns
 
 
 def _check_batch_independence(contract: Contract, extractor: Any, batch: _Batch, features: FeatureColumns) -> None:
-    backwards = np.arange(len(batch.cubes))[::-1]
-    for index in (np.array([1]), backwards):
-        part = batch.select(index).extract_features(extractor)
+    reverse = np.arange(len(batch.cubes))[::-1]
+    for index in (np.array([1]), reverse):
+        selected = batch.select(index).extract_features(extractor)
         for name, column in features.items():
             contract.require(
-                is_close(part[name], column[index]),
-                f"{_format_column_name(name)}: a cube's row changes with the other cubes in its batch; row i may depend on cube i "
-                "alone (no batch statistics)",
+                is_close(selected[name], column[index]),
+                f"{_format_column_name(name)}: a cube's features change with the other cubes in its batch; row i may "
+                "depend only on cube i (no batch statistics)",
             )
 
 
 def _check_other_masks(contract: Contract, extractor: Any, batch: _Batch, features: FeatureColumns) -> None:
-    """Compare rows with those of the same cubes without other masks, and with other masks turned inside out."""
+    """Compare features with those of the same cubes without other masks, and with inverted other masks."""
     field = batch.masks[FOV]
-    turned = {name: field & ~mask for name, mask in batch.masks.items() if name != FOV}
-    for others in ({}, {**turned, "another": field & (np.arange(field.shape[-1]) % 2 == 0)}):
+    inverted = {name: field & ~mask for name, mask in batch.masks.items() if name != FOV}
+    for others in ({}, {**inverted, "another": field & (np.arange(field.shape[-1]) % 2 == 0)}):
         again = _Batch(batch.cubes, batch.wavelengths, {FOV: field, **others}).extract_features(extractor)
         contract.require(
             again.keys() == features.keys() and all(is_close(again[name], column) for name, column in features.items()),
-            "says reads_structures = False and gives other rows where masks other than 'fov' change; the cache would "
-            "serve rows of other masks, so leave reads_structures out",
+            "declares reads_structures = False, but its features change with masks other than 'fov'; the cache would "
+            "return features of other masks, so leave reads_structures out",
         )
 
 
 def _check_full_field(contract: Contract, extractor: Any, batch: _Batch) -> None:
-    # NaN may say that there is nothing to describe; in a frame that is valid throughout there always is something.
-    whole = np.ones_like(batch.masks[FOV])
-    full = _Batch(np.nan_to_num(batch.cubes, nan=0.3), batch.wavelengths, {**batch.masks, FOV: whole})
+    # NaN may mean that there is nothing to describe; in a frame without invalid pixels there always is.
+    full_field = np.ones_like(batch.masks[FOV])
+    full = _Batch(np.nan_to_num(batch.cubes, nan=0.3), batch.wavelengths, {**batch.masks, FOV: full_field})
     for name, column in full.extract_features(extractor).items():
-        contract.require(np.isfinite(column).all(), f"column {name!r} holds NaN though every pixel is valid")
+        contract.require(np.isfinite(column).all(), f"column {name!r} holds NaN although every pixel is valid")
 
 
 def _check_surround(contract: Contract, extractor: Any, batch: _Batch) -> None:
-    """Compare constant cubes in a round and in a full field.
+    """Compare the features of constant cubes in a round and in a full field.
 
-    Where a number follows the cube's value it is a statistic of pixels, and then must not depend on how many NaN
-    surround them. Numbers that do not follow it (pixel counts, normalised maps) are free to.
+    A feature that changes with the cube's value is a statistic of pixels, and must not depend on the number of NaN
+    around them. Features that do not change with it (pixel counts, normalized maps) may depend on it.
     """
     for name, (round_, full, brighter) in _extract_constant_cubes(extractor, batch).items():
-        follows = np.abs(brighter - full) > FILL_TOLERANCE * np.abs(full).max(initial=0)
-        follows &= np.isfinite(round_)
-        scale = np.abs(full[follows]).max(initial=0)
+        is_statistic = np.abs(brighter - full) > FILL_TOLERANCE * np.abs(full).max(initial=0)
+        is_statistic &= np.isfinite(round_)
+        scale = np.abs(full[is_statistic]).max(initial=0)
         contract.require(
-            bool(np.all(np.abs(round_ - full)[follows] <= FILL_TOLERANCE * scale)),
-            f"{_format_column_name(name)}: a constant cube gets other rows when its field of view is round than when it fills the "
-            "frame; NaN pixels are counted, as zeros perhaps. Leave them out, and fill smoothly before any filter",
+            bool(np.all(np.abs(round_ - full)[is_statistic] <= FILL_TOLERANCE * scale)),
+            f"{_format_column_name(name)}: a constant cube has different features if its field of view is round and if "
+            "it fills the frame; NaN pixels are counted, perhaps as zeros. Leave them out, and fill smoothly before "
+            "any filter",
         )
 
 
 def _extract_constant_cubes(extractor: Any, batch: _Batch) -> Mapping[str, tuple[NDArray[Any], ...]]:
-    """Return each column's row of a constant cube: in a round field, in a full field, and twice as bright in that."""
+    """Return each column for a constant cube in a round field, in a full field, and in a full field twice as bright."""
     _, bands, height, width = batch.cubes.shape
     y, x = np.ogrid[:height, :width]
     disc = np.hypot((y + 0.5) / height - 0.5, (x + 0.5) / width - 0.5) < 0.5
-    whole = np.ones_like(disc)
-    described = []
-    for field, value in ((disc, 0.4), (whole, 0.4), (whole, 0.8)):
+    full = np.ones_like(disc)
+    features = []
+    for field, value in ((disc, 0.4), (full, 0.4), (full, 0.8)):
         cube = np.where(field, np.float32(value), np.float32(np.nan))
         cubes = np.ascontiguousarray(np.broadcast_to(cube, (1, bands, height, width)))
         masks = dict.fromkeys(batch.masks, field[None])
-        described.append(_Batch(cubes, batch.wavelengths, masks).extract_features(extractor))
-    return {name: tuple(np.asarray(rows[name], dtype=np.float64) for rows in described) for name in described[0]}
+        features.append(_Batch(cubes, batch.wavelengths, masks).extract_features(extractor))
+    return {name: tuple(np.asarray(columns[name], dtype=np.float64) for columns in features) for name in features[0]}
 
 
 def _format_column_name(name: str) -> str:
-    """Return what a message calls a column; an extractor that returns a bare array has one without a name."""
-    return f"column {name!r}" if name else "its array of rows"
+    """Return the name of a column for a message; the column of an extractor that returns an array has no name."""
+    return f"column {name!r}" if name else "its feature array"
 
 
 def _describe_type(column: Any) -> str:
-    """Return what was given in place of an array of floats."""
+    """Return the type of a column that is no float array."""
     return f"an array of {column.dtype}" if isinstance(column, np.ndarray) else f"a {type(column).__name__}"

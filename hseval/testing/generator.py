@@ -23,16 +23,16 @@ SEED = 7
 def check_generator(generator: Any, *, tmp_path: Path, data: CubeSet | None = None) -> None:
     """Check a generator's class, or an instance with options.
 
-    Checked: its name, version, summary and options; fit, load and sample one after the other, with nothing kept in
-    memory between them; what it yields; that cube i depends on (seed, i) alone; and that it refuses nonsense.
+    Checked: its name, version, summary and options; fit, load and sample one after the other, with no state in memory
+    between them; the samples; that cube i depends only on (seed, i); and that it refuses bad input.
 
     Args:
-        generator: the class, or an instance; the class is built anew, with the instance's ``options``, to load.
+        generator: the class, or an instance; a new one with the same ``options`` is built to load.
         tmp_path: an empty folder.
-        data: what it is fitted on, where it has ``fit``; a small set by default.
+        data: the training set if it has ``fit``; a small set by default.
 
     Raises:
-        ContractError: what was found, and what the contract asks.
+        ContractError: what was found, and what the contract requires.
     """
     contract = Contract("generator", generator)
     contract.check_attributes("version")
@@ -49,41 +49,41 @@ def check_generator(generator: Any, *, tmp_path: Path, data: CubeSet | None = No
     _check_seeding(contract, loaded, samples)
     contract.require(
         _is_equal(samples, list(_load_new_instance(built, checkpoint).sample(len(samples), seed=SEED))),
-        "a second instance that loads the same yields other cubes; checkpoint, options and seed have to decide all",
+        "a second instance of the same checkpoint yields other cubes; checkpoint, options and seed have to decide all",
     )
     if checkpoint is not None:
         _check_refusals(contract, built, checkpoint, tmp_path)
 
 
 def _build_new_instance(generator: Any) -> Any:
-    """Return a new instance with the same options, so that nothing comes along in memory."""
+    """Return a new instance with the same options, without any state in memory."""
     options = getattr(generator, "options", None)
     return type(generator)() if options is None else type(generator)(options)
 
 
 def _check_fit(contract: Contract, generator: Any, data: CubeSet, out: Path) -> Path:
-    taken = select_accepted_arguments(generator.fit, seed=SEED)
-    contract.check_keyword_only(generator.fit, tuple(taken))
+    arguments = select_accepted_arguments(generator.fit, seed=SEED)
+    contract.check_keyword_only(generator.fit, tuple(arguments))
     out.mkdir()
-    generator.fit(data, out, **taken)
-    contract.require(any(out.iterdir()), "fit leaves nothing in the folder it is given; load can only read from there")
+    generator.fit(data, out, **arguments)
+    contract.require(any(out.iterdir()), "fit writes nothing to the folder; load can only read from there")
     return out
 
 
 def _check_samples(contract: Contract, generator: Any) -> list[Sample]:
     require = contract.require
-    drawn = generator.sample(4, seed=SEED)
+    sampled = generator.sample(4, seed=SEED)
     require(
-        isinstance(drawn, Iterator),
+        isinstance(sampled, Iterator),
         "sample does not return an iterator; yield cubes one by one, because sets do not fit in memory",
     )
-    samples = [_validate_sample(contract, sample) for sample in drawn]
+    samples = [_validate_sample(contract, sample) for sample in sampled]
     require(len(samples) == 4, f"sample(4) yields {len(samples)} cubes")
     require(next(iter(generator.sample(0, seed=SEED)), None) is None, "sample(0) yields a cube")
-    names = [sample.id for sample in samples]
+    ids = [sample.id for sample in samples]
     require(
-        len(set(names)) == 4 and all(isinstance(name, str) for name in names),
-        f"its ids are {names}; expected str, another for each cube",
+        len(set(ids)) == 4 and all(isinstance(id, str) for id in ids),
+        f"its ids are {ids}; expected a unique str for each cube",
     )
     bands = _check_wavelengths(contract, generator)
     for sample in samples:
@@ -98,124 +98,131 @@ def _check_load(contract: Contract, generator: Any) -> None:
         inspect.signature(load).bind(None)
     except TypeError as error:
         raise ContractError(
-            f"{contract.subject}: load can't be called with a path ({error}); it is load(self, path, device=None), and "
-            "path is the folder that fit left, or None"
+            f"{contract.subject}: load can't be called with a path ({error}); expected load(self, path, device=None); "
+            "path is the folder that fit wrote, or None"
         ) from error
 
 
 def _validate_sample(contract: Contract, item: Any) -> Sample:
-    """Return what ``sample`` yields as a Sample, where it can be taken for one."""
-    asked = "it has to be hseval.Sample(cube, masks, id): float32 (band, y, x), bool (y, x) by structure, and a str"
-    sequence = isinstance(item, tuple | list)
-    of = f" of {len(item)}" if sequence else ""
-    contract.require(sequence and len(item) == 3, f"sample yields {type(item).__name__}{of}; {asked}")
-    found = Sample(*item)
+    """Return an item of ``sample`` as a Sample, if it has the form of one."""
+    expected = "expected hseval.Sample(cube, masks, id): float32 (band, y, x), bool (y, x) by structure, and a str"
+    is_sequence = isinstance(item, tuple | list)
+    length = f" of {len(item)}" if is_sequence else ""
+    contract.require(is_sequence and len(item) == 3, f"sample yields {type(item).__name__}{length}; {expected}")
+    sample = Sample(*item)
     contract.require(
-        isinstance(found.masks, Mapping), f"its masks are {type(found.masks).__name__}; {asked}, {{}} for no masks"
+        isinstance(sample.masks, Mapping), f"its masks are {type(sample.masks).__name__}; {expected}, {{}} for no masks"
     )
-    for what, array in {"cube": found.cube, **found.masks}.items():
+    for name, array in {"cube": sample.cube, **sample.masks}.items():
         contract.require(
-            isinstance(array, np.ndarray), f"its {what!r} is {type(array).__name__}, expected a numpy array; {asked}"
+            isinstance(array, np.ndarray), f"its {name!r} is {type(array).__name__}, not a numpy array; {expected}"
         )
-    return found
+    return sample
 
 
 def _check_wavelengths(contract: Contract, generator: Any) -> int | None:
-    """Return how many bands there are wavelengths for; None where they are unknown."""
+    """Return the number of wavelengths; None where they are unknown."""
     contract.require(
         hasattr(generator, "wavelengths"),
-        "has no attribute wavelengths after load; it holds the band centres in nm, or None where they are unknown",
+        "has no attribute wavelengths after load; expected the band centers in nm, or None where they are unknown",
     )
     if generator.wavelengths is None:
         return None
-    centres = np.asarray(generator.wavelengths, dtype=np.float64)
+    centers = np.asarray(generator.wavelengths, dtype=np.float64)
     contract.require(
-        centres.ndim == 1 and np.isfinite(centres).all() and (np.diff(centres) > 0).all(),
-        f"its wavelengths are {centres}; after load they have to be the band centres, ascending, in nm",
+        centers.ndim == 1 and np.isfinite(centers).all() and (np.diff(centers) > 0).all(),
+        f"its wavelengths are {centers}; after load they have to be the band centers, ascending, in nm",
     )
-    return len(centres)
+    return len(centers)
 
 
 def _check_sample(contract: Contract, sample: Sample, first: Sample, band_count: int | None) -> None:
     require, cube = contract.require, sample.cube
-    require(cube.dtype == np.float32, f"it yields {cube.dtype} cubes; cubes are float32")
-    require(cube.ndim == 3, f"it yields a cube of shape {cube.shape}; cubes are (band, y, x)")
+    require(cube.dtype == np.float32, f"it yields {cube.dtype} cubes; expected float32")
+    require(cube.ndim == 3, f"it yields a cube of shape {cube.shape}; expected (band, y, x)")
     require(
         band_count is None or len(cube) == band_count,
-        f"it yields a cube of shape {cube.shape} and has {band_count} wavelengths; cubes are (band, y, x)",
+        f"it yields a cube of shape {cube.shape} and has {band_count} wavelengths; expected (band, y, x)",
     )
-    require(len(cube) == len(first.cube), f"its cubes have {len(first.cube)} and {len(cube)} bands; one count is right")
+    require(
+        len(cube) == len(first.cube),
+        f"its cubes have {len(first.cube)} and {len(cube)} bands; expected the same number",
+    )
     require(
         set(sample.masks) == set(first.masks),
-        f"its cubes have different masks ({sorted(sample.masks)}, {sorted(first.masks)}); leave a mask empty instead",
+        f"its cubes have different masks ({sorted(sample.masks)}, {sorted(first.masks)}); yield an empty mask instead",
     )
     for name, mask in sample.masks.items():
         require(
             mask.dtype == np.bool_ and mask.shape == cube.shape[1:],
             f"mask {name!r} is {mask.dtype} {mask.shape}; expected bool {cube.shape[1:]}, as (y, x)",
         )
-    seen = sample.masks.get("fov", np.ones(cube.shape[1:], dtype=bool))
-    require(seen.any() and np.isfinite(cube[:, seen]).all(), "a cube has NaN or Inf in its field of view, or no field")
+    field = sample.masks.get("fov", np.ones(cube.shape[1:], dtype=bool))
+    require(
+        field.any() and np.isfinite(cube[:, field]).all(),
+        "a cube has NaN or Inf in its field of view, or an empty field of view",
+    )
 
 
 def _check_seeding(contract: Contract, generator: Any, samples: list[Sample]) -> None:
     require = contract.require
-    alone = "cube i may depend on (seed, i) alone; draw it from hseval.utils.random_streams.create_rng(seed, name, i)"
+    rule = "cube i may depend only on (seed, i); draw it from hseval.utils.random_streams.create_rng(seed, name, i)"
     again, fewer = list(generator.sample(4, seed=SEED)), list(generator.sample(2, seed=SEED))
-    require(_is_equal(samples, again), f"the same seed yields other cubes when drawn again; {alone}")
-    require(_is_equal(samples[:2], fewer), f"sample(2) differs from the start of sample(4); {alone}")
-    if later := select_accepted_arguments(generator.sample, start=2):
-        late = list(generator.sample(4, seed=SEED, **later))
-        require(_is_equal(samples[2:], late), f"sample(4, start=2) differs from cubes 2 and 3 of sample(4); {alone}")
-    one, other = generator.sample(2, seed=SEED), generator.sample(2, seed=SEED)
-    both = [sample for pair in zip(one, other, strict=False) for sample in pair]
-    require(_is_equal(both[::2], samples[:2]), f"two samplings that run at once disturb each other; {alone}")
-    require(not is_close(samples[0].cube, samples[1].cube), f"cubes 0 and 1 of a seed are the same; {alone}")
+    require(_is_equal(samples, again), f"the same seed yields other cubes when drawn again; {rule}")
+    require(_is_equal(samples[:2], fewer), f"sample(2) differs from the start of sample(4); {rule}")
+    if start := select_accepted_arguments(generator.sample, start=2):
+        tail = list(generator.sample(4, seed=SEED, **start))
+        require(_is_equal(samples[2:], tail), f"sample(4, start=2) differs from cubes 2 and 3 of sample(4); {rule}")
+    pairs = zip(generator.sample(2, seed=SEED), generator.sample(2, seed=SEED), strict=False)
+    interleaved = [sample for pair in pairs for sample in pair]
+    require(_is_equal(interleaved[::2], samples[:2]), f"two samplings at the same time affect each other; {rule}")
+    require(not is_close(samples[0].cube, samples[1].cube), f"cubes 0 and 1 of a seed are the same; {rule}")
     next_seed = list(generator.sample(2, seed=SEED + 1))
-    require(
-        not is_close(samples[0].cube, next_seed[0].cube), "two seeds yield the same cube; use the seed that is given"
-    )
+    require(not is_close(samples[0].cube, next_seed[0].cube), "two seeds yield the same cube; use the seed argument")
     require(
         not is_close(samples[1].cube, next_seed[0].cube),
-        f"cube 1 of seed {SEED} is cube 0 of seed {SEED + 1}, as with seed + i; use hseval.utils.random_streams.create_rng(seed, name, i)",
+        f"cube 1 of seed {SEED} is cube 0 of seed {SEED + 1}, as with seed + i; "
+        "use hseval.utils.random_streams.create_rng(seed, name, i)",
     )
 
 
 def _check_refusals(contract: Contract, generator: Any, checkpoint: Path, tmp_path: Path) -> None:
-    contract.check_refuses(lambda: _load_new_instance(generator, None), "load without a checkpoint, though it has fit")
+    contract.check_refuses(
+        lambda: _load_new_instance(generator, None), "load without a checkpoint, although it has fit"
+    )
     empty = tmp_path / "empty"
     empty.mkdir()
     contract.check_refuses(lambda: _load_new_instance(generator, empty), "load from an empty folder")
     contract.check_refuses(
-        lambda: _load_new_instance(generator, tmp_path / "nowhere"), "load from a folder that is not there"
+        lambda: _load_new_instance(generator, tmp_path / "nowhere"), "load from a folder that does not exist"
     )
     seed = select_accepted_arguments(generator.fit, seed=SEED)
-    nothing = make_example_set(1).subset([])
+    empty_set = make_example_set(1).subset([])
     contract.check_refuses(
-        lambda: _build_new_instance(generator).fit(nothing, empty, **seed), "fit on a set without cubes"
+        lambda: _build_new_instance(generator).fit(empty_set, empty, **seed), "fit on a set without cubes"
     )
-    for file in [found.relative_to(checkpoint) for found in sorted(checkpoint.rglob("*")) if found.is_file()]:
+    for file in [path.relative_to(checkpoint) for path in sorted(checkpoint.rglob("*")) if path.is_file()]:
         _check_truncated_file(contract, generator, checkpoint, tmp_path / "cut-off", file)
 
 
 def _check_truncated_file(contract: Contract, generator: Any, checkpoint: Path, copy: Path, file: Path) -> None:
-    """Cut one file of the checkpoint in half; files that sampling does not need (logs) may be harmless."""
+    """Truncate one file of the checkpoint to half; harmless only if sampling does not need it (logs)."""
     shutil.copytree(checkpoint, copy)
-    whole = (copy / file).read_bytes()
-    (copy / file).write_bytes(whole[: len(whole) // 2])
+    content = (copy / file).read_bytes()
+    (copy / file).write_bytes(content[: len(content) // 2])
     try:
-        found, expected = (
+        actual, expected = (
             list(_load_new_instance(generator, path).sample(1, seed=SEED)) for path in (copy, checkpoint)
         )
-        harmless = _is_equal(found, expected)
-        contract.require(harmless, f"loads a checkpoint whose {file} was cut in half, and yields other cubes")
+        is_harmless = _is_equal(actual, expected)
+        contract.require(is_harmless, f"loads a checkpoint whose {file} is truncated to half, and yields other cubes")
     except HsevalError as error:
-        contract.require("\n" not in str(error), f"{file} cut in half: its error has several lines; one is enough")
+        contract.require("\n" not in str(error), f"{file} truncated to half: its error has several lines; expected one")
     except ContractError:
         raise
     except Exception as error:
         raise ContractError(
-            f"{contract.subject}: {file} of its checkpoint cut in half: raised {format_error(error)}; raise "
+            f"{contract.subject}: {file} of its checkpoint truncated to half: raised {format_error(error)}; raise "
             "hseval.HsevalError with one line that names the file"
         ) from error
     finally:
@@ -228,13 +235,13 @@ def _load_new_instance(generator: Any, checkpoint: Path | None) -> Any:
     return loaded
 
 
-def _is_equal(one: list[Sample], other: list[Sample]) -> bool:
-    """Say whether two lists of samples have the same ids, cubes and masks."""
-    return len(one) == len(other) and all(
+def _is_equal(actual: list[Sample], expected: list[Sample]) -> bool:
+    """Return whether two lists of samples have the same ids, cubes and masks."""
+    return len(actual) == len(expected) and all(
         a.id == b.id
         and is_close(a.cube, b.cube)
         and all(np.array_equal(a.masks[name], b.masks[name]) for name in a.masks)
-        for a, b in zip(one, map(_to_sample, other), strict=True)
+        for a, b in zip(actual, map(_to_sample, expected), strict=True)
     )
 
 

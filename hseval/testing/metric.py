@@ -26,15 +26,15 @@ from hseval.utils.random_streams import create_rng
 def check_metric(
     metric: Any, *, real: CubeSet | None = None, generated: CubeSet | None = None, train: CubeSet | None = None
 ) -> None:
-    """Check a metric's class, or an instance with options, on small sets (or on the sets given).
+    """Check a metric's class, or an instance with options, on small sets (or on the given sets).
 
     Checked: its name, summary, ``better``, ``needs`` (with a ``version`` where that asks for pairs) and options;
-    ``compare`` takes keywords only, returns a finite float or ScoreParts whose details fit into JSON, the same one
-    for the same rng, whatever the order of rows; it leaves the rows alone; and one cube a side gives a value or
-    NotComputable.
+    ``compare`` takes keywords only and returns a finite float or ScoreParts whose details fit into JSON, the same one
+    for the same rng and for any order of the features; it does not change the features; and one cube per side gives a
+    value or NotComputable.
 
     Raises:
-        ContractError: what was found, and what the contract asks.
+        ContractError: what was found, and what the contract requires.
     """
     contract = Contract("metric", metric)
     _check_declarations(contract)
@@ -47,21 +47,21 @@ def check_metric(
         generated or make_example_set(12, seed=2),
         train or make_example_set(12, seed=3),
     )
-    rows = _ReadOnlyMetric(built, contract, *_extract_features(built, *sets))
-    _check_value(contract, rows)
-    _check_order(contract, rows)
-    _check_single_cube(contract, rows)
+    read_only = _ReadOnlyMetric(built, contract, *_extract_features(built, *sets))
+    _check_value(contract, read_only)
+    _check_order(contract, read_only)
+    _check_single_cube(contract, read_only)
 
 
 class _ReadOnlyMetric:
-    """A metric with rows that it can't write to."""
+    """A metric with features that it can't write to."""
 
     def __init__(
         self, metric: Any, contract: Contract, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
     ) -> None:
         self.metric, self.contract = metric, contract
         self.real, self.generated, self.train = (
-            None if each is None else _make_read_only(each) for each in (real, generated, train)
+            None if features is None else _make_read_only(features) for features in (real, generated, train)
         )
 
     def compare(self, real: FeatureTable | None = None, generated: FeatureTable | None = None) -> Any:
@@ -75,16 +75,16 @@ class _ReadOnlyMetric:
             if "read-only" not in str(error):
                 raise
             raise ContractError(
-                f"{self.contract.subject}: compare writes to the rows it is given; other metrics share them, so copy first"
+                f"{self.contract.subject}: compare writes to its features; other metrics share them, so copy first"
             ) from error
 
 
 def _explain_key_error(error: KeyError, features: FeatureTable | None) -> str:
-    """Return what a KeyError of ``compare`` means: most often a column that was not asked for."""
+    """Explain a KeyError of ``compare``: most often a column that was not requested."""
     columns = ", ".join(sorted(name for name in features.columns if not name.startswith("core/"))) if features else ""
     return (
-        f"compare raises KeyError ({error}); the rows have the columns {columns or 'none'}. Those of an extractor are "
-        "there if needs = Needs(rows=('its-name', ...)) asks for it, and docs/plugins.md lists them"
+        f"compare raises KeyError ({error}); the features have the columns {columns or 'none'}. Those of an extractor "
+        "are there if needs = Needs(features=('its-name', ...)) requests it; docs/plugins.md lists them"
     )
 
 
@@ -102,32 +102,30 @@ def _check_needs(contract: Contract, metric: Any) -> None:
     needs = getattr(metric, "needs", None)
     contract.require(
         isinstance(needs, Needs),
-        f"its needs is {needs!r}; it has to be an instance of hseval.Needs, such as Needs(rows=('spectra',))",
+        f"its needs is {needs!r}; it has to be an instance of hseval.Needs, such as Needs(features=('spectra',))",
     )
     assert isinstance(needs, Needs)
     _check_needed_features(contract, needs.features)
     version = getattr(contract.factory, "version", None)
     contract.require(
         not needs.pairs or (isinstance(version, str) and version.strip()),
-        f"its class attribute version is {version!r}; a metric that needs pairs has a text there, to be raised "
-        "whenever describe_block gives other rows for the same cubes, because these rows are cached",
+        f"its class attribute version is {version!r}; a metric that needs pairs has a str there, to be "
+        "changed whenever describe_block returns other features for the same cubes, because they are cached",
     )
 
 
 def _check_needed_features(contract: Contract, features: Any) -> None:
-    """Check that ``needs.features`` names extractors that are there."""
+    """Check that ``needs.features`` names known extractors."""
     contract.require(
         isinstance(features, tuple) and all(isinstance(name, str) for name in features),
-        f"its needs.features is {features!r}; it has to be a tuple of names: with a single one, mind the comma, as in "
-        "Needs(rows=('spectra',))",
+        f"its needs.features is {features!r}; it has to be a tuple of names; a single name needs a comma, as in "
+        "Needs(features=('spectra',))",
     )
     for name in features:
         try:
             get_plugins().find("extractor", name)
         except HsevalError as error:
-            raise ContractError(
-                f"{contract.subject}: its needs.features: {error}; rows are what extractors give"
-            ) from error
+            raise ContractError(f"{contract.subject}: its needs.features: {error}") from error
 
 
 def _check_value(contract: Contract, metric: _ReadOnlyMetric) -> None:
@@ -138,12 +136,12 @@ def _check_value(contract: Contract, metric: _ReadOnlyMetric) -> None:
     )
     value = _get_value(first)
     contract.require(
-        math.isfinite(value), f"compare returns {value}; where there is no value, raise hseval.NotComputable(why)"
+        math.isfinite(value), f"compare returns {value}; if there is no value, raise hseval.NotComputable(reason)"
     )
     contract.require(
         value == _get_value(again),
-        f"compare gives {value!r} and then {_get_value(again)!r} for the same rows and seed; draw from the rng it is "
-        "given, never from numpy's or torch's global state",
+        f"compare returns {value!r} and then {_get_value(again)!r} for the same features and seed; draw from its rng "
+        "argument, never from numpy's or torch's global state",
     )
     if isinstance(first, ScoreParts):
         try:
@@ -157,13 +155,13 @@ def _check_order(contract: Contract, metric: _ReadOnlyMetric) -> None:
     assert metric.generated is not None
     rng = create_rng(1, "check order")
     real, generated = (
-        _make_read_only(each.select(rng.permutation(len(each)))) for each in (metric.real, metric.generated)
+        _make_read_only(features.select(rng.permutation(len(features)))) for features in (metric.real, metric.generated)
     )
     value, shuffled = _get_value(metric.compare()), _get_value(metric.compare(real, generated))
     contract.require(
         is_close(value, shuffled),
-        f"compare gives {value!r}, and {shuffled!r} for the same rows in another order; the order of rows means "
-        "nothing (where you draw, draw by rows.hashes)",
+        f"compare returns {value!r}, and {shuffled!r} for the same features in another order; the order must not "
+        "matter (draw by features.hashes)",
     )
 
 
@@ -179,10 +177,10 @@ def _check_single_cube(contract: Contract, metric: _ReadOnlyMetric) -> None:
         return
     except Exception as error:
         raise ContractError(
-            f"{contract.subject}: one cube a side raises {format_error(error)}; raise hseval.NotComputable with the reason"
+            f"{contract.subject}: one cube per side raises {format_error(error)}; raise hseval.NotComputable(reason)"
         ) from error
     contract.require(
-        math.isfinite(value), f"one cube a side gives {value}; raise hseval.NotComputable with the reason instead"
+        math.isfinite(value), f"one cube per side gives {value}; raise hseval.NotComputable(reason) instead"
     )
 
 
@@ -193,16 +191,17 @@ def _get_value(result: Any) -> float:
 def _extract_features(
     metric: Any, real: CubeSet, generated: CubeSet, train: CubeSet
 ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-    """Return the rows that the core would hand to ``compare``."""
-    chosen = tuple(ExtractorSpec(name) for name in metric.needs.features)
-    plan = ExtractionPlan(chosen, tuple(sorted({FOV, *real.structures, *generated.structures})), real.wavelengths)
+    """Return the features that the core would pass to ``compare``."""
+    extractors = tuple(ExtractorSpec(name) for name in metric.needs.features)
+    plan = ExtractionPlan(extractors, tuple(sorted({FOV, *real.structures, *generated.structures})), real.wavelengths)
     with FeatureCache(None) as cache:
-        found = [extract_features(cubes, plan, cache=cache) for cubes in (real, generated, train)]
-        rows = [each.features for each in found]
+        extracted = [extract_features(cubes, plan, cache=cache) for cubes in (real, generated, train)]
+        features = [result.features for result in extracted]
         if metric.needs.pairs:
-            rows[1] = _extract_pair_features(metric, generated, found[1], reference=rows[0], plan=plan)
-            rows[0] = _extract_pair_features(metric, real, found[0], reference=rows[0], plan=plan)
-    return _apply_relate(metric, (real, generated, train), rows[0], rows[1], rows[2] if metric.needs.train else None)
+            features[1] = _extract_pair_features(metric, generated, extracted[1], reference=features[0], plan=plan)
+            features[0] = _extract_pair_features(metric, real, extracted[0], reference=features[0], plan=plan)
+    train_features = features[2] if metric.needs.train else None
+    return _apply_relate(metric, (real, generated, train), features[0], features[1], train_features)
 
 
 def _extract_pair_features(
@@ -224,9 +223,9 @@ def _apply_relate(
 
     if not hasattr(metric, "relate"):
         return real, generated, train
-    more = {"cubes": InputSets(samples=sets[1], reference=sets[0], train=sets[2])} if metric.needs.cubes else {}
+    extra = {"cubes": InputSets(samples=sets[1], reference=sets[0], train=sets[2])} if metric.needs.cubes else {}
     related: tuple[FeatureTable, FeatureTable, FeatureTable | None] = metric.relate(
-        real=real, generated=generated, train=train, **more
+        real=real, generated=generated, train=train, **extra
     )
     return related
 

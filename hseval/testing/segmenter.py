@@ -15,41 +15,40 @@ from hseval.testing.contract import Contract, ContractError
 from hseval.testing.examples import make_example_set
 from hseval.utils.errors import format_error
 
-MIN_DICE = 0.3  # Dice that finding a plain bright disc takes: a third of the way from nothing
-MAX_CHANGED_SHARE = 1e-3  # share of pixels that a batch may move across a threshold
+MIN_DICE = 0.3  # that a segmenter has to reach on a clearly visible bright disc
+MAX_CHANGED_SHARE = 1e-3  # share of pixels whose mask may change with the batch, as they lie at a threshold
 
 
 def check_segmenter(segmenter: Any, *, data: CubeSet | None = None) -> None:
-    """Check a segmenter's class, or an instance with options, on small cubes (or on those given, with masks).
+    """Check a segmenter's class, or an instance with options, on small cubes (or on ``data``, with masks).
 
-    Checked: its name, version, summary and options; that it learns every structure but ``fov``, and finds it in cubes
-    that it has not seen; what it returns; that the same cubes make the same segmenter; that a cube's masks depend on
-    that cube alone; that cubes are left alone; that it survives the way to a worker process; and that before ``fit``
-    it refuses.
+    Checked: its name, version, summary and options; that it learns every structure but ``fov`` and finds it in held-out
+    cubes; its return value; that fitting is deterministic; that a cube's masks depend only on that cube; that cubes are
+    not changed; that it can be sent to a worker process; and that it refuses to segment before ``fit``.
 
     Args:
-        segmenter: the class, or an instance; the class is built anew with the instance's ``options``.
-        data: cubes of one shape with masks, half of which it is fitted on.
+        segmenter: the class, or an instance; new ones with the same ``options`` are built.
+        data: cubes of one shape with masks; it is fitted on half of them.
 
     Raises:
-        ContractError: what was found, and what the contract asks.
+        ContractError: what was found, and what the contract requires.
     """
     contract = Contract("segmenter", segmenter)
     contract.check_attributes("version")
     contract.check_options()
     contract.check_keyword_only(contract.build(segmenter).segment, ("wavelengths",))
-    whole = data or make_example_set(12)
-    half = len(whole) // 2
-    seen, other = (_prepare_set(whole.subset(part)) for part in (range(half), range(half, len(whole))))
-    trial = _SegmenterTrial(contract, segmenter, seen, other)
-    unfitted, first = trial.build_new_instance(), other[0].data[None]
-    contract.check_refuses(lambda: unfitted.segment(first, wavelengths=whole.wavelengths), "segment before fit")
+    cubes = data or make_example_set(12)
+    half = len(cubes) // 2
+    training_set, holdout = (_prepare_set(cubes.subset(part)) for part in (range(half), range(half, len(cubes))))
+    trial = _SegmenterTrial(contract, segmenter, training_set, holdout)
+    unfitted, first = trial.build_new_instance(), holdout[0].data[None]
+    contract.check_refuses(lambda: unfitted.segment(first, wavelengths=cubes.wavelengths), "segment before fit")
     fitted = trial.fit_new_instance()
-    found = [trial.segment_cube(fitted, cube) for cube in other]
-    trial.check_dice(found)
-    trial.check_determinism(fitted, found[0])
-    trial.check_batch_independence(fitted, found)
-    trial.check_state(fitted, found[0])
+    predictions = [trial.segment_cube(fitted, cube) for cube in holdout]
+    trial.check_dice(predictions)
+    trial.check_determinism(fitted, predictions[0])
+    trial.check_batch_independence(fitted, predictions)
+    trial.check_state(fitted, predictions[0])
 
 
 def _prepare_set(data: CubeSet) -> CubeSet:
@@ -57,13 +56,13 @@ def _prepare_set(data: CubeSet) -> CubeSet:
 
 
 class _ReadOnlySet(CubeSet):
-    """Another set whose cubes can't be written to."""
+    """A set whose cubes can't be written to."""
 
     def __init__(self, base: CubeSet) -> None:
         self.base, self.info = base, base.info
 
     def read(self, index: int) -> Cube:
-        """Read a cube that is locked."""
+        """Read a cube with read-only arrays."""
         cube = self.base.read(index)
         for array in (cube.data, *cube.masks.values()):
             array.flags.writeable = False
@@ -75,103 +74,103 @@ class _ReadOnlySet(CubeSet):
 
 
 class _SegmenterTrial:
-    """A segmenter, what it is fitted on, and what it has not seen."""
+    """A segmenter, its training set and the held-out cubes."""
 
     def __init__(self, contract: Contract, segmenter: Any, training_set: CubeSet, holdout: CubeSet) -> None:
         self.contract, self.segmenter, self.training_set, self.holdout = contract, segmenter, training_set, holdout
         self.structures = tuple(sorted(set(training_set.structures) - {FOV}))
 
     def build_new_instance(self) -> Any:
-        """Return a new instance with the same options, so that nothing comes along in memory."""
+        """Return a new instance with the same options, without any state in memory."""
         options = getattr(self.segmenter, "options", None)
         if isinstance(self.segmenter, type) or options is None:
             return self.contract.build(self.contract.factory)
         return type(self.segmenter)(options)
 
     def fit_new_instance(self) -> Any:
-        fresh, who = self.build_new_instance(), self.contract.subject
+        instance, subject = self.build_new_instance(), self.contract.subject
         try:
-            fresh.fit(_ReadOnlySet(self.training_set))
+            instance.fit(_ReadOnlySet(self.training_set))
         except Exception as error:
             if "read-only" in str(error):
-                raise ContractError(f"{who}: fit writes to the cubes it is given; copy first") from error
-            raise ContractError(f"{who}: fit raises {format_error(error)} on cubes with masks") from error
-        return fresh
+                raise ContractError(f"{subject}: fit writes to its input cubes; copy first") from error
+            raise ContractError(f"{subject}: fit raises {format_error(error)} on cubes with masks") from error
+        return instance
 
     def segment_cube(self, segmenter: Any, cube: Cube) -> NDArray[np.bool_]:
         """Return bool ``(structure, y, x)`` for one cube, checked."""
         require, shape = self.contract.require, (1, *cube.data.shape[1:])
-        given = cube.data[None].copy()
-        found = segmenter.segment(given, wavelengths=self.holdout.wavelengths.copy())
-        untouched = np.array_equal(given, cube.data[None], equal_nan=True)
-        require(untouched, "segment writes to the cubes it is given; copy first")
-        require(isinstance(found, Mapping), f"segment returns {type(found).__name__}; expected masks by structure")
+        cubes = cube.data[None].copy()
+        masks = segmenter.segment(cubes, wavelengths=self.holdout.wavelengths.copy())
+        unchanged = np.array_equal(cubes, cube.data[None], equal_nan=True)
+        require(unchanged, "segment writes to its input cubes; copy first")
+        require(isinstance(masks, Mapping), f"segment returns {type(masks).__name__}; expected masks by structure")
         require(
-            set(self.structures) <= set(found),
-            f"segment returns {sorted(found)}, fitted on {list(self.structures)}; every structure is expected, empty "
-            "if need be",
+            set(self.structures) <= set(masks),
+            f"segment returns {sorted(masks)}, fitted on {list(self.structures)}; every structure is expected, with an "
+            "empty mask if it is not found",
         )
         for name in self.structures:
-            mask = np.asarray(found[name])
+            mask = np.asarray(masks[name])
             require(
                 mask.dtype == np.bool_ and mask.shape == shape,
                 f"mask {name!r} is {mask.dtype} {mask.shape}; expected bool {shape}, as (n, y, x)",
             )
-        return np.stack([np.asarray(found[name])[0] for name in self.structures])
+        return np.stack([np.asarray(masks[name])[0] for name in self.structures])
 
     def check_dice(self, predictions: list[NDArray[np.bool_]]) -> None:
         counts = np.zeros((len(self.structures), 3), dtype=np.int64)
         for masks, cube in zip(predictions, self.holdout, strict=True):
             counts += count_agreement(masks & cube.masks[FOV], np.stack([cube.masks[name] for name in self.structures]))
-        reached = dict(zip(self.structures, np.nan_to_num(dice(counts)).tolist(), strict=True))
-        poor = {name: round(value, 2) for name, value in reached.items() if value < MIN_DICE}
+        scores = dict(zip(self.structures, np.nan_to_num(dice(counts)).tolist(), strict=True))
+        poor = {name: round(value, 2) for name, value in scores.items() if value < MIN_DICE}
         self.contract.require(
             not poor,
-            f"held-out Dice of {poor} on cubes in which the structure is plain to see; invalid pixels come as NaN, and "
-            "structures are small: balance what is learned from",
+            f"held-out Dice of {poor} on cubes in which the structure is clearly visible; invalid pixels are NaN, and "
+            "structures are small: balance the training pixels",
         )
 
     def check_determinism(self, segmenter: Any, prediction: NDArray[np.bool_]) -> None:
         self.contract.require(
             np.array_equal(prediction, self.segment_cube(segmenter, self.holdout[0])),
-            "finds other masks in the same cube when asked again; segment has to be deterministic",
+            "finds other masks in the same cube when called again; segment has to be deterministic",
         )
         self.contract.require(
             np.array_equal(prediction, self.segment_cube(self.fit_new_instance(), self.holdout[0])),
-            "finds other masks after a second fit on the same cubes; masks are cached, so seed whatever it draws "
-            "(hseval.utils.random_streams.create_rng) and take nothing from global random state",
+            "finds other masks after a second fit on the same cubes; masks are cached, so seed all random draws "
+            "(hseval.utils.random_streams.create_rng) and do not use global random state",
         )
 
     def check_batch_independence(self, segmenter: Any, predictions: list[NDArray[np.bool_]]) -> None:
         cubes = list(self.holdout)
-        same = [i for i, cube in enumerate(cubes) if cube.data.shape == cubes[0].data.shape]
-        together = segmenter.segment(np.stack([cubes[i].data for i in same]), wavelengths=self.holdout.wavelengths)
-        for place, i in enumerate(same):
-            masks = np.stack([np.asarray(together[name])[place] for name in self.structures])
+        batch = [i for i, cube in enumerate(cubes) if cube.data.shape == cubes[0].data.shape]
+        batch_masks = segmenter.segment(np.stack([cubes[i].data for i in batch]), wavelengths=self.holdout.wavelengths)
+        for position, i in enumerate(batch):
+            masks = np.stack([np.asarray(batch_masks[name])[position] for name in self.structures])
             self.contract.require(
                 (masks != predictions[i]).mean() <= MAX_CHANGED_SHARE,
-                "a cube's masks change with the other cubes in its batch; masks i may depend on cube i alone",
+                "a cube's masks change with the other cubes in its batch; masks i may depend only on cube i",
             )
 
     def check_state(self, segmenter: Any, prediction: NDArray[np.bool_]) -> None:
-        who, require = self.contract.subject, self.contract.require
+        subject, require = self.contract.subject, self.contract.require
         try:
-            travelled = pickle.loads(pickle.dumps(segmenter))
+            unpickled = pickle.loads(pickle.dumps(segmenter))
         except Exception as error:
             raise ContractError(
-                f"{who}: can't be pickled once fitted ({format_error(error)}), so it can't travel to workers; keep "
-                "arrays rather than open handles or local functions"
+                f"{subject}: can't be pickled once fitted ({format_error(error)}), so it can't be sent to workers; "
+                "store arrays rather than open files or local functions"
             ) from error
-        same = np.array_equal(prediction, self.segment_cube(travelled, self.holdout[0]))
-        require(same, "finds other masks after the way to a worker process (pickling); keep all that fit found")
+        same = np.array_equal(prediction, self.segment_cube(unpickled, self.holdout[0]))
+        require(same, "finds other masks in a worker process (after pickling); store all results of fit")
         if not hasattr(segmenter, "state"):
             return
-        require(hasattr(segmenter, "restore"), "has state but no restore(state, structures) that takes it up")
-        state, other = segmenter.state(), self.build_new_instance()
+        require(hasattr(segmenter, "restore"), "has state but no restore(state, structures)")
+        state, restored = segmenter.state(), self.build_new_instance()
         require(
             all(isinstance(array, np.ndarray) and array.dtype != object for array in state.values()),
-            "its state holds more than numpy arrays; it is kept as safetensors",
+            "its state holds more than numpy arrays; it is stored as safetensors",
         )
-        other.restore(state, self.structures)
-        same = np.array_equal(prediction, self.segment_cube(other, self.holdout[0]))
-        require(same, "finds other masks after restore; state has to hold all that fit found")
+        restored.restore(state, self.structures)
+        same = np.array_equal(prediction, self.segment_cube(restored, self.holdout[0]))
+        require(same, "finds other masks after restore; state has to hold all results of fit")

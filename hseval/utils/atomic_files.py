@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: to a temporary name in the same folder, then renamed."""
+"""Atomic file writes: to a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACC
 
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on any failure.
+    """Yield a temporary path in the same folder; rename it to ``path`` on success, remove it on any failure.
 
     Raises:
         HsevalError: the folder can't be written, or the disk is full.
     """
-    target = Path(path).resolve()  # through a link, to what it points to
+    target = Path(path).resolve()  # follow links
     check_writable(target)
     _remove_stale_parts(target)
     temporary = target.with_name(f".{target.name}.{_get_process_tag()}-{secrets.token_hex(4)}.part")
@@ -31,10 +31,10 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
-        temporary.chmod(0o666 & ~_get_umask())  # some libraries write for the owner alone
+        temporary.chmod(0o666 & ~_get_umask())  # some libraries make files readable by the owner only
         temporary.replace(target)
     except OSError as error:
-        if error.errno not in WRITE_ERRNOS:  # a reader's error inside the block is the reader's to tell
+        if error.errno not in WRITE_ERRNOS:  # an error of reading, raised inside the block: the caller reports it
             raise
         raise HsevalError(f"{target}: could not be written: {error.strerror or error}") from error
     finally:
@@ -43,13 +43,13 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise HsevalError unless a file could be written at ``path``; called before any long work starts."""
+    """Raise HsevalError unless a file can be written at ``path``; called before long work starts."""
     target = Path(path)
     if target.is_dir():
         raise HsevalError(f"{target}: is a folder; give the name of a file")
@@ -68,12 +68,12 @@ def _get_process_tag() -> str:
 
 
 def _remove_stale_parts(target: Path) -> None:
-    """Remove what a killed process of this machine left half-written under this name."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(platform.node())}-*.part"):
-        process = left.name.rsplit("-", 2)[-2]
+    """Remove temporary files for ``target`` of processes on this machine that no longer run."""
+    for partial in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(platform.node())}-*.part"):
+        process = partial.name.rsplit("-", 2)[-2]
         if process.isdigit() and not _is_alive(int(process)):
             with contextlib.suppress(OSError):
-                left.unlink()
+                partial.unlink()
 
 
 def _is_alive(pid: int) -> bool:
@@ -93,7 +93,7 @@ def _get_umask() -> int:
 
 
 def _check_by_writing(folder: Path, target: Path) -> None:
-    # os.access says nothing of read-only mounts or, for root, of most refusals: only a real write tells.
+    # os.access misses read-only mounts and, for root, most missing permissions: only a real write shows them.
     probe = folder / f".{secrets.token_hex(6)}.probe"
     try:
         probe.touch()

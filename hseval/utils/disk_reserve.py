@@ -1,4 +1,4 @@
-"""Disk space, claimed before it is needed."""
+"""Disk space reserved before it is needed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import errno
 import os
 from pathlib import Path
 
-MARGIN = 1 << 20  # for what HDF5 writes of its own at the beginning and end of a file
-OVERHEAD = 1 << 14  # and beside each addition (indices of chunks)
+MARGIN = 1 << 20  # for the metadata that HDF5 writes at the beginning and end of a file
+OVERHEAD = 1 << 14  # for the metadata of each addition (chunk indices)
 
 
 class DiskReserve:
-    """Keeps a file longer than what its library has written so far, so that no write of it meets a full disk.
+    """Keeps a file longer than what its library has written so far, so that no write hits a full disk.
 
-    HDF5 does not survive one: errors in its caches are swallowed until the file is closed, and may end the
-    process there. A claim that fails is an ordinary OSError before anything is written.
+    HDF5 does not survive a full disk: errors in its caches surface only when the file is closed, and may end the
+    process there. A failed reservation is an ordinary OSError before anything is written.
 
     Args:
-        path: the file, which the library has just created.
+        path: the file that the library has just created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +25,7 @@ class DiskReserve:
         self._allocate(MARGIN)
 
     def reserve(self, size: int) -> None:
-        """Claim ``size`` more bytes.
+        """Reserve ``size`` more bytes.
 
         Raises:
             OSError: the disk, a quota or a limit does not allow it.
@@ -33,12 +33,12 @@ class DiskReserve:
         self._allocate(size + OVERHEAD)
 
     def release(self, used: int) -> None:
-        """Cut the file to what the library used, once it has closed the file."""
+        """Truncate the file to the bytes that the library used; call it after the library has closed the file."""
         if self.path.stat().st_size > used:
             os.truncate(self.path, used)
 
     def _allocate(self, size: int) -> None:
-        if not hasattr(os, "posix_fallocate"):  # macOS, Windows: the library's own error has to do
+        if not hasattr(os, "posix_fallocate"):  # macOS, Windows: rely on the library's own error
             return
         with self.path.open("r+b") as handle:
             try:

@@ -1,6 +1,6 @@
-"""Ranks: under torchrun each process describes its part of a set, and the rows are gathered everywhere.
+"""Processes under torchrun: each extracts features of its share of a set, and every rank gathers them all.
 
-Messages are safetensors bytes in uint8 tensors: nothing is pickled on the way.
+Messages are safetensors bytes in uint8 tensors: nothing is pickled.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Communicator:
-    """One process of ``size``; alone, every call is local and free."""
+    """One process of ``size``; with a single process every call is local and costs nothing."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
     def shard_indices(self, count: int) -> range:
-        """Return the indices of ``range(count)`` that are this rank's."""
+        """Return the indices of ``range(count)`` that this rank handles."""
         return range(self.rank, count, self.size)
 
     def gather(self, arrays: Arrays) -> list[Arrays]:
@@ -35,21 +35,21 @@ class Communicator:
         from safetensors.numpy import load, save
 
         payload = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
-        return [load(part) for part in self._gather_bytes(payload)]
+        return [load(message) for message in self._gather_bytes(payload)]
 
     def raise_first_error(self, error: str | None) -> None:
-        """Raise the first rank's error on every rank, so that none waits for one that gave up.
+        """Raise the first rank's error on every rank, so that no rank waits for one that failed.
 
         Raises:
             HsevalError: some rank passed an error.
         """
         if self.size == 1:
-            parts: Sequence[bytes] = [(error or "").encode()]
+            messages: Sequence[bytes] = [(error or "").encode()]
         else:
-            parts = self._gather_bytes((error or "").encode())
-        told = next((part.decode() for part in parts if part), None)
-        if told is not None:
-            raise HsevalError(told)
+            messages = self._gather_bytes((error or "").encode())
+        first = next((message.decode() for message in messages if message), None)
+        if first is not None:
+            raise HsevalError(first)
 
     def _gather_bytes(self, payload: bytes) -> list[bytes]:
         import numpy as np
@@ -59,15 +59,15 @@ class Communicator:
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         distributed.all_gather(sizes, torch.tensor([len(payload)]))
         longest = max(int(size) for size in sizes)
-        mine = torch.zeros(longest, dtype=torch.uint8)
-        mine[: len(payload)] = torch.from_numpy(np.frombuffer(payload, dtype=np.uint8).copy())
-        parts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
-        distributed.all_gather(parts, mine)
-        return [part[: int(size)].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: len(payload)] = torch.from_numpy(np.frombuffer(payload, dtype=np.uint8).copy())
+        gathered = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
+        distributed.all_gather(gathered, padded)
+        return [message[: int(size)].numpy().tobytes() for message, size in zip(gathered, sizes, strict=True)]
 
 
 def connect() -> Communicator:
-    """Return this process's place under torchrun (gloo), or a lone process where there is none."""
+    """Return this process's rank under torchrun (gloo), or a single process without torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Communicator()

@@ -1,4 +1,4 @@
-"""The one error a user sees, and the hint that goes with it."""
+"""The one error type that users see, and suggestions of the nearest valid choice."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class HsevalError(Exception):
-    """Unusable input or options: one line that names the thing, what was found and what was expected.
+    """Unusable input or options: one line that names the file or option, what was found and what was expected.
 
     The command line prints it without a traceback and exits with status 2.
     """
 
 
-class NotComputable(HsevalError):  # noqa: N818 - a finding, not a fault
-    """A metric can't be computed from what was given; the message says why (the report shows it)."""
+class NotComputable(HsevalError):  # noqa: N818 - a result, not a fault
+    """A metric can't be computed from its inputs; the message gives the reason, and the report shows it."""
 
 
 def format_suggestion(word: str, choices: Iterable[str]) -> str:
@@ -27,13 +27,13 @@ def format_suggestion(word: str, choices: Iterable[str]) -> str:
 
 
 def format_error(error: BaseException) -> str:
-    """Return the type and first line of an error: what a list of broken things has room for."""
+    """Return the type and first line of an error, short enough for a list."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else "no message"
     return text if isinstance(error, HsevalError) else f"{type(error).__name__}: {text}"
 
 
 def format_reason(error: BaseException) -> str:
-    """Return why a file can't be used, without the number and the path that an operating system's error repeats."""
-    told = error.strerror if isinstance(error, OSError) else None
-    return f"{told[0].lower()}{told[1:]}" if told else str(error)
+    """Return why a file can't be used, without the errno and the path in an operating system's message."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{reason[0].lower()}{reason[1:]}" if reason else str(error)

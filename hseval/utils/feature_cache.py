@@ -1,7 +1,7 @@
-"""The cache of rows, keyed by content: an SQLite file, so that a row is there whole or not at all.
+"""The feature cache, keyed by content: an SQLite file, so that an entry is stored completely or not at all.
 
-A row's key holds the cube's content and masks, the extractor's name, version, options and fingerprint, and the
-wavelengths: whatever changes, the key changes, and no stale row can be found.
+A key covers the cube's content and masks, the extractor's name, version, options and fingerprint, and the
+wavelengths: when any of them changes, so does the key, and no stale entry can be returned.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, NDArray[Any]]
 
-CubeHashes = tuple[str, str, str]  # of a cube's pixels, of all its masks, of its field of view
+CubeHashes = tuple[str, str, str]  # hashes of a cube's pixels, of all its masks, of its field of view
 
 SCHEMA = """
 create table if not exists rows (key text primary key, columns blob not null) without rowid;
 create table if not exists stamps (stamp text primary key, content text not null, masks text not null,
     field text not null) without rowid;
 """
-BATCH_SIZE = 500  # keys in one query: SQLite's default limit on variables is 999 in old builds
+BATCH_SIZE = 500  # keys a query: old builds of SQLite allow 999 variables
 
 
 def get_cache_path() -> Path:
-    """Return where the cache lies: ``$HSEVAL_CACHE`` (a folder), else the user's cache folder."""
+    """Return the cache file: in the folder ``$HSEVAL_CACHE``, else in the user's cache folder."""
     import platformdirs
 
     folder = os.environ.get("HSEVAL_CACHE") or platformdirs.user_cache_dir("hseval", appauthor=False)
@@ -39,10 +39,10 @@ def get_cache_path() -> Path:
 
 
 class FeatureCache:
-    """Rows by key, and content hashes by file stamp. Never fatal: what can't be stored is computed again.
+    """Features by key, and content hashes by file stamp. No error is fatal: what can't be stored is computed again.
 
     Attributes:
-        first_error: the first error that kept something from being stored, or None.
+        first_error: the first error of reading or writing, or None.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -61,53 +61,53 @@ class FeatureCache:
             self._connection = None
 
     def load_features(self, keys: Sequence[str]) -> dict[str, Columns]:
-        """Return the rows that are there, by key."""
-        found: dict[str, Columns] = {}
-        for part in _split_batches(keys):
-            query = f"select key, columns from rows where key in ({','.join('?' * len(part))})"
-            for name, blob in self._select(query, part):
+        """Return the stored features among ``keys``, by key."""
+        features: dict[str, Columns] = {}
+        for batch in _split_batches(keys):
+            query = f"select key, columns from rows where key in ({','.join('?' * len(batch))})"
+            for key, blob in self._select(query, batch):
                 columns = _decode(blob)
                 if columns is not None:
-                    found[name] = columns
-        return found
+                    features[key] = columns
+        return features
 
     def store_features(self, features: Mapping[str, Columns]) -> None:
-        """Store rows by key, all in one transaction."""
-        values = [(name, _encode(columns)) for name, columns in features.items()]
+        """Store features by key, in one transaction."""
+        values = [(key, _encode(columns)) for key, columns in features.items()]
         self._insert("insert or replace into rows values (?, ?)", values)
 
     def load_hashes(self, stamps: Sequence[str]) -> dict[str, CubeHashes]:
-        """Return the hashes of the stamps that are known."""
-        found: dict[str, CubeHashes] = {}
-        for part in _split_batches(stamps):
-            query = f"select * from stamps where stamp in ({','.join('?' * len(part))})"
-            found.update({name: (content, masks, field) for name, content, masks, field in self._select(query, part)})
-        return found
+        """Return the stored hashes among ``stamps``, by stamp."""
+        hashes: dict[str, CubeHashes] = {}
+        for batch in _split_batches(stamps):
+            query = f"select * from stamps where stamp in ({','.join('?' * len(batch))})"
+            hashes.update({stamp: (content, masks, fov) for stamp, content, masks, fov in self._select(query, batch)})
+        return hashes
 
     def store_hashes(self, hashes: Mapping[str, CubeHashes]) -> None:
-        """Remember hashes by stamp."""
-        values = [(name, *found) for name, found in hashes.items()]
+        """Store hashes by stamp."""
+        values = [(stamp, *cube_hashes) for stamp, cube_hashes in hashes.items()]
         self._insert("insert or replace into stamps values (?, ?, ?, ?)", values)
 
     def get_size(self) -> tuple[int, int]:
-        """Return the number of rows and the bytes on disk."""
+        """Return the number of entries and the bytes on disk."""
         counts = self._select("select count(*) from rows", ())
-        taken = self.path.stat().st_size if self.path is not None and self.path.exists() else 0
-        return (counts[0][0] if counts else 0), taken
+        size = self.path.stat().st_size if self.path is not None and self.path.exists() else 0
+        return (counts[0][0] if counts else 0), size
 
     def _open(self) -> None:
         assert self.path is not None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        # A write-ahead log lets ranks and workers on one machine write side by side, and survives kill -9.
+        # A write-ahead log lets ranks and workers on one machine write concurrently, and survives kill -9.
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = normal")
         connection.executescript(SCHEMA)
         self._connection = connection
 
     def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
-        found = self._run_guarded(lambda: self._connection and self._connection.execute(query, values).fetchall())
-        return found or []
+        rows = self._run_guarded(lambda: self._connection and self._connection.execute(query, values).fetchall())
+        return rows or []
 
     def _insert(self, statement: str, values: list[Any]) -> None:
         if values and self._connection is not None:
@@ -125,7 +125,7 @@ class FeatureCache:
         self._connection.execute("commit")
 
     def _run_guarded(self, action: Any) -> Any:
-        """Run an action; on trouble note it and go on without the cache."""
+        """Run an action; on an error record it and continue without the cache."""
         try:
             return action()
         except (sqlite3.Error, OSError) as error:
@@ -163,7 +163,7 @@ def _encode(columns: Columns) -> bytes:
 
 
 def _decode(blob: bytes) -> Columns | None:
-    """Return the columns of a stored row, or None where the bytes are damaged: it is computed again then."""
+    """Return the columns of a stored entry, or None where the bytes are damaged; they are then computed again."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

@@ -1,4 +1,4 @@
-"""A lock on a file that dies with the process that holds it, after kill -9 too."""
+"""A file lock that is released when its process ends, even by kill -9."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from hseval.utils.errors import HsevalError
 
-LOCKED_ERRNOS = {errno.EACCES, errno.EAGAIN}  # what a lock that another process holds is reported as
+LOCKED_ERRNOS = {errno.EACCES, errno.EAGAIN}  # raised where another process holds the lock
 
 
 @contextlib.contextmanager
 def hold_lock(path: Path, *, message: str) -> Iterator[None]:
-    """Hold the lock file ``path``; its folder is made. Whoever holds it may remove file and folder.
+    """Hold the lock file ``path``, creating its folder. The holder may remove the file and the folder.
 
     Raises:
-        HsevalError: ``message``, where another process holds it.
+        HsevalError: another process holds the lock; the error text is ``message``.
     """
     handle = _acquire(path, message)
     try:
@@ -32,24 +32,24 @@ def _acquire(path: Path, message: str) -> int:
         path.parent.mkdir(exist_ok=True)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # its last holder has just removed the folder
+        except FileNotFoundError:  # the previous holder has just removed the folder
             continue
         if not _try_lock(handle):
             os.close(handle)
             raise HsevalError(message)
         if _is_same_file(handle, path):
             return handle
-        os.close(handle)  # the lock of a file that its last holder has just removed keeps nobody out
+        os.close(handle)  # the previous holder has just removed this file, so its lock excludes nobody
 
 
 def _try_lock(handle: int) -> bool:
-    """Say whether the lock is ours; where a system or its file system has no locks, it is."""
+    """Return whether this process got the lock; True where the system has no file locks."""
     try:
         import fcntl
     except ImportError:  # Windows
         return True
     try:
-        # Not flock: a child that outlives its killed parent would go on holding that.
+        # Not flock: a child that outlives its killed parent would still hold that.
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in LOCKED_ERRNOS

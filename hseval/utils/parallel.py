@@ -1,4 +1,4 @@
-"""Where chunks run: in this process, or in workers that are started fresh (never forked under BLAS and torch)."""
+"""Runs chunks of work in this process or in spawned workers (forking is unsafe under BLAS and torch)."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from typing import Any, Protocol, TypeVar
 from hseval.utils.errors import HsevalError
 
 MIN_POOL_SECONDS = 12.0  # starting workers costs a few seconds of imports each
-MAX_QUEUED_PER_WORKER = 3  # chunks queued a worker: enough to keep it busy, few enough to keep memory flat
+MAX_QUEUED_PER_WORKER = 3  # enough chunks to keep a worker busy, few enough to keep memory flat
 
 Result_co = TypeVar("Result_co", covariant=True)
-JobSpec = tuple[Callable[..., "Job[Any]"], tuple[Any, ...]]  # how a worker builds its own job
+JobSpec = tuple[Callable[..., "Job[Any]"], tuple[Any, ...]]  # builds a job in a worker: function, arguments
 
 
 class Job(Protocol[Result_co]):
-    """Work that can be cut into chunks of indices."""
+    """Work that can be split into chunks of indices."""
 
     def run_chunk(self, chunk: list[int]) -> Result_co:
-        """Do one chunk."""
+        """Return the result for one chunk."""
 
     def get_spec(self) -> JobSpec:
-        """Return a function and its arguments, small enough to send, that build the same job elsewhere."""
+        """Return a function and its arguments, small enough to pickle, that build the same job in a worker."""
 
 
-_job_spec: JobSpec | None = None  # in a worker process: what it works on
+_job_spec: JobSpec | None = None  # set in worker processes
 
 
 def run_chunks(job: Job[Result_co], chunks: Sequence[list[int]], workers: int | None) -> Iterator[Result_co]:
     """Yield each chunk's result, in order.
 
     Args:
-        job: what is done.
-        chunks: indices.
-        workers: processes; 0: this one; None: as many as there are cores, once the rest is worth it.
+        job: what to run.
+        chunks: indices, one list a chunk.
+        workers: number of processes; 0: this process; None: one a core, once the remaining work is long enough.
 
     Raises:
-        HsevalError: a worker process died, or what the job raises.
+        HsevalError: a worker process died, or the job raised one.
     """
     if workers == 0:
         yield from _run_inline(job, chunks)
@@ -54,15 +54,15 @@ def run_chunks(job: Job[Result_co], chunks: Sequence[list[int]], workers: int | 
     pending = collections.deque(chunks)
     if workers is None:
         workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        for done, left in _run_while_short(job, pending, workers):
-            yield done
-            pending = left
+        for result, remaining in _run_while_short(job, pending, workers):
+            yield result
+            pending = remaining
     if pending:
         yield from _run_in_pool(job, pending, workers)
 
 
 def _run_inline(job: Job[Result_co], chunks: Sequence[list[int]]) -> Iterator[Result_co]:
-    """Run chunks one after the other in this process, with one thread."""
+    """Run chunks one after the other in this process, in one thread."""
     with _SingleThread():
         for chunk in chunks:
             yield job.run_chunk(chunk)
@@ -71,15 +71,15 @@ def _run_inline(job: Job[Result_co], chunks: Sequence[list[int]]) -> Iterator[Re
 def _run_while_short(
     job: Job[Result_co], chunks: collections.deque[list[int]], workers: int
 ) -> Iterator[tuple[Result_co, collections.deque[list[int]]]]:
-    """Run chunks here, and stop once the rest would take long enough for workers to pay."""
+    """Run chunks in this process until the rest would take long enough for workers to be worth starting."""
     pending = collections.deque(chunks)
     started = time.monotonic()
-    for done in _run_inline(job, list(chunks)):
+    for result in _run_inline(job, list(chunks)):
         pending.popleft()
-        yield done, pending
+        yield result, pending
         finished = len(chunks) - len(pending)
         if finished == 1:
-            started = time.monotonic()  # the first chunk pays for imports and filter banks
+            started = time.monotonic()  # the first chunk includes imports and filter banks
         elif workers > 1 and (time.monotonic() - started) / (finished - 1) * len(pending) > MIN_POOL_SECONDS:
             return
 
@@ -91,30 +91,30 @@ def _run_in_pool(job: Job[Result_co], pending: collections.deque[list[int]], wor
         initializer=_start_worker,
         initargs=(job.get_spec(),),
     )
-    flying: collections.deque[Future[Result_co]] = collections.deque()
+    submitted: collections.deque[Future[Result_co]] = collections.deque()
     try:
-        while pending or flying:
-            while pending and len(flying) < MAX_QUEUED_PER_WORKER * workers:
-                flying.append(pool.submit(_run_chunk, pending.popleft()))
-            yield flying.popleft().result()
+        while pending or submitted:
+            while pending and len(submitted) < MAX_QUEUED_PER_WORKER * workers:
+                submitted.append(pool.submit(_run_chunk, pending.popleft()))
+            yield submitted.popleft().result()
     except BrokenProcessPool as error:
         raise HsevalError(
-            "a worker process died (out of memory?); what was finished is kept: try fewer --workers, or --workers 0"
+            "a worker process died (out of memory?); finished work is stored: try fewer --workers, or --workers 0"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker(job_spec: JobSpec) -> None:
-    global _job_spec  # noqa: PLW0603 - a process pool has no other place for per-worker state
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    global _job_spec  # noqa: PLW0603 - a process pool offers no other per-worker state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     _SingleThread().__enter__()
     _job_spec = job_spec
 
 
 def _exit_with_parent() -> None:
-    """End this process when its parent is gone, however it went (kill -9 gives it no chance to say so)."""
+    """End this process when its parent ends, even by kill -9."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
@@ -123,7 +123,7 @@ def _exit_with_parent() -> None:
 
 @functools.cache
 def _get_job() -> Job[Any]:
-    """Build this worker's job on its first chunk: what fails there is told by the chunk."""
+    """Build this worker's job on its first chunk, whose result then carries any error."""
     assert _job_spec is not None
     build, arguments = _job_spec
     return build(*arguments)
@@ -136,15 +136,15 @@ def _run_chunk(chunk: list[int]) -> Any:
 class _SingleThread:
     """Limit BLAS, OpenMP and torch to one thread.
 
-    Sums then run in one order, so results repeat to the last digit; and threads of two processes that wait for each
-    other on a busy machine, which can cost a factor of ten, do not occur.
+    Sums then run in one order, so results are reproducible to the last digit; and processes do not compete for cores,
+    which can cost a factor of ten on a busy machine.
     """
 
     def __enter__(self) -> None:
         import threadpoolctl
         import torch
 
-        self.threads = torch.get_num_threads()  # first: torch shares its pool with what is limited next
+        self.threads = torch.get_num_threads()  # before the next line: torch shares the thread pool that it limits
         self.limits = threadpoolctl.threadpool_limits(1)
         torch.set_num_threads(1)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, put off where they would cost what is already done."""
+"""Deferred Ctrl-C and SIGTERM, for short blocks that must not be interrupted."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM take effect only after the block, which has to be short.
+    """Delay SIGINT and SIGTERM until the end of the block, which has to be short.
 
-    One stop often comes as two signals (``timeout`` and batch systems signal process and group); the second would hit
-    what the first one set going.
+    One stop often arrives as two signals (``timeout`` and batch systems signal process and group); the second would
+    interrupt the cleanup that the first one started.
     """
-    if threading.current_thread() is not threading.main_thread():  # no other thread gets, or may handle, signals
+    if threading.current_thread() is not threading.main_thread():  # only this one may handle signals
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda got, _: came.append(got)) for number in numbers}
+    handlers = {number: signal.signal(number, lambda signum, _: received.append(signum)) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    if came:
-        signal.raise_signal(came[0])
+    if received:
+        signal.raise_signal(received[0])

@@ -1,4 +1,4 @@
-"""Batches of a training set, from memory or from disk with equal values, and the weights that keep small structures."""
+"""Batches of a training set, from memory or disk, and loss weights that preserve small structures."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from hseval.core.cubes import CubeSet
 from hseval_ldm.data.normalization import Batch, Normalization
 
-REFERENCE_AREA_SHARE = 0.1  # of the field: a structure of this size has gain 1
-MAX_GAIN = 4.0  # a structure of a few pixels does not take over the loss, nor does one glint
-MIN_CONTRAST = 1e-3  # deviations: below it a cube is flat, and its contrast is rounding
+REFERENCE_AREA_SHARE = 0.1  # of the field: a structure of this area has gain 1
+MAX_GAIN = 4.0  # keeps a structure of a few pixels, or a reflection, from dominating the loss
+MIN_CONTRAST = 1e-3  # in standard deviations: below it a cube is flat, and its contrast is rounding
 
 
 class CubeDataset:
-    """One side of a split, as batches; made by :meth:`open`. Safe to read from several threads.
+    """One part of a split, as batches; made by :meth:`open`. Safe to read from several threads.
 
     Attributes:
-        ids: one a cube.
+        ids: one per cube.
         size: ``(y, x)``.
-        in_memory: whether the cubes are held, or read for each batch.
+        in_memory: whether the cubes are in memory, or read for each batch.
     """
 
     def __init__(
@@ -39,31 +39,31 @@ class CubeDataset:
     def open(
         cls, data: CubeSet, indices: Sequence[int], normalization: Normalization, *, memory_gib: float
     ) -> CubeDataset:
-        """Hold the cubes at ``indices`` if they take at most ``memory_gib`` GiB (in each rank), else read on demand.
+        """Load the cubes at ``indices`` if they take at most ``memory_gib`` GiB (in each rank), else read on demand.
 
         Raises:
-            HsevalError: a cube can't be read, or its shape is not that of the normalisation.
+            HsevalError: a cube can't be read, or its shape is not that of the normalization.
         """
-        layers = 4 * len(normalization.mean) + len(normalization.structures) + 1
-        fits = len(indices) * layers * math.prod(normalization.size) <= memory_gib * 2**30
+        bytes_per_pixel = 4 * len(normalization.mean) + len(normalization.structures) + 1
+        fits = len(indices) * bytes_per_pixel * math.prod(normalization.size) <= memory_gib * 2**30
         return cls(data, indices, normalization, _load_all(data, indices, normalization) if fits else None)
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def load_batch(self, indices: NDArray[np.integer[Any]]) -> Batch:
-        """Return the cubes at ``indices`` into this side, ``(n,)``, on the CPU; page-locked once CUDA is in use."""
+        """Return the cubes at ``indices`` ``(n,)`` into this part, on the CPU; page-locked once CUDA is in use."""
         if self._stored is None:
             batch = self._normalization.to_batch([self._data[self._indices[index]] for index in indices])
         else:
-            chosen = torch.from_numpy(np.asarray(indices, dtype=np.int64))
-            batch = Batch(*(part[chosen] for part in self._stored))
+            positions = torch.from_numpy(np.asarray(indices, dtype=np.int64))
+            batch = Batch(*(tensor[positions] for tensor in self._stored))
             batch = batch._replace(masks=batch.masks.float())
         return batch.pin_memory() if torch.cuda.is_initialized() else batch  # type: ignore[no-untyped-call]
 
 
 def compute_detail_weight(batch: Batch, *, mask_gain: float, contrast_gain: float) -> torch.Tensor:
-    """Return the weight of each pixel in a reconstruction loss, so that thin structures outlive it.
+    """Return the weight of each pixel in a reconstruction loss, so that thin structures are preserved.
 
     An L1 autoencoder of 36 dB PSNR lost three quarters of the vessels' pixels: they are too few for a plain mean.
     The weight is ``1 + mask_gain * m + contrast_gain * c``, scaled to mean 1 over the field of each cube, with
@@ -72,8 +72,8 @@ def compute_detail_weight(batch: Batch, *, mask_gain: float, contrast_gain: floa
 
     Args:
         batch: on any device.
-        mask_gain: 0 leaves the masks out.
-        contrast_gain: 0 leaves the contrast out.
+        mask_gain: 0 ignores the masks.
+        contrast_gain: 0 ignores the contrast.
 
     Returns:
         float32 ``(n, 1, y, x)``, 0 outside the field.
@@ -89,26 +89,26 @@ def compute_detail_weight(batch: Batch, *, mask_gain: float, contrast_gain: floa
 
 
 def _load_all(data: CubeSet, indices: Sequence[int], normalization: Normalization) -> Batch:
-    """Return all cubes as one batch, whose masks are uint8 to take a quarter of the room."""
+    """Return all cubes as one batch, whose masks are uint8 to take a quarter of the memory."""
     count, names, size = len(indices), len(normalization.structures), normalization.size
-    kept = Batch(
+    batch = Batch(
         torch.empty((count, len(normalization.mean), *size)),
         torch.empty((count, names, *size), dtype=torch.uint8),
         torch.empty((count, names), dtype=torch.bool),
         torch.empty((count, 1, *size), dtype=torch.bool),
     )
-    for place, index in enumerate(indices):
-        for whole, part in zip(kept, normalization.to_batch([data[index]]), strict=True):
-            whole[place] = part[0]
-    return kept
+    for position, index in enumerate(indices):
+        for tensor, values in zip(batch, normalization.to_batch([data[index]]), strict=True):
+            tensor[position] = values[0]
+    return batch
 
 
 def _compute_structure_gain(masks: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
-    """Return ``(n, 1, y, x)``: the gain of the smallest of the structures at each pixel, 0 where there is none."""
+    """Return ``(n, 1, y, x)``: the gain of the smallest structure at each pixel, 0 where there is none."""
     share = _compute_field_means(masks, field)
     gain = (REFERENCE_AREA_SHARE / share.clamp_min(1e-12)).sqrt().clamp_max(MAX_GAIN)
-    tells = share < 1  # a mask that fills the field, as fov does, tells no pixel from another
-    return (masks * gain * tells).amax(dim=1, keepdim=True)
+    is_informative = share < 1  # unlike a mask that fills the field, as fov does
+    return (masks * gain * is_informative).amax(dim=1, keepdim=True)
 
 
 def _compute_relative_contrast(cubes: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
@@ -119,9 +119,9 @@ def _compute_relative_contrast(cubes: torch.Tensor, field: torch.Tensor) -> torc
 
 
 def _blur(images: torch.Tensor) -> torch.Tensor:
-    """Blur with a 5 x 5 Gaussian of deviation 1 px, zeros beyond the edge.
+    """Blur with a 5 x 5 Gaussian of standard deviation 1 px, zeros beyond the edge.
 
-    Sums of slices, not a convolution: autocast and TF32 would round that.
+    Sums of slices, because autocast and TF32 would round a convolution.
     """
     taps = [math.exp(-(offset**2) / 2) for offset in range(-2, 3)]
     for axis, pad in ((-1, (2, 2, 0, 0)), (-2, (0, 0, 2, 2))):

@@ -1,4 +1,4 @@
-"""Fill values that no mask tells of: found before training, where they would end in losses that are not finite."""
+"""Fill values that no mask marks: found before training, where they would lead to losses that are not finite."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from hseval.core.cubes import CubeSet
 from hseval.utils.errors import HsevalError
 from hseval_ldm.data.moments import Vector
 
-# Spreads from the median: float32, which has 24 bits, adds nothing smaller to a value this far out, so a band that
-# is scaled by it is lost. Tails as heavy as Cauchy's end below it in sets of up to ten million pixels.
+# Median absolute deviations from the median: float32, which has 24 bits, adds nothing smaller to a value this far out,
+# so a band scaled by it is lost. The tails of a Cauchy distribution end below it in sets of up to ten million pixels.
 MAX_DEVIATION_RATIO = 2.0**24
-SAMPLE_PIXELS = 1 << 16  # pixels of a set, or 64 of each cube, from which medians are taken
+SAMPLE_PIXELS = 1 << 16  # pixels of a set (at least 64 per cube) from which medians are computed
 
 
 class FillValueDetector:
-    """The ends of each band, and a sample of its pixels, of the cubes added so far."""
+    """Collects the extremes of each band, and a sample of its pixels, over cubes."""
 
     def __init__(self, n_cubes: int) -> None:
         self._pixels_per_cube = max(SAMPLE_PIXELS // max(n_cubes, 1), 64)
@@ -32,25 +32,25 @@ class FillValueDetector:
         self._ids.append(cube_id)
 
     def check(self, data: CubeSet) -> None:
-        """Raise if a band has a value that can't be one.
+        """Raise if a band holds an implausible value.
 
-        A band's spread is the median distance from its median, or the median band's where more than half of the
-        sampled pixels are equal; neither moves when fewer than half of the pixels hold a fill value.
+        A band's scale is the median absolute deviation from its median, or that of the median band where more than half
+        of the sampled pixels are equal; neither changes while fewer than half of the pixels hold a fill value.
 
         Raises:
             HsevalError: names the band, the value, and a cube that holds it.
         """
-        sampled, ends = np.concatenate(self._samples, axis=1), np.stack(self._extremes)  # (cube, 2, band)
+        sampled, extremes = np.concatenate(self._samples, axis=1), np.stack(self._extremes)  # (cube, 2, band)
         median = np.median(sampled, axis=1)
-        spread = np.median(np.abs(sampled - median[:, None]), axis=1)
-        if not spread.any():
+        scale = np.median(np.abs(sampled - median[:, None]), axis=1)
+        if not scale.any():
             return
-        spread[spread == 0] = np.median(spread[spread > 0])
-        ratio = np.abs(ends - median) / spread
+        scale[scale == 0] = np.median(scale[scale > 0])
+        ratio = np.abs(extremes - median) / scale
         cube, end, band = np.unravel_index(ratio.argmax(), ratio.shape)
         if ratio[cube, end, band] > MAX_DEVIATION_RATIO:
-            where = f"band {band}" + (f" ({data.wavelengths[band]:.6g} nm)" if data.info.wavelengths_known else "")
-            found = f"{where} of cube {self._ids[cube]!r} holds {ends[cube, end, band]:.6g}"
-            told = f"{found}, the band's median is {median[band]:.6g}: a fill value, it seems"
-            way_on = "write NaN there, or leave such pixels out of the mask 'fov'"
-            raise HsevalError(f"{data.info.location}: {told}; {way_on}")
+            name = f"band {band}" + (f" ({data.wavelengths[band]:.6g} nm)" if data.info.wavelengths_known else "")
+            value = f"{name} of cube {self._ids[cube]!r} holds {extremes[cube, end, band]:.6g}"
+            reason = f"{value}, the band's median is {median[band]:.6g}: probably a fill value"
+            hint = "write NaN there, or exclude such pixels from the mask 'fov'"
+            raise HsevalError(f"{data.info.location}: {reason}; {hint}")

@@ -1,7 +1,7 @@
 """The encoder's outputs for the whole training set: computed once, written to a file and memory-mapped.
 
-Two files: ``NAME.npy``, one row a cube and variant, and ``NAME.json`` with what it was made from, its hash and the
-mean and deviation of each channel. The second is written last, so that a file cut off at any point is found out.
+Two files: ``NAME.npy``, one row per cube and variant, and ``NAME.json`` with the inputs it was computed from, its hash
+and the mean and standard deviation of each channel. The latter is written last, so that a truncated file is detected.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from hseval_ldm.data.moments import Moments
 from hseval_ldm.utils.distributed import Ranks, run_on_all_ranks, run_on_main_rank
 
 LATENTS_FORMAT = "hseval-ldm-latents-1"
-ITEMS_PER_BLOCK = 64  # items encoded at once
+ITEMS_PER_BLOCK = 64  # items encoded together
 
 EncodeFunction = Callable[[NDArray[np.int64], int], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentScaler:
-    """Mean and deviation of each latent channel, float32 ``(channel,)``: what diffusion normalises with."""
+    """Mean and standard deviation of each latent channel, float32 ``(channel,)``; normalizes latents for diffusion."""
 
     mean: Tensor
     std: Tensor
 
     def normalize(self, latents: Tensor) -> Tensor:
-        """Return ``(n, channel, y, x)`` with mean 0 and deviation 1 per channel."""
+        """Return ``(n, channel, y, x)`` with mean 0 and standard deviation 1 per channel."""
         return (latents - self._expand_channels(self.mean, latents)) / self._expand_channels(self.std, latents)
 
     def denormalize(self, latents: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class LatentCache:
 
     Attributes:
         shape: of one row, ``(channel, y, x)``.
-        scaler: mean and deviation of each channel over all tokens of all rows.
+        scaler: mean and standard deviation of each channel over all tokens of all rows.
     """
 
     def __init__(self, rows: NDArray[Any], scaler: LatentScaler) -> None:
@@ -66,7 +66,7 @@ class LatentCache:
         return len(self._rows)
 
     def load_batch(self, rows: NDArray[np.int64]) -> Tensor:
-        """Return the normalised latents of some rows, float32 ``(n, channel, y, x)`` on the CPU."""
+        """Return the normalized latents of the given rows, float32 ``(n, channel, y, x)`` on the CPU."""
         return self.scaler.normalize(torch.from_numpy(self._rows[rows].astype(np.float32)))
 
     @classmethod
@@ -81,21 +81,21 @@ class LatentCache:
         variants: int = 1,
         half: bool = False,
     ) -> LatentCache:
-        """Return the cache at ``path``, written first unless it is there, whole and of the same fingerprint.
+        """Return the cache at ``path``; write it first unless it exists, is complete and has the same fingerprint.
 
         Args:
-            path: of the ``.npy`` file; on several machines, in a folder that all of them see.
-            encode: ``(items int64 (n,), variant) -> latents (n, channel, y, x)``; the first rank alone calls it.
+            path: of the ``.npy`` file; on several machines, in a folder that all of them share.
+            encode: ``(items int64 (n,), variant) -> latents (n, channel, y, x)``; only the main rank calls it.
             count: number of items.
-            fingerprint: what the latents depend on (weights, ids, augmentation), as JSON has it.
-            ranks: the processes of the run; the others wait for the first.
+            fingerprint: the inputs of the latents (weights, ids, augmentation), as values that JSON can store.
+            ranks: the processes of the run; the others wait for the main rank.
             variants: augmented versions of each item, 0 being the item itself.
-            half: store float16, half the bytes at 3 significant digits.
+            half: store float16, half the size at 3 significant digits.
 
         Raises:
             HsevalError: an encoded value is not finite, latents differ in shape, or the file can't be written.
         """
-        wanted = {
+        expected = {
             "format": LATENTS_FORMAT,
             "fingerprint": json.loads(json.dumps(dict(fingerprint))),
             "count": count,
@@ -103,11 +103,11 @@ class LatentCache:
             "type": "<f2" if half else "<f4",
         }
 
-        def ensure() -> None:
-            if not _is_complete(path, wanted):
-                write_text(_get_record_path(path), json.dumps(_write_latents(path, encode, wanted), indent=1) + "\n")
+        def write_if_outdated() -> None:
+            if not _is_complete(path, expected):
+                write_text(_get_record_path(path), json.dumps(_write_latents(path, encode, expected), indent=1) + "\n")
 
-        run_on_main_rank(ranks, ensure)
+        run_on_main_rank(ranks, write_if_outdated)
         return run_on_all_ranks(ranks, lambda: cls._open(path))
 
     @classmethod
@@ -116,28 +116,28 @@ class LatentCache:
             record = json.loads(_get_record_path(path).read_text(encoding="utf-8"))
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError as error:
-            told = f"{path}: can't be read ({error.strerror})"
-            raise HsevalError(f"{told}; all ranks have to see the folder that the first one writes to") from error
+            message = f"{path}: can't be read ({error.strerror}); all ranks must share the folder of the main rank"
+            raise HsevalError(message) from error
         moments = (torch.tensor(record[name], dtype=torch.float32) for name in ("mean", "deviation"))
         return cls(rows, LatentScaler(*moments))
 
 
 def _write_latents(path: Path, encode: EncodeFunction, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Write all rows and return the record to go beside them."""
+    """Write all rows and return their record."""
     digest, moments = hashlib.sha256(), Moments(0)
-    # Written in order, not through a memory map: a full disk is an error then, and not the end of the process.
+    # Written in order, not through a memory map: a full disk then raises an error instead of killing the process.
     with write_atomically(path) as temporary, temporary.open("wb") as handle:
         for number, block in enumerate(_encode_blocks(path, encode, expected)):
             channels, head = block.shape[1], b""
             if number == 0:
                 moments, head = Moments(channels), _build_npy_header(expected, block.shape[1:])
-            for part in (head, block.tobytes()):
-                handle.write(part)
-                digest.update(part)
+            for content in (head, block.tobytes()):
+                handle.write(content)
+                digest.update(content)
             moments.add(block.swapaxes(0, 1).reshape(channels, -1).astype(np.float64))
-    deviation = moments.compute_std()
-    deviation[deviation == 0] = 1  # a channel that never changes stays at 0
-    scale = {"mean": moments.mean.tolist(), "deviation": deviation.tolist()}
+    std = moments.compute_std()
+    std[std == 0] = 1  # a constant channel becomes 0
+    scale = {"mean": moments.mean.tolist(), "deviation": std.tolist()}
     return {**expected, "sha256": digest.hexdigest(), **scale}
 
 
@@ -146,28 +146,30 @@ def _encode_blocks(path: Path, encode: EncodeFunction, expected: Mapping[str, An
     for variant in range(expected["variants"]):
         for start in range(0, expected["count"], ITEMS_PER_BLOCK):
             items = np.arange(start, min(start + ITEMS_PER_BLOCK, expected["count"]))
-            with torch.no_grad(), np.errstate(over="ignore"):  # what float16 can't hold is found below
+            with torch.no_grad(), np.errstate(over="ignore"):  # overflow of float16 is detected below
                 block = encode(items, variant).float().cpu().numpy().astype(expected["type"])
             first = first or block.shape[1:]
             if block.shape != (len(items), *first):
-                found = f"latents of cubes {items[0]} to {items[-1]} have shape {block.shape}"
-                raise HsevalError(f"{path}: {found}, expected {(len(items), *first)}; all cubes need one shape")
+                mismatch = f"latents of cubes {items[0]} to {items[-1]} have shape {block.shape}"
+                raise HsevalError(f"{path}: {mismatch}, expected {(len(items), *first)}; all cubes need the same shape")
             finite = np.isfinite(block).all(axis=(1, 2, 3))
             if not finite.all():
-                told = f"{path}: the encoder gave values that are not finite (as {block.dtype}) for cube"
-                raise HsevalError(f"{told} {items[~finite][0]}; go back to an earlier checkpoint of the autoencoder")
+                reason = (
+                    f"the encoder returned values that are not finite (as {block.dtype}) for cube {items[~finite][0]}"
+                )
+                raise HsevalError(f"{path}: {reason}; use an earlier checkpoint of the autoencoder")
             yield block
 
 
 def _build_npy_header(expected: Mapping[str, Any], shape: tuple[int, ...]) -> bytes:
     head, rows = io.BytesIO(), expected["variants"] * expected["count"]
-    given = {"descr": expected["type"], "fortran_order": False, "shape": (rows, *shape)}
-    np.lib.format.write_array_header_1_0(head, given)
+    header = {"descr": expected["type"], "fortran_order": False, "shape": (rows, *shape)}
+    np.lib.format.write_array_header_1_0(head, header)
     return head.getvalue()
 
 
 def _is_complete(path: Path, expected: Mapping[str, Any]) -> bool:
-    """Whether both files are there, were made from the same things and hold every byte that was written."""
+    """Return whether both files exist, have the expected inputs and match their hash."""
     try:
         record = json.loads(_get_record_path(path).read_text(encoding="utf-8"))
         if {name: record[name] for name in expected} != dict(expected):

@@ -1,4 +1,4 @@
-"""Mean, deviation and range of the bands of a set, pooled over pixels, cube by cube."""
+"""Mean, standard deviation and range of the bands of a set, pooled over pixels, cube by cube."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Moments:
         if not pixels:
             return
         mean = values.mean(axis=1)
-        gap, total = mean - self.mean, self.count + pixels
-        self._sum_of_squares += np.square(values - mean[:, None]).sum(axis=1) + gap**2 * (self.count * pixels / total)
-        self.mean = self.mean + gap * (pixels / total)
+        shift, total = mean - self.mean, self.count + pixels
+        self._sum_of_squares += np.square(values - mean[:, None]).sum(axis=1) + shift**2 * (self.count * pixels / total)
+        self.mean = self.mean + shift * (pixels / total)
         self.low, self.high = np.minimum(self.low, values.min(axis=1)), np.maximum(self.high, values.max(axis=1))
         self.count = total
 
     def compute_std(self) -> Vector:
-        """Return each band's deviation ``(band,)``."""
-        # Sums of equal float32 values are exact in float64: a dead band's deviation is 0, not rounding.
+        """Return the standard deviation of each band ``(band,)``."""
+        # Sums of equal float32 values are exact in float64: a dead band's standard deviation is 0, not rounding.
         return np.sqrt(self._sum_of_squares / max(self.count, 1))

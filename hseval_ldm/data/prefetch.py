@@ -1,4 +1,4 @@
-"""The next steps' items, made by background threads while the current step computes."""
+"""Prefetching: background threads produce the items of the next steps while the current step computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Gives ``produce(step)`` for one step after the other, made ahead by ``workers`` threads."""
+    """Returns ``produce(step)`` step by step, produced ahead by ``workers`` threads."""
 
     def __init__(self, produce: Callable[[int], T], steps: int, *, workers: int) -> None:
         self._produce, self._steps, self._workers = produce, steps, workers
@@ -19,7 +19,7 @@ class Prefetcher(Generic[T]):
         self._next = -1
 
     def get(self, step: int) -> T:
-        """Return the item of ``step``; the first call, and any jump, starts the threads anew."""
+        """Return the item of ``step``; the first call, and any jump, restarts the threads."""
         if self._source is None or step != self._next:
             self.close()
             self._source = prefetch_items(self._produce, step, self._steps, workers=self._workers)
@@ -27,7 +27,7 @@ class Prefetcher(Generic[T]):
         try:
             return next(self._source)
         except BaseException:
-            self.close()  # a generator that raised is at its end: whatever is asked for next starts anew
+            self.close()  # a generator that raised has ended: the next call restarts it
             raise
 
     def close(self) -> None:
@@ -40,18 +40,17 @@ class Prefetcher(Generic[T]):
 def prefetch_items(
     produce: Callable[[int], T], start: int, stop: int, *, depth: int = 4, workers: int = 1
 ) -> Generator[T, None, None]:
-    """Yield ``produce(step)`` for ``start <= step < stop``, in order, up to ``depth`` of them made ahead.
+    """Yield ``produce(step)`` for ``start <= step < stop``, in order, up to ``depth`` of them produced ahead.
 
-    An exception of ``produce`` is raised where its item would have come. Closing the generator, or dropping it,
-    drops what was not begun and ends the threads; the interpreter does not exit before they have ended, which is
-    after ``depth`` items at most.
+    An exception of ``produce`` is raised in place of its item. Closing or deleting the generator cancels the items not
+    yet started and ends the threads; the interpreter waits for them when it exits, for ``depth`` items at most.
 
     Args:
-        produce: makes the item of a step; has to be safe to call from ``workers`` threads at once.
+        produce: returns the item of a step; must be safe to call from ``workers`` threads at once.
         start: first step.
         stop: one past the last step.
-        depth: items made or in the making that have not been asked for.
-        workers: threads; 0 makes each item when it is asked for, in the calling thread.
+        depth: items finished or in progress that have not been consumed.
+        workers: threads; 0 produces each item on demand, in the calling thread.
 
     Raises:
         ValueError: ``depth`` is below 1 or ``workers`` below 0.
@@ -68,12 +67,12 @@ def _prefetch_in_threads(
 ) -> Generator[T, None, None]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="hseval-prefetch")
     try:
-        ahead: deque[Future[T]] = deque(pool.submit(produce, step) for step in steps[:depth])
+        pending: deque[Future[T]] = deque(pool.submit(produce, step) for step in steps[:depth])
         for step in steps:
-            item = ahead.popleft().result()
+            item = pending.popleft().result()
             if step + depth < steps.stop:
-                ahead.append(pool.submit(produce, step + depth))
+                pending.append(pool.submit(produce, step + depth))
             yield item
-            del item  # or the batch of this step would outlive the making of the next
+            del item  # frees the batch of this step before the next one is awaited
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -1,8 +1,8 @@
-"""Encoder and decoder: a picture (bands, and masks as further channels) to latents and back.
+"""Encoder and decoder: an image (bands, and masks as further channels) to latents and back.
 
-Both are plain convolutions on a space-to-depth stem: full resolution, where most of the time of such networks goes,
-is only ever touched by one reshape and one convolution. There is no attention and no norm over space, so a decoded
-pixel depends on the latents within :attr:`Decoder.reach` alone, and tiles with that overlap have no seam.
+Both are plain convolutions on a space-to-depth stem: at full resolution, where such networks spend most of their time,
+there is only one reshape and one convolution. There is no attention and no norm over space, so a decoded pixel depends
+on the latents within :attr:`Decoder.receptive_radius` alone, and tiles with that overlap have no seam.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from torch.nn import functional
 
 
 def disable_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context without autocast; the ``meta`` device has none to switch off."""
+    """Return a context without autocast; the ``meta`` device has no autocast."""
     if not torch.amp.is_autocast_available(device.type):
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm of each pixel's channels (Ba et al. 2016): statistics in float32, whatever the input's type."""
+    """Layer norm over the channels of each pixel (Ba et al. 2016); statistics are float32 for every input type."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.gain, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalise ``(n, channel, y, x)`` of any float type; the type is kept."""
-        kind = features.dtype
-        # Autocast would widen the whole tensor; the kernel itself sums in float32.
+        """Normalize ``(n, channel, y, x)`` of any float type; the type is preserved."""
+        dtype = features.dtype
+        # Autocast would convert the whole tensor to float32; the kernel itself sums in float32.
         with disable_autocast(features.device):
-            last = features.movedim(1, -1)
-            normed = functional.layer_norm(last, last.shape[-1:], self.gain.to(kind), self.shift.to(kind), 1e-6)
-        return normed.movedim(-1, 1)
+            channels_last = features.movedim(1, -1)
+            shape, gain, shift = channels_last.shape[-1:], self.gain.to(dtype), self.shift.to(dtype)
+            normalized = functional.layer_norm(channels_last, shape, gain, shift, 1e-6)
+        return normalized.movedim(-1, 1)
 
 
 class ResidualBlock(nn.Module):
@@ -49,14 +50,14 @@ class ResidualBlock(nn.Module):
         self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.conv_out = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
-        for start in self.conv_out.parameters():
-            nn.init.zeros_(start)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(n, channels_in, y, x)`` to ``(n, channels_out, y, x)``."""
-        inner = self.conv_in(functional.silu(self.norm_in(features)))
-        inner = self.conv_out(functional.silu(self.norm_out(inner)))
-        return torch.as_tensor(self.skip(features) + inner)
+        residual = self.conv_in(functional.silu(self.norm_in(features)))
+        residual = self.conv_out(functional.silu(self.norm_out(residual)))
+        return torch.as_tensor(self.skip(features) + residual)
 
 
 class Downsample(nn.Module):
@@ -93,7 +94,7 @@ def compute_level_widths(width: int, compression: int, stem: int) -> list[int]:
 
 
 class Encoder(nn.Module):
-    """Maps a picture ``(n, channel, y, x)`` to latents ``(n, latent channel, y / compression, x / compression)``."""
+    """Maps an image ``(n, channel, y, x)`` to latents ``(n, latent channel, y / compression, x / compression)``."""
 
     def __init__(self, *, channels: int, latent: int, width: int, blocks: int, compression: int, stem: int) -> None:
         super().__init__()
@@ -108,12 +109,12 @@ class Encoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, network_input: Tensor) -> Tensor:
-        """Encode; both sides have to be multiples of the compression."""
+        """Encode; both sides must be multiples of the compression."""
         return self.layers(functional.pixel_unshuffle(network_input, self.stem)).float()  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
-    """Maps (quantised) latents to a picture; the mirror image of :class:`Encoder`."""
+    """Maps (quantized) latents to an image; the mirror image of :class:`Encoder`."""
 
     def __init__(self, *, channels: int, latent: int, width: int, blocks: int, compression: int, stem: int) -> None:
         super().__init__()
@@ -135,7 +136,7 @@ class Decoder(nn.Module):
 
     @property
     def receptive_radius(self) -> int:
-        """How many latents away a decoded pixel still depends on: 3 x 3 convolutions, level by level, rounded up."""
+        """Radius, in latents, that a decoded pixel depends on: its 3 x 3 convolutions level by level, rounded up."""
         convolutions = [2 * self.blocks] * self.levels
         convolutions[0] += 1
         convolutions[-1] += 1

@@ -1,7 +1,7 @@
-"""The codebook: nearest vectors, moving averages of the latents they stand for, and revival of dead ones.
+"""The codebook: nearest vectors, moving averages of the latents assigned to them, and revival of dead vectors.
 
 van den Oord, Vinyals, Kavukcuoglu, "Neural Discrete Representation Learning", 2017; the averages are its appendix A.1.
-Latent tokens outside the field of view count for nothing: not in averages, usage, revival or the commitment loss.
+Latent tokens outside the field of view are excluded from averages, usage, revival and the commitment loss.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from hseval_ldm.models.kmeans import KMeansResult
 from hseval_ldm.models.nearest import find_nearest_centers
 from hseval_ldm.utils.distributed import Ranks
 
-SMOOTHING = 1e-5  # Laplace: keeps a vector without tokens finite
-UNUSED_COUNT_SHARE = 0.01  # count, as a share of the mean, of a vector that k-means left without rows
+SMOOTHING = 1e-5  # Laplace smoothing: a vector without tokens stays finite
+UNUSED_COUNT_SHARE = 0.01  # count, as a share of the mean, of a center to which k-means assigned no row
 
 
 class Quantized(NamedTuple):
-    """Quantised latents ``(n, d, h, w)`` float32, their indices ``(n, h, w)`` and the commitment loss ``()``."""
+    """Quantized latents ``(n, d, h, w)`` float32, their indices ``(n, h, w)`` and the commitment loss ``()``."""
 
     values: Tensor
     indices: Tensor
@@ -30,10 +30,10 @@ class Quantized(NamedTuple):
 
 
 class Codebook(nn.Module):
-    """``codes`` vectors of ``dimensions``, moved by averages of the latents nearest to them, never by a gradient.
+    """``codes`` vectors of ``dimensions``, updated by averages of the latents nearest to them, never by a gradient.
 
-    Everything that the next step depends on is a buffer, ``is_initialized`` too: a codebook that is loaded goes on as if
-    it had never been away.
+    The whole state is in buffers, ``initialised`` included (its name is a key of checkpoints): training resumes exactly
+    after loading.
     """
 
     vectors: Tensor
@@ -44,15 +44,15 @@ class Codebook(nn.Module):
     def __init__(
         self, codes: int, dimensions: int, *, decay: float = 0.99, threshold: float = 0.1, revive_every: int = 100
     ) -> None:
-        """Make a codebook of zeros, which :meth:`set_clusters`, :meth:`initialize` or the first :meth:`update` fills.
+        """Create a codebook of zeros, which :meth:`set_clusters`, :meth:`initialize` or the first :meth:`update` fills.
 
         Args:
             codes: number k of vectors.
             dimensions: d, the channels of a latent.
-            decay: of the moving averages, a step.
-            threshold: a vector is dead when its count falls below this share of the mean count; 0: none ever is.
+            decay: of the moving averages, per step.
+            threshold: a vector is dead when its count falls below this share of the mean count; 0: never.
             revive_every: steps between revivals. A revived vector starts at the mean count, and so has about
-                ``log(threshold) / log(decay)`` steps (229) to win tokens.
+                ``log(threshold) / log(decay)`` steps (229) to attract tokens.
         """
         super().__init__()
         self.decay, self.threshold, self.revive_every = decay, threshold, revive_every
@@ -71,40 +71,40 @@ class Codebook(nn.Module):
         return self.vectors[indices].permute(0, 3, 1, 2).contiguous()
 
     def forward(self, latents: Tensor, *, field: Tensor | None = None) -> Quantized:
-        """Quantise; the gradient of the values goes straight through to the latents.
+        """Quantize; the gradient of the values passes straight through to the latents.
 
         The commitment loss is ``|z - sg(e)|^2``, summed over channels, averaged over the tokens of a cube that lie in
-        the field, then over cubes (one without such tokens adds 0). It pulls latents to vectors; beta is the caller's.
+        the field, then over cubes (a cube without such tokens adds 0). The caller weights it.
 
         Args:
             latents: ``(n, d, h, w)`` of any float type.
-            field: tokens that count, bool ``(n, 1, h, w)``; None: all.
+            field: valid tokens, bool ``(n, 1, h, w)``; None: all.
         """
-        wide = latents.float()
+        exact = latents.float()
         indices = self.find_nearest(latents)
         vectors = self.lookup(indices)
-        counted = torch.ones_like(wide[:, :1], dtype=torch.bool) if field is None else field.bool()
-        # where, not a product: a latent that does not count reaches neither loss nor gradient, infinite or not.
-        errors = torch.where(counted, wide - vectors, 0).square()
-        per_cube = errors.sum(dim=(1, 2, 3)) / counted.sum(dim=(1, 2, 3)).clamp(min=1)
-        # wide - wide is an exact zero with a gradient: the values are the vectors to the last bit.
-        return Quantized(vectors + (wide - wide.detach()), indices, per_cube.mean())
+        is_valid = torch.ones_like(exact[:, :1], dtype=torch.bool) if field is None else field.bool()
+        # where, not a product: an invalid latent, even an infinite one, reaches neither loss nor gradient.
+        errors = torch.where(is_valid, exact - vectors, 0).square()
+        per_cube = errors.sum(dim=(1, 2, 3)) / is_valid.sum(dim=(1, 2, 3)).clamp(min=1)
+        # The difference is an exact zero with a gradient: the values equal the vectors bit for bit.
+        return Quantized(vectors + (exact - exact.detach()), indices, per_cube.mean())
 
     @torch.no_grad()
     def update(
         self, latents: Tensor, indices: Tensor, field: Tensor | None, *, ranks: Ranks, step: int, seed: int
     ) -> None:
-        """Move the vectors by the global batch, and revive dead ones every ``revive_every`` steps.
+        """Update the vectors by the global batch, and revive dead ones every ``revive_every`` steps.
 
-        A codebook that was never set is filled from the batch instead. One latent that is not finite spoils the
-        averages for good: call this after the losses were found finite.
+        An uninitialized codebook is filled from the batch instead. One latent that is not finite corrupts the
+        averages permanently: check first that the losses are finite.
 
         Args:
             latents: this rank's part of the batch, ``(n, d, h, w)``; the parts follow each other in rank order.
-            indices: what :meth:`forward` gave for it, ``(n, h, w)``.
-            field: tokens that count, bool ``(n, 1, h, w)``; None: all.
-            ranks: who holds the other parts; all ranks end with the same codebook.
-            step: number of this step in the whole training; with ``seed``, it decides what is drawn.
+            indices: from :meth:`forward`, ``(n, h, w)``.
+            field: valid tokens, bool ``(n, 1, h, w)``; None: all.
+            ranks: that hold the other parts; all ranks end with the same codebook.
+            step: number of this step in the whole training; with ``seed``, it determines the random draws.
             seed: of the training.
         """
         tokens = _flatten_tokens(latents, field)
@@ -125,19 +125,19 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, field: Tensor | None, *, ranks: Ranks, step: int, seed: int) -> None:
-        """Fill a codebook that was never set with latents of the global batch; does nothing to one that was."""
+        """Fill an uninitialized codebook with latents of the global batch; do nothing to an initialized one."""
         if not bool(self.initialised):
             self._fill(_flatten_tokens(latents, field), ranks, step, seed)
 
     @torch.no_grad()
     def set_clusters(self, clusters: KMeansResult, *, tokens: float) -> None:
-        """Take k-means' centres, and start the averages anew as if they had long run on its clusters.
+        """Take the centers of k-means, and reset the averages to their steady state for its clusters.
 
         Args:
-            clusters: centres ``(k, d)`` and counts ``(k,)`` over the training set.
-            tokens: how many tokens a global batch holds inside the field: the counts are scaled to it, because the
-                averages weigh them against the counts of one batch. A centre without rows gets a small count and dies
-                at the next revival unless a latent finds it.
+            clusters: centers ``(k, d)`` and counts ``(k,)`` over the training set.
+            tokens: number of tokens of a global batch inside the field: the counts are scaled to it, because the
+                averages combine them with the counts of one batch. A center without rows gets a small count and is
+                dead at the next revival unless latents are assigned to it.
         """
         counts = clusters.counts.to(self.counts)
         mean = tokens / len(counts)
@@ -147,34 +147,34 @@ class Codebook(nn.Module):
         self.initialised.fill_(True)
 
     def count_codes(self, indices: Tensor, field: Tensor | None = None) -> Tensor:
-        """Return how many tokens in the field have each index: ``(n, h, w)`` to ``(k,)`` int64."""
+        """Return the number of tokens in the field per index: ``(n, h, w)`` to ``(k,)`` int64."""
         return torch.bincount(_select_inside(indices, field), minlength=len(self.vectors))
 
     def _fill(self, tokens: Tensor, ranks: Ranks, step: int, seed: int) -> None:
-        found, total = _draw_tokens(tokens, len(self.vectors), ranks, step, seed)
-        if not len(found):
-            return  # nothing in the field yet
-        # Fewer tokens than vectors: the same ones again; a duplicate is never the first nearest, and is revived.
-        self.vectors.copy_(found[torch.arange(len(self.vectors), device=found.device) % len(found)])
+        sampled, total = _draw_tokens(tokens, len(self.vectors), ranks, step, seed)
+        if not len(sampled):
+            return  # no token in the field
+        # Fewer tokens than vectors are repeated; a duplicate is never the first nearest, and is revived later.
+        self.vectors.copy_(sampled[torch.arange(len(self.vectors), device=sampled.device) % len(sampled)])
         self.counts.fill_(total / len(self.vectors))
         self.sums.copy_(self.vectors * self.counts[:, None])
         self.initialised.fill_(True)
 
     def _revive(self, tokens: Tensor, ranks: Ranks, step: int, seed: int) -> None:
         mean = self.counts.mean()
-        # The deadest first, where a batch has too few tokens for all.
+        # Lowest counts first, where a batch has too few tokens for all.
         dead = self.counts.argsort(stable=True)[: int((self.counts < self.threshold * mean).sum())]
-        found, _ = _draw_tokens(tokens, len(dead), ranks, step, seed)
-        dead = dead[: len(found)]
-        self.vectors[dead] = found
+        sampled, _ = _draw_tokens(tokens, len(dead), ranks, step, seed)
+        dead = dead[: len(sampled)]
+        self.vectors[dead] = sampled
         self.counts[dead] = mean
-        self.sums[dead] = found * mean
+        self.sums[dead] = sampled * mean
 
 
 def compute_usage(counts: Tensor) -> tuple[float, int]:
     """Return the perplexity of a histogram ``(k,)``, the exponential of its entropy, and how many codes it uses.
 
-    Perplexity is between 1 and k; 0 where nothing was counted.
+    Perplexity is between 1 and k; 0 if all counts are 0.
     """
     used = counts[counts > 0].double()
     if not len(used):
@@ -195,13 +195,13 @@ def _select_inside(indices: Tensor, field: Tensor | None) -> Tensor:
 
 
 def _draw_tokens(tokens: Tensor, count: int, ranks: Ranks, step: int, seed: int) -> tuple[Tensor, int]:
-    """Return up to ``count`` distinct tokens of the global batch, the same on every rank, and how many it holds."""
-    held = ranks.gather(torch.tensor([len(tokens)])).tolist()
-    total, first = sum(held), sum(held[: ranks.rank])
+    """Return up to ``count`` distinct tokens of the global batch, the same on every rank, and its number of tokens."""
+    token_counts = ranks.gather(torch.tensor([len(tokens)])).tolist()
+    total, first = sum(token_counts), sum(token_counts[: ranks.rank])
     picks = create_rng(seed, "ldm-codebook", step).choice(total, min(count, total), replace=False)
-    numbers = torch.from_numpy(picks).to(tokens.device) - first
-    mine = (numbers >= 0) & (numbers < len(tokens))
-    found = tokens.new_zeros(len(numbers), tokens.shape[1])
-    found[mine] = tokens[numbers[mine]]
-    ranks.sum_(found)  # each token is one rank's, and zero on the others
-    return found, total
+    indices = torch.from_numpy(picks).to(tokens.device) - first
+    is_local = (indices >= 0) & (indices < len(tokens))
+    sampled = tokens.new_zeros(len(indices), tokens.shape[1])
+    sampled[is_local] = tokens[indices[is_local]]
+    ranks.sum_(sampled)  # each token is on one rank, and zero on the others
+    return sampled, total

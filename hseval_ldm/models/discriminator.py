@@ -1,4 +1,4 @@
-"""The patch discriminator: is this neighbourhood of a cube real?"""
+"""The patch discriminator, which classifies patches of cubes as real or generated."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hseval_ldm.models.autoencoder import ChannelNorm, disable_autocast
 
 
 class Discriminator(nn.Module):
-    """Convolutions with stride (Isola et al. 2017), a logit a patch of 4 x 4 pixels with a view of 18 x 18.
+    """Strided convolutions (Isola et al. 2017): one logit per 4 x 4 pixels, with a receptive field of 18 x 18.
 
-    Runs in float32 whatever surrounds it: hinge losses in half precision end in NaN. It sees cubes, not masks:
-    a decoder's soft masks would give it away at once.
+    Runs in float32 even under autocast: hinge losses in half precision become NaN. Its input is cubes without masks,
+    because soft masks would identify a decoder at once.
     """
 
     def __init__(self, bands: int, width: int) -> None:

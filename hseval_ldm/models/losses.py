@@ -1,6 +1,6 @@
-"""What a reconstruction is judged by. Every term is a mean over the cubes of a mean over each cube's field.
+"""Loss terms of a reconstruction. Every term is a mean over cubes of a mean over each cube's field.
 
-Means of per-cube means average over ranks as they do over a batch, and pixels outside the field count for nothing.
+Means of per-cube means can be averaged over ranks as over a batch, and pixels outside the field are excluded.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from hseval_ldm.utils.distributed import Ranks
 
 EPSILON = 1e-6
 # Bound of the adaptive weight. Esser et al. 2021 allow 1e4; but a gradient that is small because the discriminator
-# knows nothing yet is noise, and blown up to the size of the others it undoes them (L1 up by a quarter, measured).
+# is still untrained is noise, and scaled up to the size of the others it undoes them (measured: L1 up by a quarter).
 MAX_ADAPTIVE_WEIGHT = 1.0
 
 
 def compute_field_mean(values: Tensor, field: Tensor) -> Tensor:
     """Return the mean over cubes of the mean of ``values`` ``(n, c, y, x)`` over ``field`` ``(n, 1, y, x)``.
 
-    ``field`` may hold weights; a cube without any counts as 0.
+    ``field`` may hold weights; a cube whose weights are all 0 counts as 0.
     """
     weight = field.to(values.dtype)
     total = (values * weight).sum(dim=(1, 2, 3))
@@ -39,11 +39,11 @@ def compute_local_mean(images: Tensor, field: Tensor, size: int = 5) -> Tensor:
 def pixel_losses(cubes: Tensor, target: Tensor, weight: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
     """Return two weighted L1 terms: of the residual, and of the residual less its local mean.
 
-    The second sees only what is finer than 5 pixels. A plain L1 spends itself on smooth regions; a vessel of one
-    or two pixels is where the two terms agree that something is missing.
+    The second term measures detail finer than 5 pixels. A plain L1 is dominated by smooth regions; a missing vessel of
+    one or two pixels raises both terms.
 
     Args:
-        cubes: reconstruction ``(n, band, y, x)``, normalised.
+        cubes: reconstruction ``(n, band, y, x)``, normalized.
         target: the same of the real cubes.
         weight: ``(n, 1, y, x)`` of mean 1 over the field, 0 outside.
         field: bool ``(n, 1, y, x)``.
@@ -56,17 +56,16 @@ def pixel_losses(cubes: Tensor, target: Tensor, weight: Tensor, field: Tensor) -
 def spectral_angle(cubes: Tensor, target: Tensor) -> Tensor:
     """Return the angle between spectra, radians ``(n, 1, y, x)``, of physical cubes ``(n, band, y, x)``.
 
-    By Kahan's formula, which keeps its precision and its gradient at small angles where the arc cosine loses both.
-    A spectrum below a millionth of the real cube's brightest is rounding and has no direction: its angle is 0 here,
-    with no gradient, and it is for the other terms to judge.
+    By Kahan's formula, which is precise and has a gradient at small angles, unlike the arc cosine. A spectrum below a
+    millionth of the real cube's brightest is rounding and has no direction: its angle is 0 here, with no gradient, and
+    only the other terms apply.
     """
     norms = [c.norm(dim=1, keepdim=True) for c in (cubes, target)]
-    least = EPSILON * norms[1].amax(dim=(2, 3), keepdim=True)
-    directed = (norms[0] > least) & (norms[1] > least)
-    one, other = (c / torch.where(directed, norm, 1.0) for c, norm in zip((cubes, target), norms, strict=True))
-    apart, together = ((one - other), (one + other))
-    apart, together = ((v.square().sum(dim=1, keepdim=True) + EPSILON**2).sqrt() for v in (apart, together))
-    return torch.where(directed, 2 * torch.atan2(apart, together), 0.0)
+    min_norm = EPSILON * norms[1].amax(dim=(2, 3), keepdim=True)
+    has_direction = (norms[0] > min_norm) & (norms[1] > min_norm)
+    u, v = (c / torch.where(has_direction, norm, 1.0) for c, norm in zip((cubes, target), norms, strict=True))
+    difference, total = ((w.square().sum(dim=1, keepdim=True) + EPSILON**2).sqrt() for w in (u - v, u + v))
+    return torch.where(has_direction, 2 * torch.atan2(difference, total), 0.0)
 
 
 def mask_loss(logits: Tensor, masks: Tensor, has_mask: Tensor, weight: Tensor) -> Tensor:
@@ -75,16 +74,16 @@ def mask_loss(logits: Tensor, masks: Tensor, has_mask: Tensor, weight: Tensor) -
     Args:
         logits: ``(n, structure, y, x)``.
         masks: 0 or 1, the same shape.
-        has_mask: bool ``(n, structure)``; what is unknown counts as nothing.
-        weight: ``(n, 1, y, x)``; pixels of weight 0 count for nothing in either term.
+        has_mask: bool ``(n, structure)``; missing masks are excluded.
+        weight: ``(n, 1, y, x)``; pixels of weight 0 are excluded from both terms.
     """
     if not masks.shape[1]:
         return logits.new_zeros(())
-    counts = has_mask.to(logits.dtype)[:, :, None, None]
+    is_known = has_mask.to(logits.dtype)[:, :, None, None]
     entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-    chance, real = ((layer * counts) * (weight > 0) for layer in (logits.sigmoid(), masks))
-    overlap = (2 * (chance * real).sum(dim=(2, 3)) + 1) / (chance.sum(dim=(2, 3)) + real.sum(dim=(2, 3)) + 1)
-    return compute_field_mean(entropy * counts, weight) + (1 - overlap).mean()
+    predicted, real = ((layer * is_known) * (weight > 0) for layer in (logits.sigmoid(), masks))
+    dice = (2 * (predicted * real).sum(dim=(2, 3)) + 1) / (predicted.sum(dim=(2, 3)) + real.sum(dim=(2, 3)) + 1)
+    return compute_field_mean(entropy * is_known, weight) + (1 - dice).mean()
 
 
 def hinge_discriminator_loss(real: Tensor, generated: Tensor, weight: Tensor) -> Tensor:
@@ -96,19 +95,20 @@ def hinge_discriminator_loss(real: Tensor, generated: Tensor, weight: Tensor) ->
 
 
 def hinge_generator_loss(generated: Tensor, weight: Tensor) -> Tensor:
-    """Return what the decoder minimises: minus the mean logit."""
+    """Return the decoder's adversarial loss: minus the mean logit."""
     return -compute_field_mean(generated, weight)
 
 
 def perceptual_loss(features: Sequence[Tensor], targets: Sequence[Tensor], field: Tensor) -> Tensor:
     """Return the mean over levels of the squared distance of unit feature vectors.
 
-    After Zhang et al. 2018, without LPIPS' weights. Each level counts where its pixels lie wholly inside the field.
+    After Zhang et al. 2018, without the LPIPS weights. Each level uses the pixels that lie entirely inside
+    the field.
     """
     terms = []
-    for one, other in zip(features, targets, strict=True):
-        inside = find_inside_patches(field, one.shape[-2:])
-        units = [f / (f.square().sum(dim=1, keepdim=True) + EPSILON).sqrt() for f in (one, other)]
+    for level, target in zip(features, targets, strict=True):
+        inside = find_inside_patches(field, level.shape[-2:])
+        units = [f / (f.square().sum(dim=1, keepdim=True) + EPSILON).sqrt() for f in (level, target)]
         terms.append(compute_field_mean((units[0] - units[1]).square().sum(dim=1, keepdim=True), inside))
     return torch.stack(terms).mean()
 
@@ -121,8 +121,8 @@ def find_inside_patches(field: Tensor, size: Sequence[int]) -> Tensor:
 def compute_adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_weight: Tensor, ranks: Ranks) -> Tensor:
     """Return |gradient of reconstruction| / |gradient of adversarial| at the decoder's last layer.
 
-    Esser et al. 2021, eq. 7. The gradients are averaged over ranks before their norms are taken: the norm of a part
-    of the batch is not a part of the norm.
+    Esser et al. 2021, eq. 7. The gradients are averaged over ranks before their norms are taken, because a norm of
+    means is not a mean of norms.
     """
     terms = (reconstruction, adversarial)
     gradients = [torch.autograd.grad(term, last_weight, retain_graph=True)[0].float() for term in terms]

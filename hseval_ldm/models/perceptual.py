@@ -1,9 +1,9 @@
-"""The encoder behind the perceptual term: small, and trained on the user's own cubes without labels.
+"""The encoder of the perceptual term: small, and trained on the user's own cubes without labels.
 
-Networks trained on RGB photographs know nothing of spectra, and the extractor that scores the samples must not be
-what they were trained to please. This one learns to tell places apart: a pixel's features have to be found again
-among those of its cube's other places after gains, offsets and noise changed the bands (contrast of pixels: Wang et
-al. 2021, DenseCL; loss: van den Oord et al. 2018, InfoNCE).
+Networks trained on RGB photographs do not represent spectra, and the extractor that scores the samples must not be
+what they were trained to satisfy. This one learns to distinguish positions: a pixel's features must be identified
+among those of other positions of its cube after gains, offsets and noise changed the bands (contrast of pixels: Wang
+et al. 2021, DenseCL; loss: van den Oord et al. 2018, InfoNCE).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hseval.utils.random_streams import create_rng
 from hseval_ldm.models.autoencoder import ChannelNorm, Downsample, disable_autocast
 
 TEMPERATURE = 0.1
-POSITIONS_PER_CUBE = 64  # of each level and cube that have to be told apart
+POSITIONS_PER_CUBE = 64  # positions per level and cube that the loss contrasts
 
 
 class PerceptualEncoder(nn.Module):
@@ -34,7 +34,7 @@ class PerceptualEncoder(nn.Module):
         self.heads = nn.ModuleList([nn.Conv2d(width * 2**level, 64, 1) for level in range(3)])
 
     def forward(self, cubes: Tensor) -> list[Tensor]:
-        """Return float32 ``(n, channel, y / 2^level, x / 2^level)`` of normalised cubes, 0 outside their field."""
+        """Return float32 ``(n, channel, y / 2^level, x / 2^level)`` of normalized cubes, 0 outside their field."""
         levels, features = [], cubes
         for layer in self.levels:
             features = layer(features)
@@ -44,29 +44,30 @@ class PerceptualEncoder(nn.Module):
     def contrastive_loss(self, view_a: Tensor, view_b: Tensor, positions: list[Tensor]) -> Tensor:
         """Return the InfoNCE loss of two views ``(n, band, y, x)`` of the same cubes, a mean of per-cube means.
 
-        A place is told apart from the others of its own cube, so that the loss does not depend on how a batch is
-        shared among ranks. A cube without places counts as 0.
+        A position is contrasted with the others of its own cube, so that the loss does not depend on how a batch is
+        divided among ranks. A cube without positions counts as 0.
 
         Args:
-            view_a: a view.
-            view_b: another view; the same pixel shows the same place.
+            view_a: one view.
+            view_b: another view, pixel-aligned with the first.
             positions: for each level, int64 ``(k,)`` positions in its flattened ``(n, y, x)`` grid.
         """
         terms = []
-        for head, first, second, at in zip(self.heads, self(view_a), self(view_b), positions, strict=True):
-            rows = [head(f).movedim(1, -1).flatten(0, 2)[at].float() for f in (first, second)]
+        for head, level_a, level_b, indices in zip(self.heads, self(view_a), self(view_b), positions, strict=True):
+            features = [head(f).movedim(1, -1).flatten(0, 2)[indices].float() for f in (level_a, level_b)]
             with disable_autocast(view_a.device):
-                terms.append(_info_nce_loss(*rows, cube_index=at // first[0, 0].numel(), n_cubes=len(view_a)))
+                cube_index = indices // level_a[0, 0].numel()
+                terms.append(_info_nce_loss(*features, cube_index=cube_index, n_cubes=len(view_a)))
         return torch.stack(terms).mean()
 
 
 def _info_nce_loss(anchors: Tensor, positives: Tensor, *, cube_index: Tensor, n_cubes: int) -> Tensor:
-    """Return InfoNCE of rows ``(k, d)`` that belong to cubes ``(k,)`` 0 .. count - 1, as the mean of per-cube means."""
+    """Return the InfoNCE loss of features ``(k, d)`` of the cubes ``cube_index`` ``(k,)``, a mean of per-cube means."""
     logits = functional.normalize(anchors, dim=1) @ functional.normalize(positives, dim=1).T / TEMPERATURE
     logits = logits.masked_fill(cube_index[:, None] != cube_index, -torch.inf)
-    answer = torch.arange(len(cube_index), device=cube_index.device)
-    each = sum(functional.cross_entropy(way, answer, reduction="none") for way in (logits, logits.T))
-    return (0.5 * each / cube_index.bincount(minlength=n_cubes)[cube_index]).sum() / n_cubes
+    targets = torch.arange(len(cube_index), device=cube_index.device)
+    entropy = sum(functional.cross_entropy(scores, targets, reduction="none") for scores in (logits, logits.T))
+    return (0.5 * entropy / cube_index.bincount(minlength=n_cubes)[cube_index]).sum() / n_cubes
 
 
 def _build_block(width: int) -> nn.Module:
@@ -76,38 +77,38 @@ def _build_block(width: int) -> nn.Module:
 
 
 def augment_view(cubes: Tensor, field: Tensor, *, seed: int, view: int, step: int, first_index: int) -> Tensor:
-    """Return a view of normalised cubes ``(n, band, y, x)``: gains, offsets and noise, drawn by cube and band.
+    """Return a view of normalized cubes ``(n, band, y, x)``: gains, offsets and noise, drawn by cube and band.
 
-    Cube ``i`` of the batch is number ``first + i`` of the step's global batch, and draws from its own stream.
+    Cube ``i`` of the batch is number ``first_index + i`` of the step's global batch, and draws from its own stream.
     """
     views = []
     for index, cube in enumerate(cubes):
         rng = create_rng(seed, "features", step, view, first_index + index)
         bands = len(cube)
         gain = rng.lognormal(0, 0.1) * rng.lognormal(0, 0.05, bands)
-        offset, deviation = rng.normal(0, 0.1, bands), 0.2 * rng.random()
+        offset, std = rng.normal(0, 0.1, bands), 0.2 * rng.random()
         noise = rng.standard_normal(cube.shape, dtype="float32")
-        drawn = [torch.as_tensor(v, dtype=torch.float32, device=cube.device) for v in (gain, offset, noise)]
-        views.append(cube * drawn[0][:, None, None] + drawn[1][:, None, None] + float(deviation) * drawn[2])
+        arrays = (gain[:, None, None], offset[:, None, None], noise)
+        gains, offsets, white = (torch.as_tensor(a, dtype=torch.float32, device=cube.device) for a in arrays)
+        views.append(cube * gains + offsets + float(std) * white)
     return torch.stack(views) * field
 
 
 def draw_positions(field: Tensor, *, seed: int, step: int, first_index: int) -> list[Tensor]:
-    """Return, for each of the three levels, up to ``POSITIONS_PER_CUBE`` positions a cube whose cell lies inside the field.
+    """Return, per level, up to ``POSITIONS_PER_CUBE`` positions of each cube whose cell lies inside the field.
 
-    Cube ``i`` of the batch is number ``first + i`` of the step's global batch, and draws from its own stream.
+    Cube ``i`` of the batch is number ``first_index + i`` of the step's global batch, and draws from its own stream.
     """
     from hseval_ldm.models.losses import find_inside_patches
 
-    chosen = []
+    positions = []
     for level in range(3):
         size = [side >> level for side in field.shape[-2:]]
-        cells, parts = size[0] * size[1], []
+        n_cells, level_positions = size[0] * size[1], []
         for index, cube in enumerate(find_inside_patches(field, size)):
             inside = cube.flatten().nonzero()[:, 0]
-            order = create_rng(seed, "places", step, level, first_index + index).permutation(len(inside))[
-                :POSITIONS_PER_CUBE
-            ]
-            parts.append(index * cells + inside[torch.as_tensor(order, device=inside.device)])
-        chosen.append(torch.cat(parts))
-    return chosen
+            rng = create_rng(seed, "places", step, level, first_index + index)
+            order = rng.permutation(len(inside))[:POSITIONS_PER_CUBE]
+            level_positions.append(index * n_cells + inside[torch.as_tensor(order, device=inside.device)])
+        positions.append(torch.cat(level_positions))
+    return positions

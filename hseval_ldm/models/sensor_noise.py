@@ -1,9 +1,9 @@
-"""The sensor's noise: what no code book should spend its codes on, and what a sample must not lack.
+"""The sensor's noise: measured separately, so that the codebook need not encode it, and added to samples.
 
-A decoder trained with L1 gives the median of what it can't know: it removes noise. Its samples would then be
-smoother than any real cube. The noise is therefore measured on what reconstructions leave, as its variance
-against brightness (the photon transfer curve of Janesick 2007: read noise plus shot noise), and drawn anew,
-from the cube's own stream, when a cube is sampled.
+A decoder trained with L1 predicts the median of what it can't infer: it removes noise, and its samples would be
+smoother than any real cube. The noise is therefore measured on the residuals of reconstructions, as its variance
+against brightness (the photon transfer curve of Janesick 2007: read noise plus shot noise), and drawn from the cube's
+own stream when a cube is sampled.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BRIGHTNESS_BINS = 8  # of brightness, for each band's line
+BRIGHTNESS_BINS = 8  # per band, to which its line is fitted
 MIN_PIXELS = 64
-NORMAL_SQUARE_MEDIAN = 0.454936  # of a standard normal
-TRIM_STDS = 1.75  # deviations beyond which a pixel is not noise
-NORMAL_TRIMMED_VARIANCE = 0.671729  # of a standard normal inside them
+NORMAL_SQUARE_MEDIAN = 0.454936  # median square of a standard normal
+TRIM_STDS = 1.75  # standard deviations beyond which a pixel is trimmed
+NORMAL_TRIMMED_VARIANCE = 0.671729  # variance of a standard normal within TRIM_STDS
 
 NoisePixels = tuple[Tensor, Tensor]
 
@@ -39,25 +39,24 @@ class SensorNoise:
 
     @classmethod
     def zeros(cls, bands: int) -> SensorNoise:
-        """Return a sensor without noise."""
+        """Return the noise of an ideal sensor."""
         return cls(np.zeros(bands), np.zeros(bands))
 
     @classmethod
     def measure(cls, cubes: Tensor, target: Tensor, field: Tensor) -> SensorNoise:
-        """Measure what reconstructions ``cubes`` leave of the real ``target``, both physical ``(n, band, y, x)``.
+        """Measure the residual noise of reconstructions ``cubes`` of ``target``, both physical ``(n, band, y, x)``.
 
-        Only what is finer than a pixel's neighbourhood counts, and variances are trimmed, so that a vessel that was
-        missed is no noise. ``field`` is bool ``(n, 1, y, x)``.
+        Only detail finer than a pixel's neighborhood counts, and variances are trimmed, so that a vessel missing from
+        the reconstruction is not taken for noise. ``field`` is bool ``(n, 1, y, x)``.
         """
         return cls.fit([extract_noise_pixels(cubes, target, field)])
 
     @classmethod
-    def fit(cls, parts: Sequence[NoisePixels]) -> SensorNoise:
-        """Return the noise of pixels that :func:`extract_noise_pixels` took from one or more batches."""
-        bright, fine = (torch.cat(part, dim=1).double().cpu().numpy() for part in zip(*parts, strict=True))
-        offset, slope = np.array(
-            [_fit_noise_line(*band) for band in zip(bright, fine, strict=True)], dtype=np.float64
-        ).T
+    def fit(cls, batches: Sequence[NoisePixels]) -> SensorNoise:
+        """Fit the noise to the pixels that :func:`extract_noise_pixels` returned for one or more batches."""
+        bright, fine = (torch.cat(part, dim=1).double().cpu().numpy() for part in zip(*batches, strict=True))
+        lines = [_fit_noise_line(*band) for band in zip(bright, fine, strict=True)]
+        offset, slope = np.array(lines, dtype=np.float64).T
         return cls(offset, slope)
 
     def compute_std(self, cubes: Tensor) -> Tensor:
@@ -70,7 +69,7 @@ def compute_noise_std(cubes: Tensor, offset: Tensor, slope: Tensor) -> Tensor:
 
     ``offset`` and ``slope`` ``(band,)`` are those of :class:`SensorNoise`, of any float type and on any device.
     """
-    offset, slope = (line.to(cubes)[:, None, None] for line in (offset, slope))
+    offset, slope = (values.to(cubes)[:, None, None] for values in (offset, slope))
     return (offset + slope * cubes.clamp_min(0)).clamp_min(0).sqrt()
 
 
@@ -79,60 +78,59 @@ def extract_noise_pixels(
 ) -> NoisePixels:
     """Return the brightness and the fine part of the residual at the field's pixels, each ``(band, pixel)``.
 
-    The fine part is the residual's second difference along y of that along x, of unit gain for white noise: slopes,
-    curvature and straight lines along an axis do not pass (the mask of Immerkaer 1996).
+    The fine part is the residual's second difference along x and y, scaled to unit gain for white noise: it removes
+    slopes, curvature and straight lines along an axis (the mask of Immerkaer 1996).
 
     Args:
         cubes: reconstruction, physical ``(n, band, y, x)``.
         target: the same of the real cubes.
-        field: bool ``(n, 1, y, x)``; a pixel counts if its eight neighbours lie in the field as well.
-        max_per_cube: pixels to take of each cube, on average and evenly spread; None: all.
+        field: bool ``(n, 1, y, x)``; a pixel counts if its eight neighbors lie in the field as well.
+        max_per_cube: pixels to use per cube, on average and evenly spaced; None: all.
     """
     fine = _second_difference(_second_difference(target - cubes, -1), -2) / 6
-    at = (torch.nn.functional.max_pool2d((~field).float(), 3, 1)[:, 0] == 0).nonzero(as_tuple=True)
-    if max_per_cube is not None and len(at[0]) > max_per_cube * len(cubes):
-        chosen = (
-            torch.linspace(0, len(at[0]) - 1, max_per_cube * len(cubes), dtype=torch.float64).long().to(cubes.device)
-        )
-        at = tuple(axis[chosen] for axis in at)
-    n, y, x = at
+    indices = (torch.nn.functional.max_pool2d((~field).float(), 3, 1)[:, 0] == 0).nonzero(as_tuple=True)
+    count = len(indices[0])
+    if max_per_cube is not None and count > max_per_cube * len(cubes):
+        spaced = torch.linspace(0, count - 1, max_per_cube * len(cubes), dtype=torch.float64).long().to(cubes.device)
+        indices = tuple(axis[spaced] for axis in indices)
+    n, y, x = indices
     return cubes[n, :, y + 1, x + 1].T, fine[n, :, y, x].T
 
 
 def _second_difference(images: Tensor, axis: int) -> Tensor:
-    # Slices, not a convolution, which autocast and TF32 would round.
-    before, here, after = (images.narrow(axis, start, images.shape[axis] - 2) for start in range(3))
-    return before - 2 * here + after
+    # Slices, because autocast and TF32 would round a convolution.
+    before, center, after = (images.narrow(axis, start, images.shape[axis] - 2) for start in range(3))
+    return before - 2 * center + after
 
 
 def _fit_noise_line(brightness: NDArray[np.float64], residuals: NDArray[np.float64]) -> tuple[float, float]:
-    """Fit variance against brightness through equally full bins, with no negative coefficient."""
+    """Fit variance against brightness over bins of equal counts, with non-negative coefficients."""
     from scipy.optimize import nnls
 
     if len(brightness) < MIN_PIXELS:
         return 0.0, 0.0
-    parts = np.array_split(np.argsort(brightness, kind="stable"), BRIGHTNESS_BINS)
-    middle = np.array([np.median(brightness[part]) for part in parts])
-    variance = np.array([_trimmed_variance(residuals[part] ** 2) for part in parts])
+    bins = np.array_split(np.argsort(brightness, kind="stable"), BRIGHTNESS_BINS)
+    middle = np.array([np.median(brightness[indices]) for indices in bins])
+    variance = np.array([_trimmed_variance(residuals[indices] ** 2) for indices in bins])
     if not variance.any():
         return 0.0, 0.0
     scale = max(float(np.abs(middle).max()), 1e-12)
-    # Each bin's variance is known to a share of itself, so errors are relative.
+    # The error of each bin's variance is proportional to the variance, so the fit is relative.
     weight = 1 / np.maximum(variance, variance.max() * 1e-6)
     fitted, _ = nnls(np.stack([weight, weight * np.maximum(middle, 0) / scale], axis=1), weight * variance)
     return float(fitted[0]), float(fitted[1] / scale)
 
 
 def _trimmed_variance(squares: NDArray[np.float64]) -> float:
-    """Return the variance of the normal distribution most of the values, given squared, come from.
+    """Return the variance of the normal distribution that most of the values, given squared, come from.
 
-    It is the fixed point of: the variance of what lies within ``TRIM_STDS`` deviations, as a normal distribution would have
-    it. What a reconstruction missed counts for less there than in a median, whatever its size.
+    It is the fixed point of the variance of the values within ``TRIM_STDS`` standard deviations, corrected for the
+    trimming of a normal distribution. Outliers, where structures are missing, bias it less than they bias a median.
     """
     variance = float(np.median(squares)) / NORMAL_SQUARE_MEDIAN
     for _ in range(50):
-        kept = squares[squares <= TRIM_STDS**2 * variance]
-        before, variance = variance, float(kept.mean()) / NORMAL_TRIMMED_VARIANCE
-        if abs(variance - before) <= 1e-4 * before:
+        inliers = squares[squares <= TRIM_STDS**2 * variance]
+        previous, variance = variance, float(inliers.mean()) / NORMAL_TRIMMED_VARIANCE
+        if abs(variance - previous) <= 1e-4 * previous:
             break
     return variance

@@ -1,4 +1,4 @@
-"""Decoding in overlapping tiles: as much memory as one tile takes, and no seam."""
+"""Decoding in overlapping tiles, which needs only the memory of one tile and leaves no seam."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Span = tuple[int, int]
 
 
 def apply_tiled(function: Callable[[Tensor], Tensor], latents: Tensor, *, tile: int, margin: int, scale: int) -> Tensor:
-    """Return ``apply(latents)``, worked out tile by tile.
+    """Return ``function(latents)``, computed tile by tile.
 
-    A tile is decoded with a margin of ``margin`` latents on each side and the margin is cut off. Where nothing in
-    ``function`` depends on latents further away than ``margin`` this equals the untiled result: at the picture's edge the
-    tile ends there too, so that zero padding is what it was.
+    A tile is decoded with ``margin`` more latents on each side, which are then cropped. If ``function`` does not depend
+    on latents further away than ``margin``, this equals the untiled result: at the image's edge a tile has no margin,
+    so that zero padding applies there as before.
 
     Args:
         function: maps ``(n, c, h, w)`` to ``(n, k, scale * h, scale * w)``.
         latents: ``(n, c, h, w)``.
-        tile: side of a tile in latents, without its margins; 0: the whole picture at once.
-        margin: see :attr:`hseval_ldm.models.autoencoder.Decoder.margin`.
-        scale: pixels a latent.
+        tile: side of a tile in latents, without its margins; 0: the whole image at once.
+        margin: see :attr:`hseval_ldm.models.autoencoder.Decoder.receptive_radius`.
+        scale: pixels per latent.
     """
     height, width = latents.shape[-2:]
     if tile <= 0 or (height <= tile and width <= tile):
@@ -41,9 +41,9 @@ def _split_spans(length: int, tile: int) -> Iterator[Span]:
 def _apply_to_tile(
     function: Callable[[Tensor], Tensor], latents: Tensor, y: Span, x: Span, *, margin: int, scale: int
 ) -> Tensor:
-    """Decode the cells ``y`` by ``x`` with their margins, and cut the margins off."""
+    """Decode the cells ``y`` by ``x`` with their margins, and crop the margins."""
     (top, bottom), (left, right) = y, x
-    above, before = max(top - margin, 0), max(left - margin, 0)
-    part = function(latents[..., above : bottom + margin, before : right + margin])
-    start_y, start_x = (top - above) * scale, (left - before) * scale
-    return part[..., start_y : start_y + (bottom - top) * scale, start_x : start_x + (right - left) * scale]
+    first_y, first_x = max(top - margin, 0), max(left - margin, 0)
+    decoded = function(latents[..., first_y : bottom + margin, first_x : right + margin])
+    start_y, start_x = (top - first_y) * scale, (left - first_x) * scale
+    return decoded[..., start_y : start_y + (bottom - top) * scale, start_x : start_x + (right - left) * scale]

@@ -1,4 +1,4 @@
-"""The autoencoder as a whole: encoder, codebook, decoder, and what turns its output into cubes with masks."""
+"""The complete autoencoder: encoder, codebook, decoder, and the conversion of its output to cubes with masks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from hseval.core.cubes import FOV
 from hseval.utils.random_streams import create_rng
-from hseval_ldm.data.normalization import Batch, Normalization
+from hseval_ldm.data.normalization import Normalization
 from hseval_ldm.models.autoencoder import Decoder, Encoder
 from hseval_ldm.models.codebook import Codebook, Quantized
 from hseval_ldm.models.sensor_noise import compute_noise_std
@@ -19,12 +19,12 @@ from hseval_ldm.options import LdmOptions
 
 
 class Reconstruction(NamedTuple):
-    """What the autoencoder gives for a picture.
+    """The autoencoder's output for a batch of images.
 
     Attributes:
         latents: encoder output, ``(n, latent channel, h, w)`` float32.
         quantized: see :class:`~hseval_ldm.models.codebook.Quantized`.
-        cubes: normalised, ``(n, band, y, x)`` float32.
+        cubes: normalized, ``(n, band, y, x)`` float32.
         masks: logits, ``(n, structure, y, x)`` float32.
     """
 
@@ -43,12 +43,11 @@ class CubeBatch(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Pictures to latents to codes to pictures.
+    """A VQ-GAN of images: bands, and masks as further channels.
 
-    Three things that are measured, not learned, are its buffers: the logit above which a mask lies, so that masks keep
-    their area (weighted losses make a decoder generous with small structures); the field of view, where it is the same
-    in all training cubes and need not be guessed (else nothing); and the sensor's noise
-    (:mod:`hseval_ldm.models.sensor_noise`).
+    Its buffers are measured, not learned: the threshold of each mask's logits that preserves the area of the masks
+    (weighted losses make a decoder overestimate small structures); the field of view, if it is the same in all training
+    cubes (else all False); and the sensor's noise (:mod:`hseval_ldm.models.sensor_noise`).
     """
 
     thresholds: Tensor
@@ -83,34 +82,34 @@ class Autoencoder(nn.Module):
         return self.codebook.vectors.shape[1], height, width
 
     def forward(self, network_input: Tensor) -> Reconstruction:
-        """Encode, quantise and decode pictures."""
+        """Encode, quantize and decode images."""
         latents = self.encoder(network_input)
-        # The commitment holds all latents: those that no pixel of the field constrains would drift far from every code,
-        # and the diffusion model would spend itself on them.
+        # The commitment loss covers all latents: those outside the field would drift far from every code, and the
+        # diffusion model would spend its capacity on them.
         quantized = self.codebook(latents)
         decoded = self.decoder(quantized.values)
         return Reconstruction(latents, quantized, decoded[:, : self.bands], decoded[:, self.bands :])
 
     def decode(self, latents: Tensor, *, tile: int = 0) -> tuple[Tensor, Tensor]:
-        """Quantise latents and decode them, in tiles of ``tile`` latents if that is not 0; whole cubes' size.
+        """Quantize latents and decode them to whole cubes, in tiles of ``tile`` latents if that is not 0.
 
         Returns:
-            Normalised cubes ``(n, band, y, x)`` and mask logits ``(n, structure, y, x)``.
+            Normalized cubes ``(n, band, y, x)`` and mask logits ``(n, structure, y, x)``.
         """
         codes = self.codebook.lookup(self.codebook.find_nearest(latents))
-        scale, reach = self.compression, self.decoder.receptive_radius
-        decoded = apply_tiled(self.decoder, codes, tile=tile, margin=reach, scale=scale)
+        margin = self.decoder.receptive_radius
+        decoded = apply_tiled(self.decoder, codes, tile=tile, margin=margin, scale=self.compression)
         height, width = self.normalization.size
         decoded = decoded[..., :height, :width]
         return decoded[:, : self.bands], decoded[:, self.bands :]
 
     def postprocess(self, cubes: Tensor, logits: Tensor, *, noise: Tensor | None = None) -> CubeBatch:
-        """Turn what the decoder gives into cubes as a camera would: physical, noisy, black outside the field.
+        """Convert the decoder's output to cubes like a sensor's: physical, noisy, 0 outside the field.
 
         Args:
-            cubes: normalised ``(n, band, y, x)``.
+            cubes: normalized ``(n, band, y, x)``.
             logits: of the masks.
-            noise: standard normal of the cubes' shape, already scaled by the option ``noise``; None: none.
+            noise: standard normal of the cubes' shape, scaled by the option ``noise``; None: no noise.
         """
         masks = logits > self.thresholds[:, None, None]
         field = self._select_field(masks)
@@ -139,24 +138,13 @@ class Autoencoder(nn.Module):
 
 
 def build_autoencoder(options: LdmOptions, normalization: Normalization, *, seed: int = 0) -> Autoencoder:
-    """Return an autoencoder whose weights depend on the seed alone; torch's own generator is left as it is."""
+    """Return an autoencoder whose weights depend on the seed alone; torch's own generator is unchanged."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the generators of all GPUs as well.
         torch.default_generator.manual_seed(int(create_rng(seed, "ldm autoencoder weights").integers(2**63)))
         return Autoencoder(options, normalization)
 
 
-def pad_batch(batch: Batch, multiple: int) -> Batch:
-    """Return the batch with sides that are multiples of ``multiple``: more of what lies outside the field."""
-    below, right = (-side % multiple for side in batch.cubes.shape[-2:])
-    if not below and not right:
-        return batch
-    parts = (functional.pad(part, (0, right, 0, below)) for part in (batch.cubes, batch.masks))
-    cubes, masks = parts
-    field = functional.pad(batch.field.byte(), (0, right, 0, below)).bool()
-    return Batch(cubes, masks, batch.has_mask, field)
-
-
 def find_valid_tokens(field: Tensor, compression: int) -> Tensor:
-    """Return the latents that count, bool ``(n, 1, h, w)``: those with a valid pixel under them."""
+    """Return the valid latents, bool ``(n, 1, h, w)``: those that cover a valid pixel."""
     return functional.max_pool2d(field.float(), compression) > 0

@@ -1,4 +1,4 @@
-"""From noise to finished cubes: what the generator and the scores during training both draw samples with."""
+"""The sampling pipeline from noise to finished cubes, used by the generator and by evaluations during training."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CPU_BATCH_SIZE = 4
 
 @dataclasses.dataclass
 class Pipeline:
-    """All that sampling takes.
+    """The networks and settings of sampling.
 
     Attributes:
-        autoencoder: whose decoder and codebook are used, on ``device``, in evaluation mode.
+        autoencoder: on ``device``, in evaluation mode; its decoder and codebook are used.
         denoise: the U-Net, ``(x, t) -> velocity``.
-        scaler: what latents were normalised with.
-        schedule: what the U-Net was trained with.
+        scaler: the normalization of the latents.
+        schedule: with which the U-Net was trained.
         options: sampler, steps, batch size, tile, noise.
         device: where the networks run.
         autocast: the precision they run in.
@@ -45,16 +45,16 @@ class Pipeline:
 
     @property
     def batch_size(self) -> int:
-        """How many cubes the networks see at once.
+        """Number of cubes per forward pass.
 
-        On a CPU always the same number: kernels sum in an order that depends on the batch, a last digit decides
-        between two codes that are equally near, and ``batch_size`` must change no cube.
+        It is constant on a CPU: kernels sum in an order that depends on the batch, rounding decides between two codes
+        that are equally near, and ``batch_size`` must not change any cube.
         """
         return CPU_BATCH_SIZE if self.device.type == "cpu" else self.options.batch_size
 
     def generate_cubes(self, indices: Sequence[int], *, seed: int) -> Iterator[tuple[int, CubeBatch]]:
         """Yield ``(index, one finished cube)`` in order, all tensors on the CPU; cube i depends on (seed, i) alone."""
-        drawn = sample_latents(
+        batches = sample_latents(
             self._predict_velocity,
             shape=self.autoencoder.latent_shape,
             indices=indices,
@@ -66,12 +66,12 @@ class Pipeline:
             device=self.device,
         )
         start = 0
-        for latents in drawn:
-            chosen = indices[start : start + len(latents)]
+        for latents in batches:
+            batch_indices = indices[start : start + len(latents)]
             start += len(latents)
-            made = self._decode(latents, [int(index) for index in chosen], seed)
-            for place, index in enumerate(chosen):
-                yield index, CubeBatch(*(part[place : place + 1].cpu() for part in made))
+            decoded = self._decode(latents, [int(index) for index in batch_indices], seed)
+            for position, index in enumerate(batch_indices):
+                yield index, CubeBatch(*(tensor[position : position + 1].cpu() for tensor in decoded))
 
     def _predict_velocity(self, noisy: Tensor, t: Tensor) -> Tensor:
         with self.autocast():
@@ -79,15 +79,15 @@ class Pipeline:
 
     @torch.no_grad()
     def _decode(self, latents: Tensor, indices: Sequence[int], seed: int) -> CubeBatch:
-        """Decode, in batches of one size as the U-Net's are; a cube's noise is its own."""
+        """Decode in batches of constant size, and add the noise of each cube's own stream."""
         count = len(latents)
-        full = torch.cat([latents, latents[-1:].expand(self.batch_size - count, -1, -1, -1)])
+        padded = torch.cat([latents, latents[-1:].expand(self.batch_size - count, -1, -1, -1)])
         with self.autocast():
-            cubes, logits = self.autoencoder.decode(self.scaler.denormalize(full), tile=self.options.tile)
+            cubes, logits = self.autoencoder.decode(self.scaler.denormalize(padded), tile=self.options.tile)
         cubes, logits = cubes[:count].float(), logits[:count].float()
         noise = None
         if self.options.noise:
             shape = tuple(cubes.shape[1:])
-            drawn = [create_rng(seed, "ldm noise", i).standard_normal(shape, dtype=np.float32) for i in indices]
-            noise = self.options.noise * torch.from_numpy(np.stack(drawn)).to(cubes.device)
+            arrays = [create_rng(seed, "ldm noise", i).standard_normal(shape, dtype=np.float32) for i in indices]
+            noise = self.options.noise * torch.from_numpy(np.stack(arrays)).to(cubes.device)
         return self.autoencoder.postprocess(cubes, logits, noise=noise)

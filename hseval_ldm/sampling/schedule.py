@@ -1,8 +1,8 @@
 """The diffusion process: noise levels, noisy latents, the velocity to predict and its weighted loss.
 
 ``x_t = alpha_t x_0 + sigma_t noise`` with ``alpha_t^2 + sigma_t^2 = 1`` (Ho et al. 2020), for whole ``t`` from 0 to
-``steps - 1``. The last level holds no signal to speak of (``alpha`` below 2e-4 with 300 steps or more), because
-sampling starts from pure noise (Lin et al. 2024), and is never quite zero, because samplers divide by it.
+``steps - 1``. The last level holds almost no signal (``alpha`` below 2e-4 with 300 steps or more), because sampling
+starts from pure noise (Lin et al. 2024), but ``alpha`` is never zero, because samplers divide by it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from hseval.utils.errors import HsevalError, format_suggestion
 from hseval.utils.random_streams import create_rng
 
 SCHEDULES = ("cosine", "linear")
-MIN_STEPS = 32  # steps: with fewer, the scaled linear schedule's last beta (20 / steps) nears 1
-MAX_BETA = 0.999  # beta (Nichol and Dhariwal 2021): where a schedule ends at zero, what the last level gets instead
+MIN_STEPS = 32  # with fewer steps, the last beta of the scaled linear schedule (20 / steps) approaches 1
+MAX_BETA = 0.999  # upper bound of beta (Nichol and Dhariwal 2021), so that alpha never becomes zero
 
 
 class NoiseSchedule:
-    """The noise levels of ``steps`` times.
+    """The noise levels at ``steps`` times.
 
     Attributes:
         name: ``"cosine"`` (Nichol and Dhariwal 2021) or ``"linear"``: Ho et al.'s betas, 1e-4 to 0.02 at 1000 steps and
             scaled by ``1000 / steps`` elsewhere, rescaled to end without signal (Lin et al. 2024, algorithm 1).
-        alpha_bar: ``alpha_t^2``, float64 ``(steps,)``, falling.
+        alpha_bar: ``alpha_t^2``, float64 ``(steps,)``, descending.
     """
 
     def __init__(self, name: str = "cosine", steps: int = 1000) -> None:
@@ -47,7 +47,7 @@ class NoiseSchedule:
     def get_levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``alpha_t`` and ``sigma_t``, float32 ``(n, 1, 1, 1)``, of whole times ``(n,)``, on their device."""
         if t.device not in self._level_tables:
-            # From float64: near t = 0, 1 - alpha_bar has no digits to lose.
+            # Computed in float64: 1 - alpha_bar loses precision near t = 0.
             pair = np.sqrt(self.alpha_bar), np.sqrt(1 - self.alpha_bar)
             alpha, sigma = (torch.from_numpy(level).float().to(t.device) for level in pair)
             self._level_tables[t.device] = alpha, sigma
@@ -58,7 +58,7 @@ class NoiseSchedule:
         """Return noisy latents and their velocity ``alpha_t noise - sigma_t x_0`` (Salimans and Ho 2022, appendix D).
 
         Args:
-            latents: ``x_0``, float32 ``(n, channel, y, x)``, normalised.
+            latents: ``x_0``, float32 ``(n, channel, y, x)``, normalized.
             noise: standard normal of the same shape.
             t: whole times ``(n,)``.
         """
@@ -82,8 +82,8 @@ def velocity_loss(
 ) -> Tensor:
     """Return each cube's weighted mean squared error of the velocity, float32 ``(n,)``.
 
-    Latents outside the field of view count like all others: the decoder reads them too, and the sampled field of view
-    comes from nowhere else.
+    Latents outside the field of view count like all others: the decoder uses them, and they determine the sampled field
+    of view.
     """
     errors = (prediction.float() - velocity.float()).square().mean(dim=(1, 2, 3))
     return schedule.compute_loss_weights(t, gamma) * errors
@@ -100,15 +100,15 @@ def draw_times_and_noise(
 ) -> tuple[Tensor, Tensor]:
     """Return the times, int64 ``(batch,)``, and the noise, ``(batch, *shape)``, of a training step.
 
-    Both are a function of seed, step and kind of device, and are drawn for the global batch, of which a rank takes its
-    slice. The times share one random offset and are spread evenly (Kingma et al. 2021, appendix I.1): each is uniform,
-    and the loss of a batch varies less than with independent ones.
+    Both are a function of seed, step and type of device, and are drawn for the global batch, of which a rank takes its
+    slice. The times share one random offset and are evenly spaced (Kingma et al. 2021, appendix I.1): each is uniform,
+    and the loss of a batch varies less than with independent times.
     """
-    source = create_rng(seed, "diffusion", step)
-    places = (source.random() + np.arange(batch_size) / batch_size) % 1
-    times = np.minimum((places * schedule.steps).astype(np.int64), schedule.steps - 1)
-    # Drawn where it is used: a global batch of large latents takes longer to draw on a CPU than a step on a GPU.
-    generator = torch.Generator(device).manual_seed(int(source.integers(2**63)))
+    rng = create_rng(seed, "diffusion", step)
+    fractions = (rng.random() + np.arange(batch_size) / batch_size) % 1
+    times = np.minimum((fractions * schedule.steps).astype(np.int64), schedule.steps - 1)
+    # Drawn on the device: drawing a global batch of large latents on a CPU takes longer than a step on a GPU.
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
     noise = torch.randn((batch_size, *shape), generator=generator, device=device)
     return torch.from_numpy(times).to(device), noise
 

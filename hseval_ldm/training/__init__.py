@@ -1,1 +1,1 @@
-"""The three training stages, their loop, checkpoints and logs."""
+"""The three training stages, their training loop, checkpoints and logs."""

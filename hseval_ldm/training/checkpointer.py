@@ -1,4 +1,4 @@
-"""What the training loop keeps of a stage: checkpoints with the loop's own memory, and which of them is the best."""
+"""Checkpoints of a stage with the state of the training loop, and the selection of the best one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hseval_ldm.utils.distributed import Ranks, run_on_all_ranks, run_on_main_ra
 
 
 class Checkpointer:
-    """Saves a stage and takes it up again; every method is called by all ranks, the chief writes.
+    """Saves and restores a stage; all ranks call every method, the main rank writes.
 
     Attributes:
         saved_step: the step of the last checkpoint, None before the first.
-        best: the chief's ``{"figure", "value", "step"}`` of the best evaluation so far, or None.
+        best: on the main rank, ``{"figure", "value", "step"}`` of the best evaluation so far, or None.
     """
 
     def __init__(self, stage: Stage, run: Path, ranks: Ranks, best_by: BestCriterion) -> None:
@@ -31,23 +31,23 @@ class Checkpointer:
         self.best: dict[str, Any] | None = None
 
     def read_resumable_record(self, *, resume: bool) -> dict[str, Any] | None:
-        """Return the record of the checkpoint to go on from, None where there is none; tensors are not read.
+        """Return the record of the checkpoint to resume from, or None if there is none; tensors are not read.
 
         Raises:
-            HsevalError: there is one and ``resume`` was not asked for; or it is broken.
+            HsevalError: there is one but ``resume`` is false; or it is damaged.
         """
         if not checkpoint.has_checkpoint(self.folder):
             return None
         if not resume:
-            found = f"{checkpoint.get_path(self.folder)}: is there already"
-            raise HsevalError(f"{found}; --resume goes on from it, another folder starts anew")
+            path = checkpoint.get_path(self.folder)
+            raise HsevalError(f"{path}: already exists; use --resume to continue from it, or another folder")
         return run_on_all_ranks(self.ranks, lambda: checkpoint.read_record(self.folder))
 
     def restore(self) -> dict[str, Any]:
-        """Give the stage its state back and return the record, the loop's memory in it.
+        """Restore the state of the stage and return the record, which contains the state of the loop.
 
         Raises:
-            HsevalError: the checkpoint is broken, or of a stage with other epochs.
+            HsevalError: the checkpoint is damaged, or of a stage with another epoch length.
         """
         return run_on_all_ranks(self.ranks, self._restore)
 
@@ -55,7 +55,7 @@ class Checkpointer:
         """Write the state after ``step`` steps.
 
         Raises:
-            HsevalError: the disk is full, or the state is not finite; the checkpoints before are kept.
+            HsevalError: the disk is full, or the state is not finite; earlier checkpoints are preserved.
         """
         state = self.stage.get_state()
         record = {"stage": self.stage.name, "step": step, "epoch_steps": self.stage.epoch_steps, "best": self.best}
@@ -69,27 +69,27 @@ class Checkpointer:
         self.saved_step = step
 
     def update_best(self, step: int, scores: Mapping[str, float]) -> bool:
-        """Tell, the same on all ranks, whether the chief's scores are the best so far, and remember them if so.
+        """Return, the same on all ranks, whether the main rank's scores are the best so far; store them if they are.
 
         Raises:
-            HsevalError: the figure that tells is not among them.
+            HsevalError: the metric that selects the best checkpoint is not among them.
         """
-        better = torch.tensor([float(bool(run_on_main_rank(self.ranks, lambda: self._update_best(step, scores))))])
-        self.ranks.sum_(better)
-        return bool(better.item())
+        is_best = torch.tensor([float(bool(run_on_main_rank(self.ranks, lambda: self._update_best(step, scores))))])
+        self.ranks.sum_(is_best)
+        return bool(is_best.item())
 
     def format_recovery_hint(self) -> str:
-        """Return what to do about a loss that is not finite."""
-        knob = self.stage.loss_option
+        """Return the advice for a loss that is not finite."""
+        option = self.stage.loss_option
         if self.saved_step is None:
-            return f"no checkpoint was written before; lower {knob} and start again"
+            return f"there is no earlier checkpoint; lower {option} and start again"
         path = checkpoint.get_path(self.folder)
-        return f"the last good checkpoint is {path} (step {self.saved_step}); lower {knob}, then --resume"
+        return f"the last good checkpoint is {path} (step {self.saved_step}); lower {option}, then --resume"
 
     def _update_best(self, step: int, scores: Mapping[str, float]) -> bool:
         if self.metric not in scores:
-            found = f"{self.stage.name}: {self.metric!r}, which tells the best checkpoint, is not evaluated"
-            raise HsevalError(f"{found}{format_suggestion(self.metric, scores)}")
+            reason = f"{self.stage.name}: {self.metric!r}, which selects the best checkpoint, is not evaluated"
+            raise HsevalError(f"{reason}{format_suggestion(self.metric, scores)}")
         value = float(scores[self.metric])
         if not math.isfinite(value):
             return False
@@ -102,14 +102,14 @@ class Checkpointer:
 
     def _restore(self) -> dict[str, Any]:
         tensors, record = checkpoint.load(self.folder, self.ranks.device)
-        path, epoch = checkpoint.get_path(self.folder), record.get("epoch_steps")
+        path, epoch_steps = checkpoint.get_path(self.folder), record.get("epoch_steps")
         if record["stage"] != self.stage.name:
-            raise HsevalError(f"{path}: is of the stage {record['stage']!r}, expected {self.stage.name!r}")
-        if epoch != self.stage.epoch_steps:
-            found = f"{path}: has epochs of {epoch} steps, this run's have {self.stage.epoch_steps}"
-            raise HsevalError(f"{found}; --resume takes the same data and batch")
+            raise HsevalError(f"{path}: belongs to the stage {record['stage']!r}, expected {self.stage.name!r}")
+        if epoch_steps != self.stage.epoch_steps:
+            mismatch = f"{path}: has epochs of {epoch_steps} steps, this run's have {self.stage.epoch_steps}"
+            raise HsevalError(f"{mismatch}; --resume requires the same data and batch size")
         self.stage.load_state(tensors)
         self.saved_step = record["step"]
-        # Of another figure nothing is known that could be compared.
+        # A best value of another metric is not comparable.
         self.best = record["best"] if record["best"] and record["best"]["figure"] == self.metric else None
         return record

@@ -1,4 +1,4 @@
-"""What training says on stderr: a bar on a terminal, a line an interval elsewhere."""
+"""Progress of a training on stderr: a bar on a terminal, else one line per interval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 
 class ProgressConsole:
-    """Says how far a stage is; silent where ``is_visible`` is false."""
+    """Shows the progress of a stage; silent if ``is_visible`` is false."""
 
     def __init__(self, *, is_visible: bool = True) -> None:
         self.is_visible = is_visible
@@ -30,7 +30,7 @@ class ProgressConsole:
         self._tasks.clear()
 
     def print_line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         if not self.is_visible:
             return
         if self._bar is None:
@@ -39,7 +39,7 @@ class ProgressConsole:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, stage: str, step: int, steps: int) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if self._bar is None:
             return
         if stage not in self._tasks:
@@ -47,7 +47,7 @@ class ProgressConsole:
         self._bar.update(self._tasks[stage], completed=step)
 
     def report_metrics(self, stage: str, step: int, steps: int, message: str) -> None:
-        """Show an interval's figures: beside the bar, or as a line."""
+        """Show the metrics of an interval: next to the bar, or as a line."""
         if stage in self._tasks:
             self._bar.update(self._tasks[stage], figures=message)
         else:
@@ -55,27 +55,27 @@ class ProgressConsole:
 
 
 def format_metrics(terms: Mapping[str, float | None], rates: Mapping[str, float | None]) -> str:
-    """Return figures as one line: ``l1 0.123  31 cubes/s  2.1 GiB  6 min left``.
+    """Return metrics as one line: ``l1 0.123  31 cubes/s  2.1 GiB  6 min left``.
 
     Args:
-        terms: name -> mean; what is None is left out.
-        rates: what is known of ``cubes_per_s``, ``steps_per_s``, ``memory_gib``, ``seconds_left``.
+        terms: name -> mean; None is omitted.
+        rates: any of ``cubes_per_s``, ``steps_per_s``, ``memory_gib``, ``seconds_left``.
     """
     parts = [f"{name} {format_number(value)}" for name, value in terms.items() if value is not None]
-    pace, memory, left = (rates.get(name) for name in ("cubes_per_s", "memory_gib", "seconds_left"))
-    if pace is not None:
-        parts.append(f"{format_number(pace)} cubes/s")
+    cube_rate, memory, seconds_left = (rates.get(name) for name in ("cubes_per_s", "memory_gib", "seconds_left"))
+    if cube_rate is not None:
+        parts.append(f"{format_number(cube_rate)} cubes/s")
     elif (steps := rates.get("steps_per_s")) is not None:
         parts.append(f"{format_number(steps)} steps/s")
     if memory:
         parts.append(f"{memory:.1f} GiB")
-    if left is not None:
-        parts.append(f"{_format_duration(left)} left")
+    if seconds_left is not None:
+        parts.append(f"{_format_duration(seconds_left)} left")
     return "  ".join(parts)
 
 
 def format_number(value: float) -> str:
-    """Return a number to three digits, whole where it is large."""
+    """Return a number with three significant digits, or as a whole number if it is large."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""A moving average of a network's weights: what is sampled from and scored."""
+"""The exponential moving average of a network's weights, with which samples are generated."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hseval.utils.errors import HsevalError
 
 
 class Ema:
-    """Keeps ``average <- d average + (1 - d) weights`` in float32, ``d = min(decay, (1 + step) / (10 + step))``.
+    """Maintains ``average <- d average + (1 - d) weights`` in float32, ``d = min(decay, (1 + step) / (10 + step))``.
 
     The warm-up (as in TensorFlow's ``ExponentialMovingAverage``) forgets the random start: after step k the average
-    spans about the last tenth of the steps until that is more than ``1 / (1 - decay)``. Nothing counts the steps here,
-    so that a resumed run is the same as one that never stopped.
+    spans about the last tenth of the steps until that is more than ``1 / (1 - decay)``. There is no step counter, so
+    that a resumed run equals an uninterrupted one.
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.9999) -> None:
@@ -27,43 +27,43 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Take in the weights after training step ``step`` (counted from 0)."""
+        """Update the averages by the weights after training step ``step`` (counted from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         weights = [weight.detach().float() for _, weight in self._get_named_parameters(module)]
         torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay)
 
     def get_state(self) -> dict[str, Tensor]:
-        """Return the averages by parameter name, float32; they are not copies."""
+        """Return the averages by parameter name, float32, not copied."""
         return dict(self._average)
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what :meth:`get_state` gave.
+        """Load a result of :meth:`get_state`.
 
         Raises:
-            HsevalError: a name or shape differs; nothing is changed then.
+            HsevalError: a name or shape differs; the averages are unchanged then.
         """
-        shapes = {name: tuple(tensor.shape) for name, tensor in self._average.items()}
-        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        for name in sorted(shapes.keys() | found.keys()):
-            if shapes.get(name) != found.get(name):
-                told = f"ema: {name!r} has shape {found.get(name)} in the checkpoint, expected {shapes.get(name)}"
-                raise HsevalError(f"{told}; the checkpoint belongs to another network")
+        expected = {name: tuple(tensor.shape) for name, tensor in self._average.items()}
+        stored = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        for name in sorted(expected.keys() | stored.keys()):
+            if expected.get(name) != stored.get(name):
+                mismatch = f"{name!r} has shape {stored.get(name)} in the checkpoint, expected {expected.get(name)}"
+                raise HsevalError(f"ema: {mismatch}; the checkpoint belongs to another network")
         for name, average in self._average.items():
             average.copy_(state[name])
 
     @contextlib.contextmanager
     def apply_averages(self, module: nn.Module) -> Iterator[nn.Module]:
-        """Give ``module`` the averaged weights inside the block, and its own back after it, bit for bit."""
+        """Give ``module`` the averaged weights inside the block, and restore its own afterwards, bit for bit."""
         pairs = self._get_named_parameters(module)
-        own = [weight.detach().clone() for _, weight in pairs]
+        backup = [weight.detach().clone() for _, weight in pairs]
         try:
             self.copy_to(module)
             yield module
         finally:
             with torch.no_grad():
-                for (_, weight), kept in zip(pairs, own, strict=True):
-                    weight.copy_(kept)
+                for (_, weight), original in zip(pairs, backup, strict=True):
+                    weight.copy_(original)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
@@ -74,5 +74,5 @@ class Ema:
     def _get_named_parameters(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
         pairs = list(module.named_parameters())
         if [name for name, _ in pairs] != list(self._average):
-            raise ValueError("ema: the module has other parameters than the one it was made for (wrapped, perhaps?)")
+            raise ValueError("ema: the parameters of the module differ from those of the original one (is it wrapped?)")
         return pairs

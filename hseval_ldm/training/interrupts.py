@@ -1,4 +1,4 @@
-"""Stopping a run at a step's end: Ctrl-C, SIGTERM of a queue, or a time limit."""
+"""Stopping a run at the end of a step: Ctrl-C, SIGTERM of a batch system, or a time limit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import torch
 from hseval_ldm.utils.distributed import Ranks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SYNC_INTERVAL_STEPS = 10  # steps between two questions to the other ranks
+SYNC_INTERVAL_STEPS = 10  # steps between two synchronizations with the other ranks
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training ended before its last step, and a checkpoint of that step is on disk."""
+    """Training stopped before its last step; a checkpoint of the step reached is on disk."""
 
 
 class InterruptHandler:
-    """Notes signals while a step is under way, so that it ends whole; a second one interrupts at once."""
+    """Records signals during a step, so that the step completes; a second signal interrupts at once."""
 
     def __init__(self, ranks: Ranks, limit_s: float | None = None) -> None:
         self.ranks = ranks
@@ -32,7 +32,7 @@ class InterruptHandler:
         self._previous_handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> InterruptHandler:
-        if threading.current_thread() is threading.main_thread():  # Python takes signals nowhere else
+        if threading.current_thread() is threading.main_thread():  # Python handles signals only there
             for number in SIGNALS:
                 self._previous_handlers[number] = signal.signal(number, self._handle_signal)
         return self
@@ -42,24 +42,24 @@ class InterruptHandler:
             signal.signal(number, handler)
 
     def should_stop(self, step: int, *, force_sync: bool = False) -> bool:
-        """Tell, the same on all ranks, whether to stop after ``step``.
+        """Return, the same on all ranks, whether to stop after ``step``.
 
         Args:
-            step: how many steps are done; several ranks ask each other only every so many.
-            force_sync: ask in any case.
+            step: number of steps done; ranks synchronize only every ``SYNC_INTERVAL_STEPS``.
+            force_sync: synchronize at this step in any case.
         """
-        mine = self._is_signaled or (self._deadline is not None and time.monotonic() >= self._deadline)
+        local_stop = self._is_signaled or (self._deadline is not None and time.monotonic() >= self._deadline)
         if self.ranks.size == 1:
-            return mine
+            return local_stop
         if not force_sync and step % SYNC_INTERVAL_STEPS:
             return False
-        told = torch.tensor([float(mine)])
-        self.ranks.sum_(told)
-        return bool(told.item())
+        stop_votes = torch.tensor([float(local_stop)])
+        self.ranks.sum_(stop_votes)
+        return bool(stop_votes.item())
 
     @contextlib.contextmanager
     def allow_immediate_interrupt(self) -> Iterator[None]:
-        """Let a signal interrupt the block where it stands: nothing would be lost (alone; ranks end together)."""
+        """Let a signal interrupt the block at once, because nothing would be lost (single rank only)."""
         self._is_immediate = self.ranks.size == 1
         try:
             if self._is_signaled and self._is_immediate:

@@ -1,4 +1,4 @@
-"""Which autoencoder a diffusion model was trained with: the latents of another one mean nothing to it."""
+"""The autoencoder that a diffusion model was trained with: its latents are incompatible with any other."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ LINEAGE_FILE = "autoencoder.json"
 
 def hash_weights(model: nn.Module) -> str:
     """Return a hash of a network's weights and buffers."""
-    found, state = hashlib.sha256(), model.state_dict()
+    digest, state = hashlib.sha256(), model.state_dict()
     for name in sorted(state):
         content = state[name].cpu().contiguous().flatten().view(torch.uint8).numpy()
-        found.update(name.encode() + content.tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + content.tobytes())
+    return digest.hexdigest()
 
 
 def record_autoencoder(run: Path, digest: str) -> None:
-    """Note that a run's diffusion model is trained with the autoencoder of this digest.
+    """Record that a run's diffusion model is trained with the autoencoder of this digest.
 
     Raises:
-        HsevalError: it was begun with another one; or the note can't be written.
+        HsevalError: its training started with another one; or the record can't be written.
     """
     if checkpoint.has_checkpoint(run / "diffusion"):
         check_autoencoder(run, digest)
@@ -42,17 +42,16 @@ def check_autoencoder(run: Path, digest: str) -> None:
     """Raise HsevalError if a run's diffusion model was trained with another autoencoder than that of this digest."""
     path = run / "diffusion" / LINEAGE_FILE
     try:
-        noted = json.loads(path.read_text(encoding="utf-8"))["autoencoder"]
+        recorded = json.loads(path.read_text(encoding="utf-8"))["autoencoder"]
     except FileNotFoundError:
-        return  # copied without it: nothing is known that could be wrong
+        return  # the run was copied without the file: nothing to compare
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise HsevalError(f"{path}: can't be read ({error!r}); restore it, or {_format_retrain_hint(run)}") from error
-    if noted != digest:
-        now = checkpoint.get_path(run / "autoencoder", checkpoint.BEST)
-        raise HsevalError(
-            f"{run / 'diffusion'}: was trained with another autoencoder than {now} holds now; {_format_retrain_hint(run)}"
-        )
+    if recorded != digest:
+        current = checkpoint.get_path(run / "autoencoder", checkpoint.BEST)
+        mismatch = f"{run / 'diffusion'}: was trained with another autoencoder than that in {current}"
+        raise HsevalError(f"{mismatch}; {_format_retrain_hint(run)}")
 
 
 def _format_retrain_hint(run: Path) -> str:
-    return f"remove {run / 'diffusion'}, then hseval train-ldm --resume --stage diffusion trains it anew"
+    return f"remove {run / 'diffusion'}, then train it again with hseval train-ldm --resume --stage diffusion"

@@ -1,4 +1,4 @@
-"""Means of loss terms, the pace of training and the memory it took."""
+"""Means of loss terms, throughput and peak memory of a training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MeanMeter:
             self._sums[tuple(names)] = torch.tensor(sums, dtype=torch.float64, device=device), count
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Add the terms, 0-d tensors, of one step; does not wait for the device."""
+        """Add the terms, 0-d tensors, of one step, without waiting for the device."""
         if not terms:
             return
         values = torch.stack([term.detach().to(torch.float64) for term in terms.values()])
@@ -42,24 +42,24 @@ class MeanMeter:
         self._sums[tuple(terms)] = total + values, count + 1
 
     def get_state(self, ranks: Ranks) -> list[list[Any]]:
-        """Return the sums, averaged over the ranks, as JSON holds them."""
+        """Return the sums, averaged over the ranks, as values that JSON can store."""
         for total, _ in self._sums.values():
             ranks.mean_(total)
         return [[list(names), total.tolist(), count] for names, (total, count) in self._sums.items()]
 
     def compute_and_reset(self, ranks: Ranks) -> dict[str, float]:
-        """Return each term's mean over the steps that had it and over the ranks, and start anew."""
+        """Return each term's mean over the steps that had it and over the ranks, and reset."""
         totals: dict[str, tuple[float, int]] = {}
         for names, sums, count in self.get_state(ranks):
             for name, value in zip(names, sums, strict=True):
-                before = totals.get(name, (0.0, 0))
-                totals[name] = before[0] + value, before[1] + count
+                previous = totals.get(name, (0.0, 0))
+                totals[name] = previous[0] + value, previous[1] + count
         self._sums.clear()
         return {name: total / count for name, (total, count) in totals.items()}
 
 
 class ThroughputMeter:
-    """Steps a second while training, and the time left with all else counted in."""
+    """Steps per second while training, and the time left including all other work."""
 
     def __init__(self) -> None:
         self.started_at = self._resumed_at = time.monotonic()
@@ -71,7 +71,7 @@ class ThroughputMeter:
         self.total_steps += 1
 
     def pause(self) -> None:
-        """Stop the clock of the rate, for an evaluation, say."""
+        """Stop the clock of the rate, as during an evaluation."""
         self._interval_seconds += time.monotonic() - self._resumed_at
 
     def resume(self) -> None:
@@ -79,7 +79,7 @@ class ThroughputMeter:
         self._resumed_at = time.monotonic()
 
     def compute_and_reset(self) -> float | None:
-        """Return steps a second since the last call (None: there were none); called while paused."""
+        """Return the steps per second since the last call (None: no steps); called while paused."""
         rate = (
             self._interval_steps / self._interval_seconds
             if self._interval_steps and self._interval_seconds > 0
@@ -89,12 +89,12 @@ class ThroughputMeter:
         return rate
 
     def estimate_seconds_left(self, steps: int) -> float | None:
-        """Return how long ``total_steps`` more will take at the pace of the whole run; None before the first one."""
+        """Return the time that ``steps`` more take at the average rate so far; None before the first step."""
         return (time.monotonic() - self.started_at) / self.total_steps * steps if self.total_steps else None
 
 
 def get_peak_memory_gib(device: torch.device) -> float:
-    """Return the most memory taken so far, in GiB: tensors on a GPU, else the process's resident set."""
+    """Return the peak memory so far, in GiB: tensors on a GPU, else the process's resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     try:
@@ -106,8 +106,8 @@ def get_peak_memory_gib(device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(where: str, option: str) -> Iterator[None]:
-    """Turn a refusal of memory, by CUDA, the CPU's allocator or Python, into one line that names the knob.
+def explain_out_of_memory(task: str, option: str) -> Iterator[None]:
+    """Turn an out-of-memory error of CUDA, the CPU's allocator or Python into one line that names the option to lower.
 
     Raises:
         HsevalError: there was not enough memory.
@@ -115,8 +115,8 @@ def explain_out_of_memory(where: str, option: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        refused = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not refused and not any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES):
+        is_memory_error = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_memory_error and not any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES):
             raise
-        # The allocator's own text is several lines of advice to programmers.
-        raise HsevalError(f"{where}: out of memory; lower {option}") from error
+        # The allocator's own message is several lines of advice to programmers.
+        raise HsevalError(f"{task}: out of memory; lower {option}") from error

@@ -1,4 +1,4 @@
-"""What a run tells of itself: one JSON object a line in ``metrics.jsonl``, and TensorBoard for who wants it."""
+"""The metrics of a run: one JSON object per line in ``metrics.jsonl``, and optionally TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """One stage's lines in a run's journal, from a step on.
+    """The lines of one stage in a run's metrics log.
 
-    Opening it at step k mends a last line that a kill cut off, and drops this stage's lines of steps k and later,
-    which the stage will write again: there is one line a step however often a run was cut off.
+    Opening it at step k removes a truncated last line, and this stage's lines of steps k and later, which the stage
+    will write again: there is one line per step however often a run is interrupted.
 
     Args:
         run: the run's folder.
-        stage: whose lines these are.
-        step: the step that the stage goes on from; 0: all of its lines are dropped.
-        tensorboard: write ``RUN/tensorboard/STAGE`` too.
+        stage: name of the stage.
+        step: the step that the stage resumes from; 0: all of its lines are removed.
+        tensorboard: also write ``RUN/tensorboard/STAGE``.
 
     Raises:
-        HsevalError: the journal can't be read or written, or tensorboard is wanted and not installed.
+        HsevalError: the log can't be read or written, or ``tensorboard`` is set but not installed.
     """
 
     def __init__(self, run: Path, stage: str, *, step: int = 0, tensorboard: bool = False) -> None:
@@ -51,7 +51,7 @@ class MetricsLog:
             self._tensorboard.close()
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Append the line of a step at once; numbers that are not finite become null.
+        """Append the line of a step immediately; numbers that are not finite become null.
 
         Raises:
             HsevalError: the disk is full.
@@ -76,17 +76,17 @@ class MetricsLog:
         if not self.path.exists():
             return
         lines = read_metrics_log(self.path)
-        kept = [line for line in lines if line.get("stage") != self.stage or _get_step(line) < step]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
+        retained = [line for line in lines if line.get("stage") != self.stage or _get_step(line) < step]
+        text = "".join(json.dumps(line) + "\n" for line in retained)
         if text.encode() != self.path.read_bytes():
             write_text(self.path, text)
 
 
 def read_metrics_log(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a journal, without a last one that a kill cut off.
+    """Return the lines of a metrics log, except a truncated last one.
 
     Raises:
-        HsevalError: it can't be read, or another line is no JSON object.
+        HsevalError: it can't be read, or another line is not a JSON object.
     """
     try:
         text = path.read_bytes().decode("utf-8", errors="replace")
@@ -95,12 +95,12 @@ def read_metrics_log(path: Path) -> list[dict[str, Any]]:
     lines = []
     for number, line in enumerate(text.split("\n")[:-1], start=1):
         try:
-            found = json.loads(line)
+            record = json.loads(line)
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise HsevalError(f"{path}: line {number} is no JSON object; remove that line, or move the file away")
-        lines.append(found)
+            record = None
+        if not isinstance(record, dict):
+            raise HsevalError(f"{path}: line {number} is not a JSON object; remove that line, or move the file away")
+        lines.append(record)
     return lines
 
 
@@ -110,7 +110,7 @@ def _get_step(line: Mapping[str, Any]) -> int:
 
 
 def to_json_value(value: Any) -> Any:
-    """Return a number, numpy's too, as JSON has it: None for one that is not finite."""
+    """Return a number, also one of numpy, as JSON stores it: None if it is not finite."""
     if isinstance(value, numbers.Integral):
         return value if isinstance(value, bool) else int(value)
     if isinstance(value, numbers.Real):
@@ -119,15 +119,15 @@ def to_json_value(value: Any) -> Any:
 
 
 def _append(file: int, payload: bytes) -> None:
-    """Write all of it, in one call as a rule; what a full disk took of it is cut off on reopening."""
+    """Write the payload, usually in one call; a line truncated by a full disk is removed on reopening."""
     while payload:
         payload = payload[os.write(file, payload) :]
 
 
 def _open_tensorboard(folder: Path, step: int) -> Any:
     if importlib.util.find_spec("tensorboard") is None:
-        raise HsevalError("tensorboard=true: the package tensorboard is not installed: pip install tensorboard")
+        raise HsevalError("tensorboard=true: the package tensorboard is not installed; pip install tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    # A run that goes on from a step hides what was shown of later ones.
+    # A run resumed from a step hides the earlier values of later steps.
     return SummaryWriter(log_dir=str(folder), purge_step=step)

@@ -1,4 +1,4 @@
-"""The optimiser's common part: rates by step, gradients clipped, networks spread over ranks."""
+"""Shared parts of optimization: learning rates by step, clipped gradients, networks distributed over ranks."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 
 from hseval_ldm.utils.distributed import Ranks
 
-WARMUP_SHARE = 0.02  # share of the steps over which the rate rises
-MIN_RATE_RATIO = 0.02  # of the peak, at the end
-MAX_GRADIENT_NORM = 1.0  # norm of the gradient, at most
+WARMUP_SHARE = 0.02  # share of the steps over which the learning rate rises
+MIN_RATE_RATIO = 0.02  # final learning rate, relative to the peak
+MAX_GRADIENT_NORM = 1.0  # to which gradients are clipped
 
 
 def compute_learning_rate(step: int, steps: int, peak_rate: float) -> float:
     """Return the learning rate: a linear rise, then half a cosine (Loshchilov and Hutter 2017)."""
-    rise = max(1, round(WARMUP_SHARE * steps))
-    along = min(1.0, max(0.0, (step - rise) / max(1, steps - rise)))
+    warmup = max(1, round(WARMUP_SHARE * steps))
+    progress = min(1.0, max(0.0, (step - warmup) / max(1, steps - warmup)))
     return (
         peak_rate
-        * min(1.0, (step + 1) / rise)
-        * (MIN_RATE_RATIO + (1 - MIN_RATE_RATIO) * 0.5 * (1 + math.cos(math.pi * along)))
+        * min(1.0, (step + 1) / warmup)
+        * (MIN_RATE_RATIO + (1 - MIN_RATE_RATIO) * 0.5 * (1 + math.cos(math.pi * progress)))
     )
 
 
 def build_adamw(parameters: Iterable[Tensor], device: torch.device, *, beta1: float = 0.9) -> torch.optim.AdamW:
-    """Return AdamW; fused on a GPU, where a step is otherwise many small kernels."""
+    """Return AdamW; fused on a GPU, where a step would otherwise be many small kernels."""
     fused = device.type == "cuda"
     return torch.optim.AdamW(parameters, lr=0.0, betas=(beta1, 0.99), weight_decay=1e-4, fused=fused)
 
@@ -37,7 +37,7 @@ def build_adamw(parameters: Iterable[Tensor], device: torch.device, *, beta1: fl
 def update_parameters(
     optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], learning_rate: float
 ) -> None:
-    """Minimise: backward, clip, step."""
+    """Do one optimizer step: backward, clip, update."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.zero_grad(set_to_none=True)
@@ -47,17 +47,17 @@ def update_parameters(
 
 
 def wrap_network(module: nn.Module, ranks: Ranks, *, compiled: bool = False) -> nn.Module:
-    """Return the module, under several ranks wrapped so that backward averages gradients (DDP), or compiled, or both.
+    """Return the module, wrapped in DDP if there are several ranks, and compiled if requested.
 
-    Buffers are not broadcast: the codebook's averages are summed over ranks where they are made. The module itself
-    keeps its names and its weights: states are read from it.
+    Buffers are not broadcast: the codebook sums its averages over ranks itself. The original module shares the weights
+    under its own names: states are read from it.
     """
     if ranks.size > 1:
-        given: dict[str, Any] = {"broadcast_buffers": False}
+        arguments: dict[str, Any] = {"broadcast_buffers": False}
         if ranks.device.type == "cuda":
-            given["device_ids"] = [ranks.device.index]
+            arguments["device_ids"] = [ranks.device.index]
         with warnings.catch_warnings():
-            # torch is about to give the argument another name and another meaning; older releases know this one alone.
+            # torch is going to rename and redefine the argument; older releases have only this one.
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
-            module = nn.parallel.DistributedDataParallel(module, **given)
+            module = nn.parallel.DistributedDataParallel(module, **arguments)
     return torch.compile(module) if compiled else module  # type: ignore[return-value]

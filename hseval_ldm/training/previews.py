@@ -1,4 +1,4 @@
-"""Pictures during training: held-out cubes beside their reconstructions, and samples."""
+"""Preview images during training: held-out cubes next to their reconstructions, and samples."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ PREVIEW_SAMPLES = 8
 def save_reconstruction_preview(
     model: Autoencoder, evaluator: HeldOutEvaluator, options: LdmOptions, autocast: Autocast, out: Path
 ) -> None:
-    """Draw pairs of a held-out cube and its reconstruction."""
+    """Save a contact sheet of pairs of a held-out cube and its reconstruction."""
     count = min(MAX_PREVIEW_PAIRS, evaluator.count)
     if not count:
         return
     batch = load_whole_cubes(evaluator.held_out, np.arange(count), options, evaluator.ranks.device)
     with autocast():
-        picture = batch.to_network_input().contiguous(memory_format=torch.channels_last)
-        made = model(picture)
+        reconstruction = model(batch.to_network_input().contiguous(memory_format=torch.channels_last))
     height, width = evaluator.normalization.size
-    ours = model.postprocess(made.cubes[..., :height, :width], made.masks[..., :height, :width])
+    cubes, logits = (images[..., :height, :width] for images in (reconstruction.cubes, reconstruction.masks))
+    decoded = model.postprocess(cubes, logits)
     real = CubeBatch(evaluator.normalization.to_physical(batch.cubes), batch.masks > 0, batch.field)
-    both = ((theirs[..., :height, :width], decoded) for theirs, decoded in zip(real, ours, strict=True))
-    pairs = CubeBatch(*(torch.stack(pair, dim=1).flatten(0, 1) for pair in both))
+    cropped = (images[..., :height, :width] for images in real)
+    pairs = CubeBatch(*(torch.stack(pair, dim=1).flatten(0, 1) for pair in zip(cropped, decoded, strict=True)))
     titles = [title for number in range(count) for title in (f"real {number}", f"decoded {number}")]
     save_cube_preview(pairs, evaluator.normalization, titles, out)
 
 
 def save_cube_preview(batch: CubeBatch, normalization: Normalization, titles: Sequence[str], out: Path) -> None:
-    """Draw cubes as a contact sheet."""
+    """Save a contact sheet of cubes."""
     names = normalization.structures
-    masks = {name: batch.masks[:, at].cpu().numpy() for at, name in enumerate(names) if name != FOV}
+    masks = {name: batch.masks[:, index].cpu().numpy() for index, name in enumerate(names) if name != FOV}
     cubes, field = batch.cubes.float().cpu().numpy(), batch.field[:, 0].cpu().numpy()
     save_contact_sheet(cubes, normalization.wavelengths, out=out, titles=titles, field=field, masks=masks)

@@ -1,4 +1,4 @@
-"""A run from data to checkpoints: features, autoencoder, diffusion, each taken up where it was left."""
+"""A run from data to checkpoints: features, autoencoder, diffusion, each resumed where it was interrupted."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hseval.core.cubes import CubeSet
 from hseval.utils.errors import HsevalError, format_suggestion
+from hseval.utils.plural import format_count
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.latent_cache import LatentCache
 from hseval_ldm.data.normalization import Normalization
@@ -30,7 +31,9 @@ from hseval_ldm.training.stage_diffusion import MAX_HELD_OUT_LATENTS, DiffusionS
 from hseval_ldm.training.stage_perceptual import PerceptualStage, build_perceptual_encoder
 from hseval_ldm.utils.distributed import Ranks, run_on_all_ranks, run_on_main_rank
 
-MIN_HELD_OUT_FOR_SCORES = 8  # held-out cubes, below which scores say nothing and the loss picks the best checkpoint
+MIN_HELD_OUT_FOR_SCORES = (
+    8  # held-out cubes; with fewer, the loss selects the best checkpoint, because scores would be noise
+)
 STAGE_NAMES = ("features", "autoencoder", "diffusion")
 
 
@@ -45,31 +48,31 @@ def train(
 ) -> LdmOptions:
     """Train all stages, or the one that ``options.stage`` names, into the folder ``out``; return the options used.
 
-    Behind torchrun every process calls this. ``until`` names the last stage to train.
+    Under torchrun every process calls this. ``until`` names the last stage to train.
 
     Raises:
-        HsevalError: no such stage, too small a set, options that do not fit the run that is resumed, and all that
-            :func:`hseval_ldm.training.loop.train_stage` raises.
+        HsevalError: an unknown stage, a set that is too small, options that contradict the resumed run, and the errors
+            of :func:`hseval_ldm.training.loop.train_stage`.
     """
     if until is not None and until not in STAGE_NAMES:
         raise HsevalError(f"ldm has no stage {until!r}{format_suggestion(until, STAGE_NAMES)}")
-    wanted = STAGE_NAMES[: STAGE_NAMES.index(until) + 1] if until else STAGE_NAMES
+    requested = STAGE_NAMES[: STAGE_NAMES.index(until) + 1] if until else STAGE_NAMES
     ranks = Ranks.join(device)
     try:
-        work = run_on_all_ranks(ranks, lambda: TrainingRun.prepare(options, data, out, seed=seed, ranks=ranks))
-        run_on_main_rank(ranks, lambda: work.config.write(out))
+        run = run_on_all_ranks(ranks, lambda: TrainingRun.prepare(options, data, out, seed=seed, ranks=ranks))
+        run_on_main_rank(ranks, lambda: run.config.write(out))
         with ProgressConsole(is_visible=ranks.is_main) as console:
-            for name in wanted:
-                if work.options.stage in ("all", name) and (name != "features" or work.options.features_steps):
-                    work.run(name, console)
-        return work.options
+            for name in requested:
+                if run.options.stage in ("all", name) and (name != "features" or run.options.features_steps):
+                    run.run(name, console)
+        return run.options
     finally:
         ranks.leave()
 
 
 @dataclasses.dataclass
 class TrainingRun:
-    """What the stages of a run share."""
+    """The shared state of a run's stages."""
 
     config: RunConfig
     out: Path
@@ -85,44 +88,42 @@ class TrainingRun:
 
     @classmethod
     def prepare(cls, options: LdmOptions, data: CubeSet, out: Path, *, seed: int, ranks: Ranks) -> TrainingRun:
-        """Split and measure the set, or take both from the run that is resumed."""
+        """Split and measure the set, or load both from the resumed run."""
         if (out / CONFIG_FILE).exists():
             if not options.resume:
-                raise HsevalError(f"{out}: holds a run already; go on with --resume, or train into another folder")
-            config, normalisation = _resume_config(options, data, out, seed=seed)
+                raise HsevalError(f"{out}: already holds a run; use --resume to continue it, or another folder")
+            config, normalization = _resume_config(options, data, out, seed=seed)
         else:
-            config, normalisation = _create_config(options, data, seed=seed)
-        _check_size(config.options, normalisation, data)
-        aside = set(config.held_out)
-        sides = ([i for i, name in enumerate(data.ids) if (name in aside) == held] for held in (False, True))
-        known, held_out = (
-            CubeDataset.open(data, side, normalisation, memory_gib=config.options.memory) for side in sides
-        )
-        return cls(config, out, ranks, normalisation, known, held_out)
+            config, normalization = _create_config(options, data, seed=seed)
+        _check_size(config.options, normalization, data)
+        held_out_ids, memory = set(config.held_out), config.options.memory
+        parts = ([i for i, name in enumerate(data.ids) if (name in held_out_ids) == held] for held in (False, True))
+        train_data, held_out = (CubeDataset.open(data, part, normalization, memory_gib=memory) for part in parts)
+        return cls(config, out, ranks, normalization, train_data, held_out)
 
     def run(self, name: str, console: ProgressConsole) -> None:
-        """Train one stage to its end."""
+        """Train one stage to its last step."""
         stage = {
             "features": self._build_perceptual_stage,
             "autoencoder": self._build_autoencoder_stage,
             "diffusion": self._build_diffusion_stage,
         }[name]()
         options = self.options
-        every = StepIntervals(options.log_every, options.checkpoint_every, options.score_every, options.score_every)
+        intervals = StepIntervals(options.log_every, options.checkpoint_every, options.score_every, options.score_every)
         if name == "features":
-            every = dataclasses.replace(every, preview=0)
+            intervals = dataclasses.replace(intervals, preview=0)
         run_stage(
             stage,
             self.out,
             ranks=self.ranks,
             resume=options.resume,
-            intervals=every,
+            intervals=intervals,
             best_by=self._choose_best_criterion(name),
             progress=console,
             tensorboard=options.tensorboard,
         )
 
-    # The stages.
+    # Stages.
 
     def _build_perceptual_stage(self) -> Stage:
         bands = len(self.normalization.mean)
@@ -151,24 +152,26 @@ class TrainingRun:
         autoencoder = autoencoder.to(device).eval().requires_grad_(False)
         cache = LatentCache.build(
             self.out / "latents.npy",
-            lambda at, variant: encode_cubes(autoencoder, self.train_data, at, options, device, variant=variant),
+            lambda items, variant: encode_cubes(autoencoder, self.train_data, items, options, device, variant=variant),
             count=len(self.train_data),
             variants={"none": 1, "horizontal": 2, "both": 4}[options.flip],
             fingerprint={
                 "autoencoder": digest,
-                "data": self.config.data,
+                "data": self.config.data_hash,
                 "flip": options.flip,
                 "ids": self.train_data.ids,
             },
             ranks=self.ranks,
         )
-        judged = np.arange(min(len(self.held_out), MAX_HELD_OUT_LATENTS))
+        indices = np.arange(min(len(self.held_out), MAX_HELD_OUT_LATENTS))
         held_out: Tensor = torch.zeros(0, *cache.shape)
-        if len(judged):
-            held_out = cache.scaler.normalize(encode_cubes(autoencoder, self.held_out, judged, options, device))
+        if len(indices):
+            held_out = cache.scaler.normalize(encode_cubes(autoencoder, self.held_out, indices, options, device))
         denoiser = run_on_all_ranks(self.ranks, lambda: self._build_denoiser(cache.shape[0]))
-        judge, ranks, seed = self._build_evaluator(), self.ranks, self.config.seed
-        return DiffusionStage(options, cache, held_out, denoiser, autoencoder, evaluator=judge, ranks=ranks, seed=seed)
+        evaluator, ranks, seed = self._build_evaluator(), self.ranks, self.config.seed
+        return DiffusionStage(
+            options, cache, held_out, denoiser, autoencoder, evaluator=evaluator, ranks=ranks, seed=seed
+        )
 
     def _build_denoiser(self, channels: int) -> Denoiser:
         denoiser = build_denoiser(self.options, channels, seed=self.config.seed)
@@ -182,11 +185,11 @@ class TrainingRun:
     def _choose_best_criterion(self, name: str) -> BestCriterion:
         if name == "features":
             return ("held_out_contrast", "lower")
-        chosen = self.options.best_by
+        metric = self.options.best_by
         if name == "diffusion" and not self.options.score_cubes:
-            chosen = "loss"
-        if chosen != "loss" and len(self.held_out) >= MIN_HELD_OUT_FOR_SCORES:
-            return (chosen, "lower")
+            metric = "loss"
+        if metric != "loss" and len(self.held_out) >= MIN_HELD_OUT_FOR_SCORES:
+            return (metric, "lower")
         return ("held_out_l1" if name == "autoencoder" else "held_out_loss", "lower")
 
     def _load_perceptual_encoder(self) -> PerceptualEncoder | None:
@@ -203,10 +206,10 @@ class TrainingRun:
 
 
 def load_autoencoder(run: Path, options: LdmOptions, normalization: Normalization) -> tuple[Autoencoder, str]:
-    """Return the autoencoder of a run's best checkpoint, and what tells it from any other.
+    """Return the autoencoder of a run's best checkpoint, and a text that identifies it.
 
     Raises:
-        HsevalError: there is none, or it is broken.
+        HsevalError: the checkpoint is missing or damaged.
     """
     tensors, record = checkpoint.load(run / "autoencoder", which=checkpoint.BEST)
     model = build_autoencoder(options, normalization)
@@ -228,17 +231,17 @@ def build_denoiser(options: LdmOptions, channels: int, *, seed: int = 0) -> Deno
 
 
 def initialize_from_run(denoiser: Denoiser, run: Path) -> None:
-    """Fill a U-Net with the averaged weights of another run's, which may be of another resolution.
+    """Initialize a U-Net with the averaged weights of another run, which may be of another resolution.
 
     Raises:
-        HsevalError: there is none, or its channels differ.
+        HsevalError: the run has no U-Net, or its channels differ.
     """
     tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
     _load_weights(denoiser, checkpoint.unpack("ema", tensors), checkpoint.get_path(run / "diffusion", checkpoint.BEST))
 
 
 def _select_attention_levels(levels: int) -> tuple[bool, ...]:
-    # All levels but the first: 196 tokens at most of 28 x 28 latents, and a fixed rule lets weights move between sizes.
+    # All levels but the first: at most 196 tokens of 28 x 28 latents; a fixed rule lets weights transfer between sizes.
     return tuple(level > 0 for level in range(levels))
 
 
@@ -246,38 +249,38 @@ def _load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        told = " ".join(str(error).split())[:200]
-        raise HsevalError(f"{path}: belongs to a network of another shape ({told})") from error
+        detail = " ".join(str(error).split())[:200]
+        raise HsevalError(f"{path}: belongs to a network of another shape ({detail})") from error
 
 
 def _resume_config(options: LdmOptions, data: CubeSet, out: Path, *, seed: int) -> tuple[RunConfig, Normalization]:
     saved = read_config(out)
-    normalisation = Normalization.from_record(saved.normalisation)
-    normalisation.check_compatible(data)
-    chosen = merge_resumed_options(saved, options, seed=seed, data_hash=hash_ids(data), run=out)
-    return dataclasses.replace(saved, options=chosen), normalisation
+    normalization = Normalization.from_record(saved.normalization)
+    normalization.check_compatible(data)
+    merged = merge_resumed_options(saved, options, seed=seed, data_hash=hash_ids(data), run=out)
+    return dataclasses.replace(saved, options=merged), normalization
 
 
 def _create_config(options: LdmOptions, data: CubeSet, *, seed: int) -> tuple[RunConfig, Normalization]:
     if len(data) < 2:
-        found = f"holds {len(data)} cube{'s' * (len(data) != 1)}"
-        raise HsevalError(f"{data.info.location}: {found}, ldm needs 2 or more, and hundreds to be of use")
-    parts = split_held_out(data, share=options.held_out, seed=seed)
-    normalisation = Normalization.measure(data, parts.train, seed=seed)
-    held_out = [data.ids[index] for index in parts.held_out]
-    record = normalisation.to_record()
+        found = f"holds {format_count(len(data), 'cube')}"
+        raise HsevalError(f"{data.info.location}: {found}, ldm needs 2 or more, and hundreds for useful samples")
+    split = split_held_out(data, share=options.held_out, seed=seed)
+    normalization = Normalization.measure(data, split.train, seed=seed)
+    held_out = [data.ids[index] for index in split.held_out]
+    record = normalization.to_record()
     config = RunConfig(options, seed, record, held_out, hash_ids(data), data.info.location)
-    return config, normalisation
+    return config, normalization
 
 
 def _check_size(options: LdmOptions, normalization: Normalization, data: CubeSet) -> None:
     shorter = min(normalization.size)
     if options.crop is not None and options.crop > shorter:
-        told = f"crop={options.crop} is more than its cubes' shorter side of {shorter} px"
-        raise HsevalError(f"{data.info.location}: {told}; set crop=none or less")
+        reason = f"crop={options.crop} is more than the shorter side of its cubes, {shorter} px"
+        raise HsevalError(f"{data.info.location}: {reason}; lower crop, or set crop=none")
     latents = -(-shorter // options.compression)
     if latents < 2 ** (len(options.multipliers) - 1):
-        told = f"{shorter} px at compression={options.compression} are {latents} latents"
+        found = f"{shorter} px at compression={options.compression} give {format_count(latents, 'latent')}"
         levels = len(options.multipliers)
-        way_out = f"too few for {levels} levels; lower compression or multipliers"
-        raise HsevalError(f"{data.info.location}: {told}, {way_out}")
+        hint = "lower compression, or use fewer multipliers"
+        raise HsevalError(f"{data.info.location}: {found}, too few for {levels} levels; {hint}")

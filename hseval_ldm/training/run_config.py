@@ -1,4 +1,4 @@
-"""RUN/config.json: what a run was started with, and what may be different when it goes on."""
+"""RUN/config.json: the settings of a run, and the checks of those that may not change when it is resumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hseval_ldm.training.checkpoint import has_checkpoint
 RUN_FORMAT = "hseval-ldm-run-1"
 CONFIG_FILE = "config.json"
 
-# What decides the shape of a stage's networks or the order of its data: fixed once the stage has a checkpoint.
+# The options that determine a stage's networks or the order of its data: fixed once the stage has a checkpoint.
 FIXED_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "features": ("held_out", "flip", "crop", "features_width", "ae_batch"),
     "autoencoder": (
@@ -31,31 +31,41 @@ FIXED_OPTIONS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+# Attributes of RunConfig and their keys in the file, which stay so that earlier runs can be read.
+RECORD_KEYS: Mapping[str, str] = {
+    "seed": "seed",
+    "normalization": "normalisation",
+    "held_out": "held_out",
+    "data_hash": "data",
+    "location": "location",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """A run's options, seed and normalisation, as the file holds them.
+    """The content of the file.
 
     Attributes:
-        options: resolved.
+        options: all, with preset and defaults resolved.
         seed: of the training.
         normalization: the record of :class:`~hseval_ldm.data.normalization.Normalization`.
         held_out: ids of the cubes that were not trained on.
         data_hash: hash of the ids of the set, in order.
-        location: where the set was.
+        location: of the set when the run was started.
     """
 
     options: LdmOptions
     seed: int
-    normalisation: Mapping[str, Any]
+    normalization: Mapping[str, Any]
     held_out: Sequence[str]
-    data: str
+    data_hash: str
     location: str
 
     def write(self, run: Path) -> None:
-        """Write the file, whole or not at all."""
-        record = {name: getattr(self, name) for name in ("seed", "normalisation", "held_out", "data", "location")}
-        kept = {name: value for name, value in options_to_dict(self.options).items() if name not in COMMAND_OPTIONS}
-        record = {"format": RUN_FORMAT, "hseval": __version__, "options": kept} | record
+        """Write the file atomically."""
+        options = {name: value for name, value in options_to_dict(self.options).items() if name not in COMMAND_OPTIONS}
+        record = {"format": RUN_FORMAT, "hseval": __version__, "options": options}
+        record |= {key: getattr(self, name) for name, key in RECORD_KEYS.items()}
         write_text(run / CONFIG_FILE, json.dumps(record, indent=1) + "\n")
 
 
@@ -69,21 +79,20 @@ def read_config(run: Path) -> RunConfig:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise HsevalError(
-            f"{run}: holds no {CONFIG_FILE}, so it is no run of ldm; hseval train-ldm makes one"
-        ) from error
+        message = f"{run}: holds no {CONFIG_FILE}, so it is not a run of ldm; create one with hseval train-ldm"
+        raise HsevalError(message) from error
     except NotADirectoryError as error:
-        raise HsevalError(f"{run}: is a file; expected the folder of a run, as hseval train-ldm makes it") from error
+        raise HsevalError(f"{run}: is a file; expected the folder of a run of hseval train-ldm") from error
     except (OSError, ValueError) as error:
         raise HsevalError(f"{path}: can't be read ({error}); train again, or restore the file") from error
     if not isinstance(record, dict) or record.get("format") != RUN_FORMAT:
-        raise HsevalError(f"{path}: is of no format that this version reads ({RUN_FORMAT} expected)")
+        raise HsevalError(f"{path}: its format is not supported; expected {RUN_FORMAT}")
     try:
-        parts = {name: record[name] for name in ("seed", "normalisation", "held_out", "data", "location", "options")}
+        fields = {name: record[key] for name, key in RECORD_KEYS.items()}
+        options = record["options"]
     except KeyError as error:
         raise HsevalError(f"{path}: {error.args[0]!r} is missing; train again, or restore the file") from error
-    parts["options"] = build_options(_OptionsOwner, parts["options"], owner=str(path))
-    return RunConfig(**parts)
+    return RunConfig(build_options(_OptionsOwner, options, owner=str(path)), **fields)
 
 
 class _OptionsOwner:
@@ -91,32 +100,31 @@ class _OptionsOwner:
 
 
 def hash_ids(data: CubeSet) -> str:
-    """Return what tells one training set from another without reading pixels."""
+    """Return a hash that identifies a training set without reading pixels."""
     return hashlib.sha256(json.dumps([data.ids, data.groups]).encode()).hexdigest()
 
 
 def merge_resumed_options(
     saved: RunConfig, requested: LdmOptions, *, seed: int, data_hash: str, run: Path
 ) -> LdmOptions:
-    """Return the options of a run that goes on: the saved ones, and those that were given anew and may change.
+    """Return the options of a resumed run: the saved ones, updated by the explicit ones that may change.
 
     Raises:
-        HsevalError: a seed, a training set or an option that may not differ.
+        HsevalError: the seed, the training set or a fixed option differs.
     """
-    if data_hash != saved.data:
-        raise HsevalError(f"{run}: was trained on another set ({saved.location}: its ids or groups differ); "
-                          "--resume takes the same one")  # fmt: skip
+    if data_hash != saved.data_hash:
+        mismatch = f"was trained on another set ({saved.location}: its ids or groups differ)"
+        raise HsevalError(f"{run}: {mismatch}; --resume requires the same set")
     if seed != saved.seed:
-        raise HsevalError(f"{run}: was started with --seed {saved.seed}, now {seed}; --resume takes the same one")
-    before, changes = options_to_dict(saved.options), {}
+        raise HsevalError(f"{run}: was started with --seed {saved.seed}, not {seed}; --resume requires the same seed")
+    stored, changes = options_to_dict(saved.options), {}
     fixed = {"held_out"}.union(*(names for stage, names in FIXED_OPTIONS.items() if has_checkpoint(run / stage)))
-    chosen = requested.explicit_names | (
-        set(requested.preset_names) if requested.preset != saved.options.preset else set()
-    )
-    for name in sorted(chosen):
+    is_new_preset = requested.preset != saved.options.preset
+    names = requested.explicit_names | (set(requested.preset_names) if is_new_preset else set())
+    for name in sorted(names):
         value = getattr(requested, name)
         if name in fixed and value != getattr(saved.options, name):
-            told = f"{name} was {getattr(saved.options, name)}, now {value}"
-            raise HsevalError(f"{run}: {told}; leave it out to go on, or train into another folder")
+            mismatch = f"was started with {name}={getattr(saved.options, name)}, not {value}"
+            raise HsevalError(f"{run}: {mismatch}; omit {name} to resume, or train into another folder")
         changes[name] = value
-    return LdmOptions(**(before | changes))
+    return LdmOptions(**(stored | changes))

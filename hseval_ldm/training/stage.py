@@ -1,4 +1,4 @@
-"""What the training loop asks of a stage, and how often it does what."""
+"""The interface of a stage to the training loop, and the intervals of the loop's tasks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ BestCriterion = tuple[str, Literal["lower", "higher"]]
 
 
 class Stage(Protocol):
-    """What a stage of training brings; all of it is called by all ranks, :meth:`save_preview` by the chief alone.
+    """A stage of the training; all ranks call all methods except :meth:`save_preview`, which only the main rank calls.
 
     Attributes:
-        name: names its folder, its lines and its pictures.
-        steps: optimiser steps in all.
-        epoch_steps: optimiser steps an epoch.
-        batch_size: cubes a step, over all ranks.
+        name: of its folder, log lines and previews.
+        steps: total optimizer steps.
+        epoch_steps: optimizer steps per epoch.
+        batch_size: cubes per step, over all ranks.
         memory_option: the option to lower when memory runs out.
-        loss_option: the option or options to lower when a loss is not finite any more.
+        loss_option: the option or options to lower when a loss is not finite.
     """
 
     name: str
@@ -32,34 +32,34 @@ class Stage(Protocol):
     loss_option: str
 
     def start_epoch(self, epoch: int) -> Mapping[str, float]:
-        """Do what an epoch starts with; return figures for the next line."""
+        """Do the work at the start of an epoch; return metrics for the next line."""
 
     def step(self, step: int) -> Mapping[str, Tensor]:
-        """Do optimiser step ``step``, counted from 0, whose draws depend on that number alone.
+        """Do optimizer step ``step``, counted from 0; its random draws depend on that number alone.
 
         Returns:
-            Loss terms and other figures of this rank, 0-d tensors on its device.
+            Loss terms and other metrics of this rank, 0-d tensors on its device.
         """
 
     def evaluate(self, step: int) -> Mapping[str, float]:
-        """Return figures of held-out cubes; changes nothing that training depends on."""
+        """Return metrics of held-out cubes; must not affect the training."""
 
     def save_preview(self, step: int, out: Path) -> None:
-        """Write a PNG; changes nothing that training depends on."""
+        """Write a PNG; must not affect the training."""
 
     def close(self) -> None:
-        """End what runs beside the steps; called when the loop ends, however it does."""
+        """Stop background threads; called when the loop ends, also after an error."""
 
     def get_state(self) -> Mapping[str, Tensor]:
-        """Return all that decides the future, finite numbers only; not copied."""
+        """Return the complete state of the training, finite numbers only, not copied."""
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what :meth:`get_state` returned, bit for bit."""
+        """Restore a result of :meth:`get_state`, bit for bit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StepIntervals:
-    """Steps between two of each; 0 is never, and the last step has all that is not never."""
+    """Steps between two tasks of a kind; 0: never. At the last step, all tasks are due that are not 0."""
 
     log: int = 50
     checkpoint: int = 500
@@ -67,6 +67,6 @@ class StepIntervals:
     evaluate: int = 1000
 
     def find_due(self, step: int, *, is_last: bool) -> dict[str, bool]:
-        """Return what is due after ``step`` steps."""
-        given = dataclasses.asdict(self)
-        return {what: bool(every) and (is_last or step % every == 0) for what, every in given.items()}
+        """Return which tasks are due after ``step`` steps."""
+        intervals = dataclasses.asdict(self)
+        return {task: bool(every) and (is_last or step % every == 0) for task, every in intervals.items()}

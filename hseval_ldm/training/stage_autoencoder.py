@@ -30,8 +30,8 @@ from hseval_ldm.training.previews import save_reconstruction_preview
 from hseval_ldm.utils.distributed import Ranks
 from hseval_ldm.utils.precision import build_autocast
 
-ENCODING_BATCH_SIZE = 32  # cubes encoded at once for k-means
-NOISE_CUBES = 32  # reconstructed at an epoch's start to measure the noise that the discriminator's generated cubes get
+ENCODING_BATCH_SIZE = 32  # cubes encoded together for k-means
+NOISE_CUBES = 32  # cubes from which the noise that the discriminator's generated cubes get is measured every epoch
 CALIBRATION_CUBES = 256  # training cubes on which masks and noise are measured for samples
 
 
@@ -67,47 +67,45 @@ class AutoencoderStage:
             self.discriminator = _build_discriminator(options, self.model.bands, seed=seed).to(ranks.device)
             self.discriminator_network = wrap_network(self.discriminator, ranks)
             self.discriminator_optimizer = build_adamw(self.discriminator.parameters(), ranks.device, beta1=0.5)
-        self.sensor_noise = SensorNoise.zeros(
-            self.model.bands
-        )  # of the generated cubes; what samples get is measured by evaluate alone
+        # For the discriminator's generated cubes; evaluate measures the noise of samples.
+        self.sensor_noise = SensorNoise.zeros(self.model.bands)
         self.discriminator_start_step = round(options.disc_start * self.steps)
         self.autocast = build_autocast(options.precision, ranks.device)
         self.batch_loader = BatchLoader(data, options, ranks, seed=seed, name="autoencoder")
         self.prefetcher = Prefetcher(self.batch_loader.load_with_weights, self.steps, workers=options.loaders)
 
-    # What an epoch starts with.
+    # Start of an epoch.
 
     def start_epoch(self, epoch: int) -> Mapping[str, float]:
-        """Set the codebook by k-means, and measure the noise once the discriminator has joined."""
-        when = self.options.kmeans
-        figures = self._cluster_codebook(epoch) if when == "every" or (when == "first" and epoch == 0) else {}
+        """Set the codebook by k-means, and measure the noise once adversarial training has started."""
+        schedule = self.options.kmeans
+        metrics = self._cluster_codebook(epoch) if schedule == "every" or (schedule == "first" and epoch == 0) else {}
         if self.discriminator is not None and (epoch + 1) * self.epoch_steps > self.discriminator_start_step:
             self.sensor_noise = measure_noise(self.model, self._reconstruct_training_cubes(NOISE_CUBES))
-        return figures
+        return metrics
 
     def _cluster_codebook(self, epoch: int) -> dict[str, float]:
-        book = self.model.codebook
-        chosen = create_rng(self.seed, "kmeans cubes").permutation(len(self.data))[: self.options.kmeans_cubes]
-        mine = [chosen[place] for place in self.ranks.get_local_range(len(chosen))]
+        codebook = self.model.codebook
+        indices = create_rng(self.seed, "kmeans cubes").permutation(len(self.data))[: self.options.kmeans_cubes]
+        local_indices = [indices[position] for position in self.ranks.get_local_range(len(indices))]
         latents = [
-            self._encode_tokens(np.array(mine[at : at + ENCODING_BATCH_SIZE]))
-            for at in range(0, len(mine), ENCODING_BATCH_SIZE)
+            self._encode_tokens(np.array(local_indices[start : start + ENCODING_BATCH_SIZE]))
+            for start in range(0, len(local_indices), ENCODING_BATCH_SIZE)
         ]
-        start = book.vectors if bool(book.initialised) else None
-        found = kmeans(
+        result = kmeans(
             lambda: latents,
             codes=self.options.codes,
-            initial_centers=start,
+            initial_centers=codebook.vectors if bool(codebook.initialised) else None,
             iterations=self.options.kmeans_iterations,
             ranks=self.ranks,
             seed=int(create_rng(self.seed, "kmeans", epoch).integers(2**63)),  # never seed + epoch
         )
-        book.set_clusters(found, tokens=float(found.counts.sum()) / len(chosen) * self.batch_size)
-        return {"kmeans_distortion": found.distortion}
+        codebook.set_clusters(result, tokens=float(result.counts.sum()) / len(indices) * self.batch_size)
+        return {"kmeans_distortion": result.distortion}
 
     @torch.no_grad()
     def _encode_tokens(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
-        """Return the latents of some cubes that lie in the field, ``(token, latent channel)``."""
+        """Return the latents inside the field of some cubes, ``(token, latent channel)``."""
         batch = load_whole_cubes(self.data, indices, self.options, self.ranks.device)
         with self.autocast():
             latents: Tensor = self.model.encoder(_to_channels_last(batch.to_network_input()))
@@ -117,33 +115,33 @@ class AutoencoderStage:
     # One step.
 
     def step(self, step: int) -> Mapping[str, Tensor]:
-        """Do one step of the autoencoder and, once it has joined, of the discriminator."""
+        """Do one step of the autoencoder and, once adversarial training has started, of the discriminator."""
         cpu_batch, cpu_weight = self.prefetcher.get(step)
         batch = cpu_batch.to(self.ranks.device, non_blocking=True)
         weight = cpu_weight.to(self.ranks.device, non_blocking=True)
         tokens = find_valid_tokens(batch.field, self.options.compression)
-        picture = _to_channels_last(batch.to_network_input())
+        network_input = _to_channels_last(batch.to_network_input())
         if not step:
-            self._initialize_codebook(picture, tokens)
+            self._initialize_codebook(network_input, tokens)
         with self.autocast():
-            made = self.network(picture)
-        against = self.discriminator is not None and step >= self.discriminator_start_step
-        terms = self._compute_reconstruction_terms(made, batch, weight)
+            reconstruction = self.network(network_input)
+        is_adversarial = self.discriminator is not None and step >= self.discriminator_start_step
+        terms = self._compute_reconstruction_terms(reconstruction, batch, weight)
         loss = self._sum_weighted_terms(terms)
-        generated = self._add_sensor_noise(made.cubes, batch.field, step) if against else None
+        generated = self._add_sensor_noise(reconstruction.cubes, batch.field, step) if is_adversarial else None
         if generated is not None:
             loss = loss + self._compute_adversarial_term(loss, generated, batch.field, terms)
         loss = loss + self.options.commitment * terms["commitment"]
         rate = compute_learning_rate(step, self.steps, self.options.ae_lr)
         update_parameters(self.optimizer, loss, list(self.model.parameters()), rate)
-        latents, indices = made.latents.detach(), made.quantized.indices
+        latents, indices = reconstruction.latents.detach(), reconstruction.quantized.indices
         self.model.codebook.update(latents, indices, tokens, ranks=self.ranks, step=step, seed=self.seed)
         if generated is not None:
             terms["discriminator"] = self._train_discriminator(batch.cubes, generated.detach(), batch.field)
         return {name: term.detach() for name, term in terms.items()}
 
     def _initialize_codebook(self, network_input: Tensor, tokens: Tensor) -> None:
-        """Fill a codebook that k-means does not set."""
+        """Initialize the codebook if k-means does not."""
         with torch.no_grad(), self.autocast():
             latents = self.model.encoder(network_input)
         self.model.codebook.initialize(latents, tokens, ranks=self.ranks, step=0, seed=self.seed)
@@ -166,31 +164,29 @@ class AutoencoderStage:
         }
         if self.perceptual_encoder is not None:
             with self.autocast():
-                ours, theirs = (
-                    self.perceptual_encoder(reconstruction.cubes * batch.field),
-                    self.perceptual_encoder(batch.cubes),
-                )
-            terms["perceptual"] = losses.perceptual_loss(ours, theirs, batch.field)
+                features = self.perceptual_encoder(reconstruction.cubes * batch.field)
+                targets = self.perceptual_encoder(batch.cubes)
+            terms["perceptual"] = losses.perceptual_loss(features, targets, batch.field)
         return terms
 
     def _sum_weighted_terms(self, terms: Mapping[str, Tensor]) -> Tensor:
-        given = self.options
-        weights = {"l1": 1.0, "fine": given.fine, "angle": given.angle, "masks": given.masks}
-        weights["perceptual"] = given.perceptual
+        options = self.options
+        weights = {"l1": 1.0, "fine": options.fine, "angle": options.angle, "masks": options.masks}
+        weights["perceptual"] = options.perceptual
         return torch.stack([weight * terms[name] for name, weight in weights.items() if name in terms]).sum()
 
     # The discriminator.
 
     def _add_sensor_noise(self, cubes: Tensor, field: Tensor, step: int) -> Tensor:
-        """Return reconstructions with the sensor's noise, so that noise is not what gives them away."""
-        share, batch = self.batch_loader.local_slice, self.options.ae_batch
+        """Return reconstructions with sensor noise, so that its absence does not identify them."""
         generator = torch.Generator(self.ranks.device)
         generator.manual_seed(int(create_rng(self.seed, "camera", step).integers(2**63)))
-        drawn = torch.randn((batch, *cubes.shape[1:]), generator=generator, device=cubes.device)[share]
-        normalisation = self.model.normalization
-        deviation = self.sensor_noise.compute_std(normalisation.to_physical(cubes.detach()))
-        scale = torch.as_tensor(normalisation.deviation, dtype=cubes.dtype, device=cubes.device)[:, None, None]
-        return (cubes + drawn * deviation / scale) * field
+        shape = (self.options.ae_batch, *cubes.shape[1:])
+        noise = torch.randn(shape, generator=generator, device=cubes.device)[self.batch_loader.local_slice]
+        normalization = self.model.normalization
+        std = self.sensor_noise.compute_std(normalization.to_physical(cubes.detach()))
+        scale = torch.as_tensor(normalization.std, dtype=cubes.dtype, device=cubes.device)[:, None, None]
+        return (cubes + noise * std / scale) * field
 
     def _compute_adversarial_term(
         self, loss: Tensor, generated: Tensor, field: Tensor, terms: dict[str, Tensor]
@@ -216,33 +212,33 @@ class AutoencoderStage:
     # Held-out cubes.
 
     def evaluate(self, step: int) -> Mapping[str, float]:
-        """Calibrate masks and noise on training cubes; return figures and scores of held-out ones."""
+        """Calibrate masks and noise on training cubes; return metrics and scores of held-out ones."""
         calibrate(self.model, self._reconstruct_training_cubes(CALIBRATION_CUBES))
         return evaluate_reconstruction(self.model, self.evaluator, self.options, self.autocast)
 
     def save_preview(self, step: int, out: Path) -> None:
-        """Draw held-out cubes beside their reconstructions."""
+        """Save held-out cubes next to their reconstructions."""
         save_reconstruction_preview(self.model, self.evaluator, self.options, self.autocast, out)
 
     def _reconstruct_training_cubes(self, count: int) -> Iterator[tuple[Batch, Reconstruction]]:
-        """Yield the first training cubes, a few at a time, as they are and as they are decoded."""
-        for at in range(0, min(count, len(self.data)), 16):
-            places = np.arange(at, min(at + 16, len(self.data), count))
-            batch = load_whole_cubes(self.data, places, self.options, self.ranks.device)
+        """Yield the first training cubes and their reconstructions, in batches."""
+        for start in range(0, min(count, len(self.data)), 16):
+            indices = np.arange(start, min(start + 16, len(self.data), count))
+            batch = load_whole_cubes(self.data, indices, self.options, self.ranks.device)
             with torch.no_grad(), self.autocast():
-                made = self.model(_to_channels_last(batch.to_network_input()))
-            if not bool(made.cubes.isfinite().all()):
+                reconstruction = self.model(_to_channels_last(batch.to_network_input()))
+            if not bool(reconstruction.cubes.isfinite().all()):
                 raise HsevalError("a reconstruction is not finite")
-            yield batch, made
+            yield batch, reconstruction
 
-    # What decides the future.
+    # State.
 
     def close(self) -> None:
-        """End the threads that prepare batches."""
+        """Stop the threads that prepare batches."""
         self.prefetcher.close()
 
     def get_state(self) -> Mapping[str, Tensor]:
-        """Return weights, codebook statistics and both optimisers' moments."""
+        """Return weights, codebook statistics and both optimizers' moments."""
         state = pack("model", self.model.state_dict())
         state |= pack("optimizer", get_optimizer_state(self.optimizer, dict(self.model.named_parameters())))
         if self.discriminator is not None:
@@ -253,7 +249,7 @@ class AutoencoderStage:
         return state
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take them back."""
+        """Restore a result of :meth:`get_state`."""
         self.model.load_state_dict(unpack("model", tensors))
         load_optimizer_state(self.optimizer, dict(self.model.named_parameters()), unpack("optimizer", tensors))
         if self.discriminator is not None:
@@ -270,5 +266,5 @@ def _build_discriminator(options: LdmOptions, bands: int, *, seed: int) -> Discr
 
 
 def _to_channels_last(network_input: Tensor) -> Tensor:
-    """Return the tensor with channels last in memory, which is what convolutions are fastest on."""
+    """Return the tensor with channels last in memory, where convolutions are fastest."""
     return network_input.contiguous(memory_format=torch.channels_last)

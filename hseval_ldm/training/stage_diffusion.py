@@ -1,4 +1,4 @@
-"""The third stage: the diffusion model in the space of the encoder's outputs."""
+"""The third stage: the diffusion model of the encoder's latents."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from hseval_ldm.data.augmentation import apply_flips
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.epoch_order import draw_batch_indices
 from hseval_ldm.data.latent_cache import LatentCache
+from hseval_ldm.data.normalization import pad_batch
 from hseval_ldm.data.prefetch import Prefetcher
 from hseval_ldm.models.unet import Denoiser, select_memory_format
-from hseval_ldm.models.vqgan import Autoencoder, CubeBatch, pad_batch
+from hseval_ldm.models.vqgan import Autoencoder, CubeBatch
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.pipeline import Pipeline
 from hseval_ldm.sampling.schedule import NoiseSchedule, draw_times_and_noise, velocity_loss
@@ -31,9 +32,9 @@ from hseval_ldm.training.previews import PREVIEW_SAMPLES, save_cube_preview
 from hseval_ldm.utils.distributed import Ranks
 from hseval_ldm.utils.precision import build_autocast
 
-ENCODING_BATCH_SIZE = 16  # whole cubes at once
-EVALUATION_NOISE_LEVELS = 16  # noise levels at which held-out latents are judged
-MAX_HELD_OUT_LATENTS = 64  # held-out and training latents, at most
+ENCODING_BATCH_SIZE = 16  # whole cubes encoded together
+EVALUATION_NOISE_LEVELS = 16  # noise levels at which held-out latents are evaluated
+MAX_HELD_OUT_LATENTS = 64  # held-out latents, and as many training latents, in an evaluation at most
 
 
 class DiffusionStage:
@@ -75,7 +76,7 @@ class DiffusionStage:
         return {}
 
     def step(self, step: int) -> Mapping[str, Tensor]:
-        """Do one step; a rank's part of the batch has its part of the noise levels."""
+        """Do one step; each rank uses its part of the batch and of the noise levels."""
         device, count = self.ranks.device, self.options.ldm_batch
         latents = self.prefetcher.get(step).to(device, non_blocking=True)
         times, noise = draw_times_and_noise(
@@ -93,7 +94,7 @@ class DiffusionStage:
 
     @contextlib.contextmanager
     def _seed_dropout(self, step: int) -> Iterator[None]:
-        """Let dropout, which draws from torch's own generator, draw by step and rank, so that resuming is exact."""
+        """Seed torch's own generator, which dropout uses, by step and rank, so that resuming is exact."""
         self.model.train()
         if not self.options.dropout:
             yield
@@ -104,44 +105,43 @@ class DiffusionStage:
             yield
 
     def _load_latents(self, step: int) -> Tensor:
-        chosen = draw_batch_indices(
+        indices = draw_batch_indices(
             step, batch_size=self.batch_size, count=len(self.cache), seed=self.seed, name="diffusion"
         )
-        return self.cache.load_batch(chosen[self.local_slice])
+        return self.cache.load_batch(indices[self.local_slice])
 
-    # Held-out judgement.
+    # Evaluation.
 
     def evaluate(self, step: int) -> Mapping[str, float]:
         """Return the averaged network's loss on held-out and on as many training latents, and its samples' scores.
 
-        A held-out loss that rises while the other falls is a network that learns its training set by heart.
+        A held-out loss that rises while the training loss falls indicates memorization of the training set.
         """
         self.model.eval()
         with self.ema.apply_averages(self.model):
-            figures = {}
+            metrics = {}
             if len(self.held_out_latents):
-                known = self.cache.load_batch(np.arange(min(len(self.held_out_latents), len(self.cache))))
-                figures = {
+                training_latents = self.cache.load_batch(np.arange(min(len(self.held_out_latents), len(self.cache))))
+                metrics = {
                     "held_out_loss": self._compute_loss(self.held_out_latents),
-                    "known_loss": self._compute_loss(known),
+                    "known_loss": self._compute_loss(training_latents),
                 }
             if self.options.score_cubes and self.evaluator.count >= 4:
-                made = self._generate_samples(self.options.score_cubes)
-                figures |= self.evaluator.compute_scores(made)
-        return figures
+                metrics |= self.evaluator.compute_scores(self._generate_samples(self.options.score_cubes))
+        return metrics
 
     def save_preview(self, step: int, out: Path) -> None:
-        """Draw samples."""
+        """Save a contact sheet of samples."""
         self.model.eval()
         with self.ema.apply_averages(self.model):
-            made = self._generate_samples(PREVIEW_SAMPLES)
-        sheet = CubeBatch(*(torch.cat([getattr(one, name) for one in made]) for name in CubeBatch._fields))
-        save_cube_preview(sheet, self.evaluator.normalization, [f"sample {i}" for i in range(PREVIEW_SAMPLES)], out)
+            samples = self._generate_samples(PREVIEW_SAMPLES)
+        batch = CubeBatch(*(torch.cat([getattr(sample, name) for sample in samples]) for name in CubeBatch._fields))
+        save_cube_preview(batch, self.evaluator.normalization, [f"sample {i}" for i in range(PREVIEW_SAMPLES)], out)
 
     def build_pipeline(self) -> Pipeline:
-        """Return what samples are drawn with; the caller puts the averaged weights in place."""
-        given = (self.autoencoder, self.model, self.cache.scaler, self.schedule, self.options, self.ranks.device)
-        return Pipeline(*given, self.autocast)
+        """Return the sampling pipeline; the caller applies the averaged weights."""
+        networks = (self.autoencoder, self.model, self.cache.scaler, self.schedule)
+        return Pipeline(*networks, self.options, self.ranks.device, self.autocast)
 
     @torch.no_grad()
     def _compute_loss(self, latents: Tensor) -> float:
@@ -149,9 +149,9 @@ class DiffusionStage:
         total = 0.0
         for level in range(EVALUATION_NOISE_LEVELS):
             times = torch.full((len(latents),), int((level + 0.5) * self.schedule.steps / EVALUATION_NOISE_LEVELS))
-            drawn = create_rng(self.seed, "judged noise", level).standard_normal(tuple(latents.shape), dtype=np.float32)
-            parts = (latents, torch.from_numpy(drawn), times)
-            clean, noise, times = (part.to(self.ranks.device) for part in parts)
+            rng = create_rng(self.seed, "judged noise", level)
+            cpu_noise = torch.from_numpy(rng.standard_normal(tuple(latents.shape), dtype=np.float32))
+            clean, noise, times = (tensor.to(self.ranks.device) for tensor in (latents, cpu_noise, times))
             noisy, velocity = self.schedule.add_noise(clean, noise, times)
             with self.autocast():
                 predicted = self.model(noisy.contiguous(memory_format=self.memory_format), times)
@@ -161,24 +161,24 @@ class DiffusionStage:
         return total / EVALUATION_NOISE_LEVELS
 
     def _generate_samples(self, count: int) -> list[CubeBatch]:
-        """Return samples for judging, the same numbers each time."""
-        return [made for _, made in self.build_pipeline().generate_cubes(range(count), seed=self.seed)]
+        """Return samples from the same noise at every call."""
+        return [cube for _, cube in self.build_pipeline().generate_cubes(range(count), seed=self.seed)]
 
-    # What decides the future, and what sampling needs.
+    # State, including what sampling needs.
 
     def close(self) -> None:
-        """End the threads that prepare batches."""
+        """Stop the threads that prepare batches."""
         self.prefetcher.close()
 
     def get_state(self) -> Mapping[str, Tensor]:
-        """Return weights, their average, the optimiser's moments and the latents' scale."""
+        """Return weights, their average, the optimizer's moments and the scale of the latents."""
         state = pack("model", self.model.state_dict())
         state |= pack("ema", self.ema.get_state())
         state |= pack("optimizer", get_optimizer_state(self.optimizer, dict(self.model.named_parameters())))
         return state | {"scale.mean": self.cache.scaler.mean, "scale.deviation": self.cache.scaler.std}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take them back."""
+        """Restore a result of :meth:`get_state`."""
         self.model.load_state_dict(unpack("model", tensors))
         self.ema.load_state(unpack("ema", tensors))
         load_optimizer_state(self.optimizer, dict(self.model.named_parameters()), unpack("optimizer", tensors))
@@ -193,14 +193,15 @@ def encode_cubes(
     *,
     variant: int = 0,
 ) -> Tensor:
-    """Return the latents ``(n, channel, h, w)`` of the cubes at ``at``, in float32; ``variant`` is a flip's number."""
-    parts = []
-    for part in np.split(indices, range(ENCODING_BATCH_SIZE, len(indices), ENCODING_BATCH_SIZE)):
-        batch = apply_flips(data.load_batch(part), options.flip, np.full(len(part), variant))
+    """Return the latents ``(n, channel, h, w)`` of the cubes at ``indices``, float32; ``variant`` numbers the flips."""
+    batches = []
+    for batch_indices in np.split(indices, range(ENCODING_BATCH_SIZE, len(indices), ENCODING_BATCH_SIZE)):
+        choices = np.full(len(batch_indices), variant)
+        batch = apply_flips(data.load_batch(batch_indices), options.flip, choices)
         batch = pad_batch(batch, options.compression).to(device)
         with torch.no_grad(), explain_out_of_memory("diffusion, latents of whole cubes", "width"):
             latents: Tensor = autoencoder.encoder(
                 batch.to_network_input().contiguous(memory_format=torch.channels_last)
             )
-        parts.append(latents.float().cpu())
-    return torch.cat(parts)
+        batches.append(latents.float().cpu())
+    return torch.cat(batches)

@@ -21,7 +21,7 @@ from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, up
 from hseval_ldm.utils.distributed import Ranks
 from hseval_ldm.utils.precision import build_autocast
 
-MAX_HELD_OUT_CUBES = 64  # held-out cubes, at most
+MAX_HELD_OUT_CUBES = 64  # held-out cubes in an evaluation, at most
 
 
 def build_perceptual_encoder(options: LdmOptions, bands: int, *, seed: int) -> PerceptualEncoder:
@@ -33,7 +33,7 @@ def build_perceptual_encoder(options: LdmOptions, bands: int, *, seed: int) -> P
 
 
 class PerceptualStage:
-    """Trains :class:`~hseval_ldm.models.perceptual.PerceptualEncoder`; see :class:`~hseval_ldm.training.stage.Stage`."""
+    """Trains the perceptual encoder; see :class:`~hseval_ldm.training.stage.Stage`."""
 
     name = "features"
     memory_option = "ae_batch"
@@ -58,32 +58,31 @@ class PerceptualStage:
 
     def step(self, step: int) -> Mapping[str, Tensor]:
         """Do one step."""
-        one, other, places = self.prefetcher.get(step)
+        view_a, view_b, positions = self.prefetcher.get(step)
         device = self.ranks.device
         with self.autocast():
-            loss = self.network(one.to(device), other.to(device), [p.to(device) for p in places])
+            loss = self.network(view_a.to(device), view_b.to(device), [p.to(device) for p in positions])
         rate = compute_learning_rate(step, self.steps, self.options.features_lr)
         update_parameters(self.optimizer, loss, list(self.model.parameters()), rate)
         return {"contrast": loss.detach()}
 
     def evaluate(self, step: int) -> Mapping[str, float]:
-        """Return the loss on held-out cubes, of one rank, with draws of their own."""
-        judged = self.held_out if len(self.held_out) else self.data
-        batch = load_whole_cubes(
-            judged, np.arange(min(len(judged), MAX_HELD_OUT_CUBES)), self.options, torch.device("cpu")
-        )
+        """Return the loss on held-out cubes, on one rank, with random draws of its own."""
+        data = self.held_out if len(self.held_out) else self.data
+        indices = np.arange(min(len(data), MAX_HELD_OUT_CUBES))
+        batch = load_whole_cubes(data, indices, self.options, torch.device("cpu"))
         seed = int(create_rng(self.seed, "judged views").integers(2**63))
-        one, other, places = self._build_views(batch, step=0, first_index=0, seed=seed)
+        view_a, view_b, positions = self._build_views(batch, step=0, first_index=0, seed=seed)
         device = self.ranks.device
         with torch.no_grad(), self.autocast():
-            loss = self.model.contrastive_loss(one.to(device), other.to(device), [p.to(device) for p in places])
+            loss = self.model.contrastive_loss(view_a.to(device), view_b.to(device), [p.to(device) for p in positions])
         return {"held_out_contrast": float(loss)}
 
     def save_preview(self, step: int, out: Path) -> None:
-        """Draw nothing: features are no picture."""
+        """Do nothing: features have no preview."""
 
     def close(self) -> None:
-        """End the threads that prepare batches."""
+        """Stop the threads that prepare batches."""
         self.prefetcher.close()
 
     def get_state(self) -> Mapping[str, Tensor]:
@@ -92,7 +91,7 @@ class PerceptualStage:
         return pack("model", self.model.state_dict()) | pack("optimizer", moments)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take them back."""
+        """Restore a result of :meth:`get_state`."""
         self.model.load_state_dict(unpack("model", tensors))
         names = dict(self.model.named_parameters())
         load_optimizer_state(self.optimizer, names, unpack("optimizer", tensors))
@@ -108,15 +107,15 @@ class PerceptualStage:
     def _build_views(
         self, batch: Batch, *, step: int, first_index: int, seed: int
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        one, other = (
+        view_a, view_b = (
             augment_view(batch.cubes, batch.field, seed=seed, view=view, step=step, first_index=first_index)
             for view in (0, 1)
         )
-        return one, other, draw_positions(batch.field, seed=seed, step=step, first_index=first_index)
+        return view_a, view_b, draw_positions(batch.field, seed=seed, step=step, first_index=first_index)
 
 
 class _ContrastiveLoss(torch.nn.Module):
-    """The loss as a module's forward, which is what DDP watches."""
+    """The loss as the forward of a module, as DDP requires."""
 
     def __init__(self, model: PerceptualEncoder) -> None:
         super().__init__()

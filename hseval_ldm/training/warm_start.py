@@ -1,4 +1,4 @@
-"""A run that takes over the first stages of another: one autoencoder serves diffusion models of several widths."""
+"""Reuse of the first stages of another run: one autoencoder for diffusion models of several widths."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from hseval_ldm.options import STAGE_OPTIONS, LdmOptions
 from hseval_ldm.training import checkpoint
 from hseval_ldm.training.run_config import CONFIG_FILE, RunConfig, hash_ids, read_config
 
-FIRST_STAGE = next(iter(STAGE_OPTIONS))  # its options decide, trained or not, which cubes are held out of all stages
+FIRST_STAGE = next(iter(STAGE_OPTIONS))  # its options, trained or not, determine which cubes all stages hold out
 
 
 def reuse_stages(source_run: Path, options: LdmOptions, data: CubeSet, out: Path, *, seed: int) -> None:
-    """Give the folder ``out``, unless it holds a run, the finished stages of the run ``source_run``.
+    """Copy the finished stages of the run ``source_run`` to the folder ``out``, unless it holds a run.
 
-    Checkpoints are hard links where the file system has them: they are replaced by others, never changed.
+    Checkpoints are hard links where the file system has them: they are replaced, never modified.
 
     Raises:
-        HsevalError: ``source_run`` is of another seed, set or options, or has an unfinished stage; or a full disk.
+        HsevalError: ``source_run`` has another seed, set or options, or an unfinished stage; or the disk is full.
     """
-    chief = int(os.environ.get("RANK", "0")) == 0  # the others wait for it when they join
-    if (out / CONFIG_FILE).exists() or not chief:
+    is_main = int(os.environ.get("RANK", "0")) == 0  # the others wait for it when they join
+    if (out / CONFIG_FILE).exists() or not is_main:
         return
-    found = read_config(source_run)
+    config = read_config(source_run)
     finished = [stage for stage in STAGE_OPTIONS if _is_finished(source_run, stage)]
-    _check_data_and_seed(found, options, hash_ids(data), seed, source_run)
-    for stage in dict.fromkeys((FIRST_STAGE, *finished)):  # what decides a stage that was not trained is free
-        _check_options(found, options, STAGE_OPTIONS[stage], source_run)
+    _check_data_and_seed(config, options, hash_ids(data), seed, source_run)
+    for stage in dict.fromkeys((FIRST_STAGE, *finished)):  # options of an untrained stage are free
+        _check_options(config, options, STAGE_OPTIONS[stage], source_run)
     out.mkdir(exist_ok=True)
     for stage in finished:
         (out / stage).mkdir(exist_ok=True)
         for which in (checkpoint.LAST, checkpoint.BEST):
             _link_or_copy(checkpoint.get_path(source_run / stage, which), checkpoint.get_path(out / stage, which))
-    # Written last: what makes the folder a run.
-    dataclasses.replace(found, options=options, location=data.info.location).write(out)
+    # Written last: it makes the folder a run.
+    dataclasses.replace(config, options=options, location=data.info.location).write(out)
 
 
 def _check_data_and_seed(config: RunConfig, options: LdmOptions, data_hash: str, seed: int, source_run: Path) -> None:
-    if config.data != data_hash:
+    if config.data_hash != data_hash:
         raise HsevalError(f"{source_run}: was trained on another set ({config.location}: its ids or groups differ)")
     if config.seed != seed:
         raise HsevalError(f"{source_run}: was trained with seed {config.seed}, not {seed}")
@@ -54,16 +54,16 @@ def _check_options(config: RunConfig, options: LdmOptions, names: tuple[str, ...
     for name in names:
         was, now = getattr(config.options, name), getattr(options, name)
         if was != now:
-            raise HsevalError(f"{source_run}: was trained with {name}={was}, not {now}; its stages can't be taken over")
+            raise HsevalError(f"{source_run}: was trained with {name}={was}, not {now}; its stages can't be reused")
 
 
 def _is_finished(source_run: Path, stage: str) -> bool:
-    """Tell whether the stage was trained; HsevalError where it was begun and not finished."""
-    home = source_run / stage
-    if not checkpoint.has_checkpoint(home):
+    """Return whether the stage was trained; HsevalError if it was started but not finished."""
+    folder = source_run / stage
+    if not checkpoint.has_checkpoint(folder):
         return False
-    if not checkpoint.read_record(home)["finished"]:
-        raise HsevalError(f"{home}: is not finished; hseval train-ldm --resume finishes it")
+    if not checkpoint.read_record(folder)["finished"]:
+        raise HsevalError(f"{folder}: is not finished; finish it with hseval train-ldm --resume")
     return True
 
 

@@ -1,1 +1,1 @@
-"""Ranks and precision."""
+"""Distributed training and precision."""

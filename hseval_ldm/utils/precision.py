@@ -1,4 +1,4 @@
-"""In which number type networks run: bf16 where the device is fast at it, float32 for the rest."""
+"""The number type of the networks: bf16 where the device is fast at it, else float32."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ Precision = Literal["auto", "float32", "bf16"]
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bf16"]:
-    """Return what ``auto`` stands for on a device: bf16 on a GPU or CPU with matrix units for it.
+    """Return the precision to use; ``auto``: bf16 on a GPU or CPU with matrix units for it, else float32.
 
     Raises:
-        HsevalError: bf16 was asked for on a GPU without it.
+        HsevalError: bf16 is requested on a GPU without it.
     """
     if precision != "auto":
         if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise HsevalError(f"precision=bf16: {torch.cuda.get_device_name(device)} has no bf16; use float32")
+            raise HsevalError(
+                f"precision=bf16: {torch.cuda.get_device_name(device)} does not support bf16; use float32"
+            )
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
@@ -30,7 +32,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
 
 
 def build_autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    """Return a maker of contexts inside which matrix products and convolutions run in ``precision``."""
+    """Return a factory of contexts in which matrix products and convolutions run in ``precision``."""
     if resolve_precision(precision, device) == "float32":
         return contextlib.nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,8 +1,9 @@
-"""The metric ``ndi``: are normalised difference indices of pixels distributed in the samples as they are in real cubes?
+"""The metric ``ndi``: are normalized difference indices of pixels distributed in the samples as in real cubes?
 
 An index joins two bands of one pixel, ``(a - b) / (a + b)``: vegetation (NDVI: 800 and 670 nm), water, oxygenation. It
-does not see gain. Metrics that look at bands one by one do not see it, as each band's histogram can be right while the
-pairs are not. All of the plugin is in this file: an extractor, which looks at cubes, and a metric, which compares rows.
+is insensitive to gain. Metrics of single bands are insensitive to it, as each band's histogram can be right while the
+pairs are not. The whole plugin is in this file: an extractor, which computes features of cubes, and a metric, which
+compares features.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ class NdiQuantiles:
 
     name: ClassVar[str] = COLUMN
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "order statistics of a normalised difference index, by structure"
+    summary: ClassVar[str] = "order statistics of a normalized difference index, by structure"
     needs_nm: ClassVar[bool] = True
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What ``--set ndi-levels.high=...`` can set."""
+        """Options that ``--set ndi-levels.high=...`` can set."""
 
         high: float = option(800.0, "nm, of the band that counts positive")
         low: float = option(670.0, "nm, of the band that counts negative")
@@ -47,19 +48,19 @@ class NdiQuantiles:
     ) -> NDArray[np.float32]:
         """Return float32 ``(n, S, 64)``, structures sorted by name.
 
-        NaN: the cube has no such structure, or the bands do not reach the two wavelengths.
+        NaN if the cube has no such structure, or the bands do not cover the two wavelengths.
         """
         import numpy as np
 
-        rows = np.full((len(cubes), len(masks), QUANTILE_COUNT), np.nan, dtype=np.float32)
-        places = (np.arange(QUANTILE_COUNT) + 0.5) / QUANTILE_COUNT
-        for number, cube in enumerate(cubes):
+        quantiles = np.full((len(cubes), len(masks), QUANTILE_COUNT), np.nan, dtype=np.float32)
+        probabilities = (np.arange(QUANTILE_COUNT) + 0.5) / QUANTILE_COUNT
+        for cube_index, cube in enumerate(cubes):
             index = compute_difference_index(cube, wavelengths, high=self.options.high, low=self.options.low)
-            for place, name in enumerate(sorted(masks)):
-                values = index[masks[name][number] & np.isfinite(index)]
+            for structure_index, name in enumerate(sorted(masks)):
+                values = index[masks[name][cube_index] & np.isfinite(index)]
                 if values.size:
-                    rows[number, place] = np.quantile(values, places)
-        return rows
+                    quantiles[cube_index, structure_index] = np.quantile(values, probabilities)
+        return quantiles
 
 
 def compute_difference_index(
@@ -67,7 +68,7 @@ def compute_difference_index(
 ) -> NDArray[np.float64]:
     """Return ``(a - b) / (a + b)``, ``(y, x)``, of a cube ``(band, y, x)`` at two wavelengths in nm.
 
-    Between two bands their values are interpolated. NaN where ``a + b`` is not above 0, and everywhere if a wavelength
+    Values between two bands are interpolated. NaN where ``a + b`` is not above 0, and everywhere if a wavelength
     lies outside the bands.
     """
     import numpy as np
@@ -83,20 +84,20 @@ def compute_difference_index(
 def _interpolate_band(cube: NDArray[Any], wavelengths: NDArray[Any], nm: float) -> NDArray[np.float64]:
     import numpy as np
 
-    place = float(np.interp(nm, wavelengths, np.arange(len(wavelengths))))
-    below = min(int(place), len(cube) - 2) if len(cube) > 1 else 0
-    share = place - below
-    upper = cube[below + 1] if share else cube[below]
-    return np.asarray((1 - share) * cube[below].astype(np.float64) + share * upper)
+    position = float(np.interp(nm, wavelengths, np.arange(len(wavelengths))))
+    lower = min(int(position), len(cube) - 2) if len(cube) > 1 else 0
+    share = position - lower
+    upper = cube[lower + 1] if share else cube[lower]
+    return np.asarray((1 - share) * cube[lower].astype(np.float64) + share * upper)
 
 
 class Ndi:
-    """Wasserstein distance of the index' distributions, real against generated."""
+    """Wasserstein distance between the distributions of the index, real and generated."""
 
     name: ClassVar[str] = "ndi"
-    summary: ClassVar[str] = "distance of the distributions of a normalised difference index (NDVI)"
+    summary: ClassVar[str] = "distance of the distributions of a normalized difference index (NDVI)"
     better: ClassVar[Literal["lower"]] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, 2.0)  # an index lies between -1 and 1 where no value is negative
+    bounds: ClassVar[tuple[float, float]] = (0.0, 2.0)  # the index is between -1 and 1 if no value is negative
     needs: ClassVar[Needs] = Needs(features=(COLUMN,), nm=True)
 
     def compare(
@@ -109,7 +110,7 @@ class Ndi:
     ) -> ScoreParts:
         """Return the distance in the field of view; in ``details``, that of every structure that both sides have.
 
-        The earth mover's distance in one dimension, in units of the index; every cube has equal weight.
+        The earth mover's distance in one dimension, in units of the index; all cubes have equal weight.
 
         Raises:
             NotComputable: one side has no index at all.
@@ -118,14 +119,16 @@ class Ndi:
 
         distances = {}
         for name in sorted({*real.structures} & {*generated.structures}):
-            ours, theirs = (_collect_quantiles(rows, name) for rows in (real, generated))
-            if ours.size and theirs.size:
-                distances[name] = float(wasserstein_distance(ours, theirs))
+            real_values, generated_values = (_collect_quantiles(features, name) for features in (real, generated))
+            if real_values.size and generated_values.size:
+                distances[name] = float(wasserstein_distance(real_values, generated_values))
         if FIELD not in distances:
-            reach = f"{real.wavelengths[0]:g} to {real.wavelengths[-1]:g} nm"
-            told = f"no pixel has an index; its two wavelengths have to lie within the bands, {reach}"
-            raise NotComputable(f"{told}: --set {COLUMN}.high=... --set {COLUMN}.low=...")
-        return ScoreParts(distances[FIELD], {"structures": {name: {"value": each} for name, each in distances.items()}})
+            nm_range = f"{real.wavelengths[0]:g} to {real.wavelengths[-1]:g} nm"
+            message = f"no pixel has an index; its two wavelengths have to lie within the bands, {nm_range}"
+            raise NotComputable(f"{message}: --set {COLUMN}.high=... --set {COLUMN}.low=...")
+        return ScoreParts(
+            distances[FIELD], {"structures": {name: {"value": distance} for name, distance in distances.items()}}
+        )
 
 
 def _collect_quantiles(features: FeatureTable, name: str) -> NDArray[np.float32]:
@@ -133,17 +136,17 @@ def _collect_quantiles(features: FeatureTable, name: str) -> NDArray[np.float32]
     import numpy as np
 
     levels = features[COLUMN][:, features.structures.index(name)]
-    kept: NDArray[np.float32] = levels[np.isfinite(levels).all(axis=1)].ravel()
-    return kept
+    known: NDArray[np.float32] = levels[np.isfinite(levels).all(axis=1)].ravel()
+    return known
 
 
 @hookimpl
 def hseval_extractors() -> list[type]:
-    """Give the extractor."""
+    """Return the extractor."""
     return [NdiQuantiles]
 
 
 @hookimpl
 def hseval_metrics() -> list[type]:
-    """Give the metric."""
+    """Return the metric."""
     return [Ndi]

@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.helpers.commands import Outcome, hseval_process
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.commands import Outcome, run_hseval_process
+from tests.helpers.sets import make_texture_set, save_set
 
 Run = Callable[..., Outcome]
 
@@ -26,7 +26,7 @@ Run = Callable[..., Outcome]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("sets")
     for name, seed in (("samples", 1), ("real", 2), ("train", 3)):
-        saved(base / f"{name}.h5", texture_set(16, size=24, seed=seed))
+        save_set(base / f"{name}.h5", make_texture_set(16, size=24, seed=seed))
     return base
 
 
@@ -57,16 +57,16 @@ def test_a_missing_input_by_default_is_status_0_and_by_name_1(hseval: Run, folde
 def test_too_few_cubes_is_status_1_by_name_and_the_report_is_still_saved(
     hseval: Run, folder: Path, tmp_path: Path
 ) -> None:
-    one = saved(tmp_path / "one.h5", texture_set(1, size=24))
+    one = save_set(tmp_path / "one.h5", make_texture_set(1, size=24))
     done = hseval("score", one, "--ref", folder / "real.h5", "--metrics", "fid", "--json", tmp_path / "r.json")
     assert done.status == 1
     assert json.loads((tmp_path / "r.json").read_text())["scores"][0]["value"] is None
 
 
-def bad_inputs(folder: Path, tmp: Path) -> dict[str, tuple[list[Any], str]]:
-    """Return name -> (arguments after ``score``, what the line has to say)."""
+def make_bad_inputs(folder: Path, tmp: Path) -> dict[str, tuple[list[Any], str]]:
+    """Return name -> (arguments after ``score``, text that the error line has to contain)."""
     good, ref = folder / "samples.h5", ["--ref", folder / "real.h5"]
-    cubes = texture_set(8, size=24)
+    cubes = make_texture_set(8, size=24)
     (tmp / "empty").mkdir()
     truncated = tmp / "truncated.h5"
     truncated.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
@@ -75,11 +75,11 @@ def bad_inputs(folder: Path, tmp: Path) -> dict[str, tuple[list[Any], str]]:
     np.save(tmp / "ambiguous.npy", np.zeros((24, 24, 24), dtype=np.float32))
     with h5py.File(tmp / "linked.h5", "w") as file:
         file["cubes"] = h5py.ExternalLink(str(good), "cubes")
-    saved(tmp / "nan.h5", cubes, cubes=np.full_like(cubes.cubes, np.nan))
-    saved(tmp / "bands.h5", cubes, cubes=cubes.cubes[:, :4], wavelengths=cubes.wavelengths[:4])
-    saved(tmp / "shifted.h5", cubes, wavelengths=cubes.wavelengths + 3)
-    saved(tmp / "counts.h5", cubes, cubes=cubes.cubes * 4096)
-    with h5py.File(saved(tmp / "mask.h5", cubes), "a") as file:
+    save_set(tmp / "nan.h5", cubes, cubes=np.full_like(cubes.cubes, np.nan))
+    save_set(tmp / "bands.h5", cubes, cubes=cubes.cubes[:, :4], wavelengths=cubes.wavelengths[:4])
+    save_set(tmp / "shifted.h5", cubes, wavelengths=cubes.wavelengths + 3)
+    save_set(tmp / "counts.h5", cubes, cubes=cubes.cubes * 4096)
+    with h5py.File(save_set(tmp / "mask.h5", cubes), "a") as file:
         del file["masks/bright"]
         file["masks/bright"] = np.zeros((8, 20, 20), dtype=np.uint8)
     return {
@@ -117,38 +117,38 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bad_input_is_status_2_and_one_line_that_helps(hseval: Run, folder: Path, tmp_path: Path, name: str) -> None:
-    arguments, told = bad_inputs(folder, tmp_path)[name]
+    arguments, message = make_bad_inputs(folder, tmp_path)[name]
     before = sorted(tmp_path.rglob("*"))
     done = hseval("score", *arguments)
     assert done.status == 2, done.out + done.err
-    assert told in done.err
+    assert message in done.err
     assert done.err.strip().count("\n") == 0, done.err
     assert "Traceback" not in done.err
     assert done.out == ""
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_ctrl_c_keeps_the_finished_rows_and_leaves_no_half_written_file(tmp_path: Path, own_cache: Path) -> None:
-    samples = saved(tmp_path / "samples.h5", texture_set(400, size=64, bands=8, seed=1))
-    ref = saved(tmp_path / "ref.h5", texture_set(16, size=64, bands=8, seed=2))
+def test_ctrl_c_keeps_the_finished_features_and_leaves_no_partial_file(tmp_path: Path, isolated_cache: Path) -> None:
+    samples = save_set(tmp_path / "samples.h5", make_texture_set(400, size=64, bands=8, seed=1))
+    ref = save_set(tmp_path / "ref.h5", make_texture_set(16, size=64, bands=8, seed=2))
     command = [sys.executable, "-m", "hseval", "score", samples, "--ref", ref, "--metrics", "fid", "--workers", "0",
                "--json", tmp_path / "report.json"]  # fmt: skip
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
     )
-    database = own_cache / "rows-3.sqlite"
+    database = isolated_cache / "rows-3.sqlite"
     deadline = time.monotonic() + 120
-    while rows_in(database) < 24 and process.poll() is None and time.monotonic() < deadline:
+    while count_rows(database) < 24 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip() == "hseval: interrupted: nothing half-written was left behind"
-    assert rows_in(database) >= 24
+    assert err.strip() == "hseval: interrupted: no partial file was left behind"
+    assert count_rows(database) >= 24
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ref.h5", "samples.h5"]
 
 
-def rows_in(database: Path) -> int:
+def count_rows(database: Path) -> int:
     import sqlite3
 
     try:
@@ -158,19 +158,19 @@ def rows_in(database: Path) -> int:
         return 0
 
 
-def test_two_ranks_give_what_one_process_gives(folder: Path, tmp_path: Path) -> None:
+def test_two_ranks_give_the_same_scores_as_one_process(folder: Path, tmp_path: Path) -> None:
     sets = ["score", folder / "samples.h5", "--ref", folder / "real.h5", "--train", folder / "train.h5", "--no-cache"]
-    alone = hseval_process(*sets, "--json", tmp_path / "one.json")
-    assert alone.returncode == 0, alone.stderr
+    single = run_hseval_process(*sets, "--json", tmp_path / "one.json")
+    assert single.returncode == 0, single.stderr
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, "-m", "hseval", *map(str, sets), "--json", str(tmp_path / "two.json")]
-    both = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert both.returncode == 0, both.stderr
+    ranks = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ranks.returncode == 0, ranks.stderr
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert one["notes"] == two["notes"]
     for a, b in zip(one["scores"], two["scores"], strict=True):
         assert (a["value"], a["floor"]) == pytest.approx((b["value"], b["floor"]), rel=1e-5)
-    assert both.stdout.count("verdict") == 1
+    assert ranks.stdout.count("verdict") == 1
 
 
 def test_a_reader_that_closes_the_pipe_early_is_no_error(folder: Path) -> None:
@@ -181,20 +181,20 @@ def test_a_reader_that_closes_the_pipe_early_is_no_error(folder: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_no_worker_outlives_a_score_that_is_ended(tmp_path: Path, number: signal.Signals) -> None:
-    samples = saved(tmp_path / "samples.h5", texture_set(600, size=64, bands=8, seed=1))
+    samples = save_set(tmp_path / "samples.h5", make_texture_set(600, size=64, bands=8, seed=1))
     command = [sys.executable, "-m", "hseval", "score", samples, "--ref", samples, "--workers", "2"]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(workers := children(process.pid)) < 2 and time.monotonic() < deadline:
+    while len(workers := list_children(process.pid)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(workers) >= 2
     process.send_signal(number)
-    # Workers hold the pipe too: the end of it means that all of them are gone.
+    # Workers hold the pipe, too: its end means that all of them are gone.
     process.communicate(timeout=60)
     assert process.returncode == (130 if number == signal.SIGTERM else -signal.SIGKILL)
 
 
-def children(pid: int) -> list[str]:
+def list_children(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -215,7 +215,7 @@ def test_a_full_disk_behind_stdout_is_one_line(command: tuple[str, ...]) -> None
 def test_usage_errors_are_one_line(hseval: Run) -> None:
     done = hseval("score", "samples.h5")
     assert done.status == 2
-    assert done.err == "hseval: Missing option '--ref'. (hseval score --help tells more)\n"
+    assert done.err == "hseval: Missing option '--ref'. (see hseval score --help)\n"
 
 
 def test_json_to_stdout_replaces_the_tables(hseval: Run, folder: Path) -> None:
@@ -232,7 +232,7 @@ def test_an_input_is_never_overwritten(hseval: Run, folder: Path) -> None:
     assert samples.read_bytes() == before
 
 
-def test_a_closed_pipe_does_not_cost_the_file(folder: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_prevent_the_json_file(folder: Path, tmp_path: Path) -> None:
     command = (
         f"{sys.executable} -m hseval score {folder / 'samples.h5'} --ref {folder / 'real.h5'} --metrics fid "
         f"--json {tmp_path / 'r.json'} | true"
@@ -241,8 +241,8 @@ def test_a_closed_pipe_does_not_cost_the_file(folder: Path, tmp_path: Path) -> N
     assert json.loads((tmp_path / "r.json").read_text())["format"] == "hseval-report"
 
 
-def test_a_terminal_without_the_signs_gets_the_table_all_the_same(folder: Path) -> None:
-    done = hseval_process(
+def test_a_terminal_that_lacks_characters_still_gets_the_table(folder: Path) -> None:
+    done = run_hseval_process(
         "score", folder / "samples.h5", "--ref", folder / "real.h5", "--metrics", "spectral-kl",
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
@@ -251,7 +251,7 @@ def test_a_terminal_without_the_signs_gets_the_table_all_the_same(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--metrics", "spectral-kl", "--set", "ms-ssim.pairz=3"), "did you mean 'pairs'"),
         (("--metrics", "spectral-kl", "--extractor", "scattering"), "none of the metrics asked for uses"),
@@ -259,7 +259,9 @@ def test_a_terminal_without_the_signs_gets_the_table_all_the_same(folder: Path) 
         (("--device", "cuda:99"), "--device cuda:99"),
     ],
 )
-def test_what_would_be_ignored_is_refused(hseval: Run, folder: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_options_that_would_be_ignored_are_refused(
+    hseval: Run, folder: Path, arguments: tuple[str, ...], message: str
+) -> None:
     done = hseval("score", folder / "samples.h5", "--ref", folder / "real.h5", *arguments)
     assert done.status == 2
-    assert told in done.err
+    assert message in done.err

@@ -1,4 +1,4 @@
-"""``hseval diff`` on two reports: differences with intervals, and protocols that differ are refused by name."""
+"""``hseval diff`` on two reports: differences with intervals, and different protocols are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hseval.comparison.protocol import Entry, load_entries
 from hseval.stats.multiple_testing import adjust_holm
 from hseval.stats.paired import compare_paired
 from tests.helpers.commands import Outcome
-from tests.helpers.reports import plain_report, real, report_of
+from tests.helpers.reports import get_report, make_reference, make_report
 
 Command = Callable[..., Outcome]
 
@@ -26,54 +26,54 @@ def files(tmp_path: Path) -> dict[str, Path]:
     """Return the reports' files."""
     paths = {name: tmp_path / f"{name}.json" for name in ("good", "twin", "fair", "poor")}
     for name, path in paths.items():
-        plain_report(name).save(path)
+        get_report(name).save(path)
     return paths
 
 
 def test_two_reports_are_compared_on_shared_resamples(files: dict[str, Path], hseval: Command) -> None:
-    done = hseval("diff", files["good"], files["poor"], "--json", files["good"].parent / "diff.json")
-    assert done.status == 0
-    row = next(line for line in done.out.splitlines() if line.startswith("spectral-kl"))
+    result = hseval("diff", files["good"], files["poor"], "--json", files["good"].parent / "diff.json")
+    assert result.status == 0
+    row = next(line for line in result.out.splitlines() if line.startswith("spectral-kl"))
     assert "good is better" in row and "lower" in row
-    found = json.loads((files["good"].parent / "diff.json").read_text())
-    assert (found["format"], found["version"]) == ("hseval-diff", 1)
-    pair = next(pair for pair in found["pairs"] if pair["metric"] == "spectral-kl")
-    expected = compare_paired(plain_report("good")["spectral-kl"], plain_report("poor")["spectral-kl"])
+    record = json.loads((files["good"].parent / "diff.json").read_text())
+    assert (record["format"], record["version"]) == ("hseval-diff", 2)
+    pair = next(pair for pair in record["pairs"] if pair["metric"] == "spectral-kl")
+    expected = compare_paired(get_report("good")["spectral-kl"], get_report("poor")["spectral-kl"])
     assert pair["difference"] == pytest.approx(expected.difference)
     assert pair["interval"] == pytest.approx(list(expected.interval))
     assert pair["probability"] == pytest.approx(expected.probability) and pair["better"] == "good"
 
 
-def test_the_order_of_the_reports_turns_the_sign_and_nothing_else(files: dict[str, Path]) -> None:
-    one, other = (compare(load_entries([files[a], files[b]])) for a, b in (("good", "fair"), ("fair", "good")))
-    for mine, theirs in zip(one.pairs, other.pairs, strict=True):
-        assert mine.difference == pytest.approx(-theirs.difference)
-        assert mine.probability == pytest.approx(1 - theirs.probability)
-        assert mine.p_adjusted == pytest.approx(theirs.p_adjusted) and mine.better == theirs.better
+def test_exchanging_the_reports_changes_only_the_sign(files: dict[str, Path]) -> None:
+    forward, backward = (compare(load_entries([files[a], files[b]])) for a, b in (("good", "fair"), ("fair", "good")))
+    for pair, reverse in zip(forward.pairs, backward.pairs, strict=True):
+        assert pair.difference == pytest.approx(-reverse.difference)
+        assert pair.probability == pytest.approx(1 - reverse.probability)
+        assert pair.p_adjusted == pytest.approx(reverse.p_adjusted) and pair.better == reverse.better
 
 
-def test_two_draws_of_one_generator_are_not_told_apart(files: dict[str, Path], hseval: Command) -> None:
-    done = hseval("diff", files["good"], files["twin"])
-    assert done.status == 0 and done.out.count("not told apart") == 2
+def test_two_draws_of_one_generator_are_not_significantly_different(files: dict[str, Path], hseval: Command) -> None:
+    result = hseval("diff", files["good"], files["twin"])
+    assert result.status == 0 and result.out.count("not significantly different") == 2
 
 
-def test_verdicts_are_held_together_by_holm(files: dict[str, Path]) -> None:
+def test_p_values_are_holm_adjusted_over_all_pairs_and_scores(files: dict[str, Path]) -> None:
     entries = load_entries([files[name] for name in ("good", "twin", "fair", "poor")])
-    board = compare(entries)
-    assert len(board.pairs) == 12  # six pairs in two scores
-    adjusted = adjust_holm([pair.p_value for pair in board.pairs])
-    assert [pair.p_adjusted for pair in board.pairs] == pytest.approx(adjusted)
-    assert all(pair.p_adjusted >= pair.p_value for pair in board.pairs)
+    leaderboard = compare(entries)
+    assert len(leaderboard.pairs) == 12  # six pairs in two scores
+    adjusted = adjust_holm([pair.p_value for pair in leaderboard.pairs])
+    assert [pair.p_adjusted for pair in leaderboard.pairs] == pytest.approx(adjusted)
+    assert all(pair.p_adjusted >= pair.p_value for pair in leaderboard.pairs)
 
 
-def test_no_draw_on_the_other_side_is_no_proof() -> None:
-    # Of 2000 draws around 3 with a deviation of 1 none may lie below 0; the chance of it is 0.0027 all the same.
+def test_the_p_value_is_not_zero_without_draws_on_the_other_side() -> None:
+    # 2000 draws around 3 with a standard deviation of 1 may all be above 0, though the p-value is 0.0027.
     assert _compute_p_value(1.0, (3 - 1.96, 3 + 1.96)) == pytest.approx(0.0027, rel=0.01)
     assert _compute_p_value(0.4, (-3.0, 2.0)) == pytest.approx(0.8)
     assert _compute_p_value(0.5, (0.0, 0.0)) == 1.0
 
 
-def test_a_pair_is_told_by_its_adjusted_p_value() -> None:
+def test_significance_is_decided_by_the_adjusted_p_value() -> None:
     pair = PairwiseTest("fid", "a", "b", -1.0, (-2.0, -0.1), 0.99, 0.02, 0.04)
     assert pair.better == "a"
     assert dataclasses.replace(pair, probability=0.01).better == "b"
@@ -85,27 +85,27 @@ def test_a_pair_is_told_by_its_adjusted_p_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("options", "message"),
     [
         ({"options": {"spectral-kl": {"bins": 16}}},
          "other can't be compared with good: metric spectral-kl, option bins is 64 in good, 16 in other"),
         ({"seed": 1}, "--seed is 0 in good, 1 in other"),
         ({"count": 20}, "number of samples is 24 in good, 20 in other"),
-        ({"ref": real(3)}, "reference is '"),
+        ({"ref": make_reference(3)}, "reference is '"),
     ],
 )  # fmt: skip
-def test_reports_of_another_protocol_are_refused_by_what_differs(
-    files: dict[str, Path], hseval: Command, given: dict[str, Any], told: str
+def test_reports_of_another_protocol_are_refused_with_the_difference(
+    files: dict[str, Path], hseval: Command, options: dict[str, Any], message: str
 ) -> None:
-    report_of("fair", metrics=["spectral-kl"], **given).save(files["good"].with_name("other.json"))
-    done = hseval("diff", files["good"], files["good"].with_name("other.json"))
-    assert done.status == 2 and len(done.err.splitlines()) == 1 and told in done.err
+    make_report("fair", metrics=["spectral-kl"], **options).save(files["good"].with_name("other.json"))
+    result = hseval("diff", files["good"], files["good"].with_name("other.json"))
+    assert result.status == 2 and len(result.err.splitlines()) == 1 and message in result.err
 
 
-def test_a_training_set_counts_for_scores_that_look_at_it(tmp_path: Path, hseval: Command) -> None:
-    for name, train in (("one", real(4)), ("other", real(5))):
-        report_of("fair", metrics=["spectral-kl", "authenticity"], train=train).save(tmp_path / f"{name}.json")
-    report_of("fair", metrics=["spectral-kl"]).save(tmp_path / "none.json")
+def test_a_training_set_matters_only_for_scores_that_use_it(tmp_path: Path, hseval: Command) -> None:
+    for name, train in (("one", make_reference(4)), ("other", make_reference(5))):
+        make_report("fair", metrics=["spectral-kl", "authenticity"], train=train).save(tmp_path / f"{name}.json")
+    make_report("fair", metrics=["spectral-kl"]).save(tmp_path / "none.json")
     one, other, none = (tmp_path / f"{name}.json" for name in ("one", "other", "none"))
     refused = hseval("diff", one, other)
     assert refused.status == 2 and "training set is '" in refused.err
@@ -113,21 +113,21 @@ def test_a_training_set_counts_for_scores_that_look_at_it(tmp_path: Path, hseval
     assert hseval("diff", one, other, "--metrics", "spectral-kl").status == 0
 
 
-def test_masks_by_a_segmenter_do_not_compare_with_the_sets_own(files: dict[str, Path], hseval: Command) -> None:
+def test_scores_with_and_without_a_segmenter_are_not_comparable(files: dict[str, Path], hseval: Command) -> None:
     report = json.loads(files["fair"].read_text())
     report["provenance"]["segmenter"] = {"distribution": "hseval", "options": {"trees": 50}, "version": "1"}
     files["fair"].write_text(json.dumps(report))
-    done = hseval("diff", files["good"], files["fair"])
-    assert done.status == 2 and "segmenter, " in done.err and "is nothing in good" in done.err
+    result = hseval("diff", files["good"], files["fair"])
+    assert result.status == 2 and "segmenter, " in result.err and "is nothing in good" in result.err
 
 
-def test_another_extractor_is_named_first(tmp_path: Path, hseval: Command) -> None:
+def test_another_extractor_is_refused(tmp_path: Path, hseval: Command) -> None:
     for name, extractor in (("a", "statistics"), ("b", "scattering")):
-        report = json.loads(plain_report("good").to_json())
+        report = json.loads(get_report("good").to_json())
         report["provenance"]["metrics"]["spectral-kl"]["options"]["extractor"] = extractor
         (tmp_path / f"{name}.json").write_text(json.dumps(report))
-    done = hseval("diff", tmp_path / "a.json", tmp_path / "b.json")
-    assert done.status == 2 and "metric spectral-kl, option extractor is 'statistics' in a" in done.err
+    result = hseval("diff", tmp_path / "a.json", tmp_path / "b.json")
+    assert result.status == 2 and "metric spectral-kl, option extractor is 'statistics' in a" in result.err
 
 
 def test_another_version_of_a_metric_is_refused_and_another_machine_is_not(
@@ -140,62 +140,64 @@ def test_another_version_of_a_metric_is_refused_and_another_machine_is_not(
     assert hseval("diff", files["good"], files["fair"]).status == 0
     report["provenance"]["metrics"]["spectral-kl"]["distribution_version"] = "0.0.1"
     files["fair"].write_text(json.dumps(report))
-    done = hseval("diff", files["good"], files["fair"])
-    assert done.status == 2 and "metric spectral-kl, distribution version is" in done.err
-    # Of a metric that is not compared nothing has to agree.
+    result = hseval("diff", files["good"], files["fair"])
+    assert result.status == 2 and "metric spectral-kl, distribution version is" in result.err
+    # Metrics that are not compared may differ.
     assert hseval("diff", files["good"], files["fair"], "--metrics", "plausibility").status == 0
 
 
-def test_a_score_that_one_report_lacks_is_left_out_and_said(files: dict[str, Path], hseval: Command) -> None:
+def test_a_score_that_one_report_lacks_is_left_out_with_a_note(files: dict[str, Path], hseval: Command) -> None:
     report = json.loads(files["fair"].read_text())
     report["scores"][1]["value"] = None
     files["fair"].write_text(json.dumps(report))
-    done = hseval("diff", files["good"], files["fair"])
-    assert done.status == 0 and "plausibility: not compared: no value in fair" in done.out
-    asked = hseval("diff", files["good"], files["fair"], "--metrics", "spectral-kl,plausibility")
-    assert asked.status == 1
-    none = hseval("diff", files["good"], files["fair"], "--metrics", "plausibility")
-    assert none.status == 2 and "no score has a value in all reports" in none.err
+    result = hseval("diff", files["good"], files["fair"])
+    assert result.status == 0 and "plausibility: not compared: no value in fair" in result.out
+    partial = hseval("diff", files["good"], files["fair"], "--metrics", "spectral-kl,plausibility")
+    assert partial.status == 1
+    refused = hseval("diff", files["good"], files["fair"], "--metrics", "plausibility")
+    assert refused.status == 2 and "no score has a value in all reports" in refused.err
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("arguments", "message"),
     [
         (["{good}"], "1 report; a comparison needs two or more"),
         (["{good}", "{good}"], "good.json: is given twice"),
         (["{good}", "{fair}", "--metrics", "fod"], "--metrics fod: no report has it"),
         (["{good}", "{fair}", "--by", "fid"], "--by fid: is not among the scores compared"),
-        (["{good}", "{fair}", "--names", "a"], "--names: 1 names for 2 reports"),
+        (["{good}", "{fair}", "--names", "a"], "--names: 1 name for 2 reports"),
         (["{good}", "{fair}", "--out", "{good}"], "is one of the reports"),
-        (["{good}", "{fair}", "--out", "{good}.docx"], "no format goes by that ending"),
+        (["{good}", "{fair}", "--out", "{good}.docx"], "unknown suffix, expected one of"),
         (["{good}", "nowhere.json"], "nowhere.json: can't be read as a report"),
     ],
 )
-def test_what_can_not_be_is_refused(files: dict[str, Path], hseval: Command, typed: list[str], told: str) -> None:
-    before = files["good"].read_bytes()
-    done = hseval("diff", *(word.format(**files) for word in typed))
-    assert done.status == 2 and len(done.err.splitlines()) == 1 and told in done.err
-    assert files["good"].read_bytes() == before
+def test_invalid_arguments_are_refused(
+    files: dict[str, Path], hseval: Command, arguments: list[str], message: str
+) -> None:
+    content = files["good"].read_bytes()
+    result = hseval("diff", *(argument.format(**files) for argument in arguments))
+    assert result.status == 2 and len(result.err.splitlines()) == 1 and message in result.err
+    assert files["good"].read_bytes() == content
 
 
-def test_reports_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_reports_with_the_same_file_name_are_named_by_their_folders(tmp_path: Path) -> None:
     for run in ("a", "b"):
         (tmp_path / run).mkdir()
-        plain_report("good").save(tmp_path / run / "report.json")
+        get_report("good").save(tmp_path / run / "report.json")
     entries = load_entries([tmp_path / "a" / "report.json", tmp_path / "b" / "report.json"])
     assert [entry.name for entry in entries] == ["a", "b"]
 
 
 def test_scores_without_resamples_are_shown_and_not_compared() -> None:
-    bare = dataclasses.replace(plain_report("good")["spectral-kl"], details={"no_interval": "too few groups"})
-    entries = [Entry(name, plain_report("good")) for name in "ab"]
-    pair = compare_all_pairs(entries, {"spectral-kl": {"a": bare, "b": bare}})[0]
+    score = dataclasses.replace(get_report("good")["spectral-kl"], details={"no_interval": "too few groups"})
+    entries = [Entry(name, get_report("good")) for name in "ab"]
+    pair = compare_all_pairs(entries, {"spectral-kl": {"a": score, "b": score}})[0]
     assert pair.p_adjusted is None and pair.missing_reason is not None and "too few groups" in pair.missing_reason
 
 
-def test_the_python_of_the_docs_runs(files: dict[str, Path]) -> None:
+def test_the_python_example_in_the_docs_runs(files: dict[str, Path]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "diff.md").read_text(encoding="utf-8")
-    space: dict[str, Any] = {}
-    exec(page.split("```python\n")[1].split("```")[0], space)
-    text = space["leaderboard"](str(files["good"].parent))
+    namespace: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], namespace)
+    text = namespace["leaderboard"](str(files["good"].parent))
     assert text.count("\n| ") == 6 and "floor (real against real)" in text

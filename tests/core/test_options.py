@@ -1,4 +1,4 @@
-"""Options are declared once and read from strings."""
+"""Options are declared once and converted from strings."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class Plugin:
         limit: int | None = option(None, "at most")
 
 
-def build(**values: object) -> Plugin.Options:
+def build_plugin_options(**values: object) -> Plugin.Options:
     return build_options(Plugin, values, owner="plugin")
 
 
 def test_strings_become_the_declared_types() -> None:
-    built = build(size="64", gain="1e-2", fast="yes", mode="ivf", bands="1,2.5", limit="3")
-    assert built == Plugin.Options(64, 0.01, True, "ivf", (1.0, 2.5), 3)
+    options = build_plugin_options(size="64", gain="1e-2", fast="yes", mode="ivf", bands="1,2.5", limit="3")
+    assert options == Plugin.Options(64, 0.01, True, "ivf", (1.0, 2.5), 3)
 
 
-def test_none_is_read_where_it_is_allowed() -> None:
-    assert build(limit="none").limit is None
+def test_none_is_accepted_only_where_the_type_allows_it() -> None:
+    assert build_plugin_options(limit="none").limit is None
     with pytest.raises(HsevalError, match="size"):
-        build(size="none")
+        build_plugin_options(size="none")
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"sise": 1}, "did you mean 'size'"),
         ({"size": "many"}, "plugin.size: 'many' is not of type int"),
@@ -49,14 +49,14 @@ def test_none_is_read_where_it_is_allowed() -> None:
         ({"bands": 3}, "plugin.bands: 3 is not of type float"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_was_expected(values: dict[str, object], told: str) -> None:
-    with pytest.raises(HsevalError, match=told):
-        build(**values)
+def test_a_wrong_option_is_named_with_what_was_expected(values: dict[str, object], message: str) -> None:
+    with pytest.raises(HsevalError, match=message):
+        build_plugin_options(**values)
 
 
 def test_help_and_defaults_come_from_the_declaration() -> None:
-    described = {info.name: info for info in describe_options(Plugin)}
-    assert described["size"].default == 224
-    assert described["size"].help == "pixels"
-    assert described["mode"].type == "exact|ivf"
-    assert described["limit"].type == "int or none"
+    by_name = {info.name: info for info in describe_options(Plugin)}
+    assert by_name["size"].default == 224
+    assert by_name["size"].help == "pixels"
+    assert by_name["mode"].type == "exact|ivf"
+    assert by_name["limit"].type == "int or none"

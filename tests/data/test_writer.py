@@ -1,4 +1,4 @@
-"""Writing sets: whole or not at all, one cube at a time, nothing that does not fit."""
+"""Sets are written atomically, one cube at a time, and cubes that do not match are refused."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ CUBES = np.random.default_rng(3).random((4, 5, 12, 10), dtype=np.float32)
 MASK = CUBES[0, 0] > 0.5
 
 
-def left_in(folder: Path) -> list[str]:
-    """Names in a folder, hidden ones included."""
+def list_names(folder: Path) -> list[str]:
+    """Return the names in a folder, including hidden ones."""
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -33,7 +33,7 @@ def test_cubes_added_one_by_one_are_read_back(tmp_path: Path) -> None:
     assert opened.labels == {"side": ["left"] * 4} and opened.info.provenance == {"seed": 1}
     np.testing.assert_array_equal([cube.data for cube in opened], CUBES)
     np.testing.assert_array_equal(opened[3].masks["vein"], MASK)
-    assert left_in(tmp_path) == ["s.h5"]
+    assert list_names(tmp_path) == ["s.h5"]
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
@@ -56,17 +56,17 @@ def test_the_same_cubes_make_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
-def test_unknown_wavelengths_stay_unknown(tmp_path: Path) -> None:
+def test_unknown_wavelengths_are_read_as_unknown(tmp_path: Path) -> None:
     write_set(tmp_path / "s.h5", CUBES, wavelengths=None)
     assert not open_set(tmp_path / "s.h5").info.wavelengths_known
 
 
-def test_without_named_structures_the_first_cube_decides(tmp_path: Path) -> None:
+def test_without_named_structures_the_first_cube_determines_them(tmp_path: Path) -> None:
     with pytest.raises(HsevalError, match=r"cube '000001': masks \['artery'\]; \['vein'\] expected"):  # noqa: SIM117
         with SetWriter(tmp_path / "s.h5", wavelengths=NM) as out:
             out.add(CUBES[0], {"vein": MASK})
             out.add(CUBES[1], {"artery": MASK})
-    assert left_in(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -81,27 +81,27 @@ def test_without_named_structures_the_first_cube_decides(tmp_path: Path) -> None
         (CUBES[0], {"vein": CUBES[0, 0]}, "mask 'vein' of type float32; bool or uint8 expected"),
     ],
 )
-def test_a_cube_that_does_not_fit_is_refused_and_nothing_is_left(
+def test_a_cube_that_does_not_match_is_refused_and_no_file_remains(
     tmp_path: Path, cube: Any, masks: Any, message: str
 ) -> None:
     with pytest.raises(HsevalError, match=message):  # noqa: SIM117
         with SetWriter(tmp_path / "s.h5", wavelengths=NM, structures=("vein",)) as out:
             out.add(CUBES[1], {"vein": MASK}, "first")
             out.add(cube, masks, "second")
-    assert left_in(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 def test_groups_and_labels_are_for_every_cube_or_for_none(tmp_path: Path) -> None:
-    for more in ({"group": "p"}, {"labels": {"side": "left"}}):
+    for extra in ({"group": "p"}, {"labels": {"side": "left"}}):
         with pytest.raises(HsevalError, match=r"cube '000001': (a group for every|labels)"):  # noqa: SIM117
             with SetWriter(tmp_path / "s.h5", wavelengths=NM) as out:
                 out.add(CUBES[0])
-                out.add(CUBES[1], **more)
+                out.add(CUBES[1], **extra)
 
 
 def test_repeated_ids_no_cubes_and_wrong_lengths_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.h5"
-    with pytest.raises(HsevalError, match="id 'a' was given more than once"):
+    with pytest.raises(HsevalError, match="id 'a' occurs more than once"):
         write_set(path, CUBES[:2], wavelengths=NM, ids=["a", "a"])
     with pytest.raises(HsevalError, match="no cube was added"):
         write_set(path, CUBES[:0], wavelengths=NM)
@@ -109,19 +109,19 @@ def test_repeated_ids_no_cubes_and_wrong_lengths_are_refused(tmp_path: Path) -> 
         write_set(path, CUBES, wavelengths=NM, groups=["p", "q", "r"])
     with pytest.raises(HsevalError, match="1 masks/vein, but 4 cubes"):
         write_set(path, CUBES, wavelengths=NM, masks={"vein": MASK[None]})
-    assert left_in(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
-def test_an_error_inside_the_block_leaves_the_old_file_alone(tmp_path: Path) -> None:
+def test_an_error_inside_the_block_leaves_the_old_file_unchanged(tmp_path: Path) -> None:
     write_set(tmp_path / "s.h5", CUBES, wavelengths=NM)
     before = (tmp_path / "s.h5").read_bytes()
     with pytest.raises(ZeroDivisionError), SetWriter(tmp_path / "s.h5", wavelengths=NM) as out:
         out.add(CUBES[0])
         _ = 1 / 0
-    assert (tmp_path / "s.h5").read_bytes() == before and left_in(tmp_path) == ["s.h5"]
+    assert (tmp_path / "s.h5").read_bytes() == before and list_names(tmp_path) == ["s.h5"]
 
 
-def test_a_place_that_cant_be_written_is_told_before_any_cube(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_refused_before_any_cube(tmp_path: Path) -> None:
     with pytest.raises(HsevalError, match=r"its folder .* does not exist"):
         SetWriter(tmp_path / "none" / "s.h5", wavelengths=NM).__enter__()
     with pytest.raises(HsevalError, match="is a folder"):
@@ -149,20 +149,20 @@ except HsevalError as error:
 """
 
 
-def test_a_full_disk_is_one_line_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_no_file_remains(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STREAM, str(tmp_path / "s.h5"), "limit"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout.splitlines()[-1] == f"{tmp_path / 's.h5'}: could not be written: File too large"
-    assert done.stderr == "" and left_in(tmp_path) == []
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert completed.returncode == 2, completed.stderr
+    assert completed.stdout.splitlines()[-1] == f"{tmp_path / 's.h5'}: could not be written: File too large"
+    assert completed.stderr == "" and list_names(tmp_path) == []
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_file(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STREAM, str(tmp_path / "s.h5"), "slow"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "streaming\n"
-        assert len(left_in(tmp_path)) == 1  # the temporary file
+        assert len(list_names(tmp_path)) == 1  # the temporary file
         os.kill(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert "KeyboardInterrupt" in errors and left_in(tmp_path) == []
+    assert "KeyboardInterrupt" in errors and list_names(tmp_path) == []

@@ -1,4 +1,4 @@
-"""The folder of ENVI files that the walk in the docs starts from is the phantom, read back."""
+"""The folder of ENVI files of the tutorial in the docs reads back as the phantom."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_folder_reads_back_as_the_phantoms_cubes_and_masks(tmp_path: Path) -
         assert all(np.array_equal(cube.masks[name], mask) for name, mask in masks.items())
 
 
-def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_changed(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         runpy.run_path(str(EXAMPLE))["main"]([str(tmp_path)])
     assert list(tmp_path.iterdir()) == []

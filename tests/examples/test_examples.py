@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The Indian Pines example gives the verdicts that its docstring states."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ Array = NDArray[Any]
 WAVELENGTHS = np.array([500.0, 600.0, 700.0])
 
 
-def described(cubes: Array, masks: dict[str, Array], levels: int = 16) -> dict[str, Array]:
+def compute_spectra(cubes: Array, masks: dict[str, Array], levels: int = 16) -> dict[str, Array]:
     return StructureSpectra(StructureSpectra.Options(levels=levels))(cubes, wavelengths=WAVELENGTHS, masks=masks)
 
 
-def some(count: int = 3, size: int = 12, seed: int = 0) -> tuple[Array, dict[str, Array]]:
+def make_cubes(count: int = 3, size: int = 12, seed: int = 0) -> tuple[Array, dict[str, Array]]:
     rng = np.random.default_rng(seed)
     cubes = rng.normal(size=(count, 3, size, size)).astype(np.float32)
     field = np.ones((count, size, size), dtype=bool)
@@ -52,37 +52,37 @@ def test_levels_commute_with_a_strictly_monotone_map() -> None:
 def test_moments_agree_with_numpy_far_from_the_origin() -> None:
     pixels = (np.random.default_rng(3).normal(size=(3, 400)) + 1000).astype(np.float32)
     mean, cov = compute_mean_and_covariance(pixels)
-    wide = pixels.astype(np.float64)
-    assert np.allclose(mean, wide.mean(axis=1), rtol=1e-14)
-    assert np.allclose(cov, np.cov(wide, ddof=0)[np.triu_indices(3)], rtol=1e-9)
+    values = pixels.astype(np.float64)
+    assert np.allclose(mean, values.mean(axis=1), rtol=1e-14)
+    assert np.allclose(cov, np.cov(values, ddof=0)[np.triu_indices(3)], rtol=1e-9)
 
 
 def test_structures_are_in_the_order_of_their_names_with_their_pixel_counts() -> None:
-    cubes, masks = some()
-    rows = described(cubes, masks)
-    assert rows["pixels"].tolist() == [[masks["artery"][i].sum(), masks["fov"][i].sum()] for i in range(3)]
+    cubes, masks = make_cubes()
+    spectra = compute_spectra(cubes, masks)
+    assert spectra["pixels"].tolist() == [[masks["artery"][i].sum(), masks["fov"][i].sum()] for i in range(3)]
     inside = cubes[1][:, masks["artery"][1]]
-    assert np.array_equal(rows["levels"][1, 0], compute_order_statistics(inside, 16))
+    assert np.array_equal(spectra["levels"][1, 0], compute_order_statistics(inside, 16))
 
 
 def test_a_structure_that_a_cube_lacks_has_no_pixels_and_nan() -> None:
-    cubes, masks = some()
+    cubes, masks = make_cubes()
     masks["artery"][1] = False
-    rows = described(cubes, masks)
-    assert rows["pixels"][1, 0] == 0
-    assert all(np.isnan(rows[name][1, 0]).all() for name in ("levels", "mean", "cov"))
-    assert all(np.isfinite(rows[name][0]).all() for name in rows)
+    spectra = compute_spectra(cubes, masks)
+    assert spectra["pixels"][1, 0] == 0
+    assert all(np.isnan(spectra[name][1, 0]).all() for name in ("levels", "mean", "cov"))
+    assert all(np.isfinite(spectra[name][0]).all() for name in spectra)
 
 
 def test_invalid_pixels_are_never_counted() -> None:
-    cubes, masks = some()
-    assert np.isfinite(described(cubes, masks)["levels"]).all()
+    cubes, masks = make_cubes()
+    assert np.isfinite(compute_spectra(cubes, masks)["levels"]).all()
 
 
-def test_a_row_depends_on_its_own_cube_alone() -> None:
-    cubes, masks = some(4)
-    together = described(cubes, masks)
-    alone = described(cubes[2:3], {name: mask[2:3] for name, mask in masks.items()})
+def test_spectra_depend_on_their_own_cube_alone() -> None:
+    cubes, masks = make_cubes(4)
+    together = compute_spectra(cubes, masks)
+    alone = compute_spectra(cubes[2:3], {name: mask[2:3] for name, mask in masks.items()})
     assert all(np.array_equal(together[name][2:3], alone[name]) for name in together)
 
 

@@ -10,7 +10,7 @@ from hseval.extractors.spectral_windows import compute_interpolation_weights, co
 
 @pytest.mark.parametrize("shape", ["hat", "cosine"])
 @pytest.mark.parametrize(("bands", "count"), [(1, 5), (2, 5), (3, 2), (16, 5), (100, 16)])
-def test_windows_are_averages_and_share_out_the_bands(shape: str, bands: int, count: int) -> None:
+def test_windows_are_averages_and_cover_all_bands(shape: str, bands: int, count: int) -> None:
     weights = compute_window_weights(np.linspace(400, 900, bands), count, shape=shape)  # type: ignore[arg-type]
     assert weights.shape == (min(bands, count), bands)
     assert weights.min() >= 0

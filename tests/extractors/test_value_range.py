@@ -21,20 +21,20 @@ def test_only_valid_pixels_count() -> None:
     field = np.zeros((1, 4, 4), dtype=bool)
     field[0, 1, :2] = True
     cubes[0, :, 1, :2] = [[3.0, 5.0], [7.0, 9.0]]
-    rows = ValueRange()(cubes, wavelengths=WAVELENGTHS, masks={"fov": field})
-    assert rows["quantiles"][0, :, 0].tolist() == [3.0, 7.0]
-    assert rows["quantiles"][0, :, -1].tolist() == [5.0, 9.0]
-    assert rows["valid"].tolist() == [0.125]
+    values = ValueRange()(cubes, wavelengths=WAVELENGTHS, masks={"fov": field})
+    assert values["quantiles"][0, :, 0].tolist() == [3.0, 7.0]
+    assert values["quantiles"][0, :, -1].tolist() == [5.0, 9.0]
+    assert values["valid"].tolist() == [0.125]
 
 
 def test_a_cube_without_a_valid_pixel_has_no_quantiles() -> None:
     cubes = np.full((1, 2, 3, 3), np.nan, dtype=np.float32)
-    rows = ValueRange()(cubes, wavelengths=WAVELENGTHS, masks={"fov": np.zeros((1, 3, 3), dtype=bool)})
-    assert np.isnan(rows["quantiles"]).all()
-    assert rows["valid"].tolist() == [0.0]
+    values = ValueRange()(cubes, wavelengths=WAVELENGTHS, masks={"fov": np.zeros((1, 3, 3), dtype=bool)})
+    assert np.isnan(values["quantiles"]).all()
+    assert values["valid"].tolist() == [0.0]
 
 
-def test_a_row_depends_on_its_own_cube_alone() -> None:
+def test_values_depend_on_their_own_cube_alone() -> None:
     rng = np.random.default_rng(2)
     cubes = rng.normal(size=(3, 2, 8, 8)).astype(np.float32)
     field = rng.random((3, 8, 8)) < 0.7

@@ -1,4 +1,4 @@
-"""What generator plugins share: channels that come back as cubes, checkpoints that refuse, batches, the loop."""
+"""Tools of generator plugins: lossless channels, checkpoints that detect damage, batches, the training loop."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ LOOP = LoopConfig(
 )
 
 
-def test_channels_come_back_as_the_cube_and_its_masks() -> None:
+def test_decoding_channels_restores_the_cube_and_its_masks() -> None:
     data = make_example_set(4, size=21, bands=5)
     channels = ChannelCodec.from_set(data, multiple=8)
     assert (channels.shape, channels.structures, set(channels.fixed_masks)) == ((6, 24, 24), ("disc",), {"fov"})
     for cube in data:
         encoded = channels.encode(cube)
         assert (encoded.shape, encoded.dtype) == (channels.shape, np.float32)
-        back, masks = channels.decode(encoded)
-        assert np.allclose(back, cube.data, atol=1e-6)
+        decoded, masks = channels.decode(encoded)
+        assert np.allclose(decoded, cube.data, atol=1e-6)
         assert all(np.array_equal(masks[name], cube.masks[name]) for name in ("disc", "fov"))
 
 
-def test_bands_have_mean_0_and_deviation_1_over_the_valid_pixels_of_all_cubes() -> None:
+def test_bands_have_mean_0_and_standard_deviation_1_over_the_valid_pixels_of_all_cubes() -> None:
     data = make_example_set(5)
     channels = ChannelCodec.from_set(data)
     inside = np.stack([channels.encode(cube) for cube in data])[:, :6, data.masks["fov"][0]]
@@ -58,18 +58,18 @@ def test_bands_have_mean_0_and_deviation_1_over_the_valid_pixels_of_all_cubes() 
     assert not outside.any()
 
 
-def test_pixels_that_are_not_finite_neither_count_nor_spread() -> None:
+def test_pixels_that_are_not_finite_are_ignored() -> None:
     data = make_example_set(4)
     broken = data.cubes.copy()
     broken[1, 2, 20:24, 8:14] = np.nan
-    other = ArraySet(broken, wavelengths=data.wavelengths, masks=data.masks)
-    dropped = Cube(broken[1], other.read_masks(1))
-    encoded = ChannelCodec.from_set(other).encode(dropped)
+    broken_set = ArraySet(broken, wavelengths=data.wavelengths, masks=data.masks)
+    broken_cube = Cube(broken[1], broken_set.read_masks(1))
+    encoded = ChannelCodec.from_set(broken_set).encode(broken_cube)
     assert np.isfinite(encoded).all()
     assert not encoded[:6, 20:24, 8:14].any()
 
 
-def test_channels_survive_a_checkpoint(tmp_path: Path) -> None:
+def test_channels_are_restored_from_a_checkpoint(tmp_path: Path) -> None:
     data = make_example_set(3)
     channels = ChannelCodec.from_set(data, multiple=4)
     save_checkpoint(tmp_path, "it", channels.as_tensors(), {"channels": channels.as_record()}, format="f-1")
@@ -81,60 +81,64 @@ def test_channels_survive_a_checkpoint(tmp_path: Path) -> None:
 
 def test_sets_that_nothing_can_be_learned_from_are_refused() -> None:
     flat = ArraySet(np.full((3, 2, 4, 4), 0.5), wavelengths=np.array([500.0, 600.0]))
-    with pytest.raises(HsevalError, match="valid pixels of its 3 cubes are all the same"):
+    with pytest.raises(HsevalError, match="valid pixels of its 3 cubes all have the same value"):
         ChannelCodec.from_set(flat)
     with pytest.raises(HsevalError, match="holds no cubes"):
         ChannelCodec.from_set(flat.subset([]))
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
-        (lambda folder: (folder / "it.json").unlink(), "no whole checkpoint .it.json: No such file.*train again"),
-        (lambda folder: (folder / "it.json").write_text("{"), "it.json is no JSON"),
-        (lambda folder: (folder / "it.safetensors").write_bytes(b"short"), "cut off or changed"),
+        (lambda folder: (folder / "it.json").unlink(), "no complete checkpoint .it.json: No such file.*train again"),
+        (lambda folder: (folder / "it.json").write_text("{"), "it.json is not JSON"),
+        (lambda folder: (folder / "it.safetensors").write_bytes(b"short"), "truncated or changed"),
         (lambda folder: (folder / "it.json").write_text('{"format": "g"}'), "its format is 'g', expected 'f-1'"),
         (lambda folder: (folder / "it.json").write_text('{"format": "f-1"}'), "'options' is missing"),
     ],
 )
-def test_a_damaged_checkpoint_says_what_is_wrong(damage: object, told: str, tmp_path: Path) -> None:
+def test_the_error_of_a_damaged_checkpoint_names_the_damage(damage: object, message: str, tmp_path: Path) -> None:
     save_checkpoint(tmp_path, "it", {"a": np.ones(3)}, {"options": {}}, format="f-1")
     damage(tmp_path)  # type: ignore[operator]
-    with pytest.raises(HsevalError, match=told):
+    with pytest.raises(HsevalError, match=message):
         load_checkpoint(tmp_path, "it", format="f-1", required_keys=("options",))
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class ExampleOptions:
     width: int = option(8, "training")
     steps: int = option(20, "sampling")
 
 
 def test_options_of_sampling_may_change_and_those_of_training_may_not() -> None:
-    trained, run = Given(width=16, steps=30), Path("run")
-    assert merge_options(Given(), trained, sampling_options=("steps",), path=run) == trained
-    assert merge_options(Given(steps=5), trained, sampling_options=("steps",), path=run) == Given(16, 5)
-    with pytest.raises(HsevalError, match="run: was trained with width=16, not 12; when sampling, set steps"):
-        merge_options(Given(width=12), trained, sampling_options=("steps",), path=run)
+    trained, run = ExampleOptions(width=16, steps=30), Path("run")
+    assert merge_options(ExampleOptions(), trained, sampling_options=("steps",), path=run) == trained
+    assert merge_options(ExampleOptions(steps=5), trained, sampling_options=("steps",), path=run) == ExampleOptions(
+        16, 5
+    )
+    with pytest.raises(
+        HsevalError, match="run: was trained with width=16, not 12; for sampling, only steps can be set"
+    ):
+        merge_options(ExampleOptions(width=12), trained, sampling_options=("steps",), path=run)
 
 
-def test_a_cube_depends_on_its_own_noise_whatever_batch_it_is_drawn_in() -> None:
-    def draw(noise: np.ndarray) -> np.ndarray:
+def test_a_cube_depends_on_its_own_noise_and_not_on_its_batch() -> None:
+    def double(noise: np.ndarray) -> np.ndarray:
         sizes.append(len(noise))
         return noise * 2
 
     sizes: list[int] = []
-    given = {"seed": 3, "name": "x", "shape": (2, 4)}
-    wide = dict(sample_in_batches(draw, start=0, stop=7, batch_size=4, **given))
-    late = dict(sample_in_batches(draw, start=5, stop=7, batch_size=3, **given))
-    assert (list(wide), list(late), sizes) == (list(range(7)), [5, 6], [4, 4, 3])
-    assert all(np.array_equal(wide[index], late[index]) for index in late)
-    assert np.array_equal(wide[6], 2 * draw_noise(3, "x", 6, (2, 4)))
+    arguments = {"seed": 3, "name": "x", "shape": (2, 4)}
+    whole = dict(sample_in_batches(double, start=0, stop=7, batch_size=4, **arguments))
+    part = dict(sample_in_batches(double, start=5, stop=7, batch_size=3, **arguments))
+    assert (list(whole), list(part), sizes) == (list(range(7)), [5, 6], [4, 4, 3])
+    assert all(np.array_equal(whole[index], part[index]) for index in part)
+    assert np.array_equal(whole[6], 2 * draw_noise(3, "x", 6, (2, 4)))
 
 
-def test_an_epoch_sees_every_cube_once_and_each_in_another_order() -> None:
-    seen = [index for step in range(8) for index in LOOP.draw_indices(step, 6)]
-    epochs = [seen[start : start + 6] for start in range(0, 24, 6)]
+def test_an_epoch_uses_every_cube_once_in_an_order_of_its_own() -> None:
+    drawn = [index for step in range(8) for index in LOOP.draw_indices(step, 6)]
+    epochs = [drawn[start : start + 6] for start in range(0, 24, 6)]
     assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     assert sorted(LOOP.draw_indices(0, 2)) != [0, 0, 0]  # a batch larger than the set
@@ -145,9 +149,9 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
 
     network = torch.nn.Linear(1, 1)
 
-    def loss(step: int) -> torch.Tensor:
+    def compute_loss(step: int) -> torch.Tensor:
         return network(torch.ones(1, 1)).sum() * (float("nan") if step == 3 else 1.0)
 
-    with pytest.raises(HsevalError, match="x: the loss of step 3 is not finite; try a lower rate"):
-        train(network, loss, dataclasses.replace(LOOP, checkpoint_every=2), tmp_path)
-    assert '"step": 2' in (tmp_path / "training-x.json").read_text()  # what was good is kept
+    with pytest.raises(HsevalError, match="x: the loss of step 3 is not finite; try a lower learning rate"):
+        train(network, compute_loss, dataclasses.replace(LOOP, checkpoint_every=2), tmp_path)
+    assert '"step": 2' in (tmp_path / "training-x.json").read_text()  # the last finite state is preserved

@@ -1,4 +1,4 @@
-"""The command line as typed: in a process of its own, and what it leaves."""
+"""Runs the command line in a separate process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclasses.dataclass
 class Outcome:
-    """What a command left: exit status and what it printed."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
     err: str
 
 
-def hseval_process(*arguments: Any, **given: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own."""
+def run_hseval_process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``hseval`` with these arguments in a separate process; ``options`` go to :func:`subprocess.run`."""
     command = [sys.executable, "-m", "hseval", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **given)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)

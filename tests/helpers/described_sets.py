@@ -1,4 +1,4 @@
-"""Sets described for one metric, as the core does it, for tests that look at its rows."""
+"""Features of sets for one metric, extracted as the core does it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hseval.utils.feature_cache import FeatureCache
 RNG = np.random.default_rng(0)
 
 
-def described(cubes: CubeSet, *extractors: str) -> FeatureTable:
-    """Return the rows of a set by some extractors."""
+def extract_table(cubes: CubeSet, *extractors: str) -> FeatureTable:
+    """Return the features of a set by some extractors."""
     plan = ExtractionPlan(
         tuple(map(ExtractorSpec, extractors)), tuple(sorted({FOV, *cubes.structures})), cubes.wavelengths
     )
@@ -25,21 +25,21 @@ def described(cubes: CubeSet, *extractors: str) -> FeatureTable:
         return extract_features(cubes, plan, cache=cache).features
 
 
-def compared(metric: Any, real: CubeSet, generated: CubeSet) -> ScoreParts:
-    """Return what a metric makes of two sets."""
-    rows = (described(cubes, *metric.needs.features) for cubes in (real, generated))
-    return related(metric, *rows)
+def compare_sets(metric: Any, real: CubeSet, generated: CubeSet) -> ScoreParts:
+    """Return a metric's score of two sets."""
+    tables = (extract_table(cubes, *metric.needs.features) for cubes in (real, generated))
+    return compare_tables(metric, *tables)
 
 
-def related(metric: Any, real: FeatureTable, generated: FeatureTable) -> ScoreParts:
-    """Return what a metric makes of two described sets, by way of ``relate``."""
+def compare_tables(metric: Any, real: FeatureTable, generated: FeatureTable) -> ScoreParts:
+    """Return a metric's score of the features of two sets, after its ``relate``."""
     real, generated, _ = metric.relate(real=real, generated=generated, train=None)
     parts = metric.compare(real=real, generated=generated, rng=RNG)
     assert isinstance(parts, ScoreParts)
     return parts
 
 
-def changed(base: ArraySet, cubes: Any, **masks: Any) -> ArraySet:
+def replace_cubes(base: ArraySet, cubes: Any, **masks: Any) -> ArraySet:
     """Return a set with other cubes (and masks) under the same wavelengths and ids."""
     return ArraySet(
         np.asarray(cubes, dtype=np.float32), wavelengths=base.wavelengths, masks=masks or base.masks, ids=base.ids

@@ -1,20 +1,20 @@
-"""The code blocks of a page: found as Markdown means them, run in order in a folder of their own.
+"""The code blocks of a page, parsed as CommonMark, which the tests run in order in a folder of their own.
 
-A block says what it is by its language:
+The language of a block states its kind:
 
-- ``python``: run, in one namespace a page.
-- ``sh``: commands as typed, one a line.
-- ``console``: commands after ``$ ``, and what they print, which has to be what they print (``...``: any lines).
+- ``python``: run, in one namespace per page.
+- ``sh``: commands, one per line.
+- ``console``: commands after ``$ ``, and their recorded output, which is compared (``...``: any lines).
 - ``toml``, ``json``: parsed.
 - any of them with ``title="NAME"``: written to that file.
 - ``text``: neither code nor commands.
 
 Comments before a block change this:
 
-- ``<!-- not run: why -->``, ``<!-- slow: why -->`` (run with ``-m slow``).
-- ``<!-- in the tests: THIS => THAT; ... -->``: something else is typed.
-- ``<!-- quick: THIS => THAT; ... -->``: so unless asked for with ``-m slow``; then the page is typed as it stands, and
-  only then does its recorded output have to hold.
+- ``<!-- not run: REASON -->``, ``<!-- slow: REASON -->`` (run with ``-m slow``).
+- ``<!-- in the tests: THIS => THAT; ... -->``: the tests replace THIS by THAT.
+- ``<!-- quick: THIS => THAT; ... -->``: the same, except with ``-m slow``, which runs the page unchanged; only then is
+  its recorded output compared.
 - ``<!-- exit status: 2 -->``: of the block's last line.
 """
 
@@ -36,7 +36,7 @@ NUMBER = re.compile(r"^[-+(]*\d+(\.\d+)?(e[-+]?\d+)?[,;:%)]*$")
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A code block, and what stands before it about running it."""
+    """A code block, and the comments before it on how to run it."""
 
     page: Path
     line: int
@@ -48,25 +48,25 @@ class Block:
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
-    def typed(self, *, slow: bool = False) -> str:
-        """Return the text as the tests type it."""
+    def get_text(self, *, slow: bool = False) -> str:
+        """Return the text that the tests run."""
         text = self.text
         marks = ["in the tests"] if slow else ["in the tests", "quick"]
         for pair in ";".join(self.marks.get(mark, "") for mark in marks).split(";"):
             if pair.strip():
-                this, that = (part.strip() for part in pair.split("=>"))
-                assert this in text, f"{self}: {this!r} does not stand in the block"
-                text = text.replace(this, that)
+                old, new = (side.strip() for side in pair.split("=>"))
+                assert old in text, f"{self}: {old!r} is not in the block"
+                text = text.replace(old, new)
         return text
 
 
-def pages() -> list[Path]:
+def find_pages() -> list[Path]:
     """Return every page of the project."""
-    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("plugins/*/README.md")]
-    return sorted([*found, ROOT / "benchmarks" / "README.md"])
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("plugins/*/README.md")]
+    return sorted([*pages, ROOT / "benchmarks" / "README.md"])
 
 
-def blocks(page: Path) -> Iterator[Block]:
+def read_blocks(page: Path) -> Iterator[Block]:
     """Yield a page's code blocks, indented ones included."""
     marks: dict[str, str] = {}
     for token in MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8")):
@@ -81,40 +81,40 @@ def blocks(page: Path) -> Iterator[Block]:
             marks = {}
 
 
-def commands(block: Block, *, slow: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield each command of a block, continued lines joined, with the output that follows it (or nothing)."""
+def read_commands(block: Block, *, slow: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield each command of a block, continued lines joined, with its recorded output (or an empty string)."""
     if block.language == "sh":
-        joined = block.typed(slow=slow).replace("\\\n", " ")
+        joined = block.get_text(slow=slow).replace("\\\n", " ")
         yield from ((line.strip(), "") for line in joined.splitlines() if line.split("#")[0].strip())
         return
-    for part in re.split(r"^\$ ", block.typed(slow=slow), flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^\$ ", block.get_text(slow=slow), flags=re.MULTILINE)[1:]:
         line, _, printed = re.sub(r"\\\n", " ", part).partition("\n")
         yield line.strip(), printed
 
 
-def prints(recorded: str, printed: str) -> list[str]:
-    """Return the lines that are recorded and not printed; numbers may differ by 1 %, for other machines."""
-    left, missing = printed.splitlines(), []
+def find_missing_lines(recorded: str, printed: str) -> list[str]:
+    """Return the recorded lines that are not printed; numbers may differ by 1 %, for other machines."""
+    remaining, missing = printed.splitlines(), []
     skipping = True
     for line in recorded.rstrip().splitlines():
         if line.strip() == "...":
             skipping = True
             continue
-        found = next((i for i, other in enumerate(left) if same(line, other)), None)
-        if found is None or (found and not skipping and any(other.strip() for other in left[:found])):
+        index = next((i for i, other in enumerate(remaining) if match_lines(line, other)), None)
+        if index is None or (index and not skipping and any(other.strip() for other in remaining[:index])):
             missing.append(line)
             continue
-        left, skipping = left[found + 1 :], False
+        remaining, skipping = remaining[index + 1 :], False
     return missing
 
 
-def same(a: str, b: str) -> bool:
-    """Return whether two lines say the same: words equal, numbers within 1 %."""
-    these, those = a.split(), b.split()
-    return len(these) == len(those) and all(_alike(*pair) for pair in zip(these, those, strict=True))
+def match_lines(a: str, b: str) -> bool:
+    """Return whether two lines agree: words equal, numbers within 1 %."""
+    a_words, b_words = a.split(), b.split()
+    return len(a_words) == len(b_words) and all(_match_words(*pair) for pair in zip(a_words, b_words, strict=True))
 
 
-def _alike(a: str, b: str) -> bool:
+def _match_words(a: str, b: str) -> bool:
     if a == b:
         return True
     if not (NUMBER.match(a) and NUMBER.match(b)):

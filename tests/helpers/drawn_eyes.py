@@ -1,4 +1,4 @@
-"""Eyes drawn by a few lines of numpy, and the maps that ``authenticity`` compares."""
+"""Toy eyes made by a few lines of numpy, and the maps that ``authenticity`` compares."""
 
 from __future__ import annotations
 
@@ -14,19 +14,13 @@ from hseval.extractors.maps import LowresMaps
 
 Array = NDArray[Any]
 SIZE = 64
-
-
 WAVELENGTHS = np.linspace(450, 905, 5)
-
-
 YY, XX = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
-
-
 FIELD = np.hypot(YY, XX) < 0.48 * SIZE
 
 
-def eye(seed: int, index: int) -> Array:
-    """Return a toy eye ``(band, y, x)``: vessels that wander at random, falloff, brightness, sensor noise."""
+def make_eye(seed: int, index: int) -> Array:
+    """Return a toy eye ``(band, y, x)``: random winding vessels, falloff, brightness, sensor noise."""
     rng = np.random.default_rng([seed, index])
     turns = np.cumsum(rng.normal(0, 0.12, (8, 80)), axis=1) + rng.uniform(0, 2 * np.pi, (8, 1))
     start = np.stack([rng.normal(0, 3, 8), rng.choice([-9.0, 9.0], 8)])
@@ -41,17 +35,17 @@ def eye(seed: int, index: int) -> Array:
     return np.asarray(cube + 0.01 * rng.normal(size=cube.shape), dtype=np.float32)
 
 
-def eyes(count: int, seed: int) -> list[Array]:
-    return [eye(seed, index) for index in range(count)]
+def make_eyes(count: int, seed: int) -> list[Array]:
+    return [make_eye(seed, index) for index in range(count)]
 
 
-def maps_of(cubes: list[Array], fields: list[Array] | None = None, **options: int) -> Array:
-    """Describe cubes as the core does: cropped to their field, NaN outside."""
+def compute_maps(cubes: list[Array], fields: list[Array] | None = None, **options: int) -> Array:
+    """Return the cubes' maps, preprocessed as the core does: cropped to their field, NaN outside."""
     extractor = LowresMaps(LowresMaps.Options(**options))
-    rows = []
+    maps = []
     for cube, field in zip(cubes, fields or [FIELD] * len(cubes), strict=True):
-        ready = preprocess_cube(Cube(cube, {"fov": field}), ("fov",))
-        assert ready is not None
-        masks = {name: mask[None] for name, mask in ready.masks.items()}
-        rows.append(extractor(ready.data[None], wavelengths=WAVELENGTHS[: len(cube)], masks=masks)[""][0])
-    return np.stack(rows)
+        prepared = preprocess_cube(Cube(cube, {"fov": field}), ("fov",))
+        assert prepared is not None
+        masks = {name: mask[None] for name, mask in prepared.masks.items()}
+        maps.append(extractor(prepared.data[None], wavelengths=WAVELENGTHS[: len(cube)], masks=masks)[""][0])
+    return np.stack(maps)

@@ -1,8 +1,7 @@
-"""``hseval`` as typed, in processes that can be killed.
+"""``hseval`` commands in processes that can be killed.
 
-They are forked from one that has imported what takes seconds to import and has computed nothing, so that a command
-costs what its work costs. A process can be told the moment of its own death: then no test depends on how fast the
-machine is.
+They are forked from a process that has done the slow imports and nothing else, so that a command takes only the time of
+its work. A process can signal itself at a given step, so that no test depends on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ TIMEOUT_S = 300
 _context = get_context("forkserver")
 _context.set_forkserver_preload(
     [
-        "torch._dynamo",  # what an optimiser imports when it is made
+        "torch._dynamo",  # imported by optimizers when they are created
         "diffusers.models.unets.unet_2d",
         "hseval.cli.main",
         "hseval.builtin",
@@ -35,41 +34,41 @@ _context.set_forkserver_preload(
 )
 
 
-def hseval_forked(
+def run_hseval_forked(
     *arguments: Any,
     at: tuple[str, int] | None = None,
-    signalled: signal.Signals = signal.SIGKILL,
+    signal_number: signal.Signals = signal.SIGKILL,
     until: Path | None = None,
 ) -> Outcome:
     """Run a command in a process of its own.
 
     Args:
-        arguments: as typed.
-        at: stage and step; when the line of that step is in the journal, the process gets a signal.
-        signalled: which one.
-        until: file that, once it is there, has the process killed.
+        arguments: of the command line.
+        at: stage and step; the process gets a signal once the line of that step is in the metrics log.
+        signal_number: of that signal.
+        until: the process is killed once this file exists.
 
     Returns:
-        Its exit status (minus the signal's number, if that ended it) and what it printed.
+        Its exit status (minus the signal's number, if a signal ended it) and its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        moment = None if at is None else (*at, signalled)
-        given = ([str(argument) for argument in arguments], out, err)
-        process = _context.Process(target=_command, args=given, kwargs={"moment": moment})
+        moment = None if at is None else (*at, signal_number)
+        process_arguments = ([str(argument) for argument in arguments], out, err)
+        process = _context.Process(target=_run_command, args=process_arguments, kwargs={"moment": moment})
         process.start()
-        give_up = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + TIMEOUT_S
         while process.exitcode is None:
             process.join(TIMEOUT_S if until is None else 0.02)
             if until is not None and until.exists():
                 process.kill()
-            elif time.monotonic() > give_up:
+            elif time.monotonic() > deadline:
                 process.kill()
                 raise TimeoutError(f"hseval {' '.join(map(str, arguments))}: {out.read_text()} {err.read_text()}")
         return Outcome(process.exitcode, out.read_text(), err.read_text())
 
 
-def _command(arguments: list[str], out: Path, err: Path, *, moment: Moment | None) -> None:
+def _run_command(arguments: list[str], out: Path, err: Path, *, moment: Moment | None) -> None:
     import hseval.sampling.chunks
     from hseval.cli.main import main
 
@@ -87,9 +86,9 @@ def _signal_at(stage: str, step: int, number: signal.Signals) -> None:
 
     write = MetricsLog.write
 
-    def write_and_signal(self: MetricsLog, done: int, figures: Any) -> None:
-        write(self, done, figures)
-        if (self.stage, done) == (stage, step):
+    def write_and_signal(self: MetricsLog, logged_step: int, metrics: Any) -> None:
+        write(self, logged_step, metrics)
+        if (self.stage, logged_step) == (stage, step):
             os.kill(os.getpid(), number)
 
     MetricsLog.write = write_and_signal  # type: ignore[method-assign]

@@ -8,34 +8,34 @@ from typing import Any
 import numpy as np
 
 from hseval import ArraySet, Report, score
-from tests.helpers.sets import texture_set
+from tests.helpers.sets import make_texture_set
 
 METRICS = ("spectral-kl", "plausibility")
 NOISE = {"good": 0.003, "twin": 0.003, "fair": 0.03, "poor": 0.05}
 
 
-def samples(name: str, *, count: int = 24) -> ArraySet:
+def make_samples(name: str, *, count: int = 24) -> ArraySet:
     """Return a generator's cubes: textures with more or less noise."""
     seed = 10 + list(NOISE).index(name)
-    made = texture_set(count, size=16, bands=3, seed=seed)
-    noise = np.random.default_rng(seed).normal(0, NOISE[name], made.cubes.shape)
-    made.cubes += (noise * made.masks["fov"][:, None]).astype(np.float32)
-    return made
+    cubes = make_texture_set(count, size=16, bands=3, seed=seed)
+    noise = np.random.default_rng(seed).normal(0, NOISE[name], cubes.cubes.shape)
+    cubes.cubes += (noise * cubes.masks["fov"][:, None]).astype(np.float32)
+    return cubes
 
 
 @functools.cache
-def real(seed: int = 2) -> ArraySet:
+def make_reference(seed: int = 2) -> ArraySet:
     """Return the reference."""
-    return texture_set(40, size=16, bands=3, seed=seed)
+    return make_texture_set(40, size=16, bands=3, seed=seed)
 
 
-def report_of(name: str, *, count: int = 24, **given: Any) -> Report:
+def make_report(name: str, *, count: int = 24, **options: Any) -> Report:
     """Score a generator."""
-    settings = {"ref": real(), "metrics": METRICS, "cache": False} | given
-    return score(samples(name, count=count), **settings)
+    arguments = {"ref": make_reference(), "metrics": METRICS, "cache": False} | options
+    return score(make_samples(name, count=count), **arguments)
 
 
 @functools.cache
-def plain_report(name: str) -> Report:
-    """Return a generator's report as the tests share it."""
-    return report_of(name)
+def get_report(name: str) -> Report:
+    """Return a generator's report, computed once for all tests."""
+    return make_report(name)

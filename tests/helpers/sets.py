@@ -1,4 +1,4 @@
-"""Small textured sets, and files of them."""
+"""Small textured sets, in memory and as files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hseval.core.cubes import ArraySet
 from hseval.data.writer import write_set
 
 
-def texture_set(
+def make_texture_set(
     n: int = 24, *, size: int = 32, bands: int = 6, seed: int = 0, gain: float = 1.0, field: bool = True
 ) -> ArraySet:
-    """Return smooth random spectra times smooth random maps, with a bright and a dark structure in a round field."""
+    """Return smooth random spectra times smooth random maps, with a bright and a dark structure and a round ``fov``."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     nm = np.linspace(450, 905, bands)
@@ -36,9 +36,9 @@ def texture_set(
     return ArraySet(cubes, wavelengths=nm, masks=masks, ids=[f"cube-{seed}-{i:03d}" for i in range(n)])
 
 
-def saved(path: Path, base: ArraySet, /, **changes: Any) -> Path:
-    """Write a set in the house format, with some of its parts changed."""
-    given = {"wavelengths": base.wavelengths, "masks": base.masks, "ids": base.ids, "groups": base.groups}
-    given |= changes
-    write_set(path, given.pop("cubes", base.cubes), **given)
+def save_set(path: Path, base: ArraySet, /, **changes: Any) -> Path:
+    """Write a set in hseval's HDF5 format, with some arguments of ``write_set`` replaced, and return the path."""
+    arguments = {"wavelengths": base.wavelengths, "masks": base.masks, "ids": base.ids, "groups": base.groups}
+    arguments |= changes
+    write_set(path, arguments.pop("cubes", base.cubes), **arguments)
     return path

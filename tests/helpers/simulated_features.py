@@ -1,4 +1,4 @@
-"""Sets of simulated rows, whose truth is known, that go the way of any score."""
+"""Simulated features with a known truth, scored in the same way as extracted ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from hseval.utils.feature_cache import FeatureCache
 NO_CUBES = ArraySet(np.zeros((1, 4, 1, 1), dtype=np.float32))
 
 
-class MeansApart:
-    """Squared distance of two means: what a Frechet distance is made of, and cheap."""
+class MeanDistance:
+    """Squared distance of two means: a cheap part of the Frechet distance."""
 
     name: ClassVar[str] = "means-apart"
     summary: ClassVar[str] = "squared distance of means"
@@ -38,11 +38,11 @@ class MeansApart:
 
     def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
         """Return the distance."""
-        apart = generated["x"].mean(axis=0) - real["x"].mean(axis=0)
-        return float(apart @ apart)
+        difference = generated["x"].mean(axis=0) - real["x"].mean(axis=0)
+        return float(difference @ difference)
 
 
-class Shift(MeansApart):
+class Shift(MeanDistance):
     """Absolute difference of the first column's means, signed as well."""
 
     name: ClassVar[str] = "shift"
@@ -52,12 +52,12 @@ class Shift(MeansApart):
         self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Any
     ) -> ScoreParts:
         """Return the difference."""
-        apart = float(generated["x"][:, 0].mean() - real["x"][:, 0].mean())
-        return ScoreParts(abs(apart), {}, signed=apart)
+        difference = float(generated["x"][:, 0].mean() - real["x"][:, 0].mean())
+        return ScoreParts(abs(difference), {}, signed=difference)
 
 
-class Mean(MeansApart):
-    """Mean of the samples' first column: linear, so that every figure has a closed form."""
+class Mean(MeanDistance):
+    """Mean of the samples' first column: linear, so that all its statistics have a closed form."""
 
     name: ClassVar[str] = "mean"
     bounds: ClassVar[tuple[float, float]] = (-float("inf"), float("inf"))
@@ -67,31 +67,35 @@ class Mean(MeansApart):
         return float(generated["x"][:, 0].mean())
 
 
-def rows(values: np.ndarray, *, group: int = 1) -> FeatureTable:
-    """Return one row a value; the values say what a row is called, so that equal sets are one set."""
+def make_table(values: np.ndarray, *, group: int = 1) -> FeatureTable:
+    """Return a table with ``values`` as features; ids derive from the values, so that equal sets are one set."""
     names = np.array([row.tobytes().hex()[:32] for row in np.ascontiguousarray(values)])
-    alone = [UNGROUPED_PREFIX + name for name in names]
-    groups = np.array(alone if group == 1 else [f"g{i // group}" for i in range(len(values))])
-    found = FeatureTable({"x": values}, names, names, groups, np.arange(4.0))
-    return found.select(np.argsort(names, kind="stable"))
+    own_groups = [UNGROUPED_PREFIX + name for name in names]
+    groups = np.array(own_groups if group == 1 else [f"g{i // group}" for i in range(len(values))])
+    table = FeatureTable({"x": values}, names, names, groups, np.arange(4.0))
+    return table.select(np.argsort(names, kind="stable"))
 
 
-def normal(n: int, seed: int, *, away: float = 0.0, d: int = 3, group: int = 1) -> FeatureTable:
-    """Return normal rows; those of a group are equal but for a little."""
+def draw_normal_table(n: int, seed: int, *, offset: float = 0.0, d: int = 3, group: int = 1) -> FeatureTable:
+    """Return normal features; those of one group differ little."""
     rng = np.random.default_rng(seed)
     shared = np.repeat(rng.normal(size=(-(-n // group), d)), group, axis=0)[:n]
     values = shared if group == 1 else shared + 0.01 * rng.normal(size=(n, d))
-    return rows(values + away, group=group)
+    return make_table(values + offset, group=group)
 
 
-def scored(metric: Any, real: FeatureTable, generated: FeatureTable, *, seed: int = 0, quick: bool = False) -> Score:
-    """Return the score of described sets."""
+def score_tables(
+    metric: Any, real: FeatureTable, generated: FeatureTable, *, seed: int = 0, quick: bool = False
+) -> Score:
+    """Return the score of two tables."""
 
-    def description(each: FeatureTable) -> ExtractedSet:
-        contents = tuple(each.hashes.tolist())
-        return ExtractedSet(each, np.arange(len(each)), contents, ("",) * len(each), invalid_ids=(), computed_count=0)
+    def make_extracted(table: FeatureTable) -> ExtractedSet:
+        contents = tuple(table.hashes.tolist())
+        return ExtractedSet(
+            table, np.arange(len(table)), contents, ("",) * len(table), invalid_ids=(), computed_count=0
+        )
 
     sets = InputSets(samples=NO_CUBES, reference=NO_CUBES, train=None)
-    described = ExtractedInputs(sets, {}, samples=description(generated), reference=description(real), train=None)
-    run = dataclasses.replace(RunContext(FeatureCache(None), Communicator(), seed=seed), quick=quick)
-    return score_metric(metric, described, run)
+    inputs = ExtractedInputs(sets, {}, samples=make_extracted(generated), reference=make_extracted(real), train=None)
+    context = dataclasses.replace(RunContext(FeatureCache(None), Communicator(), seed=seed), quick=quick)
+    return score_metric(metric, inputs, context)

@@ -1,4 +1,4 @@
-"""What the tests of sweeps share: small sets, a plan, and a third party's generator whose fit has stages."""
+"""Helpers for the tests of sweeps: small sets, a plan, and a third party's generator whose fit has stages."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from hseval import Sample, hookimpl, option
 from hseval.core.plugin_manager import get_plugins
 from hseval.utils.random_streams import create_rng
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.sets import make_texture_set, save_set
 
-BASE = texture_set(24, size=16, bands=3, seed=5)
+BASE = make_texture_set(24, size=16, bands=3, seed=5)
 CHEAP = '[score]\nmetrics = ["spectral-kl"]\n[timing]\ncubes = 2\nrepeats = 1\n'
 
 
-class Staged:
-    """Draws textures with noise; notes what it is asked for, and fails where it is told to."""
+class StagedGenerator:
+    """Draws textures with noise; records its calls in ``calls``, and raises the errors in ``fails``."""
 
     name, version, units, summary = "staged", "1", None, "textures"
     wavelengths = BASE.wavelengths
@@ -32,9 +32,9 @@ class Staged:
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        a: int = option(1, "decides the first stage")
-        b: int = option(1, "decides the second stage")
-        c: float = option(0.0, "decides the rest: noise")
+        a: int = option(1, "of the first stage")
+        b: int = option(1, "of the second stage")
+        c: float = option(0.0, "of the rest of the fit: noise")
         gain: float = option(1.0, "of sampling")
 
     def __init__(self, options: Options | None = None) -> None:
@@ -44,15 +44,15 @@ class Staged:
         self, data: Any, out: Path, *, seed: int = 0, until: str | None = None, start: Path | None = None,
         resume: bool = False,
     ) -> None:  # fmt: skip
-        given = self.options
-        begun = (out / "begun").exists()
+        options = self.options
+        is_resumed = (out / "begun").exists()
         (out / "begun").write_text("")
-        self.calls.append((until or "rest", given.a, given.b, given.c, "resumed" if begun else "anew"))
-        for key in (("fit", given.c), (until, given.a)):
+        self.calls.append((until or "rest", options.a, options.b, options.c, "resumed" if is_resumed else "anew"))
+        for key in (("fit", options.c), (until, options.a)):
             if key in self.fails:
                 raise self.fails[key]
-        before = "" if start is None else (start / "done").read_text()
-        (out / "done").write_text(f"{before}{until or 'rest'} ")
+        finished = "" if start is None else (start / "done").read_text()
+        (out / "done").write_text(f"{finished}{until or 'rest'} ")
 
     def load(self, path: Path) -> None:
         assert (path / "done").read_text() == "first second rest "
@@ -69,40 +69,40 @@ class Staged:
             yield Sample(cube.astype(np.float32), masks, f"s-{index}")
 
 
-class ThirdParty:
-    """What a third party's module offers."""
+class StagedPlugin:
+    """The hooks of the third party's plugin."""
 
     @hookimpl
     def hseval_generators(self) -> list[type]:
-        return [Staged]
+        return [StagedGenerator]
 
 
-def sets(folder: Path) -> None:
+def save_sets(folder: Path) -> None:
     """Write the training set and the reference."""
     for name, seed in (("train", 1), ("ref", 2)):
-        saved(folder / f"{name}.h5", texture_set(24, size=16, bands=3, seed=seed))
+        save_set(folder / f"{name}.h5", make_texture_set(24, size=16, bands=3, seed=seed))
 
 
-def plan(folder: Path, generators: str, *, score: str = CHEAP, plot: str = "y = []") -> Path:
-    """Write a sweep's file beside the sets; unless asked to, it draws no plot."""
+def write_plan(folder: Path, generators: str, *, score: str = CHEAP, plot: str = "y = []") -> Path:
+    """Write a sweep's file into the folder of the sets; by default it has no plot."""
     path, data = folder / "s.toml", 'train = "train.h5"\nref = "ref.h5"'
     path.write_text(f"samples = 16\n[data]\n{data}\n{score}\n[plot]\n{plot}\n{generators}\n")
     return path
 
 
-def grid(name: str = "staged", exclude: str = "", **values: list[Any]) -> str:
+def format_grid(name: str = "staged", exclude: str = "", **values: list[Any]) -> str:
     """Return a generator's table with a grid."""
     lines = "\n".join(f"{key} = {value}" for key, value in values.items())
     return f'[[generator]]\nname = "{name}"\n[generator.grid]\n{lines}\n{exclude}\n'
 
 
 @contextmanager
-def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install the third party's generator, with nothing noted and nothing failing."""
+def register_plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Register the third party's generator, without recorded calls and failures."""
     registry = get_plugins()
-    registry.register(ThirdParty(), name="hseval-staged:staged", distribution="hseval-staged")
-    monkeypatch.setattr(Staged, "calls", [])
-    monkeypatch.setattr(Staged, "fails", {})
+    registry.register(StagedPlugin(), name="hseval-staged:staged", distribution="hseval-staged")
+    monkeypatch.setattr(StagedGenerator, "calls", [])
+    monkeypatch.setattr(StagedGenerator, "fails", {})
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""Two gloo ranks for tests: a function, or a command as a user starts it.
+"""Functions and commands on two gloo ranks, for tests.
 
-``two_ranks`` keeps its two processes, because importing torch takes longer than most tests. Functions are found by
-name, so they stand at the top level of a test module; arguments and results are pickled.
+``run_on_two_ranks`` reuses its two processes, because importing torch takes longer than most tests. Functions,
+arguments and results are pickled, so functions must be at the top level of a test module.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from hseval_ldm.utils.distributed import Ranks
 TIMEOUT_S = 300
 
 
-def two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+def run_on_two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Return what ``function(ranks, *arguments)`` returns on rank 0 and on rank 1, or raise what it raised."""
     if not _pair:
-        _pair.append(Pair())
+        _pair.append(RankPair())
     try:
         return _pair[0].call(function, arguments)
     except BrokenPairError:
-        _pair.pop().end()
+        _pair.pop().kill()
         raise
 
 
-def torchrun(*arguments: Any, ranks: int = 2) -> subprocess.CompletedProcess[str]:
+def run_torchrun(*arguments: Any, ranks: int = 2) -> subprocess.CompletedProcess[str]:
     """Run ``torchrun ARGUMENTS`` (a script, or ``-m`` and a module) on ``ranks`` processes of this machine."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command = [*launcher, *map(str, arguments)]
@@ -43,26 +43,26 @@ def torchrun(*arguments: Any, ranks: int = 2) -> subprocess.CompletedProcess[str
 
 
 class BrokenPairError(RuntimeError):
-    """A rank hung or died; the next call starts two new ones."""
+    """A rank hung or died; the next call starts two new processes."""
 
 
-class Pair:
-    """Two processes that wait for functions; they meet in a store here, as under torchrun's agent."""
+class RankPair:
+    """Two processes that wait for functions; this process holds their store, as the agent of torchrun does."""
 
     def __init__(self) -> None:
         self.stores: list[TCPStore] = []
         context = get_context("spawn")
         self.pipes, self.processes = [], []
         for rank in range(2):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, there), daemon=True)
+            pipe, child_pipe = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, child_pipe), daemon=True)
             process.start()
-            there.close()
-            self.pipes.append(here)
+            child_pipe.close()
+            self.pipes.append(pipe)
             self.processes.append(process)
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:
-        # A function that leaves the world must not meet its remains in the next call: each has a store of its own.
+        # A function may leave the process group, so each call uses a store of its own.
         self.stores.append(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
         for pipe in self.pipes:
             pipe.send_bytes(pickle.dumps((self.stores[-1].port, function, arguments)))
@@ -71,25 +71,24 @@ class Pair:
         for rank, pipe in enumerate(self.pipes):
             other = self.pipes[1 - rank]
             while not pipe.poll(0.02):
-                if rank == 0 and other.poll():  # rank 1 is done: a rank 0 that waits for it would wait forever
+                if rank == 0 and other.poll():  # rank 1 is done: rank 0 may be waiting for it forever
                     deadline = min(deadline, time.monotonic() + 10)
                 if time.monotonic() > deadline:
-                    raise BrokenPairError(
-                        f"rank {rank} still runs {function.__name__}; the other: {results or _got(other)}"
-                    )
-            results.append(_got(pipe))
+                    other_result = results or _receive(other)
+                    raise BrokenPairError(f"rank {rank} still runs {function.__name__}; the other: {other_result}")
+            results.append(_receive(pipe))
             deadline = min(deadline, time.monotonic() + 10)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         return results
 
-    def end(self) -> None:
+    def kill(self) -> None:
         for process in self.processes:
             process.kill()
 
 
-def _got(pipe: Connection) -> Any:
+def _receive(pipe: Connection) -> Any:
     try:
         return pickle.loads(pipe.recv_bytes()) if pipe.poll(1) else "nothing yet"
     except EOFError as error:
@@ -97,8 +96,10 @@ def _got(pipe: Connection) -> Any:
 
 
 def _serve(rank: int, pipe: Connection) -> None:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
-    os.environ.update({name: str(value) for name, value in place.items()} | {"TORCHELASTIC_USE_AGENT_STORE": "True"})
+    environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update(
+        {name: str(value) for name, value in environment.items()} | {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    )
     torch.set_num_threads(1)
     while True:
         try:
@@ -109,9 +110,9 @@ def _serve(rank: int, pipe: Connection) -> None:
             port, function, arguments = pickle.loads(received)
             os.environ["MASTER_PORT"] = str(port)
             result: Any = function(Ranks.join("cpu", timeout_s=60), *arguments)
-        except BaseException as error:  # noqa: BLE001 - handed over
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
             result = error
         pipe.send_bytes(pickle.dumps(result))
 
 
-_pair: list[Pair] = []
+_pair: list[RankPair] = []

@@ -1,4 +1,4 @@
-"""A training set and a run of a second, which the tests of whole runs share."""
+"""A training set and a run that takes a second, shared by the tests of whole runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.sets import make_texture_set, save_set
 
 TINY = """
 held_out = 0.25
@@ -47,24 +47,24 @@ precision = "float32"
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a folder with ``data.h5``, ``tiny.toml`` and ``run``, made once for all of pytest-xdist's workers."""
+    """Return a folder with ``data.h5``, ``tiny.toml`` and ``run``, created once for all workers of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ldm"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "run" / "diffusion" / "best.safetensors").exists():
-            _make(folder)
+            _train_run(folder)
     yield folder
 
 
-def _make(folder: Path) -> None:
+def _train_run(folder: Path) -> None:
     from hseval import open_set
     from hseval_ldm.options import LdmOptions
     from hseval_ldm.training.run import train
 
     (folder / "tiny.toml").write_text(TINY)
-    data = open_set(saved(folder / "data.h5", texture_set(16, size=16, bands=3), units="reflectance"))
+    data = open_set(save_set(folder / "data.h5", make_texture_set(16, size=16, bands=3), units="reflectance"))
     (folder / "run").mkdir()
     train(LdmOptions(preset=str(folder / "tiny.toml")), data, folder / "run", device="cpu")
 
@@ -77,13 +77,13 @@ def data(shared: Path) -> Path:
 
 @pytest.fixture
 def tiny(shared: Path) -> Path:
-    """Return a preset for it, of a second."""
+    """Return a preset for it that trains in a second."""
     return shared / "tiny.toml"
 
 
 @pytest.fixture(scope="session")
 def trained(shared: Path) -> Path:
-    """Return the finished run of that preset on that set, to be left as it is."""
+    """Return the finished run of that preset on that set; tests must not change it."""
     return shared / "run"
 
 
@@ -95,13 +95,13 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def threads() -> Callable[[], list[str]]:
-    """Return what lists the prefetching threads that this test began.
+    """Return a function that lists the prefetching threads started by this test.
 
-    Those of earlier tests, whose stages nobody has thrown away yet, are left out.
+    Threads of earlier tests, whose stages may not be garbage-collected yet, are excluded.
     """
-    others = _prefetching()
-    return lambda: [thread.name for thread in _prefetching() - others]
+    earlier = _find_prefetch_threads()
+    return lambda: [thread.name for thread in _find_prefetch_threads() - earlier]
 
 
-def _prefetching() -> set[threading.Thread]:
+def _find_prefetch_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("hseval-prefetch")}

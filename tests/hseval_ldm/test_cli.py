@@ -1,4 +1,4 @@
-"""``hseval train-ldm`` as typed: one line and exit status 2 for what can't be, and the way on that the line names."""
+"""``hseval train-ldm``: invalid input gives exit status 2 and one line, whose advice works."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ import pytest
 from hseval import open_set
 from hseval_ldm.training import checkpoint
 from hseval_ldm.training.metrics_log import read_metrics_log
-from tests.helpers.commands import Outcome, hseval_process
-from tests.helpers.ldm_processes import hseval_forked
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.commands import Outcome, run_hseval_process
+from tests.helpers.ldm_processes import run_hseval_forked
+from tests.helpers.sets import make_texture_set, save_set
 
 Command = Callable[..., Outcome]
 STAGES = ("features", "autoencoder", "diffusion")
 
 
-def refused(outcome: Outcome, *words: str) -> str:
-    """Check for exit status 2 and, as the last of what was said, one line that has the words; return it."""
+def assert_refused(outcome: Outcome, *words: str) -> str:
+    """Check for exit status 2 and one final line that has the words; return that line."""
     assert outcome.status == 2, outcome
-    said = outcome.err.splitlines()
-    assert [line.startswith("hseval: ") for line in said] == [False] * (len(said) - 1) + [True], outcome.err
+    lines = outcome.err.splitlines()
+    assert [line.startswith("hseval: ") for line in lines] == [False] * (len(lines) - 1) + [True], outcome.err
     for word in words:
-        assert word in said[-1]
-    return said[-1]
+        assert word in lines[-1]
+    return lines[-1]
 
 
-def at_once(outcome: Outcome, *words: str) -> None:
-    """Check that nothing was begun before it was refused."""
+def assert_refused_at_once(outcome: Outcome, *words: str) -> None:
+    """Check that it was refused before the training started."""
     assert len(outcome.err.splitlines()) == 1
-    refused(outcome, *words)
+    assert_refused(outcome, *words)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def read_contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @contextlib.contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size: what a full disk looks like to its writer."""
+def limit_file_size(size: int) -> Iterator[None]:
+    """Limit the size of files that this process writes, to simulate a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -60,8 +60,8 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 @dataclasses.dataclass
-class Begin:
-    """Begins the small run with more options; ``out`` is where."""
+class StartRun:
+    """Starts the small run with more options, in the folder ``out``."""
 
     hseval: Command
     data: Path
@@ -73,15 +73,15 @@ class Begin:
 
 
 @pytest.fixture
-def begin(hseval: Command, data: Path, tiny: Path, tmp_path: Path) -> Begin:
-    return Begin(hseval, data, tiny, tmp_path / "run")
+def start_run(hseval: Command, data: Path, tiny: Path, tmp_path: Path) -> StartRun:
+    return StartRun(hseval, data, tiny, tmp_path / "run")
 
 
-# What can't be begun.
+# Runs that are refused.
 
 
 @pytest.mark.parametrize(
-    ("typed", "words"),
+    ("arguments", "words"),
     [
         (["--set", "compresion=4"], ["no option 'compresion'", "did you mean 'compression'"]),
         (["--set", "compression"], ["--set 'compression': expected key=value"]),
@@ -89,120 +89,129 @@ def begin(hseval: Command, data: Path, tiny: Path, tmp_path: Path) -> Begin:
         (["--preset", "smokey"], ["preset 'smokey'", "did you mean 'smoke'"]),
         (["--preset", "{wrong}"], ["wrong.toml: has no option 'widht'", "did you mean 'width'"]),
         (["--set", "multipliers=1,2,4,8"], ["data.h5: 16 px", "4 latents, too few for 4 levels", "lower compression"]),
-        (["--set", "crop=32"], ["data.h5: crop=32 is more than its cubes' shorter side of 16 px", "crop=none"]),
-        (["--device", "tpu"], ["--device tpu", "cpu works"]),
+        (["--set", "crop=32"], ["data.h5: crop=32 is more than the shorter side of its cubes, 16 px", "crop=none"]),
+        (["--device", "tpu"], ["--device tpu", "use cpu"]),
     ],
 )
-def test_options_that_can_not_be(begin: Begin, typed: list[str], words: list[str]) -> None:
-    wrong = begin.out.with_name("wrong.toml")
+def test_invalid_options_are_refused(start_run: StartRun, arguments: list[str], words: list[str]) -> None:
+    wrong = start_run.out.with_name("wrong.toml")
     wrong.write_text("widht = 8\n")
-    at_once(begin(*(word.format(wrong=wrong) for word in typed)), *words)
-    assert not begin.out.exists()
+    assert_refused_at_once(start_run(*(word.format(wrong=wrong) for word in arguments)), *words)
+    assert not start_run.out.exists()
 
 
-def test_a_stage_without_the_one_before_it(begin: Begin) -> None:
-    at_once(
-        begin("--stage", "diffusion"), "autoencoder/best.safetensors: there is no such", "hseval train-ldm makes one"
+def test_a_stage_without_the_previous_one_is_refused(start_run: StartRun) -> None:
+    assert_refused_at_once(
+        start_run("--stage", "diffusion"),
+        "autoencoder/best.safetensors: no such checkpoint",
+        "create it with hseval train-ldm",
     )
 
 
-def test_a_run_to_start_from_that_there_is_not(begin: Begin) -> None:
-    typed = [f"--set={each}" for each in ("start_from=nowhere", "features_steps=0", "ae_steps=1")]
-    refused(begin(*typed), "nowhere/diffusion/best.safetensors: there is no such checkpoint")
+def test_a_missing_run_to_start_from_is_refused(start_run: StartRun) -> None:
+    arguments = [f"--set={option}" for option in ("start_from=nowhere", "features_steps=0", "ae_steps=1")]
+    assert_refused(start_run(*arguments), "nowhere/diffusion/best.safetensors: no such checkpoint")
 
 
 @pytest.mark.parametrize(
     ("count", "words"),
     [
         (1, ["few.h5: holds 1 cube, ldm needs 2 or more"]),
-        (3, ["few.h5: 3 cubes of 3 groups; hseval_ldm needs 4 cubes of 2 groups or more (or hold out a share of 0)"]),
+        (3, ["few.h5: 3 cubes in 3 groups; hseval_ldm needs 4 cubes in 2 groups or more (or held_out=0)"]),
     ],
 )
-def test_too_small_a_set(begin: Begin, tmp_path: Path, count: int, words: list[str]) -> None:
-    at_once(begin(data=saved(tmp_path / "few.h5", texture_set(count, size=16, bands=3))), *words)
-    assert not begin.out.exists()
+def test_a_set_that_is_too_small_is_refused(start_run: StartRun, tmp_path: Path, count: int, words: list[str]) -> None:
+    assert_refused_at_once(
+        start_run(data=save_set(tmp_path / "few.h5", make_texture_set(count, size=16, bands=3))), *words
+    )
+    assert not start_run.out.exists()
 
 
-def test_folders_that_can_not_be(data: Path, tiny: Path, trained: Path, tmp_path: Path, hseval: Command) -> None:
-    typed = ("train-ldm", data, "--preset", tiny, "--out")
-    at_once(hseval(*typed, data), f"{data}: is a file; --out takes the folder for the run")
-    at_once(hseval(*typed, tmp_path / "no" / "run"), "does not exist")
-    before = contents(trained)
-    at_once(hseval(*typed, trained), f"{trained}: holds a run already; go on with --resume, or train into another")
-    assert contents(trained) == before
-    at_once(hseval("train-ldm", tmp_path / "none.h5", "--out", tmp_path / "run"), "none.h5")
+def test_invalid_folders_are_refused(data: Path, tiny: Path, trained: Path, tmp_path: Path, hseval: Command) -> None:
+    arguments = ("train-ldm", data, "--preset", tiny, "--out")
+    assert_refused_at_once(hseval(*arguments, data), f"{data}: is a file; --out takes the folder for the run")
+    assert_refused_at_once(hseval(*arguments, tmp_path / "no" / "run"), "does not exist")
+    before = read_contents(trained)
+    assert_refused_at_once(
+        hseval(*arguments, trained), f"{trained}: already holds a run; use --resume to continue it, or another folder"
+    )
+    assert read_contents(trained) == before
+    assert_refused_at_once(hseval("train-ldm", tmp_path / "none.h5", "--out", tmp_path / "run"), "none.h5")
     assert not (tmp_path / "run").exists()
 
 
-# What can't go on.
+# Runs that cannot be resumed.
 
 
 @pytest.mark.parametrize(
-    ("typed", "words"),
+    ("arguments", "words"),
     [
-        (["--seed", 1], ["was started with --seed 0, now 1"]),
-        (["--set", "width=16"], ["width was 8, now 16; leave it out to go on, or train into another folder"]),
-        (["--set", "base=16"], ["base was 8, now 16"]),
-        (["--preset", "demo"], [", now "]),
+        (["--seed", 1], ["was started with --seed 0, not 1"]),
+        (
+            ["--set", "width=16"],
+            ["was started with width=8, not 16; omit width to resume, or train into another folder"],
+        ),
+        (["--set", "base=16"], ["was started with base=8, not 16"]),
+        (["--preset", "demo"], ["was started with ", ", not "]),
     ],
 )
-def test_a_run_goes_on_as_it_was_begun(
-    trained: Path, data: Path, hseval: Command, typed: list[Any], words: list[str]
+def test_fixed_settings_of_a_run_cannot_change(
+    trained: Path, data: Path, hseval: Command, arguments: list[Any], words: list[str]
 ) -> None:
-    before = contents(trained)
-    at_once(hseval("train-ldm", data, "--out", trained, "--resume", *typed), f"{trained}: ", *words)
-    assert contents(trained) == before
+    before = read_contents(trained)
+    assert_refused_at_once(hseval("train-ldm", data, "--out", trained, "--resume", *arguments), f"{trained}: ", *words)
+    assert read_contents(trained) == before
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"wavelengths": np.array([450.0, 680.0, 905.0])}, ["other.h5: band 1 is at 680 nm, at 677.5 nm"]),
-        ({"ids": [f"x-{i}" for i in range(16)]}, ["was trained on another set", "--resume takes the same one"]),
+        ({"ids": [f"x-{i}" for i in range(16)]}, ["was trained on another set", "--resume requires the same set"]),
         ({"groups": ["a", "b"] * 8}, ["was trained on another set"]),
         ({"masks": {}}, ["has the masks none, the checkpoint was trained with bright, dark, fov"]),
     ],
 )
-def test_a_run_goes_on_with_its_own_set(
+def test_a_run_cannot_be_resumed_with_another_set(
     trained: Path, tmp_path: Path, hseval: Command, change: dict[str, Any], words: list[str]
 ) -> None:
-    other = saved(tmp_path / "other.h5", texture_set(16, size=16, bands=3), **change)
-    before = contents(trained)
-    at_once(hseval("train-ldm", other, "--out", trained, "--resume"), *words)
-    assert contents(trained) == before
+    other = save_set(tmp_path / "other.h5", make_texture_set(16, size=16, bands=3), **change)
+    before = read_contents(trained)
+    assert_refused_at_once(hseval("train-ldm", other, "--out", trained, "--resume"), *words)
+    assert read_contents(trained) == before
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": "hseval-ldm-run-1"}'])
-def test_a_damaged_configuration(run: Path, data: Path, hseval: Command, damage: str) -> None:
+def test_a_damaged_configuration_is_refused(run: Path, data: Path, hseval: Command, damage: str) -> None:
     (run / "config.json").write_text(damage)
-    at_once(hseval("train-ldm", data, "--out", run, "--resume"), f"{run / 'config.json'}: ")
+    assert_refused_at_once(hseval("train-ldm", data, "--out", run, "--resume"), f"{run / 'config.json'}: ")
 
 
-def test_a_finished_run_is_left_as_it_is(run: Path, data: Path, hseval: Command) -> None:
-    before = contents(run)
+def test_resuming_a_finished_run_changes_nothing(run: Path, data: Path, hseval: Command) -> None:
+    before = read_contents(run)
     done = hseval("train-ldm", data, "--out", run, "--resume")
     assert (done.status, done.err) == (0, "".join(f"{s}: finished at step {n}, skipped\n" for s, n in STEPS.items()))
-    assert contents(run) == before
+    assert read_contents(run) == before
 
 
 STEPS = {"features": 2, "autoencoder": 6, "diffusion": 6}
 
 
-# Broken checkpoints.
+# Damaged checkpoints.
 
 
-def cut_in_half(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def with_another_bit(path: Path) -> None:
-    whole = bytearray(path.read_bytes())
-    whole[-7] ^= 1
-    path.write_bytes(bytes(whole))
+def flip_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1
+    path.write_bytes(bytes(content))
 
 
-def follow(line: str) -> None:
-    """Do what an error line says is the way back."""
+def follow_advice(line: str) -> None:
+    """Run the command that an error line recommends."""
     advice = re.search(r"(mv|cp) (\S+) ([^\s,;]+)|remove (\S+)(,| and)", line)
     assert advice is not None, line
     if advice[4]:
@@ -211,158 +220,166 @@ def follow(line: str) -> None:
         subprocess.run(advice[0].rstrip(","), shell=True, check=True)
 
 
-@pytest.mark.parametrize(("damage", "stage"), [(cut_in_half, "autoencoder"), (with_another_bit, "diffusion")])
-def test_a_broken_last_checkpoint_names_the_way_back(
+@pytest.mark.parametrize(("damage", "stage"), [(truncate, "autoencoder"), (flip_bit, "diffusion")])
+def test_the_advice_for_a_damaged_last_checkpoint_works(
     run: Path, data: Path, hseval: Command, damage: Callable[[Path], None], stage: str
 ) -> None:
-    typed = {"autoencoder": "ae_steps=7", "diffusion": "ldm_steps=7"}[stage]
+    arguments = {"autoencoder": "ae_steps=7", "diffusion": "ldm_steps=7"}[stage]
     last = run / stage / "last.safetensors"
     damage(last)
-    going_on = ("train-ldm", data, "--out", run, "--resume", "--stage", stage, "--set", typed)
-    line = refused(hseval(*going_on), str(last), "that of step 6 is whole: mv", ", then --resume")
-    follow(line)
-    done = hseval(*going_on)
+    resume_command = ("train-ldm", data, "--out", run, "--resume", "--stage", stage, "--set", arguments)
+    line = assert_refused(
+        hseval(*resume_command), str(last), "the checkpoint of step 6 is intact: mv", ", then --resume"
+    )
+    follow_advice(line)
+    done = hseval(*resume_command)
     assert done.status == 0
-    assert f"{stage}: going on from step 6 of 7" in done.err
+    assert f"{stage}: resuming from step 6 of 7" in done.err
 
 
-@pytest.mark.parametrize(("damage", "stage"), [(with_another_bit, "autoencoder"), (cut_in_half, "diffusion")])
-def test_a_broken_best_checkpoint_names_the_way_back(
+@pytest.mark.parametrize(("damage", "stage"), [(flip_bit, "autoencoder"), (truncate, "diffusion")])
+def test_the_advice_for_a_damaged_best_checkpoint_works(
     run: Path, tmp_path: Path, hseval: Command, damage: Callable[[Path], None], stage: str
 ) -> None:
     best = run / stage / "best.safetensors"
     damage(best)
-    typed = ("sample", "ldm", "--checkpoint", run, "-n", 2, "--out")
-    follow(refused(hseval(*typed, tmp_path / "s.h5"), str(best), "that of step 6 is whole: "))
-    assert hseval(*typed, tmp_path / "s.h5").status == 0
+    arguments = ("sample", "ldm", "--checkpoint", run, "-n", 2, "--out")
+    follow_advice(
+        assert_refused(hseval(*arguments, tmp_path / "s.h5"), str(best), "the checkpoint of step 6 is intact: ")
+    )
+    assert hseval(*arguments, tmp_path / "s.h5").status == 0
 
 
-def test_where_no_checkpoint_is_whole_the_stage_is_trained_anew(run: Path, data: Path, hseval: Command) -> None:
+def test_without_an_intact_checkpoint_the_stage_is_trained_again(run: Path, data: Path, hseval: Command) -> None:
     before = (run / "diffusion" / "last.safetensors").read_bytes()
     for path in (run / "diffusion").glob("*.safetensors"):
-        cut_in_half(path)
-    going_on = ("train-ldm", data, "--out", run, "--resume")
-    line = refused(hseval(*going_on), f"no other is whole: remove {run / 'diffusion'} and train again")
-    follow(line)
-    assert hseval(*going_on).status == 0
+        truncate(path)
+    resume_command = ("train-ldm", data, "--out", run, "--resume")
+    line = assert_refused(
+        hseval(*resume_command), f"no other checkpoint is intact: remove {run / 'diffusion'} and train again"
+    )
+    follow_advice(line)
+    assert hseval(*resume_command).status == 0
     assert (run / "diffusion" / "last.safetensors").read_bytes() == before
 
 
 def test_another_autoencoder_than_the_diffusion_was_trained_with_is_refused(
     run: Path, data: Path, tmp_path: Path, hseval: Command
 ) -> None:
-    going_on = ("train-ldm", data, "--out", run, "--resume")
-    assert hseval(*going_on, "--stage", "autoencoder", "--set", "ae_steps=30").status == 0
+    resume_command = ("train-ldm", data, "--out", run, "--resume")
+    assert hseval(*resume_command, "--stage", "autoencoder", "--set", "ae_steps=30").status == 0
     sample = ("sample", "ldm", "--checkpoint", run, "-n", 1, "--out", tmp_path / "s.h5")
-    told = f"{run / 'diffusion'}: was trained with another autoencoder than"
-    refused(hseval(*going_on), told)
-    follow(refused(hseval(*sample), told))
-    assert hseval(*going_on, "--stage", "diffusion").status == 0
+    message = f"{run / 'diffusion'}: was trained with another autoencoder than"
+    assert_refused(hseval(*resume_command), message)
+    follow_advice(assert_refused(hseval(*sample), message))
+    assert hseval(*resume_command, "--stage", "diffusion").status == 0
     assert hseval(*sample).status == 0
 
 
-# What ends a run on the way.
+# Interruptions and errors.
 
 
-def test_after_ctrl_c_it_goes_on_as_if_it_had_not_stopped(
+def test_a_run_resumed_after_ctrl_c_equals_an_uninterrupted_one(
     data: Path, tiny: Path, trained: Path, tmp_path: Path, hseval: Command
 ) -> None:
     out = tmp_path / "run"
-    typed = ("train-ldm", data, "--out", out)
-    done = hseval_forked(*typed, "--preset", tiny, at=("autoencoder", 4), signalled=signal.SIGINT)
+    arguments = ("train-ldm", data, "--out", out)
+    done = run_hseval_forked(*arguments, "--preset", tiny, at=("autoencoder", 4), signal_number=signal.SIGINT)
     assert done.status == 130
-    assert "autoencoder: stopped at step 5; --resume goes on from there\n" in done.err
+    assert "autoencoder: stopped at step 5; --resume continues from there\n" in done.err
     assert done.err.splitlines()[-1].startswith("hseval: interrupted")
     assert checkpoint.load(out / "autoencoder")[1]["step"] == 5
-    done = hseval(*typed, "--resume")
+    done = hseval(*arguments, "--resume")
     assert done.status == 0
-    assert "autoencoder: going on from step 5 of 6" in done.err
+    assert "autoencoder: resuming from step 5 of 6" in done.err
     for stage in STAGES:
         for which in ("last", "best"):
             path = f"{stage}/{which}.safetensors"
             assert (out / path).read_bytes() == (trained / path).read_bytes(), path
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(run: Path, data: Path, trained: Path, hseval: Command) -> None:
+def test_a_full_disk_preserves_the_previous_checkpoint(run: Path, data: Path, trained: Path, hseval: Command) -> None:
     size = (run / "diffusion" / "last.safetensors").stat().st_size
-    before = contents(run / "diffusion")
-    going_on = ("train-ldm", data, "--out", run, "--resume", "--set", "ldm_steps=9")
-    with files_up_to(size // 2):
-        done = hseval(*going_on)
-    refused(done, "last.safetensors: could not be written: File too large", "make room, then --resume")
-    assert contents(run / "diffusion") == before
-    assert hseval(*going_on).status == 0
+    before = read_contents(run / "diffusion")
+    resume_command = ("train-ldm", data, "--out", run, "--resume", "--set", "ldm_steps=9")
+    with limit_file_size(size // 2):
+        done = hseval(*resume_command)
+    assert_refused(done, "last.safetensors: could not be written: File too large", "free disk space, then --resume")
+    assert read_contents(run / "diffusion") == before
+    assert hseval(*resume_command).status == 0
     assert [line["step"] for line in read_metrics_log(run / "metrics.jsonl") if line["stage"] == "diffusion"] == [
         *range(1, 10)
     ]
 
 
-def test_a_full_disk_at_the_first_checkpoint(begin: Begin, hseval: Command) -> None:
-    with files_up_to(6000):
-        done = begin("--set", "ae_steps=2", "--set", "ldm_steps=2")
-    refused(done, "features/last.safetensors: could not be written: File too large")
-    assert hseval("train-ldm", begin.data, "--out", begin.out, "--resume", "--stage", "features").status == 0
+def test_a_full_disk_at_the_first_checkpoint_is_reported(start_run: StartRun, hseval: Command) -> None:
+    with limit_file_size(6000):
+        done = start_run("--set", "ae_steps=2", "--set", "ldm_steps=2")
+    assert_refused(done, "features/last.safetensors: could not be written: File too large")
+    assert hseval("train-ldm", start_run.data, "--out", start_run.out, "--resume", "--stage", "features").status == 0
 
 
 @pytest.mark.parametrize("kmeans", ["every", "first"])
-def test_what_is_not_finite_is_named_and_the_last_good_checkpoint_kept(
-    begin: Begin, tmp_path: Path, kmeans: str, monkeypatch: pytest.MonkeyPatch
+def test_a_loss_that_is_not_finite_is_reported_with_the_last_good_checkpoint(
+    start_run: StartRun, tmp_path: Path, kmeans: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = texture_set(16, size=16, bands=3)
+    base = make_texture_set(16, size=16, bands=3)
     cubes = base.cubes.copy()
-    # A fill value that the check of the data is made to miss, as it would beyond the cubes that it looks at; in a cube
-    # that this seed has in the third batch. What starts the next epoch, before the step that is to write a line, meets
-    # weights that are not finite: k-means, or the measured noise.
+    # The check of the data is made to miss a fill value, as it would in a cube that it does not measure; with this seed
+    # the cube is in the third batch. The next epoch starts with k-means or the noise measurement, and so meets weights
+    # that are not finite before the step that writes a line.
     monkeypatch.setattr("hseval_ldm.data.fill_values.MAX_DEVIATION_RATIO", np.inf)
     cubes[3, :, 8, 8] = 1e20
-    absurd = saved(tmp_path / "absurd.h5", base, cubes=cubes)
-    given = ("features_steps=0", "log_every=2", "checkpoint_every=2", "score_every=9", f"kmeans={kmeans}")
-    done = begin("--seed", 1, *(f"--set={each}" for each in given), data=absurd)
-    last = begin.out / "autoencoder" / "last.safetensors"
-    told = "autoencoder, step 3: loss 'adaptive_weight' (nan) is not finite; the last good checkpoint is "
-    refused(done, f"hseval: {told}{last} (step 2); lower ae_lr or adversarial, then --resume")
+    filled = save_set(tmp_path / "filled.h5", base, cubes=cubes)
+    options = ("features_steps=0", "log_every=2", "checkpoint_every=2", "score_every=9", f"kmeans={kmeans}")
+    done = start_run("--seed", 1, *(f"--set={option}" for option in options), data=filled)
+    last = start_run.out / "autoencoder" / "last.safetensors"
+    message = "autoencoder, step 3: loss 'adaptive_weight' (nan) is not finite; the last good checkpoint is "
+    assert_refused(done, f"hseval: {message}{last} (step 2); lower ae_lr or adversarial, then --resume")
     assert checkpoint.load(last.parent)[1]["step"] == 2
 
 
-def test_a_fill_value_is_refused_at_once(begin: Begin, tmp_path: Path) -> None:
-    base = texture_set(16, size=16, bands=3)
+def test_a_fill_value_is_refused_at_once(start_run: StartRun, tmp_path: Path) -> None:
+    base = make_texture_set(16, size=16, bands=3)
     cubes = base.cubes.copy()
     cubes[:, 1, 6:9] = 1e20
-    filled = saved(tmp_path / "filled.h5", base, cubes=cubes)
-    at_once(begin(data=filled), f"hseval: {filled}: band 1 (677.5 nm) of cube ", " holds 1e+20, the band")
-    assert not begin.out.exists()
+    filled = save_set(tmp_path / "filled.h5", base, cubes=cubes)
+    assert_refused_at_once(
+        start_run(data=filled), f"hseval: {filled}: band 1 (677.5 nm) of cube ", " holds 1e+20, the band"
+    )
+    assert not start_run.out.exists()
 
 
-def test_wavelengths_that_a_set_lacks_can_be_given(begin: Begin, tmp_path: Path, hseval: Command) -> None:
-    bare = saved(tmp_path / "bare.h5", texture_set(16, size=16, bands=3), wavelengths=None)
+def test_missing_wavelengths_can_be_passed(start_run: StartRun, tmp_path: Path, hseval: Command) -> None:
+    bare = save_set(tmp_path / "bare.h5", make_texture_set(16, size=16, bands=3), wavelengths=None)
     steps = [f"--set={stage}_steps=1" for stage in ("features", "ae", "ldm")]
-    assert begin("--wavelengths", "450:905:3", *steps, data=bare).status == 0
-    sample = ("sample", "ldm", "--checkpoint", begin.out, "-n", 1, "--out", tmp_path / "s.h5")
+    assert start_run("--wavelengths", "450:905:3", *steps, data=bare).status == 0
+    sample = ("sample", "ldm", "--checkpoint", start_run.out, "-n", 1, "--out", tmp_path / "s.h5")
     assert hseval(*sample).status == 0
     np.testing.assert_allclose(open_set(tmp_path / "s.h5").wavelengths, [450, 677.5, 905])
 
 
-# Without it.
+# Without hseval_ldm.
 
 
-BLOCKED = """
+BLOCKED_IMPORT_SCRIPT = """
 import sys
-sys.modules["hseval_ldm"] = None  # what an import meets where the package is missing
+sys.modules["hseval_ldm"] = None  # as if the package were missing
 from hseval.cli.main import main
 main()
 """
 
 
 def test_hseval_lists_and_scores_without_hseval_ldm(data: Path) -> None:
-    def without_it(*typed: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", BLOCKED, *map(str, typed)]
+    def run_without_ldm(*arguments: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", BLOCKED_IMPORT_SCRIPT, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
-    listed = without_it("plugins")
+    listed = run_without_ldm("plugins")
     assert listed.returncode == 0
     broken = [line for line in listed.stdout.splitlines() if line.startswith("broken: ")]
     assert len(broken) == 1 and "hseval_ldm" in broken[0]
     assert "generator ldm" not in listed.stdout and "generator phantom" in listed.stdout
-    scored = without_it("score", data, "--ref", data, "--metrics", "fid")
+    scored = run_without_ldm("score", data, "--ref", data, "--metrics", "fid")
     assert scored.returncode == 0 and "fid" in scored.stdout
-    assert "generator ldm" in hseval_process("plugins").stdout
+    assert "generator ldm" in run_hseval_process("plugins").stdout

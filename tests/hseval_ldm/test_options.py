@@ -1,4 +1,4 @@
-"""Options: what is given beats the preset, the preset beats the defaults, and what can't be is named."""
+"""Options: explicit values override the preset, the preset overrides the defaults, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def build(**values: Any) -> LdmOptions:
     return built
 
 
-def preset(folder: Path, text: str) -> str:
+def write_preset(folder: Path, text: str) -> str:
     path = folder / "mine.toml"
     path.write_text(text)
     return str(path)
 
 
-def test_given_beats_preset_beats_default(tmp_path: Path) -> None:
-    mine = preset(tmp_path, "width = 48\ncodes = 512\nmultipliers = [1, 2]\ncrop = 64\nae_lr = 1\n")
+def test_explicit_values_override_the_preset_and_the_preset_overrides_defaults(tmp_path: Path) -> None:
+    mine = write_preset(tmp_path, "width = 48\ncodes = 512\nmultipliers = [1, 2]\ncrop = 64\nae_lr = 1\n")
     built = build(preset=mine, codes="256")
     assert (built.width, built.codes, built.blocks) == (48, 256, LdmOptions().blocks)
     assert built.multipliers == (1, 2) and built.crop == 64
     assert built.ae_lr == 1.0 and isinstance(built.ae_lr, float)
     assert built.explicit_names == {"preset", "codes"}
     assert built.preset_names == {"width", "codes", "multipliers", "crop", "ae_lr"}
-    # Also a value that happens to be the default's, and a none.
+    # Also a value that equals the default, and none.
     assert build(preset=mine, width=64, crop="none").width == 64
     assert build(preset=mine, width=64, crop="none").crop is None
 
@@ -57,7 +57,7 @@ def test_strings_become_the_declared_types() -> None:
     assert (built.latent_channels, built.multipliers, built.compile, built.ae_lr) == (32, (1, 1, 2, 4), True, 1e-3)
 
 
-def test_every_option_has_help_a_type_and_a_default_that_can_be() -> None:
+def test_every_option_has_help_a_type_and_a_valid_default() -> None:
     described = {info.name: info for info in describe_options(Plugin)}
     assert list(described) == [field.name for field in dataclasses.fields(LdmOptions)]
     assert all(info.help and info.type for info in described.values())
@@ -73,12 +73,12 @@ def test_every_option_has_help_a_type_and_a_default_that_can_be() -> None:
     assert described["stage"].type == "|".join(STAGE_CHOICES)
 
 
-def test_a_record_of_all_options_comes_back(tmp_path: Path) -> None:
-    mine = preset(tmp_path, "width = 48\nmultipliers = [1, 2]\n")
+def test_options_are_restored_from_their_record(tmp_path: Path) -> None:
+    mine = write_preset(tmp_path, "width = 48\nmultipliers = [1, 2]\n")
     built = build(preset=mine, stage="diffusion", resume=True)
     record = json.loads(json.dumps(options_to_dict(built)))
     assert build(**record) == built
-    Path(mine).write_text("width = 96\n")  # the run goes by what was written down, and not by what a file says now
+    Path(mine).write_text("width = 96\n")  # the record is used, not the current file
     for name in COMMAND_OPTIONS:
         del record[name]
     assert build(**record).width == 48
@@ -88,8 +88,8 @@ def test_a_record_of_all_options_comes_back(tmp_path: Path) -> None:
         build(preset=mine)
 
 
-def test_replace_changes_what_it_is_told(tmp_path: Path) -> None:
-    built = build(preset=preset(tmp_path, "width = 48\n"), codes=99)
+def test_replace_changes_only_the_given_options(tmp_path: Path) -> None:
+    built = build(preset=write_preset(tmp_path, "width = 48\n"), codes=99)
     changed = dataclasses.replace(built, codes=100, preset=None)
     assert (changed.width, changed.codes, changed.preset) == (48, 100, None)
     assert built.codes == 99 and dataclasses.replace(built) == built
@@ -105,7 +105,7 @@ def test_options_are_frozen_and_compared_by_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"widht": 3}, "has no option 'widht' .did you mean 'width'"),
         ({"width": 3}, "generator 'ldm': width is 3, expected 4 to 4096"),
@@ -123,29 +123,32 @@ def test_options_are_frozen_and_compared_by_value() -> None:
         ({"held_out": float("nan")}, "held_out is nan"),
         ({"memory": float("inf")}, "memory is inf"),
         ({"kmeans": "evry"}, "did you mean 'every'"),
-        ({"preset": "smok"}, "preset 'smok': is none that ships with hseval, and no .toml file .did you mean 'smoke'"),
+        (
+            {"preset": "smok"},
+            "preset 'smok': neither a preset that ships with hseval nor a .toml file .did you mean 'smoke'",
+        ),
         ({"preset": "gone.toml"}, "preset gone.toml: can't be read: .*No such file"),
     ],
 )
-def test_what_can_not_be_is_named_with_what_can(values: dict[str, Any], told: str) -> None:
-    with pytest.raises(HsevalError, match=told) as raised:
+def test_invalid_values_are_refused_with_the_valid_ones(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(HsevalError, match=message) as error:
         build(**values)
-    assert "\n" not in str(raised.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", OPTION_BOUNDS)
-def test_bounds_are_part_of_the_range(name: str) -> None:
+def test_bounds_are_inclusive(name: str) -> None:
     low, high = OPTION_BOUNDS[name]
-    other = {"timesteps": 100000} if name == "steps" else {"steps": 2} if name == "timesteps" else {}
+    others = {"timesteps": 100000} if name == "steps" else {"steps": 2} if name == "timesteps" else {}
     for value in (low, high):
-        assert getattr(LdmOptions(**(other | {name: value})), name) == value
+        assert getattr(LdmOptions(**(others | {name: value})), name) == value
     for value in (low - 1e-3, high * (1 + 1e-6) + 1e-3):
         with pytest.raises(ValueError, match=f"^{name} is .*, expected {low:g} to"):
-            LdmOptions(**(other | {name: value}))
+            LdmOptions(**(others | {name: value}))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("widht = 3", r"mine\.toml: has no option 'widht' .did you mean 'width'"),
         ("preset = 'demo'", "has no option 'preset'"),
@@ -154,20 +157,20 @@ def test_bounds_are_part_of_the_range(name: str) -> None:
         ("width = 3.5", "width: 3.5 is not of type int"),
         ("compile = 1", "compile: 1 is not of type bool"),
         ("multipliers = ['x']", "multipliers: 'x' is not of type int"),
-        ("model = 'vqgam'", "model: 'vqgam' is no valid value .did you mean 'vqgan'"),
+        ("model = 'vqgam'", "model: 'vqgam' is not a valid value .did you mean 'vqgan'"),
         ("width = 3", "width is 3, expected 4 to 4096"),
-        ("width = ", r"mine\.toml: is no TOML"),
-        ("width = 8\nwidth = 9", "is no TOML"),
-        ("\x00", "is no TOML"),
+        ("width = ", r"mine\.toml: is not valid TOML"),
+        ("width = 8\nwidth = 9", "is not valid TOML"),
+        ("\x00", "is not valid TOML"),
     ],
 )
-def test_a_preset_that_can_not_be_is_named(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(HsevalError, match=told) as raised:
-        build(preset=preset(tmp_path, text))
-    assert "\n" not in str(raised.value)
+def test_an_invalid_preset_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(HsevalError, match=message) as error:
+        build(preset=write_preset(tmp_path, text))
+    assert "\n" not in str(error.value)
 
 
-def test_a_preset_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_preset_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(HsevalError, match="can't be read"):
@@ -178,20 +181,20 @@ def test_a_preset_that_is_no_text_is_named(tmp_path: Path) -> None:
         build(preset=str(folder))
 
 
-def test_a_wrong_name_in_python_is_a_type_error_with_the_nearest() -> None:
+def test_an_unknown_name_in_python_is_a_type_error_with_the_nearest_name() -> None:
     with pytest.raises(TypeError, match=r"no option 'widht' .did you mean 'width'"):
         LdmOptions(widht=3)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_that_ship_can_be_built_and_set_no_default(name: str) -> None:
+def test_shipped_presets_are_valid(name: str) -> None:
     built, values = build(preset=name), load_preset(name)
     assert values and all(getattr(built, option) == value for option, value in values.items())
     assert not {"stage", "resume", "start_from"} & set(values)
 
 
-def test_importing_the_options_imports_nothing_heavy() -> None:
-    heavy = "{'torch', 'numpy', 'diffusers', 'h5py'} & set(sys.modules)"
-    told = f"import sys, hseval_ldm.options as o; o.LdmOptions(); print({heavy} or 'nothing')"
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+def test_importing_the_options_imports_no_large_package() -> None:
+    imported = "{'torch', 'numpy', 'diffusers', 'h5py'} & set(sys.modules)"
+    code = f"import sys, hseval_ldm.options as o; o.LdmOptions(); print({imported} or 'nothing')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "nothing"

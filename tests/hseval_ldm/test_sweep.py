@@ -1,4 +1,4 @@
-"""A sweep over U-Nets and steps on one autoencoder, by the commands that a user types."""
+"""A sweep over U-Nets and steps on shared autoencoders, on the command line."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from hseval_ldm.training import checkpoint
 from hseval_ldm.training.metrics_log import read_metrics_log
 from tests.helpers.commands import Outcome
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.sets import make_texture_set, save_set
 
 Command = Callable[..., Outcome]
 
 
-def test_autoencoders_serve_several_widths_and_unets_several_step_counts(
+def test_autoencoders_are_shared_by_widths_and_unets_by_step_counts(
     data: Path, tiny: Path, tmp_path: Path, hseval: Command
 ) -> None:
-    ref = saved(tmp_path / "ref.h5", texture_set(16, size=16, bands=3, seed=3), units="reflectance")
+    ref = save_set(tmp_path / "ref.h5", make_texture_set(16, size=16, bands=3, seed=3), units="reflectance")
     file = tmp_path / "s.toml"
     file.write_text(
         f'samples = 8\ndevice = "cpu"\n[data]\ntrain = "{data}"\nref = "{ref}"\n'
@@ -33,10 +33,10 @@ def test_autoencoders_serve_several_widths_and_unets_several_step_counts(
     out = tmp_path / "s.sweep"
     stages = [[line["stage"] for line in read_metrics_log(path / "files" / "metrics.jsonl")]
               for path in [*out.glob("stages/*"), *out.glob("fits/*")]]  # fmt: skip
-    trained = sorted(tuple(sorted(set(each))) for each in stages)
+    trained = sorted(tuple(sorted(set(names))) for names in stages)
     assert trained == [("autoencoder",)] * 2 + [("diffusion",)] * 3 + [("features",)]
     weights = {checkpoint.get_path(path / "files" / "autoencoder").stat().st_ino for path in out.glob("fits/*")}
-    assert len(weights) == 2  # each on disk once
-    found = json.loads((out / "results.json").read_text())["rows"]
-    values = {row["label"]: row["scores"]["spectral-kl"]["value"] for row in found}
+    assert len(weights) == 2  # each is stored once
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    values = {row["label"]: row["scores"]["spectral-kl"]["value"] for row in rows}
     assert len(values) == len(set(values.values())) == 6

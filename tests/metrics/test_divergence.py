@@ -20,14 +20,14 @@ def test_quantile_edges_cut_the_atoms_into_equal_parts() -> None:
     assert (count_per_bin(atoms[None], edges) == 5).all()
 
 
-def test_edges_of_few_discrete_values_coincide_and_the_bins_between_them_are_empty() -> None:
+def test_edges_of_few_discrete_values_coincide_with_empty_bins_between_them() -> None:
     atoms = np.repeat(np.array([1.0, 2.0, 3.0]), [10, 80, 10])
     edges = quantile_edges(atoms, 10)
     assert edges.tolist() == [1.0, *[2.0] * 8]
     assert count_per_bin(atoms[None], edges).tolist() == [[10, 80, 0, 0, 0, 0, 0, 0, 0, 10]]
 
 
-def test_no_value_is_dropped_however_wild() -> None:
+def test_no_value_is_dropped_however_extreme() -> None:
     values = np.array([[-1e30, 0.5, 1e30], [5.0, 6.0, 7.0]])
     counts = count_per_bin(values, np.array([0.0, 1.0]))
     assert counts.tolist() == [[1, 1, 1], [0, 0, 3]]
@@ -39,7 +39,7 @@ def test_a_value_equal_to_an_edge_falls_below_it() -> None:
 
 def test_counts_agree_with_numpys_histogram() -> None:
     values = np.random.default_rng(1).normal(size=(3, 500))
-    edges = quantile_edges(values.ravel(), 16) + 1e-9  # off the atoms: numpy's bins are closed at the other end
+    edges = quantile_edges(values.ravel(), 16) + 1e-9  # away from the atoms: numpy's bins are closed at the other end
     expected = [np.histogram(row, [-np.inf, *edges, np.inf])[0] for row in values]
     assert np.array_equal(count_per_bin(values, edges), expected)
 
@@ -66,8 +66,8 @@ def test_jensen_shannon_is_symmetric_and_ln_2_between_disjoint_histograms() -> N
 
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (1.5, 1.0), (0.0, 3.0), (-0.7, 0.4)])
 def test_gaussian_kl_meets_the_closed_form_in_one_dimension(shift: float, scale: float) -> None:
-    found = gaussian_kl(np.zeros(1), np.eye(1), np.full(1, shift), np.full((1, 1), scale**2))
-    assert found == pytest.approx(np.log(scale) + (1 + shift**2) / (2 * scale**2) - 0.5, rel=1e-12, abs=1e-15)
+    divergence = gaussian_kl(np.zeros(1), np.eye(1), np.full(1, shift), np.full((1, 1), scale**2))
+    assert divergence == pytest.approx(np.log(scale) + (1 + shift**2) / (2 * scale**2) - 0.5, rel=1e-12, abs=1e-15)
 
 
 def test_gaussian_kl_is_unchanged_by_an_affine_map_of_both_sides() -> None:
@@ -86,14 +86,14 @@ def test_gaussian_kl_of_a_singular_covariance_is_nan() -> None:
 
 def test_binned_kl_of_two_gaussians_tends_to_the_closed_form_from_below() -> None:
     exact = gaussian_kl(np.zeros(1), np.eye(1), np.full(1, 0.5), np.full((1, 1), 1.44))
-    found = []
+    divergences = []
     for bins in (16, 64, 1024, 16384):
         edges = norm.ppf(np.arange(1, bins) / bins)
         q = np.diff(norm.cdf((edges - 0.5) / 1.2), prepend=0.0, append=1.0)
-        found.append(float(kl_divergence(np.full(bins, 1 / bins), q)))
-    assert found == sorted(found)
-    assert found[-1] < exact
-    assert found[-1] == pytest.approx(exact, rel=1e-4)
+        divergences.append(float(kl_divergence(np.full(bins, 1 / bins), q)))
+    assert divergences == sorted(divergences)
+    assert divergences[-1] < exact
+    assert divergences[-1] == pytest.approx(exact, rel=1e-4)
 
 
 def test_pooling_cubes_of_one_size_gives_the_moments_of_all_their_pixels() -> None:

@@ -1,4 +1,4 @@
-"""``membership``: closed forms of the attack, lists against searches, planted copies, and the command line as typed."""
+"""``membership``: closed forms of the attack, lists against searches, planted copies, and the command line."""
 
 from __future__ import annotations
 
@@ -28,25 +28,27 @@ from hseval.testing import check_metric
 from hseval.utils.errors import NotComputable
 from hseval.utils.nearest_neighbors import NearestNeighbors
 from tests.helpers.commands import Outcome
-from tests.helpers.drawn_eyes import WAVELENGTHS, eyes, maps_of
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.drawn_eyes import WAVELENGTHS, compute_maps, make_eyes
+from tests.helpers.sets import make_texture_set, save_set
 
 Array = NDArray[Any]
-TRAIN, HELD, FRESH = maps_of(eyes(40, 11)), maps_of(eyes(60, 12)), maps_of(eyes(50, 13))
-PLACES = list_placements((1.0, 1.0))
+TRAIN, HOLDOUT, FRESH = (compute_maps(make_eyes(count, seed)) for count, seed in ((40, 11), (60, 12), (50, 13)))
+PLACEMENTS = list_placements((1.0, 1.0))
 
 
-def rows_of(maps: Array, name: str = "cube", groups: Any = None) -> FeatureTable:
+def make_table(maps: Array, name: str = "cube", groups: Any = None) -> FeatureTable:
     ids = np.array([f"{name}-{i:02d}" for i in range(len(maps))])
     columns = {"maps": maps, "maps/pixels": np.full((len(maps), 2), 64)}
     return FeatureTable(columns, ids, ids, ids if groups is None else np.asarray(groups), WAVELENGTHS)
 
 
-def related(
-    generated: Array, held: Array = HELD, train: Array = TRAIN, groups: Any = None
+def relate_maps(
+    generated: Array, holdout: Array = HOLDOUT, train: Array = TRAIN, groups: Any = None
 ) -> tuple[FeatureTable, FeatureTable, FeatureTable]:
     real, samples, members = Membership().relate(
-        real=rows_of(held, "real", groups), generated=rows_of(generated, "sample"), train=rows_of(train, "training")
+        real=make_table(holdout, "real", groups),
+        generated=make_table(generated, "sample"),
+        train=make_table(train, "training"),
     )
     assert members is not None
     return real, samples, members
@@ -56,25 +58,25 @@ def compare(real: FeatureTable, generated: FeatureTable, train: FeatureTable | N
     return Membership().compare(real=real, generated=generated, train=train, rng=np.random.default_rng(0))
 
 
-def searched(queries: FeatureTable, among: FeatureTable) -> Array:
-    """Return the distances that an exhaustive search gives."""
-    base = NearestNeighbors(to_unit_vectors(among[membership.RESIDUAL_DETAILS]))
-    return find_nearest(queries[membership.RESIDUAL_DETAILS], base, PLACES).distance
+def search_exhaustively(queries: FeatureTable, candidates: FeatureTable) -> Array:
+    """Return the distances found by an exhaustive search."""
+    base = NearestNeighbors(to_unit_vectors(candidates[membership.RESIDUAL_DETAILS]))
+    return find_nearest(queries[membership.RESIDUAL_DETAILS], base, PLACEMENTS).distance
 
 
-def test_membership_keeps_the_contract_of_metrics() -> None:
+def test_membership_fulfills_the_contract_of_metrics() -> None:
     check_metric(Membership)
 
 
 def test_the_auc_is_the_share_of_pairs_in_the_right_order() -> None:
     rng = np.random.default_rng(0)
-    members, others = rng.integers(0, 9, 30).astype(float), rng.integers(2, 12, 20).astype(float)
-    pairs = (members[:, None] < others).mean() + 0.5 * (members[:, None] == others).mean()
-    assert attack_auc(members=members, nonmembers=others) == pytest.approx(pairs)
+    members, nonmembers = rng.integers(0, 9, 30).astype(float), rng.integers(2, 12, 20).astype(float)
+    pairs = (members[:, None] < nonmembers).mean() + 0.5 * (members[:, None] == nonmembers).mean()
+    assert attack_auc(members=members, nonmembers=nonmembers) == pytest.approx(pairs)
     assert attack_auc(members=np.zeros(5), nonmembers=np.ones(4)) == 1
     assert attack_auc(members=np.ones(5), nonmembers=np.ones(4)) == 0.5
-    assert attack_auc(members=members, nonmembers=others) == pytest.approx(
-        1 - attack_auc(members=others, nonmembers=members)
+    assert attack_auc(members=members, nonmembers=nonmembers) == pytest.approx(
+        1 - attack_auc(members=nonmembers, nonmembers=members)
     )
 
 
@@ -94,50 +96,50 @@ def test_lists_are_as_long_as_a_random_share_needs(count: int, share: float, len
 def test_lists_hold_the_nearest_in_order_as_an_exhaustive_search_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hseval.metrics.copy_search.CHUNK", 16)
     common = compute_common_details(TRAIN)
-    queries, base = compute_residual_details(HELD[:6], common), compute_residual_details(TRAIN, common)
-    found = find_k_nearest(queries, to_unit_vectors(base), PLACES, k=5)
+    queries, base = compute_residual_details(HOLDOUT[:6], common), compute_residual_details(TRAIN, common)
+    lists = find_k_nearest(queries, to_unit_vectors(base), PLACEMENTS, k=5)
     for i in range(6):
-        alone = [NearestNeighbors(to_unit_vectors(base[j : j + 1])) for j in range(len(base))]
-        each = [find_nearest(queries[i : i + 1], one, PLACES).distance[0] for one in alone]
-        expected = np.argsort(each)[:5]
-        assert found.row[i].tolist() == expected.tolist()
-        assert found.distance[i] == pytest.approx(np.array(each)[expected], rel=1e-6)
+        bases = [NearestNeighbors(to_unit_vectors(base[j : j + 1])) for j in range(len(base))]
+        distances = [find_nearest(queries[i : i + 1], single, PLACEMENTS).distance[0] for single in bases]
+        expected = np.argsort(distances)[:5]
+        assert lists.row[i].tolist() == expected.tolist()
+        assert lists.distance[i] == pytest.approx(np.array(distances)[expected], rel=1e-6)
 
 
 def test_a_cubes_own_group_is_in_no_list() -> None:
     common = compute_common_details(TRAIN)
-    maps = compute_residual_details(HELD[:6], common)
+    maps = compute_residual_details(HOLDOUT[:6], common)
     groups = np.array(["a", "a", "b", "b", "b", "c"])
-    found = find_k_nearest(maps, to_unit_vectors(maps), PLACES, k=6, groups=groups, base_groups=groups)
+    lists = find_k_nearest(maps, to_unit_vectors(maps), PLACEMENTS, k=6, groups=groups, base_groups=groups)
     for i in range(6):
-        listed = found.row[i][found.row[i] >= 0]
+        listed = lists.row[i][lists.row[i] >= 0]
         assert sorted(listed) == np.flatnonzero(groups != groups[i]).tolist()
-        assert np.isinf(found.distance[i][len(listed) :]).all()
+        assert np.isinf(lists.distance[i][len(listed) :]).all()
 
 
-def test_any_subset_is_answered_as_a_search_of_it_would() -> None:
-    real, generated, train = related(FRESH)
+def test_a_look_up_in_any_subset_agrees_with_a_search_of_it() -> None:
+    real, generated, train = relate_maps(FRESH)
     rng = np.random.default_rng(1)
     for size in (25, 4, 1):  # 25: half; the others are rarer than the lists were made for, and are searched
-        some, others = rng.permutation(len(generated))[:size], rng.permutation(len(real))
-        part = generated.select(some)
-        found = membership._look_up_nearest(train, part)
-        assert found.distance == pytest.approx(searched(train, part), rel=1e-6)
-        held, rest = real.select(others[:size]), real.select(others[size:])
-        assert membership._look_up_nearest(rest, held).distance == pytest.approx(searched(rest, held), rel=1e-6)
+        subset, order = generated.select(rng.permutation(len(generated))[:size]), rng.permutation(len(real))
+        matches = membership._look_up_nearest(train, subset)
+        assert matches.distance == pytest.approx(search_exhaustively(train, subset), rel=1e-6)
+        holdout, rest = real.select(order[:size]), real.select(order[size:])
+        matches = membership._look_up_nearest(rest, holdout)
+        assert matches.distance == pytest.approx(search_exhaustively(rest, holdout), rel=1e-6)
 
 
-def test_unseen_eyes_give_nothing_away() -> None:
-    parts = compare(*related(FRESH))
+def test_unseen_eyes_reveal_nothing() -> None:
+    parts = compare(*relate_maps(FRESH))
     assert parts.value == pytest.approx(0.5, abs=0.12)
     assert parts.details["p"] > 0.01
     assert parts.details["p_nearer_than_all"] > 0.01
     assert parts.details["true_positives"] <= 0.05
 
 
-def test_copies_of_a_twentieth_show_at_one_percent_false_alarms_and_are_named() -> None:
+def test_copies_of_a_twentieth_are_detected_at_one_percent_false_positives_and_named() -> None:
     generated = np.concatenate([FRESH, np.rot90(TRAIN[[7]], axes=(2, 3)), TRAIN[[30]]])
-    details = compare(*related(generated)).details
+    details = compare(*relate_maps(generated)).details
     assert details["true_positives"] >= 0.05
     pairs = {(pair["training"], pair["sample"]): pair for pair in details["nearest_pairs"][:2]}
     assert set(pairs) == {("training-07", "sample-50"), ("training-30", "sample-51")}
@@ -145,58 +147,58 @@ def test_copies_of_a_twentieth_show_at_one_percent_false_alarms_and_are_named() 
     assert max(pair["distance"] for pair in pairs.values()) < 1e-3
 
 
-def test_the_more_is_copied_the_worse() -> None:
-    found = [compare(*related(np.concatenate([FRESH[count:], TRAIN[:count]]))) for count in (0, 4, 12, 40)]
-    values = [parts.value for parts in found]
+def test_the_score_grows_with_the_number_of_copies() -> None:
+    scores = [compare(*relate_maps(np.concatenate([FRESH[count:], TRAIN[:count]]))) for count in (0, 4, 12, 40)]
+    values = [parts.value for parts in scores]
     assert values == sorted(values)
     assert values[-1] == 1
-    assert [parts.details["true_positives"] for parts in found[1:]] == pytest.approx([0.1, 0.3, 1], abs=0.06)
-    assert found[-1].details["p"] < 1e-6
+    assert [parts.details["true_positives"] for parts in scores[1:]] == pytest.approx([0.1, 0.3, 1], abs=0.06)
+    assert scores[-1].details["p"] < 1e-6
 
 
 def test_held_out_cubes_in_place_of_samples_are_the_floor() -> None:
-    real, _, train = related(FRESH)
-    one, other = real.select(np.arange(30)), real.select(np.arange(30, 60))
-    parts = compare(one, other, train)
+    real, _, train = relate_maps(FRESH)
+    first_half, second_half = real.select(np.arange(30)), real.select(np.arange(30, 60))
+    parts = compare(first_half, second_half, train)
     assert parts.value == pytest.approx(0.5, abs=0.15)
-    assert {pair["sample"] for pair in parts.details["nearest_pairs"]} <= set(other.ids)
+    assert {pair["sample"] for pair in parts.details["nearest_pairs"]} <= set(second_half.ids)
 
 
 def test_one_cube_a_group_is_tested() -> None:
-    real, generated, train = related(np.concatenate([FRESH, TRAIN[:10]]), groups=[str(i // 30) for i in range(60)])
-    few = compare(real, generated, train).details
-    assert few["held_out"] == 60
-    # 40 training cubes, two independent held-out ones: 10 that are nearer than both are no wonder.
-    below = few["nearer_than_all"]
+    real, generated, train = relate_maps(np.concatenate([FRESH, TRAIN[:10]]), groups=[str(i // 30) for i in range(60)])
+    details = compare(real, generated, train).details
+    assert details["held_out"] == 60
+    # 40 training cubes, two independent held-out ones: 10 nearer than both are likely by chance.
+    below = details["nearer_than_all"]
     assert below >= 10
-    assert few["p_nearer_than_all"] == pytest.approx(math.comb(40, below) / math.comb(42, below))
+    assert details["p_nearer_than_all"] == pytest.approx(math.comb(40, below) / math.comb(42, below))
 
 
-def test_few_held_out_cubes_are_told_of() -> None:
-    assert "1 in 61 is told by chance" in compare(*related(FRESH)).details["caveat"]
+def test_few_held_out_cubes_add_a_caveat() -> None:
+    assert "1 training cube in 61 is identified by chance" in compare(*relate_maps(FRESH)).details["caveat"]
 
 
 def test_flat_cubes_and_single_ones_have_a_value() -> None:
-    flat = maps_of([np.ones((5, 64, 64), dtype=np.float32)] * 3)
-    assert np.isfinite(compare(*related(flat)).value)
-    assert np.isfinite(compare(*related(FRESH[:1], HELD[:1], TRAIN[:1])).value)
+    flat = compute_maps([np.ones((5, 64, 64), dtype=np.float32)] * 3)
+    assert np.isfinite(compare(*relate_maps(flat)).value)
+    assert np.isfinite(compare(*relate_maps(FRESH[:1], HOLDOUT[:1], TRAIN[:1])).value)
 
 
 def test_without_a_training_set_or_a_side_there_is_no_value() -> None:
     with pytest.raises(NotComputable, match="--train"):
-        compare(rows_of(HELD), rows_of(FRESH), None)
+        compare(make_table(HOLDOUT), make_table(FRESH), None)
     with pytest.raises(NotComputable, match="0 samples"):
-        compare(rows_of(HELD), rows_of(FRESH[:0]), rows_of(TRAIN))
+        compare(make_table(HOLDOUT), make_table(FRESH[:0]), make_table(TRAIN))
 
 
-def test_feature_metrics_and_membership_as_typed(hseval: Callable[..., Outcome], tmp_path: Path) -> None:
-    sets = [saved(tmp_path / f"{name}.h5", texture_set(16, size=24, seed=i)) for i, name in enumerate("srt")]
-    four = ("--metrics", "kid,prdc,vendi,membership", "--extractor", "statistics", "--json", tmp_path / "r.json")
-    told = hseval("score", sets[0], "--ref", sets[1], "--train", sets[2], *four)
-    assert told.status == 0, told.err
-    for word in ("kid", "prdc", "coverage", "vendi", "membership", "p of such an AUC by chance", "nearest: training"):
-        assert word in told.out
-    scores = {each["name"]: each for each in json.loads((tmp_path / "r.json").read_text())["scores"]}
+def test_feature_metrics_and_membership_on_the_command_line(hseval: Callable[..., Outcome], tmp_path: Path) -> None:
+    sets = [save_set(tmp_path / f"{name}.h5", make_texture_set(16, size=24, seed=i)) for i, name in enumerate("srt")]
+    options = ("--metrics", "kid,prdc,vendi,membership", "--extractor", "statistics", "--json", tmp_path / "r.json")
+    outcome = hseval("score", sets[0], "--ref", sets[1], "--train", sets[2], *options)
+    assert outcome.status == 0, outcome.err
+    for word in ("kid", "prdc", "coverage", "vendi", "membership", "Mann-Whitney test p", "nearest: training"):
+        assert word in outcome.out
+    scores = {score["name"]: score for score in json.loads((tmp_path / "r.json").read_text())["scores"]}
     assert [scores[name]["details"]["extractor"] for name in ("kid", "prdc", "vendi")] == ["statistics"] * 3
     assert len(scores["membership"]["details"]["nearest_pairs"]) == 10
     without = hseval("score", sets[0], "--ref", sets[1], "--metrics", "membership")
@@ -204,12 +206,12 @@ def test_feature_metrics_and_membership_as_typed(hseval: Callable[..., Outcome],
     assert "not computed: needs --train" in without.out
 
 
-def test_all_asks_for_every_metric_and_demands_none(hseval: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_all_requests_every_metric_and_requires_none(hseval: Callable[..., Outcome], tmp_path: Path) -> None:
     from hseval.core.plugin_manager import get_plugins
 
-    sets = [saved(tmp_path / f"{name}.h5", texture_set(6, size=24, seed=i)) for i, name in enumerate("sr")]
-    told = hseval("score", sets[0], "--ref", sets[1], "--metrics", "all,fid")
-    assert told.status == 0, told.err
-    assert "not computed: needs --train" in told.out
-    assert all(name in told.out for name in get_plugins().get_names("metric"))
+    sets = [save_set(tmp_path / f"{name}.h5", make_texture_set(6, size=24, seed=i)) for i, name in enumerate("sr")]
+    outcome = hseval("score", sets[0], "--ref", sets[1], "--metrics", "all,fid")
+    assert outcome.status == 0, outcome.err
+    assert "not computed: needs --train" in outcome.out
+    assert all(name in outcome.out for name in get_plugins().get_names("metric"))
     assert hseval("score", sets[0], "--ref", sets[1], "--metrics", "fid,all,authenticity").status == 1

@@ -18,8 +18,8 @@ SIZE = 16
 RNG = np.random.default_rng(0)
 
 
-def rows_of(cubes: Array, masks: dict[str, Array] | None = None, levels: int = 256) -> FeatureTable:
-    """Describe cubes ``(n, band, y, x)`` as the core does; without masks the field is everything."""
+def extract_table(cubes: Array, masks: dict[str, Array] | None = None, levels: int = 256) -> FeatureTable:
+    """Return the features of cubes ``(n, band, y, x)`` as the core extracts them; every pixel is valid."""
     cubes = np.asarray(cubes, dtype=np.float32)
     count, bands = cubes.shape[:2]
     fields = {"fov": np.ones((count, *cubes.shape[2:]), dtype=bool), **(masks or {})}
@@ -36,115 +36,121 @@ def rows_of(cubes: Array, masks: dict[str, Array] | None = None, levels: int = 2
     )
 
 
-def normal(count: int, *, seed: int, bands: int = 2, shift: float = 0.0, scale: float = 1.0) -> Array:
+def sample_cubes(count: int, *, seed: int, bands: int = 2, shift: float = 0.0, scale: float = 1.0) -> Array:
     return np.random.default_rng(seed).normal(shift, scale, (count, bands, SIZE, SIZE))
 
 
-def compared(real: FeatureTable, generated: FeatureTable, bins: int = 64) -> ScoreParts:
+def compare(real: FeatureTable, generated: FeatureTable, bins: int = 64) -> ScoreParts:
     return SpectralKL(SpectralKL.Options(bins)).compare(real=real, generated=generated, rng=RNG)
 
 
-def kl(real: FeatureTable, generated: FeatureTable, bins: int = 64) -> float:
-    return compared(real, generated, bins).value
+def compute_kl(real: FeatureTable, generated: FeatureTable, bins: int = 64) -> float:
+    return compare(real, generated, bins).value
 
 
-def boxes(count: int, width: int, *, left: int = 0) -> Array:
+def make_masks(count: int, width: int, *, left: int = 0) -> Array:
     mask = np.zeros((count, SIZE, SIZE), dtype=bool)
     mask[:, :, left : left + width] = True
     return mask
 
 
-def test_a_set_has_no_divergence_from_itself() -> None:
-    rows = rows_of(normal(4, seed=1))
-    parts = compared(rows, rows)
+def test_the_divergence_of_a_set_from_itself_is_0() -> None:
+    table = extract_table(sample_cubes(4, seed=1))
+    parts = compare(table, table)
     assert parts.value == 0
-    found = parts.details["structures"]["fov"]
-    assert found["reverse"] == found["jensen_shannon"] == 0
-    assert found["gaussian"] == pytest.approx(0, abs=1e-12)
+    scores = parts.details["structures"]["fov"]
+    assert scores["reverse"] == scores["jensen_shannon"] == 0
+    assert scores["gaussian"] == pytest.approx(0, abs=1e-12)
 
 
 def test_the_value_is_that_of_plain_histograms_of_pooled_pixels() -> None:
-    real, generated = normal(5, seed=2), normal(7, seed=3, shift=0.3, scale=1.2)
+    real, generated = sample_cubes(5, seed=2), sample_cubes(7, seed=3, shift=0.3, scale=1.2)
     counts = SIZE * SIZE
     expected = []
     for band in range(2):
         pooled = np.sort(real[:, band].astype(np.float32).ravel())
         edges = np.quantile(pooled, np.arange(1, 64) / 64, method="inverted_cdf")
-        above = np.nextafter(edges, np.float32(np.inf))  # numpy's bins hold their lower edge, ours their upper one
+        above = np.nextafter(edges, np.float32(np.inf))  # numpy's bins include their lower edge, ours their upper one
         p, q = (
-            np.histogram(side[:, band].astype(np.float32), [-np.inf, *above, np.inf])[0] / len(side) / counts
-            for side in (real, generated)
+            np.histogram(cubes[:, band].astype(np.float32), [-np.inf, *above, np.inf])[0] / len(cubes) / counts
+            for cubes in (real, generated)
         )
         expected.append(entropy(p * 5 * counts + 0.5, q * 5 * counts + 0.5))  # scipy rescales to 1
-    parts = compared(rows_of(real, levels=counts), rows_of(generated, levels=counts))
+    parts = compare(extract_table(real, levels=counts), extract_table(generated, levels=counts))
     assert parts.details["structures"]["fov"]["by_wavelength"] == pytest.approx(expected, rel=1e-6)
     assert parts.value == pytest.approx(np.mean(expected), rel=1e-6)
 
 
 def test_two_gaussians_meet_the_closed_form() -> None:
     pixels = norm.ppf((np.arange(128**2) + 0.5) / 128**2).reshape(1, 1, 128, 128)
-    real, generated = rows_of(pixels, levels=4096), rows_of(pixels + 0.5, levels=4096)
+    real, generated = extract_table(pixels, levels=4096), extract_table(pixels + 0.5, levels=4096)
     binned = entropy(np.full(64, 1 / 64), np.diff(norm.cdf(norm.ppf(np.arange(1, 64) / 64) - 0.5), prepend=0, append=1))
-    parts = compared(real, generated)
+    parts = compare(real, generated)
     assert parts.value == pytest.approx(binned, rel=0.02)
-    assert parts.value == pytest.approx(0.5**2 / 2, rel=0.05)  # 64 bins lose a little of it
+    assert parts.value == pytest.approx(0.5**2 / 2, rel=0.05)  # slightly less with 64 bins
     # The ridge of 1e-3 of the variance is in both covariances.
     assert parts.details["structures"]["fov"]["gaussian"] == pytest.approx(0.125 / 1.001, rel=1e-3)
 
 
-def test_a_shifted_uniform_meets_the_closed_form_with_its_half_counts() -> None:
+def test_a_shifted_uniform_distribution_meets_the_closed_form_with_half_counts() -> None:
     ramp = np.arange(SIZE * SIZE, dtype=np.float64).reshape(1, 1, SIZE, SIZE)
-    real, generated = rows_of(ramp), rows_of(ramp + 64)  # a quarter of the range: 16 of 64 bins are left empty
+    real, generated = extract_table(ramp), extract_table(ramp + 64)  # a quarter of the range: 16 of 64 bins are empty
     counts = np.array([0] * 16 + [4] * 47 + [4 + 64])
     expected = entropy(np.full(64, 1 / 64), (counts + 0.5) / (256 + 32))
-    assert kl(real, generated) == pytest.approx(expected, rel=1e-6)
+    assert compute_kl(real, generated) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_divergence_grows_with_the_shift() -> None:
-    real = rows_of(normal(6, seed=4))
-    values = [kl(real, rows_of(normal(6, seed=5, shift=shift))) for shift in (0, 0.2, 0.5, 1, 2, 4)]
+    real = extract_table(sample_cubes(6, seed=4))
+    values = [compute_kl(real, extract_table(sample_cubes(6, seed=5, shift=shift))) for shift in (0, 0.2, 0.5, 1, 2, 4)]
     assert values == sorted(values)
 
 
 def test_a_strictly_monotone_map_of_both_sides_changes_nothing() -> None:
     real, generated = (np.random.default_rng(seed).integers(0, 250, (3, 2, SIZE, SIZE)) for seed in (6, 7))
     generated = generated // 2
-    assert kl(rows_of(real**3), rows_of(generated**3)) == kl(rows_of(real), rows_of(generated)) > 0
-
-
-def test_the_order_of_cubes_changes_nothing() -> None:
-    real, generated = normal(6, seed=8), normal(6, seed=9, shift=0.1)
-    order = np.random.default_rng(10).permutation(6)
-    assert kl(rows_of(real[order]), rows_of(generated[order])) == pytest.approx(
-        kl(rows_of(real), rows_of(generated)), rel=1e-12
+    assert (
+        compute_kl(extract_table(real**3), extract_table(generated**3))
+        == compute_kl(extract_table(real), extract_table(generated))
+        > 0
     )
 
 
-def test_samples_given_twice_change_nothing() -> None:
-    real, generated = normal(3, seed=11), normal(5, seed=12, shift=0.1)
+def test_the_order_of_cubes_changes_nothing() -> None:
+    real, generated = sample_cubes(6, seed=8), sample_cubes(6, seed=9, shift=0.1)
+    order = np.random.default_rng(10).permutation(6)
+    assert compute_kl(extract_table(real[order]), extract_table(generated[order])) == pytest.approx(
+        compute_kl(extract_table(real), extract_table(generated)), rel=1e-12
+    )
+
+
+def test_duplicated_samples_change_nothing() -> None:
+    real, generated = sample_cubes(3, seed=11), sample_cubes(5, seed=12, shift=0.1)
     twice = np.concatenate([generated, generated])
-    assert kl(rows_of(real), rows_of(twice)) == pytest.approx(kl(rows_of(real), rows_of(generated)), rel=1e-12)
+    assert compute_kl(extract_table(real), extract_table(twice)) == pytest.approx(
+        compute_kl(extract_table(real), extract_table(generated)), rel=1e-12
+    )
 
 
-def test_a_wild_generator_is_not_flattered() -> None:
-    real = normal(4, seed=13, bands=1)
-    wild = real.copy()
-    wild[:, :, ::2] = 1e6  # half of its pixels; a histogram that dropped them would see next to nothing
-    found = kl(rows_of(real), rows_of(wild))
+def test_values_far_outside_the_real_range_count() -> None:
+    real = sample_cubes(4, seed=13, bands=1)
+    extreme = real.copy()
+    extreme[:, :, ::2] = 1e6  # half of the pixels; a histogram that dropped them would hardly change
+    divergence = compute_kl(extract_table(real), extract_table(extreme))
     q = np.full(64, 0.5 / 64)
     q[-1] += 0.5
-    assert found == pytest.approx(entropy(np.full(64, 1 / 64), q), rel=0.05)
-    assert found > kl(rows_of(real), rows_of(normal(4, seed=14, bands=1, shift=0.3)))
+    assert divergence == pytest.approx(entropy(np.full(64, 1 / 64), q), rel=0.05)
+    assert divergence > compute_kl(extract_table(real), extract_table(sample_cubes(4, seed=14, bands=1, shift=0.3)))
 
 
-def test_every_cube_weighs_the_same_however_many_pixels_it_has() -> None:
-    cubes = np.concatenate([normal(1, seed=15, bands=1), normal(1, seed=16, bands=1, shift=3)])
-    small, large = boxes(1, 1), boxes(1, 16)
-    real = rows_of(cubes, {"corn": np.concatenate([large, large])})
-    generated = rows_of(cubes, {"corn": np.concatenate([small, large])})
-    parts = compared(real, generated)
+def test_every_cube_has_equal_weight_whatever_its_number_of_pixels() -> None:
+    cubes = np.concatenate([sample_cubes(1, seed=15, bands=1), sample_cubes(1, seed=16, bands=1, shift=3)])
+    small, large = make_masks(1, 1), make_masks(1, 16)
+    real = extract_table(cubes, {"corn": np.concatenate([large, large])})
+    generated = extract_table(cubes, {"corn": np.concatenate([small, large])})
+    parts = compare(real, generated)
     related = SpectralKL().relate(real=real, generated=generated, train=None)
-    p, q = (rows[HISTOGRAM][:, 0, 0].mean(axis=0) for rows in related[:2])  # structure corn, band 0
+    p, q = (table[HISTOGRAM][:, 0, 0].mean(axis=0) for table in related[:2])  # structure corn, band 0
     total = 16 + 256
     assert parts.value == pytest.approx(entropy(p * total + 0.5, q * total + 0.5), rel=1e-5)
     upper = related[1][HISTOGRAM][:, 0, 0, 32:].sum(axis=1)
@@ -153,20 +159,20 @@ def test_every_cube_weighs_the_same_however_many_pixels_it_has() -> None:
 
 
 @pytest.mark.parametrize("levels", [1, 3, 256])
-def test_discrete_values_have_no_divergence_from_themselves(levels: int) -> None:
+def test_the_divergence_of_discrete_values_from_themselves_is_0(levels: int) -> None:
     values = np.random.default_rng(17).integers(0, levels, (4, 2, SIZE, SIZE))
-    assert kl(rows_of(values), rows_of(values)) == 0
+    assert compute_kl(extract_table(values), extract_table(values)) == 0
 
 
-def test_a_dead_band_of_another_value_is_seen() -> None:
+def test_a_dead_band_of_another_value_is_detected() -> None:
     real, generated = np.zeros((2, 1, SIZE, SIZE)), np.ones((2, 1, SIZE, SIZE))
-    # All of p in the first bin, all of q in the last: 512 counts, and half a one in each bin.
+    # All of p in the first bin, all of q in the last: 512 counts, and half a count added to each bin.
     p = np.array([512.5] + [0.5] * 63)
-    assert kl(rows_of(real), rows_of(generated)) == pytest.approx(entropy(p, p[::-1]), rel=1e-6)
+    assert compute_kl(extract_table(real), extract_table(generated)) == pytest.approx(entropy(p, p[::-1]), rel=1e-6)
 
 
 def test_splits_are_compared_on_the_edges_of_the_full_reference() -> None:
-    real = rows_of(np.concatenate([normal(3, seed=18), normal(3, seed=19, shift=2)]))
+    real = extract_table(np.concatenate([sample_cubes(3, seed=18), sample_cubes(3, seed=19, shift=2)]))
     metric = SpectralKL()
     full, _, _ = metric.relate(real=real, generated=real, train=None)
     low, high = np.arange(3), np.arange(3, 6)
@@ -178,83 +184,88 @@ def test_splits_are_compared_on_the_edges_of_the_full_reference() -> None:
     assert abs(on_full - on_own) > 0.01 * on_full
 
 
-def test_structures_are_matched_by_name_and_weigh_the_same() -> None:
-    real_cubes, generated_cubes = normal(4, seed=20), normal(4, seed=21, shift=0.2)
-    vein, artery, onh = boxes(4, 2), boxes(4, 3, left=4), boxes(4, 5, left=9)
-    real = rows_of(real_cubes, {"artery": artery, "vein": vein})
-    generated = rows_of(generated_cubes, {"vein": vein, "artery": artery, "aaa": onh})
-    parts = compared(real, generated)
-    alone = {
-        name: kl(rows_of(real_cubes, {name: mask}), rows_of(generated_cubes, {name: mask}))
+def test_structures_are_matched_by_name_with_equal_weight() -> None:
+    real_cubes, generated_cubes = sample_cubes(4, seed=20), sample_cubes(4, seed=21, shift=0.2)
+    vein, artery, onh = make_masks(4, 2), make_masks(4, 3, left=4), make_masks(4, 5, left=9)
+    real = extract_table(real_cubes, {"artery": artery, "vein": vein})
+    generated = extract_table(generated_cubes, {"vein": vein, "artery": artery, "aaa": onh})
+    parts = compare(real, generated)
+    single_values = {
+        name: compute_kl(extract_table(real_cubes, {name: mask}), extract_table(generated_cubes, {name: mask}))
         for name, mask in (("artery", artery), ("vein", vein))
     }
-    assert {name: found["value"] for name, found in parts.details["structures"].items()} == pytest.approx(alone)
-    assert parts.value == pytest.approx(np.mean(list(alone.values())))
+    assert {name: scores["value"] for name, scores in parts.details["structures"].items()} == pytest.approx(
+        single_values
+    )
+    assert parts.value == pytest.approx(np.mean(list(single_values.values())))
     assert parts.details["left_out"] == {"aaa": "no mask in the reference"}
 
 
 def test_cubes_without_a_structure_do_not_count_for_it() -> None:
-    cubes, generated = normal(4, seed=22), rows_of(normal(4, seed=23), {"vein": boxes(4, 3)})
-    mask = boxes(4, 3)
+    cubes, generated = sample_cubes(4, seed=22), extract_table(sample_cubes(4, seed=23), {"vein": make_masks(4, 3)})
+    mask = make_masks(4, 3)
     mask[2:] = False
-    some = compared(rows_of(cubes, {"vein": mask}), generated)
-    assert some.value == pytest.approx(kl(rows_of(cubes[:2], {"vein": mask[:2]}), generated), rel=1e-12)
-    assert some.details["structures"]["vein"]["cubes"] == {"reference": 2, "samples": 4}
+    parts = compare(extract_table(cubes, {"vein": mask}), generated)
+    assert parts.value == pytest.approx(compute_kl(extract_table(cubes[:2], {"vein": mask[:2]}), generated), rel=1e-12)
+    assert parts.details["structures"]["vein"]["cubes"] == {"reference": 2, "samples": 4}
 
 
-def test_a_structure_in_few_cubes_is_left_out_so_that_all_splits_score_the_same() -> None:
-    real, generated = normal(40, seed=30), normal(40, seed=31)
-    often, seldom = boxes(40, 2), boxes(40, 2, left=5)
-    seldom[5:] = False
-    details = compared(
-        rows_of(real, {"vein": often, "onh": seldom}), rows_of(generated, {"vein": often, "onh": boxes(40, 2, left=5)})
+def test_a_structure_in_few_cubes_is_left_out_with_a_reason() -> None:
+    real, generated = sample_cubes(40, seed=30), sample_cubes(40, seed=31)
+    frequent, rare = make_masks(40, 2), make_masks(40, 2, left=5)
+    rare[5:] = False
+    details = compare(
+        extract_table(real, {"vein": frequent, "onh": rare}),
+        extract_table(generated, {"vein": frequent, "onh": make_masks(40, 2, left=5)}),
     ).details
     assert list(details["structures"]) == ["vein"]
     assert details["left_out"] == {"onh": "in too few cubes of the reference"}
 
 
-def test_a_structure_that_no_sample_has_is_left_out_and_told() -> None:
-    real = rows_of(normal(2, seed=24), {"vein": boxes(2, 2), "onh": boxes(2, 2, left=5)})
-    generated = rows_of(normal(2, seed=25), {"vein": boxes(2, 2), "onh": boxes(2, 0)})
-    details = compared(real, generated).details
+def test_a_structure_that_no_sample_has_is_left_out_with_a_reason() -> None:
+    real = extract_table(sample_cubes(2, seed=24), {"vein": make_masks(2, 2), "onh": make_masks(2, 2, left=5)})
+    generated = extract_table(sample_cubes(2, seed=25), {"vein": make_masks(2, 2), "onh": make_masks(2, 0)})
+    details = compare(real, generated).details
     assert list(details["structures"]) == ["vein"]
     assert details["left_out"] == {"onh": "no pixel in any cube of the samples"}
 
 
-def test_the_field_of_view_is_scored_where_no_structure_is_shared() -> None:
-    real, generated = normal(2, seed=26), normal(2, seed=27)
-    parts = compared(rows_of(real, {"vein": boxes(2, 2)}), rows_of(generated))
+def test_the_field_of_view_is_scored_if_no_structure_is_shared() -> None:
+    real, generated = sample_cubes(2, seed=26), sample_cubes(2, seed=27)
+    parts = compare(extract_table(real, {"vein": make_masks(2, 2)}), extract_table(generated))
     assert list(parts.details["structures"]) == ["fov"]
     assert "whole field of view" in parts.details["caveat"]
-    assert parts.value == kl(rows_of(real), rows_of(generated))
+    assert parts.value == compute_kl(extract_table(real), extract_table(generated))
 
 
-def test_nothing_shared_is_not_computable() -> None:
-    rows = rows_of(normal(2, seed=28))
-    empty = rows.add_columns({"spectra/pixels": np.zeros((2, 1))})
+def test_sets_without_a_common_structure_are_not_computable() -> None:
+    table = extract_table(sample_cubes(2, seed=28))
+    empty = table.add_columns({"spectra/pixels": np.zeros((2, 1))})
     with pytest.raises(NotComputable, match="share no structure"):
-        compared(rows, empty)
+        compare(table, empty)
 
 
-def test_the_gaussian_form_sees_a_change_of_correlation_that_no_band_shows() -> None:
+def test_the_gaussian_form_detects_a_change_of_correlation_that_histograms_do_not() -> None:
     pixels = np.random.default_rng(29).normal(size=(4, 1, SIZE, SIZE))
-    apart = np.random.default_rng(30).normal(size=(4, 1, SIZE, SIZE))
-    together = rows_of(np.concatenate([pixels, 0.9 * pixels + np.sqrt(0.19) * apart], axis=1))
-    independent = rows_of(np.concatenate([pixels, apart], axis=1))
-    found = compared(independent, together).details["structures"]["fov"]
-    assert found["gaussian"] > 1
-    assert found["value"] < 0.05
+    other_pixels = np.random.default_rng(30).normal(size=(4, 1, SIZE, SIZE))
+    correlated = extract_table(np.concatenate([pixels, 0.9 * pixels + np.sqrt(0.19) * other_pixels], axis=1))
+    independent = extract_table(np.concatenate([pixels, other_pixels], axis=1))
+    scores = compare(independent, correlated).details["structures"]["fov"]
+    assert scores["gaussian"] > 1
+    assert scores["value"] < 0.05
 
 
 def test_the_two_directions_differ_and_jensen_shannon_is_bounded() -> None:
-    found = compared(rows_of(normal(3, seed=31)), rows_of(normal(3, seed=32, scale=0.3))).details["structures"]["fov"]
-    assert found["value"] != pytest.approx(found["reverse"], rel=0.1)
-    assert 0 < found["jensen_shannon"] < np.log(2)
+    scores = compare(
+        extract_table(sample_cubes(3, seed=31)), extract_table(sample_cubes(3, seed=32, scale=0.3))
+    ).details["structures"]["fov"]
+    assert scores["value"] != pytest.approx(scores["reverse"], rel=0.1)
+    assert 0 < scores["jensen_shannon"] < np.log(2)
 
 
-def test_whose_masks_were_used_is_told() -> None:
-    rows = rows_of(normal(2, seed=33))
-    assert compared(rows, rows).details["masks_from"] == {"reference": "set", "samples": "set"}
+def test_the_source_of_the_masks_is_in_the_details() -> None:
+    table = extract_table(sample_cubes(2, seed=33))
+    assert compare(table, table).details["masks_from"] == {"reference": "set", "samples": "set"}
 
 
 def test_one_bin_is_refused() -> None:

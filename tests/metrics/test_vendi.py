@@ -1,4 +1,4 @@
-"""``vendi``: its closed forms, what it does not depend on, and what it refuses."""
+"""``vendi``: closed forms, invariances, and the inputs that have no score."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from hseval.utils.errors import HsevalError, NotComputable
 Array = NDArray[Any]
 
 
-def features(n: int, d: int = 12, *, seed: int = 0, scale: float = 1.0, mean: float = 0.0) -> Array:
+def make_features(n: int, d: int = 12, *, seed: int = 0, scale: float = 1.0, mean: float = 0.0) -> Array:
     return np.random.default_rng(seed).normal(size=(n, d)) * scale + mean
 
 
-def rows(values: Array, extractor: str = "scattering") -> FeatureTable:
+def make_table(values: Array, extractor: str = "scattering") -> FeatureTable:
     names = np.array([f"cube-{i}" for i in range(len(values))])
     return FeatureTable({extractor: np.asarray(values, dtype=np.float32)}, names, names, names, np.arange(4.0))
 
 
 def compare(real: Array, generated: Array, **options: Any) -> ScoreParts:
     return Vendi(Vendi.Options(**options)).compare(
-        real=rows(real), generated=rows(generated), rng=np.random.default_rng(0)
+        real=make_table(real), generated=make_table(generated), rng=np.random.default_rng(0)
     )
 
 
-def test_vendi_keeps_the_contract_of_metrics() -> None:
+def test_vendi_fulfills_the_contract_of_metrics() -> None:
     check_metric(Vendi)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 40])
-def test_rows_that_are_all_the_same_count_as_one_and_orthogonal_ones_each(n: int) -> None:
+def test_equal_vectors_count_as_one_and_orthogonal_ones_separately(n: int) -> None:
     assert vendi_score(np.ones((n, n))) == pytest.approx(1)
     assert vendi_score(np.eye(n)) == pytest.approx(n)
     assert vendi_score(cosine_similarity(3 * np.eye(n))) == pytest.approx(n)
@@ -47,7 +47,7 @@ def test_rows_that_are_all_the_same_count_as_one_and_orthogonal_ones_each(n: int
 
 
 @pytest.mark.parametrize("counts", [(5, 5), (1, 9), (2, 3, 5)])
-def test_classes_that_share_nothing_count_by_the_entropy_of_their_shares(counts: tuple[int, ...]) -> None:
+def test_disjoint_classes_count_by_the_entropy_of_their_shares(counts: tuple[int, ...]) -> None:
     # Friedman and Dieng 2023, lemma 3.1 and section 3: the exponential of Shannon's entropy.
     shares = np.array(counts) / sum(counts)
     expected = np.exp(-(shares * np.log(shares)).sum())
@@ -56,7 +56,7 @@ def test_classes_that_share_nothing_count_by_the_entropy_of_their_shares(counts:
 
 
 @pytest.mark.parametrize("similarity", [0.1, 0.5, 0.9])
-def test_equally_similar_rows_have_the_closed_form(similarity: float) -> None:
+def test_equally_similar_vectors_have_the_closed_form(similarity: float) -> None:
     n = 8
     matrix = np.full((n, n), similarity) + (1 - similarity) * np.eye(n)
     large, small = (1 + (n - 1) * similarity) / n, (1 - similarity) / n
@@ -64,58 +64,60 @@ def test_equally_similar_rows_have_the_closed_form(similarity: float) -> None:
     assert vendi_score(matrix) == pytest.approx(expected)
 
 
-def test_more_columns_than_rows_or_fewer_give_the_same_spectrum() -> None:
-    units = features(40, 3)
+def test_the_score_follows_from_the_covariance_of_unit_vectors_too() -> None:
+    units = make_features(40, 3)
     units /= np.linalg.norm(units, axis=1, keepdims=True)
     shares = np.linalg.eigvalsh(units.T @ units / 40)
     assert vendi_score(cosine_similarity(units)) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def test_the_gaussian_similarity_is_its_definition_far_from_the_origin_too() -> None:
-    values = features(6)
+def test_the_gaussian_kernel_follows_its_definition_even_far_from_the_origin() -> None:
+    values = make_features(6)
     expected = np.exp(-((values[:, None] - values) ** 2).sum(axis=-1) / 4)
     assert gaussian_kernel(values, 2.0) == pytest.approx(expected, rel=1e-10)
     assert gaussian_kernel(values + 1e6, 2.0) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_typical_distance_is_the_root_mean_square_over_pairs() -> None:
-    values = features(9)
+    values = make_features(9)
     squared = ((values[:, None] - values) ** 2).sum(axis=-1)[np.triu_indices(9, 1)]
     assert compute_rms_distance(values) == pytest.approx(np.sqrt(squared.mean()))
 
 
 @pytest.mark.parametrize("kernel", ["gaussian", "cosine"])
 def test_rotations_and_permutations_change_nothing(kernel: str) -> None:
-    similar = {"gaussian": lambda values: gaussian_kernel(values, 5.0), "cosine": cosine_similarity}[kernel]
-    values = features(30)
-    turn, _ = np.linalg.qr(features(12, 12, seed=2))
-    value = vendi_score(similar(values))
-    assert vendi_score(similar(values @ turn)) == pytest.approx(value)
-    assert vendi_score(similar(np.roll(values, 7, axis=0))) == pytest.approx(value)
+    compute_similarity = {"gaussian": lambda values: gaussian_kernel(values, 5.0), "cosine": cosine_similarity}[kernel]
+    values = make_features(30)
+    rotation, _ = np.linalg.qr(make_features(12, 12, seed=2))
+    value = vendi_score(compute_similarity(values))
+    assert vendi_score(compute_similarity(values @ rotation)) == pytest.approx(value)
+    assert vendi_score(compute_similarity(np.roll(values, 7, axis=0))) == pytest.approx(value)
 
 
 def test_narrower_samples_count_as_fewer_and_wider_as_more() -> None:
-    real = features(60)
-    values = [compare(real, features(60, seed=1, scale=scale)).value for scale in (0.1, 0.3, 1.0, 2.0, 4.0)]
+    real = make_features(60)
+    values = [compare(real, make_features(60, seed=1, scale=scale)).value for scale in (0.1, 0.3, 1.0, 2.0, 4.0)]
     assert values == sorted(values)
-    assert values[2] == pytest.approx(compare(real, features(60, seed=2)).value, rel=0.1)
+    assert values[2] == pytest.approx(compare(real, make_features(60, seed=2)).value, rel=0.1)
 
 
 def test_repeated_samples_count_once() -> None:
-    real, few = features(60), features(6, seed=1)
+    real, few = make_features(60), make_features(6, seed=1)
     assert compare(real, np.tile(few, (10, 1))).value == pytest.approx(compare(real, few).value)
 
 
-def test_an_offset_that_all_samples_share_changes_nothing_but_makes_them_one_to_the_cosine() -> None:
-    real, moved = features(60), features(60, seed=1, mean=20)
-    kept, lost = (compare(real, moved, kernel=kernel) for kernel in ("gaussian", "cosine"))
-    assert kept.value == pytest.approx(compare(real, features(60, seed=1)).value, rel=1e-5)
-    assert lost.value < 1.1 < 0.2 * lost.details["of_reference"]
+def test_a_common_offset_changes_nothing_with_the_gaussian_kernel_and_collapses_the_cosine() -> None:
+    real, shifted = make_features(60), make_features(60, seed=1, mean=20)
+    gaussian, cosine = (compare(real, shifted, kernel=kernel) for kernel in ("gaussian", "cosine"))
+    assert gaussian.value == pytest.approx(compare(real, make_features(60, seed=1)).value, rel=1e-5)
+    assert cosine.value < 1.1 < 0.2 * cosine.details["of_reference"]
 
 
-def test_splits_share_the_full_references_scale_and_reach() -> None:
+def test_splits_share_the_scale_and_length_scale_of_the_full_reference() -> None:
     metric = Vendi()
-    real, generated, train = metric.relate(real=rows(features(40)), generated=rows(features(40, seed=1)), train=None)
+    real, generated, train = metric.relate(
+        real=make_table(make_features(40)), generated=make_table(make_features(40, seed=1)), train=None
+    )
     half = np.arange(20)
     parts = metric.compare(real=real.select(half), generated=generated.select(half), rng=np.random.default_rng(0))
     whole = metric.compare(real=real, generated=generated, rng=np.random.default_rng(0))
@@ -124,31 +126,31 @@ def test_splits_share_the_full_references_scale_and_reach() -> None:
     assert parts.value < whole.value
 
 
-def test_extractor_and_kernel_are_told() -> None:
+def test_extractor_and_kernel_are_in_the_details() -> None:
     assert Vendi(Vendi.Options(extractor="torchvision")).needs == Needs(features=("torchvision",))
-    details = compare(features(20), features(20, seed=1), kernel="cosine").details
+    details = compare(make_features(20), make_features(20, seed=1), kernel="cosine").details
     assert (details["kernel"], details["extractor"], details["samples"]) == ("cosine", "scattering", 20)
 
 
 @pytest.mark.parametrize(("n", "m", "side"), [(1, 9, "reference"), (9, 1, "sample")])
 def test_too_few_cubes_are_not_computable(n: int, m: int, side: str) -> None:
     with pytest.raises(NotComputable, match=f"at least 2 {side} cubes, found 1"):
-        compare(features(n), features(m))
+        compare(make_features(n), make_features(m))
 
 
-def test_constant_and_broken_features() -> None:
-    assert compare(features(9), np.full((9, 12), 7.0)).value == pytest.approx(1)
-    broken = features(9)
-    broken[2, 3] = np.nan
-    with pytest.raises(NotComputable, match="not finite for 1 cubes"):
-        compare(features(9), broken)
+def test_constant_samples_count_as_one_and_invalid_features_are_refused() -> None:
+    assert compare(make_features(9), np.full((9, 12), 7.0)).value == pytest.approx(1)
+    invalid = make_features(9)
+    invalid[2, 3] = np.nan
+    with pytest.raises(NotComputable, match=r"not finite for 1 cube$"):
+        compare(make_features(9), invalid)
     with pytest.raises(NotComputable, match="do not vary"):
-        compare(np.ones((9, 12)), features(9))
+        compare(np.ones((9, 12)), make_features(9))
 
 
 @pytest.mark.parametrize(
-    "wrong", [np.ones((2, 3)), np.ones(4), np.full((3, 3), np.nan), 2 * np.eye(3), np.ones((0, 0))]
+    "matrix", [np.ones((2, 3)), np.ones(4), np.full((3, 3), np.nan), 2 * np.eye(3), np.ones((0, 0))]
 )
-def test_what_is_no_similarity_matrix_is_refused(wrong: Array) -> None:
+def test_an_invalid_similarity_matrix_is_refused(matrix: Array) -> None:
     with pytest.raises(HsevalError, match="similarities"):
-        vendi_score(wrong)
+        vendi_score(matrix)

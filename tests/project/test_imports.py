@@ -1,4 +1,4 @@
-"""Imports point one way (docs/architecture.md): read from the source, imports inside functions included."""
+"""Imports run one way over the floors of docs/architecture.md: read from the source, imports inside functions included."""
 
 from __future__ import annotations
 
@@ -8,85 +8,141 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# From the ground up. A package imports lower floors and itself; packages that share a floor do not import each other.
+FLOORS = (
+    ("resources",),
+    ("utils",),
+    ("core",),
+    ("data",),
+    ("readers", "extractors", "segmenters", "generators", "degradations", "inspection", "sampling"),
+    ("pipeline",),
+    ("stats",),
+    ("metrics",),
+    ("reporting",),
+    ("scoring", "renderers"),
+    ("qualification", "sweep", "generator_kit", "testing", "newplugin"),
+    ("comparison",),
+    ("cli",),
+    ("builtin", "__main__", "__init__"),
+)
+LDM_FLOORS = (
+    ("utils",),
+    ("options",),
+    ("data",),
+    ("models",),
+    ("sampling",),
+    ("training",),
+    ("generator",),
+    ("cli",),
+    ("plugin",),
+    ("__init__",),
+)
 FAMILIES = ("readers", "extractors", "metrics", "segmenters", "generators", "renderers", "degradations")
-RECORDS = {"errors", "options", "seeds", "files", "cubes", "rows", "report", "exhibits", "hookspecs"}
-# Plain functions that several families share.
-HELPERS = {"colour", "excess", "field", "house", "layout", "many", "neighbors", "remarks", "wavelengths", "where"}
-SHOWN = {"notebook"}  # what records name in order to show themselves, inside `_repr_html_` alone
-ENTRY = {"cli", "builtin", "__main__"}
-DOORS = {
-    "hseval.readers.formats": {"open"},
-    "hseval.degradations": {"qualifying", "cli"},
-    "hseval.degradations.base": {"qualifying"},
-}  # modules of a family that others may name
+# Statistics take arrays, callables and Protocols; what they need of sets and metrics is `core.evaluation`.
+STATS_IMPORTS = {"utils", "core", "data"}
+# Modules of a family that others may name: a table of suffixes; degradations, whose registry no plugin extends.
+OPEN_MODULES = {
+    "hseval.readers.formats": {"pipeline"},
+    "hseval.degradations": {"qualification", "cli"},
+    "hseval.degradations.base": {"qualification"},
+}
+# The one module of `sweep` that `comparison` reads: records.
+COMPARISON_READS = {"hseval.sweep.results"}
+PLUGIN_DOORS = {"hseval", "hseval.core", "hseval.utils", "hseval.data", "hseval.testing", "hseval.sampling", "hseval.reporting"}
 
 
-def name_of(path: Path) -> str:
+def get_name(path: Path) -> str:
     """Return a module's dotted name."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {name_of(path): path for path in sorted((ROOT / "hseval").rglob("*.py"))}
+MODULES = {
+    package: {get_name(path): path for path in sorted((ROOT / package).rglob("*.py"))}
+    for package in ("hseval", "hseval_ldm")
+}
+EVERY_MODULE = {name: path for modules in MODULES.values() for name, path in modules.items()}
 
 
-def imported(module: str) -> set[str]:
-    """Return the modules of hseval that a module imports anywhere in its source, by dotted name."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+def find_imports(module: str) -> set[str]:
+    """Return the modules of hseval and hseval_ldm that a module imports anywhere in its source, by dotted name."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(EVERY_MODULE[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively; write the whole name"
-            whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else str(node.module) for name in whole}
-    return {name for name in found if name.split(".")[0] == "hseval"}
+            full_names = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in EVERY_MODULE else str(node.module) for name in full_names}
+    return {name for name in names if name.split(".")[0] in MODULES}
 
 
-def part(module: str) -> str:
-    """Return which part of hseval a module belongs to: ``metrics`` for ``hseval.metrics.fid``."""
-    return [*module.split("."), "hseval"][1]
+def get_room(module: str) -> str:
+    """Return the package below the root that a module lies in: ``metrics`` for ``hseval.metrics.fid``."""
+    return [*module.split("."), "__init__"][1]
 
 
-def modules_of(*parts: str) -> list[str]:
-    return [module for module in MODULES if part(module) in parts]
+def list_floors(floors: tuple[tuple[str, ...], ...]) -> dict[str, int]:
+    return {room: height for height, rooms in enumerate(floors) for room in rooms}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_imports_itself_records_and_plain_helpers_alone(family: str) -> None:
-    modules = modules_of(family)
-    assert len(modules) > 1
-    for module in modules:
-        others = {part(name) for name in imported(module)} - {family}
-        assert others <= RECORDS | HELPERS, f"{module} imports {sorted(others - RECORDS - HELPERS)}"
+@pytest.mark.parametrize(("package", "floors"), [("hseval", FLOORS), ("hseval_ldm", LDM_FLOORS)])
+def test_every_module_lies_on_a_floor(package: str, floors: tuple[tuple[str, ...], ...]) -> None:
+    rooms = {get_room(module) for module in MODULES[package]}
+    heights = list_floors(floors)
+    assert rooms <= set(heights), f"no floor for {sorted(rooms - set(heights))}"
 
 
-@pytest.mark.parametrize("helper", sorted(HELPERS))
-def test_a_plain_helper_imports_records_and_helpers_alone(helper: str) -> None:
-    others = {part(name) for name in imported(f"hseval.{helper}")}
-    assert others <= RECORDS | HELPERS, f"{helper} imports {sorted(others - RECORDS - HELPERS)}"
+@pytest.mark.parametrize(("package", "floors"), [("hseval", FLOORS), ("hseval_ldm", LDM_FLOORS)])
+def test_no_import_runs_up_or_sideways(package: str, floors: tuple[tuple[str, ...], ...]) -> None:
+    heights = list_floors(floors)
+    for module in MODULES[package]:
+        for name in find_imports(module):
+            if name.split(".")[0] != package or get_room(name) == get_room(module):
+                continue
+            if name == "hseval" and get_room(module) in {"builtin", "__main__"}:
+                continue
+            assert heights[get_room(name)] < heights[get_room(module)], f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("record", sorted(RECORDS))
-def test_a_record_imports_records_alone(record: str) -> None:
-    others = {part(name) for name in imported(f"hseval.{record}")}
-    others -= SHOWN
-    assert others <= RECORDS, f"{record} imports {sorted(others - RECORDS)}"
+@pytest.mark.parametrize("package", MODULES)
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    graph = {module: {name for name in find_imports(module) if name in MODULES[package]} for module in MODULES[package]}
+    graph = {module: {name for name in names if name != module} for module, names in graph.items()}
+    graph[package] = set()  # the root's exports are imported when they are first used
+    while graph:
+        leaves = {module for module, names in graph.items() if not names & graph.keys()}
+        assert leaves, f"circle among {sorted(graph)}"
+        graph = {module: names for module, names in graph.items() if module not in leaves}
 
 
-def test_nothing_imports_the_command_line_or_the_built_in_plugins() -> None:
-    for module in MODULES:
-        if part(module) not in ENTRY:
-            assert not {part(name) for name in imported(module)} & {"cli", "builtin"}, module
+def test_statistics_import_neither_pipeline_nor_metrics() -> None:
+    for module in MODULES["hseval"]:
+        if get_room(module) == "stats":
+            others = {get_room(name) for name in find_imports(module)} - {"stats"}
+            assert others <= STATS_IMPORTS, f"{module} imports {sorted(others - STATS_IMPORTS)}"
 
 
 def test_nothing_but_the_built_in_plugins_names_a_module_of_a_family() -> None:
-    # What a family gives is found by name, in the registry; `open` alone reads a table of suffixes, and degradations
-    # have a registry of their own, as no plugin brings any.
-    for module in MODULES:
-        if part(module) not in {*FAMILIES, "builtin"}:
-            families = {name for name in imported(module) if part(name) in FAMILIES}
-            assert all(part(module) in DOORS.get(name, ()) for name in families), module
+    # What a family gives is found by name, in the registry.
+    for module in MODULES["hseval"]:
+        if get_room(module) not in {*FAMILIES, "builtin"}:
+            families = {name for name in find_imports(module) if get_room(name) in FAMILIES}
+            assert all(get_room(module) in OPEN_MODULES.get(name, ()) for name in families), (module, families)
+
+
+def test_families_do_not_import_each_other() -> None:
+    for module in MODULES["hseval"]:
+        if get_room(module) in FAMILIES:
+            others = {get_room(name) for name in find_imports(module)} & set(FAMILIES) - {get_room(module)}
+            assert not others, f"{module} imports {sorted(others)}"
+
+
+def test_comparison_takes_records_alone_from_sweeps() -> None:
+    for module in MODULES["hseval"]:
+        if get_room(module) == "comparison":
+            sweeps = {name for name in find_imports(module) if get_room(name) == "sweep"}
+            assert sweeps <= COMPARISON_READS, module
 
 
 def test_hseval_never_names_the_bundled_generator() -> None:
@@ -94,7 +150,15 @@ def test_hseval_never_names_the_bundled_generator() -> None:
         assert "hseval_ldm" not in path.read_text(encoding="utf-8"), path
 
 
-def test_imports_are_seen_wherever_they_stand() -> None:
-    assert "hseval.metrics.fid" in imported("hseval.builtin")  # inside a function
-    assert "hseval.core.feature_table" in imported("hseval.core.hookspecs")  # for type checking alone
-    assert "hseval.readers.hdf5_foreign" in imported("hseval.readers.formats")  # from a package
+def test_imports_are_found_wherever_they_stand() -> None:
+    assert "hseval.metrics.fid" in find_imports("hseval.builtin")  # inside a function
+    assert "hseval.core.feature_table" in find_imports("hseval.core.hookspecs")  # for type checking alone
+    assert "hseval.readers.hdf5_foreign" in find_imports("hseval.readers.formats")  # from a package
+
+
+def test_names_that_others_import_are_where_they_were() -> None:
+    import hseval
+    from hseval.metrics.frechet import frechet_distance
+    from hseval.metrics.ssim import ms_ssim
+
+    assert all(callable(each) for each in (frechet_distance, ms_ssim, hseval.open_set, hseval.ArraySet, hseval.score))

@@ -11,12 +11,12 @@ HEAVY = {"numpy", "torch", "scipy", "h5py", "faiss", "sklearn", "rich", "altair"
 SLOW_TO_LOAD = {"torch", "faiss", "sklearn", "scipy", "tensorly"}
 
 
-def loaded_after(code: str) -> set[str]:
-    found = subprocess.run(
+def list_loaded_modules(code: str) -> set[str]:
+    process = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}\nprint(*sorted(sys.modules), file=sys.stderr)"],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
-    return {name.split(".")[0] for name in found.stderr.split()}
+    return {name.split(".")[0] for name in process.stderr.split()}
 
 
 HELP = """
@@ -31,9 +31,9 @@ except SystemExit:
 
 @pytest.mark.parametrize("code", ["import hseval", HELP], ids=["import", "help"])
 def test_neither_import_nor_help_loads_a_heavy_library(code: str) -> None:
-    assert loaded_after(code) & HEAVY == set()
+    assert list_loaded_modules(code) & HEAVY == set()
 
 
 def test_listing_plugins_loads_none_that_takes_long() -> None:
     code = HELP.replace("--help", "plugins")
-    assert loaded_after(code) & SLOW_TO_LOAD == set()
+    assert list_loaded_modules(code) & SLOW_TO_LOAD == set()

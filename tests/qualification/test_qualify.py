@@ -1,4 +1,4 @@
-"""Qualify: halves that share nothing, idle and gross degradations, copies, and what the command line does."""
+"""Qualify: disjoint halves, idle and gross degradations, copies, and the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hseval.core.cubes import ArraySet, Cube, CubeSet
 from hseval.core.plugin_manager import get_plugins
 from hseval.data.content_hash import compute_content_hash
 from tests.helpers.commands import Outcome
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.sets import make_texture_set, save_set
 
 Command = Callable[..., Outcome]
 FEW, SEVERITIES = (2.0, 8.0), (1.0, 2.0, 4.0, 8.0)
@@ -53,7 +53,7 @@ class Tint(Idle):
 
 
 class Speckle(Idle):
-    """Adds noise: says how cubes and streams belong together."""
+    """Adds noise, so that the random streams of cubes can be compared."""
 
     name: ClassVar[str] = "speckle"
 
@@ -70,16 +70,16 @@ class SharedSpeckle(Speckle):
 
 
 class Same(Idle):
-    """Shows one cube again and again."""
+    """Replaces cubes by the first one."""
 
     name: ClassVar[str] = "same"
     kind: ClassVar[str] = "set"
     severities: ClassVar[tuple[float, ...]] = (10.0, 90.0)
 
     def pick(self, features: NDArray[np.float64], severity: float, rng: np.random.Generator) -> NDArray[np.int64]:
-        places = np.arange(len(features))
-        places[: round(severity / 100 * len(features))] = 0
-        return places
+        indices = np.arange(len(features))
+        indices[: round(severity / 100 * len(features))] = 0
+        return indices
 
 
 class Bright(Idle):
@@ -94,7 +94,7 @@ class Bright(Idle):
 
 
 class Unfit(Idle):
-    """Fits nothing."""
+    """Is not applicable to any set."""
 
     name: ClassVar[str] = "unfit"
 
@@ -104,18 +104,18 @@ class Unfit(Idle):
 
 @pytest.fixture
 def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out few blocks: for tests that look at no interval."""
+    """Use few jackknife blocks, for tests without intervals."""
     monkeypatch.setattr("hseval.qualification.job.BLOCKS", 2)
     monkeypatch.setattr("hseval.qualification.job.BLOCK_PAIRS", 0)
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> hseval.QualifyReport:
-    """Return one run that several tests look at."""
+    """Return one report for several tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HSEVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
         return hseval.qualify(
-            texture_set(48, size=16, seed=5),
+            make_texture_set(48, size=16, seed=5),
             degradations=[Idle(), Tint(), Same(), Bright(), Unfit()],
             metrics=["fid", "spectral-kl", "authenticity"],
             options=QUICK["options"],
@@ -123,7 +123,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> hseval.QualifyReport:
         )
 
 
-def test_what_does_nothing_is_blind_for_every_metric(report: hseval.QualifyReport) -> None:
+def test_every_metric_is_insensitive_to_an_idle_degradation(report: hseval.QualifyReport) -> None:
     for column in report.columns:
         curve = report.get_curve(column.label, "idle")
         assert [point.value for point in curve.points] == [curve.floor] * len(FEW)
@@ -131,7 +131,7 @@ def test_what_does_nothing_is_blind_for_every_metric(report: hseval.QualifyRepor
         assert curve.spearman is None
 
 
-def test_what_is_gross_is_told_and_rises_with_the_severity(report: hseval.QualifyReport) -> None:
+def test_a_gross_fault_is_detected_and_its_value_rises_with_the_severity(report: hseval.QualifyReport) -> None:
     for metric in ("fid", "spectral-kl"):
         curve = report.get_curve(metric, "tint")
         assert curve.detection_threshold is not None
@@ -143,18 +143,18 @@ def test_what_is_gross_is_told_and_rises_with_the_severity(report: hseval.Qualif
 
 
 def test_only_copies_move_authenticity_and_copies_hardly_move_spectra(report: hseval.QualifyReport) -> None:
-    copied = report.get_curve("authenticity", "bright")
-    assert copied.detection_threshold is not None
-    assert copied.points[-1].value == pytest.approx(0.8, abs=0.1)
+    curve = report.get_curve("authenticity", "bright")
+    assert curve.detection_threshold is not None
+    assert curve.points[-1].value == pytest.approx(0.8, abs=0.1)
     assert report.get_curve("authenticity", "tint").detection_threshold is None
     assert report.get_curve("spectral-kl", "bright").detection_threshold is None
 
 
-def test_one_cube_shown_again_and_again_is_told(report: hseval.QualifyReport) -> None:
+def test_a_collapse_to_one_cube_is_detected(report: hseval.QualifyReport) -> None:
     assert report.get_curve("fid", "same").detection_threshold is not None
 
 
-def test_sizes_rows_and_reasons_are_told(report: hseval.QualifyReport) -> None:
+def test_the_report_has_sizes_rows_and_reasons(report: hseval.QualifyReport) -> None:
     assert report.get_curve("fid", "tint").sizes == (24, 24)
     assert report.get_curve("fid", "bright").sizes == (24, 12)
     assert report.get_curve("authenticity", "tint").sizes == (24, 12)
@@ -167,11 +167,11 @@ def test_sizes_rows_and_reasons_are_told(report: hseval.QualifyReport) -> None:
 def test_the_report_survives_a_file(report: hseval.QualifyReport, tmp_path: Path) -> None:
     report.save(tmp_path / "q.json")
     assert hseval.load_qualify(tmp_path / "q.json").to_json() == report.to_json()
-    found = json.loads((tmp_path / "q.json").read_text())
-    assert (found["format"], found["version"]) == ("hseval-qualify", 1)
+    record = json.loads((tmp_path / "q.json").read_text())
+    assert (record["format"], record["version"]) == ("hseval-qualify", 2)
 
 
-def described(base: CubeSet) -> tuple[NDArray[Any], NDArray[Any]]:
+def compute_groups_and_hashes(base: CubeSet) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return groups and content hashes of a set, ordered by content."""
     hashes = [compute_content_hash(cube.data) for cube in base]
     order = np.argsort(hashes)
@@ -182,66 +182,66 @@ def described(base: CubeSet) -> tuple[NDArray[Any], NDArray[Any]]:
 def test_halves_share_neither_group_nor_cube() -> None:
     from hseval.qualification.halves import draw_halves
 
-    base = texture_set(40, size=12, field=False)
-    cubes = np.concatenate([base.cubes, base.cubes[:6]])  # six cubes come again, in other groups
+    base = make_texture_set(40, size=12, field=False)
+    cubes = np.concatenate([base.cubes, base.cubes[:6]])  # six cubes are repeated in other groups
     groups = [f"patient-{i // 2}" for i in range(40)] + [f"again-{i}" for i in range(6)]
-    names, hashes = described(ArraySet(cubes, groups=groups))
+    group_names, hashes = compute_groups_and_hashes(ArraySet(cubes, groups=groups))
     for seed in range(20):
-        one, other = draw_halves(names, hashes, seed=seed, location="set")
-        assert not set(names[one]) & set(names[other])
-        assert not set(hashes[one]) & set(hashes[other])
-        assert len(one) + len(other) == 46
-        assert abs(len(one) - len(other)) <= 6
+        clean, other = draw_halves(group_names, hashes, seed=seed, location="set")
+        assert not set(group_names[clean]) & set(group_names[other])
+        assert not set(hashes[clean]) & set(hashes[other])
+        assert len(clean) + len(other) == 46
+        assert abs(len(clean) - len(other)) <= 6
 
 
-def test_a_draw_takes_whole_groups_whatever_the_order_of_the_file() -> None:
+def test_halves_are_drawn_from_whole_groups_whatever_the_order_of_the_file() -> None:
     from hseval.qualification.halves import draw_halves
 
     groups = np.repeat([f"g{i}" for i in range(30)], 3)
     hashes = np.array([f"{i:064d}" for i in range(90)])
-    one, other = draw_halves(groups, hashes, seed=1, max_cubes=40, location="set")
-    drawn = np.concatenate([one, other])
-    assert 40 <= len(drawn) <= 42
-    assert all((groups[drawn] == name).sum() == 3 for name in set(groups[drawn]))
+    clean, other = draw_halves(groups, hashes, seed=1, max_cubes=40, location="set")
+    sampled = np.concatenate([clean, other])
+    assert 40 <= len(sampled) <= 42
+    assert all((groups[sampled] == name).sum() == 3 for name in set(groups[sampled]))
     renamed = draw_halves(np.char.add("x", groups[::-1])[::-1], hashes, seed=1, max_cubes=40, location="set")
-    assert [part.tolist() for part in renamed] == [one.tolist(), other.tolist()]
+    assert [half.tolist() for half in renamed] == [clean.tolist(), other.tolist()]
 
 
-def test_faults_of_the_sensor_are_shared_and_others_depend_on_the_cube_alone() -> None:
+def test_set_wide_faults_are_shared_and_others_depend_only_on_the_cube() -> None:
     from hseval.qualification.degraded_sets import DegradedSet
 
-    base = texture_set(4, size=12, field=False)
-    turned = base.subset([3, 2, 1, 0])
+    base = make_texture_set(4, size=12, field=False)
+    reordered = base.subset([3, 2, 1, 0])
 
-    def noise(kind: type, data: CubeSet, place: int, severity: float = 4.0) -> NDArray[Any]:
-        spoiled = DegradedSet(data, kind(), severity, 0)
-        return np.asarray(spoiled[place].data - data[place].data, dtype=np.float64) / severity
+    def compute_noise(kind: type, data: CubeSet, index: int, severity: float = 4.0) -> NDArray[Any]:
+        degraded = DegradedSet(data, kind(), severity, 0)
+        return np.asarray(degraded[index].data - data[index].data, dtype=np.float64) / severity
 
-    own, shared = [[noise(kind, base, i) for i in range(2)] for kind in (Speckle, SharedSpeckle)]
+    own, shared = [[compute_noise(kind, base, i) for i in range(2)] for kind in (Speckle, SharedSpeckle)]
     assert np.abs(own[0] - own[1]).max() > 0.01
     np.testing.assert_allclose(shared[0], shared[1], atol=1e-6)
-    np.testing.assert_array_equal(noise(Speckle, turned, 3), own[0])
-    np.testing.assert_allclose(noise(Speckle, base, 0, severity=8.0), own[0], atol=1e-6)  # stronger, not other
+    np.testing.assert_array_equal(compute_noise(Speckle, reordered, 3), own[0])
+    np.testing.assert_allclose(compute_noise(Speckle, base, 0, severity=8.0), own[0], atol=1e-6)  # same pattern
 
 
 @pytest.mark.usefixtures("few_blocks")
 def test_the_order_of_the_file_changes_nothing() -> None:
-    base = texture_set(32, size=16, seed=2)
+    base = make_texture_set(32, size=16, seed=2)
     order = np.random.default_rng(0).permutation(32)
-    turned = ArraySet(
+    reordered = ArraySet(
         base.cubes[order],
         wavelengths=base.wavelengths,
         masks={name: mask[order] for name, mask in base.masks.items()},
         ids=[f"other-{i}" for i in range(32)],
     )
-    found = [hseval.qualify(each, degradations=[Speckle(), Bright()], cache=False, **QUICK) for each in (base, turned)]
-    assert found[0].curves == found[1].curves
+    arguments: dict[str, Any] = {"degradations": [Speckle(), Bright()], "cache": False, **QUICK}
+    assert hseval.qualify(base, **arguments).curves == hseval.qualify(reordered, **arguments).curves
 
 
-def test_both_ways_is_the_mean_of_one_way_and_the_other() -> None:
-    base = texture_set(32, size=16, seed=2)
-    asked = {"degradations": [Speckle(), Bright()], "metrics": ["spectral-kl"], "cache": False}
-    one, both = hseval.qualify(base, **asked), hseval.qualify(base, both_ways=True, **asked)
+def test_both_ways_is_the_mean_of_the_two_ways() -> None:
+    base = make_texture_set(32, size=16, seed=2)
+    arguments = {"degradations": [Speckle(), Bright()], "metrics": ["spectral-kl"], "cache": False}
+    one, both = hseval.qualify(base, **arguments), hseval.qualify(base, both_ways=True, **arguments)
     assert both.get_curve("spectral-kl", "speckle").detection_threshold is not None
     for way, mean in zip(one.curves, both.curves, strict=True):
         assert way.floor != mean.floor
@@ -252,73 +252,74 @@ def test_both_ways_is_the_mean_of_one_way_and_the_other() -> None:
 
 
 def test_a_worker_changes_nothing(tmp_path: Path) -> None:
-    path = saved(tmp_path / "real.h5", texture_set(32, size=16, seed=2))
-    asked = {"degradations": [Speckle(), Bright()], "metrics": ["spectral-kl"], "cache": False}
-    assert hseval.qualify(path, workers=1, **asked).curves == hseval.qualify(path, workers=0, **asked).curves
+    path = save_set(tmp_path / "real.h5", make_texture_set(32, size=16, seed=2))
+    arguments = {"degradations": [Speckle(), Bright()], "metrics": ["spectral-kl"], "cache": False}
+    assert hseval.qualify(path, workers=1, **arguments).curves == hseval.qualify(path, workers=0, **arguments).curves
 
 
 @pytest.mark.usefixtures("few_blocks")
-def test_a_run_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
     from hseval.qualification.job import QualifyJob
 
-    base = texture_set(32, size=16, seed=3)
-    whole = hseval.qualify(base, degradations=[Speckle(), Bright()], cache=False, metrics=["spectral-kl"])
-    done: list[int] = []
-    work = QualifyJob.run_chunk
+    base = make_texture_set(32, size=16, seed=3)
+    expected = hseval.qualify(base, degradations=[Speckle(), Bright()], cache=False, metrics=["spectral-kl"])
+    computed: list[int] = []
+    run_chunk = QualifyJob.run_chunk
 
-    def counted(job: QualifyJob, chunk: list[int]) -> Any:
-        if len(done) == 4:
+    def interrupt_after_four(job: QualifyJob, chunk: list[int]) -> Any:
+        if len(computed) == 4:
             raise KeyboardInterrupt
-        done.extend(chunk)
-        return work(job, chunk)
+        computed.extend(chunk)
+        return run_chunk(job, chunk)
 
-    monkeypatch.setattr(QualifyJob, "run_chunk", counted)
+    monkeypatch.setattr(QualifyJob, "run_chunk", interrupt_after_four)
     with pytest.raises(KeyboardInterrupt):
         hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"])
-    monkeypatch.setattr(QualifyJob, "run_chunk", lambda job, chunk: done.extend(chunk) or work(job, chunk))
-    again = hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"])
-    assert sorted(done) == list(range(6))  # four before, two after, none twice
-    assert again.curves == whole.curves
-    monkeypatch.setattr(QualifyJob, "run_chunk", lambda job, chunk: pytest.fail("nothing is left to do"))
-    assert hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"]).curves == whole.curves
+    monkeypatch.setattr(QualifyJob, "run_chunk", lambda job, chunk: computed.extend(chunk) or run_chunk(job, chunk))
+    resumed = hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"])
+    assert sorted(computed) == list(range(6))  # four before, two after, none twice
+    assert resumed.curves == expected.curves
+    monkeypatch.setattr(QualifyJob, "run_chunk", lambda job, chunk: pytest.fail("everything is in the cache"))
+    assert hseval.qualify(base, degradations=[Speckle(), Bright()], metrics=["spectral-kl"]).curves == expected.curves
 
 
 @pytest.mark.usefixtures("few_blocks")
 def test_another_seed_option_or_severity_is_computed_anew() -> None:
-    base = texture_set(32, size=16, seed=3)
+    base = make_texture_set(32, size=16, seed=3)
 
-    def value(degradation: Idle, **changes: Any) -> float | None:
-        asked = {**QUICK, "metrics": ["spectral-kl"], **changes}
-        found = hseval.qualify(base, degradations=[degradation], **asked)
-        return found.get_curve("spectral-kl", "speckle").points[-1].value
+    def compute_value(degradation: Idle, **changes: Any) -> float | None:
+        arguments = {**QUICK, "metrics": ["spectral-kl"], **changes}
+        report = hseval.qualify(base, degradations=[degradation], **arguments)
+        return report.get_curve("spectral-kl", "speckle").points[-1].value
 
     class Stronger(Speckle):
         severities: ClassVar[tuple[float, ...]] = (3.0, 9.0)
 
-    first = value(Speckle())
-    assert value(Speckle()) == first
-    others = [value(Stronger()), value(Speckle(), seed=1), value(Speckle(), options={"spectral-kl": {"bins": 16}})]
-    assert first not in others
+    value = compute_value(Speckle())
+    assert compute_value(Speckle()) == value
+    assert compute_value(Stronger()) != value
+    assert compute_value(Speckle(), seed=1) != value
+    assert compute_value(Speckle(), options={"spectral-kl": {"bins": 16}}) != value
 
 
 @pytest.mark.usefixtures("few_blocks")
 def test_every_extractor_gets_its_own_column() -> None:
-    found = hseval.qualify(
-        texture_set(20, size=16),
+    report = hseval.qualify(
+        make_texture_set(20, size=16),
         degradations=[Tint()],
         metrics=["fid", "spectral-kl"],
         extractors=["scattering", "spectra"],
         options=QUICK["options"],
         cache=False,
     )
-    assert [column.label for column in found.columns] == ["fid (scattering)", "fid (spectra)", "spectral-kl"]
-    broken = found.get_curve("fid (spectra)", "tint")
-    assert broken.floor is None
-    assert "several columns" in str(broken.missing_reason)
-    assert found.get_curve("fid (scattering)", "tint").floor is not None
+    assert [column.label for column in report.columns] == ["fid (scattering)", "fid (spectra)", "spectral-kl"]
+    missing = report.get_curve("fid (spectra)", "tint")
+    assert missing.floor is None
+    assert "several columns" in str(missing.missing_reason)
+    assert report.get_curve("fid (scattering)", "tint").floor is not None
 
 
-def test_cubes_that_lose_their_field_are_an_error() -> None:
+def test_a_degradation_that_removes_all_valid_pixels_is_an_error() -> None:
     class Blank(Idle):
         name: ClassVar[str] = "blank"
 
@@ -326,28 +327,28 @@ def test_cubes_that_lose_their_field_are_an_error() -> None:
             return dataclasses.replace(cube, data=np.full_like(cube.data, np.nan)) if rng.random() < 0.5 else cube
 
     with pytest.raises(hseval.HsevalError, match="no valid pixel"):
-        hseval.qualify(texture_set(16, size=16), degradations=[Blank()], metrics=["spectral-kl"], cache=False)
+        hseval.qualify(make_texture_set(16, size=16), degradations=[Blank()], metrics=["spectral-kl"], cache=False)
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("arguments", "message"),
     [
         ({"metrics": ["fidd"]}, "did you mean 'fid'"),
         ({"degradations": ["blurr"]}, "did you mean 'blur'"),
         ({"extractors": ["scatering"]}, "did you mean 'scattering'"),
-        ({"metrics": ["ms-ssim"], "extractors": ["scattering"]}, "none of the metrics"),
+        ({"metrics": ["ms-ssim"], "extractors": ["scattering"]}, "none of the metrics asked for"),
         ({"cubes": 4}, "at least 16"),
         ({"degradations": [Unfit()]}, "no such structure"),
     ],
 )
-def test_what_can_not_be_done_is_told_in_one_line(asked: dict[str, Any], told: str) -> None:
-    with pytest.raises(hseval.HsevalError, match=told) as error:
-        hseval.qualify(texture_set(20, size=16), cache=False, **asked)
+def test_invalid_arguments_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(hseval.HsevalError, match=message) as error:
+        hseval.qualify(make_texture_set(20, size=16), cache=False, **arguments)
     assert "\n" not in str(error.value)
 
 
-def test_few_groups_are_refused() -> None:
-    base = texture_set(20, size=16)
+def test_too_few_groups_are_refused() -> None:
+    base = make_texture_set(20, size=16)
     grouped = ArraySet(base.cubes, wavelengths=base.wavelengths, groups=[f"g{i % 3}" for i in range(20)])
     with pytest.raises(hseval.HsevalError, match="3 independent groups"):
         hseval.qualify(grouped, cache=False)
@@ -355,105 +356,105 @@ def test_few_groups_are_refused() -> None:
 
 @pytest.mark.usefixtures("few_blocks")
 def test_every_built_in_degradation_runs_on_small_cubes() -> None:
-    found = hseval.qualify(texture_set(20, size=12), metrics=["spectral-kl"], cache=False)
-    assert len(found.rows) >= 20
-    assert all(len(curve.points) >= 5 and curve.floor is not None for curve in found.curves)
-    assert all(len(row.severities) >= 8 for row in found.rows if row.kind != "copies")
+    report = hseval.qualify(make_texture_set(20, size=12), metrics=["spectral-kl"], cache=False)
+    assert len(report.rows) >= 20
+    assert all(len(curve.points) >= 5 and curve.floor is not None for curve in report.curves)
+    assert all(len(row.severities) >= 8 for row in report.rows if row.kind != "copies")
 
 
 @pytest.mark.usefixtures("few_blocks")
-def test_the_command_line(hseval: Command, tmp_path: Path) -> None:
-    real = saved(tmp_path / "real.h5", texture_set(40, size=24, seed=5))
-    asked = ("--degradations", "shift", "--metrics", "spectral-kl", "--workers", 0)
-    ran = hseval("qualify", real, *asked, "--json", tmp_path / "q.json", "--plots", tmp_path / "plots")
-    assert (ran.status, ran.err) == (0, "")
-    assert "20 clean cubes against 20 others" in ran.out
-    lines = {line.split()[0]: line for line in ran.out.splitlines() if line.strip()}
+def test_the_command_line_prints_saves_plots_and_loads_a_report(hseval: Command, tmp_path: Path) -> None:
+    real = save_set(tmp_path / "real.h5", make_texture_set(40, size=24, seed=5))
+    options = ("--degradations", "shift", "--metrics", "spectral-kl", "--workers", 0)
+    result = hseval("qualify", real, *options, "--json", tmp_path / "q.json", "--plots", tmp_path / "plots")
+    assert (result.status, result.err) == (0, "")
+    assert "20 clean cubes against 20 degraded cubes" in result.out
+    lines = {line.split()[0]: line for line in result.out.splitlines() if line.strip()}
     assert "nm" in lines["shift"]
-    assert "blind" in lines["shift"] or "(" in lines["shift"]
-    pictures = sorted(path.name for path in (tmp_path / "plots").iterdir())
-    assert pictures == ["curves-spectral-kl.png", "sees.png"]
-    assert all((tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
-    shown = hseval("qualify", "--load", tmp_path / "q.json")
-    assert (shown.status, shown.out) == (0, ran.out)
+    assert "insensitive" in lines["shift"] or "(" in lines["shift"]
+    plots = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert plots == ["curves-spectral-kl.png", "sees.png"]
+    assert all((tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG") for name in plots)
+    loaded = hseval("qualify", "--load", tmp_path / "q.json")
+    assert (loaded.status, loaded.out) == (0, result.out)
     assert json.loads(hseval("qualify", "--load", tmp_path / "q.json", "--json", "-").out) == json.loads(
         (tmp_path / "q.json").read_text()
     )
 
 
 @pytest.mark.parametrize(
-    ("values", "floor", "scale", "place"),
+    ("values", "floor", "scale", "max_position"),
     [
         ((-0.1, 4.0, 1e6), -0.05, "symlog", 0.3),  # an unbiased distance: its floor is about 0
         ((0.1, 4.0, 1e6), 0.05, "log", 0.3),
         ((0.1, 0.11, 0.12), 0.1, "linear", 0.6),
     ],
 )
-def test_a_page_of_curves_shows_floor_and_gross_faults_alike(
-    report: hseval.QualifyReport, values: tuple[float, ...], floor: float, scale: str, place: float
+def test_a_page_of_curves_shows_both_the_floor_and_gross_faults(
+    report: hseval.QualifyReport, values: tuple[float, ...], floor: float, scale: str, max_position: float
 ) -> None:
     from hseval.qualification.plots import plot_curves
     from hseval.qualification.report import SeverityPoint
 
     points = tuple(SeverityPoint(2.0**i, value, (value - 0.01, value + 0.01)) for i, value in enumerate(values))
-    changed = {"floor": floor, "floor_interval": (floor - 0.05, floor + 0.05), "points": points}
-    curves = tuple(dataclasses.replace(curve, **changed) for curve in report.curves)
+    changes: dict[str, Any] = {"floor": floor, "floor_interval": (floor - 0.05, floor + 0.05), "points": points}
+    curves = tuple(dataclasses.replace(curve, **changes) for curve in report.curves)
     page = plot_curves(dataclasses.replace(report, curves=curves), report.columns[0])
     axes = page.axes[0]
     assert axes.get_yscale() == scale
     low, high = axes.get_ylim()
     assert low <= min(*values, floor)
     assert high >= max(values)
-    assert axes.transLimits.transform(axes.transScale.transform((1.0, floor)))[1] < place
+    assert axes.transLimits.transform(axes.transScale.transform((1.0, floor)))[1] < max_position
 
 
-def tinted(base: ArraySet, severity: float) -> ArraySet:
+def tint_cubes(base: ArraySet, severity: float) -> ArraySet:
     """Return a set with every cube tinted."""
     rng = np.random.default_rng(0)
     cubes = [Tint().degrade(cube, severity, wavelengths=base.wavelengths, rng=rng).data for cube in base]
     return ArraySet(np.stack(cubes), wavelengths=base.wavelengths, masks=base.masks)
 
 
-def test_a_score_is_told_as_the_severity_that_made_it() -> None:
+def test_the_equivalent_severity_of_a_score_is_the_severity_of_its_fault() -> None:
     from hseval.qualification.equivalent_severity import compute_equivalents
 
-    real, others = texture_set(48, size=16, seed=5), texture_set(48, size=16, seed=6)
-    asked: dict[str, Any] = {"metrics": ["spectral-kl"], "cache": False}
-    qualified = hseval.qualify(real, degradations=[Tint(), Idle()], **asked)
-    (found,) = compute_equivalents(hseval.score(tinted(others, 6.0), ref=real, **asked), qualified)
-    (told,) = found.equivalents  # what does nothing is the equal of no score
-    assert (told.degradation, told.relation) == ("tint", "about")
-    assert 5 < told.severity < 7.2
-    assert found.warnings == ()
-    (found,) = compute_equivalents(hseval.score(others, ref=real, **asked), qualified)
-    assert found.equivalents == ()
-    assert "like real" in str(found.missing_reason)
-    (found,) = compute_equivalents(
-        hseval.score(tinted(others, 5.0), ref=texture_set(16, size=16, seed=7), **asked), qualified
+    real, others = make_texture_set(48, size=16, seed=5), make_texture_set(48, size=16, seed=6)
+    options: dict[str, Any] = {"metrics": ["spectral-kl"], "cache": False}
+    qualified = hseval.qualify(real, degradations=[Tint(), Idle()], **options)
+    (score,) = compute_equivalents(hseval.score(tint_cubes(others, 6.0), ref=real, **options), qualified)
+    (equivalent,) = score.equivalents  # none of the idle degradation
+    assert (equivalent.degradation, equivalent.relation) == ("tint", "about")
+    assert 5 < equivalent.severity < 7.2
+    assert score.warnings == ()
+    (score,) = compute_equivalents(hseval.score(others, ref=real, **options), qualified)
+    assert score.equivalents == ()
+    assert "like real" in str(score.missing_reason)
+    (score,) = compute_equivalents(
+        hseval.score(tint_cubes(others, 5.0), ref=make_texture_set(16, size=16, seed=7), **options), qualified
     )
-    assert any("another reference" in warning for warning in found.warnings)
-    assert any("8 cubes a side" in warning for warning in found.warnings)
+    assert any("another reference" in warning for warning in score.warnings)
+    assert any("8 cubes a side" in warning for warning in score.warnings)
 
 
-def test_a_users_scores_are_told_as_severities(hseval: Command, tmp_path: Path) -> None:
-    real = saved(tmp_path / "real.h5", texture_set(40, size=24, seed=5))
-    samples = saved(tmp_path / "samples.h5", tinted(texture_set(40, size=24, seed=6), 3.0))
-    scored = tmp_path / "s.json"
-    assert hseval("score", samples, "--ref", real, "--metrics", "spectral-kl", "--json", scored).status == 0
-    ran = hseval("qualify", real, "--report", scored, "--degradations", "offset", "--json", tmp_path / "q.json")
-    assert ran.status == 0
-    line = next(line for line in ran.out.splitlines() if line.startswith("spectral-kl ") and "floor" in line)
+def test_the_scores_of_a_report_are_printed_as_severities(hseval: Command, tmp_path: Path) -> None:
+    real = save_set(tmp_path / "real.h5", make_texture_set(40, size=24, seed=5))
+    samples = save_set(tmp_path / "samples.h5", tint_cubes(make_texture_set(40, size=24, seed=6), 3.0))
+    report = tmp_path / "s.json"
+    assert hseval("score", samples, "--ref", real, "--metrics", "spectral-kl", "--json", report).status == 0
+    result = hseval("qualify", real, "--report", report, "--degradations", "offset", "--json", tmp_path / "q.json")
+    assert result.status == 0
+    line = next(line for line in result.out.splitlines() if line.startswith("spectral-kl ") and "floor" in line)
     assert "of offset" in line
-    assert "another reference" not in ran.out
-    again = hseval("qualify", "--load", tmp_path / "q.json", "--report", scored)
-    assert line in again.out.splitlines()
+    assert "another reference" not in result.out
+    loaded = hseval("qualify", "--load", tmp_path / "q.json", "--report", report)
+    assert line in loaded.out.splitlines()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        ((), "one of the two"),
-        (("real.h5", "--load", "q.json"), "one of the two"),
+        ((), "either the real cubes, or --load"),
+        (("real.h5", "--load", "q.json"), "either the real cubes, or --load"),
         (("--load", "q.json"), "can't be read as a report of hseval qualify"),
         (("--load", "report.json"), "no report of hseval qualify"),
         (("--load", "old.json"), "version 99"),
@@ -465,28 +466,28 @@ def test_a_users_scores_are_told_as_severities(hseval: Command, tmp_path: Path) 
         (("real.h5", "--report", "report.json"), "parts missing"),
     ],
 )
-def test_wrong_input_ends_with_one_line(
-    hseval: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
+def test_invalid_input_is_refused_in_one_line(
+    hseval: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    saved(tmp_path / "real.h5", texture_set(20, size=12))
+    save_set(tmp_path / "real.h5", make_texture_set(20, size=12))
     (tmp_path / "report.json").write_text('{"format": "hseval-report", "version": 1}')
     (tmp_path / "old.json").write_text('{"format": "hseval-qualify", "version": 99}')
-    ran = hseval("qualify", *arguments)
-    assert ran.status == 2
-    assert told in ran.err
-    assert len(ran.err.strip().splitlines()) == 1
+    result = hseval("qualify", *arguments)
+    assert result.status == 2
+    assert message in result.err
+    assert len(result.err.strip().splitlines()) == 1
 
 
 @pytest.mark.usefixtures("few_blocks")
-def test_a_metric_asked_for_by_name_without_a_value_ends_with_1(hseval: Command, tmp_path: Path) -> None:
-    tiny = saved(tmp_path / "tiny.h5", texture_set(20, size=8))
-    ran = hseval("qualify", tiny, "--metrics", "ms-ssim,spectral-kl", "--degradations", "offset", "--workers", 0)
-    assert ran.status == 1
-    assert "ms-ssim: not computed" in ran.out
+def test_the_exit_status_is_1_if_a_requested_metric_has_no_value(hseval: Command, tmp_path: Path) -> None:
+    tiny = save_set(tmp_path / "tiny.h5", make_texture_set(20, size=8))
+    result = hseval("qualify", tiny, "--metrics", "ms-ssim,spectral-kl", "--degradations", "offset", "--workers", 0)
+    assert result.status == 1
+    assert "ms-ssim: not computed" in result.out
 
 
-def test_the_names_that_qualify_depends_on_exist() -> None:
+def test_the_extractor_that_qualify_depends_on_exists() -> None:
     from hseval.qualification.plan import MODE_EXTRACTOR
 
     assert MODE_EXTRACTOR in get_plugins().get_names("extractor")

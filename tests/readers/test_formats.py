@@ -20,43 +20,43 @@ CUBE = np.random.default_rng(3).random((5, 12, 10), dtype=np.float32)
 MASK = CUBE[0] > 0.5
 
 
-def refused(path: Path, message: str, **given: Any) -> None:
-    """Assert that opening, or reading the first cube, fails with one line that holds ``message``."""
-    with pytest.raises(HsevalError) as told:
-        open_set(path, **given)[0]
-    assert message in str(told.value), str(told.value)
-    assert str(path.name) in str(told.value) and "\n" not in str(told.value)
+def assert_refused(path: Path, message: str, **options: Any) -> None:
+    """Assert that opening, or reading the first cube, fails with one line that contains ``message``."""
+    with pytest.raises(HsevalError) as refusal:
+        open_set(path, **options)[0]
+    assert message in str(refusal.value), str(refusal.value)
+    assert str(path.name) in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-def write_npz(path: Path, **more: Any) -> None:
-    np.savez(path, **({"cube": CUBE, "wavelengths": NM, "masks/artery": MASK} | more))
+def write_npz(path: Path, **changes: Any) -> None:
+    np.savez(path, **({"cube": CUBE, "wavelengths": NM, "masks/artery": MASK} | changes))
 
 
-def write_h5(path: Path, **more: Any) -> None:
+def write_h5(path: Path, **changes: Any) -> None:
     with h5py.File(path, "w") as file:
-        for name, values in ({"cube": CUBE, "wavelengths": NM, "masks/artery": MASK} | more).items():
+        for name, values in ({"cube": CUBE, "wavelengths": NM, "masks/artery": MASK} | changes).items():
             file[name] = values
 
 
-def write_mat5(path: Path, **more: Any) -> None:
-    scipy.io.savemat(path, {"cube": CUBE.transpose(1, 2, 0), "wavelengths": NM, "masks": {"artery": MASK}} | more)
+def write_mat5(path: Path, **changes: Any) -> None:
+    scipy.io.savemat(path, {"cube": CUBE.transpose(1, 2, 0), "wavelengths": NM, "masks": {"artery": MASK}} | changes)
 
 
-def write_mat73(path: Path, **more: Any) -> None:
-    content = {"cube": CUBE.transpose(1, 2, 0), "wavelengths": NM, "masks": {"artery": MASK}} | more
+def write_mat73(path: Path, **changes: Any) -> None:
+    content = {"cube": CUBE.transpose(1, 2, 0), "wavelengths": NM, "masks": {"artery": MASK}} | changes
     hdf5storage.savemat(path, content, fmt="7.3", store_python_metadata=False)
 
 
-def write_envi(path: Path, *, data: Any = CUBE, metadata: dict[str, Any] | None = None, **given: Any) -> None:
+def write_envi(path: Path, *, data: Any = CUBE, metadata: dict[str, Any] | None = None, **options: Any) -> None:
     header = {"wavelength": NM.tolist(), "wavelength units": "Nanometers"} | (metadata or {})
-    spectral.io.envi.save_image(str(path), data.transpose(1, 2, 0), metadata=header, force=True, **given)
+    spectral.io.envi.save_image(str(path), data.transpose(1, 2, 0), metadata=header, force=True, **options)
 
 
 @pytest.mark.parametrize(
-    ("ending", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5), (".mat", write_mat73)]
+    ("suffix", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5), (".mat", write_mat73)]
 )
-def test_containers_bring_cube_wavelengths_and_masks(tmp_path: Path, ending: str, write: Callable[..., None]) -> None:
-    path = tmp_path / f"eye{ending}"
+def test_containers_provide_cube_wavelengths_and_masks(tmp_path: Path, suffix: str, write: Callable[..., None]) -> None:
+    path = tmp_path / f"eye{suffix}"
     write(path)
     opened = open_set(path)
     cube = opened[0]
@@ -67,23 +67,23 @@ def test_containers_bring_cube_wavelengths_and_masks(tmp_path: Path, ending: str
     assert opened.shape(0) == (5, 12, 10) and opened.info.notes == ()
 
 
-@pytest.mark.parametrize(("ending", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5)])
+@pytest.mark.parametrize(("suffix", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5)])
 def test_wavelengths_out_of_order_sort_the_bands_in_every_container(
-    tmp_path: Path, ending: str, write: Callable[..., None]
+    tmp_path: Path, suffix: str, write: Callable[..., None]
 ) -> None:
-    path = tmp_path / f"eye{ending}"
+    path = tmp_path / f"eye{suffix}"
     write(path, wavelengths=NM[::-1])
     opened = open_set(path)
     np.testing.assert_array_equal(opened[0].data, CUBE[::-1])
     assert "out of order" in opened.info.notes[0] and "bands 4,3,2,1,0" in opened.recipe(0)
 
 
-@pytest.mark.parametrize(("ending", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat73)])
-def test_a_mask_of_another_shape_is_refused(tmp_path: Path, ending: str, write: Callable[..., None]) -> None:
-    path = tmp_path / f"eye{ending}"
-    masks = {"masks": {"artery": MASK[1:]}} if ending == ".mat" else {"masks/artery": MASK[1:]}
+@pytest.mark.parametrize(("suffix", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat73)])
+def test_a_mask_of_another_shape_is_refused(tmp_path: Path, suffix: str, write: Callable[..., None]) -> None:
+    path = tmp_path / f"eye{suffix}"
+    masks = {"masks": {"artery": MASK[1:]}} if suffix == ".mat" else {"masks/artery": MASK[1:]}
     write(path, **masks)
-    refused(path, "mask 'artery': a mask of 11 x 10 pixels, but the cube has 12 x 10")
+    assert_refused(path, "mask 'artery': a mask of 11 x 10 pixels, but the cube has 12 x 10")
 
 
 def test_npy_holds_one_cube_or_a_set(tmp_path: Path) -> None:
@@ -108,64 +108,64 @@ def test_integers_keep_their_values(tmp_path: Path) -> None:
 
 def test_a_pickled_npy_is_never_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    refused(tmp_path / "p.npy", "holds pickled Python objects, which are never loaded")
+    assert_refused(tmp_path / "p.npy", "holds pickled Python objects, which are never loaded")
     (tmp_path / "q.npy").write_bytes(b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00K\x01.")
-    refused(tmp_path / "q.npy", "not a NumPy array (pickles are never loaded)")
+    assert_refused(tmp_path / "q.npy", "not a NumPy array (pickles are never loaded)")
     np.savez(tmp_path / "p.npz", cube=np.full((2, 3, 3), None, dtype=object))
-    refused(tmp_path / "p.npz", "holds pickled Python objects, which are never loaded")
+    assert_refused(tmp_path / "p.npz", "holds pickled Python objects, which are never loaded")
 
 
 def test_a_truncated_npy_is_refused_at_opening(tmp_path: Path) -> None:
     path = tmp_path / "t.npy"
     np.save(path, CUBE)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(HsevalError, match=r"t.npy: truncated: its header promises 2528 bytes, the file has 2428"):
+    with pytest.raises(HsevalError, match=r"t.npy: truncated: its header states 2528 bytes, the file has 2428"):
         open_set(path)
 
 
 @pytest.mark.parametrize(
-    ("ending", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5), (".mat", write_mat73)]
+    ("suffix", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5), (".mat", write_mat73)]
 )
-def test_truncated_containers_are_refused_in_one_line(tmp_path: Path, ending: str, write: Callable[..., None]) -> None:
-    path = tmp_path / f"cut{ending}"
+def test_truncated_containers_are_refused_in_one_line(tmp_path: Path, suffix: str, write: Callable[..., None]) -> None:
+    path = tmp_path / f"cut{suffix}"
     write(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    refused(path, "cut")
+    assert_refused(path, "cut")
 
 
-@pytest.mark.parametrize("ending", [".npy", ".npz", ".h5", ".mat", ".tif", ".hdr"])
-def test_a_file_of_something_else_is_refused_in_one_line(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"junk{ending}"
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".mat", ".tif", ".hdr"])
+def test_a_file_with_other_content_is_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"junk{suffix}"
     path.write_bytes(b"this is no cube\n" * 40)
-    refused(path, "junk")
+    assert_refused(path, "junk")
     path.write_bytes(b"")
-    refused(path, "junk")
+    assert_refused(path, "junk")
 
 
 def test_a_2d_image_is_refused_by_every_format(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", CUBE[0])
     tifffile.imwrite(tmp_path / "a.tif", CUBE[0])
     for name in ("a.npy", "a.tif"):
-        refused(tmp_path / name, "a 2D image of 12 x 10; a cube with axes (band, y, x) expected")
+        assert_refused(tmp_path / name, "a 2D image of 12 x 10; a cube with axes (band, y, x) expected")
     np.savez(tmp_path / "a.npz", image=CUBE[0])
-    refused(tmp_path / "a.npz", "holds image (12, 10); expected exactly one with three or four axes")
+    assert_refused(tmp_path / "a.npz", "holds image (12, 10); expected exactly one with three or four axes")
 
 
 def test_complex_values_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "c.npy", CUBE.astype(np.complex64))
-    refused(tmp_path / "c.npy", "values of type complex64; real numbers expected")
+    assert_refused(tmp_path / "c.npy", "values of type complex64; real numbers expected")
 
 
 def test_several_arrays_that_could_be_the_cube_are_listed(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", left=CUBE, right=CUBE)
-    refused(tmp_path / "two.npz", "holds left (5, 12, 10), right (5, 12, 10); expected exactly one")
+    assert_refused(tmp_path / "two.npz", "holds left (5, 12, 10), right (5, 12, 10); expected exactly one")
     write_h5(tmp_path / "two.h5", other=CUBE)
     np.testing.assert_array_equal(open_set(tmp_path / "two.h5")[0].data, CUBE)  # one of them is called cube
 
 
 def test_a_mat_file_with_four_axes_is_refused(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "a.mat", {"cube": np.zeros((4, 4, 3, 2))})
-    refused(tmp_path / "a.mat", "cube has four axes (4, 4, 3, 2)")
+    assert_refused(tmp_path / "a.mat", "cube has four axes (4, 4, 3, 2)")
 
 
 @pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
@@ -180,30 +180,30 @@ def test_envi_reads_every_interleave_byte_order_and_type(
     opened = open_set(path)
     np.testing.assert_array_equal(opened[0].data, data.astype(np.float32))
     assert opened[0].data.dtype.isnative and opened.wavelengths.tolist() == NM.tolist()
-    assert {found.name for found in opened.sources(0)} == {"scene.hdr", "scene.img"}
+    assert {source.name for source in opened.sources(0)} == {"scene.hdr", "scene.img"}
 
 
-def test_envi_is_opened_by_its_raw_file_too_and_states_its_axes(tmp_path: Path) -> None:
+def test_envi_is_also_opened_by_its_raw_file_and_states_its_axes(tmp_path: Path) -> None:
     write_envi(tmp_path / "scene.hdr")
     opened = open_set(tmp_path / "scene.img", layout="yxb")
     np.testing.assert_array_equal(opened[0].data, CUBE)
     assert opened.info.notes == ("layout yxb not applied: the file itself states byx",)
 
 
-def test_envi_micrometers_become_nanometres_with_a_note(tmp_path: Path) -> None:
+def test_envi_micrometers_are_converted_to_nanometers_with_a_note(tmp_path: Path) -> None:
     micro = {"wavelength": (NM / 1000).tolist()}
     write_envi(tmp_path / "a.hdr", metadata=micro | {"wavelength units": "Micrometers"})
     write_envi(tmp_path / "b.hdr", metadata=micro | {"wavelength units": "Unknown"})
-    for name, note in (("a", "converted from Micrometers to nm"), ("b", "read as micrometres")):
+    for name, note in (("a", "converted from Micrometers to nm"), ("b", "read as micrometers")):
         opened = open_set(tmp_path / f"{name}.hdr")
         np.testing.assert_allclose(opened.wavelengths, NM)
         assert note in opened.info.notes[0]
 
 
-def test_envi_wavelengths_that_are_no_lengths_are_not_used(tmp_path: Path) -> None:
+def test_envi_wavelengths_in_other_units_than_length_are_not_used(tmp_path: Path) -> None:
     write_envi(tmp_path / "a.hdr", metadata={"wavelength units": "Wavenumber"})
     opened = open_set(tmp_path / "a.hdr")
-    assert not opened.info.wavelengths_known and "'Wavenumber' are no length" in opened.info.notes[0]
+    assert not opened.info.wavelengths_known and "'Wavenumber' are not a length" in opened.info.notes[0]
 
 
 def test_envi_ignore_value_becomes_nan_and_scale_divides(tmp_path: Path) -> None:
@@ -224,21 +224,21 @@ def test_a_truncated_or_missing_envi_raw_file_is_refused(tmp_path: Path) -> None
     write_envi(tmp_path / "a.hdr")
     raw = tmp_path / "a.img"
     raw.write_bytes(raw.read_bytes()[:-8])
-    with pytest.raises(HsevalError, match=r"a.img: truncated: its header promises 2400 bytes, the file has 2392"):
+    with pytest.raises(HsevalError, match=r"a.img: truncated: its header states 2400 bytes, the file has 2392"):
         open_set(tmp_path / "a.hdr")
     raw.unlink()
-    refused(tmp_path / "a.hdr", "a.hdr: its raw file is missing; looked beside it for a, a.img, a.dat, a.sli")
+    assert_refused(tmp_path / "a.hdr", "a.hdr: its raw file is missing; expected one of a, a.img, a.dat, a.sli")
 
 
 def test_an_envi_header_without_a_needed_field_names_it(tmp_path: Path) -> None:
     write_envi(tmp_path / "a.hdr")
     lines = [line for line in (tmp_path / "a.hdr").read_text().splitlines() if not line.startswith("bands")]
     (tmp_path / "a.hdr").write_text("\n".join(lines))
-    refused(tmp_path / "a.hdr", "bands")
+    assert_refused(tmp_path / "a.hdr", "bands")
 
 
 @pytest.mark.parametrize(
-    ("data", "given"),
+    ("data", "options"),
     [
         (CUBE, {}),
         (CUBE, {"metadata": None}),
@@ -249,14 +249,14 @@ def test_an_envi_header_without_a_needed_field_names_it(tmp_path: Path) -> None:
         (CUBE, {"metadata": {"axes": "CYX"}}),
     ],
 )
-def test_tiff_reads_pages_and_channels(tmp_path: Path, data: Any, given: dict[str, Any]) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.ascontiguousarray(data), **given)
+def test_tiff_reads_pages_and_channels(tmp_path: Path, data: Any, options: dict[str, Any]) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ascontiguousarray(data), **options)
     np.testing.assert_array_equal(open_set(tmp_path / "a.tif", wavelengths=NM)[0].data, CUBE)
 
 
-def test_tiff_pages_that_are_rows_need_wavelengths_or_a_layout(tmp_path: Path) -> None:
+def test_tiff_pages_along_y_need_wavelengths_or_a_layout(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.ascontiguousarray(CUBE.transpose(1, 2, 0)))
-    refused(tmp_path / "a.tif", "give --layout byx|yxb, or the wavelengths")
+    assert_refused(tmp_path / "a.tif", "give --layout byx|yxb, or the wavelengths")
     np.testing.assert_array_equal(open_set(tmp_path / "a.tif", wavelengths=NM)[0].data, CUBE)
 
 
@@ -278,7 +278,7 @@ def test_a_truncated_tiff_is_refused_at_opening(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [
         {},
         {"metadata": None},
@@ -290,18 +290,18 @@ def test_a_truncated_tiff_is_refused_at_opening(tmp_path: Path) -> None:
         {"tile": (16, 16)},
     ],
 )
-@pytest.mark.parametrize("share", [0.002, 0.25, 0.5, 0.75])
-def test_a_tiff_cut_anywhere_is_told_as_truncated_and_nothing_else_is_printed(
-    tmp_path: Path, given: dict[str, Any], share: float
+@pytest.mark.parametrize("fraction", [0.002, 0.25, 0.5, 0.75])
+def test_a_tiff_truncated_anywhere_is_refused_and_nothing_else_is_printed(
+    tmp_path: Path, options: dict[str, Any], fraction: float
 ) -> None:
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, CUBE, photometric="minisblack", **given)
+    tifffile.imwrite(path, CUBE, photometric="minisblack", **options)
     np.testing.assert_array_equal(open_set(path)[0].data, CUBE)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    refused(path, "truncated: its pages reach to byte")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
+    assert_refused(path, "truncated: its pages end at byte")
 
 
-def test_an_imagej_stack_of_one_directory_that_was_cut_is_truncated_and_tifffile_keeps_silent(
+def test_a_truncated_imagej_stack_of_one_directory_is_refused_without_log_output(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "a.tif"
@@ -315,13 +315,13 @@ def test_an_imagej_stack_of_one_directory_that_was_cut_is_truncated_and_tifffile
     path.write_bytes(content[: data + CUBE.nbytes])
     np.testing.assert_array_equal(open_set(path)[0].data, CUBE)
     path.write_bytes(content[: data + CUBE.nbytes - 1])
-    refused(path, f"truncated: its header promises {data + CUBE.nbytes} bytes, the file has {data + CUBE.nbytes - 1}")
+    assert_refused(
+        path, f"truncated: its header states {data + CUBE.nbytes} bytes, the file has {data + CUBE.nbytes - 1}"
+    )
     assert caplog.records == []
 
 
-def test_what_tifffile_logs_of_a_strange_file_does_not_reach_the_terminal(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_warnings_of_tifffile_do_not_reach_the_terminal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, CUBE, photometric="minisblack", compression="zlib")
     path.write_bytes(path.read_bytes().replace(b"[5, 12, 10]", b"[5, 13, 10]"))
@@ -329,38 +329,38 @@ def test_what_tifffile_logs_of_a_strange_file_does_not_reach_the_terminal(
     assert caplog.records == []
     with tifffile.TiffFile(path) as file:
         assert file.series
-    assert {record.name for record in caplog.records} == {"tifffile"}  # by itself it does log, now as before
+    assert {record.name for record in caplog.records} == {"tifffile"}  # tifffile itself still logs
 
 
 def test_tiff_pages_of_several_sizes_are_refused(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as out:
         out.write(CUBE[0], metadata=None)
         out.write(CUBE[0][1:], metadata=None)
-    refused(tmp_path / "a.tif", "holds 2 images (YX (12, 10), YX (11, 10)); pages of one size and type expected")
+    assert_refused(tmp_path / "a.tif", "holds 2 images (YX (12, 10), YX (11, 10)); pages of one size and type expected")
 
 
-@pytest.mark.parametrize(("ending", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5)])
-def test_an_ambiguous_layout_without_wavelengths_demands_one(
-    tmp_path: Path, ending: str, write: Callable[..., None]
+@pytest.mark.parametrize(("suffix", "write"), [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5)])
+def test_an_ambiguous_shape_needs_a_layout_even_with_wavelengths(
+    tmp_path: Path, suffix: str, write: Callable[..., None]
 ) -> None:
-    path = tmp_path / f"eye{ending}"
+    path = tmp_path / f"eye{suffix}"
     write(path, cube=np.zeros((8, 8, 8)), wavelengths=np.arange(8) + 450.0)
-    refused(path, "8 wavelengths fit both; give --layout byx|yxb")
+    assert_refused(path, "8 wavelengths fit both; give --layout byx|yxb")
 
 
-def test_a_truncated_mat_file_is_told_as_such_wherever_it_was_cut(tmp_path: Path) -> None:
+def test_a_mat_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     write_mat5(path)
     content = path.read_bytes()
     for length in (len(content) // 3, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
-        refused(path, "truncated")
+        assert_refused(path, "truncated")
 
 
-@pytest.mark.parametrize("block", [0, 512])
-def test_a_mat_file_that_is_hdf5_without_matlabs_first_bytes_is_read(tmp_path: Path, block: int) -> None:
+@pytest.mark.parametrize("userblock_size", [0, 512])
+def test_a_mat_file_that_is_hdf5_without_matlabs_first_bytes_is_read(tmp_path: Path, userblock_size: int) -> None:
     path = tmp_path / "a.mat"
-    with h5py.File(path, "w", userblock_size=block) as file:
+    with h5py.File(path, "w", userblock_size=userblock_size) as file:
         file["cube"], file["wavelengths"] = CUBE.transpose(1, 2, 0).T, NM
         file["masks/artery"] = MASK.T
     opened = open_set(path)
@@ -369,11 +369,11 @@ def test_a_mat_file_that_is_hdf5_without_matlabs_first_bytes_is_read(tmp_path: P
     assert opened.wavelengths.tolist() == NM.tolist()
 
 
-def test_a_file_called_mat_that_is_none_is_told_so_in_plain_words(tmp_path: Path) -> None:
+def test_other_files_with_suffix_mat_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     path.write_bytes(bytes(600))
-    refused(path, "a.mat: no MATLAB file (neither v5 nor v7.3), or its beginning is damaged")
+    assert_refused(path, "a.mat: not a MATLAB file (neither v5 nor v7.3), or its beginning is damaged")
     path.unlink()
     write_mat73(path)
     path.write_bytes(path.read_bytes()[:512])
-    refused(path, "a.mat: truncated: a MATLAB v7.3 file without its HDF5 part")
+    assert_refused(path, "a.mat: truncated: a MATLAB v7.3 file without its HDF5 part")

@@ -1,4 +1,4 @@
-"""The house format: what it holds, what it refuses, and how lazily it is read."""
+"""hseval's HDF5 format: content, refused files, and lazy reading."""
 
 import multiprocessing
 import pickle
@@ -21,9 +21,9 @@ MASKS = {"artery": CUBES[:, 0] > 0.5, "fov": CUBES[:, 1] > 0.1}
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
-    """A complete file in the house format."""
-    path = tmp_path / "house.h5"
+def hseval_file(tmp_path: Path) -> Path:
+    """Return a complete file in hseval's format."""
+    path = tmp_path / "hseval.h5"
     write_set(
         path, CUBES, wavelengths=NM, masks=MASKS, ids=["a", "b", "c", "d"], groups=["p", "p", "q", "q"],
         labels={"diagnosis": ["x", "y", "x", "y"], "age": [61, 62, 63, 64]}, units="reflectance",
@@ -33,12 +33,12 @@ def house(tmp_path: Path) -> Path:
 
 
 def edit(path: Path, change: Callable[[h5py.File], Any]) -> None:
-    """Change a file in place."""
+    """Modify a file in place."""
     with h5py.File(path, "r+") as file:
         change(file)
 
 
-def replace(path: Path, name: str, values: Any) -> None:
+def replace_dataset(path: Path, name: str, values: Any) -> None:
     """Replace a dataset."""
     with h5py.File(path, "r+") as file:
         if name in file:
@@ -46,16 +46,16 @@ def replace(path: Path, name: str, values: Any) -> None:
         file[name] = values
 
 
-def refused(path: Path, message: str) -> None:
-    """Assert that opening fails with one line that holds ``message``."""
-    with pytest.raises(HsevalError) as told:
+def assert_refused(path: Path, message: str) -> None:
+    """Assert that opening fails with one line that contains ``message``."""
+    with pytest.raises(HsevalError) as refusal:
         open_set(path)
-    assert message in str(told.value), str(told.value)
-    assert str(path) in str(told.value) and "\n" not in str(told.value)
+    assert message in str(refusal.value), str(refusal.value)
+    assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-def test_everything_written_is_read_back(house: Path) -> None:
-    opened = open_set(house)
+def test_everything_written_is_read_back(hseval_file: Path) -> None:
+    opened = open_set(hseval_file)
     assert isinstance(opened, HsevalHdf5Set)
     info = opened.info
     assert info.ids == ("a", "b", "c", "d") and info.groups == ("p", "p", "q", "q")
@@ -67,11 +67,11 @@ def test_everything_written_is_read_back(house: Path) -> None:
         np.testing.assert_array_equal(cube.masks["artery"], MASKS["artery"][index])
         assert cube.group == info.groups[index] and cube.masks["fov"].dtype == bool
     np.testing.assert_array_equal(opened.read_masks(2)["fov"], MASKS["fov"][2])
-    assert opened.sources(0) == (house,) and opened.recipe(0) != opened.recipe(1)
+    assert opened.sources(0) == (hseval_file,) and opened.recipe(0) != opened.recipe(1)
 
 
-def test_one_cube_is_one_uncompressed_chunk(house: Path) -> None:
-    with h5py.File(house) as file:
+def test_one_cube_is_one_uncompressed_chunk(hseval_file: Path) -> None:
+    with h5py.File(hseval_file) as file:
         assert file["cubes"].chunks == (1, 5, 12, 10) and file["cubes"].compression is None
         assert file["masks/artery"].dtype == np.uint8 and file["masks/artery"].chunks == (1, 12, 10)
         assert dict(file.attrs) == {
@@ -79,24 +79,24 @@ def test_one_cube_is_one_uncompressed_chunk(house: Path) -> None:
         }  # fmt: skip
 
 
-def test_bands_out_of_order_are_sorted_with_a_note_and_change_the_recipe(house: Path) -> None:
-    before = open_set(house).recipe(1)
-    replace(house, "wavelengths", NM[[1, 0, 2, 3, 4]])
-    opened = open_set(house)
+def test_bands_out_of_order_are_sorted_with_a_note_and_change_the_recipe(hseval_file: Path) -> None:
+    before = open_set(hseval_file).recipe(1)
+    replace_dataset(hseval_file, "wavelengths", NM[[1, 0, 2, 3, 4]])
+    opened = open_set(hseval_file)
     np.testing.assert_array_equal(opened[1].data, CUBES[1][[1, 0, 2, 3, 4]])
     assert "out of order" in opened.info.notes[0] and opened.recipe(1) != before
 
 
-def test_given_wavelengths_replace_the_files_with_a_note(house: Path) -> None:
-    opened = open_set(house, wavelengths="500:900:5")
+def test_given_wavelengths_replace_the_files_with_a_note(hseval_file: Path) -> None:
+    opened = open_set(hseval_file, wavelengths="500:900:5")
     assert opened.wavelengths.tolist() == [500, 600, 700, 800, 900]
     assert opened.info.notes == ("the given wavelengths replace those in the file",)
-    with pytest.raises(HsevalError, match=r"house.h5: 16 wavelengths, but 5 bands"):
-        open_set(house, wavelengths="450:905:16")
+    with pytest.raises(HsevalError, match=r"hseval.h5: 16 wavelengths, but 5 bands"):
+        open_set(hseval_file, wavelengths="450:905:16")
 
 
-def test_a_house_file_states_its_axes(house: Path) -> None:
-    opened = open_set(house, layout="yxb")
+def test_the_format_states_its_axes(hseval_file: Path) -> None:
+    opened = open_set(hseval_file, layout="yxb")
     np.testing.assert_array_equal(opened[0].data, CUBES[0])
     assert opened.info.notes == ("layout yxb not applied: hseval-cubes states (n, band, y, x)",)
 
@@ -107,7 +107,7 @@ def test_ids_groups_masks_and_labels_are_optional(tmp_path: Path) -> None:
         file.attrs.update(format="hseval-cubes", version=1)
     opened = open_set(tmp_path / "bare.h5")
     assert opened.ids == ("000000", "000001", "000002", "000003") and opened.groups is None
-    assert not opened.info.wavelengths_known and "band index stands in" in opened.info.notes[0]
+    assert not opened.info.wavelengths_known and "using band indices" in opened.info.notes[0]
     np.testing.assert_array_equal(opened[1].data, (CUBES[1] * 1000).astype(np.uint16).astype(np.float32))
 
 
@@ -128,106 +128,106 @@ def test_ids_groups_masks_and_labels_are_optional(tmp_path: Path) -> None:
         ("cubes", CUBES.astype(np.complex64), "values of type complex64; real numbers expected"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(house: Path, name: str, values: Any, message: str) -> None:
-    replace(house, name, values)
-    refused(house, message)
+def test_malformed_datasets_are_refused_by_name(hseval_file: Path, name: str, values: Any, message: str) -> None:
+    replace_dataset(hseval_file, name, values)
+    assert_refused(hseval_file, message)
 
 
-def test_missing_cubes_a_later_version_and_broken_provenance_are_refused(house: Path) -> None:
-    edit(house, lambda file: file.attrs.update(provenance="{"))
-    refused(house, "its attribute 'provenance' is no JSON")
-    edit(house, lambda file: file.attrs.update(version=2))
-    refused(house, "version 2 of hseval-cubes; this hseval reads version 1")
-    edit(house, lambda file: (file.attrs.update(version=1), file.__delitem__("cubes")))
-    refused(house, "has no dataset 'cubes'")
+def test_missing_cubes_a_later_version_and_malformed_provenance_are_refused(hseval_file: Path) -> None:
+    edit(hseval_file, lambda file: file.attrs.update(provenance="{"))
+    assert_refused(hseval_file, "its attribute 'provenance' is not JSON")
+    edit(hseval_file, lambda file: file.attrs.update(version=2))
+    assert_refused(hseval_file, "version 2 of hseval-cubes; this hseval reads version 1")
+    edit(hseval_file, lambda file: (file.attrs.update(version=1), file.__delitem__("cubes")))
+    assert_refused(hseval_file, "has no dataset 'cubes'")
 
 
-def test_a_truncated_file_is_refused_at_opening(house: Path) -> None:
-    house.write_bytes(house.read_bytes()[:-200])
-    refused(house, "truncated: the HDF5 file is shorter than it says itself")
+def test_a_truncated_file_is_refused_at_opening(hseval_file: Path) -> None:
+    hseval_file.write_bytes(hseval_file.read_bytes()[:-200])
+    assert_refused(hseval_file, "truncated: the HDF5 file is shorter than its header states")
 
 
 def test_a_damaged_chunk_names_file_and_cube(tmp_path: Path) -> None:
     path = tmp_path / "gzip.h5"
     write_set(path, CUBES, wavelengths=NM, compression="gzip")
     with h5py.File(path) as file:
-        where = file["cubes"].id.get_chunk_info(2)
+        chunk = file["cubes"].id.get_chunk_info(2)
     content = bytearray(path.read_bytes())
-    content[where.byte_offset : where.byte_offset + where.size] = bytes(where.size)
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     path.write_bytes(content)
     opened = open_set(path)
     np.testing.assert_array_equal(opened[1].data, CUBES[1])
-    with pytest.raises(HsevalError, match=r"gzip.h5: cube 2 \(000002\) can't be read, the file may be") as told:
+    with pytest.raises(HsevalError, match=r"gzip.h5: cube 2 \(000002\) can't be read, the file may be") as refusal:
         opened[2]
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refusal.value)
 
 
-def test_cubes_without_a_group_stand_alone_with_a_note(house: Path) -> None:
-    replace(house, "groups", ["p", "", "p", ""])
-    opened = open_set(house)
+def test_cubes_without_a_group_are_their_own_group_with_a_note(hseval_file: Path) -> None:
+    replace_dataset(hseval_file, "groups", ["p", "", "p", ""])
+    opened = open_set(hseval_file)
     assert opened.groups == ("p", "", "p", "")
-    assert opened.info.notes == ("groups: 2 of 4 cubes have no group: each stands alone",)
+    assert opened.info.notes == ("groups: 2 of 4 cubes without a group: each is its own group",)
 
 
-@pytest.mark.parametrize("place", ["cubes", "masks/vein", "labels/secret", "anything"])
-def test_external_links_are_refused_wherever_they_are(house: Path, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("name", ["cubes", "masks/vein", "labels/secret", "anything"])
+def test_external_links_are_refused_anywhere_in_the_file(hseval_file: Path, tmp_path: Path, name: str) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as other:
         other["cubes"] = CUBES
 
-    def link(file: h5py.File) -> None:
-        if place in file:
-            del file[place]
-        file[place] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/cubes")
+    def add_link(file: h5py.File) -> None:
+        if name in file:
+            del file[name]
+        file[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/cubes")
 
-    edit(house, link)
-    refused(house, f"{place!r} is an external link: cubes have to be in the file itself")
+    edit(hseval_file, add_link)
+    assert_refused(hseval_file, f"{name!r} is an external link; expected all data in the file itself")
 
 
-def test_a_soft_link_through_an_external_one_is_refused(house: Path, tmp_path: Path) -> None:
+def test_a_soft_link_through_an_external_one_is_refused(hseval_file: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as other:
         other["inner/cubes"] = CUBES
 
-    def link(file: h5py.File) -> None:
+    def add_link(file: h5py.File) -> None:
         del file["cubes"]
         file["door"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/inner")
         file["cubes"] = h5py.SoftLink("/door/cubes")
 
-    edit(house, link)
-    refused(house, "'door' is an external link")
+    edit(hseval_file, add_link)
+    assert_refused(hseval_file, "'door' is an external link")
 
 
-def test_virtual_and_externally_stored_datasets_are_refused(house: Path, tmp_path: Path) -> None:
-    def virtual(file: h5py.File) -> None:
+def test_virtual_and_externally_stored_datasets_are_refused(hseval_file: Path, tmp_path: Path) -> None:
+    def add_virtual_dataset(file: h5py.File) -> None:
         layout = h5py.VirtualLayout(shape=(4, 12, 10), dtype="u1")
         layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "m", shape=(4, 12, 10))
         file.create_virtual_dataset("masks/virtual", layout)
 
-    edit(house, virtual)
-    refused(house, "'masks/virtual' is a virtual dataset")
-    edit(house, lambda file: file["masks"].__delitem__("virtual"))
-    outside = [(str(tmp_path / "raw.bin"), 0, h5py.h5f.UNLIMITED)]
-    edit(house, lambda file: file.create_dataset("masks/raw", (4, 12, 10), "u1", external=outside))
-    refused(house, "'masks/raw' keeps its values in another file")
+    edit(hseval_file, add_virtual_dataset)
+    assert_refused(hseval_file, "'masks/virtual' is a virtual dataset")
+    edit(hseval_file, lambda file: file["masks"].__delitem__("virtual"))
+    external = [(str(tmp_path / "raw.bin"), 0, h5py.h5f.UNLIMITED)]
+    edit(hseval_file, lambda file: file.create_dataset("masks/raw", (4, 12, 10), "u1", external=external))
+    assert_refused(hseval_file, "'masks/raw' stores its values in another file")
 
 
-def test_groups_linked_in_a_loop_are_walked_once(house: Path) -> None:
-    edit(house, lambda file: file.__setitem__("labels/loop", file["/"]))
-    assert len(open_set(house)) == 4
+def test_groups_linked_in_a_loop_are_visited_once(hseval_file: Path) -> None:
+    edit(hseval_file, lambda file: file.__setitem__("labels/loop", file["/"]))
+    assert len(open_set(hseval_file)) == 4
 
 
-def test_links_inside_the_file_are_followed(house: Path) -> None:
-    def link(file: h5py.File) -> None:
+def test_links_inside_the_file_are_followed(hseval_file: Path) -> None:
+    def add_link(file: h5py.File) -> None:
         file.move("cubes", "store")
         file["cubes"] = h5py.SoftLink("/store")
         file["masks/vein"] = file["masks/artery"]
 
-    edit(house, link)
-    opened = open_set(house)
+    edit(hseval_file, add_link)
+    opened = open_set(hseval_file)
     np.testing.assert_array_equal(opened[0].data, CUBES[0])
     assert opened.structures == ("artery", "fov", "vein")
 
 
-def test_another_file_with_one_dataset_of_cubes_is_read(tmp_path: Path) -> None:
+def test_a_foreign_file_with_one_dataset_of_cubes_is_read(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["scans/reflectance"] = CUBES.transpose(0, 2, 3, 1)
         file["wavelengths"] = NM
@@ -236,14 +236,14 @@ def test_another_file_with_one_dataset_of_cubes_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened[1].data, CUBES[1])
 
 
-def test_another_file_without_an_obvious_dataset_lists_what_it_has(tmp_path: Path) -> None:
+def test_a_foreign_file_with_several_candidates_is_refused_with_a_list(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["a"], file["b"] = CUBES, CUBES
-    refused(tmp_path / "foreign.h5", "holds a (4, 5, 12, 10), b (4, 5, 12, 10); expected exactly one")
+    assert_refused(tmp_path / "foreign.h5", "holds a (4, 5, 12, 10), b (4, 5, 12, 10); expected exactly one")
 
 
-def test_hdf5_is_known_by_its_first_bytes_whatever_its_name(house: Path) -> None:
-    renamed = house.rename(house.with_suffix(".cubes"))
+def test_hdf5_is_recognized_by_its_first_bytes_under_any_name(hseval_file: Path) -> None:
+    renamed = hseval_file.rename(hseval_file.with_suffix(".cubes"))
     assert len(open_set(renamed)) == 4
 
 
@@ -257,30 +257,30 @@ def test_opening_a_huge_set_reads_no_pixels(tmp_path: Path) -> None:
     assert not opened[99_999].data.any()
 
 
-def first_value(opened: HsevalHdf5Set, index: int) -> float:
+def read_first_value(opened: HsevalHdf5Set, index: int) -> float:
     return float(opened[index].data[0, 0, 0])
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_set_is_read_from_several_processes(house: Path, method: str) -> None:
-    opened = open_set(house)
+def test_a_set_is_read_from_several_processes(hseval_file: Path, method: str) -> None:
+    opened = open_set(hseval_file)
     opened[0]  # the parent has the file open
     with multiprocessing.get_context(method).Pool(2) as pool:
-        found = pool.starmap(first_value, [(opened, index) for index in range(4)] * 4)
-    assert found == [float(cube[0, 0, 0]) for cube in CUBES] * 4
+        values = pool.starmap(read_first_value, [(opened, index) for index in range(4)] * 4)
+    assert values == [float(cube[0, 0, 0]) for cube in CUBES] * 4
 
 
-def test_no_open_file_travels_in_a_pickle(house: Path) -> None:
-    opened = open_set(house)
+def test_a_pickle_holds_no_open_file(hseval_file: Path) -> None:
+    opened = open_set(hseval_file)
     opened[0]
-    travelled = pickle.loads(pickle.dumps(opened))
-    np.testing.assert_array_equal(travelled[3].data, CUBES[3])
-    assert travelled.recipe(3) == opened.recipe(3)
+    restored = pickle.loads(pickle.dumps(opened))
+    np.testing.assert_array_equal(restored[3].data, CUBES[3])
+    assert restored.recipe(3) == opened.recipe(3)
 
 
-def test_a_file_that_changes_is_still_the_one_that_was_opened(house: Path, tmp_path: Path) -> None:
-    opened = open_set(house)
+def test_an_open_set_is_unaffected_by_a_replaced_file(hseval_file: Path, tmp_path: Path) -> None:
+    opened = open_set(hseval_file)
     first = opened[0].data
     write_set(tmp_path / "new.h5", 2 * CUBES, wavelengths=NM)
-    (tmp_path / "new.h5").replace(house)
+    (tmp_path / "new.h5").replace(hseval_file)
     np.testing.assert_array_equal(opened[0].data, first)

@@ -1,4 +1,4 @@
-"""Masks under their own names in a container: which arrays count, and what is said of the others."""
+"""Masks under their own names in a container: which arrays are masks, and notes on the others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,19 +38,19 @@ def write_mat73(path: Path, arrays: dict[str, Any]) -> None:
 
 
 WRITERS = [(".npz", write_npz), (".h5", write_h5), (".mat", write_mat5), (".mat", write_mat73)]
-containers = pytest.mark.parametrize(("ending", "write"), WRITERS)
+containers = pytest.mark.parametrize(("suffix", "write"), WRITERS)
 Write = Callable[[Path, dict[str, Any]], None]
 
 
 @containers
-@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
 @pytest.mark.parametrize("layout", ["byx", "yxb"])
-def test_a_picture_of_zeros_and_ones_is_a_mask_under_its_own_name(
-    tmp_path: Path, ending: str, write: Write, kind: Any, layout: str
+def test_an_image_of_zeros_and_ones_is_a_mask_under_its_own_name(
+    tmp_path: Path, suffix: str, write: Write, dtype: Any, layout: str
 ) -> None:
-    path = tmp_path / f"eye{ending}"
+    path = tmp_path / f"eye{suffix}"
     cube = CUBE if layout == "byx" else CUBE.transpose(1, 2, 0)
-    write(path, {"cube": cube, "wavelengths": NM, "artery": ARTERY.astype(kind), "fov": FOV.astype(kind)})
+    write(path, {"cube": cube, "wavelengths": NM, "artery": ARTERY.astype(dtype), "fov": FOV.astype(dtype)})
     opened = open_set(path)
     assert opened.structures == ("artery", "fov") and opened.info.notes == ()
     np.testing.assert_array_equal(opened[0].masks["artery"], ARTERY)
@@ -59,8 +59,8 @@ def test_a_picture_of_zeros_and_ones_is_a_mask_under_its_own_name(
 
 
 @containers
-def test_a_map_and_labels_are_no_masks_and_are_named_in_a_note(tmp_path: Path, ending: str, write: Write) -> None:
-    path = tmp_path / f"eye{ending}"
+def test_maps_and_label_images_are_not_masks_and_get_a_note(tmp_path: Path, suffix: str, write: Write) -> None:
+    path = tmp_path / f"eye{suffix}"
     write(path, {"cube": CUBE, "wavelengths": NM, "artery": ARTERY, "labels": LABELS, "depth": DEPTH})
     opened = open_set(path)
     assert opened.structures == ("artery",)
@@ -68,67 +68,67 @@ def test_a_map_and_labels_are_no_masks_and_are_named_in_a_note(tmp_path: Path, e
 
 
 @containers
-def test_arrays_of_another_shape_are_nothing_to_speak_of(tmp_path: Path, ending: str, write: Write) -> None:
-    path = tmp_path / f"eye{ending}"
-    turned = {"turned": ARTERY.T, "part": ARTERY[1:], "bands": ARTERY[:5], "dark": CUBE[:, :, 0], "gain": NM}
-    write(path, {"cube": CUBE, "wavelengths": NM, **turned})
+def test_arrays_of_another_shape_are_ignored_without_a_note(tmp_path: Path, suffix: str, write: Write) -> None:
+    path = tmp_path / f"eye{suffix}"
+    others = {"transposed": ARTERY.T, "part": ARTERY[1:], "bands": ARTERY[:5], "dark": CUBE[:, :, 0], "gain": NM}
+    write(path, {"cube": CUBE, "wavelengths": NM, **others})
     opened = open_set(path)
     assert opened.structures == () and opened.info.notes == ()
 
 
 @containers
-def test_the_axis_order_decides_which_arrays_have_the_pictures_size(tmp_path: Path, ending: str, write: Write) -> None:
-    path = tmp_path / f"eye{ending}"
+def test_the_axis_order_decides_which_arrays_have_the_spatial_size(tmp_path: Path, suffix: str, write: Write) -> None:
+    path = tmp_path / f"eye{suffix}"
     write(path, {"cube": CUBE[:, :, :5], "one": CUBE[0, :, :5] > 0.5, "two": CUBE[:, :, 0] > 0.5})
     assert open_set(path, layout="byx").structures == ("one",)
     assert open_set(path, layout="yxb").structures == ("two",)
 
 
 @containers
-def test_a_prefixed_mask_wins_over_one_of_the_same_name(tmp_path: Path, ending: str, write: Write) -> None:
-    path = tmp_path / f"eye{ending}"
+def test_a_prefixed_mask_has_priority_over_an_array_of_the_same_name(tmp_path: Path, suffix: str, write: Write) -> None:
+    path = tmp_path / f"eye{suffix}"
     write(path, {"cube": CUBE, "wavelengths": NM, "artery": FOV, "mask_artery": ARTERY})
     opened = open_set(path)
     np.testing.assert_array_equal(opened[0].masks["artery"], ARTERY)
-    assert opened.info.notes == ("arrays artery not read (a mask of that name is in masks/ or mask_ already)",)
+    assert opened.info.notes == ("array artery not read (a mask of that name is already in masks/ or mask_)",)
 
 
 @pytest.mark.parametrize("write", [write_mat5, write_mat73])
-def test_matlabs_doubles_of_zeros_and_ones_are_masks(tmp_path: Path, write: Write) -> None:
+def test_matlab_doubles_of_zeros_and_ones_are_masks(tmp_path: Path, write: Write) -> None:
     write(tmp_path / "a.mat", {"cube": CUBE, "wavelengths": NM, "artery": ARTERY.astype(float), "depth": DEPTH})
     opened = open_set(tmp_path / "a.mat")
     np.testing.assert_array_equal(opened[0].masks["artery"], ARTERY)
-    assert opened.info.notes == ("arrays depth not read (a mask is bool or 0/1)",)
+    assert opened.info.notes == ("array depth not read (a mask is bool or 0/1)",)
 
 
-def test_a_mask_in_the_cubes_own_group_is_called_by_its_last_name(tmp_path: Path) -> None:
+def test_a_mask_in_the_cubes_group_is_named_relative_to_it(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_h5(path, {"scan/cube": CUBE, "wavelengths": NM, "scan/artery": ARTERY, "drawn/fov": FOV})
     assert open_set(path).structures == ("artery", "drawn/fov")
 
 
-def test_each_file_of_a_folder_is_asked_for_its_own_masks(tmp_path: Path) -> None:
+def test_masks_are_found_in_each_file_of_a_folder(tmp_path: Path) -> None:
     write_npz(tmp_path / "a.npz", {"cube": CUBE, "wavelengths": NM, "artery": ARTERY})
     write_npz(tmp_path / "b.npz", {"cube": CUBE[:, 1:], "wavelengths": NM, "artery": ARTERY[1:], "depth": DEPTH[1:]})
     opened = open_set(tmp_path)
     assert opened.structures == ("artery",)
-    assert opened.info.notes == ("arrays depth not read (a mask is bool or 0/1)",)
+    assert opened.info.notes == ("array depth not read (a mask is bool or 0/1)",)
     np.testing.assert_array_equal(opened[1].masks["artery"], ARTERY[1:])
 
 
-@pytest.mark.parametrize(("ending", "write"), WRITERS[:2])
-def test_beside_several_cubes_only_prefixed_masks_count_and_others_are_named(
-    tmp_path: Path, ending: str, write: Write
+@pytest.mark.parametrize(("suffix", "write"), WRITERS[:2])
+def test_with_several_cubes_only_prefixed_masks_are_read_and_others_get_a_note(
+    tmp_path: Path, suffix: str, write: Write
 ) -> None:
-    path = tmp_path / f"set{ending}"
+    path = tmp_path / f"set{suffix}"
     masks = np.stack([ARTERY, FOV])
     write(path, {"cubes": np.stack([CUBE, CUBE]), "wavelengths": NM, "masks/artery": masks, "vein": masks})
     opened = open_set(path)
     assert opened.structures == ("artery",)
-    assert opened.info.notes == ("arrays vein not read (masks of several cubes are called masks/NAME or mask_NAME)",)
+    assert opened.info.notes == ("array vein not read (masks of several cubes are called masks/NAME or mask_NAME)",)
 
 
-def test_a_long_list_of_arrays_is_cut_short(tmp_path: Path) -> None:
+def test_a_long_list_of_arrays_is_shortened(tmp_path: Path) -> None:
     write_npz(tmp_path / "a.npz", {"cube": CUBE, "wavelengths": NM, **{f"m{i}": DEPTH for i in range(9)}})
     assert open_set(tmp_path / "a.npz").info.notes == (
         "arrays m0, m1, m2, m3, m4, m5 and 3 more not read (a mask is bool or 0/1)",

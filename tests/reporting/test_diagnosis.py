@@ -1,4 +1,4 @@
-"""``where``: planted differences are told by structure, wavelength and scale; what is like real is not mentioned."""
+"""Diagnosis: planted differences are reported by structure, wavelength and scale; scores like real are not."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from hseval.reporting.diagnosis import (
 )
 from hseval.scoring.score import score
 from tests.helpers.commands import Outcome
-from tests.helpers.described_sets import changed
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.described_sets import replace_cubes
+from tests.helpers.sets import make_texture_set, save_set
 
 NM = np.linspace(450, 905, 6)
 METRICS = ("spectral-kl", "spectral-angle", "band-covariance", "power-spectrum", "plausibility")
 
 
-def a_score(name: str, at_n: dict[str, Any], floor: dict[str, Any], verdict: str = "worse than real") -> Score:
+def make_score(name: str, at_n: dict[str, Any], floor: dict[str, Any], verdict: str = "worse than real") -> Score:
     return Score(name, 3.0, 1.0, None, "lower", verdict, 20, {"at_n": at_n, "floor_at_n": floor})
 
 
-def a_report(*scores: Score, known: bool = True) -> Report:
-    told = {"wavelengths": NM.tolist(), "wavelengths_known": known}
-    return Report(scores, (), {"sets": {"reference": told}})
+def make_report(*scores: Score, wavelengths_known: bool = True) -> Report:
+    reference = {"wavelengths": NM.tolist(), "wavelengths_known": wavelengths_known}
+    return Report(scores, (), {"sets": {"reference": reference}})
 
 
-def kl(curve: Any, *, shift: float = 0.0, spread: float = 1.0) -> dict[str, Any]:
-    sides = {"reference": [1.0] * 6, "samples": [1.0 + shift] * 6}
-    spreads = {"reference": [1.0] * 6, "samples": [spread] * 6}
-    return {"value": float(np.mean(curve)), "by_wavelength": list(curve), "means": sides, "deviations": spreads}
+def make_kl_details(curve: Any, *, shift: float = 0.0, std: float = 1.0) -> dict[str, Any]:
+    means = {"reference": [1.0] * 6, "samples": [1.0 + shift] * 6}
+    stds = {"reference": [1.0] * 6, "samples": [std] * 6}
+    return {"value": float(np.mean(curve)), "by_wavelength": list(curve), "means": means, "deviations": stds}
 
 
-FLAT = {"structures": {name: kl([0.1] * 6) for name in ("artery", "vein")}}
+FLAT = {"structures": {name: make_kl_details([0.1] * 6) for name in ("artery", "vein")}}
 
 
-def test_reach_is_the_stretch_above_half_of_the_peak() -> None:
+def test_the_peak_range_is_the_part_above_half_of_the_peak() -> None:
     assert find_peak_range([0.0, 1.0, 2.0, 1.0, 0.9, 2.0]) == (1, 2, 3)
     assert find_peak_range([5.0]) == (0, 0, 0)
 
 
-def test_bands_are_named_by_peak_and_reach() -> None:
+def test_bands_are_named_by_peak_and_range() -> None:
     assert BandAxis(NM, True).format_peak([0, 0, 1, 0, 0, 0]) == "near 632 nm"
     assert BandAxis(NM, True).format_peak([0, 0.6, 1, 0, 0, 0]) == "near 632 nm (541 to 632 nm)"
     assert BandAxis(NM, True).format_peak([1, 1, 1, 1, 1, 1]) == "near 450 nm"
@@ -62,49 +62,56 @@ def test_bands_are_named_by_peak_and_reach() -> None:
 
 
 def test_excess_needs_value_and_floor() -> None:
-    found = a_score("spectral-kl", {"curve": [3.0, 2.0], "alone": 1.0}, {"curve": [1.0, 1.0]})
-    assert compute_excess(found, "curve") == [2.0, 1.0]
-    assert get_value_and_floor(found, "alone") is None
-    assert compute_excess(found, "missing") == compute_excess(dataclasses.replace(found, details={}), "curve") == []
+    score = make_score("spectral-kl", {"curve": [3.0, 2.0], "alone": 1.0}, {"curve": [1.0, 1.0]})
+    assert compute_excess(score, "curve") == [2.0, 1.0]
+    assert get_value_and_floor(score, "alone") is None
+    assert compute_excess(score, "missing") == compute_excess(dataclasses.replace(score, details={}), "curve") == []
 
 
-def test_worst_are_the_top_and_what_comes_near_it() -> None:
+def test_the_worst_entries_are_the_largest_and_those_near_it() -> None:
     at_n = {"parts": {name: {"value": value} for name, value in (("a", 2.0), ("b", 9.0), ("c", 6.0), ("d", 0.5))}}
     floor = {"parts": {name: {"value": 1.0} for name in "abcd"}}
-    assert list_worst(a_score("x", at_n, floor), "parts") == ["b", "c"]
-    assert list_worst(a_score("x", at_n, floor), "parts", min_excess=1.0) == ["b", "c", "a"]
+    assert list_worst(make_score("x", at_n, floor), "parts") == ["b", "c"]
+    assert list_worst(make_score("x", at_n, floor), "parts", min_excess=1.0) == ["b", "c", "a"]
 
 
 @pytest.mark.parametrize(
-    ("planted", "told"),
+    ("planted", "expected"),
     [
-        ({"shift": 0.5}, "in vein near 632 nm, where samples are brighter by 0.5 real deviations"),
-        ({"shift": -2.0}, "in vein near 632 nm, where samples are darker by 2 real deviations"),
-        ({"spread": 1.5}, "in vein near 632 nm, where samples vary 1.5 times as much as real pixels"),
+        ({"shift": 0.5}, "in vein near 632 nm, where samples are brighter by 0.5 standard deviations of the real data"),
+        ({"shift": -2.0}, "in vein near 632 nm, where samples are darker by 2 standard deviations of the real data"),
+        ({"std": 1.5}, "in vein near 632 nm, where samples vary 1.5 times as much as real pixels"),
         ({}, "in vein near 632 nm, in the shape of their distribution"),
     ],
 )
-def test_the_structure_the_wavelength_and_the_direction_are_told(planted: dict[str, float], told: str) -> None:
-    at_n = {"structures": {"artery": kl([0.2] * 6), "vein": kl([0.1, 0.1, 3.0, 0.1, 0.1, 0.1], **planted)}}
-    assert diagnose_report(a_report(a_score("spectral-kl", at_n, FLAT))) == [f"spectral-kl: values differ most {told}"]
+def test_the_structure_the_wavelength_and_the_direction_are_reported(planted: dict[str, float], expected: str) -> None:
+    at_n = {
+        "structures": {
+            "artery": make_kl_details([0.2] * 6),
+            "vein": make_kl_details([0.1, 0.1, 3.0, 0.1, 0.1, 0.1], **planted),
+        }
+    }
+    assert diagnose_report(make_report(make_score("spectral-kl", at_n, FLAT))) == [
+        f"spectral-kl: values differ most {expected}"
+    ]
 
 
 @pytest.mark.parametrize("verdict", ["like real", "closer than real", "no floor: too few samples", "not computed: x"])
-def test_no_sentence_without_a_difference(verdict: str) -> None:
-    at_n = {"structures": {"vein": kl([9.0] * 6)}}
-    assert diagnose_report(a_report(a_score("spectral-kl", at_n, FLAT, verdict))) == []
+def test_there_is_no_sentence_without_a_difference(verdict: str) -> None:
+    at_n = {"structures": {"vein": make_kl_details([9.0] * 6)}}
+    assert diagnose_report(make_report(make_score("spectral-kl", at_n, FLAT, verdict))) == []
 
 
 @pytest.mark.parametrize("name", sorted(METRIC_DIAGNOSTICS))
 @pytest.mark.parametrize("details", [{}, {"at_n": {}, "floor_at_n": {}}, {"at_n": None, "floor_at_n": None}])
 def test_details_that_are_missing_give_no_sentence_and_no_error(name: str, details: dict[str, Any]) -> None:
-    assert diagnose_report(a_report(Score(name, 3.0, 1.0, None, "lower", "worse than real", 20, details))) == []
+    assert diagnose_report(make_report(Score(name, 3.0, 1.0, None, "lower", "worse than real", 20, details))) == []
     assert (
         diagnose_report(Report((Score(name, 3.0, 1.0, None, "lower", "worse than real", 20, details),), (), {})) == []
     )
 
 
-def power(signed: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def make_power_details(signed: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     cycles, flat = [0.05, 0.1, 0.2, 0.4], [0.1] * 4
     at_n = {"frequencies": cycles, "by_frequency": np.abs(signed).tolist()}
     at_n["leaning_by_frequency"] = np.sign(signed).tolist()
@@ -112,7 +119,7 @@ def power(signed: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("signed", "told"),
+    ("signed", "expected"),
     [
         ([0.1, 0.1, -0.2, -9], "too little fine structure, as after a blur (periods of about 2.5 px, by 9 dB at most)"),
         ([0.1, 0.1, 0.2, 4.0], "too much fine structure, as with noise (periods of about 2.5 px, by 4 dB at most)"),
@@ -120,39 +127,41 @@ def power(signed: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         ([3.0, 3.1, 2.9, 3.0], "too much structure at every scale (periods of 2.5 to 20 px, by 3.1 dB at most)"),
     ],
 )
-def test_the_spatial_scale_is_told(signed: list[float], told: str) -> None:
-    assert diagnose_report(a_report(a_score("power-spectrum", *power(signed)))) == [f"power-spectrum: {told}"]
+def test_the_spatial_scale_is_reported(signed: list[float], expected: str) -> None:
+    assert diagnose_report(make_report(make_score("power-spectrum", *make_power_details(signed)))) == [
+        f"power-spectrum: {expected}"
+    ]
 
 
 def test_bands_that_differ_both_ways_are_no_blur() -> None:
-    at_n, floor = power([3.0] * 4)
+    at_n, floor = make_power_details([3.0] * 4)
     at_n["leaning_by_frequency"] = [0.1] * 4
-    (told,) = diagnose_report(a_report(a_score("power-spectrum", at_n, floor)))
-    assert "3 dB off, up in some bands and down in others" in told
+    (sentence,) = diagnose_report(make_report(make_score("power-spectrum", at_n, floor)))
+    assert "3 dB, higher in some bands and lower in others" in sentence
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "told"),
+    ("verdicts", "expected"),
     [
-        (("worse than real", "like real", "like real"), "spectra differ, space alone does not"),
-        (("like real", "worse than real", "like real"), "space differs, spectra alone do not"),
-        (("worse than real", "worse than real", "like real"), "both spectra and space differ"),
-        (("like real", "like real", "worse than real"), "but how they go together"),
+        (("worse than real", "like real", "like real"), "spectra differ, spatial structure alone does not"),
+        (("like real", "worse than real", "like real"), "spatial structure differs, spectra alone do not"),
+        (("worse than real", "worse than real", "like real"), "both spectra and spatial structure differ"),
+        (("like real", "like real", "worse than real"), "but their combination does"),
         (("like real", "like real", "like real"), ""),
     ],
 )
-def test_the_two_views_are_read_together(verdicts: tuple[str, str, str], told: str) -> None:
+def test_the_two_views_are_read_together(verdicts: tuple[str, str, str], expected: str) -> None:
     scores = [
         Score(name, 4.1, 2.0, None, "lower", verdict, 20)
         for name, verdict in zip(("fid-spectral", "fid-spatial", "fid"), verdicts, strict=True)
     ]
-    sentences = diagnose_report(a_report(*scores))
-    assert len(sentences) == bool(told)
-    assert all(told in each and "fid-spectral 4.1, floor 2" in each for each in sentences)
-    assert diagnose_report(a_report(scores[0])) == []  # one view alone says nothing of the other
+    sentences = diagnose_report(make_report(*scores))
+    assert len(sentences) == bool(expected)
+    assert all(expected in sentence and "fid-spectral 4.1, floor 2" in sentence for sentence in sentences)
+    assert diagnose_report(make_report(scores[0])) == []  # one view alone gives no sentence
 
 
-def spoilt(kind: str, base: ArraySet) -> ArraySet:
+def degrade(kind: str, base: ArraySet) -> ArraySet:
     cubes = base.cubes.copy()
     if kind == "blur":
         cubes = gaussian_filter(cubes, (0, 0, 0.8, 0.8))
@@ -162,11 +171,11 @@ def spoilt(kind: str, base: ArraySet) -> ArraySet:
         cubes[:, 1][np.random.default_rng(0).random(cubes[:, 1].shape) < 0.05] *= -1
     elif kind == "noise":
         cubes[:, 4] += np.random.default_rng(1).normal(0, 0.02, cubes[:, 4].shape)
-    return changed(base, cubes)
+    return replace_cubes(base, cubes)
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "expected"),
     [
         ("blur", ["power-spectrum: too little fine structure, as after a blur"]),
         ("dark", ["spectral-kl: values differ most in dark near 632 nm, where samples are darker"]),
@@ -174,30 +183,30 @@ def spoilt(kind: str, base: ArraySet) -> ArraySet:
         ("noise", ["power-spectrum: too much structure at", "plausibility: noise is ", "most near 814 nm"]),
     ],
 )
-def test_planted_differences_are_told(kind: str, told: list[str]) -> None:
-    real, base = texture_set(24, seed=1), texture_set(16, seed=2)
-    metrics = [name for name in METRICS if any(each.startswith(f"{name}:") for each in told)]
-    report = score(spoilt(kind, base), ref=real, metrics=metrics, cache=False, quick=True)
+def test_planted_differences_are_reported(kind: str, expected: list[str]) -> None:
+    real, base = make_texture_set(24, seed=1), make_texture_set(16, seed=2)
+    metrics = [name for name in METRICS if any(phrase.startswith(f"{name}:") for phrase in expected)]
+    report = score(degrade(kind, base), ref=real, metrics=metrics, cache=False, quick=True)
     text = "\n".join(report.notes)
-    for each in told:
-        assert each in text, text
+    for phrase in expected:
+        assert phrase in text, text
 
 
 def test_real_cubes_get_no_sentence() -> None:
-    everything = texture_set(48, seed=3)
-    real, held = everything.subset(range(32)), everything.subset(range(32, 48))
-    assert diagnose_report(score(held, ref=real, metrics=METRICS, cache=False, quick=True)) == []
+    cubes = make_texture_set(48, seed=3)
+    real, holdout = cubes.subset(range(32)), cubes.subset(range(32, 48))
+    assert diagnose_report(score(holdout, ref=real, metrics=METRICS, cache=False, quick=True)) == []
 
 
-def test_the_command_line_tells_it_and_json_keeps_it(hseval: Callable[..., Outcome], tmp_path: Any) -> None:
-    paths = [saved(tmp_path / "real.h5", texture_set(16, size=24, seed=4))]
-    paths.append(saved(tmp_path / "generated.h5", spoilt("blur", texture_set(12, size=24, seed=5))))
+def test_the_command_line_and_json_contain_the_sentences(hseval: Callable[..., Outcome], tmp_path: Any) -> None:
+    paths = [save_set(tmp_path / "real.h5", make_texture_set(16, size=24, seed=4))]
+    paths.append(save_set(tmp_path / "generated.h5", degrade("blur", make_texture_set(12, size=24, seed=5))))
     metrics = ",".join((*METRICS, "fid-spatial", "fid-spectral"))
-    asked = ("--metrics", metrics, "--json", tmp_path / "r.json", "--workers", "0", "--quick")
-    found = hseval("score", paths[1], "--ref", paths[0], *asked, "--set", "scattering.scales=2")
-    assert found.status == 0, found.err
-    assert "too little fine structure, as after a blur" in found.out
+    arguments = ("--metrics", metrics, "--json", tmp_path / "r.json", "--workers", "0", "--quick")
+    outcome = hseval("score", paths[1], "--ref", paths[0], *arguments, "--set", "scattering.scales=2")
+    assert outcome.status == 0, outcome.err
+    assert "too little fine structure, as after a blur" in outcome.out
     report = load_report(tmp_path / "r.json")
-    assert {each.name for each in report.scores} == set(metrics.split(","))
-    assert all(each.value is not None for each in report.scores)
+    assert {score.name for score in report.scores} == set(metrics.split(","))
+    assert all(score.value is not None for score in report.scores)
     assert set(diagnose_report(report)) <= set(report.notes)

@@ -1,4 +1,4 @@
-"""Reports, scores and sets show themselves as HTML in notebooks: whole, escaped, and light to import."""
+"""HTML of reports, scores and sets in notebooks: complete, escaped, and imported only on demand."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pytest
 import hseval
 from hseval.core.cubes import ArraySet
 from hseval.core.report import Report, Score
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.sets import make_texture_set, save_set
 
-EVIL = "<script>alert(1)</script>"
-VOID = {"img", "br", "meta"}
+SCRIPT = "<script>alert(1)</script>"
+VOID_TAGS = {"img", "br", "meta"}
 
 
-class Tree(HTMLParser):
-    """Checks that tags close in order; keeps tags, pictures and the text."""
+class HtmlTree(HTMLParser):
+    """Checks that tags close in order; collects tags, images and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Tree(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.open += [] if tag in VOID else [tag]
+        self.open += [] if tag in VOID_TAGS else [tag]
         self.images += [str(dict(attrs)["src"])] if tag == "img" else []
         assert all(name in ("style", "scope", "src", "alt", "class") for name, _ in attrs)
 
@@ -47,89 +47,96 @@ class Tree(HTMLParser):
         self.text += f" {data.strip()}" if data.strip() else ""
 
 
-def tree(thing: object) -> Tree:
-    return Tree(thing._repr_html_())  # type: ignore[attr-defined]
+def parse_html(thing: object) -> HtmlTree:
+    return HtmlTree(thing._repr_html_())  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("sets")
-    generated, real = (saved(folder / f"{name}.h5", texture_set(12, size=24, seed=i)) for i, name in enumerate("ab"))
+    generated, real = (
+        save_set(folder / f"{name}.h5", make_texture_set(12, size=24, seed=i)) for i, name in enumerate("ab")
+    )
     return hseval.score(generated, ref=real, metrics=["spectral-kl", "spectral-angle"], cache=False)
 
 
 def test_a_report_shows_every_score_and_note(report: Report) -> None:
-    shown = tree(report)
-    assert shown.tags.count("thead") == 1
+    page = parse_html(report)
+    assert page.tags.count("thead") == 1
     for score in report.scores:
-        assert f" {score.name} {score.value:.4g} " in shown.text
-        assert f" {score.floor:.4g} " in shown.text
-        assert f" {score.verdict} " in shown.text
+        assert f" {score.name} {score.value:.4g} " in page.text
+        assert f" {score.floor:.4g} " in page.text
+        assert f" {score.verdict} " in page.text
     for note in report.notes:
-        assert note in shown.text
+        assert note in page.text
 
 
 def test_a_score_shows_its_structures(report: Report) -> None:
-    shown = tree(report["spectral-kl"])
+    page = parse_html(report["spectral-kl"])
     at_n = report["spectral-kl"].details["at_n"]["structures"]
     for name in ("bright", "dark"):
-        assert f" {name} {at_n[name]['value']:.4g} " in shown.text
+        assert f" {name} {at_n[name]['value']:.4g} " in page.text
 
 
-def test_a_score_without_a_value_says_why() -> None:
+def test_a_score_without_a_value_shows_the_reason() -> None:
     score = Score("kid", None, None, None, "lower", "not computed: too few", 0)
-    assert " kid - - - - not computed: too few - lower" in tree(score).text
+    assert " kid - - - - not computed: too few - lower" in parse_html(score).text
 
 
-def test_a_set_shows_what_its_headers_say_and_its_first_cubes() -> None:
-    cubes = texture_set(7, size=24)
-    shown = tree(cubes)
-    for told in ("cubes 7", "6 x 24 x 24 (band, y, x)", "6 bands, 450 to 905 nm", "bright, dark, fov"):
-        assert told in shown.text
-    assert len(shown.images) == 4
+def test_a_set_shows_its_headers_and_its_first_cubes() -> None:
+    cubes = make_texture_set(7, size=24)
+    page = parse_html(cubes)
+    for text in ("cubes 7", "6 x 24 x 24 (band, y, x)", "6 bands, 450 to 905 nm", "bright, dark, fov"):
+        assert text in page.text
+    assert len(page.images) == 4
     from PIL import Image
 
-    for i, source in enumerate(shown.images):
-        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
-        assert picture.shape == (24, 24, 4)
-        assert np.array_equal(picture[..., 3] == 255, cubes.masks["fov"][i])
-        assert picture[cubes.masks["fov"][i]].std() > 0
+    for i, source in enumerate(page.images):
+        image = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+        assert image.shape == (24, 24, 4)
+        assert np.array_equal(image[..., 3] == 255, cubes.masks["fov"][i])
+        assert image[cubes.masks["fov"][i]].std() > 0
 
 
 def test_a_set_of_large_cubes_is_shown_without_reading_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    cubes = texture_set(2, size=24)
+    cubes = make_texture_set(2, size=24)
     monkeypatch.setattr("hseval.reporting.notebook.MAX_CUBE_VALUES", 100)
     monkeypatch.setattr(ArraySet, "read", lambda *_: pytest.fail("read"))
-    assert tree(cubes).images == []
+    assert parse_html(cubes).images == []
 
 
 def test_a_set_that_can_not_be_read_is_shown_with_the_reason(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", texture_set(1).cubes[0])
-    found = hseval.open_set(tmp_path)
+    np.save(tmp_path / "a.npy", make_texture_set(1).cubes[0])
+    opened = hseval.open_set(tmp_path)
     (tmp_path / "a.npy").unlink()
-    shown = tree(found)
-    assert "no picture: " in shown.text
-    assert shown.images == []
+    page = parse_html(opened)
+    assert "no image: " in page.text
+    assert page.images == []
 
 
 def test_unknown_wavelengths_and_empty_sets_are_shown() -> None:
     cubes = np.zeros((0, 3, 4, 4))
-    assert "3 bands, not known" in tree(ArraySet(cubes)).text
-    assert "cubes 0" in tree(ArraySet(cubes)).text
+    assert "3 bands, not known" in parse_html(ArraySet(cubes)).text
+    assert "cubes 0" in parse_html(ArraySet(cubes)).text
 
 
-def test_whatever_comes_from_files_is_escaped() -> None:
-    base = texture_set(2, size=24)
-    names = [EVIL, f'"{EVIL}']
-    cubes = ArraySet(base.cubes, masks={EVIL: base.masks["bright"]}, ids=names, groups=names, location=EVIL)
-    score = Score(EVIL, 1.0, 1.0, (0.0, 2.0), "lower", EVIL, 3, {"shown": {EVIL: EVIL}, "structures": {EVIL: {}}})
-    for thing in (cubes, score, Report((score,), (EVIL,), {EVIL: EVIL})):
-        shown = tree(thing)
-        assert "script" not in shown.tags
-        assert EVIL in shown.text
+def test_text_from_files_is_escaped() -> None:
+    base = make_texture_set(2, size=24)
+    names = [SCRIPT, f'"{SCRIPT}']
+    cubes = ArraySet(base.cubes, masks={SCRIPT: base.masks["bright"]}, ids=names, groups=names, location=SCRIPT)
+    score = Score(
+        SCRIPT, 1.0, 1.0, (0.0, 2.0), "lower", SCRIPT, 3, {"shown": {SCRIPT: SCRIPT}, "structures": {SCRIPT: {}}}
+    )
+    for thing in (cubes, score, Report((score,), (SCRIPT,), {SCRIPT: SCRIPT})):
+        page = parse_html(thing)
+        assert "script" not in page.tags
+        assert SCRIPT in page.text
 
 
 def test_importing_hseval_loads_no_template_engine() -> None:
-    code = "import sys, hseval, hseval.core.report, hseval.core.cubes; print([m for m in ('jinja2', 'PIL') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert ast.literal_eval(done.stdout) == []
+    code = (
+        "import sys, hseval, hseval.core.report, hseval.core.cubes; "
+        "print([m for m in ('jinja2', 'PIL') if m in sys.modules])"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ast.literal_eval(process.stdout) == []

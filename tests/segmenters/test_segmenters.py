@@ -1,4 +1,4 @@
-"""The built-in segmenters: their numerics against other ways to compute them, and the contract."""
+"""The built-in segmenters: their numerics compared with other implementations, and the contract."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ QUICK = {
 }
 
 
-def fitted(segmenter: PixelTreeSegmenter | UNetSegmenter, data: ArraySet) -> PixelTreeSegmenter | UNetSegmenter:
+def fit(segmenter: PixelTreeSegmenter | UNetSegmenter, data: ArraySet) -> PixelTreeSegmenter | UNetSegmenter:
     fresh = type(segmenter)(segmenter.options)
     fresh.fit(PreparedSet(data, data.structures, None))
     return fresh
 
 
-def reached(segmenter: PixelTreeSegmenter | UNetSegmenter, data: ArraySet) -> dict[str, float]:
-    """Return the Dice of each structure over a set that the segmenter has not seen."""
+def compute_dice(segmenter: PixelTreeSegmenter | UNetSegmenter, data: ArraySet) -> dict[str, float]:
+    """Return the Dice of each structure over a set that the segmenter was not fitted on."""
     names = sorted(set(data.structures) - {FOV})
     counts = np.zeros((len(names), 3), dtype=int)
     for cube in PreparedSet(data, data.structures, None):
-        found = segmenter.segment(cube.data[None], wavelengths=data.wavelengths)
-        counts += count_agreement(np.stack([found[n][0] for n in names]), np.stack([cube.masks[n] for n in names]))
+        predicted = segmenter.segment(cube.data[None], wavelengths=data.wavelengths)
+        counts += count_agreement(np.stack([predicted[n][0] for n in names]), np.stack([cube.masks[n] for n in names]))
     return dict(zip(names, dice(counts).tolist(), strict=True))
 
 
@@ -47,7 +47,7 @@ def test_the_contract_holds(name: str) -> None:
     check_segmenter(QUICK[name], data=make_example_set(6, size=24))
 
 
-def test_classes_of_small_patches_are_told_apart_by_their_spectra() -> None:
+def test_classes_of_small_patches_are_distinguished_by_their_spectra() -> None:
     # As in a land-cover scene: patches of 12 px, some of one class throughout, five classes, some in few patches.
     rng = np.random.default_rng(0)
     spectra = rng.uniform(0.5, 1.5, (5, 20)).astype(np.float32)
@@ -60,7 +60,7 @@ def test_classes_of_small_patches_are_told_apart_by_their_spectra() -> None:
         ArraySet(cubes[part], wavelengths=np.arange(400.0, 420), masks={n: m[part] for n, m in masks.items()})
         for part in (slice(12), slice(12, None))
     ]
-    dices = reached(fitted(QUICK["pixels"], halves[0]), halves[1])
+    dices = compute_dice(fit(QUICK["pixels"], halves[0]), halves[1])
     assert min(dices.values()) > 0.9, dices
 
 
@@ -77,13 +77,13 @@ def test_structures_that_overlap_are_both_found() -> None:
         ArraySet(cubes[part], wavelengths=np.arange(3.0), masks={name: mask[part] for name, mask in masks.items()})
         for part in (slice(6), slice(6, None))
     ]
-    assert min(reached(fitted(QUICK["pixels"], sets[0]), sets[1]).values()) > 0.9
+    assert min(compute_dice(fit(QUICK["pixels"], sets[0]), sets[1]).values()) > 0.9
 
 
 def test_a_structure_that_no_cube_has_is_found_nowhere() -> None:
     data = make_example_set(6, size=32)
     masks = {**data.masks, "nothing": np.zeros_like(data.masks["disc"])}
-    segmenter = fitted(QUICK["pixels"], ArraySet(data.cubes, wavelengths=data.wavelengths, masks=masks))
+    segmenter = fit(QUICK["pixels"], ArraySet(data.cubes, wavelengths=data.wavelengths, masks=masks))
     cube = PreparedSet(data, data.structures, None)[0]
     assert not segmenter.segment(cube.data[None], wavelengths=data.wavelengths)["nothing"].any()
 
@@ -102,9 +102,9 @@ def test_segmenting_before_fitting_is_refused() -> None:
 
 def test_dice_is_the_f1_score() -> None:
     rng = np.random.default_rng(0)
-    one, other = rng.random((2, 3, 20, 20)) < np.array([0.1, 0.5, 0.9])[:, None, None]
-    expected = [f1_score(b.ravel(), a.ravel()) for a, b in zip(one, other, strict=True)]
-    assert dice(count_agreement(one, other)) == pytest.approx(expected)
+    predicted, labels = rng.random((2, 3, 20, 20)) < np.array([0.1, 0.5, 0.9])[:, None, None]
+    expected = [f1_score(b.ravel(), a.ravel()) for a, b in zip(predicted, labels, strict=True)]
+    assert dice(count_agreement(predicted, labels)) == pytest.approx(expected)
     assert np.isnan(dice(np.zeros(3)))
 
 
@@ -112,78 +112,80 @@ def test_the_threshold_is_the_best_of_all() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random((2, 4000)) < np.array([[0.03], [0.4]])
     scores = np.clip(0.3 + 0.25 * labels + rng.normal(0, 0.15, labels.shape), 0, 0.999)
-    tally = ProbabilityHistogram(2)
+    histogram = ProbabilityHistogram(2)
     for part in range(4):
-        tally.add_cube(scores[:, part::4], labels[:, part::4])
-    for place, threshold in enumerate(tally.find_best_thresholds()):
-        found = scores[place] >= np.arange(PROBABILITY_BINS)[:, None] / PROBABILITY_BINS
-        best = (2 * (found & labels[place]).sum(axis=1) / (found.sum(axis=1) + labels[place].sum())).max()
-        assert f1_score(labels[place], scores[place] >= threshold) == pytest.approx(best)
+        histogram.add_cube(scores[:, part::4], labels[:, part::4])
+    for structure, threshold in enumerate(histogram.find_best_thresholds()):
+        predicted = scores[structure] >= np.arange(PROBABILITY_BINS)[:, None] / PROBABILITY_BINS
+        best = (
+            2 * (predicted & labels[structure]).sum(axis=1) / (predicted.sum(axis=1) + labels[structure].sum())
+        ).max()
+        assert f1_score(labels[structure], scores[structure] >= threshold) == pytest.approx(best)
 
 
-def test_drawn_pixels_stand_for_all_and_rare_ones_are_among_them() -> None:
+def test_weights_of_sampled_pixels_add_up_to_all_and_rare_ones_are_sampled() -> None:
     labels = np.zeros((2, 60, 60), bool)
     labels[0, 10:12, 10:50], labels[1, 30:50, 30:50], labels[:, 40:42, 40:42] = True, True, True
     valid = np.ones((60, 60), bool)
     valid[:5] = False
-    places, weights = draw_pixels(labels, valid, 200, np.random.default_rng(0))
-    assert (np.diff(places) > 0).all()
+    indices, weights = draw_pixels(labels, valid, 200, np.random.default_rng(0))
+    assert (np.diff(indices) > 0).all()
     assert weights.sum() == pytest.approx(valid.sum())
     assert weights.max() <= MAX_WEIGHT
-    drawn = labels[:, valid][:, places]
-    assert drawn[0].sum() == labels[0].sum()  # all of the thin one
-    assert (drawn.all(axis=0)).sum() == 4  # and of where both are
+    sampled = labels[:, valid][:, indices]
+    assert sampled[0].sum() == labels[0].sum()  # all pixels of the thin structure
+    assert (sampled.all(axis=0)).sum() == 4  # and of the overlap of both
 
 
-def test_trees_grown_on_coarse_features_tell_the_features_themselves_apart_alike() -> None:
+def test_trees_grown_on_binned_features_classify_the_original_features_equally() -> None:
     rng = np.random.default_rng(0)
     features = np.stack([rng.normal(size=3000), rng.exponential(size=3000), rng.integers(3, size=3000)], axis=1)
     features = features.astype(np.float32)
     labels = features.sum(axis=1) + rng.normal(0, 0.5, 3000) > 2
-    few = bin_features(features, 63)
-    assert [len(np.unique(column)) for column in few.T] == [63, 63, 3]
-    assert np.array_equal(few[:, 2], features[:, 2])
-    model = _fit_trees(few, labels, np.ones(3000, np.float32), rounds=20)
-    assert np.array_equal(model.predict_proba(few), model.predict_proba(features))
+    binned = bin_features(features, 63)
+    assert [len(np.unique(column)) for column in binned.T] == [63, 63, 3]
+    assert np.array_equal(binned[:, 2], features[:, 2])
+    model = _fit_trees(binned, labels, np.ones(3000, np.float32), rounds=20)
+    assert np.array_equal(model.predict_proba(binned), model.predict_proba(features))
     assert (model.predict(features) == labels).mean() > 0.85
 
 
-def test_the_scale_makes_gain_an_offset_and_relative_spectra_free_of_it() -> None:
+def test_the_scaler_makes_a_gain_an_offset_that_relative_spectra_do_not_have() -> None:
     rng = np.random.default_rng(0)
     cube = rng.uniform(0.5, 1.0, (5, 16, 16)).astype(np.float32)
     cube[:, :4] = np.nan
-    scale = SpectralScaler.fit(cube[:, 4:].reshape(5, -1))
-    absolute, relative = scale(cube)
-    brighter = scale(np.float32(1.3) * cube)
-    assert scale.is_logarithmic
+    scaler = SpectralScaler.fit(cube[:, 4:].reshape(5, -1))
+    absolute, relative = scaler(cube)
+    brighter = scaler(np.float32(1.3) * cube)
+    assert scaler.is_logarithmic
     assert np.allclose(relative, brighter[1], atol=1e-4)
-    assert np.allclose((brighter[0] - absolute)[:, 4:], (np.log(1.3) / scale.std)[:, None, None], atol=1e-3)
+    assert np.allclose((brighter[0] - absolute)[:, 4:], (np.log(1.3) / scaler.std)[:, None, None], atol=1e-3)
     assert not relative[:, :4].any()
     assert absolute[:, 4:].std() == pytest.approx(1, abs=0.02)
 
 
-def test_values_on_both_sides_of_zero_are_taken_as_they_are() -> None:
+def test_values_on_both_sides_of_zero_are_not_taken_by_logarithm() -> None:
     spectra = np.random.default_rng(0).normal(0, 1, (3, 500)).astype(np.float32)
     assert not SpectralScaler.fit(spectra).is_logarithmic
     assert SpectralScaler.fit(np.ones((3, 10), np.float32)).transform(np.ones((3, 10), np.float32)).any() == False  # noqa: E712
 
 
-def test_many_bands_become_few_windows() -> None:
+def test_many_bands_are_averaged_to_few_windows() -> None:
     cube = np.arange(200, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
     assert average_windows(cube).shape == (MAX_WINDOWS, 2, 2)
     assert average_windows(cube).mean() == pytest.approx(cube.mean(), rel=0.03)
     assert np.array_equal(average_windows(cube[:7]), cube[:7])
 
 
-def test_the_first_direction_is_the_one_that_tells_structures_apart() -> None:
+def test_the_first_direction_separates_structures_best() -> None:
     rng = np.random.default_rng(0)
     spectra = rng.normal(0, 1, (4, 3000)) * np.array([[5.0], [1.0], [1.0], [0.2]])
     labels = np.zeros((1, 3000), bool)
     labels[0, :300] = True
-    spectra[3, :300] += 1.0  # weak beside the first band's variance, and five deviations of its own
-    found = compute_directions(spectra.astype(np.float32), labels)
-    assert found.shape == (4, 4)
-    strength = np.abs(found[0] * spectra.std(axis=1))
+    spectra[3, :300] += 1.0  # small compared with the first band's variance, but five standard deviations of its own
+    directions = compute_directions(spectra.astype(np.float32), labels)
+    assert directions.shape == (4, 4)
+    strength = np.abs(directions[0] * spectra.std(axis=1))
     assert strength.argmax() == 3
 
 
@@ -196,16 +198,16 @@ def test_smoothing_is_the_gaussian_filter_away_from_edges() -> None:
 
 def test_ridges_are_the_eigenvalues_of_the_hessian() -> None:
     image = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(64, 64)), 2).astype(np.float32)
-    found = FourierImage(image[None], np.ones((64, 64), bool), max_sigma=4).compute_ridges(2.0, 1)
-    wide, orders = image.astype(float), ((2, 0), (0, 2), (1, 1))
-    yy, xx, yx = (4 * ndimage.gaussian_filter(wide, 2, order=order, truncate=6) for order in orders)
+    ridges = FourierImage(image[None], np.ones((64, 64), bool), max_sigma=4).compute_ridges(2.0, 1)
+    image64, orders = image.astype(float), ((2, 0), (0, 2), (1, 1))
+    yy, xx, yx = (4 * ndimage.gaussian_filter(image64, 2, order=order, truncate=6) for order in orders)
     hessian = np.stack([np.stack([yy, yx], -1), np.stack([yx, xx], -1)], -1)
     expected = np.moveaxis(np.linalg.eigvalsh(hessian)[..., ::-1], -1, 0)
     inner = (slice(None), slice(16, -16), slice(16, -16))
-    assert np.allclose(found[inner], expected[inner], atol=1e-2 * np.abs(expected[inner]).max())
+    assert np.allclose(ridges[inner], expected[inner], atol=1e-2 * np.abs(expected[inner]).max())
 
 
-def test_what_stands_outside_the_field_makes_no_ridge() -> None:
+def test_pixels_outside_the_field_make_no_ridge() -> None:
     y, x = np.mgrid[:48, :48] - 24
     valid = np.hypot(y, x) < 20
     flat = np.where(valid, 1.0, 0.0).astype(np.float32)[None]

@@ -9,34 +9,36 @@ from hseval.stats.splits import average_details, decide_verdict, draw_splits
 from hseval.utils.random_streams import create_rng
 
 
-def dealt(real: list[str], generated: list[str], repeats: int = 8) -> list:
+def draw(real: list[str], generated: list[str], repeats: int = 8) -> list:
     return draw_splits(
         real_groups=np.array(real), generated_groups=np.array(generated), repeats=repeats, rng=create_rng(0, "test")
     )
 
 
 def test_sides_are_disjoint_and_of_the_size_that_the_smaller_set_allows() -> None:
-    for split in dealt([f"r{i}" for i in range(20)], [f"f{i}" for i in range(7)]):
+    for split in draw([f"r{i}" for i in range(20)], [f"f{i}" for i in range(7)]):
         assert len(split.real) == len(split.holdout) == len(split.generated) == 7
         assert not set(split.real) & set(split.holdout)
-    for split in dealt([f"r{i}" for i in range(20)], [f"f{i}" for i in range(70)]):
+    for split in draw([f"r{i}" for i in range(20)], [f"f{i}" for i in range(70)]):
         assert len(split.real) == len(split.holdout) == len(split.generated) == 10
 
 
 def test_no_group_is_on_both_sides() -> None:
     groups = [f"patient-{i // 3}" for i in range(30)] + ["big"] * 9
-    for split in dealt(groups, [f"f{i}" for i in range(50)], repeats=30):
+    for split in draw(groups, [f"f{i}" for i in range(50)], repeats=30):
         assert not {groups[i] for i in split.real} & {groups[i] for i in split.holdout}
 
 
 def test_one_group_can_not_be_halved() -> None:
-    assert dealt(["scene"] * 10, [f"f{i}" for i in range(10)]) == []
+    assert draw(["scene"] * 10, [f"f{i}" for i in range(10)]) == []
 
 
-def test_splits_do_not_depend_on_what_groups_are_called() -> None:
-    one = dealt(["a", "b", "c", "c", "d", "e"], ["x", "y", "z"])
-    other = dealt(["z", "k", "1", "1", "0", "m"], ["3", "2", "1"])
-    assert all((a.real == b.real).all() and (a.generated == b.generated).all() for a, b in zip(one, other, strict=True))
+def test_splits_do_not_depend_on_the_names_of_groups() -> None:
+    splits = draw(["a", "b", "c", "c", "d", "e"], ["x", "y", "z"])
+    renamed = draw(["z", "k", "1", "1", "0", "m"], ["3", "2", "1"])
+    assert all(
+        (a.real == b.real).all() and (a.generated == b.generated).all() for a, b in zip(splits, renamed, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,21 +52,23 @@ def test_splits_do_not_depend_on_what_groups_are_called() -> None:
         ([0.1, 0.11, 0.09], "floor", "too low"),
     ],
 )
-def test_the_verdict_follows_the_difference_and_the_spreads(values: list[float], better: str, expected: str) -> None:
+def test_the_verdict_follows_the_difference_and_the_standard_deviations(
+    values: list[float], better: str, expected: str
+) -> None:
     assert decide_verdict(values, [1.0, 1.1, 0.9], better) == expected  # type: ignore[arg-type]
 
 
-def test_a_floor_of_zero_needs_no_ratio() -> None:
+def test_a_floor_of_zero_has_a_verdict() -> None:
     assert decide_verdict([0.0, 0.0], [0.0, 0.0], "lower") == "like real"
     assert decide_verdict([0.1, 0.1], [0.0, 0.0], "lower") == "worse than real"
 
 
 def test_details_are_averaged_where_they_are_numbers() -> None:
-    found = average_details([{"a": 1.0, "b": {"c": [1, 2]}, "d": "x"}, {"a": 3.0, "b": {"c": [3, 4]}, "d": "x"}])
-    assert found == {"a": 2.0, "b": {"c": [2.0, 3.0]}}
+    averaged = average_details([{"a": 1.0, "b": {"c": [1, 2]}, "d": "x"}, {"a": 3.0, "b": {"c": [3, 4]}, "d": "x"}])
+    assert averaged == {"a": 2.0, "b": {"c": [2.0, 3.0]}}
 
 
-def test_wild_samples_can_not_hide_behind_the_spread_that_they_make() -> None:
-    wild = [20.0, 300.0, 25.0, 150.0, 30.0]
-    assert decide_verdict(wild, [1.0, 1.2, 0.8, 1.1, 0.9], "lower") == "worse than real"
-    assert decide_verdict([*wild, 1.1], [1.0, 1.2, 0.8, 1.1, 0.9, 1.0], "lower") == "like real"
+def test_outliers_that_inflate_the_standard_deviation_are_detected() -> None:
+    outlying = [20.0, 300.0, 25.0, 150.0, 30.0]
+    assert decide_verdict(outlying, [1.0, 1.2, 0.8, 1.1, 0.9], "lower") == "worse than real"
+    assert decide_verdict([*outlying, 1.1], [1.0, 1.2, 0.8, 1.1, 0.9, 1.0], "lower") == "like real"

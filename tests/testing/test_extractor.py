@@ -26,15 +26,15 @@ class ZerosCounted(MeanSpectrum):
         return np.nan_to_num(cubes).mean(axis=(2, 3))
 
 
-class NanSpreads(MeanSpectrum):
+class PropagatesNan(MeanSpectrum):
     def __call__(self, cubes, *, wavelengths, masks):
         return cubes.mean(axis=(2, 3))
 
 
 class BatchStatistics(MeanSpectrum):
     def __call__(self, cubes, *, wavelengths, masks):
-        rows = np.nanmean(cubes, axis=(2, 3))
-        return rows - rows.mean(axis=0)
+        features = np.nanmean(cubes, axis=(2, 3))
+        return features - features.mean(axis=0)
 
 
 class BandsFirst(MeanSpectrum):
@@ -70,19 +70,19 @@ class NothingAtAll(MeanSpectrum):
 
 class HoleInAFullFrame(MeanSpectrum):
     def __call__(self, cubes, *, wavelengths, masks):
-        rows = np.nanmean(cubes, axis=(2, 3))
-        return np.column_stack([rows, np.full(len(rows), np.nan)])
+        features = np.nanmean(cubes, axis=(2, 3))
+        return np.column_stack([features, np.full(len(features), np.nan)])
 
 
-class FieldAlone(MeanSpectrum):
+class OnlyFieldOfView(MeanSpectrum):
     reads_structures, needs_nm = False, True
 
 
 class BrightInDisc(MeanSpectrum):
     def __call__(self, cubes, *, wavelengths, masks):
-        counted = masks.get("disc", masks["fov"])
+        selected = masks.get("disc", masks["fov"])
         return np.concatenate([super().__call__(cubes, wavelengths=wavelengths, masks=masks),
-                               counted.sum(axis=(1, 2))[:, None]], axis=1)  # fmt: skip
+                               selected.sum(axis=(1, 2))[:, None]], axis=1)  # fmt: skip
 
 
 class SecretlyReadsStructures(BrightInDisc):
@@ -96,16 +96,16 @@ class CountsStructures(MeanSpectrum):
         return np.full((len(cubes), 1), float(len(masks)))
 
 
-class SaysMaybe(MeanSpectrum):
+class InvalidReadsStructures(MeanSpectrum):
     reads_structures = "no"
 
 
-class NeedsMaybe(MeanSpectrum):
+class InvalidNeedsNm(MeanSpectrum):
     needs_nm = None
 
 
-@pytest.mark.parametrize("extractor", [MeanSpectrum, FieldAlone, BrightInDisc])
-def test_a_sound_extractor_passes(extractor):
+@pytest.mark.parametrize("extractor", [MeanSpectrum, OnlyFieldOfView, BrightInDisc])
+def test_a_correct_extractor_passes(extractor):
     check_extractor(extractor)
 
 
@@ -113,22 +113,22 @@ def test_a_sound_extractor_passes(extractor):
     ("extractor", "message"),
     [
         (NoVersion, "version is None; it has to be one line"),
-        (ZerosCounted, "NaN pixels are counted, as zeros perhaps"),
-        (NanSpreads, "holds Inf, or NaN alone"),
-        (BatchStatistics, "changes with the other cubes in its batch"),
+        (ZerosCounted, "NaN pixels are counted, perhaps as zeros"),
+        (PropagatesNan, "holds Inf, or only NaN"),
+        (BatchStatistics, "change with the other cubes in its batch"),
         (BandsFirst, r"has shape \(6, 4\) for 4 cubes; the first axis has to be the cube"),
-        (Integers, "no float array"),
+        (Integers, "not a float array"),
         (Noisy, "has to be deterministic"),
-        (WritesToCubes, "writes to the cubes it is given"),
+        (WritesToCubes, "writes to its input cubes"),
         (PositionalMasks, "takes 'wavelengths' by position"),
-        (NothingAtAll, "returns no rows"),
-        (SecretlyReadsStructures, "gives other rows where masks other than 'fov' change"),
-        (CountsStructures, "gives other rows where masks other than 'fov' change"),
-        (SaysMaybe, "reads_structures is 'no'; it has to be True or False"),
-        (NeedsMaybe, "needs_nm is None; it has to be True or False"),
-        (HoleInAFullFrame, "holds NaN though every pixel is valid"),
+        (NothingAtAll, "returns no features"),
+        (SecretlyReadsStructures, "its features change with masks other than 'fov'"),
+        (CountsStructures, "its features change with masks other than 'fov'"),
+        (InvalidReadsStructures, "reads_structures is 'no'; it has to be True or False"),
+        (InvalidNeedsNm, "needs_nm is None; it has to be True or False"),
+        (HoleInAFullFrame, "holds NaN although every pixel is valid"),
     ],
 )
-def test_a_broken_extractor_is_told_what_is_wrong(extractor, message):
+def test_the_error_for_a_broken_extractor_names_the_fault(extractor, message):
     with pytest.raises(ContractError, match=message):
         check_extractor(extractor)

@@ -89,14 +89,14 @@ class Doubles(Dice):
 
 class BytesAsMasks(Dice):
     def draw(self, rng, seed, index):
-        drawn = super().draw(rng, seed, index)
-        return drawn._replace(masks={"bright": drawn.masks["bright"].astype(np.uint8)})
+        sample = super().draw(rng, seed, index)
+        return sample._replace(masks={"bright": sample.masks["bright"].astype(np.uint8)})
 
 
 class MasksComeAndGo(Dice):
     def draw(self, rng, seed, index):
-        drawn = super().draw(rng, seed, index)
-        return drawn if index % 2 else drawn._replace(masks={})
+        sample = super().draw(rng, seed, index)
+        return sample if index % 2 else sample._replace(masks={})
 
 
 class OneId(Dice):
@@ -114,9 +114,9 @@ class Descending(Dice):
 
 class NanInside(Dice):
     def draw(self, rng, seed, index):
-        drawn = super().draw(rng, seed, index)
-        drawn.cube[0, 0, 0] = np.nan
-        return drawn
+        sample = super().draw(rng, seed, index)
+        sample.cube[0, 0, 0] = np.nan
+        return sample
 
 
 class NoWavelengths:
@@ -130,8 +130,8 @@ class UnknownWavelengths(Dice):
 
 class BandsComeAndGo(UnknownWavelengths):
     def draw(self, rng, seed, index):
-        drawn = super().draw(rng, seed, index)
-        return drawn if index % 2 else drawn._replace(cube=drawn.cube[:1])
+        sample = super().draw(rng, seed, index)
+        return sample if index % 2 else sample._replace(cube=sample.cube[:1])
 
 
 class PublishedSignature(Dice):
@@ -157,7 +157,7 @@ class Fitted(Dice):
         if not len(data):
             raise HsevalError("no cubes")
         self.mean = np.mean([cube.data.mean() for cube in data])
-        tally = "1" * round(1000 * self.mean)  # so that half a file would be half a mean
+        tally = "1" * round(1000 * self.mean)  # so that half of the file would give half the mean
         (out / "mean.txt").write_text(f"{tally} end")
 
     def load(self, path, device=None):
@@ -167,16 +167,16 @@ class Fitted(Dice):
             text = (path / "mean.txt").read_text()
         except OSError as error:
             raise HsevalError(f"{path}: {error.strerror}") from error
-        self.mean = self.parsed(text)
+        self.mean = self.parse(text)
 
-    def parsed(self, text):
+    def parse(self, text):
         if not text.endswith(" end"):
-            raise HsevalError("mean.txt is cut off")
+            raise HsevalError("mean.txt is truncated")
         return text.count("1") / 1000
 
     def draw(self, rng, seed, index):
-        drawn = super().draw(rng, seed, index)
-        return drawn._replace(cube=drawn.cube + np.float32(self.mean))
+        sample = super().draw(rng, seed, index)
+        return sample._replace(cube=sample.cube + np.float32(self.mean))
 
 
 class FitsWithoutSeed(Fitted):
@@ -184,7 +184,7 @@ class FitsWithoutSeed(Fitted):
         super().fit(data, out)
 
 
-class LeavesNothing(Fitted):
+class WritesNothing(Fitted):
     def fit(self, data, out, *, seed=0):
         self.mean = 0.0
 
@@ -198,7 +198,7 @@ class RemembersInMemory(Fitted):
         self.mean += type(self).draws
 
 
-class LoadsFromNowhere(Fitted):
+class LoadsWithoutCheckpoint(Fitted):
     def load(self, path, device=None):
         if path is None:
             self.mean = 0.0
@@ -210,27 +210,27 @@ class RawErrors(Fitted):
     def load(self, path, device=None):
         if path is None:
             raise HsevalError("needs a checkpoint")
-        self.mean = self.parsed((path / "mean.txt").read_text())
+        self.mean = self.parse((path / "mean.txt").read_text())
 
 
-class TakesHalfAFile(Fitted):
-    def parsed(self, text):
+class AcceptsTruncatedFile(Fitted):
+    def parse(self, text):
         return text.count("1") / 1000
 
 
-class RawErrorOnHalfAFile(Fitted):
-    def parsed(self, text):
+class RawErrorOnTruncatedFile(Fitted):
+    def parse(self, text):
         number, end = text.split()
         return len(number) / 1000 if end else 0.0
 
 
-class FitsNothing(Fitted):
+class AcceptsEmptySet(Fitted):
     def fit(self, data, out, *, seed=0):
         (out / "mean.txt").write_text("111 end")
 
 
 @pytest.mark.parametrize("generator", [Dice, UnknownWavelengths, PublishedSignature, Fitted, Fitted(), FitsWithoutSeed])
-def test_a_sound_generator_passes(generator, tmp_path):
+def test_a_correct_generator_passes(generator, tmp_path):
     check_generator(generator, tmp_path=tmp_path)
 
 
@@ -243,28 +243,28 @@ def test_a_sound_generator_passes(generator, tmp_path):
         (GlobalState, "the same seed yields other cubes when drawn again"),
         (SeedIgnored, "two seeds yield the same cube"),
         (AlwaysTheSame, "cubes 0 and 1 of a seed are the same"),
-        (SharedBetweenIterators, "two samplings that run at once disturb each other"),
+        (SharedBetweenIterators, "two samplings at the same time affect each other"),
         (WholeList, "does not return an iterator"),
         (OneTooMany, r"sample\(4\) yields 5 cubes"),
         (Doubles, "yields float64 cubes"),
         (BytesAsMasks, "mask 'bright' is uint8"),
         (MasksComeAndGo, "cubes have different masks"),
-        (OneId, "another for each cube"),
+        (OneId, "expected a unique str for each cube"),
         (BandsLast, r"shape \(8, 8, 2\) and has 2 wavelengths"),
         (NoWavelengths, "no attribute wavelengths after load"),
         (BandsComeAndGo, "cubes have 1 and 2 bands"),
         (PositionalStart, "sample takes 'start' by position"),
-        (Descending, "band centres, ascending, in nm"),
+        (Descending, "band centers, ascending, in nm"),
         (NanInside, "NaN or Inf in its field of view"),
-        (LeavesNothing, "fit leaves nothing in the folder"),
-        (RemembersInMemory, "a second instance that loads the same yields other cubes"),
-        (LoadsFromNowhere, "load without a checkpoint, though it has fit: nothing was raised"),
+        (WritesNothing, "fit writes nothing to the folder"),
+        (RemembersInMemory, "a second instance of the same checkpoint yields other cubes"),
+        (LoadsWithoutCheckpoint, "load without a checkpoint, although it has fit: nothing was raised"),
         (RawErrors, "load from an empty folder: raised FileNotFoundError"),
-        (TakesHalfAFile, "mean.txt was cut in half, and yields other cubes"),
-        (RawErrorOnHalfAFile, "mean.txt of its checkpoint cut in half: raised ValueError"),
-        (FitsNothing, "fit on a set without cubes: nothing was raised"),
+        (AcceptsTruncatedFile, "mean.txt is truncated to half, and yields other cubes"),
+        (RawErrorOnTruncatedFile, "mean.txt of its checkpoint truncated to half: raised ValueError"),
+        (AcceptsEmptySet, "fit on a set without cubes: nothing was raised"),
     ],
 )
-def test_a_broken_generator_is_told_what_is_wrong(generator, message, tmp_path):
+def test_the_error_for_a_broken_generator_names_the_fault(generator, message, tmp_path):
     with pytest.raises(ContractError, match=message):
         check_generator(generator, tmp_path=tmp_path)

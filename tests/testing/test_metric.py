@@ -21,8 +21,8 @@ class Brightness:
     def compare(self, *, real, generated, train=None, rng):
         return float(abs(self._mean(real) - self._mean(generated)))
 
-    def _mean(self, rows):
-        return np.sort(rows["spectra/mean"].mean(axis=(1, 2), dtype=np.float64)).mean()
+    def _mean(self, features):
+        return np.sort(features["spectra/mean"].mean(axis=(1, 2), dtype=np.float64)).mean()
 
 
 class ShoutingName(Brightness):
@@ -94,29 +94,29 @@ class FirstRow(Brightness):
         return float(real["spectra/mean"][0].mean())
 
 
-class WritesToRows(Brightness):
+class WritesToFeatures(Brightness):
     def compare(self, *, real, generated, train=None, rng):
-        rows = real["spectra/mean"]
-        rows -= rows.mean()
+        features = real["spectra/mean"]
+        features -= features.mean()
         return 0.0
 
 
-class DetailsOfFunctions(Brightness):
+class DetailsNotJson(Brightness):
     def compare(self, *, real, generated, train=None, rng):
-        return ScoreParts(0.0, {"loop": Loop()})
+        return ScoreParts(0.0, {"array": BrokenArray()})
 
 
-class Loop:
+class BrokenArray:
     def tolist(self):
         raise TypeError("no list")
 
 
-class FailsOnFew(Brightness):
+class FailsOnOneCube(Brightness):
     def compare(self, *, real, generated, train=None, rng):
         return float(np.linalg.cholesky(np.cov(real["spectra/mean"].mean(axis=(1, 2))).reshape(1, 1))[0, 0])
 
 
-class TellsOnFew(Brightness):
+class NotComputableOnOneCube(Brightness):
     def compare(self, *, real, generated, train=None, rng):
         if len(real) < 2:
             raise NotComputable("needs two cubes")
@@ -141,8 +141,8 @@ class PairsOfVersionOne(PairsWithoutVersion):
     version = 1
 
 
-@pytest.mark.parametrize("metric", [Brightness, TellsOnFew, Brightness(), Pairs])
-def test_a_sound_metric_passes(metric):
+@pytest.mark.parametrize("metric", [Brightness, NotComputableOnOneCube, Brightness(), Pairs])
+def test_a_correct_metric_passes(metric):
     check_metric(metric)
 
 
@@ -152,25 +152,25 @@ def test_a_sound_metric_passes(metric):
         (ShoutingName, "lower case letters and digits with single dashes"),
         (NoSummary, "summary is ''; it has to be one line"),
         (BetterBigger, "better is 'bigger'; expected 'lower', 'higher' or 'floor'"),
-        (MutableOptions, "no frozen dataclass"),
+        (MutableOptions, "not a frozen dataclass"),
         (OptionWithoutHelp, "option 'bins' has no help"),
         (OptionWithoutDefault, "option 'bins' has no default"),
         (NeedsArguments, "can't be built without arguments"),
         (NeedsList, "has to be an instance of hseval.Needs"),
         (Positional, "takes 'real' by position; write a \\* before it"),
         (NoRng, "does not take 'rng'"),
-        (NotANumber, "compare returns nan; where there is no value, raise hseval.NotComputable"),
+        (NotANumber, "compare returns nan; if there is no value, raise hseval.NotComputable"),
         (ReturnsText, "compare returns str; expected a float or hseval.ScoreParts"),
-        (GlobalRandom, "for the same rows and seed; draw from the rng"),
-        (FirstRow, "for the same rows in another order"),
-        (WritesToRows, "compare writes to the rows it is given"),
-        (DetailsOfFunctions, "details do not fit into JSON"),
-        (PairsWithoutVersion, "version is None; a metric that needs pairs has a text there"),
-        (PairsOfVersionOne, "version is 1; a metric that needs pairs has a text there"),
-        (FailsOnFew, "one cube a side (raises|gives).*NotComputable"),
+        (GlobalRandom, "for the same features and seed; draw from its rng"),
+        (FirstRow, "for the same features in another order"),
+        (WritesToFeatures, "compare writes to its features"),
+        (DetailsNotJson, "details do not fit into JSON"),
+        (PairsWithoutVersion, "version is None; a metric that needs pairs has a str there"),
+        (PairsOfVersionOne, "version is 1; a metric that needs pairs has a str there"),
+        (FailsOnOneCube, "one cube per side (raises|gives).*NotComputable"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_broken_metric_is_told_what_is_wrong(metric, message):
+def test_the_error_for_a_broken_metric_names_the_fault(metric, message):
     with pytest.raises(ContractError, match=message):
         check_metric(metric)

@@ -1,4 +1,4 @@
-"""What the contract checks tell someone who writes a plugin for the first time: the mistake, and the way out."""
+"""Errors of the contract checks for beginners' mistakes: each names the mistake and its fix."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Generator:
     def load(self, path: Path | None) -> None: ...
 
     def sample(self, n: int, *, seed: int) -> Iterator[Any]:
-        return (Sample(cube(seed, i), {}, f"mine-{seed}-{i}") for i in range(n))
+        return (Sample(make_cube(seed, i), {}, f"mine-{seed}-{i}") for i in range(n))
 
 
 class Reader:
@@ -47,10 +47,10 @@ class Reader:
         return path.suffix == ".mine"
 
     def open(self, path: Path, *, layout: Any = None, wavelengths: Any = None) -> Any:
-        return WithoutInfo()
+        return SetWithoutInfo()
 
 
-class WithoutInfo(CubeSet):
+class SetWithoutInfo(CubeSet):
     def read(self, index: int) -> Cube:
         return Cube(np.zeros((2, 3, 3), np.float32))
 
@@ -63,26 +63,26 @@ class Options:
     bins: int = option(64, "number of bins")
 
 
-def cube(seed: int, index: int) -> Any:
+def make_cube(seed: int, index: int) -> Any:
     return create_rng(seed, "mine", index).random((2, 8, 8), dtype=np.float32)
 
 
-def yielding(make: Callable[[int, int], Any]) -> Callable[..., Iterator[Any]]:
+def make_sample(make: Callable[[int, int], Any]) -> Callable[..., Iterator[Any]]:
     def sample(self: Any, n: int, *, seed: int) -> Iterator[Any]:
         return (make(seed, i) for i in range(n))
 
     return sample
 
 
-def reading(column: str) -> Callable[..., float]:
+def make_compare(column: str) -> Callable[..., float]:
     def compare(self: Any, *, real: Any, generated: Any, train: Any = None, rng: Any) -> float:
         return float(real[column].mean())
 
     return compare
 
 
-def checked(base: type, tmp_path: Path, **changes: Any) -> None:
-    """Run the check of a plugin's kind on it, with some of its attributes changed, or (None) taken away."""
+def check_changed_plugin(base: type, tmp_path: Path, **changes: Any) -> None:
+    """Check a plugin by the contract of its kind, with some of its attributes changed, or removed (None)."""
     body = {name: value for name, value in vars(base).items() if not name.startswith("__") or name == "__call__"}
     plugin = type(base.__name__, (), {name: value for name, value in {**body, **changes}.items() if value is not None})
     if base is Metric:
@@ -97,8 +97,8 @@ def checked(base: type, tmp_path: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("base", [Metric, Extractor, Generator])
-def test_the_plugins_that_the_mistakes_are_made_in_are_right_without_them(base: type, tmp_path: Path) -> None:
-    checked(base, tmp_path)
+def test_the_plugins_pass_without_mistakes(base: type, tmp_path: Path) -> None:
+    check_changed_plugin(base, tmp_path)
 
 
 MISTAKES = [
@@ -107,45 +107,73 @@ MISTAKES = [
         {"compare": None},
         r"no method compare; metrics have compare\(self, \*, real, generated, train=None, rng\)",
     ),
-    (Metric, {"needs": None}, r"its needs is None; .* such as Needs\(rows=\('spectra',\)\)"),
-    (Metric, {"needs": Needs(features="spectra")}, r"needs.features is 'spectra'; .* mind the comma"),  # type: ignore[arg-type]
+    (Metric, {"needs": None}, r"its needs is None; .* such as Needs\(features=\('spectra',\)\)"),
+    (Metric, {"needs": Needs(features="spectra")}, r"needs.features is 'spectra'; .* needs a comma"),  # type: ignore[arg-type]
     (Metric, {"needs": Needs(features=("spectre",))}, r"no extractor is called 'spectre' \(did you mean 'spectra'\?\)"),
-    (Metric, {"compare": reading("spectra/means")}, r"KeyError \('spectra/means'\); the rows have .* spectra/mean,"),
-    (Metric, {"compare": reading("scattering")}, r"are there if needs = Needs\(rows=\('its-name', \.\.\.\)\) asks"),
+    (
+        Metric,
+        {"compare": make_compare("spectra/means")},
+        r"KeyError \('spectra/means'\); .* have .* spectra/mean,",
+    ),
+    (
+        Metric,
+        {"compare": make_compare("scattering")},
+        r"there if needs = Needs\(features=\('its-name', \.\.\.\)\)",
+    ),
     (Metric, {"Options": Options, "__init__": lambda self: None}, r"def __init__\(self, options=None\): self"),
     (Extractor, {"__call__": None}, r"no method __call__; extractors have __call__\(self, cubes, \*, wavelengths"),
-    (Extractor, {"__call__": lambda self, cubes, *, wavelengths, masks: [1.0]}, r"is a list, no float array"),
+    (Extractor, {"__call__": lambda self, cubes, *, wavelengths, masks: [1.0]}, r"is a list, not a float array"),
     (
         Extractor,
         {"__call__": lambda self, cubes, *, wavelengths, masks: masks["vein"].mean((1, 2))},
-        r"KeyError \('vein'\); here masks has disc, fov\. Only 'fov' is in every set: go through sorted\(masks\)",
+        r"KeyError \('vein'\); masks has disc, fov\. Only 'fov' is in every set: loop over sorted\(masks\)",
     ),
     (Generator, {"sample": None}, r"no method sample; generators have sample\(self, n, \*, seed, start=0\)"),
     (Generator, {"sample": lambda self, n, seed: iter([])}, r"'seed' by position; .* swapped arguments go unnoticed"),
     (Generator, {"load": None}, r"no method load; generators have load\(self, path, device=None\)"),
-    (Generator, {"load": lambda self: None}, r"load can't be called with a path .* the folder that fit left, or None"),
-    (Generator, {"sample": yielding(cube)}, r"sample yields ndarray; it has to be hseval.Sample\(cube, masks, id\)"),
-    (Generator, {"sample": yielding(lambda s, i: (cube(s, i), {}))}, r"sample yields tuple of 2; it has to be"),
-    (Generator, {"sample": yielding(lambda s, i: (cube(s, i), None, str(i)))}, r"masks are NoneType; .*\{\} for no"),
-    (Generator, {"sample": yielding(lambda s, i: ([1.0], {}, str(i)))}, r"its 'cube' is list, expected a numpy array"),
+    (Generator, {"load": lambda self: None}, r"load can't be called with a path .* the folder that fit wrote, or None"),
+    (
+        Generator,
+        {"sample": make_sample(make_cube)},
+        r"sample yields ndarray; expected hseval.Sample\(cube, masks, id\)",
+    ),
+    (
+        Generator,
+        {"sample": make_sample(lambda s, i: (make_cube(s, i), {}))},
+        r"sample yields tuple of 2; expected hseval",
+    ),
+    (
+        Generator,
+        {"sample": make_sample(lambda s, i: (make_cube(s, i), None, str(i)))},
+        r"masks are NoneType; .*\{\} for no",
+    ),
+    (
+        Generator,
+        {"sample": make_sample(lambda s, i: ([1.0], {}, str(i)))},
+        r"its 'cube' is list, not a numpy array",
+    ),
     (Reader, {"claims": None}, r"no method claims; readers have claims\(self, path\) -> bool"),
     (
         Reader,
         {},
         r"its set has no info; a CubeSet sets self.info = hseval.core.cubes.SetInfo\(location, ids, wavelengths\)",
     ),
-    (Reader, {"claims": lambda self, path: bool(path.read_bytes())}, r"claims raises FileNotFoundError.*says False to"),
+    (
+        Reader,
+        {"claims": lambda self, path: bool(path.read_bytes())},
+        r"claims raises FileNotFoundError.*return False",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("base", "changes", "told"), MISTAKES)
-def test_a_beginners_mistake_is_told_with_the_way_out(
-    base: type, changes: dict[str, Any], told: str, tmp_path: Path
+@pytest.mark.parametrize(("base", "changes", "message"), MISTAKES)
+def test_the_error_for_a_beginners_mistake_names_its_fix(
+    base: type, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ContractError, match=told):
-        checked(base, tmp_path, **changes)
+    with pytest.raises(ContractError, match=message):
+        check_changed_plugin(base, tmp_path, **changes)
 
 
-def test_a_file_that_is_not_there_is_no_fault_of_the_reader(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"there is no .*none\.mine' to check it on; write a small file"):
         check_reader(Reader, tmp_path / "none.mine")

@@ -17,23 +17,23 @@ from hseval.testing import ContractError, check_segmenter
 
 
 class Bright:
-    """Takes what is brighter than the middle between structure and rest."""
+    """Thresholds brightness half way between the structure and the rest."""
 
-    name, version, summary = "bright", "1", "what is bright"
+    name, version, summary = "bright", "1", "bright pixels"
 
     def __init__(self):
-        self.cuts = {}
+        self.levels = {}
 
     def fit(self, data):
         for name in set(data.structures) - {"fov"}:
             inside = np.concatenate([cube.data.mean(axis=0)[cube.masks[name]] for cube in data])
             rest = np.concatenate([cube.data.mean(axis=0)[cube.masks["fov"] & ~cube.masks[name]] for cube in data])
-            self.cuts[name] = (inside.mean() + rest.mean()) / 2
+            self.levels[name] = (inside.mean() + rest.mean()) / 2
 
     def segment(self, cubes, *, wavelengths):
-        if not self.cuts:
+        if not self.levels:
             raise HsevalError("not fitted")
-        return {name: cubes.mean(axis=1) > cut for name, cut in self.cuts.items()}
+        return {name: cubes.mean(axis=1) > level for name, level in self.levels.items()}
 
 
 class NoVersion(Bright):
@@ -47,7 +47,7 @@ class ByPosition(Bright):
 
 class Unfitted(Bright):
     def segment(self, cubes, *, wavelengths):
-        return {name: cubes.mean(axis=1) > cut for name, cut in self.cuts.items()} or {"disc": cubes[:, 0] > 0}
+        return {name: cubes.mean(axis=1) > level for name, level in self.levels.items()} or {"disc": cubes[:, 0] > 0}
 
 
 class Floats(Bright):
@@ -55,41 +55,41 @@ class Floats(Bright):
         return {name: mask.astype(float) for name, mask in super().segment(cubes, wavelengths=wavelengths).items()}
 
 
-class OnePicture(Bright):
+class OneImage(Bright):
     def segment(self, cubes, *, wavelengths):
         return {name: mask[0] for name, mask in super().segment(cubes, wavelengths=wavelengths).items()}
 
 
-class Forgets(Bright):
+class NoMasks(Bright):
     def segment(self, cubes, *, wavelengths):
         super().segment(cubes, wavelengths=wavelengths)
         return {}
 
 
-class Blind(Bright):
+class EmptyMasks(Bright):
     def segment(self, cubes, *, wavelengths):
-        return {n: np.zeros_like(mask) for n, mask in super().segment(cubes, wavelengths=wavelengths).items()}
+        return {name: np.zeros_like(mask) for name, mask in super().segment(cubes, wavelengths=wavelengths).items()}
 
 
-class Dice(Bright):
+class RandomFit(Bright):
     fits = itertools.count()
 
     def fit(self, data):
         super().fit(data)
-        drawn = 0.03 * (next(self.fits) % 2)  # as from global random state: another number at every fit
-        self.cuts = {name: cut + drawn for name, cut in self.cuts.items()}
+        shift = 0.03 * (next(self.fits) % 2)  # as from global random state: another number for every fit
+        self.levels = {name: level + shift for name, level in self.levels.items()}
 
 
-class Wavers(Bright):
+class RandomMasks(Bright):
     def segment(self, cubes, *, wavelengths):
-        found = super().segment(cubes, wavelengths=wavelengths)
-        return {name: mask & (np.random.default_rng().random(mask.shape) < 0.9) for name, mask in found.items()}
+        masks = super().segment(cubes, wavelengths=wavelengths)
+        return {name: mask & (np.random.default_rng().random(mask.shape) < 0.9) for name, mask in masks.items()}
 
 
-class OfTheBatch(Bright):
+class DependsOnBatch(Bright):
     def segment(self, cubes, *, wavelengths):
-        found = super().segment(cubes, wavelengths=wavelengths)
-        return {name: mask & (len(mask) == 1) for name, mask in found.items()}
+        masks = super().segment(cubes, wavelengths=wavelengths)
+        return {name: mask & (len(mask) == 1) for name, mask in masks.items()}
 
 
 class WritesToCubes(Bright):
@@ -105,30 +105,30 @@ class FitWrites(Bright):
         super().fit(data)
 
 
-class Stays(Bright):
+class NotPicklable(Bright):
     def fit(self, data):
         super().fit(data)
         self.rule = lambda values: values
 
 
-class Amnesia(Bright):
+class WrongRestore(Bright):
     def state(self):
-        return {"cuts": np.array(list(self.cuts.values()))}
+        return {"levels": np.array(list(self.levels.values()))}
 
     def restore(self, state, structures):
-        self.cuts = {name: cut + 0.05 for name, cut in zip(structures, state["cuts"], strict=True)}
+        self.levels = {name: level + 0.05 for name, level in zip(structures, state["levels"], strict=True)}
 
 
-class Texts(Amnesia):
+class StateOfText(WrongRestore):
     def state(self):
-        return {"cuts": "a text"}
+        return {"levels": "a text"}
 
 
-def test_a_sound_one_passes() -> None:
+def test_a_correct_segmenter_passes() -> None:
     check_segmenter(Bright)
 
 
-def test_the_one_of_the_docs_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_segmenter_of_the_docs_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "segmenters.md").read_text(encoding="utf-8")
     code = re.search(r"```python[^\n]*\n(.*?)```", page, re.DOTALL)
     assert code is not None
@@ -139,25 +139,25 @@ def test_the_one_of_the_docs_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("segmenter", "message"),
     [
         (NoVersion, "version is None"),
         (ByPosition, "takes 'wavelengths' by position"),
         (Unfitted, "before fit: nothing was raised"),
         (Floats, "is float64"),
-        (OnePicture, "expected bool"),
-        (Forgets, "every structure is expected"),
-        (Blind, "held-out Dice of"),
-        (Dice, "after a second fit"),
-        (Wavers, "when asked again"),
-        (OfTheBatch, "other cubes in its batch"),
-        (WritesToCubes, "segment writes to the cubes"),
-        (FitWrites, "fit writes to the cubes"),
-        (Stays, "can't be pickled"),
-        (Amnesia, "after restore"),
-        (Texts, "more than numpy arrays"),
+        (OneImage, "expected bool"),
+        (NoMasks, "every structure is expected"),
+        (EmptyMasks, "held-out Dice of"),
+        (RandomFit, "after a second fit"),
+        (RandomMasks, "when called again"),
+        (DependsOnBatch, "other cubes in its batch"),
+        (WritesToCubes, "segment writes to its input cubes"),
+        (FitWrites, "fit writes to its input cubes"),
+        (NotPicklable, "can't be pickled"),
+        (WrongRestore, "after restore"),
+        (StateOfText, "more than numpy arrays"),
     ],
 )
-def test_a_broken_one_is_told_what_is_wrong(broken: type, told: str) -> None:
-    with pytest.raises(ContractError, match=told):
-        check_segmenter(broken)
+def test_the_error_for_a_broken_segmenter_names_the_fault(segmenter: type, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        check_segmenter(segmenter)

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "big"
     with pytest.raises(HsevalError, match="No space left on device"), write_atomically(target) as temporary:
         temporary.write_text("x")
@@ -42,7 +42,7 @@ def test_a_missing_folder_and_a_folder_are_refused_before_work(tmp_path: Path) -
         check_writable("/proc/report.json")
 
 
-def test_devices_and_pipes_are_refused_and_stay(tmp_path: Path) -> None:
+def test_devices_and_pipes_are_refused_and_stay_as_they_are(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(HsevalError, match="is a device or pipe"):
         write_text(tmp_path / "pipe", "x")
@@ -57,22 +57,22 @@ def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "new"
 
 
-def test_what_a_killed_process_left_is_swept_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_processes_are_removed_and_those_of_running_ones_are_not(tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom hseval.utils.atomic_files import write_atomically\n"
-        "with write_atomically(sys.argv[1]) as part:\n    part.write_text('half')\n    os.kill(os.getpid(), 9)"
+        "with write_atomically(sys.argv[1]) as path:\n    path.write_text('half')\n    os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "set.h5")], check=False, timeout=60)
     assert len(list(tmp_path.iterdir())) == 1
-    with write_atomically(tmp_path / "set.h5") as mine:
-        mine.write_text("mine")
-        write_text(tmp_path / "set.h5", "other")
-        assert mine.exists()
+    with write_atomically(tmp_path / "set.h5") as temporary:
+        temporary.write_text("outer")
+        write_text(tmp_path / "set.h5", "inner")
+        assert temporary.exists()
         assert len(list(tmp_path.iterdir())) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["set.h5"]
 
 
-def test_others_may_read_what_a_library_wrote_for_its_owner_alone(tmp_path: Path) -> None:
-    with write_atomically(tmp_path / "weights") as part:
-        part.touch(mode=0o600)
+def test_files_that_a_library_made_private_become_readable_for_all(tmp_path: Path) -> None:
+    with write_atomically(tmp_path / "weights") as temporary:
+        temporary.touch(mode=0o600)
     assert (tmp_path / "weights").stat().st_mode & 0o777 == (tmp_path / "weights").stat().st_mode & 0o777 | 0o044

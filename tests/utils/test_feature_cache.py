@@ -1,4 +1,4 @@
-"""The cache: rows whole or not at all, keyed by everything that decides them."""
+"""The feature cache: entries are stored completely or not at all, under keys of everything that decides them."""
 
 from __future__ import annotations
 
@@ -20,124 +20,124 @@ from hseval.pipeline.open import open_set
 from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
 from hseval.utils.feature_cache import FeatureCache, get_cache_path
 from tests.helpers.commands import Outcome
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.sets import make_texture_set, save_set
 
-SOON = 0.3  # seconds
-CHOSEN = (ExtractorSpec("values"),)
-
-
-def plan(**changes: object) -> ExtractionPlan:
-    given = {"extractors": CHOSEN, "structures": (FOV,), "wavelengths": np.linspace(450, 905, 6), **changes}
-    return ExtractionPlan(**given)  # type: ignore[arg-type]
+RACY_SECONDS = 0.3
+EXTRACTORS = (ExtractorSpec("values"),)
 
 
-def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+def make_plan(**changes: object) -> ExtractionPlan:
+    fields = {"extractors": EXTRACTORS, "structures": (FOV,), "wavelengths": np.linspace(450, 905, 6), **changes}
+    return ExtractionPlan(**fields)  # type: ignore[arg-type]
+
+
+def test_stored_features_are_loaded_unchanged(tmp_path: Path) -> None:
     columns = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([True, False])}
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
         cache.store_features({"key": columns})
-        found = cache.load_features(["key", "other"])
-    assert list(found) == ["key"]
-    assert all((found["key"][name] == column).all() for name, column in columns.items())
+        loaded = cache.load_features(["key", "other"])
+    assert list(loaded) == ["key"]
+    assert all((loaded["key"][name] == column).all() for name, column in columns.items())
 
 
 def test_a_second_pass_computes_nothing(tmp_path: Path) -> None:
-    cubes = texture_set(6)
+    cubes = make_texture_set(6)
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
-        first = extract_features(cubes, plan(), cache=cache)
-        path = saved(tmp_path / "set.h5", cubes)
-        age(path)
-        extract_features(open_set(path), plan(), cache=cache)
-        second = extract_features(open_set(path), plan(), cache=cache)
+        first = extract_features(cubes, make_plan(), cache=cache)
+        path = save_set(tmp_path / "set.h5", cubes)
+        wait_until_trusted(path)
+        extract_features(open_set(path), make_plan(), cache=cache)
+        second = extract_features(open_set(path), make_plan(), cache=cache)
     assert first.computed_count == 6
     assert second.computed_count == 0
     assert (first.features["values/quantiles"] == second.features["values/quantiles"]).all()
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trust a file's clock a little sooner than users have to."""
-    monkeypatch.setattr("hseval.data.content_hash.RACY_SECONDS", SOON)
+def shorten_racy_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust file times sooner than in real use."""
+    monkeypatch.setattr("hseval.data.content_hash.RACY_SECONDS", RACY_SECONDS)
 
 
-def age(path: Path) -> None:
-    """Wait until a file's clock is trusted."""
-    time.sleep(max(0.0, SOON - (time.time() - path.stat().st_ctime)) + 0.05)
+def wait_until_trusted(path: Path) -> None:
+    """Wait until the file's times are trusted."""
+    time.sleep(max(0.0, RACY_SECONDS - (time.time() - path.stat().st_ctime)) + 0.05)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        plan(extractors=(ExtractorSpec("values"), ExtractorSpec("spectra"))),
-        plan(wavelengths=np.linspace(451, 906, 6)),
-        plan(field=np.ones((1, 1), dtype=bool)),
+        make_plan(extractors=(ExtractorSpec("values"), ExtractorSpec("spectra"))),
+        make_plan(wavelengths=np.linspace(451, 906, 6)),
+        make_plan(field=np.ones((1, 1), dtype=bool)),
     ],
     ids=["extractor", "wavelengths", "field"],
 )
-def test_another_extractor_wavelength_or_field_is_another_row(tmp_path: Path, other: ExtractionPlan) -> None:
-    cubes = texture_set(3)
-    path = saved(tmp_path / "set.h5", cubes)
-    age(path)
+def test_another_extractor_wavelength_or_field_is_another_entry(tmp_path: Path, other: ExtractionPlan) -> None:
+    cubes = make_texture_set(3)
+    path = save_set(tmp_path / "set.h5", cubes)
+    wait_until_trusted(path)
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
-        extract_features(open_set(path), plan(), cache=cache)
+        extract_features(open_set(path), make_plan(), cache=cache)
         assert extract_features(open_set(path), other, cache=cache).computed_count == 3
 
 
-def test_another_option_is_another_row_and_a_default_typed_out_is_not(tmp_path: Path) -> None:
-    cubes = texture_set(3)
-    path = saved(tmp_path / "set.h5", cubes)
-    age(path)
+def test_another_option_is_another_entry_and_an_explicit_default_is_not(tmp_path: Path) -> None:
+    cubes = make_texture_set(3)
+    path = save_set(tmp_path / "set.h5", cubes)
+    wait_until_trusted(path)
     computed = []
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
         for options in ({}, {"levels": "256"}, {"levels": "64"}):
-            found = extract_features(open_set(path), plan(extractors=(ExtractorSpec("spectra", options),)), cache=cache)
-            computed.append(found.computed_count)
+            plan = make_plan(extractors=(ExtractorSpec("spectra", options),))
+            computed.append(extract_features(open_set(path), plan, cache=cache).computed_count)
     assert computed == [3, 0, 3]
 
 
-def test_changed_masks_or_pixels_are_seen_even_with_size_and_mtime_kept(tmp_path: Path) -> None:
-    cubes = texture_set(3)
-    path = saved(tmp_path / "set.h5", cubes)
-    age(path)
-    clock = path.stat()
+def test_changed_pixels_are_detected_even_with_the_same_size_and_mtime(tmp_path: Path) -> None:
+    cubes = make_texture_set(3)
+    path = save_set(tmp_path / "set.h5", cubes)
+    wait_until_trusted(path)
+    stat = path.stat()
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
-        before = extract_features(open_set(path), plan(), cache=cache)
-        saved(path, cubes, cubes=cubes.cubes * 1.5)
-        os.utime(path, ns=(clock.st_atime_ns, clock.st_mtime_ns))
-        assert path.stat().st_size == clock.st_size
-        after = extract_features(open_set(path), plan(), cache=cache)
+        before = extract_features(open_set(path), make_plan(), cache=cache)
+        save_set(path, cubes, cubes=cubes.cubes * 1.5)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert path.stat().st_size == stat.st_size
+        after = extract_features(open_set(path), make_plan(), cache=cache)
     assert after.computed_count == 3
     assert not np.isin(after.features.hashes, before.features.hashes).any()
 
 
 def test_a_file_that_just_changed_has_no_stamp(tmp_path: Path) -> None:
-    cubes = texture_set(1)
-    path = saved(tmp_path / "set.h5", cubes)
+    cubes = make_texture_set(1)
+    path = save_set(tmp_path / "set.h5", cubes)
     assert compute_file_stamp(open_set(path), 0) is None
-    age(path)
+    wait_until_trusted(path)
     assert compute_file_stamp(open_set(path), 0) is not None
 
 
-def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
+def test_a_damaged_entry_is_computed_again(tmp_path: Path) -> None:
     import sqlite3
 
-    cubes = texture_set(3)
+    cubes = make_texture_set(3)
     database = tmp_path / "rows.sqlite"
     with FeatureCache(database) as cache:
-        first = extract_features(cubes, plan(), cache=cache)
+        first = extract_features(cubes, make_plan(), cache=cache)
     with sqlite3.connect(database) as connection:
         connection.execute("update rows set columns = substr(columns, 1, length(columns) / 2)")
     with FeatureCache(database) as cache:
-        again = extract_features(cubes, plan(), cache=cache)
+        again = extract_features(cubes, make_plan(), cache=cache)
     assert (first.features["values/quantiles"] == again.features["values/quantiles"]).all()
 
 
-def test_a_cache_that_is_no_database_is_told_and_does_not_stop_work(tmp_path: Path) -> None:
+def test_a_cache_that_is_not_a_database_is_reported_and_does_not_stop_the_run(tmp_path: Path) -> None:
     (tmp_path / "rows.sqlite").write_bytes(b"no database at all" * 100)
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
-        found = extract_features(texture_set(3), plan(), cache=cache)
+        result = extract_features(make_texture_set(3), make_plan(), cache=cache)
         assert cache.first_error is not None
         assert "rows.sqlite" in cache.first_error
-    assert len(found.features) == 3
+    assert len(result.features) == 3
 
 
 WRITER = """
@@ -151,7 +151,7 @@ with FeatureCache(Path(sys.argv[1])) as cache:
 """
 
 
-def test_kill_9_leaves_only_whole_rows(tmp_path: Path) -> None:
+def test_kill_9_leaves_only_complete_entries(tmp_path: Path) -> None:
     database = tmp_path / "rows.sqlite"
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(database)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -161,28 +161,28 @@ def test_kill_9_leaves_only_whole_rows(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     with FeatureCache(database) as cache:
-        found = cache.load_features([str(i) for i in range(last + 1)])
-    assert len(found) == last + 1
-    assert all((found[str(i)]["a"] == i).all() for i in range(last + 1))
+        loaded = cache.load_features([str(i) for i in range(last + 1)])
+    assert len(loaded) == last + 1
+    assert all((loaded[str(i)]["a"] == i).all() for i in range(last + 1))
 
 
-def test_the_cache_command_tells_and_clears(hseval: Callable[..., Outcome], own_cache: Path) -> None:
+def test_the_cache_command_reports_and_clears(hseval: Callable[..., Outcome], isolated_cache: Path) -> None:
     with FeatureCache(get_cache_path()) as cache:
-        extract_features(texture_set(3), plan(), cache=cache)
-    told = hseval("cache", "info")
-    assert str(own_cache) in told.out
-    assert " 6 rows" in told.out  # one a cube by the extractor, one by the core
+        extract_features(make_texture_set(3), make_plan(), cache=cache)
+    info = hseval("cache", "info")
+    assert str(isolated_cache) in info.out
+    assert " 6 entries" in info.out  # one a cube by the extractor, one by the core
     assert hseval("cache", "clear").status == 0
-    assert " 0 rows" in hseval("cache", "info").out
+    assert " 0 entries" in hseval("cache", "info").out
 
 
 def test_a_partly_cached_set_gives_the_same_columns_as_a_fresh_one(tmp_path: Path) -> None:
-    cubes = texture_set(6)
+    cubes = make_texture_set(6)
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
-        extract_features(cubes.subset([0, 2, 4]), plan(), cache=cache)
-        mixed = extract_features(cubes, plan(), cache=cache).features
+        extract_features(cubes.subset([0, 2, 4]), make_plan(), cache=cache)
+        mixed = extract_features(cubes, make_plan(), cache=cache).features
     with FeatureCache(None) as none:
-        fresh = extract_features(cubes, plan(), cache=none).features
+        fresh = extract_features(cubes, make_plan(), cache=none).features
     assert {name: column.shape for name, column in mixed.columns.items()} == {
         name: column.shape for name, column in fresh.columns.items()
     }
@@ -190,14 +190,14 @@ def test_a_partly_cached_set_gives_the_same_columns_as_a_fresh_one(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("extractor", "computed"), [("spectra", 3), ("values", 0)])
-def test_another_structure_is_another_row_for_extractors_that_read_structures(
+def test_another_structure_is_another_entry_for_extractors_that_read_structures(
     tmp_path: Path, extractor: str, computed: int
 ) -> None:
-    cubes = texture_set(3)
-    chosen = (ExtractorSpec(extractor),)
-    path = saved(tmp_path / "set.h5", cubes)
-    age(path)
+    cubes = make_texture_set(3)
+    extractors = (ExtractorSpec(extractor),)
+    path = save_set(tmp_path / "set.h5", cubes)
+    wait_until_trusted(path)
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
-        extract_features(open_set(path), plan(extractors=chosen), cache=cache)
-        other = plan(extractors=chosen, structures=("bright", FOV))
+        extract_features(open_set(path), make_plan(extractors=extractors), cache=cache)
+        other = make_plan(extractors=extractors, structures=("bright", FOV))
         assert extract_features(open_set(path), other, cache=cache).computed_count == computed

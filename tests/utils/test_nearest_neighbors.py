@@ -10,8 +10,8 @@ from hseval.utils.nearest_neighbors import MIN_IVF_ROWS, NearestNeighbors, find_
 Array = NDArray[Any]
 
 
-def brute(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False) -> tuple[Array, Array]:
-    """Return the k nearest by float64 differences, equals by index."""
+def search_brute_force(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False) -> tuple[Array, Array]:
+    """Return the k nearest by float64 differences; ties are ordered by index."""
     queries, base = queries.astype(np.float64), base.astype(np.float64)
     squared = ((queries[:, None] - base) ** 2).sum(axis=-1)
     if exclude_self:
@@ -20,9 +20,9 @@ def brute(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False
     return np.sqrt(np.take_along_axis(squared, order, axis=1)), order
 
 
-def assert_equal_to_brute(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False) -> None:
+def assert_equal_to_brute_force(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False) -> None:
     distances, rows = find_nearest_neighbors(queries=queries, base=base, k=k, exclude_self=exclude_self)
-    expected, expected_rows = brute(queries, base, k, exclude_self=exclude_self)
+    expected, expected_rows = search_brute_force(queries, base, k, exclude_self=exclude_self)
     assert np.array_equal(rows, expected_rows)
     assert np.allclose(distances, expected, rtol=1e-12, atol=0)
     assert distances.dtype == np.float64
@@ -30,54 +30,54 @@ def assert_equal_to_brute(queries: Array, base: Array, k: int = 1, *, exclude_se
 
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("offset", [0.0, 500.0, 1e6])
-def test_neighbours_equal_brute_force_however_far_from_the_origin(k: int, offset: float) -> None:
+def test_neighbors_equal_brute_force_at_any_distance_from_the_origin(k: int, offset: float) -> None:
     rng = np.random.default_rng(0)
     queries, base = (rng.normal(size=(200, 24)) + offset for _ in range(2))
-    assert_equal_to_brute(queries, base, k)
+    assert_equal_to_brute_force(queries, base, k)
 
 
 def test_float32_rows_far_from_the_origin_equal_brute_force() -> None:
     rng = np.random.default_rng(1)
     queries, base = ((rng.normal(size=(150, 64)) + 500).astype(np.float32) for _ in range(2))
-    assert_equal_to_brute(queries, base)
+    assert_equal_to_brute_force(queries, base)
 
 
-def test_near_duplicates_that_float32_cannot_tell_apart_are_ranked_in_float64() -> None:
+def test_near_duplicates_that_float32_cannot_distinguish_are_ranked_in_float64() -> None:
     rng = np.random.default_rng(2)
-    centres = rng.normal(size=(5, 32)) * 10
-    base = np.repeat(centres, 40, axis=0) + 1e-6 * rng.normal(size=(200, 32))
-    queries = np.repeat(centres, 10, axis=0) + 1e-6 * rng.normal(size=(50, 32))
-    assert_equal_to_brute(queries, base, k=3)
+    centers = rng.normal(size=(5, 32)) * 10
+    base = np.repeat(centers, 40, axis=0) + 1e-6 * rng.normal(size=(200, 32))
+    queries = np.repeat(centers, 10, axis=0) + 1e-6 * rng.normal(size=(50, 32))
+    assert_equal_to_brute_force(queries, base, k=3)
 
 
-def test_of_many_equal_rows_the_first_is_found() -> None:
+def test_the_first_of_many_equal_rows_is_found() -> None:
     rows = np.random.default_rng(3).normal(size=(20, 8))
     base = np.tile(rows, (30, 1))
-    distances, found = find_nearest_neighbors(queries=rows, base=base)
-    assert found.ravel().tolist() == list(range(20))
+    distances, neighbors = find_nearest_neighbors(queries=rows, base=base)
+    assert neighbors.ravel().tolist() == list(range(20))
     assert (distances == 0).all()
 
 
-def test_a_set_without_itself_finds_the_nearest_other_row() -> None:
-    assert_equal_to_brute(*(np.random.default_rng(4).normal(size=(60, 8)),) * 2, k=2, exclude_self=True)
+def test_with_exclude_self_the_nearest_other_row_is_found() -> None:
+    assert_equal_to_brute_force(*(np.random.default_rng(4).normal(size=(60, 8)),) * 2, k=2, exclude_self=True)
 
 
-def test_a_duplicate_of_a_row_is_another_row() -> None:
+def test_exclude_self_still_finds_duplicates() -> None:
     rows = np.random.default_rng(5).normal(size=(30, 4))
     rows[17] = rows[3]
-    distances, found = find_nearest_neighbors(queries=rows, base=rows, exclude_self=True)
-    assert (found[3, 0], found[17, 0]) == (17, 3)
+    distances, neighbors = find_nearest_neighbors(queries=rows, base=rows, exclude_self=True)
+    assert (neighbors[3, 0], neighbors[17, 0]) == (17, 3)
     assert distances[3, 0] == distances[17, 0] == 0
 
 
 def test_a_base_of_one_row_works() -> None:
-    assert_equal_to_brute(np.arange(6.0).reshape(3, 2), np.ones((1, 2)))
+    assert_equal_to_brute_force(np.arange(6.0).reshape(3, 2), np.ones((1, 2)))
 
 
-def test_integer_rows_are_taken_as_numbers() -> None:
+def test_integer_rows_are_searched_as_numbers() -> None:
     rng = np.random.default_rng(6)
     queries, base = rng.integers(0, 256, (2, 40, 6), dtype=np.uint8)
-    assert_equal_to_brute(queries, base)
+    assert_equal_to_brute_force(queries, base)
 
 
 def test_the_order_of_queries_changes_nothing() -> None:
@@ -90,50 +90,50 @@ def test_the_order_of_queries_changes_nothing() -> None:
     assert np.array_equal(shuffled_rows, rows[order])
 
 
-@pytest.mark.parametrize("barred", [False, True])
-def test_the_screen_is_off_by_no_more_than_it_says(barred: bool) -> None:
+@pytest.mark.parametrize("excluded", [False, True])
+def test_the_screening_bound_holds(excluded: bool) -> None:
     rows = np.random.default_rng(8).normal(size=(120, 40)) + 100
-    exclude = np.arange(120) if barred else None
+    exclude = np.arange(120) if excluded else None
     squared, error = NearestNeighbors(rows).bound_nearest(rows, exclude=exclude)
-    expected, _ = brute(rows, rows, exclude_self=barred)
+    expected, _ = search_brute_force(rows, rows, exclude_self=excluded)
     assert (np.abs(squared - expected[:, 0] ** 2) <= error).all()
 
 
-def test_the_inverted_file_is_used_above_the_stated_size_alone_and_finds_most_neighbours() -> None:
+def test_the_inverted_file_is_used_only_above_the_stated_size_and_finds_most_neighbors() -> None:
     rng = np.random.default_rng(9)
     base, queries = rng.normal(size=(MIN_IVF_ROWS, 4)), rng.normal(size=(300, 4))
     assert NearestNeighbors(base, index="ivf").approximate
     assert not NearestNeighbors(base[:-1], index="ivf").approximate
     exact, exact_rows = find_nearest_neighbors(queries=queries, base=base)
     distances, rows = find_nearest_neighbors(queries=queries, base=base, index="ivf")
-    hit = rows == exact_rows
-    assert hit.mean() >= 0.95
-    assert np.array_equal(distances[hit], exact[hit])
+    correct = rows == exact_rows
+    assert correct.mean() >= 0.95
+    assert np.array_equal(distances[correct], exact[correct])
     assert (distances >= exact).all()
 
 
 @pytest.mark.parametrize(
-    ("queries", "base", "k", "told"),
+    ("queries", "base", "k", "message"),
     [
         (np.zeros((2, 3)), np.zeros((4, 2)), 1, r"shape \(2, 3\), expected \(n, 2\)"),
-        (np.zeros((2, 2)), np.zeros((4, 2)), 5, "5 asked for, but there are 4"),
+        (np.zeros((2, 2)), np.zeros((4, 2)), 5, "5 requested, but there are 4"),
         (np.zeros((2, 2)), np.zeros((0, 2)), 1, "no rows"),
         (np.full((2, 2), np.nan), np.zeros((4, 2)), 1, "queries with NaN or Inf"),
         (np.zeros((2, 2)), np.full((4, 2), np.inf), 1, "base with NaN or Inf"),
         (np.zeros(2), np.zeros((4, 2)), 1, r"shape \(2,\)"),
     ],
 )
-def test_rows_that_cannot_be_searched_are_refused(queries: Array, base: Array, k: int, told: str) -> None:
-    with pytest.raises(HsevalError, match=told):
+def test_rows_that_cannot_be_searched_are_refused(queries: Array, base: Array, k: int, message: str) -> None:
+    with pytest.raises(HsevalError, match=message):
         find_nearest_neighbors(queries=queries, base=base, k=k)
 
 
-def test_a_set_cannot_be_searched_without_itself_against_another() -> None:
+def test_exclude_self_needs_queries_and_base_of_equal_size() -> None:
     with pytest.raises(HsevalError, match="exclude_self"):
         find_nearest_neighbors(queries=np.zeros((2, 2)), base=np.zeros((3, 2)), exclude_self=True)
 
 
-def test_a_base_of_equal_rows_is_settled_by_comparing_them_all() -> None:
+def test_a_base_of_equal_rows_is_searched_by_comparing_all() -> None:
     base = np.ones((3000, 3))
     base[2999] = 1.5
     distances, rows = find_nearest_neighbors(queries=np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]), base=base, k=2)

@@ -1,1 +1,1 @@
-"""An encoder fitted on the user's own cubes, and the features that it gives."""
+"""An encoder fitted on the user's own cubes, and its features."""

@@ -1,8 +1,7 @@
-"""The encoder: what a network that was fitted on real cubes, without labels, can't explain of a cube.
+"""The encoder: moments of the residuals that a network fitted on real cubes, without labels, leaves of a cube.
 
-It learned to predict hidden values of real cubes from the values around them, in the spectrum and in space
-(:mod:`hseval.extractors.encoder.network`), and its rows describe the residuals. Fitted by ``hseval fit-extractor``;
-docs/extractors.md lists the columns.
+The network learned to predict hidden values of real cubes from the values around them, in the spectrum and in space
+(:mod:`hseval.extractors.encoder.network`). Fitted by ``hseval fit-extractor``; docs/extractors.md lists the columns.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from hseval.extractors.encoder.preprocessing import (
     standardize_and_fill,
 )
 from hseval.utils.errors import HsevalError
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     import torch
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
     from hseval.extractors.encoder.network import Network
 
-MIN_CUBES, MIN_BANDS = 8, 4  # a fit on less learns the cubes by heart
+MIN_CUBES, MIN_BANDS = 8, 4  # a fit on fewer memorizes the cubes
 BATCH_SIZE = 16  # cubes a forward pass
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderOptions:
-    """What decides the features."""
+    """Options of the features."""
 
     weights: str | None = option(None, "file made by hseval fit-extractor (.safetensors)")
 
 
 class Fitter:
-    """Fits the encoder on real cubes and leaves its weights in a file."""
+    """Fits the encoder on real cubes and writes its weights to a file."""
 
     Options = FitOptions
 
@@ -58,27 +58,27 @@ class Fitter:
         self, data: CubeSet, out: Path, *, seed: int = 0, device: str = "cpu",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:  # fmt: skip
-        """Fit on ``data`` and write the file ``out``, whole or not at all.
+        """Fit on ``data`` and write the file ``out`` atomically.
 
         The same cubes, options and seed give the same bytes on a CPU with the same number of threads.
 
         Raises:
-            HsevalError: too few cubes or bands, no wavelengths in nm, or nothing to be learned from.
+            HsevalError: too few cubes or bands, no wavelengths in nm, or cubes without variation.
         """
         from hseval.extractors.encoder.training import TrainingPatches, fit_network
 
         _check_data(data)
-        told = progress or (lambda what, done, total: None)
+        on_progress = progress or (lambda label, done, total: None)
         nodes = compute_node_wavelengths(data.wavelengths, self.options.nodes)
-        pieces = TrainingPatches(data, nodes, seed=seed, on_progress=told)
-        network = fit_network(pieces, self.options, seed=seed, device=device, on_progress=told)
+        patches = TrainingPatches(data, nodes, seed=seed, on_progress=on_progress)
+        network = fit_network(patches, self.options, seed=seed, device=device, on_progress=on_progress)
         record = {
             "options": options_to_dict(self.options),
             "seed": seed,
             "nodes": nodes.tolist(),
             "fitted_on": {
-                "cubes": pieces.cube_count,
-                "content": pieces.content_hash,
+                "cubes": patches.cube_count,
+                "content": patches.content_hash,
                 "wavelengths": data.wavelengths.tolist(),
                 "units": data.info.units,
             },
@@ -87,7 +87,7 @@ class Fitter:
 
 
 class Encoder:
-    """Moments of what predictions leave unexplained, by wavelength."""
+    """Moments of prediction residuals, by wavelength."""
 
     name: ClassVar[str] = "encoder"
     version: ClassVar[str] = "1"
@@ -110,41 +110,41 @@ class Encoder:
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
-        """Return the rows, float32 ``(n, features)``; a cube without a valid pixel gives a row of NaN.
+        """Return float32 features ``(n, feature)``; NaN for a cube without a valid pixel.
 
         Raises:
-            HsevalError: no weights, a file that holds others, or bands that they were not fitted for.
+            HsevalError: no weights, a file of another format, or bands that the weights were not fitted for.
         """
         import torch
 
         network, nodes = self._get_network()
         weights = compute_node_weights(wavelengths, nodes)
         valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
-        rows: list[NDArray[np.float32] | None] = [None] * len(cubes)
-        # TF32 would round a GPU's products to three digits, and rows would depend on where they were computed.
+        features: list[NDArray[np.float32] | None] = [None] * len(cubes)
+        # TF32 would round a GPU's products to three digits, and features would depend on the device.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             for (top, bottom, left, right), index in group_by_bounding_box(valid).items():
                 for block in (index[i : i + BATCH_SIZE] for i in range(0, len(index), BATCH_SIZE)):
                     part = cubes[block, :, top:bottom, left:right], valid[block, top:bottom, left:right]
-                    for i, row in zip(block, self._compute_features(network, *part, weights), strict=True):
-                        rows[i] = row
-        result = np.stack([row for row in rows if row is not None])
+                    for i, cube_features in zip(block, self._compute_features(network, *part, weights), strict=True):
+                        features[i] = cube_features
+        result = np.stack([cube_features for cube_features in features if cube_features is not None])
         result[~valid.any(axis=(1, 2))] = np.nan
         return result
 
     def _compute_features(
         self, network: Network, cubes: NDArray[np.float32], valid: NDArray[np.bool_], weights: NDArray[np.float64]
     ) -> NDArray[np.float32]:
-        """Describe cubes ``(n, band, y, x)`` with one bounding box."""
+        """Return the features of cubes ``(n, band, y, x)`` with one bounding box."""
         import torch
 
         from hseval.extractors.encoder.features import compute_features
 
         images = resample_to_nodes(cubes, valid, weights).to(self.device)
-        seen = standardize_and_fill(images, valid, network.centre, network.scale)
-        reached = torch.from_numpy(weights.any(axis=1)).to(self.device)
-        rows: NDArray[np.float32] = compute_features(network, seen, reached).float().cpu().numpy()
-        return rows
+        inputs = standardize_and_fill(images, valid, network.center, network.scale)
+        covered_nodes = torch.from_numpy(weights.any(axis=1)).to(self.device)
+        features: NDArray[np.float32] = compute_features(network, inputs, covered_nodes).float().cpu().numpy()
+        return features
 
     def _resolve_weights_path(self) -> Path:
         path = self.options.weights
@@ -168,7 +168,7 @@ def restore_network(path: Path, tensors: Mapping[str, torch.Tensor], record: Map
     """Return the network with the weights of a file, and its nodes in nm.
 
     Raises:
-        HsevalError: tensors and record do not belong together.
+        HsevalError: tensors and record do not match.
     """
     from hseval.extractors.encoder.network import create_network
 
@@ -182,10 +182,15 @@ def restore_network(path: Path, tensors: Mapping[str, torch.Tensor], record: Map
 
 
 def _check_data(data: CubeSet) -> None:
-    where, info = data.info.location, data.info
+    location, info = data.info.location, data.info
     if not info.wavelengths_known:
-        raise HsevalError(f"{where}: the encoder needs wavelengths in nm (--wavelengths FILE|450:905:16)")
+        raise HsevalError(f"{location}: the encoder needs wavelengths in nm (--wavelengths FILE|450:905:16)")
     if len(data) < MIN_CUBES:
-        raise HsevalError(f"{where}: has {len(data)} cubes, expected at least {MIN_CUBES} to fit an encoder on")
+        raise HsevalError(
+            f"{location}: has {format_count(len(data), 'cube')}, expected at least {MIN_CUBES} to fit an encoder"
+        )
     if len(np.unique(info.wavelengths)) < MIN_BANDS:
-        raise HsevalError(f"{where}: has {len(info.wavelengths)} bands, expected at least {MIN_BANDS} for an encoder")
+        bands = format_count(len(info.wavelengths), "band")
+        raise HsevalError(
+            f"{location}: has {bands}, expected at least {MIN_BANDS} of different wavelengths to fit an encoder"
+        )

@@ -1,7 +1,7 @@
-"""A fitted network's rows: how far a cube keeps to what real cubes taught, by wavelength.
+"""The features of a fitted network: moments of its prediction residuals, by wavelength.
 
-What stays unexplained by its predictions is described, not the network's inner features: on phantom eyes with small
-faults the latter told next to nothing, and their number drowned what the residuals told (docs/extractors.md).
+The residuals are described, not the network's inner features: on phantom eyes with small faults the latter were nearly
+insensitive, and their number drowned the response of the residuals (docs/extractors.md).
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from hseval.extractors.encoder.network import LATTICES, PHASES, Lattice, Network
 from hseval.extractors.encoder.preprocessing import EncoderInput
 
 SUPPORT = 5  # px around a pixel that have to be valid, nearly all of them, for it to count fully
-AMPLITUDE_FLOOR = 1e-2  # amplitudes below this count as none (residuals: in units of what the fit left)
-GRADIENT_FLOOR = 1e-4  # of a node's deviation: residuals and slopes below this have no direction
+AMPLITUDE_FLOOR = 1e-2  # amplitudes below this count as none (residuals: in units of the fit's own)
+GRADIENT_FLOOR = 1e-4  # in standard deviations of a node: residuals and slopes below this have no direction
 SHRINKAGE = 0.02  # correlations are shrunk by this share before Fisher's z
 
 
 def compute_features(network: Network, inputs: EncoderInput, covered_nodes: Tensor) -> Tensor:
-    """Return float32 rows ``(n, features)``: level, then each lattice's residuals, then displacement.
+    """Return float32 features ``(n, feature)``: level, then each lattice's residuals, then displacement.
 
     Args:
         network: fitted.
         inputs: node images and field.
-        covered_nodes: bool ``(node,)``, nodes that the cubes' bands reach; columns of others are 0.
+        covered_nodes: bool ``(node,)``, nodes that the cubes' bands cover; columns of others are 0.
     """
     weight = compute_pixel_weights(inputs.field)
     groups = list(compute_mean_and_log_std(inputs.images, weight))
     residuals = [compute_residuals(network, inputs.images, covered_nodes, lattice) for lattice in LATTICES]
-    for residual, expected in zip(residuals, network.expected, strict=True):
-        groups += compute_residual_moments(residual / expected[:, None, None], weight)
-    # Between nodes alone: a band that lies beside the others has the residual of a displaced image.
+    for residual, rms in zip(residuals, network.residual_rms, strict=True):
+        groups += compute_residual_moments(residual / rms[:, None, None], weight)
+    # Only of predictions between nodes: there a displaced band has the residual of a displaced image.
     groups += compute_displacement_correlations(residuals[0], inputs.images - residuals[0], weight)
-    counted = [
+    column_masks = [
         covered_nodes if group.shape[1] == len(covered_nodes) else covered_nodes[1:] & covered_nodes[:-1]
         for group in groups
     ]
-    return torch.cat([torch.where(each, group, 0) for each, group in zip(counted, groups, strict=True)], dim=1)
+    return torch.cat([torch.where(mask, group, 0) for mask, group in zip(column_masks, groups, strict=True)], dim=1)
 
 
 def compute_pixel_weights(field: Tensor) -> Tensor:
@@ -49,34 +49,34 @@ def compute_pixel_weights(field: Tensor) -> Tensor:
 
 
 def compute_residuals(network: Network, images: Tensor, covered_nodes: Tensor, lattice: Lattice) -> Tensor:
-    """Return images less their predictions ``(n, node, y, x)``, each value predicted where a lattice hides it."""
+    """Return images less their predictions ``(n, node, y, x)``, each value predicted while a lattice hides it."""
     nodes, shape = images.shape[1], (images.shape[2], images.shape[3])
     residual = torch.zeros_like(images)
     for phase in range(PHASES):
-        out = build_hidden_mask(lattice, phase, nodes, shape).to(images.device)
-        shown = (~out & covered_nodes[:, None, None]).to(images.dtype).expand_as(images)
-        residual = torch.where(out, images - network(images, shown), residual)
+        hidden = build_hidden_mask(lattice, phase, nodes, shape).to(images.device)
+        visible = (~hidden & covered_nodes[:, None, None]).to(images.dtype).expand_as(images)
+        residual = torch.where(hidden, images - network(images, visible), residual)
     return residual
 
 
 def compute_mean_and_log_std(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and log deviation ``(n, node)`` of values ``(n, node, y, x)`` under a weight ``(n, y, x)``."""
+    """Return mean and log standard deviation ``(n, node)`` of values ``(n, node, y, x)``, weighted by ``(n, y, x)``."""
     mean = (values * weight[:, None]).sum(dim=(2, 3))
-    centred = values - mean[..., None, None]
-    power = (centred.square() * weight[:, None]).sum(dim=(2, 3))
+    centered = values - mean[..., None, None]
+    power = (centered.square() * weight[:, None]).sum(dim=(2, 3))
     return mean, 0.5 * (power + AMPLITUDE_FLOOR**2).log()
 
 
 def compute_residual_moments(residual: Tensor, weight: Tensor) -> list[Tensor]:
-    """Return by node the mean and log deviation of residuals, and how they go together: down, across, along the nodes.
+    """Return by node mean and log standard deviation of residuals, and correlations down, across and along the nodes.
 
     Args:
-        residual: ``(n, node, y, x)``, in units of what the fit's cubes left.
+        residual: ``(n, node, y, x)``, in units of the residual rms on the fit's cubes.
         weight: ``(n, y, x)``, summing to 1.
     """
-    mean, spread = compute_mean_and_log_std(residual, weight)
-    unit = (residual - mean[..., None, None]) * (-spread).exp()[..., None, None]
-    groups = [mean.asinh(), spread]
+    mean, log_std = compute_mean_and_log_std(residual, weight)
+    unit = (residual - mean[..., None, None]) * (-log_std).exp()[..., None, None]
+    groups = [mean.asinh(), log_std]
     for axis in (-2, -1):
         size = residual.shape[axis] - 1
         pair = (weight.narrow(axis, 0, size) * weight.narrow(axis, 1, size)).sqrt()[:, None]
@@ -102,9 +102,9 @@ def compute_displacement_correlations(residual: Tensor, predicted: Tensor, weigh
         inner = weight.narrow(axis, 1, size)
         inner = (inner / inner.sum(dim=(1, 2), keepdim=True).clamp_min(1e-12))[:, None]
         slope = 0.5 * (predicted.narrow(axis, 2, size) - predicted.narrow(axis, 0, size))
-        left = residual.narrow(axis, 1, size)
-        powers = [(each.square() * inner).sum(dim=(2, 3)) + GRADIENT_FLOOR**2 for each in (left, slope)]
-        groups.append(fisher_z((left * slope * inner).sum(dim=(2, 3)) * (powers[0] * powers[1]).rsqrt()))
+        core = residual.narrow(axis, 1, size)
+        powers = [(image.square() * inner).sum(dim=(2, 3)) + GRADIENT_FLOOR**2 for image in (core, slope)]
+        groups.append(fisher_z((core * slope * inner).sum(dim=(2, 3)) * (powers[0] * powers[1]).rsqrt()))
     return groups
 
 

@@ -1,9 +1,9 @@
-"""The network behind the encoder: it predicts hidden parts of a cube from what it is shown of it.
+"""The network behind the encoder: it predicts hidden parts of a cube from the visible ones.
 
-Hiding parts of the input and predicting them needs no labels and no choice of changes to be blind to (masked
-autoencoders: He et al., CVPR 2022; blind-spot prediction: Krull et al., Noise2Void, CVPR 2019). Two lattices are
-hidden: every fourth node of the spectrum at all pixels, and one pixel of every 2 x 2 at all nodes. Over a lattice's
-four phases each value is predicted once, from the rest.
+Predicting hidden parts of the input needs no labels and no augmentations, to which features would become insensitive
+(masked autoencoders: He et al., CVPR 2022; prediction of hidden pixels: Krull et al., Noise2Void, CVPR 2019). Two
+lattices are hidden: every fourth node of the spectrum at all pixels, and one pixel of every 2 x 2 at all nodes. Over
+the four phases of a lattice each value is predicted once, from the others.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ PHASES = 4
 class Network(nn.Module):
     """Three levels of features, whose predictions add up."""
 
-    centre: Tensor
+    center: Tensor
     scale: Tensor
-    expected: Tensor
+    residual_rms: Tensor
 
     def __init__(self, nodes: int, width: int) -> None:
         super().__init__()
@@ -34,33 +34,33 @@ class Network(nn.Module):
         self.entries = nn.ModuleList(
             nn.Conv2d(before, after, 3) for before, after in zip([2 * nodes, *widths], widths, strict=False)
         )
-        self.blocks = nn.ModuleList(ResidualBlock(each) for each in widths)
-        self.heads = nn.ModuleList(nn.Conv2d(each, nodes, 1) for each in widths)
-        self.register_buffer("centre", torch.zeros(nodes))  # of each node's pixels, over the cubes of the fit
+        self.blocks = nn.ModuleList(ResidualBlock(channels) for channels in widths)
+        self.heads = nn.ModuleList(nn.Conv2d(channels, nodes, 1) for channels in widths)
+        self.register_buffer("center", torch.zeros(nodes))  # of each node's pixels, over the cubes of the fit
         self.register_buffer("scale", torch.ones(nodes))
-        self.register_buffer("expected", torch.ones(len(LATTICES), nodes))  # root mean square of what stays unexplained
+        self.register_buffer("residual_rms", torch.ones(len(LATTICES), nodes))
 
     def forward(self, images: Tensor, visible_mask: Tensor) -> Tensor:
-        """Predict images from what is shown of them.
+        """Predict images from their visible values.
 
         Args:
             images: ``(n, node, y, x)``, y and x multiples of 4.
-            visible_mask: the same shape, 1 where a value is shown, 0 where it is hidden.
+            visible_mask: the same shape, 1 where a value is visible, 0 where it is hidden.
 
         Returns:
             The prediction ``(n, node, y, x)``.
         """
         features = torch.cat([images * visible_mask, visible_mask - 0.5], dim=1)
         levels: list[Tensor] = []
-        # Reflected beyond the edges, a lattice of period 2 goes on as it is; repeated or cut off, its edges would show.
+        # Reflection continues a lattice of period 2 unchanged; repeated or zero values would mark the edges.
         for level, (entry, block) in enumerate(zip(self.entries, self.blocks, strict=True)):
             features = functional.avg_pool2d(features, 2) if level else features
             features = block(entry(functional.pad(features, (1, 1, 1, 1), mode="reflect")))
             levels.append(features)
         prediction: Tensor = self.heads[-1](levels[-1])
-        for head, each in zip(reversed(self.heads[:-1]), reversed(levels[:-1]), strict=True):
+        for head, level_features in zip(reversed(self.heads[:-1]), reversed(levels[:-1]), strict=True):
             coarse = functional.interpolate(prediction, scale_factor=2, mode="bilinear", align_corners=False)
-            prediction = coarse + head(each)
+            prediction = coarse + head(level_features)
         return prediction
 
 
@@ -74,12 +74,12 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return features of the same shape."""
         padded = functional.pad(functional.gelu(features), (1, 1, 1, 1), mode="reflect")
-        changed: Tensor = features + self.outer(functional.gelu(self.inner(padded)))
-        return changed
+        output: Tensor = features + self.outer(functional.gelu(self.inner(padded)))
+        return output
 
 
 def build_hidden_mask(lattice: Lattice, phase: int, nodes: int, shape: tuple[int, int]) -> Tensor:
-    """Return bool ``(node, y, x)`` (1 where an axis does not matter): what one phase of a lattice hides."""
+    """Return bool ``(node, y, x)``: what one phase of a lattice hides; axes that do not matter have length 1."""
     if lattice == "nodes":
         return (torch.arange(nodes) % PHASES == phase)[:, None, None]
     rows, columns = (torch.arange(size) % 2 for size in shape)
@@ -87,20 +87,20 @@ def build_hidden_mask(lattice: Lattice, phase: int, nodes: int, shape: tuple[int
 
 
 def create_network(nodes: int, width: int) -> Network:
-    """Return a network whose weights mean nothing yet; torch's generators are left as they were."""
-    with torch.random.fork_rng(devices=[]):  # the layers' own initial values are drawn and thrown away
+    """Return a network with arbitrary weights; torch's generators are left unchanged."""
+    with torch.random.fork_rng(devices=[]):  # for the layers' initial values, which are discarded
         return Network(nodes, width)
 
 
 def initialize_weights(network: Network, seed: int) -> None:
-    """Draw the weights (He et al. 2015), each tensor from a stream of its own, whatever torch's version."""
+    """Draw the weights (He et al. 2015), each tensor from a stream of its own, independently of torch's version."""
     with torch.no_grad():
         for name, tensor in network.named_parameters():
             if tensor.ndim == 1:
                 tensor.zero_()
             else:
-                drawn = create_rng(seed, f"encoder weights {name}").standard_normal(
+                values = create_rng(seed, f"encoder weights {name}").standard_normal(
                     tuple(tensor.shape), dtype="float32"
                 )
                 gain = 0.1 if name.startswith("heads.") or ".outer." in name else 2.0
-                tensor.copy_(torch.from_numpy(drawn) * (gain / tensor[0].numel()) ** 0.5)
+                tensor.copy_(torch.from_numpy(values) * (gain / tensor[0].numel()) ** 0.5)

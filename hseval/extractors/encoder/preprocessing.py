@@ -1,7 +1,7 @@
-"""What the encoder sees: a cube at fixed wavelengths in nm, standardised, filled smoothly outside its field.
+"""The encoder's input: a cube at fixed wavelengths in nm, standardized, filled smoothly outside its field.
 
 The nodes lie where the encoder was fitted, whatever bands a cube has. The spectrum is taken as piecewise linear
-between band centres and averaged under a hat around each node. Nodes that a cube's bands do not reach are hidden
+between band centers and averaged under a hat around each node. Nodes that a cube's bands do not cover are hidden
 from the network, which was fitted with hidden nodes; bands beyond the nodes are refused.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXTRACTOR_LABEL = "extractor 'encoder'"
 QUADRATURE_POINTS = 64  # quadrature points under a hat
-MIN_COVERED_SHARE = 0.5  # share of the nodes that a cube's bands have to reach
+MIN_COVERED_SHARE = 0.5  # share of the nodes that a cube's bands have to cover
 
 
 class EncoderInput(NamedTuple):
@@ -32,37 +32,37 @@ class EncoderInput(NamedTuple):
 
 
 def compute_node_wavelengths(wavelengths: NDArray[Any], count: int) -> NDArray[np.float64]:
-    """Return ``min(count, band)`` centres in nm, evenly from the first band to the last."""
+    """Return ``min(count, band)`` centers in nm, evenly from the first band to the last."""
     return np.linspace(float(wavelengths[0]), float(wavelengths[-1]), min(count, len(wavelengths)))
 
 
 def compute_node_weights(wavelengths: NDArray[Any], nodes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the weights ``(node, band)`` that average a spectrum under hats around ``nodes``.
 
-    A row sums to 1, or is 0 where the bands do not reach half-way from the node to its neighbours.
+    A node's weights sum to 1; they are 0 if the bands do not reach half-way from the node to its neighbors.
 
     Raises:
-        HsevalError: bands lie beyond the nodes, or reach fewer than half of them.
+        HsevalError: bands lie beyond the nodes, or cover fewer than half of them.
     """
     bands = np.asarray(wavelengths, dtype=np.float64)
     low, high, gap = nodes[0], nodes[-1], nodes[1] - nodes[0]
-    ranges = f"bands from {bands[0]:g} to {bands[-1]:g} nm, and its weights were fitted on {low:g} to {high:g} nm"
-    fit_one = "fit others on cubes with these bands: hseval fit-extractor"
+    ranges = f"bands from {bands[0]:g} to {bands[-1]:g} nm, but its weights were fitted on {low:g} to {high:g} nm"
+    hint = "fit new weights on cubes with these bands: hseval fit-extractor"
     if bands[0] < low - 0.5 * gap or bands[-1] > high + 0.5 * gap:
-        raise HsevalError(f"{EXTRACTOR_LABEL}: {ranges}; what lies beyond would go unseen, so {fit_one}")
+        raise HsevalError(f"{EXTRACTOR_LABEL}: {ranges}; bands beyond would be ignored, so {hint}")
     # Half a node's gap is allowed for at either end: resampled sets stop short of the nominal ends.
-    reached = (np.maximum(nodes - 0.5 * gap, low) >= bands[0] - 0.5 * gap) & (
+    covered = (np.maximum(nodes - 0.5 * gap, low) >= bands[0] - 0.5 * gap) & (
         np.minimum(nodes + 0.5 * gap, high) <= bands[-1] + 0.5 * gap
     )
-    if reached.mean() < MIN_COVERED_SHARE:
-        raise HsevalError(f"{EXTRACTOR_LABEL}: {ranges}; less than half is reached, so {fit_one}")
+    if covered.mean() < MIN_COVERED_SHARE:
+        raise HsevalError(f"{EXTRACTOR_LABEL}: {ranges}; less than half is covered, so {hint}")
     offsets = gap * ((np.arange(2 * QUADRATURE_POINTS) + 0.5) / QUADRATURE_POINTS - 1)
     nm = np.clip(nodes[:, None] + offsets, low, high)
     height = np.where(nm == nodes[:, None] + offsets, 1 - np.abs(offsets) / gap, 0)
     weights = compute_interpolation_weights(bands, nm.ravel()).reshape(*nm.shape, len(bands))
-    mixed: NDArray[np.float64] = np.einsum("ns,nsb->nb", height / height.sum(axis=1, keepdims=True), weights)
-    mixed[~reached] = 0
-    return mixed
+    averaging: NDArray[np.float64] = np.einsum("ns,nsb->nb", height / height.sum(axis=1, keepdims=True), weights)
+    averaging[~covered] = 0
+    return averaging
 
 
 def resample_to_nodes(
@@ -79,10 +79,10 @@ def resample_to_nodes(
 def standardize_and_fill(
     images: torch.Tensor, valid: NDArray[np.bool_], center: torch.Tensor, scale: torch.Tensor, *, margin: int = 0
 ) -> EncoderInput:
-    """Return node images standardised and filled where they are not valid.
+    """Return node images, standardized and filled where they are not valid.
 
     Args:
-        images: ``(n, node, y, x)``, of one box.
+        images: ``(n, node, y, x)``, of one bounding box.
         valid: ``(n, y, x)``.
         center: ``(node,)``, subtracted.
         scale: ``(node,)``, divided by.

@@ -1,4 +1,4 @@
-"""The retina phantom: eyes drawn from published anatomy and optics, with masks that are true by construction."""
+"""The retina phantom: synthetic eyes by published anatomy and optics, with masks that are exact by construction."""
 
 from hseval.generators.phantom.plugin import Phantom
 

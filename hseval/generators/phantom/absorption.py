@@ -1,4 +1,4 @@
-"""What absorbs light in an eye: blood, melanin, water, macular pigment, lens. Lengths in mm, wavelengths in nm."""
+"""Absorption in an eye: blood, melanin, water, macular pigment, lens. Lengths in mm, wavelengths in nm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MM_PER_CM = 10.0
 
 @functools.cache
 def load_absorption_table() -> dict[str, FloatArray]:
-    """Return the shipped table by column: ``hbo2``, ``hb`` in 1/(cm M), ``melanin_absorption``, ``water_absorption`` in 1/cm, by ``nm``."""
+    """Return the shipped table by column: ``nm``; ``hbo2``, ``hb`` in 1/(cm M); ``melanin``, ``water`` in 1/cm."""
     text = resources.files("hseval").joinpath("resources/absorption.csv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     header, *rows = csv.reader(lines)
@@ -34,7 +34,9 @@ def check_wavelength_range(wavelengths: FloatArray) -> None:
     low, high = load_absorption_table()["nm"][[0, -1]]
     outside = wavelengths[~((wavelengths >= low) & (wavelengths <= high))]  # NaN is outside
     if outside.size:
-        raise HsevalError(f"phantom.wavelengths: {outside[0]:g} nm is not among the {low:g} to {high:g} nm it knows")
+        raise HsevalError(
+            f"phantom.wavelengths: {outside[0]:g} nm lies outside the absorption table, expected {low:g} to {high:g} nm"
+        )
 
 
 def interpolate_table(substance: Substance, wavelengths: FloatArray) -> FloatArray:
@@ -43,14 +45,14 @@ def interpolate_table(substance: Substance, wavelengths: FloatArray) -> FloatArr
 
 
 def blood_absorption(wavelengths: FloatArray, *, saturation: float, grams_per_liter: float = 150.0) -> FloatArray:
-    """Return the absorption of whole blood in 1/mm, base e: a mixture of oxy- and deoxyhaemoglobin.
+    """Return the absorption of whole blood in 1/mm, base e: a mixture of oxy- and deoxyhemoglobin.
 
     ``mu_a = ln(10) c (S eps_HbO2 + (1 - S) eps_Hb) / M``: Prahl's molar extinctions are to base 10.
 
     Args:
         wavelengths: nm.
-        saturation: share S of haemoglobin that carries oxygen, 0 to 1.
-        grams_per_liter: haemoglobin c in whole blood.
+        saturation: share S of hemoglobin that carries oxygen, 0 to 1.
+        grams_per_liter: hemoglobin c in whole blood.
     """
     molar = saturation * interpolate_table("hbo2", wavelengths) + (1.0 - saturation) * interpolate_table(
         "hb", wavelengths
@@ -78,7 +80,7 @@ def macular_pigment_density(wavelengths: FloatArray) -> FloatArray:
 
 def _macular_pigment_template(wavelengths: FloatArray) -> FloatArray:
     gaussians = (0.32, 0.0012, 436.0), (0.32, 0.0012, 480.0), (-0.123, 0.0012, 458.0), (0.12042, 0.006, 457.0)
-    terms = [height * np.exp(-slope * (centre - wavelengths) ** 2) for height, slope, centre in gaussians]
+    terms = [height * np.exp(-slope * (center - wavelengths) ** 2) for height, slope, center in gaussians]
     return np.asarray(np.sum(terms, axis=0))
 
 
@@ -86,7 +88,7 @@ def lens_density(wavelengths: FloatArray, *, age: float) -> FloatArray:
     """Return the optical density (base 10, one way) of cornea, lens and vitreous at an age in years.
 
     J. van de Kraats and D. van Norren, J. Opt. Soc. Am. A 24:1842, 2007, with the constants of CIE 203:2012 (total
-    transmittance: light scattered forwards is not lost).
+    transmittance, which includes light scattered forward).
     """
     square = age * age
     return np.asarray(

@@ -1,7 +1,7 @@
-"""An eye: every number that differs from one to the next, drawn from the ranges of the literature.
+"""An eye: every number that varies between eyes, drawn from the ranges of the literature.
 
-Positions are on the retina, in mm: the disc's centre is the origin, +x is temporal, +y superior. One degree of
-visual angle is 0.29 mm there: 17 mm from an eye's second nodal point, times pi / 180.
+Positions are on the retina, in mm: the disc's center is the origin, +x is temporal, +y superior. One degree of
+visual angle is 0.29 mm there: the 17 mm from an eye's second nodal point, times pi / 180.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ class Eye:
     """One eye.
 
     Attributes:
-        is_right: a right eye (the disc is on the picture's right) or a left one.
-        torsion: rotation of the picture in radians.
-        center: what the camera looks at, mm.
+        is_right: whether it is a right eye (the disc is on the image's right).
+        torsion: rotation of the image in radians.
+        center: of the field of view, mm.
         fovea: its position, mm.
-        avascular_radius: of the fovea's zone without vessels, mm.
+        avascular_radius: of the foveal avascular zone, mm.
         disc_semi_axes: horizontal and vertical semi-axis of the optic nerve head, mm.
         cup_to_disc_ratio: cup-to-disc ratio.
         artery_radius: of the central artery, mm.
         vein_radius: of the central vein, mm.
-        is_artery_in_front: at crossings the artery lies in front (in about 70 % of them: here an eye has one habit).
-        artery_saturation: share of arterial haemoglobin that carries oxygen.
+        is_artery_in_front: whether arteries lie in front at crossings (about 70 % of them; here all or none of an eye).
+        artery_saturation: share of arterial hemoglobin that carries oxygen.
         vein_saturation: the same in veins.
-        hemoglobin: grams per litre of blood.
+        hemoglobin: grams per liter of blood.
         bypass_fraction: share of the light over a vessel that did not cross it.
         capillary_path_length: blood in the retina's capillaries as a layer, mm.
         age: years; decides the lens.
@@ -40,9 +40,9 @@ class Eye:
         choroid_thickness: of its layer of large vessels, mm.
         choroid_scattering: mu_s' at 560 nm, 1/mm.
         scattering_power: b of mu_s' ~ lambda^-b.
-        nerve_fiber_reflectance: reflectance of the thickest nerve fibre layer at 560 nm.
+        nerve_fiber_reflectance: reflectance of the thickest nerve fiber layer at 560 nm.
         illumination_falloff: share of the light lost at the field's rim.
-        illumination_offset: centre of the illumination, in field radii (right, down).
+        illumination_offset: center of the illumination, in field radii (right, down).
     """
 
     is_right: bool

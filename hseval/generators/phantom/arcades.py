@@ -1,4 +1,4 @@
-"""The course of retinal vessels: four trunks leave the disc in arcades, and branches fill what lies between them."""
+"""The course of retinal vessels: four trunks leave the disc in arcades, and branches fill the areas between them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from hseval.generators.phantom.growth import (
 )
 from hseval.generators.phantom.vessels import branching_angle, sibling_radius
 
-MIN_BRANCH_RADIUS_MM = 0.0135  # radius below which no branch leaves: what a fundus camera still shows
-SPROUT_STEPS = 4  # a branch leaves with so many steps, or not at all
+MIN_BRANCH_RADIUS_MM = 0.0135  # of the thinnest branches: the resolution of a fundus camera
+SPROUT_STEPS = 4  # first steps of a branch; without room for them there is no branch
 MAX_DAUGHTER_RATIO = 0.93  # of its parent's radius: the other would be too thin to matter
-TRIAL_NODE = -2  # the node of a tip that is only tried
+TRIAL_NODE = -2  # the node of a tip on trial
 TURN_AUTOCORRELATION = 0.8  # correlation of a heading's random turns from step to step
-TRIAL_TURNS = (0.0, 0.35, -0.35, 0.7, -0.7, 1.1, -1.1)  # turns tried, in order, when the way is not free
-MIN_SHARP_TURN_RADIUS_MM = 0.035  # vessels thinner than this end where a sharp turn would be needed: they would curl up
+TRIAL_TURNS = (0.0, 0.35, -0.35, 0.7, -0.7, 1.1, -1.1)  # radians, tried in this order until a step is free
+MIN_SHARP_TURN_RADIUS_MM = 0.035  # thinner vessels end instead of turning sharply: they would curl up
 
 
 class ArcadeGrower:
@@ -44,9 +44,9 @@ class ArcadeGrower:
         """Return the tree of a central vessel of ``radius`` mm.
 
         Args:
-            radius: of the vessel that enters at the disc's centre, mm.
+            radius: of the vessel that enters at the disc's center, mm.
             width_factor: widens the temporal arcades.
-            temporal_shift: of the entry to temporal, mm.
+            temporal_shift: of the entry, towards temporal, mm.
         """
         root = (temporal_shift + 0.06 * self._draw_signed_uniform(), 0.1 * self._draw_signed_uniform())
         self.tree_builder = TreeBuilder(root, radius)
@@ -77,21 +77,22 @@ class ArcadeGrower:
             self._queue_branch(start, guide)
 
     def _grow_vessel(self, tip: Tip, guide: Guide) -> None:
-        """Grow one vessel to its end; the branches that it gives off wait for their turn, thickest first."""
-        origin, sway = (tip.x, tip.y), 0.0
-        reach, gap = 0.6 + 90.0 * tip.radius, self._draw_branch_gap(tip.radius)
+        """Grow one vessel to its end; its branches are queued, thickest first."""
+        origin, random_turn = (tip.x, tip.y), 0.0
+        remaining_length, gap = 0.6 + 90.0 * tip.radius, self._draw_branch_gap(tip.radius)
         wobble = 0.05 + 0.0003 / tip.radius
-        while reach > 0.0 and self._is_inside(tip):
-            sway = (
-                TURN_AUTOCORRELATION * sway + (1.0 - TURN_AUTOCORRELATION) * wobble * 3.0 * self._draw_signed_uniform()
+        while remaining_length > 0.0 and self._is_inside(tip):
+            random_turn = (
+                TURN_AUTOCORRELATION * random_turn
+                + (1.0 - TURN_AUTOCORRELATION) * wobble * 3.0 * self._draw_signed_uniform()
             )
             heading = self._choose_heading(
-                tip, tip.heading + sway + compute_turn(tip.heading, guide(tip.x, tip.y)), origin
+                tip, tip.heading + random_turn + compute_turn(tip.heading, guide(tip.x, tip.y)), origin
             )
             if heading is None:
                 return
             tip = self.tree_builder.extend(tip, heading)
-            reach, gap = reach - STEP_MM, gap - STEP_MM
+            remaining_length, gap = remaining_length - STEP_MM, gap - STEP_MM
             if gap <= 0.0:
                 branched = self._try_branch(tip)
                 if branched:
@@ -99,27 +100,26 @@ class ArcadeGrower:
                 gap = self._draw_branch_gap(tip.radius)
 
     def _try_branch(self, tip: Tip) -> Tip | None:
-        """Let a side branch leave; None where no daughter would be thick enough or one has no room to leave."""
-        ratio = 0.3 + 0.6 * next(self.uniform_draws) ** (
-            1.0 + 25.0 * tip.radius
-        )  # of wide vessels mostly thin branches leave
+        """Split off a side branch; None if a daughter would be too thin or has no room."""
+        # The branches of wide vessels are mostly thin.
+        ratio = 0.3 + 0.6 * next(self.uniform_draws) ** (1.0 + 25.0 * tip.radius)
         side = 1.0 if next(self.uniform_draws) < 0.5 else -1.0
         child = max(ratio * tip.radius, MIN_BRANCH_RADIUS_MM)
         if child > MAX_DAUGHTER_RATIO * tip.radius:
             return None
         child, main = sorted((child, sibling_radius(tip.radius, child)))
-        for hand in (side, -side):
-            leaving = tip.branch_off(hand * branching_angle(tip.radius, child, main), child)
-            going_on = tip.branch_off(-hand * branching_angle(tip.radius, main, child), main)
-            # Both or neither: a daughter cut off at once would leave a step in the radius and break Murray's law.
-            if self._has_room(leaving) and self._has_room(going_on):
-                sprout = self._extend_straight(leaving)
+        for sign in (side, -side):
+            branch_tip = tip.branch_off(sign * branching_angle(tip.radius, child, main), child)
+            main_tip = tip.branch_off(-sign * branching_angle(tip.radius, main, child), main)
+            # Both or neither: with one daughter the radius would have a step and break Murray's law.
+            if self._has_room(branch_tip) and self._has_room(main_tip):
+                sprout = self._extend_straight(branch_tip)
                 self._queue_branch(sprout, self._make_side_branch_guide(sprout))
-                return self._extend_straight(going_on)
+                return self._extend_straight(main_tip)
         return None
 
     def _has_room(self, tip: Tip) -> bool:
-        """Say whether a daughter's first steps, straight ahead, are free."""
+        """Return whether a daughter's first steps, straight ahead, are free."""
         origin, clearance = (tip.x, tip.y), self._compute_clearance(tip.radius)
         for _ in range(SPROUT_STEPS):
             if not is_step_free(
@@ -135,20 +135,20 @@ class ArcadeGrower:
         return tip
 
     def _choose_heading(self, tip: Tip, heading: float, origin: tuple[float, float]) -> float | None:
-        """Return the nearest heading whose step is free; if possible one that runs along no vessel beside it."""
-        clearance, second_best = self._compute_clearance(tip.radius), None
+        """Return the nearest heading whose step is free, if possible one along no vessel of the other tree."""
+        clearance, fallback = self._compute_clearance(tip.radius), None
         own = self.tree_builder.find_nearby_segments(tip)
         others = self.other_tree.find_nearby_segments(tip) if self.other_tree else []
-        dodges = TRIAL_TURNS if tip.radius > MIN_SHARP_TURN_RADIUS_MM else TRIAL_TURNS[:3]
-        for way in (heading + dodge for dodge in dodges):
-            if is_step_free(own, tip, way, origin=origin, clearance=clearance):
-                if is_step_separated(others, tip, way, clearance=0.08 + tip.radius):
-                    return way
-                second_best = way if second_best is None else second_best
-        return second_best
+        turns = TRIAL_TURNS if tip.radius > MIN_SHARP_TURN_RADIUS_MM else TRIAL_TURNS[:3]
+        for candidate in (heading + turn for turn in turns):
+            if is_step_free(own, tip, candidate, origin=origin, clearance=clearance):
+                if is_step_separated(others, tip, candidate, clearance=0.08 + tip.radius):
+                    return candidate
+                fallback = candidate if fallback is None else fallback
+        return fallback
 
     def _make_side_branch_guide(self, tip: Tip) -> Guide:
-        """Branches inside the arcades head for the fovea, others away from it (temporal) or from the disc (nasal)."""
+        """Return the guide: to the fovea inside the arcades, else away from it (temporal) or from the disc (nasal)."""
         fx, fy = self.eye.fovea
         if tip.x < 0.8:
             return make_radial_guide((0.0, 0.0), 0.25)
@@ -157,8 +157,8 @@ class ArcadeGrower:
 
     def _is_inside(self, tip: Tip) -> bool:
         (cx, cy), (fx, fy) = self.eye.center, self.eye.fovea
-        seen = math.hypot(tip.x - cx, tip.y - cy) < self.field_radius + 0.3
-        return seen and math.hypot(tip.x - fx, tip.y - fy) > self.eye.avascular_radius + 8.0 * tip.radius
+        visible = math.hypot(tip.x - cx, tip.y - cy) < self.field_radius + 0.3
+        return visible and math.hypot(tip.x - fx, tip.y - fy) > self.eye.avascular_radius + 8.0 * tip.radius
 
     def _queue_branch(self, tip: Tip, guide: Guide) -> None:
         heapq.heappush(self.pending_branches, (-tip.radius, tip.node, tip, guide))
@@ -179,9 +179,9 @@ def make_parabolic_guide(side: int, direction: int, width: float) -> Guide:
     def guide(x: float, y: float) -> tuple[float, float]:
         slope = 2.0 * y / width
         length = math.hypot(1.0, slope)
-        miss = (direction * x - y * y / width) / length  # distance off the curve, positive on its inner side
+        offset = (direction * x - y * y / width) / length  # distance off the curve, positive on its inner side
         along = (direction * slope * side / length, side / length)
-        back = (-direction * miss / length, slope * miss / length)
+        back = (-direction * offset / length, slope * offset / length)
         return 1.6 * (along[0] + 0.9 * back[0]), 1.6 * (along[1] + 0.9 * back[1])
 
     return guide

@@ -1,4 +1,4 @@
-"""The kinds of arrays that the phantom's functions pass; shapes stand in the docstrings."""
+"""Array types of the phantom; shapes are in the docstrings."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Retinal vessels before the camera: paths through blood on the fine grid, the light they leave, and their masks."""
+"""Retinal vessels in the field of view: paths through blood on the fine grid, transmittance, and masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class VesselRaster:
 
     Attributes:
         path_length: through its blood, mm, float32 ``(fine, fine)``.
-        wide_mask: where a vessel is that is at least half a pixel wide, bool ``(fine, fine)``.
+        wide_mask: True where a vessel at least half a pixel wide lies, bool ``(fine, fine)``.
     """
 
     path_length: FloatArray
@@ -31,9 +31,9 @@ class VesselRaster:
 def rasterize_vessels(
     eye: Eye, tree: VesselTree, *, size: int, oversampling: int, min_radius: float = 0.0
 ) -> VesselRaster:
-    """Draw a tree's vessels from a radius of ``min_radius`` mm on.
+    """Rasterize a tree's vessels of at least ``min_radius`` mm.
 
-    A vessel narrower than half a pixel covers half of no pixel: it shades the picture, but is in no mask.
+    A vessel narrower than half a pixel covers half of no pixel: it darkens the image, but is in no mask.
     """
     view = camera.CameraView(eye, size * oversampling)
     half_pixel = 0.25 * oversampling / view.samples_per_mm
@@ -43,7 +43,7 @@ def rasterize_vessels(
 
 
 def make_vessel_masks(eye: Eye, artery: VesselRaster, vein: VesselRaster, *, oversampling: int) -> dict[str, BoolArray]:
-    """Return the masks ``artery`` and ``vein``: half covered, none in both; a crossing belongs to what is in front."""
+    """Return the masks ``artery`` and ``vein``: pixels at least half covered; at crossings only the vessel in front."""
     names = ("artery", "vein") if eye.is_artery_in_front else ("vein", "artery")
     front, back = (artery.wide_mask, vein.wide_mask) if eye.is_artery_in_front else (vein.wide_mask, artery.wide_mask)
     in_front = camera.average_blocks(front, oversampling) >= 0.5
@@ -54,17 +54,17 @@ def make_vessel_masks(eye: Eye, artery: VesselRaster, vein: VesselRaster, *, ove
 def compute_retinal_transmittance(
     eye: Eye, spectra: TissueSpectra, artery: VesselRaster, vein: VesselRaster, *, valid: BoolArray, oversampling: int
 ) -> FloatArray:
-    """Return the share of light that vessels leave, averaged over each valid pixel, float32 ``(band, pixel)``."""
+    """Return the share of light that vessels transmit, averaged over each valid pixel, float32 ``(band, pixel)``."""
     size = valid.shape[0]
     rows, columns = np.nonzero((artery.path_length > 0.0) | (vein.path_length > 0.0))
     pixel = (rows // oversampling) * size + columns // oversampling
     arterial, venous = artery.path_length[rows, columns], vein.path_length[rows, columns]
-    lost = np.empty((len(spectra.artery), size * size), dtype=np.float32)
+    absorbed_share = np.empty((len(spectra.artery), size * size), dtype=np.float32)
     for band, (mu_artery, mu_vein) in enumerate(zip(spectra.artery, spectra.vein, strict=True)):
         optical_path = np.float32(mu_artery) * arterial + np.float32(mu_vein) * venous
-        taken = 1.0 - vessel_transmittance(optical_path, bypass_fraction=eye.bypass_fraction)
-        lost[band] = np.bincount(pixel, weights=taken, minlength=size * size)
-    return 1.0 - lost[:, valid.ravel()] / np.float32(oversampling**2)
+        absorbed = 1.0 - vessel_transmittance(optical_path, bypass_fraction=eye.bypass_fraction)
+        absorbed_share[band] = np.bincount(pixel, weights=absorbed, minlength=size * size)
+    return 1.0 - absorbed_share[:, valid.ravel()] / np.float32(oversampling**2)
 
 
 def _rasterize_path_lengths(

@@ -1,6 +1,6 @@
-"""Growing a vessel tree by walking: headings follow a guide, and no step may cross or crowd the tree's own vessels.
+"""Growing a vessel tree step by step: headings follow a guide, and no step crosses or crowds the tree's own vessels.
 
-Plain floats and a hash of cells: a tree has some thousand steps, each of which depends on all before it.
+Plain floats and a hash of cells: a tree has some thousand steps, each of which depends on all before.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from hseval.generators.phantom.vessels import VesselTree
 
 STEP_MM = 0.07
-CELL_MM = 0.35  # above a step and the widest clearance: the nine cells around a tip hold all that it can meet
-ORIGIN_TOLERANCE_MM = 0.35  # around its origin a branch may be near its relatives, though it may never cross them
+CELL_MM = 0.35  # above a step and the widest clearance: the nine cells around a tip contain all that it can meet
+ORIGIN_TOLERANCE_MM = 0.35  # distance from its origin within which a branch may be near, but never cross, others
 MIN_CROSSING_SINE = 0.6  # sine of the angle below which one vessel runs along another
 
 Guide = Callable[[float, float], tuple[float, float]]  # position -> direction to head for (length: how firmly, 1/mm)
@@ -25,7 +25,7 @@ Segment = tuple[float, float, float, float, int]  # a line, and the node where i
 
 @dataclasses.dataclass
 class Tip:
-    """Where a vessel is growing: its node, place, heading (radians) and radius (mm)."""
+    """The growing end of a vessel: node, position (mm), heading (radians) and radius (mm)."""
 
     node: int
     x: float
@@ -48,7 +48,7 @@ class TreeBuilder:
         self._cells: dict[tuple[int, int], list[Segment]] = {}
 
     def build(self) -> VesselTree:
-        """Return what has grown so far."""
+        """Return the tree grown so far."""
         return VesselTree(np.array(self.points), np.array(self.parents), np.array(self.radii))
 
     def extend(self, tip: Tip, heading: float) -> Tip:
@@ -62,38 +62,38 @@ class TreeBuilder:
         return Tip(node, x, y, heading, tip.radius)
 
     def find_nearby_segments(self, tip: Tip) -> list[Segment]:
-        """Return all segments that a step from ``tip`` could meet."""
+        """Return all segments that a step from ``tip`` can meet."""
         column, row = _compute_cell(tip.x, tip.y)
         cells = self._cells
-        found: list[Segment] = []
+        segments: list[Segment] = []
         for i in (column - 1, column, column + 1):
             for j in (row - 1, row, row + 1):
-                here = cells.get((i, j))
-                if here:
-                    found += here
-        return found
+                segments_here = cells.get((i, j))
+                if segments_here:
+                    segments += segments_here
+        return segments
 
 
 def is_step_free(
     nearby: list[Segment], tip: Tip, heading: float, *, origin: tuple[float, float], clearance: float
 ) -> bool:
-    """Say whether a step crosses none of a tree's own segments and has no stranger's end ahead within ``clearance``."""
+    """Return whether a step crosses no segment of its own tree and has no end of one within ``clearance`` ahead."""
     dx, dy = math.cos(heading), math.sin(heading)
     x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
     for ax, ay, bx, by, start in nearby:
         ex, ey = bx - x, by - y
         square = ex * ex + ey * ey
-        in_the_way = square < clearance * clearance and ex * dx + ey * dy > 0.0
-        if in_the_way and math.hypot(bx - origin[0], by - origin[1]) > ORIGIN_TOLERANCE_MM:
+        blocking = square < clearance * clearance and ex * dx + ey * dy > 0.0
+        if blocking and math.hypot(bx - origin[0], by - origin[1]) > ORIGIN_TOLERANCE_MM:
             return False
-        related = start == tip.node or (bx == tip.x and by == tip.y)  # they share an end: a touch is no crossing
-        if square < 4.0 * STEP_MM**2 and not related and has_intersection((tip.x, tip.y, x, y), (ax, ay, bx, by)):
+        connected = start == tip.node or (bx == tip.x and by == tip.y)  # they share an end: a touch is no crossing
+        if square < 4.0 * STEP_MM**2 and not connected and has_intersection((tip.x, tip.y, x, y), (ax, ay, bx, by)):
             return False
     return True
 
 
 def is_step_separated(nearby: list[Segment], tip: Tip, heading: float, *, clearance: float) -> bool:
-    """Say whether a step runs along none of another tree's segments; to cross one steeply is welcome."""
+    """Return whether a step runs along none of another tree's segments; it may cross them steeply."""
     dx, dy = math.cos(heading), math.sin(heading)
     x, y = tip.x + STEP_MM * dx, tip.y + STEP_MM * dy
     for ax, ay, bx, by, _ in nearby:
@@ -104,7 +104,7 @@ def is_step_separated(nearby: list[Segment], tip: Tip, heading: float, *, cleara
 
 
 def has_intersection(first: Line, second: Line) -> bool:
-    """Say whether two lines have a point in common (touching counts)."""
+    """Return whether two lines have a point in common (touching counts)."""
     ax, ay, bx, by = first
     cx, cy, dx, dy = second
     ux, uy, vx, vy = bx - ax, by - ay, dx - cx, dy - cy

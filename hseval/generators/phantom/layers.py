@@ -1,4 +1,4 @@
-"""The spectra of an eye's tissues: one vector over the bands for each, mixed in space by the renderer."""
+"""The spectra of an eye's tissues, one vector over the bands each; the renderer mixes them in space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hseval.generators.phantom.anatomy import Eye
 from hseval.generators.phantom.arrays import FloatArray
 from hseval.generators.phantom.optics import reduced_scattering, slab_reflectance
 
-CHOROID_SATURATION = 0.92  # blood leaves the choroid almost as it came
+CHOROID_SATURATION = 0.92  # blood leaves the choroid almost as saturated as it enters
 SMALL_VESSEL_LAYER_MM = 0.08  # choriocapillaris and Sattler's layer: its blood hides what is deeper below 600 nm
 SCLERA_REFLECTANCE = 0.6
 
@@ -31,7 +31,7 @@ class TissueSpectra:
         choroid_vessel: reflectance of the choroid where it is all large vessel.
         rim: reflectance of the optic nerve head's rim.
         cup: reflectance of its cup.
-        nerve_fiber: reflectance of the thickest nerve fibre layer.
+        nerve_fiber: reflectance of the thickest nerve fiber layer.
     """
 
     media: FloatArray
@@ -50,8 +50,8 @@ class TissueSpectra:
 def compute_tissue_spectra(eye: Eye, wavelengths: FloatArray) -> TissueSpectra:
     """Compute an eye's tissue spectra at ``wavelengths`` (nm).
 
-    Volume fractions of blood and relative scattering are the same in every eye; they were chosen so that reflectance
-    at 555 nm comes to a few per cent in the fundus and about twice that on the disc, and to 20 to 40 % at 900 nm.
+    Volume fractions of blood and relative scattering are the same in every eye, chosen so that the reflectance at
+    555 nm is a few percent in the fundus and about twice that on the disc, and 20 to 40 % at 900 nm.
     """
     artery = _compute_blood_absorption(eye, wavelengths, eye.artery_saturation)
     vein = _compute_blood_absorption(eye, wavelengths, eye.vein_saturation)
@@ -85,28 +85,28 @@ def _compute_blood_absorption(eye: Eye, wavelengths: FloatArray, saturation: flo
 def _compute_choroid_reflectance(
     eye: Eye, wavelengths: FloatArray, *, blood_fraction: float, melanin_fraction: float, relative_scattering: float
 ) -> FloatArray:
-    """Two layers over the sclera: large vessels or stroma beneath, the same small vessels everywhere on top."""
-    own = reduced_scattering(wavelengths, scattering_at_560=eye.choroid_scattering, power=eye.scattering_power)
-    whole = _compute_blood_absorption(eye, wavelengths, CHOROID_SATURATION)
+    """Return the reflectance of two layers over the sclera: small vessels everywhere over large vessels or stroma."""
+    scattering = reduced_scattering(wavelengths, scattering_at_560=eye.choroid_scattering, power=eye.scattering_power)
+    blood = _compute_blood_absorption(eye, wavelengths, CHOROID_SATURATION)
     pigment, water = absorbs.melanin_absorption(wavelengths), absorbs.water_absorption(wavelengths)
     deep = slab_reflectance(
-        blood_fraction * whole + melanin_fraction * pigment + 0.8 * water,
-        relative_scattering * own,
+        blood_fraction * blood + melanin_fraction * pigment + 0.8 * water,
+        relative_scattering * scattering,
         thickness=eye.choroid_thickness,
         background_reflectance=SCLERA_REFLECTANCE,
     )
-    top = 0.28 * whole + 0.3 * eye.choroid_melanin_fraction * pigment + 0.8 * water
-    return slab_reflectance(top, own, thickness=SMALL_VESSEL_LAYER_MM, background_reflectance=deep)
+    top = 0.28 * blood + 0.3 * eye.choroid_melanin_fraction * pigment + 0.8 * water
+    return slab_reflectance(top, scattering, thickness=SMALL_VESSEL_LAYER_MM, background_reflectance=deep)
 
 
 def _compute_disc_reflectance(
     eye: Eye, wavelengths: FloatArray, *, blood_fraction: float, scattering: float
 ) -> FloatArray:
-    """Nerve fibres with capillaries, without pigment, over a dark depth."""
+    """Return the reflectance of nerve fibers with capillaries, without pigment, over a dark background."""
     absorbed = blood_fraction * _compute_blood_absorption(
         eye, wavelengths, 0.5 * (eye.artery_saturation + eye.vein_saturation)
     )
-    own = reduced_scattering(wavelengths, scattering_at_560=scattering, power=0.8)
+    reduced = reduced_scattering(wavelengths, scattering_at_560=scattering, power=0.8)
     return slab_reflectance(
-        absorbed + 0.8 * absorbs.water_absorption(wavelengths), own, thickness=0.7, background_reflectance=0.45
+        absorbed + 0.8 * absorbs.water_absorption(wavelengths), reduced, thickness=0.7, background_reflectance=0.45
     )

@@ -1,4 +1,4 @@
-"""What varies slowly over a retina: pigments, the disc, nerve fibres, the choroid, the light."""
+"""Tissues that vary slowly over a retina: pigments, the disc, nerve fibers, the choroid, and illumination."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hseval.generators.phantom.anatomy import Eye
 from hseval.generators.phantom.arrays import BoolArray, FloatArray
 from hseval.generators.phantom.texture import draw_choroidal_vessels, draw_mottling
 
-CHOROID_SAMPLES_PER_MM = 20.0  # what bands of 0.15 mm need
-RIM_WIDTH_MM = 0.05  # over which the disc's edge softens
+CHOROID_SAMPLES_PER_MM = 20.0  # enough for bands of 0.15 mm
+RIM_WIDTH_MM = 0.05  # of the soft edge of the disc
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,8 @@ class TissueMaps:
         choroid_vessel: share of large vessel in the choroid.
         disc: share of optic nerve head.
         cup: within it, share of cup.
-        nerve_fiber: thickness of the nerve fibre layer, relative to its thickest.
-        illumination: illumination.
+        nerve_fiber: thickness of the nerve fiber layer, relative to its maximum.
+        illumination: relative to the maximum.
     """
 
     macular_pigment: FloatArray
@@ -42,12 +42,12 @@ class TissueMaps:
 
 
 def draw_tissue_maps(eye: Eye, rng: np.random.Generator, *, size: int, oversampling: int) -> TissueMaps:
-    """Draw an eye's slow maps; ``rng`` decides mottling and choroidal vessels alone."""
+    """Draw an eye's tissue maps; only mottling and choroidal vessels depend on ``rng``."""
     valid = camera.compute_field_mask(size, oversampling)
     x, y = (axis[valid] for axis in camera.CameraView(eye, size).to_retina())
     from_fovea = np.hypot(x - eye.fovea[0], y - eye.fovea[1])
     from_disc = compute_disc_distance(eye, x, y)
-    # Taller cells with more melanin at the fovea: the macula is dark even where macular pigment is clear.
+    # Cells are taller at the fovea, with more melanin: the macula is dark even where macular pigment is transparent.
     pigment = (0.7 + 0.9 * np.exp(-((from_fovea / 1.1) ** 2))) * draw_mottling(rng, x, y)
     return TissueMaps(
         macular_pigment=np.exp(-from_fovea / 0.45),
@@ -62,21 +62,23 @@ def draw_tissue_maps(eye: Eye, rng: np.random.Generator, *, size: int, oversampl
 
 
 def compute_disc_distance(eye: Eye, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return the distance from the disc's centre in units of its rim (1: on the rim)."""
+    """Return the distance from the disc's center in units of its rim (1: on the rim)."""
     return np.asarray(np.hypot(x / np.float32(eye.disc_semi_axes[0]), y / np.float32(eye.disc_semi_axes[1])))
 
 
 def make_disc_mask(eye: Eye, *, size: int, oversampling: int) -> BoolArray:
-    """Return where the optic nerve head covers half a pixel, vessels on it included, bool ``(size, size)``."""
+    """Return the pixels at least half covered by the optic nerve head and vessels on it, bool ``(size, size)``."""
     inside = compute_disc_distance(eye, *camera.CameraView(eye, size * oversampling).to_retina()) < 1.0
     return camera.average_blocks(inside, oversampling) >= 0.5
 
 
 def _draw_choroid_map(eye: Eye, rng: np.random.Generator, *, size: int, oversampling: int) -> FloatArray:
     """Return the share of large choroidal vessel, ``(size, size)``, sampled no finer than its bands need."""
-    finer = math.ceil(CHOROID_SAMPLES_PER_MM / camera.CameraView(eye, size).samples_per_mm)
-    finer = min(finer, oversampling)
-    return camera.average_blocks(draw_choroidal_vessels(rng, *camera.CameraView(eye, size * finer).to_retina()), finer)
+    samples_per_pixel = math.ceil(CHOROID_SAMPLES_PER_MM / camera.CameraView(eye, size).samples_per_mm)
+    samples_per_pixel = min(samples_per_pixel, oversampling)
+    return camera.average_blocks(
+        draw_choroidal_vessels(rng, *camera.CameraView(eye, size * samples_per_pixel).to_retina()), samples_per_pixel
+    )
 
 
 def _compute_illumination(eye: Eye, size: int) -> FloatArray:
@@ -90,13 +92,13 @@ def _compute_illumination(eye: Eye, size: int) -> FloatArray:
 def _compute_nerve_fiber_thickness(
     x: FloatArray, y: FloatArray, distance_to_fovea: FloatArray, distance_to_disc: FloatArray
 ) -> FloatArray:
-    """Return the nerve fibre layer: thickest beside the disc's upper and lower pole, thin at the fovea and far away."""
+    """Return the nerve fiber layer: thickest at the disc's upper and lower pole, thin at the fovea and far away."""
     poles = (y / np.maximum(np.hypot(x, y), 1e-6)) ** 2
-    spread = np.exp(-np.maximum(distance_to_disc - 1.0, 0.0) / 3.0)
-    return np.asarray((0.35 + 0.65 * poles) * spread * (1.0 - 0.8 * np.exp(-((distance_to_fovea / 0.9) ** 2))))
+    decay = np.exp(-np.maximum(distance_to_disc - 1.0, 0.0) / 3.0)
+    return np.asarray((0.35 + 0.65 * poles) * decay * (1.0 - 0.8 * np.exp(-((distance_to_fovea / 0.9) ** 2))))
 
 
 def _compute_soft_edge(distance: FloatArray, position: float, width: float) -> FloatArray:
-    """Return a step from 1 inside ``at`` to 0 outside, softened over ``width``."""
+    """Return a step at ``position`` from 1 inside to 0 outside, softened over ``width``."""
     slope = np.clip((distance - np.float32(position)) / np.float32(0.5 * width), -30.0, 30.0)
     return np.asarray(1.0 / (1.0 + np.exp(slope)))

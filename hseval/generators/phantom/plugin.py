@@ -1,4 +1,4 @@
-"""The generator that draws eyes."""
+"""The generator ``phantom``, which draws synthetic eyes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
 
 SMALL_VESSEL_RADIUS_MM = 0.035
-ANATOMY, VEINS, ARTERIES, TEXTURE, NOISE = range(5)  # an eye's streams of random numbers
+ANATOMY, VEINS, ARTERIES, TEXTURE, NOISE = range(5)  # random streams of an eye
 
 
 @dataclasses.dataclass(frozen=True)
 class PhantomOptions:
-    """What can be set."""
+    """Options of the phantom."""
 
-    size: int = option(224, "side of the picture in pixels")
-    wavelengths: str = option("450:905:16", "band centres in nm: start:stop:count, or a list with commas")
+    size: int = option(224, "side of the image in pixels")
+    wavelengths: str = option("450:905:16", "band centers in nm: start:stop:count, or a list with commas")
     oversampling: int = option(4, "samples per pixel and axis; vessels are drawn on these and averaged")
     noise: float = option(1.0, "shot and read noise relative to the camera's own (0: none)")
     small_vessels: bool = option(True, "draw vessels thinner than 70 micrometres")
@@ -45,13 +45,13 @@ class PhantomOptions:
 class Phantom:
     """Draws eyes; there is nothing to fit.
 
-    Each part of an eye has its own stream of random numbers, so that an option changes that part and no other.
+    Each part of an eye has a random stream of its own, so that an option changes that part alone.
     """
 
     name: ClassVar[str] = "phantom"
     version: ClassVar[str] = "1"
     units: ClassVar[str] = "reflectance"
-    summary: ClassVar[str] = "synthetic retinas by published optics and anatomy, with true masks"
+    summary: ClassVar[str] = "synthetic retinas by published optics and anatomy, with exact masks"
     Options = PhantomOptions
 
     def __init__(self, options: PhantomOptions | None = None) -> None:
@@ -61,10 +61,10 @@ class Phantom:
         check_wavelength_range(self.wavelengths)
 
     def load(self, path: Path | None = None, device: str | None = None) -> None:
-        """Do nothing: an eye needs no file and no device.
+        """Do nothing: eyes need no file and no device.
 
         Raises:
-            HsevalError: a checkpoint was given.
+            HsevalError: ``path`` names a checkpoint.
         """
         if path is not None:
             raise HsevalError(f"{path}: generator 'phantom' reads no checkpoint; leave --checkpoint out")
@@ -78,18 +78,18 @@ class Phantom:
         """Return eye ``index`` of ``seed``."""
         size, fine = self.options.size, self.options.oversampling
         eye = self.draw_anatomy(seed, index)
-        thinnest = 0.0 if self.options.small_vessels else SMALL_VESSEL_RADIUS_MM
+        min_radius = 0.0 if self.options.small_vessels else SMALL_VESSEL_RADIUS_MM
         artery, vein = (
-            blood.rasterize_vessels(eye, tree, size=size, oversampling=fine, min_radius=thinnest)
+            blood.rasterize_vessels(eye, tree, size=size, oversampling=fine, min_radius=min_radius)
             for tree in grow_trees(eye, seed, index)
         )
         masks = blood.make_vessel_masks(eye, artery, vein, oversampling=fine)
         masks["onh"] = maps.make_disc_mask(eye, size=size, oversampling=fine)
         valid = camera.compute_field_mask(size, fine)
-        colours = compute_tissue_spectra(eye, self.wavelengths)
-        shade = blood.compute_retinal_transmittance(eye, colours, artery, vein, valid=valid, oversampling=fine)
+        spectra = compute_tissue_spectra(eye, self.wavelengths)
+        transmittance = blood.compute_retinal_transmittance(eye, spectra, artery, vein, valid=valid, oversampling=fine)
         tissue = maps.draw_tissue_maps(eye, create_rng(seed, "phantom", index, TEXTURE), size=size, oversampling=fine)
-        clean = compute_reflectance(colours, tissue, shade)
+        clean = compute_reflectance(spectra, tissue, transmittance)
         cube = np.zeros((len(self.wavelengths), size, size), dtype=np.float32)
         cube[:, valid] = add_sensor_noise(
             clean, create_rng(seed, "phantom", index, NOISE), noise_level=self.options.noise
@@ -110,11 +110,11 @@ class Phantom:
 def grow_trees(eye: Eye, seed: int, index: int) -> tuple[VesselTree, VesselTree]:
     """Grow an eye's arteries and veins."""
     veins = ArcadeGrower(eye, create_rng(seed, "phantom", index, VEINS), field_radius=camera.FIELD_RADIUS_MM)
-    grown = veins.grow(eye.vein_radius, width_factor=1.1, temporal_shift=0.06)
+    vein_tree = veins.grow(eye.vein_radius, width_factor=1.1, temporal_shift=0.06)
     arteries = ArcadeGrower(
-        eye, create_rng(seed, "phantom", index, ARTERIES), field_radius=camera.FIELD_RADIUS_MM, other_tree=grown
+        eye, create_rng(seed, "phantom", index, ARTERIES), field_radius=camera.FIELD_RADIUS_MM, other_tree=vein_tree
     )
-    return arteries.grow(eye.artery_radius, width_factor=0.95, temporal_shift=-0.12).build(), grown.build()
+    return arteries.grow(eye.artery_radius, width_factor=0.95, temporal_shift=-0.12).build(), vein_tree.build()
 
 
 def _shift_saturation(saturation: float, shift: float) -> float:
@@ -122,17 +122,19 @@ def _shift_saturation(saturation: float, shift: float) -> float:
 
 
 def _check_options(options: PhantomOptions) -> None:
-    for name, least, most in (("size", 16, 4096), ("oversampling", 1, 16), ("noise", 0, 1000)):
-        if not least <= getattr(options, name) <= most:  # NaN is neither
-            raise HsevalError(f"phantom.{name}: {getattr(options, name)} is out of range; {least} to {most} will do")
+    for name, low, high in (("size", 16, 4096), ("oversampling", 1, 16), ("noise", 0, 1000)):
+        if not low <= getattr(options, name) <= high:  # NaN is out of range
+            raise HsevalError(f"phantom.{name}: {getattr(options, name)} is out of range, expected {low} to {high}")
 
 
 def _parse_band_centers(spec: str) -> NDArray[Any]:
-    """Return the band centres of a list with commas, or of what every other command takes (a range, a file)."""
+    """Return the band centers of a list with commas, or of a range or file as in other commands."""
     try:
-        centres = np.array([float(word) for word in spec.split(",")]) if ":" not in spec else parse_wavelengths(spec)
+        centers = np.array([float(word) for word in spec.split(",")]) if ":" not in spec else parse_wavelengths(spec)
     except ValueError:
-        centres = parse_wavelengths(spec)
-    if (np.diff(centres) <= 0.0).any():
-        raise HsevalError(f"phantom.wavelengths: {spec!r} is not in ascending order")
-    return centres
+        centers = parse_wavelengths(spec)
+    if (np.diff(centers) <= 0.0).any():
+        raise HsevalError(
+            f"phantom.wavelengths: {spec!r} is not in ascending order; expected band centers such as 450,550,650"
+        )
+    return centers

@@ -1,4 +1,4 @@
-"""Vessels on a grid: how long a path through blood each sample sees."""
+"""Vessels on a grid: the length of the path through blood at each sample."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from hseval.generators.phantom.arrays import FloatArray
 
-MIN_RADIUS_SAMPLES = 0.75  # radius below which a vessel would fall between samples
+MIN_RADIUS_SAMPLES = 0.75  # a thinner vessel could fall between samples
 PATCH_SIZE_STEP = 4  # patches are grouped by size in steps of this many samples
 
 
@@ -23,14 +23,14 @@ def compute_path_lengths(starts: FloatArray, ends: FloatArray, radii: FloatArray
         grid_size: of the square grid.
     """
     out = np.zeros(grid_size * grid_size, dtype=np.float32)
-    drawn = np.maximum(radii, MIN_RADIUS_SAMPLES)
-    depth = (radii / drawn) ** 2
-    extent = 2.0 * (0.5 * np.abs(ends - starts).max(axis=1, initial=0.0) + drawn) + 2.0
+    widened = np.maximum(radii, MIN_RADIUS_SAMPLES)
+    depth = (radii / widened) ** 2
+    extent = 2.0 * (0.5 * np.abs(ends - starts).max(axis=1, initial=0.0) + widened) + 2.0
     patch = (np.ceil(extent / PATCH_SIZE_STEP) * PATCH_SIZE_STEP).astype(int)
     for width in np.unique(patch):
-        chosen = patch == width
+        group = patch == width
         _draw_segments(
-            out, starts[chosen], ends[chosen], drawn[chosen], depth[chosen], width=int(width), grid_size=grid_size
+            out, starts[group], ends[group], widened[group], depth[group], width=int(width), grid_size=grid_size
         )
     return out.reshape(grid_size, grid_size)
 
@@ -45,18 +45,18 @@ def _draw_segments(
     width: int,
     grid_size: int,
 ) -> None:
-    """Draw segments whose patches have one width, all at once, keeping the longest chord."""
+    """Draw segments whose patches have one width, all at once; the longest chord remains."""
     corner = np.floor(0.5 * (starts + ends) - 0.5 * width + 0.5).astype(int)
-    place = corner[:, :, None] + np.arange(width)  # (segment, xy, width)
-    dx = (place[:, 0] - starts[:, 0, None]).astype(np.float32)[:, None, :]
-    dy = (place[:, 1] - starts[:, 1, None]).astype(np.float32)[:, :, None]
+    samples = corner[:, :, None] + np.arange(width)  # (segment, xy, width)
+    dx = (samples[:, 0] - starts[:, 0, None]).astype(np.float32)[:, None, :]
+    dy = (samples[:, 1] - starts[:, 1, None]).astype(np.float32)[:, :, None]
     axis = (ends - starts).astype(np.float32)
     ax, ay = axis[:, 0, None, None], axis[:, 1, None, None]
     along = np.clip((dx * ax + dy * ay) / np.maximum(ax * ax + ay * ay, 1e-12), 0.0, 1.0)
     square = (dx - along * ax) ** 2 + (dy - along * ay) ** 2
-    room = (radii**2).astype(np.float32)[:, None, None] - square
-    inside = (place >= 0) & (place < grid_size)
-    hit = (room > 0.0) & inside[:, 0, None, :] & inside[:, 1, :, None]
-    segment, row, column = np.nonzero(hit)
-    chord = 2.0 * np.sqrt(room[hit]) * depth_scale.astype(np.float32)[segment]
-    np.maximum.at(out, place[segment, 1, row] * grid_size + place[segment, 0, column], chord)
+    inside_square = (radii**2).astype(np.float32)[:, None, None] - square
+    inside = (samples >= 0) & (samples < grid_size)
+    covered = (inside_square > 0.0) & inside[:, 0, None, :] & inside[:, 1, :, None]
+    segment, row, column = np.nonzero(covered)
+    chord = 2.0 * np.sqrt(inside_square[covered]) * depth_scale.astype(np.float32)[segment]
+    np.maximum.at(out, samples[segment, 1, row] * grid_size + samples[segment, 0, column], chord)

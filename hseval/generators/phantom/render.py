@@ -12,15 +12,15 @@ from hseval.generators.phantom.maps import TissueMaps
 
 
 def compute_reflectance(spectra: TissueSpectra, maps: TissueMaps, retinal_transmittance: FloatArray) -> FloatArray:
-    """Return the light that comes back from each pixel, float32 ``(band, pixel)``, without noise.
+    """Return the light reflected at each pixel, float32 ``(band, pixel)``, without noise.
 
-    Lens and other media are crossed twice. Nerve fibres reflect in front of the vessels. Behind the vessels lie
+    Lens and other media are crossed twice. Nerve fibers reflect in front of the vessels. Behind the vessels lie
     capillaries, macular pigment and RPE, crossed twice, over the choroid; or the optic nerve head, which has none.
 
     Args:
         spectra: of the tissues.
         maps: of the tissues.
-        retinal_transmittance: share of light that retinal vessels leave, ``(band, pixel)``.
+        retinal_transmittance: share of light that retinal vessels transmit, ``(band, pixel)``.
     """
     deep = _mix(spectra.stroma, spectra.choroid_vessel, maps.choroid_vessel)
     deep *= _double_pass_transmittance(

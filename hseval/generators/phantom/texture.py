@@ -8,13 +8,13 @@ import numpy as np
 
 from hseval.generators.phantom.arrays import FloatArray
 
-LATTICE_SIZE = 64  # the lattice of random numbers repeats after so many cells: more than a picture shows
+LATTICE_SIZE = 64  # cells after which the lattice of random numbers repeats: more than an image spans
 
 
 def draw_smooth_noise(rng: np.random.Generator, x: FloatArray, y: FloatArray) -> FloatArray:
     """Return a smooth field of about unit variance at ``x``, ``y`` (in cells of its lattice), float32.
 
-    Cubic splines through a lattice of normal numbers (value noise); draws the same numbers whatever is asked for.
+    Cubic splines through a lattice of normal numbers (value noise); the same numbers are drawn whatever the positions.
     """
     from scipy.ndimage import map_coordinates, spline_filter
 

@@ -1,4 +1,4 @@
-"""A vessel tree, and Murray's laws for its branchings."""
+"""A vessel tree, and Murray's laws of its branchings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class VesselTree:
         return self.points[self.parents[1:]], self.points[1:], self.radii[1:]
 
     def select_segments(self, min_radius: float, max_radius: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the segments with ``least <= radius < most``, mm."""
+        """Return the segments with ``min_radius <= radius < max_radius``, mm."""
         keep = (self.radii[1:] >= min_radius) & (self.radii[1:] < max_radius)
         starts, ends, radii = self.list_segments()
         return starts[keep], ends[keep], radii[keep]
@@ -39,7 +39,7 @@ class VesselTree:
         children: dict[int, list[int]] = {}
         for node, parent in enumerate(self.parents[1:].tolist(), start=1):
             children.setdefault(parent, []).append(node)
-        return [(node, found) for node, found in children.items() if len(found) > 1]
+        return [(node, daughters) for node, daughters in children.items() if len(daughters) > 1]
 
 
 def sibling_radius(parent: float, child: float) -> float:

@@ -1,4 +1,4 @@
-"""Where the windows of a structural similarity may lie: inside the fields of view, at every scale."""
+"""Valid pixels and the windows of structural similarity that lie inside the fields of view, at every scale."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_SCALES = 5
 def count_scales(shape: tuple[int, int]) -> int:
     """Return how many scales images of ``(y, x)`` pixels allow: 5 from 161 px on, fewer below, 0 under 11 px.
 
-    Each scale halves the last one (an odd side is rounded up), and the coarsest must hold one window.
+    Each scale halves the one before (an odd side is rounded up), and the coarsest must have room for a window.
     """
     side, scales = min(shape), 0
     while scales < MAX_SCALES and side >= WINDOW_SIZE:
@@ -28,14 +28,14 @@ def count_scales(shape: tuple[int, int]) -> int:
 
 
 def find_valid_pixels(cubes: NDArray[Any], fields: BoolArray | None) -> BoolArray:
-    """Return where ``(n, band, y, x)`` cubes are inside their fields ``(n, y, x)`` and finite in every band."""
+    """Return bool ``(n, y, x)``: pixels of ``(n, band, y, x)`` cubes inside their fields, finite in every band."""
     with np.errstate(invalid="ignore"):
         finite = np.asarray(np.isfinite(cubes.sum(axis=1)))  # a sum is not finite where any band is not
     return finite if fields is None else finite & np.asarray(fields, dtype=bool)
 
 
 def find_bounding_box(fields: BoolArray) -> tuple[slice, slice]:
-    """Return the rows and columns of the smallest box that holds every valid pixel of ``(n, y, x)`` fields.
+    """Return the rows and columns of the smallest box that contains every valid pixel of ``(n, y, x)`` fields.
 
     Raises:
         NotComputable: there is no valid pixel.
@@ -47,9 +47,9 @@ def find_bounding_box(fields: BoolArray) -> tuple[slice, slice]:
 
 
 def find_windows_by_scale(fields: BoolArray) -> list[BoolArray | None]:
-    """Return, by scale, which windows lie inside the fields; None where all do.
+    """Return, by scale, which windows lie inside the fields; None if all do.
 
-    A coarse pixel is valid where all its fine pixels are. An odd side is padded by a row of zeros before it is
+    A coarse pixel is valid if all its fine pixels are. An odd side is padded by a row of zeros before it is
     halved (see :mod:`hseval.metrics.ssim.pyramid`); only an image without invalid pixels counts that row, as the
     common definition for full images does.
 
@@ -70,12 +70,12 @@ def find_windows_by_scale(fields: BoolArray) -> list[BoolArray | None]:
 def count_usable_scales(valid: BoolArray, pairs: Iterable[tuple[int, int]], *, for_all_pairs: bool = True) -> int:
     """Return the largest number of scales at which every pair has a window inside both fields.
 
-    A pair that has none at the finest scale has no value at all, and does not decide.
+    A pair that has none at the finest scale has no value at all, and is ignored.
 
     Args:
-        valid: bool ``(n, y, x)``, cut to the box that matters.
-        pairs: which images are paired.
-        for_all_pairs: False: at which at least one pair has a window.
+        valid: bool ``(n, y, x)``, cropped to the common box.
+        pairs: indices of the paired images.
+        for_all_pairs: False: the largest number at which at least one pair has a window.
 
     Raises:
         NotComputable: the images are smaller than a window, or no pair has a window.
@@ -83,29 +83,29 @@ def count_usable_scales(valid: BoolArray, pairs: Iterable[tuple[int, int]], *, f
     if count_scales(valid.shape[1:]) == 0:
         size = " x ".join(map(str, valid.shape[1:]))
         raise NotComputable(
-            f"MS-SSIM takes at least {WINDOW_SIZE} x {WINDOW_SIZE} px inside both fields of view, found {size}"
+            f"MS-SSIM needs at least {WINDOW_SIZE} x {WINDOW_SIZE} px inside both fields of view, found {size}"
         )
     pairs = list(pairs)
     scales = 0
     for windows in find_windows_by_scale(valid):
-        held = [windows is None or bool((windows[i] & windows[j]).any()) for i, j in pairs]
+        has_window = [windows is None or bool((windows[i] & windows[j]).any()) for i, j in pairs]
         if scales == 0:
-            pairs = [pair for pair, has in zip(pairs, held, strict=True) if has]
+            pairs = [pair for pair, has in zip(pairs, has_window, strict=True) if has]
             if not pairs:
                 raise NotComputable(f"no window of {WINDOW_SIZE} px lies inside both fields of view")
-        elif not (all(held) if for_all_pairs else any(held)):
+        elif not (all(has_window) if for_all_pairs else any(has_window)):
             break
         scales += 1
     return scales
 
 
 def find_windows_inside(fields: BoolArray) -> BoolArray:
-    """Return ``(n, y - 10, x - 10)``: the windows, by their top left pixel, all of whose pixels are valid."""
-    invalid = np.zeros((len(fields), fields.shape[1] + 1, fields.shape[2] + 1), dtype=np.int32)
-    np.cumsum(np.cumsum(~fields, axis=1, dtype=np.int32), axis=2, out=invalid[:, 1:, 1:])
+    """Return bool ``(n, y - 10, x - 10)``: windows, by their top left pixel, whose pixels are all valid."""
+    invalid_counts = np.zeros((len(fields), fields.shape[1] + 1, fields.shape[2] + 1), dtype=np.int32)
+    np.cumsum(np.cumsum(~fields, axis=1, dtype=np.int32), axis=2, out=invalid_counts[:, 1:, 1:])
     size = WINDOW_SIZE
-    inside = invalid[:, size:, size:] - invalid[:, :-size, size:] - invalid[:, size:, :-size]
-    return np.asarray(inside + invalid[:, :-size, :-size] == 0)
+    n_invalid = invalid_counts[:, size:, size:] - invalid_counts[:, :-size, size:] - invalid_counts[:, size:, :-size]
+    return np.asarray(n_invalid + invalid_counts[:, :-size, :-size] == 0)
 
 
 def _halve_fields(fields: BoolArray, is_full: NDArray[Any]) -> BoolArray:

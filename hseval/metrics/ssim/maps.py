@@ -1,9 +1,9 @@
-"""Maps of structural similarity (Wang et al., 2004) over pairs of cubes, averaged, for many pairs at once.
+"""Averages of structural similarity maps (Wang et al., 2004), for many pairs of cubes at once.
 
 Local means and variances belong to an image and are computed once for each, whatever the number of pairs; a
-pair costs one filtered product. Work goes by strips of rows: memory stays low, and the maps stay in cache.
+pair costs one filtered product. Maps are computed in strips of rows: memory stays low, and the maps stay in cache.
 
-Images come in divided by the data range and less a shift by band: contrast and structure do not depend on a
+Images are divided by the data range and shifted by band beforehand: contrast and structure do not depend on a
 shift, and small numbers cancel less.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SIGMA = 1.5  # px, and bands: Wang et al. (2004)
 MAX_BAND_WINDOW = 5  # window along bands of the 3D form
-TILE_COLUMNS = 32  # columns that one product yields: wider wastes work on zeros, narrower starves the library
+TILE_COLUMNS = 32  # columns of one matrix product: wider wastes work on zeros, narrower is slow in BLAS
 TILE_ROWS = 18  # the same for rows, whose products are wide already
 
 
@@ -37,12 +37,12 @@ def gaussian_window(size: int) -> NDArray[np.float64]:
 
 
 def compute_band_window(bands: int) -> int:
-    """Return the length of the window along bands: 5, or the largest odd number of bands there is."""
+    """Return the length of the window along bands: 5, or the largest odd number up to the number of bands."""
     return min(MAX_BAND_WINDOW, bands - 1 + bands % 2)
 
 
 class WindowFilters:
-    """The window's mean over images ``(y, n, band, x)`` of one size and type, where it lies inside the image.
+    """Window means of images ``(y, n, band, x)`` of one size and type, for windows inside the image.
 
     Rows come first, so that all images and bands of a strip are filtered along y in one wide product.
     """
@@ -57,14 +57,16 @@ class WindowFilters:
         self._scratch_buffers: dict[str, Tensor] = {}
 
     def filter_plane(self, images: Tensor, *, subtrahend: Tensor) -> Tensor:
-        """Return the filtered ``(y - 10, n, band, x - 10)`` minus ``subtrahend``, in the memory of ``subtrahend``."""
-        lines = self._filter_rows(images.view(len(images), -1)).view(-1, images.shape[-1])
+        """Return the filtered images ``(y - 10, n, band, x - 10)`` minus ``subtrahend``, in place of ``subtrahend``."""
+        filtered_rows = self._filter_rows(images.view(len(images), -1)).view(-1, images.shape[-1])
         flat = subtrahend.view(-1, self.columns)
-        wide = self.column_matrix.shape[1]
-        for left in range(0, self.columns, wide):
-            number = min(wide, self.columns - left)
-            window = self.column_matrix[: number + WINDOW_SIZE - 1, :number]
-            flat[:, left : left + number].addmm_(lines[:, left : left + number + WINDOW_SIZE - 1], window, beta=-1)
+        tile_width = self.column_matrix.shape[1]
+        for left in range(0, self.columns, tile_width):
+            width = min(tile_width, self.columns - left)
+            window = self.column_matrix[: width + WINDOW_SIZE - 1, :width]
+            flat[:, left : left + width].addmm_(
+                filtered_rows[:, left : left + width + WINDOW_SIZE - 1], window, beta=-1
+            )
         return subtrahend
 
     def filter_along_bands(self, maps: Tensor) -> Tensor:
@@ -72,18 +74,18 @@ class WindowFilters:
         return self.band_matrix @ maps
 
     def get_scratch(self, name: str, *shape: int) -> Tensor:
-        """Return memory of that shape that the next call with the same name hands out again.
+        """Return a buffer of that shape, which the next call with the same name reuses.
 
-        Fresh memory for every map costs as much as filling it.
+        Allocating memory for every map costs as much as filling it.
         """
         size = math.prod(shape)
-        held = self._scratch_buffers.get(name)
-        if held is None or held.numel() < size:
-            held = self._scratch_buffers[name] = self.column_matrix.new_empty(size)
-        return held[:size].view(shape)
+        buffer = self._scratch_buffers.get(name)
+        if buffer is None or buffer.numel() < size:
+            buffer = self._scratch_buffers[name] = self.column_matrix.new_empty(size)
+        return buffer[:size].view(shape)
 
     def make_scalar(self, number: float) -> Tensor:
-        """Return a number as the tensor that torch's fused operations ask for."""
+        """Return a number as a tensor, as torch's fused operations require."""
         return self.column_matrix.new_tensor(number)
 
     def _filter_rows(self, images: Tensor) -> Tensor:
@@ -91,16 +93,16 @@ class WindowFilters:
         import torch
 
         rows = len(images) - WINDOW_SIZE + 1
-        result = self.get_scratch("down", rows, images.shape[1])
+        result = self.get_scratch("filtered rows", rows, images.shape[1])
         for top in range(0, rows, TILE_ROWS):
-            tall = min(TILE_ROWS, rows - top)
-            window = self.row_matrix[:tall, : tall + WINDOW_SIZE - 1]
-            torch.mm(window, images[top : top + tall + WINDOW_SIZE - 1], out=result[top : top + tall])
+            height = min(TILE_ROWS, rows - top)
+            window = self.row_matrix[:height, : height + WINDOW_SIZE - 1]
+            torch.mm(window, images[top : top + height + WINDOW_SIZE - 1], out=result[top : top + height])
         return result
 
 
 def _build_banded_matrix(size: int, outputs: int, like: Tensor) -> Tensor:
-    """Return ``(outputs, outputs + size - 1)``; row i holds the window from column i on."""
+    """Return ``(outputs, outputs + size - 1)``; row i is the window, from column i on."""
     matrix = np.zeros((outputs, outputs + size - 1))
     for row in range(outputs):
         matrix[row, row : row + size] = gaussian_window(size)
@@ -108,12 +110,12 @@ def _build_banded_matrix(size: int, outputs: int, like: Tensor) -> Tensor:
 
 
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 at the data range L = 1
-MAX_RUN_VALUES = 1 << 21  # values that the maps of one run of pairs may hold: more leave the cache, fewer cost overhead
-MAX_STRIP_ROWS = 54  # of windows that a strip may hold
+MAX_RUN_VALUES = 1 << 21  # values in the maps of one run of pairs: more exceed the cache, fewer add overhead
+MAX_STRIP_ROWS = 54  # rows of windows in a strip
 
 
 class PairRun(NamedTuple):
-    """Pairs of one image with a run of others: ``(left, start) ... (left, stop - 1)``."""
+    """Pairs of one image with consecutive others: ``(left, start) ... (left, stop - 1)``."""
 
     left: int
     start: int
@@ -125,8 +127,8 @@ class PyramidLevel:
     """Images at one scale.
 
     Attributes:
-        images: ``(y, n, band, x)``, less the shift.
-        shift: ``(band, 1)``, what was subtracted.
+        images: ``(y, n, band, x)``, minus the shift.
+        shift: ``(band, 1)``, subtracted from the images.
         windows: bool ``(y - 10, n, 1, x - 10)``, the windows inside each field; None: all are.
     """
 
@@ -140,28 +142,28 @@ class PyramidLevel:
 
 
 class Luminance(NamedTuple):
-    """What the luminance term takes of images, ``(y, n, band, x)`` each."""
+    """Inputs of the luminance term, ``(y, n, band, x)`` each."""
 
     mean: Tensor  # with the shift added back
-    energy: Tensor  # its square / 2 + C1 / 4
+    energy: Tensor  # mean^2 / 2 + C1 / 4
 
 
 class LocalMoments(NamedTuple):
-    """Local statistics of images, ``(y, n, band, x)`` each; halves, so that those of two images add up."""
+    """Local statistics of images, ``(y, n, band, x)`` each; halves, so that a pair's value is a sum of two."""
 
-    mean: Tensor  # about the shift
+    mean: Tensor  # minus the shift
     half_variance: Tensor  # variance / 2 + C2 / 4
     luminance: Luminance | None
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageStrip:
-    """Some rows of a level: pixels, local statistics in the plane and, for the 3D form, in the volume."""
+    """A strip of rows of a level: pixels, local statistics in the plane and, for the 3D form, in the volume."""
 
     pixels: Tensor
     moments_2d: LocalMoments
     moments_3d: LocalMoments | None
-    centered_means: Tensor  # the plane's means about a shift common to all bands
+    centered_means: Tensor  # the plane's means, minus a shift common to all bands
     window_weights: Tensor | None  # 1 where a window lies inside the field, ``(y, n, 1, x)``
 
 
@@ -170,70 +172,70 @@ def compute_level_terms(
 ) -> list[NDArray[np.float64]]:
     """Return the averages of the 2D maps and, if ``volume``, of the 3D maps: ``(2, pair, band)`` each.
 
-    First contrast times structure, then the same times luminance (left at 0 unless ``luminance``). Pairs come
-    in the fans' order; one without a common window gets NaN.
+    The first axis is contrast times structure, then the same times luminance (0 unless ``luminance``). Pairs are in
+    the order of ``pair_runs``; a pair without a common window is NaN.
     """
     bands = level.images.shape[2]
-    group = bands if volume else _count_bands_per_group(level, pair_runs)
-    parts = [
+    group_size = bands if volume else _count_bands_per_group(level, pair_runs)
+    groups = [
         _compute_group_terms(
-            level.select_bands(slice(first, first + group)), pair_runs, volume=volume, luminance=luminance
+            level.select_bands(slice(first, first + group_size)), pair_runs, volume=volume, luminance=luminance
         )
-        for first in range(0, bands, group)
+        for first in range(0, bands, group_size)
     ]
-    return [np.concatenate(forms, axis=-1) for forms in zip(*parts, strict=True)]
+    return [np.concatenate(forms, axis=-1) for forms in zip(*groups, strict=True)]
 
 
 def _compute_group_terms(
     level: PyramidLevel, pair_runs: Sequence[PairRun], *, volume: bool, luminance: bool
 ) -> list[NDArray[np.float64]]:
-    """Return what :func:`compute_level_terms` does, all bands at once."""
+    """Return the terms of :func:`compute_level_terms`, all bands at once."""
     import torch
 
     height, _, bands, width = level.images.shape
     filters = WindowFilters(level.images)
-    pairs = sum(fan.stop - fan.start for fan in pair_runs)
+    n_pairs = sum(run.stop - run.start for run in pair_runs)
     depths = [bands, len(filters.band_matrix)] if volume else [bands]
-    sums = [torch.zeros(2, pairs, depth, dtype=torch.float64) for depth in depths]
-    counts = torch.zeros(pairs, 1, dtype=torch.float64)
+    sums = [torch.zeros(2, n_pairs, depth, dtype=torch.float64) for depth in depths]
+    counts = torch.zeros(n_pairs, 1, dtype=torch.float64)
     rows = _count_strip_rows(bands, height, width)
     for top in range(0, height - WINDOW_SIZE + 1, rows):
         strip = _compute_strip(level, filters, top, rows, volume=volume, luminance=luminance)
-        for at, fan in _split_runs(pair_runs, max(1, MAX_RUN_VALUES // strip.pixels[:, 0].numel())):
-            counts[at] += _count_common_windows(strip, filters, fan)
-            for total, maps in zip(sums, _compute_covariance_maps(strip, filters, fan), strict=True):
-                _add_sums(total[:, at], maps, strip, filters, fan)
+        for index, run in _split_runs(pair_runs, max(1, MAX_RUN_VALUES // strip.pixels[:, 0].numel())):
+            counts[index] += _count_common_windows(strip, filters, run)
+            for total, maps in zip(sums, _compute_covariance_maps(strip, filters, run), strict=True):
+                _add_sums(total[:, index], maps, strip, filters, run)
     return [(total / counts).numpy() for total in sums]
 
 
 def _count_bands_per_group(level: PyramidLevel, pair_runs: Sequence[PairRun]) -> int:
-    """Return how many bands to take: independent in 2D, so as few as still keep the cache full."""
+    """Return how many bands to process together: in 2D bands are independent, so as few as fill the cache."""
     height, _, bands, width = level.images.shape
-    longest = max(fan.stop - fan.start for fan in pair_runs)
+    longest = max(run.stop - run.start for run in pair_runs)
     return min(bands, max(1, MAX_RUN_VALUES // (longest * min(height, MAX_STRIP_ROWS + WINDOW_SIZE - 1) * width)))
 
 
 def _count_strip_rows(bands: int, height: int, width: int) -> int:
-    """Return how many rows of windows a strip has: strips are even, and as tall as RUN and ROWS allow."""
+    """Return how many rows of windows a strip has: as many as ``MAX_RUN_VALUES`` and ``MAX_STRIP_ROWS`` allow."""
     rows = height - WINDOW_SIZE + 1
-    most = max(WINDOW_SIZE, min(MAX_STRIP_ROWS, MAX_RUN_VALUES // (bands * width) - WINDOW_SIZE + 1))
-    return -(-rows // -(-rows // most))
+    max_rows = max(WINDOW_SIZE, min(MAX_STRIP_ROWS, MAX_RUN_VALUES // (bands * width) - WINDOW_SIZE + 1))
+    return -(-rows // -(-rows // max_rows))
 
 
 def _split_runs(pair_runs: Iterable[PairRun], max_pairs: int) -> Iterator[tuple[slice, PairRun]]:
-    """Yield the fans cut into runs of at most ``max_pairs`` pairs, each with its place among all pairs."""
+    """Yield the runs split into runs of at most ``max_pairs`` pairs, each with its slice of all pairs."""
     done = 0
-    for fan in pair_runs:
-        for start in range(fan.start, fan.stop, max_pairs):
-            stop = min(start + max_pairs, fan.stop)
-            yield slice(done, done + stop - start), PairRun(fan.left, start, stop)
+    for run in pair_runs:
+        for start in range(run.start, run.stop, max_pairs):
+            stop = min(start + max_pairs, run.stop)
+            yield slice(done, done + stop - start), PairRun(run.left, start, stop)
             done += stop - start
 
 
 def _compute_strip(
     level: PyramidLevel, filters: WindowFilters, top: int, rows: int, *, volume: bool, luminance: bool
 ) -> ImageStrip:
-    """Compute what belongs to single images: windows from row ``top`` on."""
+    """Compute the local statistics of the windows from row ``top`` on."""
     pixels = level.images[top : top + rows + WINDOW_SIZE - 1].contiguous()
     zero = pixels.new_zeros(len(pixels) - WINDOW_SIZE + 1, *pixels.shape[1:3], filters.columns)
     mean = filters.filter_plane(pixels, subtrahend=zero)
@@ -242,46 +244,47 @@ def _compute_strip(
     plane = _compute_moments(mean, variance, level.shift, luminance=luminance)
     if not volume:
         return ImageStrip(pixels, plane, None, mean, weights)
-    # One common shift: the window along bands has to see that bands differ in their means. By the law of
-    # total variance, a window's variance is that within its bands and that between them.
+    # One common shift: the window along bands has to include how bands differ in their means. By the law of
+    # total variance, a window's variance is the variance within its bands plus that between them.
     common = level.shift.mean()
-    about = mean + (level.shift - common)
-    deep = filters.filter_along_bands(about)
-    total = filters.filter_along_bands(variance + about * about) - deep * deep
-    return ImageStrip(pixels, plane, _compute_moments(deep, total, common, luminance=luminance), about, weights)
+    centered = mean + (level.shift - common)
+    volume_mean = filters.filter_along_bands(centered)
+    volume_variance = filters.filter_along_bands(variance + centered * centered) - volume_mean * volume_mean
+    moments_3d = _compute_moments(volume_mean, volume_variance, common, luminance=luminance)
+    return ImageStrip(pixels, plane, moments_3d, centered, weights)
 
 
 def _compute_moments(mean: Tensor, variance: Tensor, shift: Tensor, *, luminance: bool) -> LocalMoments:
-    light = None
+    terms = None
     if luminance:
         true_mean = mean + shift
-        light = Luminance(true_mean, true_mean.square().div_(2).add_(C1 / 4))
-    return LocalMoments(mean, (variance / 2).add_(C2 / 4), light)
+        terms = Luminance(true_mean, true_mean.square().div_(2).add_(C1 / 4))
+    return LocalMoments(mean, (variance / 2).add_(C2 / 4), terms)
 
 
 class _CovarianceMaps(NamedTuple):
-    """A fan's maps of covariance + C2 / 2 (half the contrast term's numerator), and whose moments go with it."""
+    """A run's maps of covariance + C2 / 2 (half the contrast term's numerator), and the moments that belong to them."""
 
     covariance: Tensor
     moments: LocalMoments
 
 
 def _compute_covariance_maps(strip: ImageStrip, filters: WindowFilters, pair_run: PairRun) -> Iterator[_CovarianceMaps]:
-    """Yield a fan's maps in the plane and, where the strip has a volume, in the volume."""
+    """Yield a run's maps in the plane and, if the strip has moments in the volume, in the volume."""
     import torch
 
     product = _combine_pairs(torch.mul, strip.pixels, pair_run, filters.get_scratch, "product")
-    products_less = functools.partial(torch.addcmul, filters.make_scalar(-C2 / 2))
-    less = _combine_pairs(products_less, strip.moments_2d.mean, pair_run, filters.get_scratch, "covariance")
-    covariance = filters.filter_plane(product, subtrahend=less)
+    multiply_minus = functools.partial(torch.addcmul, filters.make_scalar(-C2 / 2))
+    mean_product = _combine_pairs(multiply_minus, strip.moments_2d.mean, pair_run, filters.get_scratch, "covariance")
+    covariance = filters.filter_plane(product, subtrahend=mean_product)
     if strip.moments_3d is None:
         yield _CovarianceMaps(covariance, strip.moments_2d)
         return
     between = _combine_pairs(torch.mul, strip.centered_means, pair_run, filters.get_scratch, "between").add_(covariance)
-    means = _combine_pairs(torch.mul, strip.moments_3d.mean, pair_run, filters.get_scratch, "means")
-    deep = filters.filter_along_bands(between).sub_(means)
+    volume_mean_product = _combine_pairs(torch.mul, strip.moments_3d.mean, pair_run, filters.get_scratch, "means")
+    volume_covariance = filters.filter_along_bands(between).sub_(volume_mean_product)
     yield _CovarianceMaps(covariance, strip.moments_2d)
-    yield _CovarianceMaps(deep, strip.moments_3d)
+    yield _CovarianceMaps(volume_covariance, strip.moments_3d)
 
 
 def _add_sums(
@@ -291,14 +294,14 @@ def _add_sums(
     import torch
 
     moments, scratch = maps.moments, filters.get_scratch
-    contrast = maps.covariance.div_(_combine_pairs(torch.add, moments.half_variance, pair_run, scratch, "spread"))
+    contrast = maps.covariance.div_(_combine_pairs(torch.add, moments.half_variance, pair_run, scratch, "variances"))
     if strip.window_weights is not None:
         contrast.mul_(_combine_pairs(torch.mul, strip.window_weights, pair_run, scratch, "weights"))
     total[0] += contrast.sum(dim=3).sum(dim=0)
     if moments.luminance is not None:
-        light = _combine_pairs(torch.mul, moments.luminance.mean, pair_run, scratch, "light").add_(C1 / 2)
-        light.div_(_combine_pairs(torch.add, moments.luminance.energy, pair_run, scratch, "energy"))
-        total[1] += light.mul_(contrast).sum(dim=3).sum(dim=0)
+        luminance = _combine_pairs(torch.mul, moments.luminance.mean, pair_run, scratch, "luminance").add_(C1 / 2)
+        luminance.div_(_combine_pairs(torch.add, moments.luminance.energy, pair_run, scratch, "energy"))
+        total[1] += luminance.mul_(contrast).sum(dim=3).sum(dim=0)
 
 
 def _count_common_windows(strip: ImageStrip, filters: WindowFilters, pair_run: PairRun) -> Tensor | int:
@@ -314,7 +317,7 @@ def _count_common_windows(strip: ImageStrip, filters: WindowFilters, pair_run: P
 def _combine_pairs(
     operation: Callable[..., Tensor], values: Tensor, pair_run: PairRun, scratch: Callable[..., Tensor], name: str
 ) -> Tensor:
-    """Return the left image's values multiplied by, or added to, those of its partners: ``(y, m, band, x)``."""
+    """Return the left image's values combined with those of its partners by ``operation``: ``(y, m, band, x)``."""
     rows, _, bands, columns = values.shape
     out = scratch(name, rows, pair_run.stop - pair_run.start, bands, columns)
     return operation(values[:, pair_run.left : pair_run.left + 1], values[:, pair_run.start : pair_run.stop], out=out)

@@ -1,4 +1,4 @@
-"""Cubes at the scales of a multi-scale similarity, in the units and the memory layout that the maps work in."""
+"""Cubes at the scales of a multi-scale similarity, in the units and the memory layout of the maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def iterate_pyramid(
     cubes: NDArray[Any], data_range: float | NDArray[Any], valid: BoolArray, scales: int
 ) -> Iterator[PyramidLevel]:
-    """Yield the cubes at each scale, finest first, in units of the data range and less their bands' means."""
+    """Yield the cubes at each scale, finest first, in units of the data range and minus their bands' means."""
     images, shift = _normalize_cubes(cubes, data_range, None if valid.all() else _move_rows_first(~valid))
     for index, windows in enumerate(find_windows_by_scale(valid)[:scales]):
         if index:
@@ -30,7 +30,7 @@ def iterate_pyramid(
 def _normalize_cubes(
     cubes: NDArray[Any], data_range: float | NDArray[Any], invalid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the cubes as a tensor of its own, over the data range and less a shift by band, and the shift."""
+    """Return a copy of the cubes divided by the data range and minus a shift by band, and the shift."""
     import torch
 
     bands = cubes.shape[1]
@@ -42,9 +42,9 @@ def _normalize_cubes(
     images.div_(torch.from_numpy(span.copy()).to(dtype))
     if invalid is not None:
         images.masked_fill_(invalid, 0.0)
-    counted = images[:, :, 0].numel() - (0 if invalid is None else int(invalid.sum()))
-    total = images.sum(dim=3).sum(dim=(0, 1), dtype=torch.float64)  # at once in float64 is ten times slower
-    shift = (total / max(counted, 1)).to(dtype)[:, None]
+    n_valid = images[:, :, 0].numel() - (0 if invalid is None else int(invalid.sum()))
+    total = images.sum(dim=3).sum(dim=(0, 1), dtype=torch.float64)  # one sum in float64 is ten times slower
+    shift = (total / max(n_valid, 1)).to(dtype)[:, None]
     images.sub_(shift)
     if invalid is not None:
         images.masked_fill_(invalid, 0.0)
@@ -52,7 +52,7 @@ def _normalize_cubes(
 
 
 def _halve_images(images: Tensor, shift: Tensor) -> Tensor:
-    """Return 2 x 2 means; before that, an odd side gets a first row of zeros, which in shifted values are -shift."""
+    """Return 2 x 2 means; an odd side is first padded by a row of zeros, which in shifted values are -shift."""
     height, n, bands, width = images.shape
     odd_y, odd_x = height % 2, width % 2
     if odd_y or odd_x:

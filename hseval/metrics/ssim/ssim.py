@@ -1,12 +1,12 @@
 """Multi-scale structural similarity (Wang, Simoncelli and Bovik, 2003) of hyperspectral cubes, in 2D and 3D.
 
-On full images of more than 160 px it is the common definition: Gaussian window of 11 px and sigma 1.5, K 0.01
-and 0.03, halving by means of 2 x 2 pixels (an odd side gets a row of zeros first), negative terms clamped at 0.
-Smaller images have fewer scales, with the weights of those that are left rescaled to sum to 1. With fields of
+For full images of more than 160 px this is the common definition: Gaussian window of 11 px and sigma 1.5, K 0.01
+and 0.03, halving by means of 2 x 2 pixels (an odd side is first padded by a row of zeros), negative terms clamped at 0.
+Smaller images have fewer scales, and the weights of the remaining scales are rescaled to sum to 1. With fields of
 view, the maps are averaged over the windows that lie inside both fields, at every scale.
 
-The 2D form takes each band as an image and averages over bands. The 3D form has a window of 5 along bands as
-well (fewer where there are fewer bands), and one map for the whole cube; bands are not halved.
+The 2D form treats each band as an image and averages over bands. The 3D form has a window of 5 along bands as
+well (fewer if there are fewer bands), and one map for the whole cube; bands are not halved.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ Float64Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first: Wang et al. (2003), section 3.2
-MAX_BATCH_VALUES = 1 << 24  # values of a set of pairs that are worked on at once
+MAX_BATCH_VALUES = 1 << 24  # values of the pairs that are processed at once
 
 
 class SsimTerms(NamedTuple):
-    """Averages of one form's maps, ``(scale, pair, band)``, finest scale first."""
+    """Averages of the maps of the 2D or 3D form, ``(scale, pair, band)``, finest scale first."""
 
     contrast: Float64Array  # contrast times structure
     similarity: Float64Array  # the same times luminance
 
     @property
     def scales(self) -> int:
-        """How many scales there are."""
+        """The number of scales."""
         return len(self.contrast)
 
     def combine(self, scales: int) -> Float64Array:
-        """Return MS-SSIM ``(pair, band)`` over the finest ``scales`` scales; NaN where one has no window."""
+        """Return MS-SSIM ``(pair, band)`` over the finest ``scales`` scales; NaN if a scale has no window."""
         factors = np.concatenate([self.contrast[: scales - 1], self.similarity[scales - 1 : scales]])
-        clamped: Float64Array = np.maximum(factors, 0.0)  # maximum keeps NaN
+        clamped: Float64Array = np.maximum(factors, 0.0)  # maximum propagates NaN
         return np.asarray(np.prod(clamped ** get_scale_weights(scales)[:, None, None], axis=0))
 
 
 def get_scale_weights(scales: int) -> Float64Array:
-    """Return the exponents of ``scales`` scales, finest first; they sum to 1 (the standard five do as they are)."""
+    """Return the exponents of ``scales`` scales, finest first, rescaled to sum to 1 (as the standard five do)."""
     weights = np.array(SCALE_WEIGHTS[:scales])
     return weights if scales == len(SCALE_WEIGHTS) else weights / weights.sum()
 
@@ -73,21 +73,21 @@ def ms_ssim(
     volume: bool = False,
     scales: int | None = None,
 ) -> Float64Array:
-    """Return the similarity ``(n,)`` of each cube of ``a`` with the cube of ``b`` at its place.
+    """Return the similarity ``(n,)`` of each cube of ``a`` with the cube of ``b`` at the same index.
 
     Args:
-        a: cubes ``(n, band, y, x)``; float64 is worked on as such, all else as float32.
+        a: cubes ``(n, band, y, x)``; float64 is computed in float64, all else in float32.
         b: cubes of the same shape.
-        data_range: the span of values, one for all or one a band ``(band,)``.
-        field_a: bool ``(n, y, x)``, the valid pixels of ``a``. Others, and NaN, are never counted, and what
-            surrounds the box of all common pixels is cut off first.
+        data_range: the span of values, one for all bands or ``(band,)``.
+        field_a: bool ``(n, y, x)``, the valid pixels of ``a``. Others, and NaN, are never counted, and cubes are
+            first cropped to the box of all common pixels.
         field_b: the valid pixels of ``b``.
         volume: the 3D form instead of the 2D one.
-        scales: how many scales; by default as many as the shape allows (:func:`scales_for`), or fewer: the
-            largest number at which every pair has a window inside both fields (:func:`scales_within`).
+        scales: how many scales; by default as many as the shape allows (:func:`count_scales`), or fewer: the
+            largest number at which every pair has a window inside both fields (:func:`count_usable_scales`).
 
     Returns:
-        Between 0 and 1 (rounding apart); NaN for a pair without a window inside both fields.
+        Between 0 and 1 (up to rounding); NaN for a pair without a window inside both fields.
 
     Raises:
         HsevalError: shapes differ, or the data range is not above 0.
@@ -104,10 +104,10 @@ def ms_ssim(
     values = []
     size = max(1, MAX_BATCH_VALUES // (2 * a[0].size))
     for first in range(0, len(a), size):
-        at = slice(first, first + size)
-        cubes, valid = np.concatenate([a[at], b[at]]), np.concatenate([valid_a[at], valid_b[at]])
-        fans = _list_matched_runs(len(cubes) // 2)
-        terms = compute_pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
+        batch = slice(first, first + size)
+        cubes, valid = np.concatenate([a[batch], b[batch]]), np.concatenate([valid_a[batch], valid_b[batch]])
+        pair_runs = _list_matched_runs(len(cubes) // 2)
+        terms = compute_pair_terms(cubes, pair_runs, data_range=data_range, valid=valid, scales=scales, volume=volume)
         values.append(terms[-1].combine(scales).mean(axis=1))
     return np.concatenate(values)
 
@@ -120,16 +120,16 @@ def pairwise_ms_ssim(
     volume: bool = False,
     scales: int | None = None,
 ) -> Float64Array:
-    """Return the similarities ``(n, n)`` of all pairs of ``(n, band, y, x)`` cubes, many times faster than one by one.
+    """Return the similarities ``(n, n)`` of all pairs of ``(n, band, y, x)`` cubes, much faster than one by one.
 
     Arguments, errors and values as for :func:`ms_ssim`; ``fields`` is bool ``(n, y, x)``.
     """
     if len(cubes) < 2:
         return np.eye(len(cubes))
     cubes, valid = _crop_to_common_box(cubes, fields)
-    fans = list_pair_runs(len(cubes))
-    scales = scales or count_usable_scales(valid, _expand_pairs(fans))
-    terms = compute_pair_terms(cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=volume)
+    pair_runs = list_pair_runs(len(cubes))
+    scales = scales or count_usable_scales(valid, _expand_pairs(pair_runs))
+    terms = compute_pair_terms(cubes, pair_runs, data_range=data_range, valid=valid, scales=scales, volume=volume)
     matrix = np.eye(len(cubes))
     left, right = np.triu_indices(len(cubes), 1)
     matrix[left, right] = matrix[right, left] = terms[-1].combine(scales).mean(axis=1)
@@ -139,18 +139,18 @@ def pairwise_ms_ssim(
 def compute_block_terms(
     cubes: NDArray[Any], *, data_range: float | NDArray[Any], fields: NDArray[Any] | None = None
 ) -> list[SsimTerms]:
-    """Return the 2D and 3D terms of all pairs, at every scale at which some pair has a window; [] if none has.
+    """Return the 2D and 3D terms of all pairs, at every scale at which any pair has a window; [] if none has.
 
-    Arguments as for :func:`pairwise_ms_ssim`. A coarse scale that some pairs lack leaves them NaN there.
+    Arguments as for :func:`pairwise_ms_ssim`. Pairs without a window at a coarse scale are NaN there.
     """
     try:
         cubes, valid = _crop_to_common_box(cubes, fields)
         scales = count_usable_scales(valid, _expand_pairs(list_pair_runs(len(cubes))), for_all_pairs=False)
     except NotComputable:
         return []
-    fans = list_pair_runs(len(cubes))
+    pair_runs = list_pair_runs(len(cubes))
     return compute_pair_terms(
-        cubes, fans, data_range=data_range, valid=valid, scales=scales, volume=True, luminance_at_all_scales=True
+        cubes, pair_runs, data_range=data_range, valid=valid, scales=scales, volume=True, luminance_at_all_scales=True
     )
 
 
@@ -164,31 +164,31 @@ def compute_pair_terms(
     volume: bool = False,
     luminance_at_all_scales: bool = False,
 ) -> list[SsimTerms]:
-    """Return the terms of the 2D form and, if ``volume``, of the 3D form, for all pairs of the fans.
+    """Return the terms of the 2D form and, if ``volume``, of the 3D form, for all pairs of the runs.
 
     Args:
-        cubes: ``(n, band, y, x)``, cut to the box that matters.
-        pair_runs: which pairs.
+        cubes: ``(n, band, y, x)``, cropped to the common box.
+        pair_runs: the pairs.
         data_range: as in :func:`ms_ssim`.
         valid: bool ``(n, y, x)``.
         scales: how many scales to compute.
-        volume: also the 3D form; its maps average over bands, so it has one band.
-        luminance_at_all_scales: luminance at every scale, so that :meth:`Terms.combined` works for fewer scales too.
+        volume: also the 3D form; its maps are averaged over bands, so it has one band.
+        luminance_at_all_scales: needed for :meth:`SsimTerms.combine` with fewer scales.
     """
     last = scales - 1
-    found = [
+    level_terms = [
         compute_level_terms(level, pair_runs, volume=volume, luminance=luminance_at_all_scales or index == last)
         for index, level in enumerate(iterate_pyramid(cubes, data_range, valid, scales))
     ]
-    plane = np.stack([terms[0] for terms in found], axis=1)
+    plane_terms = np.stack([terms[0] for terms in level_terms], axis=1)
     if not volume:
-        return [SsimTerms(*plane)]
-    deep = np.stack([terms[1] for terms in found], axis=1)
-    return [SsimTerms(*plane), SsimTerms(*deep.mean(axis=-1, keepdims=True))]
+        return [SsimTerms(*plane_terms)]
+    volume_terms = np.stack([terms[1] for terms in level_terms], axis=1)
+    return [SsimTerms(*plane_terms), SsimTerms(*volume_terms.mean(axis=-1, keepdims=True))]
 
 
 def _crop_to_common_box(cubes: NDArray[Any], fields: NDArray[Any] | None) -> tuple[NDArray[Any], BoolArray]:
-    """Return cubes and valid pixels, cut to the box of the pixels that two cubes or more have in common."""
+    """Return cubes and valid pixels, cropped to the box of the pixels that at least two cubes have in common."""
     valid = find_valid_pixels(cubes, fields)
     box = find_bounding_box(valid.sum(axis=0, keepdims=True) >= min(2, len(cubes)))
     return cubes[..., *box], valid[:, *box]
@@ -205,4 +205,4 @@ def _list_matched_runs(n_pairs: int) -> list[PairRun]:
 
 
 def _expand_pairs(pair_runs: Sequence[PairRun]) -> list[tuple[int, int]]:
-    return [(fan.left, right) for fan in pair_runs for right in range(fan.start, fan.stop)]
+    return [(run.left, right) for run in pair_runs for right in range(run.start, run.stop)]

@@ -1,4 +1,4 @@
-"""A report as one HTML file: opens anywhere, needs no network, prints."""
+"""A report as one HTML file that needs no network and can be printed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hseval.core.report import Report
 
 
 class HtmlRenderer:
-    """Writes a page of tables, and of pictures and plots where the report brings exhibits."""
+    """Writes a page of tables, and of images and plots if the report has figure data."""
 
     name: ClassVar[str] = "html"
-    summary: ClassVar[str] = "one page for people: verdict, tables, pictures, plots; opens without a network"
+    summary: ClassVar[str] = "one page for people: verdict, tables, images, plots; opens without a network"
 
     def render(self, report: Report, stream: TextIO) -> None:
         """Write the page."""

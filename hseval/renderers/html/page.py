@@ -1,4 +1,4 @@
-"""A report as a page: what each section holds, and the template that lays it out."""
+"""A report as a page: the content of each section, and the template that lays it out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from hseval.core.figure_data import FigureData
 from hseval.core.report import to_jsonable
 from hseval.data.color import format_band_name
-from hseval.renderers.html import charts, images, plots
-from hseval.renderers.html import text as told
+from hseval.renderers.html import charts, images, plots, text
 from hseval.reporting.diagnosis import diagnose_report
 from hseval.reporting.summary import explain_verdict_rule
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from hseval.core.report import Report, Score
 
 PACKAGE, TEMPLATE_FOLDER = "hseval.renderers.html", "templates"
-PEAK_SENSITIVITY_NM = 555.0  # where the eye is most sensitive by day
+PEAK_SENSITIVITY_NM = 555.0  # peak of the eye's sensitivity in daylight
 SET_HEADINGS = {"samples": "samples (generated)", "reference": "reference (real)", "train": "training set (real)"}
 
 
 def render_page(report: Report) -> str:
-    """Return a report as one HTML page that loads nothing from anywhere.
+    """Return a report as one HTML page that loads nothing from the network.
 
-    All text goes through the template's escaping, specifications of plots through JSON with ``<``, ``>``, ``&`` and
-    ``'`` escaped; and the page's own policy lets no script run but the two that hseval put there, known by their hash.
+    The template escapes all text, and plot specifications are JSON with ``<``, ``>``, ``&`` and ``'`` escaped. The
+    page's content security policy allows only the two scripts of hseval, by their hashes.
     """
     import jinja2
     from markupsafe import Markup
@@ -42,12 +42,14 @@ def render_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(number=told.format_number, span=told.format_interval, images=images)
+    environment.globals.update(
+        number=text.format_number, interval=text.format_interval, format_count=format_count, images=images
+    )
     context = _build_context(report)
     scripts = [_read_template("page.js"), *([charts.load_vega_script()] if context["plotted"] else [])]
     for script in scripts:
         if "</script" in script.lower() or "<!--" in script:
-            raise ValueError("a script of the page would end itself")  # the library's, after an update
+            raise ValueError("a script of the page would end itself")  # can only happen after an update of Vega
     return environment.get_template("page.html.j2").render(
         **context,
         style=Markup(_read_template("page.css")),
@@ -57,62 +59,56 @@ def render_page(report: Report) -> str:
 
 
 def _build_context(report: Report) -> dict[str, Any]:
-    """Return what the template lays out."""
-    exhibits = report.exhibits or FigureData()
+    """Return the variables of the template."""
+    figure_data = report.exhibits or FigureData()
     axis = plots.WavelengthAxis.from_report(report)
     sentences = diagnose_report(report)
-    over = list(plots.plot_over_wavelength(report, axis))
-    spectra, plane, histograms = (
-        plots.plot_mean_spectra(exhibits, axis),
-        plots.plot_embedding(exhibits),
-        plots.plot_histograms(exhibits),
-    )
-    pairs = [(pair, plots.plot_pair(pair, axis)) for pair in exhibits.nearest_pairs]
-    sets = [(SET_HEADINGS.get(role, role), one) for role, one in report.provenance.get("sets", {}).items()]
+    over_wavelength = list(plots.plot_over_wavelength(report, axis))
+    spectra = plots.plot_mean_spectra(figure_data, axis)
+    embedding = plots.plot_embedding(figure_data)
+    histograms = plots.plot_histograms(figure_data)
+    pairs = [(pair, plots.plot_pair(pair, axis)) for pair in figure_data.nearest_pairs]
+    sets = [(SET_HEADINGS.get(role, role), record) for role, record in report.provenance.get("sets", {}).items()]
     return {
         "report": report,
-        "exhibits": exhibits,
+        "figure_data": figure_data,
         "title": _format_title(report),
-        "verdict": told.format_verdict(report),
+        "verdict": text.format_verdict(report),
         "sentences": sentences,
         "notes": [note for note in report.notes if note not in sentences],
         "scores": [_build_score_row(score) for score in report.scores],
-        "rules": [f"{said}." for said in explain_verdict_rule(report.scores)],
+        "rules": [f"{sentence}." for sentence in explain_verdict_rule(report.scores)],
         "details": [_build_score_details(score) for score in report.scores],
-        "bands": [
-            format_band_name(centre, wavelengths_known=axis.wavelengths_known) for centre in exhibits.style.band_centers
-        ]
-        if exhibits.style
-        else [],
-        "start": _choose_start_band(exhibits, axis),
+        "bands": _name_bands(figure_data, axis),
+        "start": _choose_start_band(figure_data, axis),
         "spectra": spectra,
-        "over": over,
+        "over_wavelength": over_wavelength,
         "pairs": pairs,
         "named_pairs": _find_nearest_pairs(report),
-        "threshold": _find_copy_threshold(report),
-        "plane": plane,
+        "copy_threshold": _find_copy_threshold(report),
+        "embedding": embedding,
         "histograms": histograms,
-        "plotted": bool(spectra or over or pairs or plane or histograms),
+        "plotted": bool(spectra or over_wavelength or pairs or embedding or histograms),
         "sets": sets,
-        "again": told.format_rerun_command(report),
+        "rerun_command": text.format_rerun_command(report),
         "versions": _list_versions(report.provenance),
         "provenance": json.dumps(to_jsonable(report.provenance), indent=1, ensure_ascii=False),
     }
 
 
 def _format_title(report: Report) -> str:
-    places = report.provenance.get("sets", {})
-    name = (places.get("samples") or {}).get("location", "samples")
-    real = (places.get("reference") or {}).get("location", "real cubes")
+    sets = report.provenance.get("sets", {})
+    name = (sets.get("samples") or {}).get("location", "samples")
+    real = (sets.get("reference") or {}).get("location", "real cubes")
     return f"{name} against {real}"
 
 
 def _build_score_row(score: Score) -> dict[str, Any]:
     return {
         "score": score,
-        "kind": told.get_verdict_class(score),
-        "better": told.DIRECTION_LABELS[score.better],
-        "strip": told.compute_strip(score),
+        "verdict_class": text.get_verdict_class(score),
+        "better": text.DIRECTION_LABELS[score.better],
+        "strip": text.compute_strip(score),
         "excess": score.details.get("excess"),
         "excess_interval": score.details.get("excess_interval"),
     }
@@ -121,24 +117,30 @@ def _build_score_row(score: Score) -> dict[str, Any]:
 def _build_score_details(score: Score) -> dict[str, Any]:
     return {
         "score": score,
-        "remarks": list(told.format_remarks(score)),
-        "numbers": told.format_extra_numbers(score),
+        "remarks": list(text.format_remarks(score)),
+        "numbers": text.format_extra_numbers(score),
         "structures": _collect_structures(score),
     }
 
 
 def _collect_structures(score: Score) -> list[tuple[str, Any, Any]]:
-    """Return each structure's value and floor at equal size."""
-    sides = [(score.details.get(side) or {}).get("structures") or {} for side in ("at_n", "floor_at_n")]
+    """Return each structure's name, value and floor at equal size."""
+    values, floors = ((score.details.get(key) or {}).get("structures") or {} for key in ("at_n", "floor_at_n"))
     return [
-        (name, one.get("value"), (sides[1].get(name) or {}).get("value"))
-        for name, one in sides[0].items()
-        if isinstance(one, dict) and "value" in one
+        (name, details.get("value"), (floors.get(name) or {}).get("value"))
+        for name, details in values.items()
+        if isinstance(details, dict) and "value" in details
     ]
 
 
+def _name_bands(figure_data: FigureData, axis: plots.WavelengthAxis) -> list[str]:
+    """Return the names of the bands of the slider."""
+    centers = figure_data.style.band_centers if figure_data.style else ()
+    return [format_band_name(center, wavelengths_known=axis.wavelengths_known) for center in centers]
+
+
 def _choose_start_band(figure_data: FigureData, axis: plots.WavelengthAxis) -> int:
-    """Return the band that the slider starts at: where the eye is most sensitive, else the one in the middle."""
+    """Return the band that the slider starts at: where the eye is most sensitive, else the middle one."""
     bands = figure_data.style.band_centers if figure_data.style else ()
     if bands and axis.wavelengths_known and bands[0] <= PEAK_SENSITIVITY_NM <= bands[-1]:
         return min(range(len(bands)), key=lambda i: abs(bands[i] - PEAK_SENSITIVITY_NM))
@@ -146,7 +148,7 @@ def _choose_start_band(figure_data: FigureData, axis: plots.WavelengthAxis) -> i
 
 
 def _find_nearest_pairs(report: Report) -> list[Mapping[str, Any]]:
-    """Return the nearest pairs by id, for a report without pictures."""
+    """Return the nearest pairs by id, for a report without images."""
     return next((list(score.details.get("nearest_pairs", ())) for score in report.scores if _has_pairs(score)), [])
 
 
@@ -156,15 +158,15 @@ def _has_pairs(score: Score) -> bool:
 
 
 def _find_copy_threshold(report: Report) -> float | None:
-    found = next((score.details.get("threshold") for score in report.scores if _has_pairs(score)), None)
-    return found if isinstance(found, float) else None
+    threshold = next((score.details.get("threshold") for score in report.scores if _has_pairs(score)), None)
+    return threshold if isinstance(threshold, float) else None
 
 
 def _list_versions(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    listed = [("hseval", provenance.get("hseval")), ("Python", provenance.get("python"))]
-    listed += list((provenance.get("libraries") or {}).items())
-    listed += [("platform", provenance.get("platform")), ("time", provenance.get("time"))]
-    return [(name, str(value)) for name, value in listed if value]
+    versions = [("hseval", provenance.get("hseval")), ("Python", provenance.get("python"))]
+    versions += list((provenance.get("libraries") or {}).items())
+    versions += [("platform", provenance.get("platform")), ("time", provenance.get("time"))]
+    return [(name, str(value)) for name, value in versions if value]
 
 
 def _read_template(name: str) -> str:
@@ -172,5 +174,5 @@ def _read_template(name: str) -> str:
 
 
 def _hash_script(script: str) -> str:
-    """Return a script's hash as a content security policy names it (W3C CSP 3, section 2.3.1)."""
+    """Return a script's hash in the form of a content security policy (W3C CSP 3, section 2.3.1)."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"

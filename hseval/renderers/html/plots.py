@@ -1,4 +1,4 @@
-"""What the page plots: spectra, scores over wavelength, pairs, points, histograms; with words and numbers beside."""
+"""The plots of the page: spectra, scores over wavelength, pairs, points, histograms; with captions and tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from hseval.data.color import format_band_name
 from hseval.renderers.html.charts import (
+    SIDE_LABELS,
     Chart,
     LineSeries,
     build_histogram_chart,
@@ -18,20 +19,21 @@ from hseval.renderers.html.charts import (
     count_outside_frame,
 )
 from hseval.renderers.html.text import format_number
+from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from hseval.core.figure_data import FigureData, NearestPair, StructureSpectra
     from hseval.core.report import Report, Score
 
 SCORE_UNITS = {"spectral-kl": "KL, nats", "spectral-angle": "angle, degrees", "power-spectrum": "dB"}
-ValueAndFloor = tuple[Sequence[Any], Sequence[Any] | None]  # of a score over wavelength: value and floor by band
-
 MAX_STRUCTURES = 16  # structures of one score that are plotted
+
+ValueAndFloor = tuple[Sequence[Any], Sequence[Any] | None]  # of a score over wavelength, one entry per band
 
 
 @dataclasses.dataclass(frozen=True)
 class WavelengthAxis:
-    """The wavelengths of a report: ``(band,)`` centres, whether they are nm; and the units of values."""
+    """The wavelengths of a report: ``(band,)`` centers, whether they are nm, and the units of pixel values."""
 
     centers: tuple[float, ...]
     wavelengths_known: bool
@@ -40,23 +42,23 @@ class WavelengthAxis:
     @classmethod
     def from_report(cls, report: Report) -> WavelengthAxis:
         """Return a report's axis; empty where its provenance has none."""
-        about = report.provenance.get("sets", {}).get("reference", {})
-        centres = tuple(float(each) for each in about.get("wavelengths", ()))
-        return cls(centres, bool(about.get("wavelengths_known", True)), str(about.get("units") or "value"))
+        reference = report.provenance.get("sets", {}).get("reference", {})
+        centers = tuple(float(center) for center in reference.get("wavelengths", ()))
+        return cls(centers, bool(reference.get("wavelengths_known", True)), str(reference.get("units") or "value"))
 
     @property
     def title(self) -> str:
-        """What the axis is called."""
+        """Title of the axis."""
         return "wavelength, nm" if self.wavelengths_known else "band"
 
     def format_band(self, index: int) -> str:
-        """Return what a band is called."""
+        """Return the name of a band."""
         return format_band_name(self.centers[index], wavelengths_known=self.wavelengths_known)
 
 
 @dataclasses.dataclass(frozen=True)
 class CaptionedChart:
-    """One plot: its title, the chart, and what it shows in words (for those who do not see it)."""
+    """One plot: its title, the chart, and a text alternative for screen readers."""
 
     title: str
     chart: Chart
@@ -74,7 +76,7 @@ class PlotTable:
 
 @dataclasses.dataclass(frozen=True)
 class PlotGroup:
-    """Plots that belong together, with their numbers and what was left out."""
+    """Plots that belong together, with their numbers and a note on what was left out."""
 
     title: str
     plots: tuple[CaptionedChart, ...]
@@ -83,136 +85,137 @@ class PlotGroup:
 
 
 def plot_mean_spectra(figure_data: FigureData, axis: WavelengthAxis) -> PlotGroup | None:
-    """Return the mean spectra of each structure; None: there are none."""
-    found = figure_data.spectra
-    if not found or not axis.centers:
+    """Return plots of the mean spectra of each structure; None if there are none."""
+    structures = figure_data.spectra
+    if not structures or not axis.centers:
         return None
-    plots = tuple(_plot_mean_spectrum(each, axis) for each in found[:MAX_STRUCTURES])
-    heads = (axis.title, *(f"{each.structure}: {side}" for each in found for side in ("real", "generated")))
+    plots = tuple(_plot_mean_spectrum(spectra, axis) for spectra in structures[:MAX_STRUCTURES])
+    headers = (axis.title, *(f"{spectra.structure}: {side}" for spectra in structures for side in SIDE_LABELS))
     rows = tuple(
-        (f"{centre:g}", *(format_number(side.mean[i]) for each in found for side in (each.real, each.generated)))
-        for i, centre in enumerate(axis.centers)
+        (f"{center:g}", *(format_number(side.mean[i]) for each in structures for side in (each.real, each.generated)))
+        for i, center in enumerate(axis.centers)
     )
     return PlotGroup(
-        "Mean spectra", plots, PlotTable("Mean spectra by structure", heads, rows), _format_omission(len(found))
+        "Mean spectra", plots, PlotTable("Mean spectra by structure", headers, rows), _format_omission(len(structures))
     )
 
 
 def _plot_mean_spectrum(spectra: StructureSpectra, axis: WavelengthAxis) -> CaptionedChart:
-    drawn = [
+    lines = [
         LineSeries(role, side.mean.tolist(), side.low.tolist(), side.high.tolist())
         for role, side in (("real", spectra.real), ("generated", spectra.generated))
     ]
-    away = np.abs(spectra.generated.mean - spectra.real.mean)
-    top = int(np.nanargmax(away))
-    counted = f"{_format_count(spectra.real.cube_count, 'real cube')}, {_format_count(spectra.generated.cube_count, 'sample')}"
+    difference = np.abs(spectra.generated.mean - spectra.real.mean)
+    top = int(np.nanargmax(difference))
+    real_count = format_count(spectra.real.cube_count, "real cube")
+    counts = f"{real_count}, {format_count(spectra.generated.cube_count, 'sample')}"
     alt = (
-        f"Mean spectra of {spectra.structure}: {counted}. "
+        f"Mean spectra of {spectra.structure}: {counts}. "
         f"They differ most at {axis.format_band(top)}: {format_number(float(spectra.real.mean[top]))} real, "
         f"{format_number(float(spectra.generated.mean[top]))} generated."
     )
-    title = f"{spectra.structure} ({counted})"
-    return CaptionedChart(title, build_line_chart(axis.centers, drawn, x_title=axis.title, y_title=axis.units), alt)
-
-
-def _format_count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    title = f"{spectra.structure} ({counts})"
+    return CaptionedChart(title, build_line_chart(axis.centers, lines, x_title=axis.title, y_title=axis.units), alt)
 
 
 def plot_over_wavelength(report: Report, axis: WavelengthAxis) -> Iterator[PlotGroup]:
-    """Yield for each score its course over wavelength, with its floor's, structure by structure."""
+    """Yield for each score its values over wavelength, with the floor, structure by structure."""
     for score in report.scores:
         curves = _collect_curves(score, len(axis.centers))
         if not curves:
             continue
-        shown = sorted(curves, key=lambda name: -_compute_excess(*curves[name]))[:MAX_STRUCTURES]
-        top = 1.05 * max(max(_select_finite(value)) for name in shown for value in curves[name] if value)
+        plotted = sorted(curves, key=lambda name: -_compute_excess(*curves[name]))[:MAX_STRUCTURES]
+        y_max = 1.05 * max(max(_select_finite(value)) for name in plotted for value in curves[name] if value)
         unit = SCORE_UNITS.get(score.name, score.name)
-        plots = tuple(_plot_curve(f"{score.name} of {name}", name, curves[name], axis, (unit, top)) for name in shown)
-        heads = (axis.title, *(f"{name}: {side}" for name in curves for side in ("samples", "floor")))
-        rows = tuple(
-            (f"{centre:g}", *(format_number(value[i]) if value else "–" for name in curves for value in curves[name]))
-            for i, centre in enumerate(axis.centers)
+        plots = tuple(
+            _plot_curve(f"{score.name} of {name}", name, curves[name], axis, (unit, y_max)) for name in plotted
         )
-        numbers = PlotTable(f"{score.name} over wavelength", heads, rows)
-        yield PlotGroup(f"{score.name} over wavelength", plots, numbers, _format_omission(len(curves)))
+        headers = (axis.title, *(f"{name}: {side}" for name in curves for side in ("samples", "floor")))
+        rows = tuple(
+            (f"{center:g}", *(format_number(value[i]) if value else "–" for name in curves for value in curves[name]))
+            for i, center in enumerate(axis.centers)
+        )
+        table = PlotTable(f"{score.name} over wavelength", headers, rows)
+        yield PlotGroup(f"{score.name} over wavelength", plots, table, _format_omission(len(curves)))
 
 
 def _collect_curves(score: Score, band_count: int) -> dict[str, ValueAndFloor]:
-    """Return name -> (value by band, floor by band or None) of all that a score has over wavelength."""
-    sides = [score.details.get(where) or {} for where in ("at_n", "floor_at_n")]
+    """Return name -> (value by band, floor by band or None) of everything that a score has over wavelength."""
+    sides = [score.details.get(key) or {} for key in ("at_n", "floor_at_n")]
     sides[0] = sides[0] or score.details
-    found: dict[str, ValueAndFloor] = {}
-    names = [name for name, each in (sides[0].get("structures") or {}).items() if isinstance(each, Mapping)]
+    curves: dict[str, ValueAndFloor] = {}
+    names = [name for name, record in (sides[0].get("structures") or {}).items() if isinstance(record, Mapping)]
     for name in [None, *names]:
         value, floor = (_get_band_values(side, name, band_count) for side in sides)
         if value is not None:
-            found["whole picture" if name is None else name] = (value, floor)
-    return found
+            curves["whole image" if name is None else name] = (value, floor)
+    return curves
 
 
 def _get_band_values(details: Mapping[str, Any], structure: str | None, band_count: int) -> Sequence[Any] | None:
-    place = details if structure is None else (details.get("structures") or {}).get(structure) or {}
-    curve = place.get("by_wavelength")
+    record = details if structure is None else (details.get("structures") or {}).get(structure) or {}
+    curve = record.get("by_wavelength")
     curve = curve.tolist() if isinstance(curve, np.ndarray) else curve
-    fits = isinstance(curve, list | tuple) and len(curve) == band_count > 0 and bool(_select_finite(curve))
-    return curve if fits else None
+    is_plottable = isinstance(curve, list | tuple) and len(curve) == band_count > 0 and bool(_select_finite(curve))
+    return curve if is_plottable else None
 
 
 def _plot_curve(
     label: str, name: str, value_and_floor: ValueAndFloor, axis: WavelengthAxis, y_axis: tuple[str, float]
 ) -> CaptionedChart:
-    """Return one curve with its floor; ``up`` is the title and the end of the axis up."""
+    """Return one curve with its floor; ``y_axis`` is the title and the end of the y axis."""
     value, floor = value_and_floor
-    drawn = [*([] if floor is None else [LineSeries("real", floor)]), LineSeries("generated", value)]
-    best = max((each, -i) for i, each in enumerate(value) if each is not None)
-    at = -best[1]
-    below = "" if floor is None or floor[at] is None else f", where real cubes score {format_number(floor[at])}"
-    alt = f"{label} over wavelength: highest at {axis.format_band(at)}, {format_number(best[0])}{below}."
+    lines = [*([] if floor is None else [LineSeries("real", floor)]), LineSeries("generated", value)]
+    highest, negative_index = max((v, -i) for i, v in enumerate(value) if v is not None)
+    peak = -negative_index
+    real = "" if floor is None or floor[peak] is None else f", where real cubes score {format_number(floor[peak])}"
+    alt = f"{label} over wavelength: highest at {axis.format_band(peak)}, {format_number(highest)}{real}."
     return CaptionedChart(
-        name, build_line_chart(axis.centers, drawn, x_title=axis.title, y_title=y_axis[0], y_max=y_axis[1] or None), alt
+        name, build_line_chart(axis.centers, lines, x_title=axis.title, y_title=y_axis[0], y_max=y_axis[1] or None), alt
     )
 
 
 def plot_pair(pair: NearestPair, axis: WavelengthAxis) -> CaptionedChart:
-    """Return the spectra of a sample and of the training cube that it is nearest to."""
-    drawn = [
+    """Return the spectra of a sample and of its nearest training cube."""
+    lines = [
         LineSeries("real", pair.training.spectrum.tolist()),
         LineSeries("generated", pair.sample.spectrum.tolist()),
     ]
     alt = f"Mean spectra of the sample {pair.sample.id} and of the training cube {pair.training.id}."
     return CaptionedChart(
-        "Mean spectra", build_line_chart(axis.centers, drawn, x_title=axis.title, y_title=axis.units), alt
+        "Mean spectra", build_line_chart(axis.centers, lines, x_title=axis.title, y_title=axis.units), alt
     )
 
 
 def plot_embedding(figure_data: FigureData) -> CaptionedChart | None:
-    """Return the features of all sets in the plane."""
-    found = figure_data.embedding
-    if found is None:
+    """Return the features of all sets in two dimensions."""
+    embedding = figure_data.embedding
+    if embedding is None:
         return None
-    where = {points.role: np.median(points.coordinates, axis=0) for points in found.points}
-    told = "; ".join(
-        f"{role}: ({format_number(float(x))}, {format_number(float(y))})" for role, (x, y) in where.items()
+    medians = {points.role: np.median(points.coordinates, axis=0) for points in embedding.points}
+    positions = "; ".join(
+        f"{role}: ({format_number(float(x))}, {format_number(float(y))})" for role, (x, y) in medians.items()
     )
-    alt = f"Features of all sets along their two main directions. Medians of the sets: {told}."
-    out = count_outside_frame(found)
-    title = f"{out} cubes lie further out and are drawn at the edge." if out else ""
-    return CaptionedChart(title, build_scatter_chart(found), alt)
+    alt = f"Features of all sets along their first two components. Medians of the sets: {positions}."
+    outside = count_outside_frame(embedding)
+    title = f"Drawn at the edge, as they lie outside: {format_count(outside, 'cube')}." if outside else ""
+    return CaptionedChart(title, build_scatter_chart(embedding), alt)
 
 
 def plot_histograms(figure_data: FigureData) -> tuple[CaptionedChart, ...]:
-    """Return what metrics measured of single cubes or pairs."""
+    """Return histograms of the values that metrics measured on single cubes or pairs."""
     plots = []
-    for found in figure_data.metric_values:
-        real, generated = (np.percentile(side, (5, 50, 95)) for side in (found.real, found.generated))
-        told = "; ".join(
-            f"{who}: median {format_number(float(half))}, 5 to 95 % from {format_number(float(low))} to {format_number(float(high))}"
-            for who, (low, half, high) in (("Real", real), ("generated", generated))
-        )
-        title = f"{found.metric}: {found.label} ({len(found.real)} real, {len(found.generated)} generated)"
-        plots.append(CaptionedChart(title, build_histogram_chart(found), f"{found.label}. {told}."))
+    for values in figure_data.metric_values:
+        sides = (_describe_distribution(values.real), _describe_distribution(values.generated))
+        title = f"{values.metric}: {values.label} ({len(values.real)} real, {len(values.generated)} generated)"
+        alt = f"{values.label}. Real: {sides[0]}; generated: {sides[1]}."
+        plots.append(CaptionedChart(title, build_histogram_chart(values), alt))
     return tuple(plots)
+
+
+def _describe_distribution(values: Any) -> str:
+    low, median, high = (format_number(float(value)) for value in np.percentile(values, (5, 50, 95)))
+    return f"median {median}, 5 to 95 % from {low} to {high}"
 
 
 def _compute_excess(value: Sequence[Any], floor: Sequence[Any] | None) -> float:
@@ -220,8 +223,9 @@ def _compute_excess(value: Sequence[Any], floor: Sequence[Any] | None) -> float:
 
 
 def _select_finite(curve: Sequence[Any]) -> list[float]:
-    return [float(each) for each in curve if each is not None and np.isfinite(each)]
+    return [float(value) for value in curve if value is not None and np.isfinite(value)]
 
 
 def _format_omission(count: int) -> str:
-    return f"{count - MAX_STRUCTURES} more structures stand in the table alone." if count > MAX_STRUCTURES else ""
+    omitted = count - MAX_STRUCTURES
+    return f"Only in the table: {format_count(omitted, 'more structure')}." if omitted > 0 else ""

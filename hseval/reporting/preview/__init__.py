@@ -1,1 +1,1 @@
-"""Cubes as pictures, contact sheets and animations."""
+"""Cubes as images, contact sheets and animations."""

@@ -1,4 +1,4 @@
-"""Contact sheets and films of a set: rows of colour and wavelengths, columns of cubes, drawn by content."""
+"""Contact sheets and films of a set: rows of color and wavelengths, columns of cubes, drawn by content."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hseval.pipeline.worker import ExtractionPlan
 from hseval.reporting.preview.render import CubeRenderer, compute_finite_mask, downsample, mask_invalid
 from hseval.utils.errors import HsevalError, format_suggestion
 from hseval.utils.feature_cache import FeatureCache
+from hseval.utils.plural import format_count
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
@@ -24,15 +25,13 @@ if TYPE_CHECKING:
 
     Bytes = NDArray[np.uint8]
 
-DEFAULT_ROW_COUNT = 4  # wavelengths shown below the colour pictures, unless they are named
-MAX_BAND_DISTANCE = (
-    0.5  # of the widest distance between bands: a wavelength further from every band than this is not there
-)
+DEFAULT_ROW_COUNT = 4  # wavelengths below the color images, unless the user names them
+MAX_BAND_DISTANCE = 0.5  # of a wavelength to the nearest band, relative to the widest gap between bands
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SheetRow:
-    """One row of a sheet: what it is called, and a picture ``(y, x)`` or ``(y, x, 3)`` of each cube."""
+    """One row of a sheet: its name, and an image ``(y, x)`` or ``(y, x, 3)`` of each cube."""
 
     name: str
     images: tuple[Bytes, ...]
@@ -40,15 +39,15 @@ class SheetRow:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Preview:
-    """A few cubes of a set, painted.
+    """Rendered images of a few cubes of a set.
 
     Attributes:
-        title: which set, how many of its cubes, and how they were drawn.
-        ids: one a cube.
-        valid: bool ``(y, x)`` a cube.
-        rows: colour, then wavelengths.
-        frames: every shown band, as rows.
-        style: how the pictures were made.
+        title: the set, and how many of its cubes are visible.
+        ids: one per cube.
+        valid: bool ``(y, x)`` per cube.
+        rows: color, then wavelengths.
+        frames: one row for each visible band.
+        style: how the images were rendered.
     """
 
     title: str
@@ -62,67 +61,67 @@ class Preview:
 def draw_indices(
     cubes: CubeSet, count: int, *, seed: int, cache: FeatureCache, progress: Callable[[int, int], None] | None = None
 ) -> list[int]:
-    """Return the places of ``count`` cubes that have valid pixels, drawn by content: neither order nor names decide.
+    """Return the indices of ``count`` cubes with valid pixels, drawn by content: neither order nor names matter.
 
     Raises:
-        HsevalError: no cube has a valid pixel, or one can't be read.
+        HsevalError: no cube has a valid pixel, or a cube can't be read.
     """
     plan = ExtractionPlan((), tuple(sorted({FOV, *cubes.structures})), cubes.wavelengths, None)
-    described = extract_features(cubes, plan, cache=cache, progress=progress)
-    order = create_rng(seed, "preview").permutation(len(described.index))
-    return [int(described.index[i]) for i in order[:count]]
+    extracted = extract_features(cubes, plan, cache=cache, progress=progress)
+    order = create_rng(seed, "preview").permutation(len(extracted.index))
+    return [int(extracted.index[i]) for i in order[:count]]
 
 
 def find_indices(cubes: CubeSet, ids: Sequence[str]) -> list[int]:
-    """Return the places of the cubes with these ids.
+    """Return the indices of the cubes with these ids.
 
     Raises:
-        HsevalError: an id is not there; the nearest one is named.
+        HsevalError: an id does not exist; the error names the nearest one.
     """
-    places = {name: place for place, name in enumerate(cubes.ids)}
-    for each in ids:
-        if each not in places:
-            hint = format_suggestion(each, places) if len(places) <= 1000 else ""
-            raise HsevalError(f"--ids {each}: {cubes.info.location} has no cube of that id{_drop_long_hint(hint)}")
-    return [places[each] for each in ids]
+    index_by_id = {id: index for index, id in enumerate(cubes.ids)}
+    for id in ids:
+        if id not in index_by_id:
+            hint = format_suggestion(id, index_by_id) if len(index_by_id) <= 1000 else ""
+            raise HsevalError(f"--ids {id}: {cubes.info.location} has no cube with that id{_drop_long_hint(hint)}")
+    return [index_by_id[id] for id in ids]
 
 
 def build_preview(
     cubes: CubeSet, indices: Sequence[int], *, wavelengths: Sequence[float] = (), size: int = 160
 ) -> Preview:
-    """Return the cubes at ``indices``, painted.
+    """Render the cubes at ``indices``.
 
     Args:
         cubes: the set.
-        indices: which of its cubes.
-        wavelengths: nm (or band numbers where wavelengths are unknown) of the rows; none: four spread over the bands.
-        size: px that a picture should be wide, about.
+        indices: of its cubes.
+        wavelengths: nm (or band numbers where wavelengths are unknown) of the rows; empty: four, evenly spaced.
+        size: approximate width of an image in px.
 
     Raises:
         HsevalError: a wavelength is far from every band, or no cube has a valid pixel.
     """
     info = cubes.info
     bands = _find_bands(cubes, wavelengths)
-    read = [cubes[place] for place in indices]
-    data = [mask_invalid(cube.data, compute_valid_mask(cube)) for cube in read]
+    selected = [cubes[index] for index in indices]
+    data = [mask_invalid(cube.data, compute_valid_mask(cube)) for cube in selected]
     if not any(compute_finite_mask(cube).any() for cube in data):
-        raise HsevalError(f"{info.location}: none of the cubes to be shown has a valid pixel")
-    painter = CubeRenderer.from_reference(
+        raise HsevalError(f"{info.location}: none of the selected cubes has a valid pixel")
+    renderer = CubeRenderer.from_reference(
         data,
         cubes.wavelengths,
         wavelengths_known=info.wavelengths_known,
         units=info.units,
         max_side=max(1, 3 * size // 2),
     )
-    small = [downsample(cube, painter.factor) for cube in data]
-    look = painter.build_style("these cubes'")
+    downsampled = [downsample(cube, renderer.factor) for cube in data]
+    style = renderer.build_style("these cubes'")
     return Preview(
-        title=f"{info.location}: {len(read)} of {len(cubes)} cubes",
-        ids=tuple(cube.id for cube in read),
-        valid=tuple(compute_finite_mask(cube) for cube in small),
-        rows=tuple(_build_rows(painter, look, small, bands)),
-        frames=tuple(_build_frames(painter, small)),
-        style=look,
+        title=f"{info.location}: {len(selected)} of {format_count(len(cubes), 'cube')}",
+        ids=tuple(cube.id for cube in selected),
+        valid=tuple(compute_finite_mask(cube) for cube in downsampled),
+        rows=tuple(_build_rows(renderer, style, downsampled, bands)),
+        frames=tuple(_build_frames(renderer, downsampled)),
+        style=style,
     )
 
 
@@ -132,39 +131,41 @@ def _build_rows(
     if style.color_label is not None:
         yield SheetRow(style.color_label, tuple(np.asarray(renderer.render_color(cube)) for cube in downsampled))
     else:
-        yield SheetRow("false colour", tuple(renderer.render_composite(cube) for cube in downsampled))
+        yield SheetRow("false color", tuple(renderer.render_composite(cube) for cube in downsampled))
     single = dataclasses.replace(renderer, bands=np.asarray(bands, dtype=np.intp))
-    grey = [single.render_gray(cube) for cube in downsampled]
+    gray = [single.render_gray(cube) for cube in downsampled]
     for i, band in enumerate(bands):
         yield SheetRow(
             format_band_name(renderer.wavelengths[band], wavelengths_known=renderer.wavelengths_known),
-            tuple(cube[i] for cube in grey),
+            tuple(cube[i] for cube in gray),
         )
 
 
 def _build_frames(renderer: CubeRenderer, downsampled: Sequence[Any]) -> Iterator[SheetRow]:
-    grey = [renderer.render_gray(cube) for cube in downsampled]
+    gray = [renderer.render_gray(cube) for cube in downsampled]
     for i, band in enumerate(renderer.bands):
         yield SheetRow(
             format_band_name(renderer.wavelengths[band], wavelengths_known=renderer.wavelengths_known),
-            tuple(cube[i] for cube in grey),
+            tuple(cube[i] for cube in gray),
         )
 
 
 def _find_bands(cubes: CubeSet, requested: Sequence[float]) -> list[int]:
-    """Return the bands nearest the wavelengths asked for."""
-    centres = np.asarray(cubes.wavelengths, dtype=np.float64)
+    """Return the bands nearest to the requested wavelengths."""
+    centers = np.asarray(cubes.wavelengths, dtype=np.float64)
     if not len(requested):
-        return sorted({round(place) for place in np.linspace(0, len(centres) - 1, DEFAULT_ROW_COUNT + 2)[1:-1]})
-    reach = MAX_BAND_DISTANCE * float(np.diff(centres).max()) if len(centres) > 1 else float("inf")
-    found = []
-    for each in requested:
-        band = int(np.abs(centres - each).argmin())
-        if abs(centres[band] - each) > max(reach, 1.0):
-            ends = f"{centres[0]:g} to {centres[-1]:g}" + (" nm" if cubes.info.wavelengths_known else "")
-            raise HsevalError(f"--wavelengths-shown {each:g}: no band of {cubes.info.location} is near it ({ends})")
-        found.append(band)
-    return found
+        return sorted({round(index) for index in np.linspace(0, len(centers) - 1, DEFAULT_ROW_COUNT + 2)[1:-1]})
+    max_distance = MAX_BAND_DISTANCE * float(np.diff(centers).max()) if len(centers) > 1 else float("inf")
+    bands = []
+    for wavelength in requested:
+        band = int(np.abs(centers - wavelength).argmin())
+        if abs(centers[band] - wavelength) > max(max_distance, 1.0):
+            ends = f"{centers[0]:g} to {centers[-1]:g}" + (" nm" if cubes.info.wavelengths_known else "")
+            raise HsevalError(
+                f"--wavelengths-shown {wavelength:g}: no band of {cubes.info.location} is near it ({ends})"
+            )
+        bands.append(band)
+    return bands
 
 
 def _drop_long_hint(hint: str, max_length: int = 160) -> str:

@@ -1,4 +1,4 @@
-"""The two long steps of segmenting, cut into chunks for one process or several: fitting folds, finding masks."""
+"""The two long steps of segmentation, in chunks for one process or several: fitting folds, predicting masks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hseval.core.hookspecs import Segmenter
 
 Columns = Mapping[str, "NDArray[Any]"]
-FIT_VERSION = "fit-1"  # raised whenever the same cubes are served to `fit` or `segment` otherwise
+FIT_VERSION = "fit-1"  # raised whenever `fit` or `segment` get something else for the same cubes
 MASKS, AGREEMENT = "masks", "agreement"
 
 
@@ -35,8 +35,8 @@ class SegmenterSpec:
         name: the plugin's.
         is_requested: whether the user named it.
         missing_structures: the reference's structures that the samples have no masks of.
-        options: as given.
-        device: where it computes, if it can choose.
+        options: the user's, by name.
+        device: where it computes, if it has a choice.
     """
 
     name: str
@@ -47,21 +47,21 @@ class SegmenterSpec:
 
     def build(self) -> Segmenter:
         """Return the segmenter, not fitted."""
-        built: Segmenter = get_plugins().build("segmenter", self.name, self.options)
-        if hasattr(built, "device"):
-            built.device = self.device
-        return built
+        segmenter: Segmenter = get_plugins().build("segmenter", self.name, self.options)
+        if hasattr(segmenter, "device"):
+            segmenter.device = self.device
+        return segmenter
 
     def compute_recipe_key(self) -> str:
-        """Return what, besides the cubes that it is fitted on, decides what the segmenter finds."""
-        built = self.build()
-        fingerprint = built.fingerprint() if hasattr(built, "fingerprint") else ""
-        options = options_to_dict(getattr(built, "options", None)) or dict(self.options)
+        """Return the key of everything, besides the cubes that it is fitted on, that decides the segmenter's masks."""
+        segmenter = self.build()
+        fingerprint = segmenter.fingerprint() if hasattr(segmenter, "fingerprint") else ""
+        options = options_to_dict(getattr(segmenter, "options", None)) or dict(self.options)
         return compute_key(
             FIT_VERSION,
             self.name,
             get_plugins().get_origin("segmenter", self.name),
-            built.version,
+            segmenter.version,
             options,
             fingerprint,
         )
@@ -76,7 +76,7 @@ class FitJob:
         cubes: the reference.
         fit_indices: of each fold, the cubes to fit on, in the order of their content.
         structures: names to learn.
-        field: the field that stands in for the cubes' own, or None.
+        field: the field that replaces the cubes' own, or None.
     """
 
     spec: SegmenterSpec
@@ -103,15 +103,15 @@ class FitJob:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentJob:
-    """Finds the masks of some cubes of a set.
+    """Predicts the masks of some cubes of a set.
 
     Attributes:
         segmenter_name: the segmenter's.
         cubes: the set.
-        model_by_index: place -> which model.
+        model_by_index: index in the set -> fold of its model.
         models: fitted segmenters, by fold.
         structures: names to look for, sorted.
-        field: the field that stands in for the cubes' own, or None.
+        field: the field that replaces the cubes' own, or None.
         wavelengths: ``(band,)``.
     """
 
@@ -124,8 +124,8 @@ class SegmentJob:
     wavelengths: NDArray[Any]
 
     def run_chunk(self, chunk: list[int]) -> dict[int, Columns]:
-        """Return by place: ``masks``, packed by :mod:`hseval.scoring.segmentation.segmented_set`, and how the cube's own agree."""
-        return {place: self._segment_cube(place) for place in chunk}
+        """Return by index: ``masks``, packed by :func:`pack_masks`, and their ``agreement`` with the cube's own."""
+        return {index: self._segment_cube(index) for index in chunk}
 
     def get_spec(self) -> JobSpec:
         """Return how a worker builds this job; fitted models travel by pickling, as sets do."""
@@ -133,12 +133,17 @@ class SegmentJob:
 
     def _segment_cube(self, index: int) -> Columns:
         cube = self.cubes[index]
-        seen = preprocess_cube(cube, (*self.structures, FOV), fov=self.field)
-        assert seen is not None
+        visible = preprocess_cube(cube, (*self.structures, FOV), fov=self.field)
+        assert visible is not None
         with get_plugins().wrap_errors("segmenter", self.segmenter_name):
-            found = self.models[self.model_by_index[index]].segment(seen.data[None], wavelengths=self.wavelengths)
-            masks = _check_masks(found, self.structures, seen.data.shape[1:], self.segmenter_name) & seen.masks[FOV]
-        own = np.stack([seen.masks[name] for name in self.structures])
+            predicted = self.models[self.model_by_index[index]].segment(
+                visible.data[None], wavelengths=self.wavelengths
+            )
+            masks = (
+                _check_masks(predicted, self.structures, visible.data.shape[1:], self.segmenter_name)
+                & visible.masks[FOV]
+            )
+        own = np.stack([visible.masks[name] for name in self.structures])
         return {MASKS: pack_masks(masks), AGREEMENT: count_agreement(masks, own)}
 
 
@@ -154,7 +159,7 @@ def _check_masks(
     for structure in structures:
         mask = np.asarray(predicted[structure]) if structure in predicted else None
         if mask is None or mask.shape != (1, *shape) or mask.dtype != np.bool_:
-            what = "nothing" if mask is None else f"{mask.dtype} {mask.shape}"
-            raise HsevalError(f"segmenter {segmenter_name!r}: {what} for {structure!r}; bool {(1, *shape)} expected")
+            label = "nothing" if mask is None else f"{mask.dtype} {mask.shape}"
+            raise HsevalError(f"segmenter {segmenter_name!r}: {label} for {structure!r}; bool {(1, *shape)} expected")
         masks.append(mask[0])
     return np.stack(masks)

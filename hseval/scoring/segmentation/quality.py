@@ -1,4 +1,4 @@
-"""How good the masks are that a segmenter found, and what a report says of them."""
+"""The accuracy of a segmenter's masks, and the notes on it in a report."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import numpy as np
 from hseval.scoring.segmentation.cross_fit import Folds
 from hseval.scoring.segmentation.jobs import SegmenterSpec
 from hseval.scoring.segmentation.segmented_set import dice
+from hseval.utils.plural import format_count
 
-MIN_DICE = 0.5  # a held-out Dice below says that a mask is more wrong than right: the structure is left out
+MIN_DICE = 0.5  # held-out: structures with a lower Dice are left out, as more of their pixels are wrong than right
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationQuality:
-    """How good the masks are that a segmenter found.
+    """The accuracy of a segmenter's masks.
 
     Attributes:
         spec: the segmenter.
-        folds: what it was fitted on.
-        structure_extractors: names of the extractors that look at structures.
-        holdout_counts: int ``(cube, structure, 3)``: pixels in both masks, found, true; of the reference's cubes with masks,
-            each found by the model that did not see it.
-        sample_counts: the same of the samples and their own masks; None where they bring none.
-        supplied_structures: structures that the samples bring masks of.
+        folds: the cubes it was fitted on.
+        structure_extractors: names of the extractors that read structures.
+        holdout_counts: int ``(cube, structure, 3)``: pixels in both masks, predicted, true; of the reference's cubes
+            with masks, each segmented by the model that was not fitted on it.
+        sample_counts: the same of the samples and their own masks; None where they have none.
+        supplied_structures: structures that the samples have masks of.
     """
 
     spec: SegmenterSpec
@@ -41,11 +42,11 @@ class SegmentationQuality:
         return _compute_dice_by_structure(self.folds, self.holdout_counts)
 
     def get_usable_structures(self) -> tuple[str, ...]:
-        """Return the structures that are found well enough to be scored."""
+        """Return the structures whose masks are accurate enough to be scored."""
         return tuple(name for name, value in self.compute_dice().items() if value is not None and value >= MIN_DICE)
 
     def get_exclusion_reasons(self) -> dict[str, str]:
-        """Return the others, with why."""
+        """Return the reason for each structure that is left out."""
         poor = {
             name: f"held-out Dice of {_format_dice(value)}, expected at least {MIN_DICE}"
             for name, value in self.compute_dice().items()
@@ -54,43 +55,50 @@ class SegmentationQuality:
         return {**self.folds.exclusion_reasons, **poor}
 
     def format_dice_list(self) -> str:
-        """Return the held-out Dice of each structure in words."""
+        """Return the held-out Dice of each structure as text."""
         return _format_dice_list(self.compute_dice())
 
     def compute_sample_agreement(self) -> dict[str, float | None]:
-        """Return the Dice between what was found in the samples and the masks that they bring."""
-        told = _compute_dice_by_structure(self.folds, self.sample_counts)
-        return {name: value for name, value in told.items() if name in self.supplied_structures}
+        """Return the Dice of the segmenter's masks and the samples' own."""
+        dice_by_structure = _compute_dice_by_structure(self.folds, self.sample_counts)
+        return {name: value for name, value in dice_by_structure.items() if name in self.supplied_structures}
 
     def build_details(self) -> dict[str, Any]:
-        """Return what a score says of its masks."""
-        told = {"name": self.spec.name, "dice": self.compute_dice(), "left_out": self.get_exclusion_reasons()}
+        """Return the details that a score has on its masks."""
+        details = {"name": self.spec.name, "dice": self.compute_dice(), "left_out": self.get_exclusion_reasons()}
         if self.sample_counts is not None:
-            told["agreement_with_samples"] = self.compute_sample_agreement()
-        return told
+            details["agreement_with_samples"] = self.compute_sample_agreement()
+        return details
 
     def iter_notes(self) -> Iterator[str]:
-        """Yield what a reader has to know of the masks."""
+        """Yield the notes on the masks."""
         name, fitted = self.spec.name, sum(map(len, self.folds.fit_indices))
-        why = (
-            "as asked for"
+        reason = (
+            "as requested"
             if self.spec.is_requested
             else f"as the samples lack masks of: {', '.join(self.spec.missing_structures)}"
         )
         yield (
-            f"structures of all sets are found by the segmenter {name!r}, {why}; fitted on {fitted} reference cubes in "
-            "two folds, and no cube is seen by a model that was fitted on its group"
+            f"structures of all sets are found by the segmenter {name!r}, {reason}; fitted on "
+            f"{format_count(fitted, 'reference cube')} in two folds, so that no cube is segmented by a model that was "
+            "fitted on its group"
         )
         yield f"{name}: held-out Dice on the reference: {self.format_dice_list()}"
         if left_out := self.get_exclusion_reasons():
-            yield "structures left out: " + "; ".join(f"{each} ({why})" for each, why in left_out.items())
+            yield "structures left out: " + "; ".join(
+                f"{structure} ({reason})" for structure, reason in left_out.items()
+            )
         if self.sample_counts is not None:
-            yield f"{name}: Dice of what it finds in the samples with their own masks: {_format_dice_list(self.compute_sample_agreement())}"
+            yield (
+                f"{name}: Dice of its masks and the samples' own: {_format_dice_list(self.compute_sample_agreement())}"
+            )
 
 
 def _compute_dice_by_structure(folds: Folds, counts: Any) -> dict[str, float | None]:
-    found = dice(counts.sum(axis=0))
-    return {name: None if np.isnan(each) else float(each) for name, each in zip(folds.structures, found, strict=True)}
+    values = dice(counts.sum(axis=0))
+    return {
+        name: None if np.isnan(value) else float(value) for name, value in zip(folds.structures, values, strict=True)
+    }
 
 
 def _format_dice_list(dice_by_structure: Mapping[str, float | None]) -> str:

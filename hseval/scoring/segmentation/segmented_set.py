@@ -1,4 +1,4 @@
-"""A set whose masks come from a segmenter, and the form in which such masks are kept."""
+"""A set whose masks come from a segmenter, and the packed form in which such masks are stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pack_masks(masks: Bools) -> NDArray[np.uint8]:
 
 
 def unpack_masks(packed_masks: NDArray[np.uint8], shape: tuple[int, int, int]) -> Bools:
-    """Return what :func:`pack_masks` kept.
+    """Return the masks that :func:`pack_masks` packed.
 
     Raises:
         ValueError: the bytes are damaged, or belong to masks of another shape.
@@ -44,15 +44,15 @@ def unpack_masks(packed_masks: NDArray[np.uint8], shape: tuple[int, int, int]) -
 
 
 class SegmentedSet(CubeSet):
-    """Another set with the structures that a segmenter found in it; ``fov`` stays the set's own.
+    """A set with the masks that a segmenter found in it; ``fov`` stays the set's own.
 
     Args:
         base: the set.
-        structures: the names that the segmenter looked for, sorted.
-        visible_structures: those of them that the set shows.
-        packed_masks: place in ``base`` -> masks ``(structure, y, x)`` of the box around the cube's valid pixels, packed; a
-            cube that is not there (it has no valid pixel) has empty masks.
-        field: the field that stands in for the cubes' own (bool ``(y, x)``), or None.
+        structures: the names of the segmenter's structures, sorted.
+        visible_structures: those of them that the set has.
+        packed_masks: index in ``base`` -> packed masks ``(structure, y, x)`` of the box around the cube's valid pixels;
+            missing cubes (they have no valid pixel) have empty masks.
+        field: the field that replaces the cubes' own (bool ``(y, x)``), or None.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class SegmentedSet(CubeSet):
     def read(self, index: int) -> Cube:
         """Read a cube of the base, with the masks that were found in it."""
         cube = self.base.read(index)
-        found = {FOV: cube.masks[FOV]} if FOV in cube.masks else {}
+        masks = {FOV: cube.masks[FOV]} if FOV in cube.masks else {}
         frame = np.zeros((len(self.structure_names), *cube.data.shape[1:]), dtype=bool)
         if index in self.packed_masks:
             box = compute_bounding_box(compute_valid_mask(cube, self.field))
@@ -89,12 +89,12 @@ class SegmentedSet(CubeSet):
             except ValueError as error:
                 name = f"{self.info.location}: cube {self.ids[index]}"
                 raise HsevalError(f"{name} has changed since it was segmented: {error}") from error
-        found.update(
-            (name, mask)
-            for name, mask in zip(self.structure_names, frame, strict=True)
+        masks.update(
+            (name, structure_mask)
+            for name, structure_mask in zip(self.structure_names, frame, strict=True)
             if name in self.visible_structures
         )
-        return dataclasses.replace(cube, masks=found)
+        return dataclasses.replace(cube, masks=masks)
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Return ``(band, y, x)`` of one cube."""
@@ -105,27 +105,26 @@ class SegmentedSet(CubeSet):
         return self.base.sources(index)
 
     def recipe(self, index: int) -> str:
-        """Return the base's recipe and the masks' hash, so that to the cache another fit is another set."""
-        kept = self.packed_masks[index].tobytes() if index in self.packed_masks else b""
-        return (
-            f"{self.base.recipe(index)} | masks {','.join(self.visible_structures)} {hashlib.sha256(kept).hexdigest()}"
-        )
+        """Return the base's recipe and the masks' hash, so that the cache distinguishes the masks of different fits."""
+        packed = self.packed_masks[index].tobytes() if index in self.packed_masks else b""
+        digest = hashlib.sha256(packed).hexdigest()
+        return f"{self.base.recipe(index)} | masks {','.join(self.visible_structures)} {digest}"
 
 
 class PreparedSet(CubeSet):
-    """Cubes as extractors and segmenters see them: cropped to the field, NaN where invalid, masks inside it alone."""
+    """Cubes as extractors and segmenters get them: cropped to the field, NaN where invalid, masks limited to it."""
 
     def __init__(self, base: CubeSet, structures: Sequence[str], field: Bools | None) -> None:
         self.base, self.field = base, field
         self.info = dataclasses.replace(base.info, structures=tuple(sorted({FOV, *structures})))
 
     def read(self, index: int) -> Cube:
-        """Read and prepare a cube."""
+        """Read and preprocess a cube."""
         cube = self.base.read(index)
-        seen = preprocess_cube(cube, self.structures, fov=self.field)
-        if seen is None:
+        visible = preprocess_cube(cube, self.structures, fov=self.field)
+        if visible is None:
             raise HsevalError(f"{self.info.location}: cube {self.ids[index]} has no valid pixel")
-        return Cube(seen.data, dict(seen.masks), cube.id, cube.group)
+        return Cube(visible.data, dict(visible.masks), cube.id, cube.group)
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Return ``(band, y, x)`` of one cube after cropping, which takes reading it."""
@@ -134,13 +133,13 @@ class PreparedSet(CubeSet):
 
 
 def count_agreement(predicted: Bools, own: Bools) -> NDArray[np.int64]:
-    """Return ``(structure, 3)`` for masks ``(structure, y, x)``: pixels in both, in ``predicted`` and in ``own``."""
-    both, *each = (mask.sum(axis=(1, 2), dtype=np.int64) for mask in (predicted & own, predicted, own))
-    return np.stack([both, *each], axis=1)
+    """Return ``(structure, 3)`` for masks ``(structure, y, x)``: pixels in both, in ``predicted``, and in ``own``."""
+    both, *sizes = (mask.sum(axis=(1, 2), dtype=np.int64) for mask in (predicted & own, predicted, own))
+    return np.stack([both, *sizes], axis=1)
 
 
 def dice(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Return 2 |A and B| / (|A| + |B|) (Dice 1945) from counts ``(..., 3)``; NaN where both are empty."""
-    both, one, other = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
-    total = one + other
+    both, first, second = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    total = first + second
     return np.asarray(np.divide(2 * both, total, out=np.full_like(total, np.nan), where=total > 0))

@@ -1,7 +1,7 @@
-"""Trade-offs between two figures of many generators: which of them no other one beats in both.
+"""Trade-offs between two quantities of many generators: the runs that no other run beats in both.
 
-Every figure (a score, samples a second, seconds a sample) becomes a :class:`Quantity` with a better side. A run is on
-the front of a pair where no other is at least as good in both and better in one (Pareto optimality).
+Every score, samples per second and seconds per sample are a :class:`Quantity` with a better side. A run is on the front
+of two quantities if no other run is at least as good in both and better in one (Pareto optimality).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Direction = Literal["lower", "higher"]
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """A figure of one run.
+    """A quantity of one run.
 
     Attributes:
-        value: the figure.
-        low: lower end of its interval; of speeds: the slowest repeat's.
+        value: its value.
+        low: lower end of its interval; for speeds, of the slowest repeat.
         high: upper end.
         better: which side is better.
-        floor: what real cubes score; None: there is none.
+        floor: the score of real cubes; None: there is none.
     """
 
     value: float
@@ -49,9 +49,9 @@ class ParetoPoint:
 
 
 def get_quantity(row: RunResult, name: str) -> Quantity | None:
-    """Return a run's figure by name; None where it has none.
+    """Return a run's quantity by name; None if it has none.
 
-    Of a score whose best is nearest the floor, the distance from the floor is returned.
+    For a score that is best nearest its floor, this is the distance from the floor.
     """
     if name in (SPEED, SECONDS):
         return _compute_speed(row, name)
@@ -76,51 +76,52 @@ def _compute_speed(row: RunResult, name: str) -> Quantity | None:
 def _compute_floor_distance(score: Score) -> Quantity | None:
     if score.value is None or score.floor is None:
         return None
-    away = abs(score.value - score.floor)
-    low, high = score.details.get("excess_interval") or (away, away)
+    distance = abs(score.value - score.floor)
+    low, high = score.details.get("excess_interval") or (distance, distance)
     ends = sorted((abs(low), abs(high)))
-    return Quantity(away, 0.0 if low < 0 < high else ends[0], ends[1], "lower")
+    return Quantity(distance, 0.0 if low < 0 < high else ends[0], ends[1], "lower")
 
 
 def build_points(results: SweepResults, x: str, y: str) -> list[ParetoPoint]:
-    """Return the runs that have both figures, in order, with which of them are on the front.
+    """Return the runs that have both quantities, in order, marked if they are on the front.
 
     Raises:
-        HsevalError: there is no such figure.
+        HsevalError: there is no such quantity.
     """
     known = (SPEED, SECONDS, *results.score_names)
     for name in (x, y):
         if name not in known:
-            raise HsevalError(f"{results.name}: there is no figure {name!r}{format_suggestion(name, known)}")
-    found = [
+            raise HsevalError(f"{results.name}: there is no quantity {name!r}{format_suggestion(name, known)}")
+    points = [
         ParetoPoint(row, a, b) for row in results.rows if (a := get_quantity(row, x)) and (b := get_quantity(row, y))
     ]
-    best = mark_front([(point.x, point.y) for point in found])
-    return [dataclasses.replace(point, is_on_front=is_best) for point, is_best in zip(found, best, strict=True)]
+    front = mark_front([(point.x, point.y) for point in points])
+    return [dataclasses.replace(point, is_on_front=is_best) for point, is_best in zip(points, front, strict=True)]
 
 
 def mark_front(pairs: Sequence[tuple[Quantity, Quantity]]) -> list[bool]:
-    """Return, pair by pair, whether no other pair beats it; of equal pairs all are on the front."""
-    costs = [tuple(_compute_cost(each) for each in pair) for pair in pairs]
-    return [not any(_dominates(other, mine) for other in costs) for mine in costs]
+    """Return for each pair whether no other pair dominates it; of equal pairs all are on the front."""
+    costs = [tuple(_compute_cost(quantity) for quantity in pair) for pair in pairs]
+    return [not any(_dominates(other, cost) for other in costs) for cost in costs]
 
 
 def _compute_cost(quantity: Quantity) -> float:
     return quantity.value if quantity.better == "lower" else -quantity.value
 
 
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a <= b for a, b in zip(one, other, strict=True)) and any(a < b for a, b in zip(one, other, strict=True))
+def _dominates(costs: Sequence[float], others: Sequence[float]) -> bool:
+    pairs = list(zip(costs, others, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def build_table(results: SweepResults, x: str, ys: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row a run: label, options, each figure with its interval, and the panels on whose front it is."""
+    """Return one row for each run: label, options, quantities with intervals, and the fronts that it is on."""
     panels = {y: {point.row.label: point for point in build_points(results, x, y)} for y in ys}
     rows = []
     for row in results.rows:
-        figures = {name: _convert_to_dict(get_quantity(row, name)) for name in dict.fromkeys((x, *ys))}
+        quantities = {name: _convert_to_dict(get_quantity(row, name)) for name in dict.fromkeys((x, *ys))}
         front = [y for y in ys if row.label in panels[y] and panels[y][row.label].is_on_front]
-        rows.append({"run": row.label, "varied": dict(row.varied_options), "figures": figures, "front": front,
+        rows.append({"run": row.label, "varied": dict(row.varied_options), "figures": quantities, "front": front,
                      "error": row.error})  # fmt: skip
     return rows
 
@@ -130,7 +131,7 @@ def _convert_to_dict(quantity: Quantity | None) -> dict[str, Any] | None:
 
 
 def choose_log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """Return the digits to label on a logarithmic axis from ``low`` to ``high``: the shorter, the more."""
+    """Return the leading digits to label on a logarithmic axis: the shorter the axis, the more."""
     decades = math.log10(high / low)
     if decades > 2.5:
         return (1.0,)

@@ -1,4 +1,4 @@
-"""The Pareto plot: one panel a score against speed (or any other figure), with intervals, floor and front."""
+"""The Pareto plot: a panel for each score against speed (or any other quantity), with intervals, floor and front."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ AXIS_LABELS = {
 def plot_pareto(results: SweepResults, plot: PlotConfig | None = None) -> Figure:
     """Return the plot as a matplotlib figure.
 
-    Colour, line style and marker tell values of options; a line joins the runs that differ in the marker's option
-    alone. Steps mark the front, black rims the runs on it; bars are 95 % intervals (of speeds: fastest and slowest
-    repeat). An axis is logarithmic where all its values are positive.
+    Color, line style and marker encode values of options; a line joins the runs that differ only in the marker's
+    option. Steps mark the front, black rims the runs on it; bars are 95 % intervals (of speeds: fastest and slowest
+    repeat). An axis is logarithmic if all its values are positive.
 
     Args:
         results: of a sweep.
-        plot: what to draw; None: what the sweep's file asks for.
+        plot: what to draw; None: the plot of the sweep's file.
 
     Raises:
-        HsevalError: there is no such figure or option, or no run that has the figures.
+        HsevalError: there is no such quantity or option, or no run that has the quantities.
     """
     from matplotlib.figure import Figure
 
@@ -50,17 +50,17 @@ def plot_pareto(results: SweepResults, plot: PlotConfig | None = None) -> Figure
     panels = {y: build_points(results, plot.x, y) for y in plot.y}
     if not any(panels.values()):
         raise HsevalError(f"{results.name}: no run has both {plot.x!r} and one of {', '.join(plot.y) or 'no score'}")
-    looks = assign_styles(results, plot, [point.row for found in panels.values() for point in found])
+    style_maps = assign_styles(results, plot, [point.row for points in panels.values() for point in points])
     columns = min(PANEL_COLUMNS, len(panels) + 1)
     rows = -(-(len(panels) + 1) // columns)
     figure = Figure(figsize=(PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.35), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for letter, (panel, (y, found)) in zip("abcdefghijklmnop", zip(axes, panels.items(), strict=False), strict=False):
-        _plot_panel(panel, found, plot, y, looks)
+    for letter, (panel, (y, points)) in zip("abcdefghijklmnop", zip(axes, panels.items(), strict=False), strict=False):
+        _plot_panel(panel, points, plot, y, style_maps)
         panel.set_title(letter, loc="left", fontsize=9, weight="bold")
     for unused in axes[len(panels) :]:
         unused.set_axis_off()
-    draw_legend(axes[len(panels)], plot, looks)
+    draw_legend(axes[len(panels)], plot, style_maps)
     figure.supxlabel(_format_axis_label(plot.x) + _format_devices(results, plot.x), fontsize=9)
     if plot.title:
         figure.suptitle(plot.title, fontsize=10)
@@ -68,14 +68,14 @@ def plot_pareto(results: SweepResults, plot: PlotConfig | None = None) -> Figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, SVG or PDF, by the ending of its name, whole or not at all.
+    """Write a figure atomically as PNG, SVG or PDF, by the ending of its name.
 
     Raises:
         HsevalError: another ending, or the file can't be written.
     """
     kind = path.suffix.lstrip(".").lower()
     if kind not in FILE_FORMATS:
-        raise HsevalError(f"{path}: a plot is written as {', '.join(FILE_FORMATS)}; name a file that ends so")
+        raise HsevalError(f"{path}: a plot is written as {', '.join(FILE_FORMATS)}; expected a name with that ending")
     with write_atomically(path) as temporary:
         _write_figure(figure, temporary, kind)
 
@@ -88,12 +88,12 @@ def render_svg(figure: Figure) -> bytes:
 
 
 def _write_figure(figure: Figure, target: Path | io.BytesIO, file_format: str) -> None:
-    """Save without date and random names, so that the same figure gives the same bytes."""
+    """Save without date and random ids, so that the same figure gives the same bytes."""
     import matplotlib as mpl
 
-    undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[file_format]
+    metadata = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[file_format]
     with mpl.rc_context({"svg.hashsalt": "hseval"}):
-        figure.savefig(target, format=file_format, dpi=DPI, metadata=undated)
+        figure.savefig(target, format=file_format, dpi=DPI, metadata=metadata)
 
 
 def _plot_panel(
@@ -110,7 +110,7 @@ def _plot_panel(
         return
     floors = sorted(point.y.floor for point in points if point.y.floor is not None)
     floor = floors[len(floors) // 2] if floors else None
-    bottom = {which: _set_scale(panel, which, points, floor) for which in "xy"}
+    lower_limits = {axis_name: _set_scale(panel, axis_name, points, floor) for axis_name in "xy"}
     if floor is not None:
         panel.axhline(floor, color=FLOOR_COLOR, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     _draw_front(panel, points)
@@ -126,30 +126,30 @@ def _plot_panel(
             _draw_point(
                 panel,
                 point,
-                bottom,
+                lower_limits,
                 color=color,
                 marker=style_maps["marker"][get_option_value(point.row, plot.marker)],
             )
 
 
 def _set_scale(panel: Axes, axis_name: str, points: Sequence[ParetoPoint], floor: float | None) -> float:
-    """Set an axis's scale and limits; return its lower limit, where intervals that reach below it are cut off."""
+    """Set an axis's scale and limits; return its lower limit, at which intervals are clipped."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     axis = panel.xaxis if axis_name == "x" else panel.yaxis
     quantities: list[Quantity] = [point.x if axis_name == "x" else point.y for point in points]
-    values = [each.value for each in quantities] + ([floor] if axis_name == "y" and floor is not None else [])
-    ends = [end for each in quantities for end in (each.low, each.high)]
-    limits = panel.set_xlim if axis_name == "x" else panel.set_ylim
+    values = [quantity.value for quantity in quantities] + ([floor] if axis_name == "y" and floor is not None else [])
+    ends = [end for quantity in quantities for end in (quantity.low, quantity.high)]
+    set_limits = panel.set_xlim if axis_name == "x" else panel.set_ylim
     if min(values) <= 0:
         low, high = min(*values, *ends), max(*values, *ends)
-        reach = 0.06 * (high - low or 1.0)
-        limits(low - reach, high + reach)
-        return low - reach
+        margin = 0.06 * (high - low or 1.0)
+        set_limits(low - margin, high + margin)
+        return low - margin
     low = min([*values, *(end for end in ends if end > min(values) / 3)]) / 1.15
     high = max(*values, *ends) * 1.15
     (panel.set_xscale if axis_name == "x" else panel.set_yscale)("log")
-    limits(low, high)
+    set_limits(low, high)
     axis.set_major_locator(LogLocator(subs=choose_log_ticks(low, high)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     axis.set_minor_locator(NullLocator())
@@ -158,11 +158,11 @@ def _set_scale(panel: Axes, axis_name: str, points: Sequence[ParetoPoint], floor
 
 
 def _group_lines(points: Sequence[ParetoPoint], plot: PlotConfig) -> list[list[ParetoPoint]]:
-    """Return the runs that differ in the marker's option alone, each group in the order of x."""
+    """Return groups of runs that differ only in the marker's option, each in the order of x."""
     groups: dict[Any, list[ParetoPoint]] = {}
     for point in points:
-        others = {name: value for name, value in point.row.varied_options.items() if name != plot.marker}
-        groups.setdefault((point.row.table_label, repr(others)) if plot.marker else point.row.label, []).append(point)
+        options = {name: value for name, value in point.row.varied_options.items() if name != plot.marker}
+        groups.setdefault((point.row.table_label, repr(options)) if plot.marker else point.row.label, []).append(point)
     return [sorted(group, key=lambda point: point.x.value) for group in groups.values()]
 
 
@@ -180,10 +180,10 @@ def _compute_error_bar(quantity: Quantity, lower_limit: float) -> list[list[floa
 
 
 def _draw_front(panel: Axes, points: Sequence[ParetoPoint]) -> None:
-    """Draw the best y that is to be had at each x or better."""
+    """Draw the best y that is available at each x or better."""
     front = sorted((point for point in points if point.is_on_front), key=lambda point: point.x.value)
-    where: Literal["pre", "post"] = "pre" if front[0].x.better == "higher" else "post"
-    panel.step([p.x.value for p in front], [p.y.value for p in front], where=where, color=FRONT_COLOR, linewidth=3.2,
+    step: Literal["pre", "post"] = "pre" if front[0].x.better == "higher" else "post"
+    panel.step([p.x.value for p in front], [p.y.value for p in front], where=step, color=FRONT_COLOR, linewidth=3.2,
                solid_capstyle="round", zorder=1.5)  # fmt: skip
 
 
@@ -196,8 +196,8 @@ def _format_axis_label(name: str) -> str:
 
 
 def _format_devices(results: SweepResults, x: str) -> str:
-    """Name the machine that speeds were measured on."""
+    """Return the machine that speeds were measured on, in brackets; for other quantities nothing."""
     if x not in (SPEED, SECONDS):
         return ""
     devices = sorted({str(row.timing["device"]) for row in results.rows if row.timing})
-    return f" ({devices[0]})" if len(devices) == 1 else f" ({len(devices)} devices: not one scale!)"
+    return f" ({devices[0]})" if len(devices) == 1 else f" ({len(devices)} devices: speeds are not comparable)"

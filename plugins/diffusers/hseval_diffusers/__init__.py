@@ -1,4 +1,4 @@
-"""The generator ``diffusers``: this module is the entry point, its hooks are what hseval calls."""
+"""The generator ``diffusers``: this module is the entry point whose hooks hseval calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hseval import hookimpl
 
 @hookimpl
 def hseval_generators() -> list[type]:
-    """Import inside the hook; torch and diffusers wait until the generator is used."""
+    """Return the generator; it is imported here, torch and diffusers only when it is used."""
     from hseval_diffusers.generator import Diffusers
 
     return [Diffusers]

@@ -1,4 +1,4 @@
-"""diffusers' parts: the U-Net, the noise of the training, and the solver that samples."""
+"""The parts from diffusers: the U-Net, the noise process of training, and the solver for sampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEDULER_CONFIG = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_
 
 
 def build_unet(channels: int, *, widths: tuple[int, ...], blocks: int) -> torch.nn.Module:
-    """Return diffusers' ``UNet2DModel`` for pictures of so many channels; attention at the lowest level alone."""
+    """Return diffusers' ``UNet2DModel`` for images of ``channels`` channels; attention at the lowest level alone."""
     from diffusers import UNet2DModel
 
     build: Any = UNet2DModel
@@ -46,9 +46,9 @@ class DiffusionProcess:
         """Return the mean squared error of the velocity at random noise levels.
 
         Args:
-            network: takes noisy pictures and times.
-            clean: ``(n, channel, y, x)``, normalised.
-            rng: of this step; all that is drawn comes from it.
+            network: takes noisy images and times.
+            clean: ``(n, channel, y, x)``, normalized.
+            rng: of this step, the only source of randomness.
         """
         import torch
 
@@ -59,15 +59,15 @@ class DiffusionProcess:
         return torch.nn.functional.mse_loss(network(noisy, times).sample, velocity)
 
     def sample(self, network: Any, noise: NDArray[Any], *, steps: int, device: torch.device) -> NDArray[Any]:
-        """Return pictures by DPM-Solver++(2M) (Lu et al. 2022), deterministic.
+        """Return images by DPM-Solver++(2M) (Lu et al. 2022), deterministic.
 
-        Its times are even in log-SNR: on Gaussians of deviation 0.05 to 5, 20 steps then keep the deviation within 3 %,
-        where the scheduler's own default loses half of the smallest.
+        Its times are even in log-SNR: on Gaussians of standard deviation 0.05 to 5, 20 steps reproduce it within 3 %,
+        while the scheduler's default loses half of the smallest.
 
         Args:
             network: as in :meth:`compute_loss`.
             noise: standard normal, float32 ``(n, channel, y, x)``.
-            steps: how often the network is asked.
+            steps: number of evaluations of the network.
             device: of the network.
         """
         import torch
@@ -78,13 +78,13 @@ class DiffusionProcess:
             num_train_timesteps=self.timesteps, use_lu_lambdas=True, final_sigmas_type="zero", **SCHEDULER_CONFIG
         )
         with warnings.catch_warnings():
-            # Its np.array(tensor) with torch's __array__ of before NumPy 2.
+            # It calls np.array(tensor), and torch's __array__ has the signature of before NumPy 2.
             warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning, "diffusers")
             solver.set_timesteps(steps)
-        pictures = torch.from_numpy(noise).to(device)
+        current = torch.from_numpy(noise).to(device)
         with torch.inference_mode():
             for time in solver.timesteps:
-                velocity = network(pictures, time.to(device)).sample
-                pictures = solver.step(velocity, time, pictures, return_dict=False)[0]
-        found: NDArray[Any] = pictures.cpu().numpy()
-        return found
+                velocity = network(current, time.to(device)).sample
+                current = solver.step(velocity, time, current, return_dict=False)[0]
+        images: NDArray[Any] = current.cpu().numpy()
+        return images

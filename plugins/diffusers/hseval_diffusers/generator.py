@@ -1,4 +1,4 @@
-"""The generator ``diffusers``: what hseval asks of a generator, on top of the U-Net next door."""
+"""The generator ``diffusers``: the interface to hseval, on top of :mod:`hseval_diffusers.diffusion`."""
 
 from __future__ import annotations
 
@@ -27,16 +27,11 @@ if TYPE_CHECKING:
     import torch
 
 FORMAT = "hseval-diffusers-1"
-MUTABLE_ON_RESUME = (
-    "steps",
-    "checkpoint_every",
-    "resume",
-    *SAMPLING_OPTIONS,
-)  # a training that goes on may change them
+MUTABLE_ON_RESUME = ("steps", "checkpoint_every", "resume", *SAMPLING_OPTIONS)
 
 
 class Diffusers:
-    """Pixels and masks as one picture, drawn by a U-Net that undoes noise (Ho et al. 2020)."""
+    """A denoising U-Net (Ho et al. 2020) on images of pixels and masks."""
 
     name = "diffusers"
     version = "1.0.0"
@@ -51,38 +46,38 @@ class Diffusers:
         """Train on ``data`` and write ``diffusers.safetensors`` and ``diffusers.json`` to the folder ``out``.
 
         Raises:
-            HsevalError: no cubes, cubes of several shapes, nothing to go on from, or a loss that is not finite.
+            HsevalError: no cubes, cubes of several shapes, another training's checkpoint, or a loss that is not finite.
         """
         import torch
 
         from hseval_diffusers.diffusion import DiffusionProcess
 
-        given, chosen = self.options, choose_device(device)
-        channels = ChannelCodec.from_set(data, multiple=2 ** (len(given.channels) - 1))
-        network = build_seeded_network(lambda: self._build_unet(channels), seed=seed, name=self.name).to(chosen)
-        process, loop = DiffusionProcess(given.timesteps), _build_loop(given, seed, channels)
+        options, torch_device = self.options, choose_device(device)
+        channels = ChannelCodec.from_set(data, multiple=2 ** (len(options.channels) - 1))
+        network = build_seeded_network(lambda: self._build_unet(channels), seed=seed, name=self.name).to(torch_device)
+        process, loop = DiffusionProcess(options.timesteps), _build_loop(options, seed, channels)
 
         def loss(step: int) -> torch.Tensor:
             clean = [torch.from_numpy(channels.encode(data[index])) for index in loop.draw_indices(step, len(data))]
-            return process.compute_loss(network, torch.stack(clean).to(chosen), loop.make_rng("noise", step))
+            return process.compute_loss(network, torch.stack(clean).to(torch_device), loop.make_rng("noise", step))
 
         weights = train(network, loss, loop, out)
-        record = {"version": self.version, "options": options_to_dict(given), "channels": channels.as_record()}
-        kept = {f"unet.{name}": value for name, value in weights.items()} | channels.as_tensors()
-        save_checkpoint(out, "diffusers", kept, record, format=FORMAT)
+        record = {"version": self.version, "options": options_to_dict(options), "channels": channels.as_record()}
+        tensors = {f"unet.{name}": value for name, value in weights.items()} | channels.as_tensors()
+        save_checkpoint(out, "diffusers", tensors, record, format=FORMAT)
         self.load(out, device=device)
 
     def load(self, path: Path | None, device: str | None = None) -> None:
-        """Read what :meth:`fit` left in ``path`` and make ready to sample.
+        """Read what :meth:`fit` wrote to ``path``, for sampling.
 
         Raises:
-            HsevalError: no folder was given, or its checkpoint is missing, damaged or has other options.
+            HsevalError: ``path`` is None, or its checkpoint is missing, damaged or has other options.
         """
         if path is None:
             raise HsevalError(
-                "diffusers has to be trained: hseval train diffusers DATA --out RUN, then --checkpoint RUN"
+                "diffusers has to be trained first: hseval train diffusers DATA --out RUN, then --checkpoint RUN"
             )
-        hint = "hseval train diffusers makes one"
+        hint = "create one by: hseval train diffusers"
         tensors, record = load_checkpoint(
             path, "diffusers", format=FORMAT, required_keys=("options", "channels"), hint=hint
         )
@@ -92,14 +87,14 @@ class Diffusers:
         self.wavelengths, self.units = self.channels.wavelengths, self.channels.units
         self.device = choose_device(device)
         network = self._build_unet(self.channels)
-        weights = {name.removeprefix("unet."): each for name, each in tensors.items() if name.startswith("unet.")}
+        weights = {name.removeprefix("unet."): tensor for name, tensor in tensors.items() if name.startswith("unet.")}
         network.load_state_dict(from_numpy(weights))
         self.network = network.to(self.device).eval()
 
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
         """Yield cubes ``start`` to ``n - 1``; cube i is drawn from the stream (seed, "diffusers", i) alone."""
         if self.network is None:
-            raise HsevalError("diffusers: nothing is loaded; load a run first")
+            raise HsevalError("diffusers: no checkpoint is loaded; call load first")
         from hseval_diffusers.diffusion import DiffusionProcess
 
         process, network = DiffusionProcess(self.options.timesteps), self.network
@@ -107,14 +102,14 @@ class Diffusers:
         def draw(noise: Any) -> Any:
             return process.sample(network, noise, steps=self.options.solver_steps, device=self.device)
 
-        given: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "batch_size": self.options.sample_batch,
             "seed": seed,
             "name": self.name,
             "shape": self.channels.shape,
         }
-        for index, picture in sample_in_batches(draw, start=start, stop=n, **given):
-            yield Sample(*self.channels.decode(picture), f"{self.name}-{seed}-{index:06d}")
+        for index, image in sample_in_batches(draw, start=start, stop=n, **arguments):
+            yield Sample(*self.channels.decode(image), f"{self.name}-{seed}-{index:06d}")
 
     def _build_unet(self, channels: ChannelCodec) -> torch.nn.Module:
         from hseval_diffusers.diffusion import build_unet
@@ -123,7 +118,9 @@ class Diffusers:
 
 
 def _build_loop(options: DiffusersOptions, seed: int, channels: ChannelCodec) -> LoopConfig:
-    same = {name: value for name, value in dataclasses.asdict(options).items() if name not in MUTABLE_ON_RESUME}
+    fixed_options = {
+        name: value for name, value in dataclasses.asdict(options).items() if name not in MUTABLE_ON_RESUME
+    }
     return LoopConfig(
         name="diffusers",
         steps=options.steps,
@@ -133,5 +130,5 @@ def _build_loop(options: DiffusersOptions, seed: int, channels: ChannelCodec) ->
         checkpoint_every=options.checkpoint_every,
         seed=seed,
         resume=options.resume,
-        run_settings={**same, **channels.as_record()},
+        run_settings={**fixed_options, **channels.as_record()},
     )

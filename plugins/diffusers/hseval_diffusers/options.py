@@ -1,4 +1,4 @@
-"""What a user can set with ``--set``."""
+"""Options that ``--set`` can set."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import dataclasses
 
 from hseval import option
 
-SAMPLING_OPTIONS = ("solver_steps", "sample_batch")  # what can also be set when sampling
+SAMPLING_OPTIONS = ("solver_steps", "sample_batch")  # can also be set when sampling
 
 
 @dataclasses.dataclass(frozen=True)
 class DiffusersOptions:
-    """Of training, and of sampling."""
+    """Options of training and sampling."""
 
-    channels: tuple[int, ...] = option((64, 128, 256), "channels of the U-Net's levels; each level halves the picture")
+    channels: tuple[int, ...] = option((64, 128, 256), "channels of the U-Net's levels; each level halves the image")
     blocks: int = option(2, "residual blocks a level")
     steps: int = option(20_000, "training steps")
     batch: int = option(16, "cubes a step")
     rate: float = option(2e-4, "learning rate")
-    average: float = option(0.999, "decay of the averaged weights, which are the ones that sample")
+    average: float = option(0.999, "decay of the averaged weights, which are used for sampling")
     timesteps: int = option(1000, "noise levels of the training")
-    checkpoint_every: int = option(500, "steps between two checkpoints that training can go on from")
-    resume: bool = option(False, "go on from the last checkpoint in the folder (with --force, as it is not empty)")
+    checkpoint_every: int = option(500, "steps between two checkpoints from which training can resume")
+    resume: bool = option(False, "resume from the last checkpoint in the folder (with --force, as it is not empty)")
     solver_steps: int = option(20, "steps of the solver, when sampling")
     sample_batch: int = option(8, "cubes drawn at a time; changes speed, and cubes by 1e-5 at most")
 
@@ -30,8 +30,8 @@ class DiffusersOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if not self.channels or any(width < 8 or width % 8 for width in self.channels):
-            told = ",".join(map(str, self.channels))
-            raise ValueError(f"channels is {told!r}, expected multiples of 8 such as 32,64,128")
+            typed = ",".join(map(str, self.channels))
+            raise ValueError(f"channels is {typed!r}, expected multiples of 8 such as 32,64,128")
         if not self.rate > 0:
             raise ValueError(f"rate is {self.rate:g}, expected more than 0")
         if not 0 <= self.average < 1:

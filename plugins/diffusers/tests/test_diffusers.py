@@ -1,4 +1,4 @@
-"""The contract, resuming, and that training learns what there is to learn."""
+"""The contract, resuming, the solver, and that training lowers the loss."""
 
 import dataclasses
 from pathlib import Path
@@ -36,29 +36,29 @@ def test_resumed_training_gives_same_weights(tmp_path: Path) -> None:
     Diffusers(dataclasses.replace(TINY, resume=True)).fit(data, folders[1], seed=3)
     whole, halves = ((folder / "diffusers.safetensors").read_bytes() for folder in folders)
     assert whole == halves
-    with pytest.raises(HsevalError, match=r"was begun with rate=0\.0002, not 0\.001"):
+    with pytest.raises(HsevalError, match=r"was started with rate=0\.0002, not 0\.001"):
         Diffusers(dataclasses.replace(TINY, resume=True, rate=1e-3)).fit(data, folders[1], seed=3)
 
 
 class ExactNetwork:
-    """What a perfect network answers for pictures whose pixels are independent, of one mean and deviation."""
+    """The exact prediction for images of independent Gaussian pixels of one mean and standard deviation."""
 
     def __init__(self, process: DiffusionProcess, mean: float, std: float) -> None:
         self.alphas_cumprod, self.mean, self.std = process.scheduler.alphas_cumprod, mean, std
 
     def __call__(self, noisy: torch.Tensor, time: torch.Tensor) -> SimpleNamespace:
         alpha, sigma = self.alphas_cumprod[time].sqrt(), (1 - self.alphas_cumprod[time]).sqrt()
-        apart = (noisy - alpha * self.mean) / (alpha**2 * self.std**2 + sigma**2)
-        clean, noise = self.mean + alpha * self.std**2 * apart, sigma * apart
+        normalized = (noisy - alpha * self.mean) / (alpha**2 * self.std**2 + sigma**2)
+        clean, noise = self.mean + alpha * self.std**2 * normalized, sigma * normalized
         return SimpleNamespace(sample=alpha * noise - sigma * clean)
 
 
-@pytest.mark.parametrize("deviation", [0.05, 0.2, 1.0, 5.0])
-def test_solver_with_exact_network_reproduces_gaussian(deviation: float) -> None:
+@pytest.mark.parametrize("std", [0.05, 0.2, 1.0, 5.0])
+def test_solver_with_exact_network_reproduces_gaussian(std: float) -> None:
     process, noise = DiffusionProcess(1000), np.random.default_rng(0).standard_normal((4, 2, 16, 16), dtype=np.float32)
-    made = process.sample(ExactNetwork(process, 0.5, deviation), noise, steps=20, device=torch.device("cpu"))
-    slope, mean = np.polyfit(noise.ravel(), made.ravel(), 1)  # the flow of a Gaussian is linear
-    assert slope == pytest.approx(deviation, rel=0.035)
+    samples = process.sample(ExactNetwork(process, 0.5, std), noise, steps=20, device=torch.device("cpu"))
+    slope, mean = np.polyfit(noise.ravel(), samples.ravel(), 1)  # the flow of a Gaussian is linear
+    assert slope == pytest.approx(std, rel=0.035)
     assert mean == pytest.approx(0.5, abs=0.005)
 
 
@@ -72,8 +72,8 @@ def test_training_lowers_loss_on_flat_cubes(tmp_path: Path) -> None:
         generator.fit(data, tmp_path / str(steps))
         clean = torch.from_numpy(np.stack([generator.channels.encode(cube) for cube in data]))
         with torch.inference_mode():
-            rounds = [
+            step_losses = [
                 process.compute_loss(generator.network, clean, np.random.default_rng(number)) for number in range(8)
             ]
-        losses.append(float(torch.stack(rounds).mean()))
+        losses.append(float(torch.stack(step_losses).mean()))
     assert losses[1] < 0.8 * losses[0]

@@ -1,4 +1,4 @@
-"""The generator ``monai``: what hseval asks of a generator, on top of the stages next door."""
+"""The generator ``monai``: the interface to hseval, on top of the stages in :mod:`hseval_monai.stages`."""
 
 from __future__ import annotations
 
@@ -43,33 +43,33 @@ class Monai:
         """Train both stages on ``data`` and write ``monai.safetensors`` and ``monai.json`` to the folder ``out``.
 
         Raises:
-            HsevalError: no cubes, cubes of several shapes, nothing to go on from, or a loss that is not finite.
+            HsevalError: no cubes, cubes of several shapes, another training's checkpoint, or a loss that is not finite.
         """
         from hseval_monai.stages import TwoStageTrainer
 
-        given = self.options
-        halvings = len(given.ae_channels) + len(given.channels) - 2
+        options = self.options
+        halvings = len(options.ae_channels) + len(options.channels) - 2
         channels = ChannelCodec.from_set(data, multiple=2**halvings)
-        stages = TwoStageTrainer(given, data, channels, out=out, seed=seed, device=choose_device(device))
+        stages = TwoStageTrainer(options, data, channels, out=out, seed=seed, device=choose_device(device))
         encoder = stages.train_autoencoder()
-        latents, mean, deviation = stages.encode_latents(encoder)
+        latents, mean, std = stages.encode_latents(encoder)
         denoiser = stages.train_unet(latents)
-        kept = {"latents.mean": mean, "latents.deviation": deviation, **channels.as_tensors()}
+        stored = {"latents.mean": mean, "latents.deviation": std, **channels.as_tensors()}
         for prefix, network in (("autoencoder.", encoder), ("unet.", denoiser)):
-            kept |= {prefix + name: value.cpu().numpy() for name, value in network.state_dict().items()}
-        record = {"version": self.version, "options": options_to_dict(given), "channels": channels.as_record()}
-        save_checkpoint(out, "monai", kept, record, format=FORMAT)
+            stored |= {prefix + name: value.cpu().numpy() for name, value in network.state_dict().items()}
+        record = {"version": self.version, "options": options_to_dict(options), "channels": channels.as_record()}
+        save_checkpoint(out, "monai", stored, record, format=FORMAT)
         self.load(out, device=device)
 
     def load(self, path: Path | None, device: str | None = None) -> None:
-        """Read what :meth:`fit` left in ``path`` and make ready to sample.
+        """Read what :meth:`fit` wrote to ``path``, for sampling.
 
         Raises:
-            HsevalError: no folder was given, or its checkpoint is missing, damaged or has other options.
+            HsevalError: ``path`` is None, or its checkpoint is missing, damaged or has other options.
         """
         if path is None:
             raise HsevalError("monai has to be trained first: hseval train monai DATA --out RUN, then --checkpoint RUN")
-        hint = "hseval train monai makes one"
+        hint = "create one by: hseval train monai"
         tensors, record = load_checkpoint(
             path, "monai", format=FORMAT, required_keys=("options", "channels"), hint=hint
         )
@@ -86,7 +86,7 @@ class Monai:
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
         """Yield cubes ``start`` to ``n - 1``; cube i is drawn from the stream (seed, "monai", i) alone."""
         if self._networks is None:
-            raise HsevalError("monai: nothing is loaded; load a run first")
+            raise HsevalError("monai: no checkpoint is loaded; call load first")
         import torch
 
         from hseval_monai.networks import RectifiedFlow
@@ -102,14 +102,14 @@ class Monai:
         _, height, width = self.channels.shape
         half = 2 ** (len(self.options.ae_channels) - 1)
         shape = (self.options.latent_channels, height // half, width // half)
-        given: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "batch_size": self.options.sample_batch,
             "seed": seed,
             "name": self.name,
             "shape": shape,
         }
-        for index, picture in sample_in_batches(draw, start=start, stop=n, **given):
-            yield Sample(*self.channels.decode(picture), f"{self.name}-{seed}-{index:06d}")
+        for index, image in sample_in_batches(draw, start=start, stop=n, **arguments):
+            yield Sample(*self.channels.decode(image), f"{self.name}-{seed}-{index:06d}")
 
     def _restore_network(self, prefix: str, tensors: dict[str, np.ndarray[Any, Any]]) -> torch.nn.Module:
         from hseval_monai.networks import build_autoencoder, build_unet
@@ -117,6 +117,6 @@ class Monai:
         network = (
             build_unet(self.options) if prefix == "unet." else build_autoencoder(self.channels.n_channels, self.options)
         )
-        weights = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+        weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         network.load_state_dict(from_numpy(weights))
         return network.to(self.device).eval()

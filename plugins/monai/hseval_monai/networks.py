@@ -1,4 +1,4 @@
-"""MONAI's parts: the autoencoder, the U-Net on its latents, and the rectified flow between noise and latents."""
+"""The networks of MONAI: the autoencoder, the U-Net on its latents, and the rectified flow from noise to latents."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-NUM_TIMESTEPS = 1000  # of the flow; the U-Net is told whole ones
+NUM_TIMESTEPS = 1000  # of the flow; the U-Net gets integers
 
 
 def build_autoencoder(channels: int, options: MonaiOptions) -> torch.nn.Module:
-    """Return MONAI's ``AutoencoderKL`` for pictures of so many channels, without attention."""
+    """Return MONAI's ``AutoencoderKL`` for images of ``channels`` channels, without attention."""
     from monai.networks.nets.autoencoderkl import AutoencoderKL
 
     network: torch.nn.Module = AutoencoderKL(
@@ -36,7 +36,7 @@ def build_autoencoder(channels: int, options: MonaiOptions) -> torch.nn.Module:
 
 
 def build_unet(options: MonaiOptions) -> torch.nn.Module:
-    """Return MONAI's ``DiffusionModelUNet`` for latents; attention at its lowest level alone."""
+    """Return MONAI's ``DiffusionModelUNet`` for latents; attention at the lowest level alone."""
     from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 
     levels = len(options.channels)
@@ -56,25 +56,25 @@ def build_unet(options: MonaiOptions) -> torch.nn.Module:
 def reconstruction_loss(
     network: Any, images: torch.Tensor, rng: np.random.Generator, *, bands: int, kl_weight: float
 ) -> torch.Tensor:
-    """Return a reconstruction's mean absolute error in the bands, cross-entropy in the masks, and divergence.
+    """Return the sum of mean absolute error in the bands, cross-entropy in the masks, and KL divergence of the latents.
 
-    A thin vessel covers few pixels, and the median of a doubtful one is outside: an absolute error would leave its mask
-    empty. What is decoded for a mask is therefore taken as log odds, so that above 0 it is rather inside.
+    An absolute error has its minimum at the median, which leaves the masks of thin vessels empty. The decoded channel
+    of a mask is therefore taken as the logit of being inside.
 
     Args:
         network: an ``AutoencoderKL``.
-        images: ``(n, channel, y, x)``: bands, normalised, then masks, -1 outside and 1 inside.
+        images: ``(n, channel, y, x)``: bands, normalized, then masks, -1 outside and 1 inside.
         rng: of this step.
         bands: how many of the channels are bands.
-        kl_weight: weight of KL(N(mean, deviation) || N(0, 1)), in nats a latent.
+        kl_weight: weight of KL(N(mean, std) || N(0, 1)), in nats a latent.
     """
     import torch
     from torch.nn import functional
 
-    mean, deviation = network.encode(images)
+    mean, std = network.encode(images)
     noise = torch.from_numpy(rng.standard_normal(tuple(mean.shape), dtype=np.float32)).to(mean.device)
-    decoded = network.decode(mean + deviation * noise)
-    divergence = (mean.square() + deviation.square() - 1).mean() / 2 - deviation.log().mean()
+    decoded = network.decode(mean + std * noise)
+    divergence = (mean.square() + std.square() - 1).mean() / 2 - std.log().mean()
     loss: torch.Tensor = functional.l1_loss(decoded[:, :bands], images[:, :bands]) + kl_weight * divergence
     if images.shape[1] > bands:
         inside = (images[:, bands:] + 1) / 2
@@ -94,12 +94,12 @@ class RectifiedFlow:
         self.scheduler = RFlowScheduler(num_train_timesteps=NUM_TIMESTEPS, use_discrete_timesteps=True)
 
     def compute_loss(self, network: Any, clean: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Return the mean squared error of the flow's direction at random places between noise and data.
+        """Return the mean squared error of the flow's direction at random times between noise and data.
 
         Args:
             network: the U-Net, which takes noisy latents and times.
-            clean: latents ``(n, channel, y, x)``, normalised.
-            rng: of this step; all that is drawn comes from it.
+            clean: latents ``(n, channel, y, x)``, normalized.
+            rng: of this step, the only source of randomness.
         """
         import torch
 
@@ -109,20 +109,20 @@ class RectifiedFlow:
         return torch.nn.functional.mse_loss(network(noisy, times), clean - noise)
 
     def sample(self, network: Any, noise: NDArray[Any], *, steps: int, device: torch.device) -> torch.Tensor:
-        """Return latents after so many of Heun's steps from standard normal noise ``(n, channel, y, x)``.
+        """Return latents after ``steps`` steps of Heun from standard normal noise ``(n, channel, y, x)``.
 
-        The network is asked twice a step. On Gaussians of deviation 0.2 to 3, 12 such steps keep the deviation within
-        2 %, 25 of Euler's within 10 %.
+        The network is evaluated twice a step. On Gaussians of standard deviation 0.2 to 3, 12 such steps reproduce it
+        within 2 %, 25 steps of Euler within 10 %.
         """
         import torch
 
         self.scheduler.set_timesteps(steps)
         latents = torch.from_numpy(noise).to(device)
         times = [*self.scheduler.timesteps.tolist(), 0]
-        for time, following in itertools.pairwise(times):
-            here, there = (torch.full((len(latents),), each, device=device) for each in (time, following))
-            first = network(latents, here)
-            ahead, _ = self.scheduler.step(first, time, latents, following)
-            direction = (first + network(ahead, there)) / 2
-            latents, _ = self.scheduler.step(direction, time, latents, following)
+        for time, next_time in itertools.pairwise(times):
+            times_here, times_next = (torch.full((len(latents),), value, device=device) for value in (time, next_time))
+            first = network(latents, times_here)
+            predicted, _ = self.scheduler.step(first, time, latents, next_time)
+            direction = (first + network(predicted, times_next)) / 2
+            latents, _ = self.scheduler.step(direction, time, latents, next_time)
         return latents

@@ -1,4 +1,4 @@
-"""What a user can set with ``--set``."""
+"""Options that ``--set`` can set."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import dataclasses
 from hseval import option
 
 NORM_GROUPS = 8  # of the group norms; widths are multiples of it
-SAMPLING_OPTIONS = ("flow_steps", "sample_batch")  # what can also be set when sampling
+SAMPLING_OPTIONS = ("flow_steps", "sample_batch")  # can also be set when sampling
 
 
 @dataclasses.dataclass(frozen=True)
 class MonaiOptions:
-    """Of both stages, and of sampling."""
+    """Options of both stages, and of sampling."""
 
     ae_channels: tuple[int, ...] = option((64, 128, 128), "channels of the autoencoder's levels, each half as wide")
     latent_channels: int = option(8, "channels of the latents")
@@ -25,10 +25,10 @@ class MonaiOptions:
     steps: int = option(30_000, "training steps of the U-Net")
     rate: float = option(3e-4, "learning rate of the U-Net")
     batch: int = option(16, "cubes a step, in both stages")
-    average: float = option(0.999, "decay of the averaged weights, which are the ones that sample")
-    checkpoint_every: int = option(500, "steps between two checkpoints that training can go on from")
-    resume: bool = option(False, "go on from the last checkpoints in the folder (with --force, as it is not empty)")
-    flow_steps: int = option(12, "steps from noise to latents, when sampling; each asks the U-Net twice")
+    average: float = option(0.999, "decay of the averaged weights, which are used for sampling")
+    checkpoint_every: int = option(500, "steps between two checkpoints from which training can resume")
+    resume: bool = option(False, "resume from the last checkpoints in the folder (with --force, as it is not empty)")
+    flow_steps: int = option(12, "steps from noise to latents, when sampling; each evaluates the U-Net twice")
     sample_batch: int = option(8, "cubes drawn at a time; changes speed, and cubes by 1e-5 at most")
 
     def __post_init__(self) -> None:
@@ -39,8 +39,8 @@ class MonaiOptions:
         for name in ("ae_channels", "channels"):
             widths = getattr(self, name)
             if not widths or any(width < NORM_GROUPS or width % NORM_GROUPS for width in widths):
-                told = ",".join(map(str, widths))
-                raise ValueError(f"{name} is {told!r}, expected multiples of {NORM_GROUPS} such as 32,64")
+                typed = ",".join(map(str, widths))
+                raise ValueError(f"{name} is {typed!r}, expected multiples of {NORM_GROUPS} such as 32,64")
         for name in ("ae_rate", "rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name):g}, expected more than 0")

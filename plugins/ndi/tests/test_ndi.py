@@ -1,4 +1,4 @@
-"""Closed forms, what the metric sees and does not see, and the contracts."""
+"""Closed forms, what the metric is sensitive to, and the contracts."""
 
 import io
 
@@ -15,15 +15,15 @@ WAVELENGTHS = np.array([500.0, 660.0, 680.0, 800.0, 900.0])
 
 
 def make_flat_set(indices: np.ndarray, gain: float = 1.0, wavelengths: np.ndarray = WAVELENGTHS) -> ArraySet:
-    """Return a cube an index, ``(n,)``: 670 nm lies halfway between bands of 0.9 and 1.1 times ``1 - index``."""
+    """Return a cube for each index ``(n,)``: 670 nm is halfway between bands of 0.9 and 1.1 times ``1 - index``."""
     low = gain * (1 - indices)[:, None, None, None] * np.array([0.5, 0.9, 1.1])[:, None, None]
     high = np.broadcast_to(gain * (1 + indices)[:, None, None, None], (len(indices), 2, 1, 1))
     return ArraySet(np.concatenate([low, high], axis=1) + np.zeros((16, 16)), wavelengths=wavelengths)
 
 
 def compute_ndi(samples: ArraySet, ref: ArraySet) -> float:
-    found = hseval.score(samples, ref=ref, metrics=["ndi"], device="cpu", cache=False).scores[0]
-    return float(found.details["full_value"])
+    score = hseval.score(samples, ref=ref, metrics=["ndi"], device="cpu", cache=False).scores[0]
+    return float(score.details["full_value"])
 
 
 def test_plugins_are_registered() -> None:
@@ -56,10 +56,10 @@ def test_score_equals_index_shift_and_ignores_gain() -> None:
 
 def test_scores_are_reported_by_structure() -> None:
     sets = [make_example_set(12, seed=seed) for seed in (1, 2)]
-    report, shown = hseval.score(sets[0], ref=sets[1], metrics=["ndi"], cache=False), io.StringIO()
+    report, output = hseval.score(sets[0], ref=sets[1], metrics=["ndi"], cache=False), io.StringIO()
     assert set(report.scores[0].details["structures"]) == {"disc", "fov"}
-    get_plugins().build("renderer", "terminal").render(report, shown)
-    assert "ndi by structure" in shown.getvalue()
+    get_plugins().build("renderer", "terminal").render(report, output)
+    assert "ndi by structure" in output.getvalue()
 
 
 def test_swapped_bands_are_detected_despite_equal_histograms() -> None:

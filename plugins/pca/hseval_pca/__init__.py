@@ -1,4 +1,4 @@
-"""The baseline generator ``pca``: this module is the entry point, its hooks are what hseval calls."""
+"""The baseline generator ``pca``: this module is the entry point whose hooks hseval calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hseval import hookimpl
 
 @hookimpl
 def hseval_generators() -> list[type]:
-    """Import inside the hook, so that installing this costs ``hseval --help`` nothing."""
+    """Return the generator; it is imported here, so that ``hseval --help`` stays fast."""
     from hseval_pca.generator import Pca
 
     return [Pca]

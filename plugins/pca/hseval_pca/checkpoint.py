@@ -23,7 +23,7 @@ REQUIRED_FIELDS: dict[str, type | tuple[type, ...]] = {
 
 
 def save(folder: Path, tensors: dict[str, NDArray[Any]], record: dict[str, Any]) -> None:
-    """Write both files, each whole or not at all."""
+    """Write both files, each atomically."""
     from safetensors.numpy import save_file
 
     with write_atomically(folder / "pca.safetensors") as temporary:
@@ -33,7 +33,11 @@ def save(folder: Path, tensors: dict[str, NDArray[Any]], record: dict[str, Any])
 
 
 def load(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read both back; HsevalError where one is missing, cut off or changed, or does not say all that it should."""
+    """Read both files.
+
+    Raises:
+        HsevalError: a file is missing, truncated or changed, or the record is incomplete.
+    """
     from safetensors.numpy import load_file
 
     weights, record_file = folder / "pca.safetensors", folder / "pca.json"
@@ -41,15 +45,15 @@ def load(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         record = json.loads(record_file.read_text(encoding="utf-8"))
         digest = _compute_sha256(weights)
     except (OSError, ValueError) as error:
-        told = f"{folder}: no whole checkpoint of pca ({_describe_error(error)}); hseval train pca makes one"
-        raise HsevalError(told) from error
+        message = f"{folder}: no complete checkpoint of pca ({_describe_error(error)}); create one by: hseval train pca"
+        raise HsevalError(message) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise HsevalError(f"{record_file}: no checkpoint of pca that this version reads (format {FORMAT!r})")
+        raise HsevalError(f"{record_file}: no checkpoint of pca in the format of this version, {FORMAT!r}; train again")
     for key, kind in REQUIRED_FIELDS.items():
         if key not in record or not isinstance(record[key], kind):
             raise HsevalError(f"{record_file}: {key!r} is missing or of another type; train again")
     if record["sha256"] != digest:
-        raise HsevalError(f"{weights}: cut off or changed (its sha256 is not the one in pca.json); train again")
+        raise HsevalError(f"{weights}: truncated or changed (its sha256 does not match pca.json); train again")
     return load_file(weights), record
 
 

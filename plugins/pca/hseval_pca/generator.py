@@ -1,4 +1,4 @@
-"""The generator ``pca``: what hseval asks of a generator, on top of the numerics next door."""
+"""The generator ``pca``: the interface to hseval, on top of the numerics in :mod:`hseval_pca.gaussian`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hseval import CubeSet, HsevalError, Sample, option
 from hseval.core.options import build_options
+from hseval.utils.plural import format_count
 from hseval.utils.random_streams import create_rng
 from hseval_pca import checkpoint
 from hseval_pca.gaussian import fit_gaussian
@@ -30,11 +31,11 @@ class Pca:
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What a user can set with ``--set`` when training."""
+        """Options that ``--set`` can set when training."""
 
-        variance: float = option(0.99, "share of the variance to keep, above 0 and up to 1")
-        components: int | None = option(None, "number of components to keep instead of a share of the variance")
-        memory: float = option(4.0, "GiB that the cubes may take; of a set that needs more, a random part is fitted")
+        variance: float = option(0.99, "share of the variance to retain, above 0 and up to 1")
+        components: int | None = option(None, "number of components to retain instead of a share of the variance")
+        memory: float = option(4.0, "GiB that the cubes may take; of a set that needs more, a random subset is fitted")
 
         def __post_init__(self) -> None:
             if not 0 < self.variance <= 1:
@@ -45,9 +46,9 @@ class Pca:
                 raise ValueError(f"memory is {self.memory:g} GiB, expected more than 0")
 
         def __str__(self) -> str:
-            """Return the options as they are typed."""
-            given = dataclasses.asdict(self).items()
-            return " ".join(f"{name}={'none' if value is None else value}" for name, value in given)
+            """Return the options as typed on the command line."""
+            values = dataclasses.asdict(self).items()
+            return " ".join(f"{name}={'none' if value is None else value}" for name, value in values)
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
@@ -59,15 +60,17 @@ class Pca:
             HsevalError: fewer than two cubes, cubes of several shapes, or cubes that are all the same.
         """
         if len(data) < 2:
-            raise HsevalError(f"{data.info.location}: holds {len(data)} cube, pca needs 2 or more")
+            raise HsevalError(
+                f"{data.info.location}: has {format_count(len(data), 'cube')}, expected 2 or more for pca"
+            )
         checkpoint.save(out, *self._fit_model(data, seed))
         self.load(out)
 
     def load(self, path: Path | None) -> None:
-        """Read what :meth:`fit` left in ``path``; there is no device to choose, sampling runs on the CPU.
+        """Read what :meth:`fit` wrote to ``path``; sampling runs on the CPU.
 
         Raises:
-            HsevalError: no folder was given, or its checkpoint is missing, damaged or has other options.
+            HsevalError: ``path`` is None, or its checkpoint is missing, damaged or has other options.
         """
         if path is None:
             raise HsevalError("pca has to be fitted first: hseval train pca DATA --out RUN, then --checkpoint RUN")
@@ -89,29 +92,31 @@ class Pca:
             yield Sample(*self._layout.unflatten(flat, self._thresholds), f"pca-{seed}-{index:06d}")
 
     def _fit_model(self, data: CubeSet, seed: int) -> tuple[dict[str, Array], dict[str, Any]]:
-        layers, given = LayerLayout.from_cubes(data), self.options
+        layers, options = LayerLayout.from_cubes(data), self.options
         stack = self._stack_cubes(data, layers, seed)
         try:
             tensors, share = fit_gaussian(
-                stack, bands=layers.bands, variance=given.variance, components=given.components
+                stack, bands=layers.bands, variance=options.variance, components=options.components
             )
         except ValueError as error:
             raise HsevalError(f"{data.info.location}: {error}") from error
-        facts = {"cubes": len(stack), "components": len(tensors["axes"]), "variance_kept": share}
-        record: dict[str, Any] = {"version": self.version, "options": dataclasses.asdict(given), "fit": facts}
+        fit_record = {"cubes": len(stack), "components": len(tensors["axes"]), "variance_kept": share}
+        record: dict[str, Any] = {"version": self.version, "options": dataclasses.asdict(options), "fit": fit_record}
         known = data.info.wavelengths_known
         record |= {"wavelengths": data.wavelengths.tolist() if known else None, "units": data.info.units}
         return {**tensors, "seen": layers.pixel_mask}, {**record, "structures": layers.structures}
 
     def _stack_cubes(self, data: CubeSet, layers: LayerLayout, seed: int) -> Array:
-        """Return float32 ``(n, layer, pixel)``: all cubes, or as many, drawn at random, as ``memory`` holds."""
+        """Return float32 ``(n, layer, pixel)``: all cubes, or a random subset that fits ``memory``."""
         shape = (layers.bands + len(layers.structures), int(layers.pixel_mask.sum()))
-        room = max(int(self.options.memory * 2**30 / (4 * shape[0] * shape[1])), 2)
-        chosen = sorted(create_rng(seed, "pca fit").permutation(len(data))[:room])
-        if len(chosen) < len(data):
-            told = "%s: pca is fitted on %d of %d cubes, what memory=%g GiB holds"
-            logging.getLogger("hseval.pca").warning(told, data.info.location, room, len(data), self.options.memory)
-        stack = np.empty((len(chosen), *shape), dtype=np.float32)
-        for place, index in enumerate(chosen):
-            stack[place] = layers.flatten(data[int(index)])
+        max_cubes = max(int(self.options.memory * 2**30 / (4 * shape[0] * shape[1])), 2)
+        indices = sorted(create_rng(seed, "pca fit").permutation(len(data))[:max_cubes])
+        if len(indices) < len(data):
+            message = "%s: pca is fitted on %d of %d cubes, which fit into memory=%g GiB"
+            logging.getLogger("hseval.pca").warning(
+                message, data.info.location, max_cubes, len(data), self.options.memory
+            )
+        stack = np.empty((len(indices), *shape), dtype=np.float32)
+        for position, index in enumerate(indices):
+            stack[position] = layers.flatten(data[int(index)])
         return stack

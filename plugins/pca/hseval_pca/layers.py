@@ -1,4 +1,4 @@
-"""Between a cube with masks and layers over the pixels ever seen: the bands, then one soft layer a mask."""
+"""Conversion between a cube with masks and layers: its bands, then a soft layer for each mask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLUR_PX = 1.0  # so that vessels of different eyes overlap and can be averaged
 
 @dataclasses.dataclass(frozen=True)
 class LayerLayout:
-    """``pixel_mask``, bool ``(y, x)``, marks what is modelled: the pixels in the field of view of some cube."""
+    """``pixel_mask``, bool ``(y, x)``, marks the modeled pixels: those in the field of view of some cube."""
 
     bands: int
     structures: tuple[str, ...]
@@ -26,20 +26,24 @@ class LayerLayout:
 
     @classmethod
     def from_cubes(cls, data: CubeSet) -> LayerLayout:
-        """Return the layers of a set; HsevalError where its cubes differ in shape or show nothing."""
+        """Return the layers of a set.
+
+        Raises:
+            HsevalError: its cubes differ in shape, or all fields of view are empty.
+        """
         shape = data.shape(0)
-        seen = np.zeros(shape[1:], dtype=bool)
+        visible = np.zeros(shape[1:], dtype=bool)
         for index, name in enumerate(data.ids):
             if data.shape(index) != shape:
-                found = f"cube {name!r} has shape {data.shape(index)}, cube {data.ids[0]!r} has {shape}"
-                raise HsevalError(f"{data.info.location}: {found}; pca needs cubes of one shape")
-            seen |= data.read_masks(index).get(FOV, True)
-        if not seen.any():
+                message = f"cube {name!r} has shape {data.shape(index)}, cube {data.ids[0]!r} has {shape}"
+                raise HsevalError(f"{data.info.location}: {message}; pca needs cubes of one shape")
+            visible |= data.read_masks(index).get(FOV, True)
+        if not visible.any():
             raise HsevalError(f"{data.info.location}: the 'fov' masks of all {len(data)} cubes are empty")
-        return cls(shape[0], data.structures, seen)
+        return cls(shape[0], data.structures, visible)
 
     def flatten(self, cube: Cube) -> Array:
-        """Return float32 ``(layer, pixel)``, NaN where the cube says nothing: outside its field, or no mask."""
+        """Return float32 ``(layer, pixel)``, NaN where the cube has no data: outside its field, or without a mask."""
         values = cube.data[:, self.pixel_mask]
         known = np.isfinite(values) & cube.masks.get(FOV, self.pixel_mask)[self.pixel_mask]
         bands = np.where(known, values, np.nan)
@@ -51,8 +55,8 @@ class LayerLayout:
         """Return the cube float32 ``(band, y, x)``, 0 outside its own field of view, and its masks."""
         layers = np.full((len(flat), *self.pixel_mask.shape), -np.inf, dtype=np.float32)
         layers[:, self.pixel_mask] = flat
-        drawn = layers[self.bands :] > thresholds[:, None, None]
-        masks = dict(zip(self.structures, drawn, strict=True))
+        inside = layers[self.bands :] > thresholds[:, None, None]
+        masks = dict(zip(self.structures, inside, strict=True))
         field = masks.get(FOV, self.pixel_mask) & self.pixel_mask
         return np.where(field, layers[: self.bands], 0), {name: mask & field for name, mask in masks.items()}
 

@@ -1,4 +1,4 @@
-"""What every generator plugin should have: the contract checks on its own class."""
+"""The contract checks that every generator plugin should run on its own class."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The fitted encoder as an extractor: what it must see, what must leave it unmoved, and files that are not its own."""
+"""The fitted encoder as an extractor: what it has to detect, what must not change it, and files of other formats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hseval.metrics.standardized_features import fit_scale, standardize
 from hseval.testing import check_extractor, make_example_set
 from hseval.utils.errors import HsevalError
 from tests.helpers.commands import Outcome
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.sets import make_texture_set, save_set
 
 BANDS = 12
 NM = np.linspace(450.0, 905.0, BANDS)
@@ -31,89 +31,91 @@ NM = np.linspace(450.0, 905.0, BANDS)
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a short fit on textures: enough to react as a long one does."""
+    """Weights of a short fit on textures: enough to respond as a long one does."""
     path = tmp_path_factory.mktemp("encoder") / "weights.safetensors"
     options = FitOptions(steps=120, width=8, nodes=8, batch=8, crop=24)
-    Fitter(options).fit(texture_set(24, bands=BANDS, seed=1), path, seed=0)
+    Fitter(options).fit(make_texture_set(24, bands=BANDS, seed=1), path, seed=0)
     return path
 
 
-def extractor(weights: Path) -> Encoder:
+def build_extractor(weights: Path) -> Encoder:
     return Encoder(EncoderOptions(weights=str(weights)))
 
 
-def rows(weights: Path, cubes: np.ndarray, valid: np.ndarray | None = None, nm: np.ndarray = NM) -> np.ndarray:
+def compute_features(
+    weights: Path, cubes: np.ndarray, valid: np.ndarray | None = None, nm: np.ndarray = NM
+) -> np.ndarray:
     valid = np.ones((len(cubes), *cubes.shape[2:]), dtype=bool) if valid is None else valid
-    seen = np.where(valid[:, None], cubes, np.nan).astype(np.float32)
-    return extractor(weights)(seen, wavelengths=nm, masks={"fov": valid})
+    visible = np.where(valid[:, None], cubes, np.nan).astype(np.float32)
+    return build_extractor(weights)(visible, wavelengths=nm, masks={"fov": valid})
 
 
-def textures(count: int, *, seed: int = 2, **given: object) -> tuple[np.ndarray, np.ndarray]:
-    data = texture_set(count, bands=BANDS, seed=seed, **given)  # type: ignore[arg-type]
+def make_textures(count: int, *, seed: int = 2, **options: object) -> tuple[np.ndarray, np.ndarray]:
+    data = make_texture_set(count, bands=BANDS, seed=seed, **options)  # type: ignore[arg-type]
     return data.cubes, np.stack([data.read_masks(i)["fov"] for i in range(count)])
 
 
-def test_it_keeps_the_contract(weights: Path) -> None:
-    check_extractor(extractor(weights))
-    check_extractor(extractor(weights), data=texture_set(4, bands=BANDS))
+def test_extractor_fulfills_contract(weights: Path) -> None:
+    check_extractor(build_extractor(weights))
+    check_extractor(build_extractor(weights), data=make_texture_set(4, bands=BANDS))
 
 
-def test_rows_are_finite_and_vary(weights: Path) -> None:
-    found = rows(weights, *textures(6))
-    assert found.dtype == np.float32
-    assert np.isfinite(found).all()
-    assert found.shape[1] == 14 * 8 - 2  # 14 groups of a column a node, but one fewer for pairs of nodes: twice
-    assert (found.std(axis=0) > 0).mean() > 0.95
+def test_features_are_finite_and_vary(weights: Path) -> None:
+    features = compute_features(weights, *make_textures(6))
+    assert features.dtype == np.float32
+    assert np.isfinite(features).all()
+    assert features.shape[1] == 14 * 8 - 2  # 14 groups with a column a node, two of them a column a pair of nodes
+    assert (features.std(axis=0) > 0).mean() > 0.95
 
 
-# ---------------------------------------------------------------- what must change nothing
+# ---------------------------------------------------------------- what must not change it
 
 
-def test_what_stands_outside_the_field_and_how_much_of_it_change_nothing(weights: Path) -> None:
-    cubes, valid = textures(3)
-    found = rows(weights, cubes, valid)
+def test_the_surround_changes_nothing_whatever_its_values_and_size(weights: Path) -> None:
+    cubes, valid = make_textures(3)
+    features = compute_features(weights, cubes, valid)
     pad = ((0, 0), (6, 1), (3, 8))
     wide = np.pad(cubes, ((0, 0), *pad), constant_values=7e3)
-    assert np.array_equal(rows(weights, wide, np.pad(valid, pad)), found)
-    spoilt = np.where(valid[:, None], cubes, np.float32(1e6))
-    assert np.array_equal(extractor(weights)(spoilt, wavelengths=NM, masks={"fov": valid}), found)
+    assert np.array_equal(compute_features(weights, wide, np.pad(valid, pad)), features)
+    changed = np.where(valid[:, None], cubes, np.float32(1e6))
+    assert np.array_equal(build_extractor(weights)(changed, wavelengths=NM, masks={"fov": valid}), features)
 
 
-def test_what_the_rim_of_a_field_holds_changes_nothing(weights: Path) -> None:
-    """The outermost pixels of a field are partly surround: eroded, filled from inside, and pooled over no more."""
-    cubes, valid = textures(8, field=True)
-    rim = valid & ~erode_fov(valid)
-    assert rim.any()
-    plain = rows(weights, cubes, valid)
-    spoilt = rows(weights, np.where(rim[:, None], np.float32(0), cubes), valid)
-    assert np.array_equal(spoilt, plain)
+def test_values_on_the_rim_of_a_field_change_nothing(weights: Path) -> None:
+    """The outermost pixels of a field are partly surround: eroded, filled from inside, and not pooled."""
+    cubes, valid = make_textures(8, field=True)
+    rim_mask = valid & ~erode_fov(valid)
+    assert rim_mask.any()
+    plain = compute_features(weights, cubes, valid)
+    changed = compute_features(weights, np.where(rim_mask[:, None], np.float32(0), cubes), valid)
+    assert np.array_equal(changed, plain)
 
 
 def test_the_batch_and_its_order_change_nothing(weights: Path) -> None:
-    cubes, valid = textures(5)
+    cubes, valid = make_textures(5)
     valid[1, :4] = False  # boxes of two shapes
-    whole = rows(weights, cubes, valid)
-    alone = np.concatenate([rows(weights, cubes[i : i + 1], valid[i : i + 1]) for i in range(5)])
+    whole = compute_features(weights, cubes, valid)
+    alone = np.concatenate([compute_features(weights, cubes[i : i + 1], valid[i : i + 1]) for i in range(5)])
     order = np.array([3, 0, 4, 1, 2])
     scale = np.abs(whole).max(axis=0) + 1e-3
     assert (np.abs(alone - whole) / scale).max() < 1e-4
-    assert (np.abs(rows(weights, cubes[order], valid[order]) - whole[order]) / scale).max() < 1e-4
+    assert (np.abs(compute_features(weights, cubes[order], valid[order]) - whole[order]) / scale).max() < 1e-4
 
 
-def test_no_valid_pixel_gives_a_row_of_nan_and_tiny_cubes_give_rows(weights: Path) -> None:
-    cubes, valid = textures(2)
+def test_no_valid_pixel_gives_nan_and_tiny_cubes_give_finite_features(weights: Path) -> None:
+    cubes, valid = make_textures(2)
     valid[1] = False
-    found = rows(weights, cubes, valid)
-    assert np.isfinite(found[0]).all()
-    assert np.isnan(found[1]).all()
+    features = compute_features(weights, cubes, valid)
+    assert np.isfinite(features[0]).all()
+    assert np.isnan(features[1]).all()
     for height, width in ((1, 1), (3, 9), (12, 12)):
-        assert np.isfinite(rows(weights, cubes[:1, :, :height, :width])).all()
+        assert np.isfinite(compute_features(weights, cubes[:1, :, :height, :width])).all()
 
 
 # ---------------------------------------------------------------- other bands
 
 
-def scene(nm: np.ndarray, count: int = 6) -> np.ndarray:
+def make_scene(nm: np.ndarray, count: int = 6) -> np.ndarray:
     """Return cubes with smooth spectra: two pigments in random maps, sampled at any wavelengths."""
     rng = np.random.default_rng(5)
     maps = ndimage.gaussian_filter(rng.standard_normal((count, 2, 32, 32)), (0, 0, 2, 2))
@@ -122,39 +124,39 @@ def scene(nm: np.ndarray, count: int = 6) -> np.ndarray:
     return np.einsum("pb,npyx->nbyx", pigments, amount).astype(np.float32)
 
 
-def test_the_same_scene_at_other_bands_lies_near_and_another_scene_far(weights: Path) -> None:
-    """Several cameras see one scene: the sampling moves rows far less than the scene does."""
-    few = rows(weights, scene(NM))
-    spread = few.std(axis=0) + 1e-3
+def test_a_scene_at_other_bands_is_nearer_than_another_scene(weights: Path) -> None:
+    """One scene sampled at other bands: the bands change features far less than the scene does."""
+    few = compute_features(weights, make_scene(NM))
+    std = few.std(axis=0) + 1e-3
     for nm in (np.linspace(450, 905, 31), np.linspace(445, 910, 19), np.sort(np.r_[NM, NM[3:6] + 1.0])):
-        many = rows(weights, scene(nm), nm=nm)
-        own = np.median(np.abs(many - few) / spread)
-        others = np.median(np.abs(np.roll(many, 1, axis=0) - few) / spread)
-        assert own < 0.35 * others
+        many = compute_features(weights, make_scene(nm), nm=nm)
+        own_distance = np.median(np.abs(many - few) / std)
+        other_distance = np.median(np.abs(np.roll(many, 1, axis=0) - few) / std)
+        assert own_distance < 0.35 * other_distance
 
 
-def test_bands_that_reach_most_nodes_give_rows_whose_other_columns_are_0(weights: Path) -> None:
-    found = rows(weights, scene(NM)[:, 3:], nm=NM[3:])
-    whole = rows(weights, scene(NM))
-    assert np.isfinite(found).all()
-    assert found.shape == whole.shape
+def test_features_of_nodes_that_the_bands_do_not_cover_are_0(weights: Path) -> None:
+    features = compute_features(weights, make_scene(NM)[:, 3:], nm=NM[3:])
+    whole = compute_features(weights, make_scene(NM))
+    assert np.isfinite(features).all()
+    assert features.shape == whole.shape
     missing = ~compute_node_weights(NM[3:], compute_node_wavelengths(NM, 8)).any(axis=1)
     assert missing.sum() == 2
-    assert (found[:, :8][:, missing] == 0).all()
+    assert (features[:, :8][:, missing] == 0).all()
     assert (whole[:, :8] != 0).all()
 
 
 @pytest.mark.parametrize(
-    ("nm", "told"),
+    ("nm", "message"),
     [
-        (np.linspace(450, 1000, 12), "450 to 1000 nm.* fitted on 450 to 905 nm; what lies beyond"),
-        (np.linspace(300, 905, 12), "what lies beyond would go unseen"),
-        (np.linspace(600, 700, 5), "less than half is reached"),
+        (np.linspace(450, 1000, 12), "450 to 1000 nm.* fitted on 450 to 905 nm; bands beyond would be ignored"),
+        (np.linspace(300, 905, 12), "bands beyond would be ignored"),
+        (np.linspace(600, 700, 5), "less than half is covered"),
     ],
 )
-def test_bands_that_it_was_not_fitted_for_are_refused(weights: Path, nm: np.ndarray, told: str) -> None:
-    with pytest.raises(HsevalError, match=told) as caught:
-        rows(weights, np.ones((1, len(nm), 8, 8), dtype=np.float32), nm=nm)
+def test_bands_that_the_weights_were_not_fitted_for_are_refused(weights: Path, nm: np.ndarray, message: str) -> None:
+    with pytest.raises(HsevalError, match=message) as caught:
+        compute_features(weights, np.ones((1, len(nm), 8, 8), dtype=np.float32), nm=nm)
     assert "hseval fit-extractor" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -167,58 +169,58 @@ def test_node_weights_average_a_linear_spectrum_to_its_value_at_each_inner_node(
         np.testing.assert_allclose((weights @ nm)[1:-1], nodes[1:-1], atol=1e-6)
 
 
-# ---------------------------------------------------------------- what it must see
+# ---------------------------------------------------------------- what it has to detect
 
 
-def blurred(cubes: np.ndarray, severity: float) -> np.ndarray:
+def blur(cubes: np.ndarray, severity: float) -> np.ndarray:
     return ndimage.gaussian_filter(cubes, (0, 0, severity, severity))
 
 
-def noisy(cubes: np.ndarray, severity: float) -> np.ndarray:
+def add_noise(cubes: np.ndarray, severity: float) -> np.ndarray:
     return cubes + severity * cubes.std() * np.random.default_rng(0).standard_normal(cubes.shape)
 
 
-def shifted(cubes: np.ndarray, severity: float) -> np.ndarray:
+def shift_spectra(cubes: np.ndarray, severity: float) -> np.ndarray:
     return np.stack([np.apply_along_axis(lambda s: np.interp(NM + severity, NM, s), 0, cube) for cube in cubes])
 
 
-def gained(cubes: np.ndarray, severity: float) -> np.ndarray:
+def change_gain(cubes: np.ndarray, severity: float) -> np.ndarray:
     return cubes * (1 + severity * np.array([1, -1] * (BANDS // 2))[:, None, None])
 
 
 @pytest.mark.parametrize(
     ("change", "severities"),
     [
-        (blurred, (0.3, 0.6, 1.2, 2.4)),
-        (noisy, (0.03, 0.1, 0.3, 1.0)),
-        (shifted, (3.0, 10.0, 25.0, 60.0)),
-        (gained, (0.01, 0.03, 0.1, 0.3)),
+        (blur, (0.3, 0.6, 1.2, 2.4)),
+        (add_noise, (0.03, 0.1, 0.3, 1.0)),
+        (shift_spectra, (3.0, 10.0, 25.0, 60.0)),
+        (change_gain, (0.01, 0.03, 0.1, 0.3)),
     ],
 )
 def test_the_frechet_distance_grows_with_the_severity(
     weights: Path, change: Callable[[np.ndarray, float], np.ndarray], severities: tuple[float, ...]
 ) -> None:
-    (real, field), (held, held_field) = textures(30, seed=3), textures(30, seed=4)
-    reference = rows(weights, real, field)
+    (real, field), (holdout, holdout_field) = make_textures(30, seed=3), make_textures(30, seed=4)
+    reference = compute_features(weights, real, field)
     scale = fit_scale(reference)
 
-    def distance(cubes: np.ndarray) -> float:
-        generated = rows(weights, cubes, held_field)
+    def compute_distance(cubes: np.ndarray) -> float:
+        generated = compute_features(weights, cubes, holdout_field)
         return frechet_distance(real=standardize(reference, scale), generated=standardize(generated, scale))
 
-    found = [distance(held), *(distance(change(held, severity)) for severity in severities)]
-    assert found[1:] == sorted(found[1:])
-    assert found[-1] > 1.5 * found[0]
+    distances = [compute_distance(holdout), *(compute_distance(change(holdout, severity)) for severity in severities)]
+    assert distances[1:] == sorted(distances[1:])
+    assert distances[-1] > 1.5 * distances[0]
 
 
 # ---------------------------------------------------------------- its file
 
 
 def test_the_fingerprint_is_the_files_sha256(weights: Path) -> None:
-    assert extractor(weights).fingerprint() == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert build_extractor(weights).fingerprint() == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
-def test_what_is_read_is_what_was_written(tmp_path: Path, weights: Path) -> None:
+def test_a_file_is_read_as_it_was_written(tmp_path: Path, weights: Path) -> None:
     tensors, record = encoder_file.read(weights)
     again = tmp_path / "again.safetensors"
     encoder_file.write(again, tensors, record)
@@ -228,52 +230,52 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, weights: Path) -> None
     assert record["fitted_on"]["cubes"] == 24
     assert record["nodes"][0] == 450.0
     assert record["nodes"][-1] == 905.0
-    assert np.array_equal(rows(again, *textures(2)), rows(weights, *textures(2)))
+    assert np.array_equal(compute_features(again, *make_textures(2)), compute_features(weights, *make_textures(2)))
 
 
-def test_without_weights_it_says_what_to_give() -> None:
-    with pytest.raises(HsevalError, match=r"--set encoder\.weights=FILE.* make one by: hseval fit-extractor"):
+def test_missing_weights_are_refused_with_the_option_to_set() -> None:
+    with pytest.raises(HsevalError, match=r"--set encoder\.weights=FILE.* create one by: hseval fit-extractor"):
         Encoder().fingerprint()
     with pytest.raises(HsevalError, match=r"nowhere\.safetensors: no such weights file.*hseval fit-extractor"):
         Encoder(EncoderOptions(weights="nowhere.safetensors")).fingerprint()
 
 
-def cut_off(content: bytes) -> bytes:
+def truncate(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-def flipped(content: bytes) -> bytes:
+def flip_bit(content: bytes) -> bytes:
     return content[:-100] + bytes([content[-100] ^ 1]) + content[-99:]
 
 
-def relabelled(content: bytes) -> bytes:
+def change_record(content: bytes) -> bytes:
     return content.replace(b'"width\\": 8', b'"width\\": 9')
 
 
-def newer(content: bytes) -> bytes:
+def raise_version(content: bytes) -> bytes:
     return content.replace(b'"version":"1"', b'"version":"9"')
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("corrupt", "message"),
     [
-        (cut_off, "can't be read as safetensors"),
+        (truncate, "can't be read as safetensors"),
         (lambda _: b"", "can't be read as safetensors"),
         (lambda _: b"not weights at all", "can't be read as safetensors"),
-        (flipped, "changed since it was written"),
-        (relabelled, "changed since it was written"),
-        (newer, "version 9, expected 1"),
+        (flip_bit, "changed since it was written"),
+        (change_record, "changed since it was written"),
+        (raise_version, "version 9, expected 1"),
     ],
 )
-def test_a_spoilt_file_is_refused_in_one_line(
-    tmp_path: Path, weights: Path, spoil: Callable[[bytes], bytes], told: str
+def test_a_corrupted_file_is_refused_in_one_line(
+    tmp_path: Path, weights: Path, corrupt: Callable[[bytes], bytes], message: str
 ) -> None:
-    path = tmp_path / "spoilt.safetensors"
+    path = tmp_path / "corrupted.safetensors"
     content = weights.read_bytes()
-    path.write_bytes(spoil(content))
+    path.write_bytes(corrupt(content))
     assert path.read_bytes() != content
-    with pytest.raises(HsevalError, match=told) as caught:
-        rows(path, *textures(1))
+    with pytest.raises(HsevalError, match=message) as caught:
+        compute_features(path, *make_textures(1))
     assert str(path) in str(caught.value)
     assert "hseval fit-extractor" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -285,19 +287,21 @@ def test_tensors_of_something_else_are_refused(tmp_path: Path, weights: Path) ->
     path = tmp_path / "other.safetensors"
     save_file({"conv.weight": torch.zeros(2, 2)}, path)
     with pytest.raises(HsevalError, match="holds no weights of extractor 'encoder'"):
-        rows(path, *textures(1))
+        compute_features(path, *make_textures(1))
     tensors, record = encoder_file.read(weights)
     encoder_file.write(path, {**tensors, "extra": torch.zeros(1)}, record)
     with pytest.raises(HsevalError, match="do not fit its record"):
-        rows(path, *textures(1))
+        compute_features(path, *make_textures(1))
     encoder_file.write(path, tensors, {"nodes": 3})
     with pytest.raises(HsevalError, match="do not fit its record"):
-        rows(path, *textures(1))
+        compute_features(path, *make_textures(1))
 
 
-def test_a_score_by_the_encoder_as_typed(tmp_path: Path, weights: Path, hseval: Callable[..., Outcome]) -> None:
-    real = saved(tmp_path / "real.h5", texture_set(16, bands=BANDS, seed=5))
-    generated = saved(tmp_path / "generated.h5", texture_set(16, bands=BANDS, seed=6))
+def test_a_score_by_the_encoder_from_the_command_line(
+    tmp_path: Path, weights: Path, hseval: Callable[..., Outcome]
+) -> None:
+    real = save_set(tmp_path / "real.h5", make_texture_set(16, bands=BANDS, seed=5))
+    generated = save_set(tmp_path / "generated.h5", make_texture_set(16, bands=BANDS, seed=6))
     typed = (
         "score",
         generated,
@@ -310,16 +314,16 @@ def test_a_score_by_the_encoder_as_typed(tmp_path: Path, weights: Path, hseval: 
         "--json",
         tmp_path / "r.json",
     )
-    done = hseval(*typed, "--set", f"encoder.weights={weights}", "--device", "cpu")
-    assert done.status == 0
+    outcome = hseval(*typed, "--set", f"encoder.weights={weights}", "--device", "cpu")
+    assert outcome.status == 0
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["scores"][0]["details"]["extractor"] == "encoder"
-    done = hseval(*typed)
-    assert done.status == 2
-    assert "make one by: hseval fit-extractor" in done.err
+    outcome = hseval(*typed)
+    assert outcome.status == 2
+    assert "create one by: hseval fit-extractor" in outcome.err
 
 
-def test_an_array_without_wavelengths_has_no_score_by_it(weights: Path) -> None:
+def test_an_array_without_wavelengths_has_no_score(weights: Path) -> None:
     import hseval
 
     cubes = make_example_set(8, size=24).cubes

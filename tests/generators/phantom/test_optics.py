@@ -1,4 +1,4 @@
-"""The phantom's optics against numbers worked out by hand and against the laws that they state."""
+"""The phantom's optics against numbers computed by hand and against the laws of optics."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hseval.utils.random_streams import create_rng
 VISIBLE = np.arange(450.0, 906.0, 1.0)
 
 
-def test_blood_at_555_nm_is_what_prahl_s_table_gives_by_hand() -> None:
-    # HbO2 at 554 and 556 nm: 36815.2 and 34476.8 per cm and mole; 150 g/l of 64500 g/mol; ln 10 = 2.302585.
+def test_blood_at_555_nm_equals_prahl_s_table_by_hand() -> None:
+    # HbO2 at 554 and 556 nm: 36815.2 and 34476.8 per cm and mole; 150 g/L of 64500 g/mol; ln 10 = 2.302585.
     by_hand = 0.5 * (36815.2 + 34476.8) * (150.0 / 64500.0) * 2.302585 / 10.0
     assert by_hand == pytest.approx(19.088, abs=1e-3)  # 1/mm
     assert absorbs.blood_absorption(np.array([555.0]), saturation=1.0)[0] == pytest.approx(by_hand, rel=1e-6)
@@ -24,18 +24,18 @@ def test_blood_at_555_nm_is_what_prahl_s_table_gives_by_hand() -> None:
 
 def test_oxygen_makes_blood_brighter_at_640_and_darker_at_900_nm() -> None:
     # Prahl: Hb 4345.2 and HbO2 442 at 640 nm, 761.84 and 1198 at 900 nm.
-    rich, poor = (absorbs.blood_absorption(np.array([640.0, 900.0]), saturation=s) for s in (1.0, 0.0))
-    np.testing.assert_allclose(poor / rich, [4345.2 / 442.0, 761.84 / 1198.0], rtol=1e-6)
+    oxygenated, deoxygenated = (absorbs.blood_absorption(np.array([640.0, 900.0]), saturation=s) for s in (1.0, 0.0))
+    np.testing.assert_allclose(deoxygenated / oxygenated, [4345.2 / 442.0, 761.84 / 1198.0], rtol=1e-6)
 
 
-def test_blood_is_linear_in_saturation_and_in_haemoglobin() -> None:
+def test_blood_is_linear_in_saturation_and_in_hemoglobin() -> None:
     half = absorbs.blood_absorption(VISIBLE, saturation=0.5)
     ends = absorbs.blood_absorption(VISIBLE, saturation=0.0) + absorbs.blood_absorption(VISIBLE, saturation=1.0)
     np.testing.assert_allclose(half, 0.5 * ends)
     np.testing.assert_allclose(absorbs.blood_absorption(VISIBLE, saturation=0.5, grams_per_liter=75.0), 0.5 * half)
 
 
-def test_haemoglobin_s_isosbestic_points_lie_where_the_literature_has_them() -> None:
+def test_isosbestic_points_of_hemoglobin_agree_with_the_literature() -> None:
     difference = absorbs.blood_absorption(VISIBLE, saturation=1.0) - absorbs.blood_absorption(VISIBLE, saturation=0.0)
     crossings = VISIBLE[:-1][np.diff(np.sign(difference)) != 0]
     for known in (500.0, 530.0, 545.0, 570.0, 584.0, 797.0):
@@ -77,7 +77,7 @@ def test_macular_pigment_peaks_at_460_nm_and_is_gone_beyond_540() -> None:
     assert shape[140:].max() < 0.02
 
 
-def test_lens_density_at_500_nm_and_60_years_is_what_the_formula_gives_by_hand() -> None:
+def test_lens_density_at_500_nm_and_60_years_equals_the_formula_by_hand() -> None:
     # Rayleigh 0.2616 x 0.8^4 = 0.10715; the two broad bands 0.70242 x exp(-1.96) = 0.09894 and 1e-5; neutral 0.06.
     assert absorbs.lens_density(np.array([500.0]), age=60.0)[0] == pytest.approx(0.26611, abs=1e-4)
 
@@ -93,7 +93,7 @@ def test_wavelengths_beyond_the_table_are_refused_by_name() -> None:
         absorbs.check_wavelength_range(np.array([450.0, 1200.0]))
 
 
-def test_a_slab_without_depth_shows_its_ground_and_a_deep_one_kubelka_s_limit() -> None:
+def test_a_thin_slab_shows_its_background_and_a_thick_one_kubelka_s_limit() -> None:
     absorption, scattering = np.array([0.3, 5.0]), np.array([4.0, 4.0])
     np.testing.assert_allclose(
         slab_reflectance(absorption, scattering, thickness=1e-9, background_reflectance=0.6), 0.6, rtol=1e-6

@@ -1,4 +1,4 @@
-"""Flips and crops: fixed lists of views, draws from (seed, step) alone, and crops that hold some field."""
+"""Flips and crops: fixed lists of flips, draws from (seed, step) alone, and crops that contain valid pixels."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from hseval_ldm.data.augmentation import (
     draw_flips,
 )
 from hseval_ldm.data.normalization import Batch, Normalization
-from tests.helpers.sets import texture_set
+from tests.helpers.sets import make_texture_set
 
 
 @pytest.fixture(scope="module")
 def batch() -> Batch:
-    data = texture_set(5, size=16, bands=3)
+    data = make_texture_set(5, size=16, bands=3)
     return Normalization.measure(data, range(5)).to_batch(list(data))
 
 
-def test_views_are_the_flips_of_numpy() -> None:
+def test_flips_are_those_of_numpy() -> None:
     image = torch.arange(24.0).reshape(2, 3, 4)
-    wanted = [image, np.flip(image.numpy(), 2), np.flip(image.numpy(), 1), np.flip(image.numpy(), (1, 2))]
+    expected = [image, np.flip(image.numpy(), 2), np.flip(image.numpy(), 1), np.flip(image.numpy(), (1, 2))]
     for flip, count in (("none", 1), ("horizontal", 2), ("both", 4)):
-        views = build_flips(flip)
-        assert len(views) == count
-        for view, expected in zip(views, wanted, strict=False):
-            np.testing.assert_array_equal(view(image), expected)
-            assert torch.equal(view(view(image)), image)
+        flips = build_flips(flip)
+        assert len(flips) == count
+        for apply, flipped in zip(flips, expected, strict=False):
+            np.testing.assert_array_equal(apply(image), flipped)
+            assert torch.equal(apply(apply(image)), image)
 
 
 @pytest.mark.parametrize("flip", get_args(Flip))
-def test_flipping_turns_cube_masks_and_field_alike(batch: Batch, flip: Flip) -> None:
+def test_cube_masks_and_field_are_flipped_alike(batch: Batch, flip: Flip) -> None:
     choices = np.arange(5) % len(build_flips(flip))
-    turned = apply_flips(batch, flip, choices)
+    flipped = apply_flips(batch, flip, choices)
     for i, choice in enumerate(choices):
-        view = build_flips(flip)[choice]
+        apply = build_flips(flip)[choice]
         for name in ("cubes", "masks", "field"):
-            assert torch.equal(getattr(turned, name)[i], view(getattr(batch, name)[i]))
-    assert torch.equal(turned.has_mask, batch.has_mask)
+            assert torch.equal(getattr(flipped, name)[i], apply(getattr(batch, name)[i]))
+    assert torch.equal(flipped.has_mask, batch.has_mask)
 
 
-def test_draws_depend_on_seed_and_step_and_take_every_view() -> None:
+def test_flips_depend_on_seed_and_step_and_cover_all_views() -> None:
     def draw(seed: int, step: int) -> list[int]:
         return draw_flips("both", seed=seed, step=step, count=64).tolist()
 
@@ -76,7 +76,7 @@ def test_every_corner_is_drawn() -> None:
     assert {tuple(corner) for corner in corners.reshape(-1, 2)} == {(y, x) for y in range(4) for x in range(3)}
 
 
-def test_corners_depend_on_seed_and_step() -> None:
+def test_candidates_depend_on_seed_and_step() -> None:
     draws = {
         draw_crop_candidates((64, 64), 8, seed=a, step=b, count=4).tobytes()
         for a, b in ((0, 0), (0, 0), (0, 1), (1, 0))
@@ -86,31 +86,31 @@ def test_corners_depend_on_seed_and_step() -> None:
 
 def test_crops_are_windows_of_the_batch(batch: Batch) -> None:
     offsets = np.array([[0, 0], [8, 8], [3, 5], [1, 7], [4, 4]])
-    cut = crop_batch(batch, 8, offsets)
+    cropped = crop_batch(batch, 8, offsets)
     for i, (top, left) in enumerate(offsets):
         for name in ("cubes", "masks", "field"):
-            assert torch.equal(getattr(cut, name)[i], getattr(batch, name)[i, :, top : top + 8, left : left + 8])
-    assert torch.equal(cut.has_mask, batch.has_mask)
+            assert torch.equal(getattr(cropped, name)[i], getattr(batch, name)[i, :, top : top + 8, left : left + 8])
+    assert torch.equal(cropped.has_mask, batch.has_mask)
 
 
-def test_a_cube_smaller_than_the_crop_stays_whole(batch: Batch) -> None:
+def test_a_cube_smaller_than_the_crop_is_not_cropped(batch: Batch) -> None:
     offsets = choose_crop_offsets(batch.field, 99, draw_crop_candidates((16, 16), 99, seed=0, step=0, count=5))
     assert all(torch.equal(a, b) for a, b in zip(crop_batch(batch, 99, offsets), batch, strict=True))
 
 
-def test_the_first_draw_with_enough_field_is_taken_else_the_best() -> None:
+def test_the_first_candidate_with_enough_field_is_chosen_else_the_best() -> None:
     field = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     field[..., :4, :4] = True
     corners = np.array([[[4, 4], [3, 3], [2, 2], [1, 0], [0, 0]]])
-    taken = {
+    chosen = {
         share: choose_crop_offsets(field, 4, corners, min_share=share)[0].tolist() for share in (0.05, 0.25, 0.5, 1.0)
     }
-    assert taken == {0.05: [3, 3], 0.25: [2, 2], 0.5: [1, 0], 1.0: [0, 0]}
+    assert chosen == {0.05: [3, 3], 0.25: [2, 2], 0.5: [1, 0], 1.0: [0, 0]}
     assert choose_crop_offsets(field, 4, corners[:, :3], min_share=0.9).tolist() == [[2, 2]]
 
 
 @given(st.integers(0, 15), st.integers(0, 15), st.integers(1, 16), st.integers(0, 99))
-def test_a_crop_holds_some_field_wherever_it_lies(y: int, x: int, size: int, step: int) -> None:
+def test_a_crop_contains_some_of_the_field_wherever_it_lies(y: int, x: int, size: int, step: int) -> None:
     field = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
     field[0, 0, y, x] = True
     corner = choose_crop_offsets(field, size, draw_crop_candidates((16, 16), size, seed=0, step=step, count=1, tries=2))
@@ -118,7 +118,7 @@ def test_a_crop_holds_some_field_wherever_it_lies(y: int, x: int, size: int, ste
     assert crop_batch(Batch(field, field, field, field), size, corner).field.any()
 
 
-def test_a_crop_that_no_draw_found_is_centred_on_the_field() -> None:
+def test_without_a_valid_candidate_the_crop_is_centered_on_the_field() -> None:
     field = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
     field[..., 19:22, 9:12] = True
     assert choose_crop_offsets(field, 8, np.zeros((1, 4, 2), dtype=int)).tolist() == [[20 - 4, 10 - 4]]
@@ -130,8 +130,9 @@ def test_an_empty_field_still_gives_a_crop() -> None:
     assert choose_crop_offsets(field, 4, corners).tolist() == corners[:, 0].tolist()
 
 
-def test_ranks_with_their_slice_of_the_draws_crop_as_one_rank_does(batch: Batch) -> None:
+def test_ranks_with_their_slice_of_the_candidates_crop_like_one_rank(batch: Batch) -> None:
     corners = draw_crop_candidates((16, 16), 6, seed=4, step=9, count=5)
     whole = choose_crop_offsets(batch.field, 6, corners)
-    parts = [choose_crop_offsets(batch.field[part], 6, corners[part]) for part in (slice(0, 2), slice(2, 5))]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    slices = (slice(0, 2), slice(2, 5))
+    local = [choose_crop_offsets(batch.field[part], 6, corners[part]) for part in slices]
+    np.testing.assert_array_equal(np.concatenate(local), whole)

@@ -1,4 +1,4 @@
-"""The cache of latents: what it holds, when it is written again, and what is left when writing fails."""
+"""The latent cache: its content, when it is rewritten, and the files left when writing fails."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from hseval.utils.errors import HsevalError
 from hseval_ldm.data.latent_cache import LatentCache, LatentScaler
 from hseval_ldm.utils.distributed import Ranks
-from tests.helpers.two_ranks import two_ranks
+from tests.helpers.two_ranks import run_on_two_ranks
 
 COUNT = 150  # more than two blocks
 
 
 class Encoder:
-    """Latents (2, 3, 4) that tell item, variant and channel; notes how often it is asked."""
+    """Returns latents (2, 3, 4) that encode item, variant and channel; counts its calls."""
 
     def __init__(self, **changes: float) -> None:
         self.calls, self.changes = 0, changes
@@ -36,19 +36,19 @@ class Encoder:
         return latents
 
 
-def build(path: Path, encode: Any = None, **changes: Any) -> LatentCache:
-    given: dict[str, Any] = {"count": COUNT, "fingerprint": {"weights": "a", "ids": [1, 2]}, "ranks": Ranks()}
-    return LatentCache.build(path, encode or Encoder(), **(given | changes))
+def build_cache(path: Path, encode: Any = None, **changes: Any) -> LatentCache:
+    arguments: dict[str, Any] = {"count": COUNT, "fingerprint": {"weights": "a", "ids": [1, 2]}, "ranks": Ranks()}
+    return LatentCache.build(path, encode or Encoder(), **(arguments | changes))
 
 
-def rows(variants: int = 1) -> NDArray[Any]:
+def encode_all(variants: int = 1) -> NDArray[Any]:
     encode = Encoder()
     return np.concatenate([encode(np.arange(COUNT), variant).numpy() for variant in range(variants)])
 
 
-def test_holds_every_row_and_normalises_each_channel(tmp_path: Path) -> None:
-    cache = build(tmp_path / "z.npy", variants=2)
-    expected = rows(2)
+def test_every_row_is_stored_and_each_channel_is_normalized(tmp_path: Path) -> None:
+    cache = build_cache(tmp_path / "z.npy", variants=2)
+    expected = encode_all(2)
     assert len(cache) == 2 * COUNT and cache.shape == (2, 3, 4)
     everything = cache.load_batch(np.arange(len(cache)))
     assert everything.dtype == torch.float32
@@ -60,119 +60,123 @@ def test_holds_every_row_and_normalises_each_channel(tmp_path: Path) -> None:
     assert torch.equal(cache.load_batch(chosen), everything[chosen])
 
 
-def test_far_from_zero_no_digit_of_the_deviation_is_lost(tmp_path: Path) -> None:
+def test_the_standard_deviation_is_precise_far_from_zero(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=(COUNT, 1, 4, 4)).astype(np.float32) + np.float32(4096)
-    cache = build(tmp_path / "z.npy", lambda items, _: torch.from_numpy(noise[items]))
+    cache = build_cache(tmp_path / "z.npy", lambda items, _: torch.from_numpy(noise[items]))
     assert float(cache.scaler.std[0]) == pytest.approx(noise.std(dtype=np.float64), rel=1e-6)
 
 
-def test_a_channel_that_never_changes_becomes_zero(tmp_path: Path) -> None:
-    cache = build(tmp_path / "z.npy", lambda items, _: torch.full((len(items), 1, 2, 2), 7.0))
+def test_a_constant_channel_becomes_zero(tmp_path: Path) -> None:
+    cache = build_cache(tmp_path / "z.npy", lambda items, _: torch.full((len(items), 1, 2, 2), 7.0))
     assert torch.equal(cache.load_batch(np.arange(3)), torch.zeros(3, 1, 2, 2))
 
 
-def test_is_written_once_and_again_for_other_things(tmp_path: Path) -> None:
+def test_it_is_written_once_and_again_for_other_inputs(tmp_path: Path) -> None:
     path, encode = tmp_path / "z.npy", Encoder()
-    build(path, encode)
-    asked = encode.calls
-    build(path, encode)
-    assert encode.calls == asked > 0
+    build_cache(path, encode)
+    calls = encode.calls
+    build_cache(path, encode)
+    assert encode.calls == calls > 0
     changes: list[dict[str, Any]] = [{"fingerprint": {"weights": "b"}}, {"count": 99}, {"variants": 2}, {"half": True}]
     for change in changes:
-        asked = encode.calls
-        assert len(build(path, encode, **change)) == change.get("count", COUNT) * change.get("variants", 1)
-        assert encode.calls > asked, change
+        calls = encode.calls
+        assert len(build_cache(path, encode, **change)) == change.get("count", COUNT) * change.get("variants", 1)
+        assert encode.calls > calls, change
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def flipped(path: Path) -> None:
+def flip_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-50] ^= 1
     path.write_bytes(content)
 
 
-def no_record(path: Path) -> None:
+def remove_record(path: Path) -> None:
     path.with_suffix(".json").unlink()
 
 
-def half_a_record(path: Path) -> None:
+def truncate_record(path: Path) -> None:
     path.with_suffix(".json").write_text(path.with_suffix(".json").read_text()[:40])
 
 
-def other_record(path: Path) -> None:
+def replace_record(path: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps([1]))
 
 
-@pytest.mark.parametrize("damage", [cut, flipped, no_record, half_a_record, other_record, Path.unlink])
+@pytest.mark.parametrize("damage", [truncate, flip_bit, remove_record, truncate_record, replace_record, Path.unlink])
 def test_a_damaged_cache_is_written_again(tmp_path: Path, damage: Any) -> None:
     path, encode = tmp_path / "z.npy", Encoder()
-    build(path)
+    build_cache(path)
     damage(path)
-    cache = build(path, encode)
+    cache = build_cache(path, encode)
     assert encode.calls > 0
     np.testing.assert_allclose(
-        cache.scaler.denormalize(cache.load_batch(np.arange(COUNT))), rows(), rtol=1e-5, atol=1e-3
+        cache.scaler.denormalize(cache.load_batch(np.arange(COUNT))), encode_all(), rtol=1e-5, atol=1e-3
     )
 
 
 def test_half_precision_halves_the_file(tmp_path: Path) -> None:
-    whole, half = build(tmp_path / "a.npy"), build(tmp_path / "b.npy", half=True)
+    whole, half = build_cache(tmp_path / "a.npy"), build_cache(tmp_path / "b.npy", half=True)
     assert (tmp_path / "b.npy").stat().st_size < 0.55 * (tmp_path / "a.npy").stat().st_size
     everything = np.arange(COUNT)
     assert torch.allclose(whole.load_batch(everything), half.load_batch(everything), atol=2e-3)
     with pytest.raises(HsevalError, match=r"not finite \(as float16\) for cube 149"):
-        build(tmp_path / "c.npy", Encoder(_149=1e6), half=True)
+        build_cache(tmp_path / "c.npy", Encoder(_149=1e6), half=True)
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_stop_it_and_leave_nothing(tmp_path: Path, broken: float) -> None:
-    with pytest.raises(HsevalError, match=r"z\.npy: the encoder gave values that are not finite .* for cube 77;"):
-        build(tmp_path / "z.npy", Encoder(_77=broken))
+def test_values_that_are_not_finite_are_refused_and_leave_no_file(tmp_path: Path, broken: float) -> None:
+    with pytest.raises(HsevalError, match=r"z\.npy: the encoder returned values that are not finite .* for cube 77;"):
+        build_cache(tmp_path / "z.npy", Encoder(_77=broken))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cubes_of_another_shape_stop_it(tmp_path: Path) -> None:
+def test_cubes_of_another_shape_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HsevalError, match=r"cubes 64 to 127 have shape \(64, 2, 5, 5\), expected \(64, 2, 4, 4\)"):
-        build(tmp_path / "z.npy", lambda items, _: torch.zeros(len(items), 2, 4 + (items[0] > 0), 4 + (items[0] > 0)))
+        build_cache(
+            tmp_path / "z.npy", lambda items, _: torch.zeros(len(items), 2, 4 + (items[0] > 0), 4 + (items[0] > 0))
+        )
 
 
-def test_a_full_disk_is_one_line_and_the_cache_before_it_still_serves(tmp_path: Path) -> None:
+def test_a_full_disk_raises_a_one_line_error_and_the_previous_cache_stays_valid(tmp_path: Path) -> None:
     path = tmp_path / "z.npy"
-    build(path)
+    build_cache(path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(HsevalError, match=r"z\.npy: could not be written: File too large"):
-            build(path, fingerprint={"weights": "b"})
+            build_cache(path, fingerprint={"weights": "b"})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     encode = Encoder()
-    assert len(build(path, encode)) == COUNT and encode.calls == 0
+    assert len(build_cache(path, encode)) == COUNT and encode.calls == 0
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["z.json", "z.npy"]
 
 
-def on_two(ranks: Ranks, folder: str) -> tuple[int, Tensor, str]:
+def build_on_rank(ranks: Ranks, folder: str) -> tuple[int, Tensor, str]:
     encode = Encoder()
-    cache = build(Path(folder) / "z.npy", encode, ranks=ranks)
+    cache = build_cache(Path(folder) / "z.npy", encode, ranks=ranks)
     try:
-        build(Path(folder) / "y.npy", Encoder(_3=float("nan")), ranks=ranks)
+        build_cache(Path(folder) / "y.npy", Encoder(_3=float("nan")), ranks=ranks)
     except HsevalError as error:
         return encode.calls, cache.load_batch(np.arange(5)), str(error)
     return encode.calls, cache.load_batch(np.arange(5)), "no error"
 
 
-def test_the_first_rank_writes_and_all_read(tmp_path: Path) -> None:
-    (wrote, first, told), (waited, second, told_too) = two_ranks(on_two, str(tmp_path))
-    assert wrote > 0 and waited == 0
-    assert torch.equal(first, second)
-    assert told == told_too and "for cube 3;" in told
+def test_the_main_rank_writes_and_all_read(tmp_path: Path) -> None:
+    (main_calls, main_latents, main_error), (other_calls, other_latents, other_error) = run_on_two_ranks(
+        build_on_rank, str(tmp_path)
+    )
+    assert main_calls > 0 and other_calls == 0
+    assert torch.equal(main_latents, other_latents)
+    assert main_error == other_error and "for cube 3;" in main_error
 
 
-def test_scales_move_to_where_the_latents_are() -> None:
-    scale = LatentScaler(torch.tensor([1.0, -2.0]), torch.tensor([2.0, 0.5]))
+def test_scales_are_moved_to_the_device_of_the_latents() -> None:
+    scaler = LatentScaler(torch.tensor([1.0, -2.0]), torch.tensor([2.0, 0.5]))
     latents = torch.randn((3, 2, 4, 5), generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(scale.denormalize(scale.normalize(latents)), latents, atol=1e-6)
-    assert scale.normalize(latents.to("meta")).device.type == "meta"
+    assert torch.allclose(scaler.denormalize(scaler.normalize(latents)), latents, atol=1e-6)
+    assert scaler.normalize(latents.to("meta")).device.type == "meta"

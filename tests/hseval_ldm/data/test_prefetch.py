@@ -1,4 +1,4 @@
-"""Prefetching: order, bounds, exceptions in their place, and threads that end."""
+"""Prefetching: order, bounds, exceptions in place of their item, and threads that end."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Threads = Callable[[], list[str]]
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("depth", [1, 4, 50])
-def test_items_come_in_order_and_once(workers: int, depth: int, threads: Threads) -> None:
-    made: list[int] = []
+def test_items_are_yielded_in_order_and_produced_once(workers: int, depth: int, threads: Threads) -> None:
+    produced: list[int] = []
 
     def produce(step: int) -> int:
-        made.append(step)
+        produced.append(step)
         return step * step
 
     assert list(prefetch_items(produce, 5, 25, depth=depth, workers=workers)) == [step * step for step in range(5, 25)]
-    assert sorted(made) == list(range(5, 25))
+    assert sorted(produced) == list(range(5, 25))
     assert not threads()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_nothing_to_make_gives_nothing(workers: int) -> None:
+def test_an_empty_range_yields_nothing(workers: int) -> None:
     assert list(prefetch_items(str, 3, 3, workers=workers)) == []
 
 
-def test_order_holds_when_later_items_are_ready_first() -> None:
+def test_items_are_in_order_when_later_ones_are_ready_first() -> None:
     done = [threading.Event() for _ in range(6)]
 
     def produce(step: int) -> int:
-        if step % 2 == 0:  # an even step ends only after the odd one behind it has
+        if step % 2 == 0:  # an even step ends only after the odd one that follows
             assert done[step + 1].wait(60)
         done[step].set()
         return step
@@ -47,66 +47,66 @@ def test_order_holds_when_later_items_are_ready_first() -> None:
     assert list(prefetch_items(produce, 0, 6, depth=2, workers=2)) == list(range(6))
 
 
-def test_workers_work_at_the_same_time() -> None:
-    together = threading.Barrier(3)
-    items = prefetch_items(lambda step: together.wait(60) >= 0, 0, 6, depth=3, workers=3)
+def test_workers_run_concurrently() -> None:
+    barrier = threading.Barrier(3)
+    items = prefetch_items(lambda step: barrier.wait(60) >= 0, 0, 6, depth=3, workers=3)
     assert list(items) == [True] * 6
 
 
-def test_no_more_than_depth_items_are_made_ahead() -> None:
-    asked, made = 0, []
+def test_at_most_depth_items_are_produced_ahead() -> None:
+    consumed, ahead = 0, []
 
     def produce(step: int) -> int:
-        made.append(step - asked)
+        ahead.append(step - consumed)
         return step
 
     for _ in prefetch_items(produce, 0, 40, depth=3, workers=2):
-        asked += 1
-    assert max(made) <= 3
+        consumed += 1
+    assert max(ahead) <= 3
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_an_exception_comes_in_the_place_of_its_item(workers: int, threads: Threads) -> None:
+def test_an_exception_is_raised_in_place_of_its_item(workers: int, threads: Threads) -> None:
     def produce(step: int) -> int:
         if step == 7:
             raise OSError("disk gone")
         return step
 
-    items, seen = prefetch_items(produce, 0, 20, workers=workers), []
+    items, received = prefetch_items(produce, 0, 20, workers=workers), []
     with pytest.raises(OSError, match="disk gone"):
-        for item in items:  # not extend: what came before the exception has to be seen
-            seen.append(item)
-    assert seen == list(range(7))
+        for item in items:  # not extend: the items before the exception are needed
+            received.append(item)
+    assert received == list(range(7))
     assert not threads()
 
 
-def test_closing_ends_the_thread_and_drops_what_was_not_begun(
+def test_closing_ends_the_thread_and_cancels_items_not_started(
     threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[int] = []
+    started: list[int] = []
     closing = threading.Event()
     shutdown = ThreadPoolExecutor.shutdown
 
-    def told(pool: ThreadPoolExecutor, *, wait: bool, cancel_futures: bool) -> None:
+    def shutdown_and_signal(pool: ThreadPoolExecutor, *, wait: bool, cancel_futures: bool) -> None:
         shutdown(pool, wait=False, cancel_futures=cancel_futures)
         closing.set()  # only now may step 2 end
         shutdown(pool, wait=wait, cancel_futures=cancel_futures)
 
     def produce(step: int) -> int:
-        begun.append(step)
+        started.append(step)
         if step == 2:
             assert closing.wait(60)
         return step
 
-    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", told)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shutdown_and_signal)
     items = prefetch_items(produce, 0, 1000, depth=10)
     assert [next(items), next(items)] == [0, 1]
     items.close()
     assert not threads()
-    assert max(begun) <= 2
+    assert max(started) <= 2
 
 
-def test_dropping_the_generator_ends_its_threads(threads: Threads) -> None:
+def test_deleting_the_generator_ends_its_threads(threads: Threads) -> None:
     items = prefetch_items(str, 0, 1000)
     next(items)
     assert threads()
@@ -114,21 +114,21 @@ def test_dropping_the_generator_ends_its_threads(threads: Threads) -> None:
     assert not threads()
 
 
-def test_a_taken_item_is_gone_while_the_next_is_made() -> None:
+def test_a_consumed_item_is_freed_while_the_next_is_produced() -> None:
     class Item:
         pass
 
-    made: list[weakref.ref[Item]] = []
+    produced: list[weakref.ref[Item]] = []
 
     def produce(step: int) -> Item | bool:
         if step == 0:
             item = Item()
-            made.append(weakref.ref(item))
+            produced.append(weakref.ref(item))
             return item
         tries, pause = 500, threading.Event()
-        while made[0]() is not None and (tries := tries - 1):
-            pause.wait(0.01)  # the consumer is on its way to asking for this item
-        return made[0]() is None
+        while produced[0]() is not None and (tries := tries - 1):
+            pause.wait(0.01)  # the consumer is about to request this item
+        return produced[0]() is None
 
     items = prefetch_items(produce, 0, 2)
     next(items)

@@ -1,4 +1,4 @@
-"""Encoder and decoder: shapes for every combination of sizes, and exactly what a decoded pixel depends on."""
+"""Encoder and decoder: shapes for every combination of sizes, and the exact receptive field of a decoded pixel."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hseval_ldm.models.autoencoder import Decoder, Encoder, compute_level_widths
 from hseval_ldm.models.unet import build_unet
 from hseval_ldm.models.vqgan import Autoencoder
 from hseval_ldm.options import LdmOptions
-from tests.helpers.random_weights import normal, randomised
+from tests.helpers.random_weights import draw_normal, randomize_weights
 
 
-def sizes(**changes: Any) -> dict[str, Any]:
+def make_arguments(**changes: Any) -> dict[str, Any]:
     return {"channels": 5, "latent": 3, "width": 8, "blocks": 1, "compression": 8, "stem": 2} | changes
 
 
@@ -29,45 +29,47 @@ def test_widths_double_up_to_four_times() -> None:
 
 @pytest.mark.parametrize(("compression", "stem"), list(itertools.product((4, 8, 16), (1, 2, 4))))
 def test_shapes_at_any_compression_and_stem(compression: int, stem: int) -> None:
-    given = sizes(compression=compression, stem=stem)
-    encoder, decoder = randomised(Encoder(**given)), randomised(Decoder(**given))
-    picture = normal(2, 5, 3 * compression, 2 * compression)
+    arguments = make_arguments(compression=compression, stem=stem)
+    encoder, decoder = randomize_weights(Encoder(**arguments)), randomize_weights(Decoder(**arguments))
+    images = draw_normal(2, 5, 3 * compression, 2 * compression)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        latents = encoder(picture)
-        again = decoder(latents)
-    assert latents.shape == (2, 3, 3, 2) and again.shape == picture.shape
-    assert latents.dtype == again.dtype == torch.float32
-    assert latents.std() > 0.1 and again.std() > 0.1
+        latents = encoder(images)
+        decoded = decoder(latents)
+    assert latents.shape == (2, 3, 3, 2) and decoded.shape == images.shape
+    assert latents.dtype == decoded.dtype == torch.float32
+    assert latents.std() > 0.1 and decoded.std() > 0.1
 
 
 @pytest.mark.parametrize("compression", [4, 8, 16])
 @pytest.mark.parametrize(("stem", "blocks"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 3)])
-def test_reach_is_how_far_a_pixel_depends_on_latents(compression: int, stem: int, blocks: int) -> None:
-    """Gradients in float64 are zero where nothing depends, and nowhere else: reach is no smaller and no larger."""
-    decoder = randomised(Decoder(**sizes(width=4, compression=compression, stem=stem, blocks=blocks))).double()
-    reach = decoder.receptive_radius
-    side = 2 * reach + 5
-    middle = reach + 2
-    latents = normal(1, 3, side, side).double().requires_grad_()
+def test_the_receptive_radius_is_that_of_the_gradients(compression: int, stem: int, blocks: int) -> None:
+    """Gradients in float64 are nonzero exactly at the latents that a pixel depends on."""
+    decoder = randomize_weights(
+        Decoder(**make_arguments(width=4, compression=compression, stem=stem, blocks=blocks))
+    ).double()
+    radius = decoder.receptive_radius
+    side = 2 * radius + 5
+    middle = radius + 2
+    latents = draw_normal(1, 3, side, side).double().requires_grad_()
     cell = slice(middle * compression, (middle + 1) * compression)
-    seen = decoder(latents)[..., cell, cell]
-    (seen * normal(*seen.shape, seed=1)).sum().backward()
-    depends = (latents.grad != 0).any(dim=1)[0]
+    decoded = decoder(latents)[..., cell, cell]
+    (decoded * draw_normal(*decoded.shape, seed=1)).sum().backward()
+    has_gradient = (latents.grad != 0).any(dim=1)[0]
     expected = torch.zeros(side, side, dtype=torch.bool)
     expected[2:-2, 2:-2] = True
-    assert torch.equal(depends, expected)
+    assert torch.equal(has_gradient, expected)
 
 
-def test_every_weight_of_both_learns() -> None:
-    encoder, decoder = randomised(Encoder(**sizes())), randomised(Decoder(**sizes()))
-    decoder(encoder(normal(1, 5, 16, 16))).square().sum().backward()
+def test_every_weight_of_both_has_a_gradient() -> None:
+    encoder, decoder = randomize_weights(Encoder(**make_arguments())), randomize_weights(Decoder(**make_arguments()))
+    decoder(encoder(draw_normal(1, 5, 16, 16))).square().sum().backward()
     for network in (encoder, decoder):
         assert [name for name, weight in network.named_parameters() if not weight.grad.any()] == []
 
 
-def of_224(structures: tuple[str, ...] = ("artery", "disc", "fov", "vein")) -> Normalization:
-    one = np.ones(16)
-    return Normalization(0 * one, one, -one, one, None, None, structures, (224, 224))
+def make_normalization(structures: tuple[str, ...] = ("artery", "disc", "fov", "vein")) -> Normalization:
+    ones = np.ones(16)
+    return Normalization(0 * ones, ones, -ones, ones, None, None, structures, (224, 224))
 
 
 @pytest.mark.parametrize("base", [128, 256, 512])
@@ -77,7 +79,7 @@ def test_all_combinations_build_with_the_expected_shapes(compression: int, chann
     options = LdmOptions(compression=compression, latent_channels=channels, base=base)
     side = 224 // compression
     with torch.device("meta"):
-        model = Autoencoder(options, of_224())
+        model = Autoencoder(options, make_normalization())
         latents = model.encoder(torch.empty(2, 20, 224, 224))
         indices = torch.zeros((2, *latents.shape[-2:]), dtype=torch.long)
         decoded = model.decoder(model.codebook.lookup(indices))

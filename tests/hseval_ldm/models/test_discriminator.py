@@ -1,21 +1,21 @@
-"""The patch discriminator: how far a logit sees, and nothing outside the field."""
+"""The patch discriminator: its receptive field, and independence of pixels outside the field of view."""
 
 from __future__ import annotations
 
 import torch
 
 from hseval_ldm.models.discriminator import Discriminator, compute_patch_weight
-from tests.helpers.random_weights import normal, randomised
+from tests.helpers.random_weights import draw_normal, randomize_weights
 
 
-def discriminator(bands: int = 3) -> Discriminator:
-    return randomised(Discriminator(bands, 8))
+def make_discriminator(bands: int = 3) -> Discriminator:
+    return randomize_weights(Discriminator(bands, 8))
 
 
-def test_a_logit_sees_18_x_18_pixels() -> None:
-    cubes = normal(1, 3, 48, 48).double().requires_grad_()
-    # float32 inside, whatever comes in: the gradient still tells what was read.
-    logits = discriminator()(cubes, torch.ones(1, 1, 48, 48))
+def test_a_logit_has_a_receptive_field_of_18_x_18_pixels() -> None:
+    cubes = draw_normal(1, 3, 48, 48).double().requires_grad_()
+    # The network computes in float32; the gradient still shows which pixels were used.
+    logits = make_discriminator()(cubes, torch.ones(1, 1, 48, 48))
     assert logits.shape == (1, 1, 12, 12)
     logits[0, 0, 5, 6].backward()
     rows, columns = torch.nonzero((cubes.grad != 0).any(dim=1)[0], as_tuple=True)
@@ -23,30 +23,30 @@ def test_a_logit_sees_18_x_18_pixels() -> None:
     assert (int(columns.min()), int(columns.max())) == (6 * 4 - 7, 6 * 4 + 10)
 
 
-def test_pixels_outside_the_field_do_not_reach_the_logits() -> None:
-    network, cubes = discriminator(), normal(2, 3, 24, 24)
+def test_logits_do_not_depend_on_pixels_outside_the_field() -> None:
+    network, cubes = make_discriminator(), draw_normal(2, 3, 24, 24)
     field = torch.zeros(2, 1, 24, 24, dtype=torch.bool)
     field[..., 5:17, 3:22] = True
-    other = torch.where(field, cubes, 100 * normal(2, 3, 24, 24, seed=1))
+    other = torch.where(field, cubes, 100 * draw_normal(2, 3, 24, 24, seed=1))
     assert torch.equal(network(cubes, field), network(other, field))
     assert not torch.equal(network(cubes, field), network(torch.where(field, cubes + 0.1, cubes), field))
 
 
-def test_each_cube_is_judged_alone() -> None:
-    network, cubes = discriminator(), normal(3, 3, 16, 16)
+def test_each_cube_is_classified_independently() -> None:
+    network, cubes = make_discriminator(), draw_normal(3, 3, 16, 16)
     field = torch.ones(3, 1, 16, 16)
-    alone = torch.cat([network(cubes[i : i + 1], field[i : i + 1]) for i in range(3)])
-    assert torch.allclose(network(cubes, field), alone, atol=1e-5)
+    separate = torch.cat([network(cubes[i : i + 1], field[i : i + 1]) for i in range(3)])
+    assert torch.allclose(network(cubes, field), separate, atol=1e-5)
 
 
-def test_runs_in_float32_under_autocast() -> None:
-    network, cubes, field = discriminator(), normal(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
+def test_it_runs_in_float32_under_autocast() -> None:
+    network, cubes, field = make_discriminator(), draw_normal(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = network(cubes, field)
-    assert inside.dtype == torch.float32 and torch.equal(inside, network(cubes, field))
+        logits = network(cubes, field)
+    assert logits.dtype == torch.float32 and torch.equal(logits, network(cubes, field))
 
 
-def test_a_patch_weighs_as_much_as_the_field_covers_it() -> None:
+def test_the_weight_of_a_patch_is_its_share_inside_the_field() -> None:
     field = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     field[..., :4, :4] = True
     field[..., 4:, :2] = True

@@ -1,4 +1,4 @@
-"""The perceptual encoder: views as a function of cube and step, places in the field, and a contrast that learns."""
+"""The perceptual encoder: views as a function of cube and step, positions in the field, and training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hseval_ldm.models.perceptual import (
     augment_view,
     draw_positions,
 )
-from tests.helpers.random_weights import normal, randomised
+from tests.helpers.random_weights import draw_normal, randomize_weights
 
 
-def field_of(count: int = 3, side: int = 16) -> torch.Tensor:
+def make_field(count: int = 3, side: int = 16) -> torch.Tensor:
     field = torch.ones(count, 1, side, side, dtype=torch.bool)
     field[1, :, :5] = False
     field[2] = False
@@ -26,86 +26,91 @@ def field_of(count: int = 3, side: int = 16) -> torch.Tensor:
     return field
 
 
-def test_levels_halve_and_a_feature_is_float32() -> None:
+def test_levels_halve_and_features_are_float32() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        levels = randomised(PerceptualEncoder(3, 4))(normal(2, 3, 16, 24))
+        levels = randomize_weights(PerceptualEncoder(3, 4))(draw_normal(2, 3, 16, 24))
     assert [tuple(level.shape) for level in levels] == [(2, 4, 16, 24), (2, 8, 8, 12), (2, 16, 4, 6)]
     assert {level.dtype for level in levels} == {torch.float32} and min(level.std() for level in levels) > 0.1
 
 
-def test_views_depend_on_the_cube_s_number_in_the_global_batch_alone() -> None:
-    cubes, field = normal(3, 2, 16, 16), field_of()
-    given = {"seed": 1, "view": 0, "step": 5}
-    whole = augment_view(cubes, field, first_index=0, **given)
+def test_views_depend_only_on_the_index_in_the_global_batch() -> None:
+    cubes, field = draw_normal(3, 2, 16, 16), make_field()
+    arguments = {"seed": 1, "view": 0, "step": 5}
+    whole = augment_view(cubes, field, first_index=0, **arguments)
     parts = [
-        augment_view(cubes[:2], field[:2], first_index=0, **given),
-        augment_view(cubes[2:], field[2:], first_index=2, **given),
+        augment_view(cubes[:2], field[:2], first_index=0, **arguments),
+        augment_view(cubes[2:], field[2:], first_index=2, **arguments),
     ]
     assert torch.equal(whole, torch.cat(parts))
     assert not whole.masked_select(~field).any()
     for other in ({"seed": 2}, {"view": 1}, {"step": 6}):
-        assert not torch.allclose(augment_view(cubes, field, first_index=0, **(given | other)), whole, atol=0.01)
+        assert not torch.allclose(augment_view(cubes, field, first_index=0, **(arguments | other)), whole, atol=0.01)
 
 
-def test_a_view_is_gain_offset_and_noise_of_each_band() -> None:
+def test_a_view_adds_gain_offset_and_noise_per_band() -> None:
     cubes, field = torch.zeros(1, 4, 64, 64), torch.ones(1, 1, 64, 64)
-    given = {"seed": 0, "view": 0, "step": 0, "first_index": 0}
-    dark, bright = (augment_view(cubes + level, field, **given) for level in (0.0, 10.0))
+    arguments = {"seed": 0, "view": 0, "step": 0, "first_index": 0}
+    dark, bright = (augment_view(cubes + level, field, **arguments) for level in (0.0, 10.0))
     gains = (bright - dark) / 10
     assert torch.allclose(gains, gains.mean(dim=(2, 3), keepdim=True).expand_as(gains), atol=1e-5)
     assert gains.mean(dim=(2, 3)).std() > 0.005 and 0.5 < float(gains.mean()) < 2
     noise = dark - dark.mean(dim=(2, 3), keepdim=True)
-    deviations = noise.std(dim=(2, 3))
-    assert 0.01 < deviations.mean() < 0.2 and dark.mean(dim=(2, 3)).std() > 0.01
-    assert torch.allclose(deviations, deviations.mean(), rtol=0.05)
-    neighbours = (noise[..., 1:] * noise[..., :-1]).mean() / noise.var()
-    assert abs(float(neighbours)) < 0.05
+    stds = noise.std(dim=(2, 3))
+    assert 0.01 < stds.mean() < 0.2 and dark.mean(dim=(2, 3)).std() > 0.01
+    assert torch.allclose(stds, stds.mean(), rtol=0.05)
+    correlation = (noise[..., 1:] * noise[..., :-1]).mean() / noise.var()
+    assert abs(float(correlation)) < 0.05
 
 
-def test_places_lie_in_the_field_and_depend_on_the_cube_s_number() -> None:
-    field = field_of()
+def test_positions_lie_in_the_field_and_depend_on_the_index_of_the_cube() -> None:
+    field = make_field()
     whole = draw_positions(field, seed=0, step=3, first_index=0)
-    for level, found in enumerate(whole):
+    for level, positions in enumerate(whole):
         side = 16 >> level
         inside = (functional.avg_pool2d(field.float(), 2**level) == 1).flatten()
-        assert inside[found].all() and len(found.unique()) == len(found)
+        assert inside[positions].all() and len(positions.unique()) == len(positions)
         expected = inside.view(3, -1).sum(dim=1).clamp_max(POSITIONS_PER_CUBE)
-        assert torch.equal((found // side**2).bincount(minlength=3), expected)
+        assert torch.equal((positions // side**2).bincount(minlength=3), expected)
     second = draw_positions(field[1:], seed=0, step=3, first_index=1)
-    for level, (all_of, part) in enumerate(zip(whole, second, strict=True)):
+    for level, (all_positions, part) in enumerate(zip(whole, second, strict=True)):
         cells = 256 >> 2 * level
-        assert torch.equal(all_of[all_of >= cells] - cells, part)
+        assert torch.equal(all_positions[all_positions >= cells] - cells, part)
     assert not torch.equal(draw_positions(field, seed=0, step=4, first_index=0)[0], whole[0])
 
 
 @torch.no_grad()
-def test_contrast_is_info_nce_of_each_cube() -> None:
-    network, views = randomised(PerceptualEncoder(3, 4)), (normal(2, 3, 8, 8), normal(2, 3, 8, 8, seed=1))
-    places = [torch.tensor([3, 60, 9, 64 + 5, 64 + 40]), torch.tensor([0, 15, 16 + 7]), torch.tensor([1, 2, 4 + 3])]
+def test_the_contrastive_loss_is_info_nce_per_cube() -> None:
+    network, views = (
+        randomize_weights(PerceptualEncoder(3, 4)),
+        (draw_normal(2, 3, 8, 8), draw_normal(2, 3, 8, 8, seed=1)),
+    )
+    positions = [torch.tensor([3, 60, 9, 64 + 5, 64 + 40]), torch.tensor([0, 15, 16 + 7]), torch.tensor([1, 2, 4 + 3])]
     terms = []
-    for head, one, other, at in zip(network.heads, network(views[0]), network(views[1]), places, strict=True):
+    for head, one, other, indices in zip(network.heads, network(views[0]), network(views[1]), positions, strict=True):
         cells = one[0, 0].numel()
         for cube in range(2):
-            mine = at[at // cells == cube] - cube * cells
-            a, b = (functional.normalize(head(f)[cube].flatten(1).T[mine], dim=1) for f in (one, other))
-            chances = [(a @ b.T / TEMPERATURE).softmax(dim=axis).diagonal() for axis in (0, 1)]
-            terms.append(-torch.stack(chances).log().mean())
-    assert float(network.contrastive_loss(*views, places)) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-4)
+            local = indices[indices // cells == cube] - cube * cells
+            a, b = (functional.normalize(head(f)[cube].flatten(1).T[local], dim=1) for f in (one, other))
+            probabilities = [(a @ b.T / TEMPERATURE).softmax(dim=axis).diagonal() for axis in (0, 1)]
+            terms.append(-torch.stack(probabilities).log().mean())
+    assert float(network.contrastive_loss(*views, positions)) == pytest.approx(
+        float(torch.stack(terms).mean()), rel=1e-4
+    )
 
 
 @torch.no_grad()
-def test_places_that_can_not_be_told_apart_cost_the_logarithm_of_their_number() -> None:
-    network, flat = randomised(PerceptualEncoder(3, 4)), torch.zeros(2, 3, 16, 16)
-    inner = [torch.tensor([7 * 16 + 7, 8 * 16 + 8, 7 * 16 + 9, 256 + 8 * 16 + 7])]
-    inner += [torch.tensor([3 * 8 + 3, 4 * 8 + 4]), torch.tensor([5])]
-    cost = float(network.contrastive_loss(flat, flat, inner))
-    # Three places, two and a lone one; the second cube has a lone one at the first level and none below.
-    assert cost == pytest.approx((math.log(3) + math.log(2) + 0) / (3 * 2), rel=1e-2)
+def test_the_loss_of_indistinguishable_positions_is_the_logarithm_of_their_number() -> None:
+    network, flat = randomize_weights(PerceptualEncoder(3, 4)), torch.zeros(2, 3, 16, 16)
+    positions = [torch.tensor([7 * 16 + 7, 8 * 16 + 8, 7 * 16 + 9, 256 + 8 * 16 + 7])]
+    positions += [torch.tensor([3 * 8 + 3, 4 * 8 + 4]), torch.tensor([5])]
+    loss = float(network.contrastive_loss(flat, flat, positions))
+    # Three positions, two and one; the second cube has one at the first level and none below.
+    assert loss == pytest.approx((math.log(3) + math.log(2) + 0) / (3 * 2), rel=1e-2)
 
 
-def test_learns_to_tell_places_apart() -> None:
-    network = randomised(PerceptualEncoder(3, 4))
-    cubes, field = normal(2, 3, 16, 16), torch.ones(2, 1, 16, 16, dtype=torch.bool)
+def test_training_makes_positions_distinguishable() -> None:
+    network = randomize_weights(PerceptualEncoder(3, 4))
+    cubes, field = draw_normal(2, 3, 16, 16), torch.ones(2, 1, 16, 16, dtype=torch.bool)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     losses = []
     for step in range(25):

@@ -1,4 +1,4 @@
-"""The U-Net: any height and width, attention where it is asked for, weights from the seed alone."""
+"""The U-Net: any height and width, attention at the requested levels, weights from the seed alone."""
 
 from __future__ import annotations
 
@@ -14,83 +14,85 @@ from hseval_ldm.models.unet import Denoiser, build_unet, count_parameters
 
 @pytest.fixture(scope="module")
 def denoiser() -> Denoiser:
-    """A small one whose last layer is not zero, as after some training."""
-    made = build_unet(channels=3, base=16, blocks=1, head=16, seed=1).eval()
+    """Return a small U-Net whose last layer is not zero, as after some training."""
+    network = build_unet(channels=3, base=16, blocks=1, head=16, seed=1).eval()
     generator = torch.Generator().manual_seed(0)
-    last: Any = made.unet.conv_out
+    last: Any = network.unet.conv_out
     last.weight.data = 0.1 * torch.randn(last.weight.shape, generator=generator)
-    return made
+    return unet
 
 
-def latents(*shape: int, seed: int = 0) -> torch.Tensor:
+def draw_latents(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (14, 14), (28, 28), (42, 42), (84, 84), (6, 13)])
-def test_one_set_of_weights_runs_at_any_size(denoiser: Denoiser, size: tuple[int, int]) -> None:
+def test_the_same_weights_run_at_any_size(denoiser: Denoiser, size: tuple[int, int]) -> None:
     with torch.no_grad():
-        predicted = denoiser(latents(2, 3, *size), torch.tensor([3, 800]))
+        predicted = denoiser(draw_latents(2, 3, *size), torch.tensor([3, 800]))
     assert predicted.shape == (2, 3, *size) and predicted.dtype == torch.float32 and predicted.std() > 0
 
 
 def test_odd_sizes_are_padded_with_zeros_around_the_middle(denoiser: Denoiser) -> None:
-    inner, t = latents(1, 3, 14, 7), torch.tensor([500])
-    outer = torch.zeros(1, 3, 16, 8)
-    outer[..., 1:15, :7] = inner
+    cropped, t = draw_latents(1, 3, 14, 7), torch.tensor([500])
+    padded = torch.zeros(1, 3, 16, 8)
+    padded[..., 1:15, :7] = cropped
     with torch.no_grad():
-        assert torch.equal(denoiser(inner, t), denoiser(outer, t)[..., 1:15, :7])
+        assert torch.equal(denoiser(cropped, t), denoiser(padded, t)[..., 1:15, :7])
 
 
-def test_weights_of_28_load_for_84(denoiser: Denoiser) -> None:
+def test_weights_trained_at_28_load_at_84(denoiser: Denoiser) -> None:
     larger = build_unet(channels=3, base=16, blocks=1, head=16, seed=2).eval()
     larger.load_state_dict(denoiser.state_dict())
     t = torch.tensor([100])
     with torch.no_grad():
-        assert torch.equal(larger(latents(1, 3, 84, 84), t), denoiser(latents(1, 3, 84, 84), t))
+        assert torch.equal(larger(draw_latents(1, 3, 84, 84), t), denoiser(draw_latents(1, 3, 84, 84), t))
 
 
 def test_each_cube_is_predicted_from_its_own_latents_and_time(denoiser: Denoiser) -> None:
-    both, t = latents(2, 3, 8, 8), torch.tensor([10, 900])
+    both, t = draw_latents(2, 3, 8, 8), torch.tensor([10, 900])
     with torch.no_grad():
         together = denoiser(both, t)
-        for one in range(2):
-            alone = denoiser(both[one : one + 1], t[one : one + 1])
-            assert torch.allclose(together[one : one + 1], alone, atol=1e-5)
+        for index in range(2):
+            alone = denoiser(both[index : index + 1], t[index : index + 1])
+            assert torch.allclose(together[index : index + 1], alone, atol=1e-5)
         assert torch.allclose(denoiser(both, t.float()), together, atol=1e-6)
         assert not torch.allclose(denoiser(both, t.flip(0)), together, atol=1e-2)
 
 
-def test_starts_at_zero_and_every_weight_learns() -> None:
-    made = build_unet(channels=2, base=16, blocks=1, head=16)
-    noisy, t = latents(2, 2, 6, 6), torch.tensor([1, 500])
-    assert torch.equal(made(noisy, t), torch.zeros(2, 2, 6, 6))
-    last: Any = made.unet.conv_out
+def test_the_first_prediction_is_zero_and_every_weight_has_a_gradient() -> None:
+    network = build_unet(channels=2, base=16, blocks=1, head=16)
+    noisy, t = draw_latents(2, 2, 6, 6), torch.tensor([1, 500])
+    assert torch.equal(network(noisy, t), torch.zeros(2, 2, 6, 6))
+    last: Any = network.unet.conv_out
     nn.init.ones_(last.weight)
-    made(noisy, t).square().sum().backward()
-    still = [name for name, weight in made.named_parameters() if weight.grad is None or not weight.grad.any()]
-    # Each query's share of a key's bias is the same for all keys, and softmax does not see it.
-    assert [name for name in still if not name.endswith("to_k.bias")] == []
+    network(noisy, t).square().sum().backward()
+    without_gradient = [
+        name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()
+    ]
+    # A bias of the keys adds a constant to all logits of a query, which softmax ignores.
+    assert [name for name in without_gradient if not name.endswith("to_k.bias")] == []
 
 
 @pytest.mark.parametrize(("base", "size"), [(1, 7), (10, 14), (32, 56), (64, 42), (96, 28), (256, 14), (512, 168)])
-def test_builds_without_memory_at_any_base_and_size(base: int, size: int) -> None:
+def test_it_builds_without_memory_at_any_base_and_size(base: int, size: int) -> None:
     with torch.device("meta"):
-        made = build_unet(channels=32, base=base)
-        predicted = made(torch.empty(2, 32, size, size), torch.zeros(2, dtype=torch.long))
+        network = build_unet(channels=32, base=base)
+        predicted = network(torch.empty(2, 32, size, size), torch.zeros(2, dtype=torch.long))
     assert predicted.shape == (2, 32, size, size)
-    assert {weight.device.type for weight in made.parameters()} == {"meta"}
+    assert {weight.device.type for weight in network.parameters()} == {"meta"}
 
 
-def attending(made: Denoiser) -> list[str]:
-    found = [name.split(".attentions")[0] for name, m in made.named_modules() if type(m).__name__ == "Attention"]
-    return sorted({name.removeprefix("unet.") for name in found})
+def find_attention(network: Denoiser) -> list[str]:
+    names = [name.split(".attentions")[0] for name, m in network.named_modules() if type(m).__name__ == "Attention"]
+    return sorted({name.removeprefix("unet.") for name in names})
 
 
-def test_attention_is_at_the_lowest_level_unless_asked_elsewhere() -> None:
+def test_attention_is_at_the_lowest_level_unless_requested_elsewhere() -> None:
     with torch.device("meta"):
-        assert attending(build_unet(channels=4, base=32)) == ["down_blocks.2", "mid_block", "up_blocks.0"]
+        assert find_attention(build_unet(channels=4, base=32)) == ["down_blocks.2", "mid_block", "up_blocks.0"]
         two = build_unet(channels=4, base=32, multipliers=(1, 2), attention=(True, False))
-        assert attending(two) == ["down_blocks.0", "mid_block", "up_blocks.1"]
+        assert find_attention(two) == ["down_blocks.0", "mid_block", "up_blocks.1"]
 
 
 def test_weights_come_from_the_seed_alone() -> None:
@@ -101,11 +103,11 @@ def test_weights_come_from_the_seed_alone() -> None:
     assert not torch.equal(one["unet.conv_in.weight"], other["unet.conv_in.weight"])
 
 
-def test_counts_what_learns() -> None:
+def test_only_trainable_parameters_are_counted() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False))
     module[1].requires_grad_(requires_grad=False)
     assert count_parameters(module) == 16
-    with torch.device("meta"):  # the widest convolutions rule: four times the parameters at twice the base
+    with torch.device("meta"):  # the widest convolutions dominate: four times the parameters at twice the base
         small, large = (count_parameters(build_unet(channels=8, base=base)) for base in (64, 128))
     assert 3.9 < large / small < 4
 
@@ -117,7 +119,7 @@ def test_counts_what_learns() -> None:
         ({"channels": -1}, "channels is -1"),
         ({"multipliers": ()}, r"multipliers is \[\]"),
         ({"multipliers": (1, 0)}, r"multipliers is \[1, 0\]"),
-        ({"attention": (True,)}, "attention has 1 entries for 3 levels"),
+        ({"attention": (True,)}, "attention has length 1 for 3 levels"),
     ],
 )
 def test_numbers_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:

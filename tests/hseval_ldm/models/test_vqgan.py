@@ -1,4 +1,4 @@
-"""The autoencoder as a whole: cubes of any size, tiles, finished cubes, and weights from the seed alone."""
+"""The complete autoencoder: cubes of any size, tiles, finished cubes, and weights from the seed alone."""
 
 from __future__ import annotations
 
@@ -9,39 +9,43 @@ import numpy as np
 import pytest
 import torch
 
-from hseval_ldm.data.normalization import Batch, Normalization
-from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, find_valid_tokens, pad_batch
+from hseval_ldm.data.normalization import Batch, Normalization, pad_batch
+from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, find_valid_tokens
 from hseval_ldm.options import LdmOptions
-from tests.helpers.random_weights import normal, randomised
+from tests.helpers.random_weights import draw_normal, randomize_weights
 
 BANDS = 5
 
 
-def normalisation(size: tuple[int, int] = (30, 37), structures: tuple[str, ...] = ("disc", "fov")) -> Normalization:
+def make_normalization(
+    size: tuple[int, int] = (30, 37), structures: tuple[str, ...] = ("disc", "fov")
+) -> Normalization:
     ramp = np.arange(1.0, BANDS + 1)
     return Normalization(ramp, 0.1 * ramp, 0 * ramp, 2 * ramp, None, None, structures, size)
 
 
-def options(**changes: Any) -> LdmOptions:
+def make_options(**changes: Any) -> LdmOptions:
     return LdmOptions(**({"width": 8, "blocks": 1, "codes": 16, "latent_channels": 3} | changes))
 
 
-def autoencoder(measured: Normalization | None = None, **changes: Any) -> Autoencoder:
-    made = randomised(Autoencoder(options(**changes), measured or normalisation())).requires_grad_(False)
-    made.codebook.vectors.copy_(normal(*made.codebook.vectors.shape))
-    return made
+def make_autoencoder(measured: Normalization | None = None, **changes: Any) -> Autoencoder:
+    model = randomize_weights(Autoencoder(make_options(**changes), measured or make_normalization())).requires_grad_(
+        False
+    )
+    model.codebook.vectors.copy_(draw_normal(*model.codebook.vectors.shape))
+    return model
 
 
-def batch(size: tuple[int, int] = (30, 37), structures: int = 2) -> Batch:
+def make_batch(size: tuple[int, int] = (30, 37), structures: int = 2) -> Batch:
     field = torch.zeros(2, 1, *size, dtype=torch.bool)
     field[0], field[1, :, 3:9, 17:22] = True, True
-    masks = (normal(2, structures, *size, seed=1) > 0).float() * field
-    return Batch(normal(2, BANDS, *size) * field, masks, torch.ones(2, structures, dtype=torch.bool), field)
+    masks = (draw_normal(2, structures, *size, seed=1) > 0).float() * field
+    return Batch(draw_normal(2, BANDS, *size) * field, masks, torch.ones(2, structures, dtype=torch.bool), field)
 
 
 @pytest.mark.parametrize("structures", [0, 2])
-def test_padding_is_more_of_what_lies_outside_the_field(structures: int) -> None:
-    before = batch(structures=structures)
+def test_padding_adds_pixels_outside_the_field(structures: int) -> None:
+    before = make_batch(structures=structures)
     after = pad_batch(before, 8)
     assert after.cubes.shape == (2, BANDS, 32, 40) and after.masks.shape == (2, structures, 32, 40)
     assert after.field.dtype == torch.bool and after.has_mask is before.has_mask
@@ -51,29 +55,29 @@ def test_padding_is_more_of_what_lies_outside_the_field(structures: int) -> None
     assert pad_batch(after, 8) is after
 
 
-def test_a_token_counts_if_one_pixel_under_it_does() -> None:
-    tokens = find_valid_tokens(pad_batch(batch(), 8).field, 8)
+def test_a_token_is_valid_if_it_covers_a_valid_pixel() -> None:
+    tokens = find_valid_tokens(pad_batch(make_batch(), 8).field, 8)
     assert tokens.dtype == torch.bool and tokens.shape == (2, 1, 4, 5)
     expected = torch.zeros(4, 5, dtype=torch.bool)
     expected[:2, 2] = True
     assert tokens[0].all() and torch.equal(tokens[1, 0], expected)
 
 
-def test_a_picture_goes_through() -> None:
-    model, given = autoencoder(), pad_batch(batch(), 8)
-    made = model(given.to_network_input())
-    assert model.latent_shape == tuple(made.latents.shape[1:]) == (3, 4, 5)
-    assert made.cubes.shape == given.cubes.shape and made.masks.shape == given.masks.shape
-    codes = model.codebook.lookup(made.quantized.indices)
-    assert torch.equal(made.quantized.values, codes)
+def test_the_forward_pass_equals_its_parts() -> None:
+    model, padded = make_autoencoder(), pad_batch(make_batch(), 8)
+    output = model(padded.to_network_input())
+    assert model.latent_shape == tuple(output.latents.shape[1:]) == (3, 4, 5)
+    assert output.cubes.shape == padded.cubes.shape and output.masks.shape == padded.masks.shape
+    codes = model.codebook.lookup(output.quantized.indices)
+    assert torch.equal(output.quantized.values, codes)
     whole = model.decoder(codes)
-    assert torch.equal(torch.cat([made.cubes, made.masks], dim=1), whole)
+    assert torch.equal(torch.cat([output.cubes, output.masks], dim=1), whole)
 
 
 @pytest.mark.parametrize(("size", "compression"), [((30, 37), 8), ((32, 40), 8), ((17, 9), 4), ((5, 40), 16)])
-def test_decoding_gives_cubes_of_the_whole_size(size: tuple[int, int], compression: int) -> None:
-    model = autoencoder(normalisation(size), compression=compression)
-    latents = normal(2, *model.latent_shape)
+def test_decoded_cubes_have_the_size_of_whole_cubes(size: tuple[int, int], compression: int) -> None:
+    model = make_autoencoder(make_normalization(size), compression=compression)
+    latents = draw_normal(2, *model.latent_shape)
     cubes, logits = model.decode(latents)
     assert cubes.shape == (2, BANDS, *size) and logits.shape == (2, 2, *size)
     codes = model.codebook.lookup(model.codebook.find_nearest(latents))
@@ -84,8 +88,8 @@ def test_decoding_gives_cubes_of_the_whole_size(size: tuple[int, int], compressi
 
 @pytest.mark.parametrize("tile", [1, 4, 5])
 def test_decoding_in_tiles_has_no_seam(tile: int) -> None:
-    model = autoencoder(normalisation((90, 77)))
-    latents = normal(1, *model.latent_shape)
+    model = make_autoencoder(make_normalization((90, 77)))
+    latents = draw_normal(1, *model.latent_shape)
     for whole, parts in zip(model.decode(latents), model.decode(latents, tile=tile), strict=True):
         assert whole.std() > 0.1 and torch.allclose(whole, parts, rtol=0, atol=1e-5)
 
@@ -93,8 +97,8 @@ def test_decoding_in_tiles_has_no_seam(tile: int) -> None:
 # Finished cubes.
 
 
-def half_field(cubes: torch.Tensor) -> torch.Tensor:
-    """Logits of a disc on the upper half and a field on the left half."""
+def make_logits(cubes: torch.Tensor) -> torch.Tensor:
+    """Return logits of a disc on the upper half and a field on the left half."""
     logits = torch.full((len(cubes), 2, *cubes.shape[-2:]), -1.0)
     logits[:, 0, :15] = 1
     logits[:, 1, :, :20] = 1
@@ -102,68 +106,68 @@ def half_field(cubes: torch.Tensor) -> torch.Tensor:
 
 
 def test_finished_cubes_are_physical_clipped_and_black_outside_the_field() -> None:
-    model, cubes = autoencoder(), normal(2, BANDS, 30, 37)
+    model, cubes = make_autoencoder(), draw_normal(2, BANDS, 30, 37)
     cubes[0, 0, 0, 0], cubes[0, 1, 0, 0] = 1e30, -1e30
-    made = model.postprocess(cubes, half_field(cubes))
+    output = model.postprocess(cubes, make_logits(cubes))
     inside = torch.zeros(30, 37, dtype=torch.bool)
     inside[:, :20] = True
-    assert torch.equal(made.field, inside.expand(2, 1, 30, 37)) and torch.equal(made.masks[:, 1:], made.field)
+    assert torch.equal(output.field, inside.expand(2, 1, 30, 37)) and torch.equal(output.masks[:, 1:], output.field)
     disc = inside.clone()
     disc[15:] = False
-    assert torch.equal(made.masks[:, 0], disc.expand(2, 30, 37))
-    assert not made.cubes[..., 20:].any()
+    assert torch.equal(output.masks[:, 0], disc.expand(2, 30, 37))
+    assert not output.cubes[..., 20:].any()
     expected = model.normalization.to_physical(cubes)[1, :, :, :20]
-    assert torch.allclose(made.cubes[1, :, :, :20], expected)
+    assert torch.allclose(output.cubes[1, :, :, :20], expected)
     # Bands are measured from 0 to twice their number, and get a margin of 5 % above.
-    assert float(made.cubes[0, 0, 0, 0]) == pytest.approx(2.1) and float(made.cubes[0, 1, 0, 0]) == 0
+    assert float(output.cubes[0, 0, 0, 0]) == pytest.approx(2.1) and float(output.cubes[0, 1, 0, 0]) == 0
 
 
-def test_finished_cubes_have_the_noise_that_was_measured() -> None:
-    model, cubes = autoencoder(), torch.zeros(20, BANDS, 30, 37)
-    clean = model.postprocess(cubes, half_field(cubes))
-    assert torch.equal(model.postprocess(cubes, half_field(cubes), noise=normal(*cubes.shape)).cubes, clean.cubes)
+def test_finished_cubes_have_the_measured_noise() -> None:
+    model, cubes = make_autoencoder(), torch.zeros(20, BANDS, 30, 37)
+    clean = model.postprocess(cubes, make_logits(cubes))
+    assert torch.equal(model.postprocess(cubes, make_logits(cubes), noise=draw_normal(*cubes.shape)).cubes, clean.cubes)
     model.noise_offset.fill_(4e-4)
     model.noise_slope.copy_(torch.arange(BANDS) * 1e-4)
-    made = model.postprocess(cubes, half_field(cubes), noise=normal(*cubes.shape))
-    drawn = (made.cubes - clean.cubes)[..., :20]
+    output = model.postprocess(cubes, make_logits(cubes), noise=draw_normal(*cubes.shape))
+    noise = (output.cubes - clean.cubes)[..., :20]
     ramp = torch.arange(1.0, BANDS + 1)
     expected = (4e-4 + 1e-4 * (ramp - 1) * ramp).sqrt()
-    assert torch.allclose(drawn.std(dim=(0, 2, 3)), expected, rtol=0.03)
-    assert not made.cubes[..., 20:].any()
-    loud = model.postprocess(cubes, half_field(cubes), noise=1e6 * normal(*cubes.shape)).cubes
+    assert torch.allclose(noise.std(dim=(0, 2, 3)), expected, rtol=0.03)
+    assert not output.cubes[..., 20:].any()
+    loud = model.postprocess(cubes, make_logits(cubes), noise=1e6 * draw_normal(*cubes.shape)).cubes
     assert torch.isfinite(loud).all() and loud.min() >= 0 and (loud <= 2.1 * ramp.view(1, -1, 1, 1) + 1e-5).all()
 
 
-def test_thresholds_move_masks_and_field() -> None:
-    model, cubes = autoencoder(), torch.zeros(1, BANDS, 30, 37)
-    logits = normal(1, 2, 30, 37)
+def test_thresholds_apply_to_masks_and_field() -> None:
+    model, cubes = make_autoencoder(), torch.zeros(1, BANDS, 30, 37)
+    logits = draw_normal(1, 2, 30, 37)
     model.thresholds.copy_(torch.tensor([0.5, -1.0]))
-    made = model.postprocess(cubes, logits)
-    assert torch.equal(made.field, logits[:, 1:] > -1)
-    assert torch.equal(made.masks[:, 0], (logits[:, 0] > 0.5) & (logits[:, 1] > -1))
+    output = model.postprocess(cubes, logits)
+    assert torch.equal(output.field, logits[:, 1:] > -1)
+    assert torch.equal(output.masks[:, 0], (logits[:, 0] > 0.5) & (logits[:, 1] > -1))
 
 
 @pytest.mark.parametrize("structures", [(), ("artery", "disc")])
 def test_without_a_field_mask_all_pixels_are_in_it(structures: tuple[str, ...]) -> None:
-    model = autoencoder(normalisation(structures=structures))
-    cubes, logits = model.decode(normal(1, *model.latent_shape))
-    made = model.postprocess(cubes, logits)
-    assert made.field.shape == (1, 1, 30, 37) and made.field.all()
-    assert torch.equal(made.masks, logits > 0) and made.masks.shape[1] == len(structures)
+    model = make_autoencoder(make_normalization(structures=structures))
+    cubes, logits = model.decode(draw_normal(1, *model.latent_shape))
+    output = model.postprocess(cubes, logits)
+    assert output.field.shape == (1, 1, 30, 37) and output.field.all()
+    assert torch.equal(output.masks, logits > 0) and output.masks.shape[1] == len(structures)
 
 
-def test_a_field_that_all_training_cubes_share_is_taken_as_it_is() -> None:
-    model, cubes, logits = autoencoder(), torch.zeros(2, BANDS, 30, 37), normal(2, 2, 30, 37)
+def test_a_field_common_to_all_training_cubes_is_used_unchanged() -> None:
+    model, cubes, logits = make_autoencoder(), torch.zeros(2, BANDS, 30, 37), draw_normal(2, 2, 30, 37)
     common = torch.zeros(30, 37, dtype=torch.bool)
     common[4:20, 6:30] = True
     model.common_field.copy_(common)
-    made = model.postprocess(cubes, logits)
-    assert torch.equal(made.field, common.expand(2, 1, 30, 37)) and torch.equal(made.masks[:, 1:], made.field)
-    assert torch.equal(made.masks[:, 0], (logits[:, 0] > 0) & common)
-    assert made.cubes[..., common].all() and not made.cubes[..., ~common].any()
-    without = autoencoder(normalisation(structures=("disc",)))
+    output = model.postprocess(cubes, logits)
+    assert torch.equal(output.field, common.expand(2, 1, 30, 37)) and torch.equal(output.masks[:, 1:], output.field)
+    assert torch.equal(output.masks[:, 0], (logits[:, 0] > 0) & common)
+    assert output.cubes[..., common].all() and not output.cubes[..., ~common].any()
+    without = make_autoencoder(make_normalization(structures=("disc",)))
     without.common_field.copy_(common)
-    assert torch.equal(without.postprocess(cubes, logits[:, :1]).field, made.field)
+    assert torch.equal(without.postprocess(cubes, logits[:, :1]).field, output.field)
 
 
 # Weights.
@@ -171,30 +175,32 @@ def test_a_field_that_all_training_cubes_share_is_taken_as_it_is() -> None:
 
 def test_weights_come_from_the_seed_alone() -> None:
     state = torch.get_rng_state()
-    one, same, other = (build_autoencoder(options(), normalisation(), seed=seed).state_dict() for seed in (1, 1, 2))
+    one, same, other = (
+        build_autoencoder(make_options(), make_normalization(), seed=seed).state_dict() for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["encoder.layers.0.weight"], other["encoder.layers.0.weight"])
     torch.manual_seed(5)
     torch.rand(3)
-    moved = build_autoencoder(options(), normalisation(), seed=1).state_dict()
-    assert all(torch.equal(one[name], moved[name]) for name in one)
+    rebuilt = build_autoencoder(make_options(), make_normalization(), seed=1).state_dict()
+    assert all(torch.equal(one[name], rebuilt[name]) for name in one)
 
 
-def test_other_generators_are_not_seeded_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.manual_seed would seed every GPU's generator too, and none of them is put back."""
+def test_other_generators_are_not_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.manual_seed would also seed the generators of all GPUs, which are not restored."""
     seeded: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    build_autoencoder(options(), normalisation())
+    build_autoencoder(make_options(), make_normalization())
     assert seeded == []
 
 
-def test_what_was_measured_is_in_the_state() -> None:
-    model = autoencoder()
+def test_measured_values_are_in_the_state() -> None:
+    model = make_autoencoder()
     model.thresholds.fill_(0.7)
     model.noise_slope.copy_(torch.rand(BANDS, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-    again = Autoencoder(options(), normalisation())
-    again.load_state_dict(model.state_dict())
-    assert torch.equal(again.thresholds, model.thresholds) and torch.equal(again.noise_slope, model.noise_slope)
-    assert again.noise_slope.dtype == torch.float64
-    assert dataclasses.asdict(again.normalization)["structures"] == ("disc", "fov")
+    restored = Autoencoder(make_options(), make_normalization())
+    restored.load_state_dict(model.state_dict())
+    assert torch.equal(restored.thresholds, model.thresholds) and torch.equal(restored.noise_slope, model.noise_slope)
+    assert restored.noise_slope.dtype == torch.float64
+    assert dataclasses.asdict(restored.normalization)["structures"] == ("disc", "fov")

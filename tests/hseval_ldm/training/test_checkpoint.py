@@ -53,7 +53,7 @@ def odd_state() -> dict[str, Tensor]:
         "a part": base[1:3, 2:],
         "the same again": base,
         "spread": torch.ones(1, 3).expand(4, 3),
-        "learnt": nn.Parameter(torch.ones(2)),
+        "learned": nn.Parameter(torch.ones(2)),
         "channels last": torch.arange(48.0).reshape(1, 3, 4, 4).contiguous(memory_format=torch.channels_last),
     }
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from hseval.utils.errors import HsevalError
 from hseval_ldm.training.contact_sheet import STRUCTURE_COLORS, save_contact_sheet, select_bands, select_rgb_bands
-from tests.helpers.sets import texture_set
+from tests.helpers.sets import make_texture_set
 
 NM = np.linspace(450, 905, 16)
 SIZE = 20
@@ -84,7 +84,7 @@ def test_a_flat_or_empty_cube_is_no_error(tmp_path: Path, value: float) -> None:
         assert sheet(tmp_path, np.full((1, 2, SIZE, SIZE), value), field=field).shape[2] == 3
 
 
-def test_masks_are_painted_in_their_colours(tmp_path: Path) -> None:
+def test_masks_are_painted_in_their_colors(tmp_path: Path) -> None:
     cubes = np.random.default_rng(0).uniform(1, 2, (1, 1, SIZE, SIZE))
     masks = {name: np.zeros((1, SIZE, SIZE), dtype=bool) for name in ("artery", "vein", "onh", "lesion", "drusen")}
     for row, mask in enumerate(masks.values()):
@@ -95,7 +95,7 @@ def test_masks_are_painted_in_their_colours(tmp_path: Path) -> None:
     plain = tiles(sheet(tmp_path, cubes), 2, 1, 12 * SIZE)[1, 0, ::12, ::12]
     for row, name in enumerate(("artery", "vein", "onh")):
         np.testing.assert_allclose(shown[row].mean(axis=0), 0.8 * np.array(STRUCTURE_COLORS[name]) + 11, atol=4)
-    assert np.ptp(shown[3] - shown[4], axis=0).max() < 40 and (shown[3] - shown[4]).mean() != 0  # two other colours
+    assert np.ptp(shown[3] - shown[4], axis=0).max() < 40 and (shown[3] - shown[4]).mean() != 0  # two other colors
     np.testing.assert_allclose(shown[5:], 0.45 * plain[5:], atol=1)
 
 
@@ -129,12 +129,12 @@ def test_long_titles_are_cut_to_their_column(tmp_path: Path) -> None:
 
 
 def test_real_textures_show_the_whole_field(tmp_path: Path) -> None:
-    data = texture_set(3)
+    data = make_texture_set(3)
     field = data.masks["fov"]
     shown = tiles(sheet(tmp_path, data.cubes, wavelengths=data.wavelengths, field=field), 7, 3, 256)[:, :, 4::8, 4::8]
     assert not shown[:, ~field].any()
-    grey = shown[1:, field][..., 0].astype(float)
-    assert ((grey == 0).mean(axis=1) < 0.03).all() and ((grey == 255).mean(axis=1) < 0.03).all()
+    gray = shown[1:, field][..., 0].astype(float)
+    assert ((gray == 0).mean(axis=1) < 0.03).all() and ((gray == 255).mean(axis=1) < 0.03).all()
 
 
 def test_it_is_written_whole_or_not(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from hseval_ldm.training.meters import MeanMeter, explain_out_of_memory
 from hseval_ldm.training.metrics_log import read_metrics_log
 from hseval_ldm.training.stage import StepIntervals
 from hseval_ldm.utils.distributed import Ranks
-from tests.helpers.two_ranks import two_ranks
+from tests.helpers.two_ranks import run_on_two_ranks
 
 STEPS = 40
 EVERY = StepIntervals(log=10, checkpoint=16, preview=20, evaluate=20)
@@ -431,7 +431,7 @@ def train_on(ranks: Ranks, folder: Path, before: Mapping[int, str], **given: Any
 
 
 def test_two_ranks_train_as_one_and_the_chief_alone_writes(tmp_path: Path, straight: Path) -> None:
-    assert two_ranks(train_on, tmp_path / "run", {}) == [None, None]
+    assert run_on_two_ranks(train_on, tmp_path / "run", {}) == [None, None]
     for which in ("last", "best"):
         (one, about), (two, told) = (
             checkpoint.load(at / "autoencoder", which=which) for at in (straight, tmp_path / "run")
@@ -446,9 +446,9 @@ def test_two_ranks_train_as_one_and_the_chief_alone_writes(tmp_path: Path, strai
 
 def test_two_ranks_stop_at_the_same_step_and_go_on(tmp_path: Path) -> None:
     ended = "autoencoder: stopped at step 16; --resume goes on from there"
-    assert two_ranks(train_on, tmp_path / "whole", {}) == [None, None]
-    assert two_ranks(train_on, tmp_path / "run", {13: "signal"}) == [ended, ended]
-    assert two_ranks(train_again, tmp_path / "run") == [None, None]
+    assert run_on_two_ranks(train_on, tmp_path / "whole", {}) == [None, None]
+    assert run_on_two_ranks(train_on, tmp_path / "run", {13: "signal"}) == [ended, ended]
+    assert run_on_two_ranks(train_again, tmp_path / "run") == [None, None]
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
@@ -457,8 +457,8 @@ def train_again(ranks: Ranks, folder: Path) -> str | None:
 
 
 def test_two_ranks_end_with_the_same_line(tmp_path: Path) -> None:
-    one, other = two_ranks(train_on, tmp_path / "run", {24: "nan"})
+    one, other = run_on_two_ranks(train_on, tmp_path / "run", {24: "nan"})
     assert one == other and one.startswith("autoencoder, step 25: loss 'l2' (nan) is not finite; the last good")
     (tmp_path / "blocked" / "metrics.jsonl").mkdir(parents=True)
-    one, other = two_ranks(train_on, tmp_path / "blocked", {})
+    one, other = run_on_two_ranks(train_on, tmp_path / "blocked", {})
     assert one == other and one.startswith(f"{tmp_path}/blocked/metrics.jsonl: can't be read: ")

@@ -10,7 +10,7 @@ import torch
 from hseval.utils.errors import HsevalError
 from hseval_ldm.training.nan_guard import NanGuard
 from hseval_ldm.utils.distributed import Ranks
-from tests.helpers.two_ranks import two_ranks
+from tests.helpers.two_ranks import run_on_two_ranks
 
 WAY = "the last good checkpoint is RUN/autoencoder/last.safetensors (step 400); lower ae_lr, then --resume"
 NAN, INF = float("nan"), float("inf")
@@ -76,4 +76,4 @@ def told_by(ranks: Ranks) -> Any:
 
 
 def test_all_ranks_stop_where_one_has_to() -> None:
-    assert two_ranks(told_by) == [f"diffusion, step 7: loss 'v' (nan) is not finite; {WAY}"] * 2
+    assert run_on_two_ranks(told_by) == [f"diffusion, step 7: loss 'v' (nan) is not finite; {WAY}"] * 2

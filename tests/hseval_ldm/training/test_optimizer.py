@@ -1,4 +1,4 @@
-"""Steps of the optimiser: the rate's shape, the clipped gradient, and ranks that agree."""
+"""Steps of the optimizer: the rate's shape, the clipped gradient, and ranks that agree."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hseval_ldm.training.optimizer import (
     wrap_network,
 )
 from hseval_ldm.utils.distributed import Ranks
-from tests.helpers.random_weights import normal, randomised
-from tests.helpers.two_ranks import two_ranks
+from tests.helpers.random_weights import draw_normal, randomize_weights
+from tests.helpers.two_ranks import run_on_two_ranks
 
 
 @pytest.mark.parametrize("steps", [1, 2, 12, 1000])
@@ -49,7 +49,7 @@ def test_gradients_are_clipped_before_the_step() -> None:
 
 
 def network() -> nn.Sequential:
-    return randomised(nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 2, 1)))
+    return randomize_weights(nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 2, 1)))
 
 
 def trained(ranks: Ranks) -> list[Tensor]:
@@ -59,7 +59,7 @@ def trained(ranks: Ranks) -> list[Tensor]:
     field = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(5)) > torch.arange(4).view(-1, 1, 1, 1) / 5
     mine = ranks.get_local_slice(4)
     for step in range(3):
-        cubes = normal(4, 2, 8, 8, seed=step)
+        cubes = draw_normal(4, 2, 8, 8, seed=step)
         loss = compute_field_mean((wrapped(cubes[mine]) - cubes[mine].flip(-1)).abs(), field[mine])
         update_parameters(optimizer, loss, list(model.parameters()), 0.01)
     return [weight.detach() for weight in model.parameters()]
@@ -67,7 +67,7 @@ def trained(ranks: Ranks) -> list[Tensor]:
 
 def test_two_ranks_train_as_one() -> None:
     alone, start = trained(Ranks()), [weight.detach() for weight in network().parameters()]
-    for rank in two_ranks(trained):
+    for rank in run_on_two_ranks(trained):
         for one, other, before in zip(alone, rank, start, strict=True):
             assert torch.allclose(one, other, rtol=0, atol=1e-6)
             assert not torch.allclose(one, before, rtol=0, atol=1e-3)

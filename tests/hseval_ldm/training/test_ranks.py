@@ -13,7 +13,7 @@ from hseval_ldm.training import checkpoint
 from hseval_ldm.training.metrics_log import read_metrics_log
 from hseval_ldm.training.run import train
 from hseval_ldm.utils.distributed import Ranks
-from tests.helpers.two_ranks import torchrun, two_ranks
+from tests.helpers.two_ranks import run_on_two_ranks, run_torchrun
 
 PACE = {"steps_per_s", "cubes_per_s", "memory_gib", "seconds_left"}
 # A sample's code may fall the other way where two are equally near; all other figures are compared.
@@ -34,7 +34,7 @@ def test_losses_weight_and_codebook_are_those_of_one_rank(data: Path, tiny: Path
     for out in (one, two):
         out.mkdir()
     trained_by(Ranks(), data, tiny, one)
-    two_ranks(trained_by, data, tiny, two)
+    run_on_two_ranks(trained_by, data, tiny, two)
     alone, together = (read_metrics_log(run / "metrics.jsonl") for run in (one, two))
     assert len(alone) == len(together) == 4 + 9 + 6
     compared = set()
@@ -53,7 +53,7 @@ def test_losses_weight_and_codebook_are_those_of_one_rank(data: Path, tiny: Path
 def test_torchrun_trains_as_typed(data: Path, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     steps = [f"--set={stage}_steps=2" for stage in ("features", "ae", "ldm")]
-    done = torchrun("-m", "hseval", "train-ldm", data, "--out", out, "--preset", tiny, *steps, "--device", "cpu")
+    done = run_torchrun("-m", "hseval", "train-ldm", data, "--out", out, "--preset", tiny, *steps, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{out}: ldm trained on {data}; draw cubes with: hseval sample ldm")
     assert len(done.stdout.splitlines()) == 1

@@ -10,8 +10,8 @@ import pytest
 
 from hseval_ldm.training import checkpoint
 from hseval_ldm.training.metrics_log import read_metrics_log
-from tests.helpers.ldm_processes import hseval_forked
-from tests.helpers.sets import saved, texture_set
+from tests.helpers.ldm_processes import run_hseval_forked
+from tests.helpers.sets import make_texture_set, save_set
 
 PACE = {"steps_per_s", "cubes_per_s", "memory_gib", "seconds_left"}
 STAGES = ("features", "autoencoder", "diffusion")
@@ -26,7 +26,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("larger")
-    return saved(folder / "larger.h5", texture_set(16, size=24, bands=3))
+    return save_set(folder / "larger.h5", make_texture_set(16, size=24, bands=3))
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -42,14 +42,14 @@ def test_a_run_killed_in_each_stage_ends_like_one_never_killed(
     given = [f"--set={name}={value}" for name, value in (SETTINGS | {"precision": precision}).items()]
     typed = ("train-ldm", larger, "--preset", tiny, "--seed", 5, *given)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done = hseval_forked(*typed, "--out", whole)
+    done = run_hseval_forked(*typed, "--out", whole)
     assert done.status == 0, done.err
 
     for stage, step, more in (("features", 2, ()), ("autoencoder", 5, ("--resume",)), ("diffusion", 5, ("--resume",))):
-        done = hseval_forked(*typed, "--out", cut, *more, at=(stage, step))
+        done = run_hseval_forked(*typed, "--out", cut, *more, at=(stage, step))
         assert done.status == -signal.SIGKILL, done.err
         assert lines(cut)[-1]["step"] == step
-    done = hseval_forked("train-ldm", larger, "--out", cut, "--resume")
+    done = run_hseval_forked("train-ldm", larger, "--out", cut, "--resume")
     assert done.status == 0, done.err
     assert "diffusion: going on from step 4 of 8" in done.err
 

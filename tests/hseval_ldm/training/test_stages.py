@@ -20,10 +20,10 @@ from hseval_ldm.training import checkpoint
 from hseval_ldm.training.metrics_log import read_metrics_log
 from hseval_ldm.training.run import train
 from tests.helpers.commands import Outcome
-from tests.helpers.sets import texture_set
+from tests.helpers.sets import make_texture_set
 
 Command = Callable[..., Outcome]
-BASE = texture_set(12, size=16, bands=3)
+BASE = make_texture_set(12, size=16, bands=3)
 ONE_STEP = {"features_steps": 1, "ae_steps": 1, "ldm_steps": 1}
 
 
@@ -63,7 +63,7 @@ def test_a_set_without_wavelengths_gives_cubes_without(tiny: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("crop", [None, 16])
 def test_sides_need_be_no_multiples_of_the_compression(tiny: Path, tmp_path: Path, crop: int | None) -> None:
-    part = another(texture_set(8, size=37, bands=2))
+    part = another(make_texture_set(8, size=37, bands=2))
     masks = {name: mask[:, :30] for name, mask in part.masks.items()}
     data = another(part, cubes=part.cubes[:, :, :30], masks=masks)
     generator = fitted(data, tiny, tmp_path, crop=crop, compression=8, **ONE_STEP)
@@ -160,7 +160,7 @@ def test_kmeans_sets_the_codebook_as_often_as_asked(tiny: Path, tmp_path: Path, 
 
 
 def test_a_unet_starts_from_another_runs(trained: Path, tiny: Path, tmp_path: Path) -> None:
-    larger = texture_set(12, size=24, bands=3)
+    larger = make_texture_set(12, size=24, bands=3)
     options = {"start_from": str(trained), "ldm_lr": 0.0, "ema": 0.0, **ONE_STEP}
     fitted(larger, tiny, tmp_path, **options)
     theirs = checkpoint.unpack("ema", checkpoint.load(trained / "diffusion", which="best")[0])

@@ -13,7 +13,7 @@ from hseval_ldm.generator import Ldm
 from hseval_ldm.options import NEUTRAL_OPTIONS, SAMPLING_OPTIONS, STAGE_OPTIONS, LdmOptions
 from hseval_ldm.training import checkpoint
 from hseval_ldm.training.metrics_log import read_metrics_log
-from tests.helpers.sets import texture_set
+from tests.helpers.sets import make_texture_set
 
 OF_DIFFUSION = {
     "base", "multipliers", "unet_blocks", "dropout", "timesteps", "snr_gamma", "ldm_steps", "ldm_batch", "ldm_lr",
@@ -98,7 +98,7 @@ def test_stages_of_another_set_or_unfinished_ones_are_refused(
     trained: Path, data: Path, tiny: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(HsevalError, match="was trained on another set"):
-        ldm(tiny).fit(texture_set(12, size=16, bands=3), tmp_path / "run", device="cpu", start=trained)
+        ldm(tiny).fit(make_texture_set(12, size=16, bands=3), tmp_path / "run", device="cpu", start=trained)
     begun = Path(shutil.copytree(trained, tmp_path / "begun"))
     before = checkpoint.get_path(begun / "autoencoder", checkpoint.PREVIOUS)
     before.replace(checkpoint.get_path(begun / "autoencoder"))

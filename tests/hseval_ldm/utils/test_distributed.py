@@ -1,4 +1,4 @@
-"""Ranks: each call against its meaning, on two gloo ranks and alone."""
+"""Ranks: the result of each call, on two gloo ranks and on one."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ import torch
 
 from hseval.utils.errors import HsevalError
 from hseval_ldm.utils.distributed import Ranks
-from tests.helpers.two_ranks import torchrun, two_ranks
+from tests.helpers.two_ranks import run_on_two_ranks, run_torchrun
 
 
-def all_calls(ranks: Ranks) -> dict[str, Any]:
-    mine = torch.arange(6.0).reshape(2, 3) + 10 * ranks.rank
-    total, mean, turned, theirs = mine.clone(), mine.clone(), mine.clone().T, mine.clone()
+def make_all_calls(ranks: Ranks) -> dict[str, Any]:
+    local = torch.arange(6.0).reshape(2, 3) + 10 * ranks.rank
+    total, mean, transposed, broadcast = local.clone(), local.clone(), local.clone().T, local.clone()
     count = torch.tensor(ranks.rank + 1)
-    ranks.sum_(total, turned, count)
+    ranks.sum_(total, transposed, count)
     ranks.mean_(mean)
-    ranks.broadcast_(theirs)
+    ranks.broadcast_(broadcast)
     ranks.barrier()
     return {
-        "place": (ranks.rank, ranks.size, ranks.is_main, ranks.device.type),
+        "identity": (ranks.rank, ranks.size, ranks.is_main, ranks.device.type),
         "sum": total,
         "count": int(count),
-        "turned": turned,
+        "transposed": transposed,
         "mean": mean,
-        "broadcast": theirs,
-        "gather": ranks.gather(mine),
-        "turned back": ranks.gather(mine.T),
-        "bool": ranks.gather(mine > 2),
-        "share": ranks.get_local_slice(6),
-        "block": list(ranks.get_local_range(5)),
+        "broadcast": broadcast,
+        "gather": ranks.gather(local),
+        "gather transposed": ranks.gather(local.T),
+        "bool": ranks.gather(local > 2),
+        "slice": ranks.get_local_slice(6),
+        "range": list(ranks.get_local_range(5)),
     }
 
 
-def test_two_ranks() -> None:
-    zero, one = two_ranks(all_calls)
+def test_every_call_on_two_ranks() -> None:
+    zero, one = run_on_two_ranks(make_all_calls)
     first = torch.arange(6.0).reshape(2, 3)
-    assert (zero.pop("place"), one.pop("place")) == ((0, 2, True, "cpu"), (1, 2, False, "cpu"))
-    assert (zero.pop("share"), one.pop("share")) == (slice(0, 3), slice(3, 6))
-    assert (zero.pop("block"), one.pop("block")) == ([0, 1], [2, 3, 4])
+    assert (zero.pop("identity"), one.pop("identity")) == ((0, 2, True, "cpu"), (1, 2, False, "cpu"))
+    assert (zero.pop("slice"), one.pop("slice")) == (slice(0, 3), slice(3, 6))
+    assert (zero.pop("range"), one.pop("range")) == ([0, 1], [2, 3, 4])
     assert zero.pop("count") == one.pop("count") == 3
     both = torch.cat([first, first + 10])
     expected = {
         "sum": 2 * first + 10,
-        "turned": (2 * first + 10).T,
+        "transposed": (2 * first + 10).T,
         "mean": first + 5,
         "broadcast": first,
         "gather": both,
-        "turned back": torch.cat([first.T, first.T + 10]),
+        "gather transposed": torch.cat([first.T, first.T + 10]),
         "bool": both > 2,
     }
     for rank in (zero, one):
@@ -59,15 +59,15 @@ def test_two_ranks() -> None:
             assert rank[name].dtype == value.dtype and torch.equal(rank[name], value), name
 
 
-def test_alone_every_call_leaves_the_tensor() -> None:
-    done = all_calls(Ranks())
-    mine = torch.arange(6.0).reshape(2, 3)
+def test_on_one_rank_no_call_changes_a_tensor() -> None:
+    results = make_all_calls(Ranks())
+    local = torch.arange(6.0).reshape(2, 3)
     for name in ("sum", "mean", "broadcast", "gather"):
-        assert torch.equal(done[name], mine), name
-    assert done["share"] == slice(0, 6) and done["block"] == [0, 1, 2, 3, 4]
+        assert torch.equal(results[name], local), name
+    assert results["slice"] == slice(0, 6) and results["range"] == [0, 1, 2, 3, 4]
 
 
-def one_fails(ranks: Ranks, failing: int) -> str:
+def fail_from_rank(ranks: Ranks, failing: int) -> str:
     ranks.raise_first_error(None)
     try:
         ranks.raise_first_error(f"set.h5: cube {ranks.rank} – is empty" if ranks.rank >= failing else None)
@@ -78,38 +78,38 @@ def one_fails(ranks: Ranks, failing: int) -> str:
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_every_rank_raises_the_first_error(failing: int) -> None:
-    assert two_ranks(one_fails, failing) == [f"set.h5: cube {failing} – is empty"] * 2
+    assert run_on_two_ranks(fail_from_rank, failing) == [f"set.h5: cube {failing} – is empty"] * 2
 
 
-def test_alone_an_error_is_raised_too() -> None:
+def test_on_one_rank_an_error_is_raised_too() -> None:
     Ranks().raise_first_error(None)
     with pytest.raises(HsevalError, match="disk full"):
         Ranks().raise_first_error("disk full")
 
 
-def leaves(ranks: Ranks) -> bool:
+def leave_group(ranks: Ranks) -> bool:
     ranks.leave()
     return torch.distributed.is_initialized()
 
 
-def test_a_world_that_was_left_can_be_joined_anew() -> None:
-    assert two_ranks(leaves) == [False, False]
-    assert two_ranks(one_fails, 2) == ["no error"] * 2
+def test_a_process_group_can_be_joined_again() -> None:
+    assert run_on_two_ranks(leave_group) == [False, False]
+    assert run_on_two_ranks(fail_from_rank, 2) == ["no error"] * 2
 
 
-def test_a_batch_that_does_not_divide_is_told() -> None:
-    with pytest.raises(HsevalError, match=r"^batch 6 does not divide over 4 ranks; give a multiple of 4$"):
+def test_a_batch_that_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(HsevalError, match=r"^a batch of 6 can't be divided among 4 ranks; use a multiple of 4$"):
         Ranks(rank=3, size=4).get_local_slice(6)
     assert [list(range(9))[Ranks(rank, 3).get_local_slice(9)] for rank in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8])
-def test_blocks_are_everything_in_order(count: int) -> None:
+def test_ranges_cover_everything_in_order(count: int) -> None:
     assert [index for rank in range(4) for index in Ranks(rank, 4).get_local_range(count)] == list(range(count))
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("environment", "message"),
     [
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE='two': expected an integer"),
         ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2 WORLD_SIZE=2"),
@@ -117,36 +117,36 @@ def test_blocks_are_everything_in_order(count: int) -> None:
         ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}, "rank 1 of 2 can't join"),
     ],
 )
-def test_a_world_that_cannot_be_joined_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], told: str
+def test_a_process_group_that_cannot_be_joined_is_a_one_line_error(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
 ) -> None:
-    for name, value in given.items():
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(HsevalError, match=told) as error:
+    with pytest.raises(HsevalError, match=message) as error:
         Ranks.join("cpu", timeout_s=1)
     assert "\n" not in str(error.value)
 
 
-def test_devices() -> None:
+def test_a_device_is_resolved_or_refused() -> None:
     assert Ranks.join("cpu") == Ranks()
     assert Ranks.join(None).device.type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(HsevalError, match=r"--device gpu: can't be computed on \(RuntimeError: .*cpu works$"):
+    with pytest.raises(HsevalError, match=r"--device gpu: can't be computed on \(RuntimeError: .*use cpu$"):
         Ranks.join("gpu")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA")
-def test_no_cuda_is_said() -> None:
-    with pytest.raises(HsevalError, match=r"^--device cuda: torch sees no CUDA here; cpu works$"):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_missing_gpu_is_reported() -> None:
+    with pytest.raises(HsevalError, match=r"^--device cuda: CUDA is not available here; use cpu$"):
         Ranks.join("cuda")
 
 
-def test_torchrun_starts_ranks_that_find_each_other(tmp_path: Path) -> None:
+def test_torchrun_starts_ranks_that_communicate(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import torch\nfrom hseval_ldm.utils.distributed import Ranks\nranks = Ranks.join('cpu')\n"
         "both = ranks.gather(torch.tensor([ranks.rank]))\n"
         f"torch.save(both, {str(tmp_path)!r} + f'/{{ranks.rank}}.pt')\nranks.leave()\n"
     )
-    done = torchrun(script)
+    done = run_torchrun(script)
     assert done.returncode == 0, done.stderr
     assert [torch.load(tmp_path / f"{rank}.pt").tolist() for rank in range(2)] == [[0, 1], [0, 1]]

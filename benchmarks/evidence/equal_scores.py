@@ -1,0 +1,138 @@
+"""Two checkouts, the same commands: are all numbers equal?
+
+    python -m benchmarks.evidence.equal_scores OLD NEW [--out FOLDER]
+
+Runs the demo (96 px), ``--metrics all``, a score with a segmenter, a small qualify, Indian Pines and a smoke training
+with samples and their score in both checkouts, each with a cache of its own, and compares every number of every file
+that they leave, in order of appearance: reports, qualify reports, training logs, cubes and weights. Words may differ,
+numbers may not. Finished checkouts are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PLUGINS = ("pca", "ndi", "monai", "diffusers")
+UNTIMED = {"provenance", "seconds", "time", "cubes_per_second", "seconds_per_sample"}  # not of the input alone
+STEPS: tuple[tuple[str, ...], ...] = (
+    ("hseval", "sample", "phantom", "-n", "160", "--set", "size=96", "--seed", "1", "--out", "train.h5"),
+    ("hseval", "sample", "phantom", "-n", "160", "--set", "size=96", "--seed", "2", "--out", "real.h5"),
+    ("hseval", "train", "pca", "train.h5", "--out", "pca"),
+    ("hseval", "sample", "pca", "--checkpoint", "pca", "-n", "160", "--seed", "3", "--out", "samples.h5"),
+    ("hseval", "score", "samples.h5", "--ref", "real.h5", "--train", "train.h5", "--json", "demo.json"),
+    ("hseval", "sample", "phantom", "-n", "60", "--set", "size=64", "--seed", "4", "--out", "small-train.h5"),
+    ("hseval", "sample", "phantom", "-n", "60", "--set", "size=64", "--seed", "5", "--out", "small-real.h5"),
+    ("hseval", "train", "pca", "small-train.h5", "--out", "small-pca"),
+    ("hseval", "sample", "pca", "--checkpoint", "small-pca", "-n", "60", "--seed", "6", "--out", "small.h5"),
+    ("hseval", "score", "small.h5", "--ref", "small-real.h5", "--train", "small-train.h5", "--metrics", "all",
+     "--json", "all.json"),
+    ("hseval", "score", "small.h5", "--ref", "small-real.h5", "--segmenter", "pixels", "--json", "segmenter.json"),
+    ("hseval", "qualify", "small-real.h5", "--degradations", "blur,noise,duplicates,copy-noise", "--json",
+     "qualify.json"),
+    ("hseval", "train-ldm", "small-train.h5", "--out", "ldm", "--preset", "smoke"),
+    ("hseval", "sample", "ldm", "--checkpoint", "ldm", "-n", "12", "--seed", "7", "--out", "ldm.h5"),
+    ("hseval", "score", "ldm.h5", "--ref", "small-real.h5", "--train", "small-train.h5", "--json", "ldm.json"),
+)  # fmt: skip
+INDIAN_PINES = """
+import runpy
+from pathlib import Path
+reports = runpy.run_path("{checkout}/examples/indian_pines.py")["main"](Path("indian-pines"))
+for name, report in reports.items():
+    report.save(f"indian-pines-{{name}}.json")
+"""
+
+
+def run(checkout: Path, folder: Path) -> None:
+    """Run all steps of one checkout in a folder, unless that was done."""
+    if (folder / "done").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [checkout, *(checkout / "plugins" / name for name in PLUGINS)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "HSEVAL_CACHE": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    commands = [[sys.executable, "-m", *step] for step in STEPS]
+    commands.append([sys.executable, "-c", INDIAN_PINES.format(checkout=checkout)])
+    for number, command in enumerate(commands):
+        mark = folder / f"step-{number}"
+        if mark.exists():
+            continue
+        print(checkout.name, *command[2:8], flush=True)
+        subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+        mark.touch()
+    (folder / "done").touch()
+
+
+def read_numbers(path: Path) -> list[Any]:
+    """Return what must be equal in a file: its numbers in order, or the hashes of its arrays."""
+    if path.suffix == ".json":
+        return list(_walk(json.loads(path.read_text())))
+    if path.suffix == ".jsonl":
+        return [number for line in path.read_text().splitlines() for number in _walk(json.loads(line))]
+    if path.suffix == ".h5":
+        import h5py
+
+        with h5py.File(path) as file:
+            return [hashlib.sha256(file["cubes"][()].tobytes()).hexdigest()]
+    from safetensors.numpy import load_file
+
+    return [hashlib.sha256(array.tobytes()).hexdigest() for _, array in sorted(load_file(path).items())]
+
+
+def _walk(value: Any) -> Iterator[float | bool]:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if name not in UNTIMED:
+                yield from _walk(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _walk(each)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def compare(old: Path, new: Path) -> list[tuple[str, int, int]]:
+    """Return each file with how many numbers it holds and how many of them differ."""
+    suffixes = {".json", ".jsonl", ".h5", ".safetensors"}
+    names = sorted(
+        str(path.relative_to(old))
+        for path in old.rglob("*")
+        if path.suffix in suffixes and "cache" not in path.parts and path.name not in {"config.json", "options.json"}
+    )
+    rows = []
+    for name in names:
+        before, after = read_numbers(old / name), read_numbers(new / name)
+        differ = sum(a != b for a, b in zip(before, after, strict=False)) + abs(len(before) - len(after))
+        rows.append((name, len(before), differ))
+    return rows
+
+
+def main() -> int:
+    """Run both checkouts and print the table; 1 where a number differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", type=Path, help="checkout of the commit before")
+    parser.add_argument("new", type=Path, help="checkout of the commit after")
+    parser.add_argument("--out", type=Path, default=Path("demo/equal-scores"), help="folder for all that is made")
+    options = parser.parse_args()
+    out = options.out.resolve()
+    for name in ("old", "new"):
+        run(getattr(options, name).resolve(), out / name)
+    rows = compare(out / "old", out / "new")
+    for name, count, differ in rows:
+        print(f"{name:50} {count:7} numbers  {f'{differ} DIFFER' if differ else 'equal'}")
+    return int(any(differ for *_, differ in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

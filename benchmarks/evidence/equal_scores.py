@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 PLUGINS = ("pca", "ndi", "monai", "diffusers")
-UNTIMED = {"provenance", "seconds", "time", "cubes_per_second", "seconds_per_sample"}  # not of the input alone
+# Not functions of the input alone: times, memory, paths; and the versions of JSON formats.
+IGNORED_KEYS = {"provenance", "version", "seconds_left", "steps_per_s", "cubes_per_s", "memory_gib"}
 STEPS: tuple[tuple[str, ...], ...] = (
     ("hseval", "sample", "phantom", "-n", "160", "--set", "size=96", "--seed", "1", "--out", "train.h5"),
     ("hseval", "sample", "phantom", "-n", "160", "--set", "size=96", "--seed", "2", "--out", "real.h5"),
@@ -93,7 +94,7 @@ def read_numbers(path: Path) -> list[Any]:
 def _walk(value: Any) -> Iterator[float | bool]:
     if isinstance(value, dict):
         for name, each in value.items():
-            if name not in UNTIMED:
+            if name not in IGNORED_KEYS:
                 yield from _walk(each)
     elif isinstance(value, list):
         for each in value:

@@ -212,7 +212,7 @@ def _draw_spectra(draw: _GroupedNormal, gain: Float64Array, population: Populati
     cov = np.where(row == column, 1.0, correlation[..., None] + 0.05 * draw.normal(len(STRUCTURES), len(row)))
     at = ((np.array([0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0])) * (LEVELS - 1)).round().astype(int)
     return {
-        "spectra/levels": levels.astype(np.float32),
+        "spectra/quantiles": levels.astype(np.float32),
         "spectra/pixels": np.full((n, len(STRUCTURES)), 500.0),
         "spectra/mean": levels.mean(axis=-1),
         "spectra/cov": cov * 0.05**2 * gain[:, None, None] ** 2,

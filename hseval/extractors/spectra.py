@@ -20,7 +20,7 @@ class StructureSpectra:
     """Order statistics, mean and covariance of each structure's spectra."""
 
     name: ClassVar[str] = "spectra"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     summary: ClassVar[str] = "order statistics, mean and covariance of the pixels of each structure"
 
     @dataclasses.dataclass(frozen=True)
@@ -40,13 +40,13 @@ class StructureSpectra:
         """Return the spectra of a batch of cubes ``(n, band, y, x)``; structures in the order of their sorted names.
 
         Returns:
-            ``levels`` ``(n, S, band, K)`` by :func:`compute_order_statistics`, ``pixels`` ``(n, S)`` counts, ``mean``
+            ``quantiles`` ``(n, S, band, K)`` by :func:`compute_order_statistics`, ``pixels`` ``(n, S)`` counts, ``mean``
             ``(n, S, band)`` and ``cov`` ``(n, S, band (band + 1) / 2)`` by :func:`compute_mean_and_covariance`. A
             structure that a cube lacks has 0 pixels and NaN elsewhere.
         """
         count, bands = cubes.shape[:2]
         names = sorted(masks)
-        levels = np.full((count, len(names), bands, self.options.levels), np.nan, dtype=np.float32)
+        quantiles = np.full((count, len(names), bands, self.options.levels), np.nan, dtype=np.float32)
         pixels = np.zeros((count, len(names)), dtype=np.float32)
         mean = np.full((count, len(names), bands), np.nan, dtype=np.float32)
         cov = np.full((count, len(names), bands * (bands + 1) // 2), np.nan, dtype=np.float32)
@@ -55,9 +55,9 @@ class StructureSpectra:
                 inside = cube[:, masks[name][i]]
                 pixels[i, s] = inside.shape[1]
                 if inside.shape[1]:
-                    levels[i, s] = compute_order_statistics(inside, self.options.levels)
+                    quantiles[i, s] = compute_order_statistics(inside, self.options.levels)
                     mean[i, s], cov[i, s] = compute_mean_and_covariance(inside)
-        return {"levels": levels, "pixels": pixels, "mean": mean, "cov": cov}
+        return {"quantiles": quantiles, "pixels": pixels, "mean": mean, "cov": cov}
 
 
 def compute_order_statistics(pixels: Float32Array, count: int) -> Float32Array:

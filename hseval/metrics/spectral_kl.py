@@ -159,7 +159,7 @@ def compute_shared_edges(real: FeatureTable, bins: int) -> dict[str, NDArray[Any
     """Return the interior edges ``(band, bins - 1)`` of each structure that some reference cube has.
 
     They are the quantiles of the mixture of all cubes at equal weight: each cube contributes the same number of
-    quantiles (``spectra/levels``), however many pixels it has.
+    quantiles (``spectra/quantiles``), however many pixels it has.
     """
     edges = {}
     for index, name in enumerate(real.structures):
@@ -172,15 +172,15 @@ def compute_shared_edges(real: FeatureTable, bins: int) -> dict[str, NDArray[Any
 
 def compute_relative_histograms(table: FeatureTable, edges: dict[str, NDArray[Any]], bins: int) -> NDArray[np.float32]:
     """Return each cube's relative histograms, float32 ``(n, S, band, bins)``; see :meth:`SpectralKL.relate`."""
-    levels, pixels = table[SPECTRUM_QUANTILES], table[PIXEL_COUNTS]
-    histograms = np.full((*levels.shape[:3], bins), np.nan, dtype=np.float32)
+    quantiles, pixels = table[SPECTRUM_QUANTILES], table[PIXEL_COUNTS]
+    histograms = np.full((*quantiles.shape[:3], bins), np.nan, dtype=np.float32)
     for index, name in enumerate(table.structures):
         has_structure = np.flatnonzero(pixels[:, index] > 0)
         if name not in edges:
             continue
         for band, band_edges in enumerate(edges[name]):
             histograms[has_structure, index, band] = (
-                count_per_bin(levels[has_structure, index, band], band_edges) / levels.shape[3]
+                count_per_bin(quantiles[has_structure, index, band], band_edges) / quantiles.shape[3]
             )
     return histograms
 

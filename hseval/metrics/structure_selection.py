@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hseval.core.feature_table import FeatureTable
 
 SPECTRUM_QUANTILES, PIXEL_COUNTS, MEAN_SPECTRA, COVARIANCES = (
-    "spectra/levels",
+    "spectra/quantiles",
     "spectra/pixels",
     "spectra/mean",
     "spectra/cov",

@@ -111,7 +111,7 @@ def _fit_noise_line(brightness: NDArray[np.float64], residuals: NDArray[np.float
         return 0.0, 0.0
     bins = np.array_split(np.argsort(brightness, kind="stable"), BRIGHTNESS_BINS)
     middle = np.array([np.median(brightness[indices]) for indices in bins])
-    variance = np.array([_trimmed_variance(residuals[indices] ** 2) for indices in bins])
+    variance = np.array([_compute_trimmed_variance(residuals[indices] ** 2) for indices in bins])
     if not variance.any():
         return 0.0, 0.0
     scale = max(float(np.abs(middle).max()), 1e-12)
@@ -121,7 +121,7 @@ def _fit_noise_line(brightness: NDArray[np.float64], residuals: NDArray[np.float
     return float(fitted[0]), float(fitted[1] / scale)
 
 
-def _trimmed_variance(squares: NDArray[np.float64]) -> float:
+def _compute_trimmed_variance(squares: NDArray[np.float64]) -> float:
     """Return the variance of the normal distribution that most of the values, given squared, come from.
 
     It is the fixed point of the variance of the values within ``TRIM_STDS`` standard deviations, corrected for the

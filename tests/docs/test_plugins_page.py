@@ -32,7 +32,7 @@ METHODS = [
 
 def format_signature(function: object) -> str:
     """Return name and signature as in the source, on one line."""
-    return f"{function.__name__}{inspect.format_signature(function)}".replace("'", "")  # type: ignore[arg-type, attr-defined]
+    return f"{function.__name__}{inspect.signature(function)}".replace("'", "")  # type: ignore[arg-type, attr-defined]
 
 
 def get_block(language: str) -> str:
@@ -65,7 +65,7 @@ def test_every_method_is_in_the_page_with_its_signature(protocol: str, name: str
 
 @pytest.mark.parametrize("name", [name for name in testing.__all__ if name.startswith("check_")])
 def test_every_check_is_in_the_page_with_its_parameters(name: str) -> None:
-    parameters = inspect.format_signature(getattr(testing, name)).replace(return_annotation=inspect.Signature.empty)
+    parameters = inspect.signature(getattr(testing, name)).replace(return_annotation=inspect.Signature.empty)
     bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters.parameters.values()]
     assert f"`{name}{parameters.replace(parameters=bare)}`" in PAGE
 

@@ -62,7 +62,7 @@ def test_structures_are_in_the_order_of_their_names_with_their_pixel_counts() ->
     spectra = compute_spectra(cubes, masks)
     assert spectra["pixels"].tolist() == [[masks["artery"][i].sum(), masks["fov"][i].sum()] for i in range(3)]
     inside = cubes[1][:, masks["artery"][1]]
-    assert np.array_equal(spectra["levels"][1, 0], compute_order_statistics(inside, 16))
+    assert np.array_equal(spectra["quantiles"][1, 0], compute_order_statistics(inside, 16))
 
 
 def test_a_structure_that_a_cube_lacks_has_no_pixels_and_nan() -> None:
@@ -70,13 +70,13 @@ def test_a_structure_that_a_cube_lacks_has_no_pixels_and_nan() -> None:
     masks["artery"][1] = False
     spectra = compute_spectra(cubes, masks)
     assert spectra["pixels"][1, 0] == 0
-    assert all(np.isnan(spectra[name][1, 0]).all() for name in ("levels", "mean", "cov"))
+    assert all(np.isnan(spectra[name][1, 0]).all() for name in ("quantiles", "mean", "cov"))
     assert all(np.isfinite(spectra[name][0]).all() for name in spectra)
 
 
 def test_invalid_pixels_are_never_counted() -> None:
     cubes, masks = make_cubes()
-    assert np.isfinite(compute_spectra(cubes, masks)["levels"]).all()
+    assert np.isfinite(compute_spectra(cubes, masks)["quantiles"]).all()
 
 
 def test_spectra_depend_on_their_own_cube_alone() -> None:

@@ -19,7 +19,7 @@ def denoiser() -> Denoiser:
     generator = torch.Generator().manual_seed(0)
     last: Any = network.unet.conv_out
     last.weight.data = 0.1 * torch.randn(last.weight.shape, generator=generator)
-    return unet
+    return network
 
 
 def draw_latents(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Checkpoints: bits survive, kills and full disks leave a whole one, broken ones say how to go on."""
+"""Checkpoints: lossless, intact after kills and full disks, and with working advice for damaged ones."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from torch import Tensor, nn
 from hseval.utils.errors import HsevalError
 from hseval_ldm.training import checkpoint
 
-KEPT = ["best.safetensors", "last.safetensors", "previous.safetensors"]
+FILES = ["best.safetensors", "last.safetensors", "previous.safetensors"]
 RECORD = {"stage": "autoencoder", "step": 400}
 
 
-def bits(tensor: Tensor) -> bytes:
+def get_bytes(tensor: Tensor) -> bytes:
     return bytes(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(
         one[name].dtype == other[name].dtype and one[name].shape == other[name].shape
-        and bits(one[name]) == bits(other[name]) for name in one
+        and get_bytes(one[name]) == get_bytes(other[name]) for name in one
     )  # fmt: skip
 
 
-def odd_state() -> dict[str, Tensor]:
+def make_unusual_state() -> dict[str, Tensor]:
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
     return {
         "bf16": torch.randn(3, 5, generator=torch.Generator().manual_seed(1)).bfloat16(),
@@ -47,47 +47,47 @@ def odd_state() -> dict[str, Tensor]:
         "0-d": torch.tensor(7.25),
         "step": torch.tensor(2**24 - 1, dtype=torch.float32),
         "empty": torch.zeros(0, 3),
-        "odd numbers": torch.tensor([float("nan"), -0.0, 5e-324], dtype=torch.float64),
+        "unusual numbers": torch.tensor([float("nan"), -0.0, 5e-324], dtype=torch.float64),
         "whole": base,
-        "turned": base.T,
-        "a part": base[1:3, 2:],
-        "the same again": base,
-        "spread": torch.ones(1, 3).expand(4, 3),
-        "learned": nn.Parameter(torch.ones(2)),
+        "transposed": base.T,
+        "part": base[1:3, 2:],
+        "shared": base,
+        "expanded": torch.ones(1, 3).expand(4, 3),
+        "parameter": nn.Parameter(torch.ones(2)),
         "channels last": torch.arange(48.0).reshape(1, 3, 4, 4).contiguous(memory_format=torch.channels_last),
     }
 
 
-def test_every_bit_survives(tmp_path: Path) -> None:
-    state = odd_state()
+def test_every_bit_is_restored(tmp_path: Path) -> None:
+    state = make_unusual_state()
     checkpoint.save(tmp_path / "autoencoder", state, {**RECORD, "best": None})
     tensors, record = checkpoint.load(tmp_path / "autoencoder")
-    assert same(tensors, state)
+    assert are_equal(tensors, state)
     assert record == {"format": "hseval-ldm-checkpoint-1", **RECORD, "best": None}
     assert len({tensor.untyped_storage().data_ptr() for tensor in tensors.values() if tensor.numel()}) == len(state) - 1
     assert checkpoint.read_record(tmp_path / "autoencoder") == record
 
 
-def test_each_tensor_lies_at_a_multiple_of_its_width(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, odd_state(), RECORD)
+def test_each_tensor_starts_at_a_multiple_of_its_item_size(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, make_unusual_state(), RECORD)
     content = (tmp_path / "last.safetensors").read_bytes()
     length = int.from_bytes(content[:8], "little")
     entries = json.loads(content[8 : 8 + length])
-    assert length % 8 == 0 and entries.keys() == {"__metadata__", *odd_state()}
-    for name, tensor in odd_state().items():
+    assert length % 8 == 0 and entries.keys() == {"__metadata__", *make_unusual_state()}
+    for name, tensor in make_unusual_state().items():
         assert entries[name]["data_offsets"][0] % tensor.element_size() == 0
 
 
-def test_the_one_before_and_the_best_are_kept(tmp_path: Path) -> None:
+def test_the_previous_and_the_best_checkpoint_are_stored(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, {"w": torch.tensor(step)}, {"stage": "s", "step": step}, best=step == 1)
-    found = {which: checkpoint.load(tmp_path, which=which) for which in ("last", "previous", "best")}
-    assert {which: record["step"] for which, (_, record) in found.items()} == {"last": 3, "previous": 2, "best": 1}
-    assert {which: int(tensors["w"]) for which, (tensors, _) in found.items()} == {"last": 3, "previous": 2, "best": 1}
-    assert sorted(path.name for path in tmp_path.iterdir()) == KEPT
+    loaded = {which: checkpoint.load(tmp_path, which=which) for which in ("last", "previous", "best")}
+    assert {which: record["step"] for which, (_, record) in loaded.items()} == {"last": 3, "previous": 2, "best": 1}
+    assert {which: int(tensors["w"]) for which, (tensors, _) in loaded.items()} == {"last": 3, "previous": 2, "best": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
-def test_where_there_are_no_hard_links_copies_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_checkpoints_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
@@ -95,20 +95,20 @@ def test_where_there_are_no_hard_links_copies_do(tmp_path: Path, monkeypatch: py
     for step in (1, 2):
         checkpoint.save(tmp_path, {"w": torch.tensor(step)}, {"stage": "s", "step": step}, best=step == 1)
     assert [checkpoint.load(tmp_path, which=which)[1]["step"] for which in ("best", "last", "previous")] == [1, 2, 1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == KEPT
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
 
-def flip(path: Path) -> None:
+def flip_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
 
 
-def empty(path: Path) -> None:
+def clear(path: Path) -> None:
     path.write_bytes(b"")
 
 
@@ -118,60 +118,60 @@ def change_record(path: Path) -> None:
     path.write_bytes(content.replace(b'\\"step\\": 2', b'\\"step\\": 9'))
 
 
-def other_format(path: Path) -> None:
+def write_other_format(path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"w": torch.ones(3)}, path)
 
 
 DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
-    (cut, "cut off"), (flip, "changed since"), (empty, "cut off"), (change_record, "changed since"),
-    (other_format, "no checkpoint that this version reads"),
+    (truncate, "truncated"), (flip_bit, "changed since"), (clear, "truncated"), (change_record, "changed since"),
+    (write_other_format, "its format is not supported"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("damage", "told"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
-def test_a_broken_one_names_the_way_back_and_it_works(tmp_path: Path, damage: Callable[[Path], Any], told: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
+def test_the_advice_for_a_damaged_checkpoint_works(tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:
     for step in (1, 2):
         checkpoint.save(tmp_path, {"w": torch.full((64,), step)}, {"stage": "s", "step": step})
     damage(tmp_path / "last.safetensors")
-    with pytest.raises(HsevalError, match=told) as refusal:
+    with pytest.raises(HsevalError, match=message) as refusal:
         checkpoint.load(tmp_path)
     line = str(refusal.value)
     command = f"mv {tmp_path}/previous.safetensors {tmp_path}/last.safetensors"
     assert line.startswith(f"{tmp_path}/last.safetensors: ") and "\n" not in line
-    assert line.endswith(f"that of step 1 is whole: {command}, then --resume")
+    assert line.endswith(f"the checkpoint of step 1 is intact: {command}, then --resume")
     shutil.move(*command.split()[1:])
     assert checkpoint.load(tmp_path)[0]["w"].tolist() == [1] * 64
 
 
-def test_where_none_is_whole_it_says_so(tmp_path: Path) -> None:
+def test_the_error_states_that_no_checkpoint_is_intact(tmp_path: Path) -> None:
     for step in (1, 2):
         checkpoint.save(tmp_path, {"w": torch.ones(8)}, {"stage": "s", "step": step})
     for which in ("last", "previous"):
-        cut(tmp_path / f"{which}.safetensors")
-    with pytest.raises(HsevalError, match=f"no other is whole: remove {tmp_path} and train again"):
+        truncate(tmp_path / f"{which}.safetensors")
+    with pytest.raises(HsevalError, match=f"no other checkpoint is intact: remove {tmp_path} and train again"):
         checkpoint.load(tmp_path)
-    with pytest.raises(HsevalError, match=r"nowhere/last.safetensors: there is no such checkpoint; hseval train-ldm"):
+    with pytest.raises(
+        HsevalError, match=r"nowhere/last.safetensors: no such checkpoint; create it with hseval train-ldm"
+    ):
         checkpoint.load(tmp_path / "nowhere")
 
 
-def test_a_missing_best_names_the_last(tmp_path: Path) -> None:
+def test_the_advice_for_a_missing_best_checkpoint_is_to_copy_the_last(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, {"w": torch.ones(8)}, {"stage": "s", "step": 1})
     command = f"cp {tmp_path}/last.safetensors {tmp_path}/best.safetensors"
-    with pytest.raises(HsevalError, match=rf"best.safetensors: there is no such .* step 1 is whole: {command}$"):
+    with pytest.raises(HsevalError, match=rf"best.safetensors: no such .* step 1 is intact: {command}$"):
         checkpoint.load(tmp_path, which="best")
 
 
-def test_what_a_kill_between_two_renames_leaves_is_gone_on_from(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_after_a_kill_between_two_renames_previous_is_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for step in (1, 2):
         checkpoint.save(tmp_path, {"w": torch.ones(8)}, {"stage": "s", "step": step})
     (tmp_path / "last.safetensors").unlink()
     with caplog.at_level(logging.WARNING, "hseval.ldm"):
         assert checkpoint.load(tmp_path)[1]["step"] == 1
-    assert f"{tmp_path}/last.safetensors: is missing; going on from previous.safetensors" in caplog.text
+    assert f"{tmp_path}/last.safetensors: is missing; resuming from previous.safetensors" in caplog.text
     assert checkpoint.has_checkpoint(tmp_path)
 
 
@@ -182,15 +182,15 @@ def save_forever(folder: Path, step: int) -> None:
         checkpoint.save(folder, state, {"stage": "s", "step": step}, best=step % 2 == 0)
 
 
-def test_a_kill_at_any_moment_leaves_whole_ones(tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_leaves_intact_checkpoints(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, {"w0": torch.zeros(1, dtype=torch.int64)}, {"stage": "s", "step": 0}, best=True)
-    waits, reached = random.Random(0), 0
+    rng, reached = random.Random(0), 0
     for kill in range(400):
         if kill >= 25 and reached:
             break
         process = multiprocessing.get_context("fork").Process(target=save_forever, args=(tmp_path, reached))
         process.start()
-        time.sleep(waits.uniform(0.005, 0.04) * (1 + kill / 25))  # a busy machine may take long over its first save
+        time.sleep(rng.uniform(0.005, 0.04) * (1 + kill / 25))  # a busy machine may take long over its first save
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
@@ -203,26 +203,26 @@ def test_a_kill_at_any_moment_leaves_whole_ones(tmp_path: Path) -> None:
         assert step >= reached
         reached = step
     assert reached > 0
-    checkpoint.save(tmp_path, {}, {"stage": "s", "step": 1}, best=True)  # sweeps what the killed ones left
-    assert sorted(path.name for path in tmp_path.iterdir() if path.stat().st_size) == KEPT  # a probe is empty
+    checkpoint.save(tmp_path, {}, {"stage": "s", "step": 1}, best=True)  # removes the leftovers of the killed processes
+    assert sorted(path.name for path in tmp_path.iterdir() if path.stat().st_size) == FILES  # except empty probe files
 
 
 @pytest.fixture
-def nearly_full_disk() -> Iterator[Callable[[int], None]]:
+def limit_file_size() -> Iterator[Callable[[int], None]]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_keeps_the_last_good_one(tmp_path: Path, nearly_full_disk: Callable[[int], None]) -> None:
+def test_a_full_disk_preserves_the_last_checkpoint(tmp_path: Path, limit_file_size: Callable[[int], None]) -> None:
     checkpoint.save(tmp_path, {"w": torch.ones(1)}, RECORD, best=True)
     before = sorted(path.name for path in tmp_path.iterdir())
-    nearly_full_disk(100_000)
+    limit_file_size(100_000)
     with pytest.raises(HsevalError) as refusal:
         checkpoint.save(tmp_path, {"w": torch.ones(100_000)}, {**RECORD, "step": 500}, best=True)
     assert str(refusal.value) == (
         f"{tmp_path}/last.safetensors: could not be written: File too large; "
-        "the checkpoint before it is kept: make room, then --resume"
+        "the previous checkpoint is preserved: free disk space, then --resume"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert checkpoint.load(tmp_path)[1]["step"] == checkpoint.load(tmp_path, which="best")[1]["step"] == 400
@@ -232,12 +232,12 @@ def test_a_state_dict_is_packed_and_unpacked() -> None:
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     tensors = {**checkpoint.pack("net", module.state_dict()), **checkpoint.pack("network", {"0.weight": torch.ones(1)})}
     assert set(tensors) == {"net.0.weight", "net.0.bias", "net.1.weight", "net.1.bias", "network.0.weight"}
-    assert same(checkpoint.unpack("net", tensors), dict(module.state_dict()))
-    with pytest.raises(ValueError, match="'param_groups' is no tensor"):
+    assert are_equal(checkpoint.unpack("net", tensors), dict(module.state_dict()))
+    with pytest.raises(ValueError, match="'param_groups' is not a tensor"):
         checkpoint.pack("optimizer", {"param_groups": []})
 
 
-def trained(steps: range, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def train(steps: range, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     for step in steps:
         x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
@@ -250,33 +250,33 @@ KINDS: dict[str, dict[str, Any]] = {"loop": {"foreach": False}, "foreach": {"for
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", [torch.optim.AdamW, torch.optim.Adam])
-def test_an_optimizer_goes_on_bit_for_bit(tmp_path: Path, kind: str, method: Callable[..., Any]) -> None:
-    def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
+def test_an_optimizer_is_restored_bit_for_bit(tmp_path: Path, kind: str, method: Callable[..., Any]) -> None:
+    def build() -> tuple[nn.Module, torch.optim.Optimizer]:
         module = nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 3))
         groups = [{"params": module[1].parameters()}, {"params": module[0].parameters(), "lr": 0.02}]
         return module, method(groups, lr=0.1, amsgrad=True, **KINDS[kind])
 
-    module, optimizer = fresh()
-    trained(range(5), module, optimizer)
+    module, optimizer = build()
+    train(range(5), module, optimizer)
     names = dict(module.named_parameters())
     state = checkpoint.pack("net", module.state_dict())
     state |= checkpoint.pack("optimizer", checkpoint.get_optimizer_state(optimizer, names))
     assert float(state["optimizer.0.weight.step"]) == 5 and not any(".1." in name for name in state if "opt" in name)
     checkpoint.save(tmp_path, state, RECORD)
-    trained(range(5, 9), module, optimizer)
+    train(range(5, 9), module, optimizer)
 
     tensors, _ = checkpoint.load(tmp_path)
-    other, again = fresh()
+    other, restored = build()
     other.load_state_dict(checkpoint.unpack("net", tensors))
     names = dict(other.named_parameters())
-    checkpoint.load_optimizer_state(again, names, checkpoint.unpack("optimizer", tensors))
+    checkpoint.load_optimizer_state(restored, names, checkpoint.unpack("optimizer", tensors))
     before = {name: tensor.clone() for name, tensor in tensors.items()}
-    assert [group["lr"] for group in again.param_groups] == [0.1, 0.02]
-    trained(range(5, 9), other, again)
-    assert same(tensors, before)
-    assert same(dict(other.state_dict()), dict(module.state_dict()))
-    assert same(
-        checkpoint.get_optimizer_state(again, names),
+    assert [group["lr"] for group in restored.param_groups] == [0.1, 0.02]
+    train(range(5, 9), other, restored)
+    assert are_equal(tensors, before)
+    assert are_equal(dict(other.state_dict()), dict(module.state_dict()))
+    assert are_equal(
+        checkpoint.get_optimizer_state(restored, names),
         checkpoint.get_optimizer_state(optimizer, dict(module.named_parameters())),
     )
 

@@ -1,4 +1,4 @@
-"""Steps of the optimizer: the rate's shape, the clipped gradient, and ranks that agree."""
+"""Optimizer steps: the learning rate schedule, clipped gradients, and ranks that agree."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.helpers.two_ranks import run_on_two_ranks
 @pytest.mark.parametrize("steps", [1, 2, 12, 1000])
 def test_the_rate_rises_to_its_peak_and_falls_to_a_fiftieth(steps: int) -> None:
     rates = [compute_learning_rate(step, steps, 3.0) for step in range(steps)]
-    top = rates.index(max(rates))
-    assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
+    peak = rates.index(max(rates))
+    assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
     assert max(rates) == pytest.approx(3.0) and min(rates) > 0
-    assert top == max(1, round(0.02 * steps)) - 1
+    assert peak == max(1, round(0.02 * steps)) - 1
     if steps > 1:
         assert compute_learning_rate(steps, steps, 3.0) == pytest.approx(3.0 * MIN_RATE_RATIO)
 
@@ -44,35 +44,37 @@ def test_gradients_are_clipped_before_the_step() -> None:
     assert weight.grad is not None
     assert weight.grad.norm() == pytest.approx(MAX_GRADIENT_NORM, rel=1e-4)
     assert torch.allclose(weight.detach(), torch.tensor([3.0 - 0.5 * 0.6, -4.0 + 0.5 * 0.8]), atol=1e-4)
-    update_parameters(optimizer, (weight * torch.tensor([0.1, 0.2])).sum(), [weight], 0.5)  # the old gradient is gone
+    update_parameters(
+        optimizer, (weight * torch.tensor([0.1, 0.2])).sum(), [weight], 0.5
+    )  # the old gradient is cleared
     assert torch.allclose(weight.grad, torch.tensor([0.1, 0.2]))
 
 
-def network() -> nn.Sequential:
+def build_network() -> nn.Sequential:
     return randomize_weights(nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 2, 1)))
 
 
-def trained(ranks: Ranks) -> list[Tensor]:
+def train_on_rank(ranks: Ranks) -> list[Tensor]:
     """Return the weights after three steps on this rank's part of a batch of four."""
-    model = network()
+    model = build_network()
     optimizer, wrapped = build_adamw(model.parameters(), ranks.device), wrap_network(model, ranks)
     field = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(5)) > torch.arange(4).view(-1, 1, 1, 1) / 5
-    mine = ranks.get_local_slice(4)
+    local = ranks.get_local_slice(4)
     for step in range(3):
         cubes = draw_normal(4, 2, 8, 8, seed=step)
-        loss = compute_field_mean((wrapped(cubes[mine]) - cubes[mine].flip(-1)).abs(), field[mine])
+        loss = compute_field_mean((wrapped(cubes[local]) - cubes[local].flip(-1)).abs(), field[local])
         update_parameters(optimizer, loss, list(model.parameters()), 0.01)
     return [weight.detach() for weight in model.parameters()]
 
 
-def test_two_ranks_train_as_one() -> None:
-    alone, start = trained(Ranks()), [weight.detach() for weight in network().parameters()]
-    for rank in run_on_two_ranks(trained):
-        for one, other, before in zip(alone, rank, start, strict=True):
+def test_two_ranks_train_like_one() -> None:
+    alone, initial = train_on_rank(Ranks()), [weight.detach() for weight in build_network().parameters()]
+    for rank in run_on_two_ranks(train_on_rank):
+        for one, other, before in zip(alone, rank, initial, strict=True):
             assert torch.allclose(one, other, rtol=0, atol=1e-6)
             assert not torch.allclose(one, before, rtol=0, atol=1e-3)
 
 
-def test_a_lone_rank_is_not_wrapped() -> None:
+def test_a_single_rank_is_not_wrapped() -> None:
     model = nn.Linear(2, 2)
     assert wrap_network(model, Ranks()) is model

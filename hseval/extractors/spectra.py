@@ -40,9 +40,9 @@ class StructureSpectra:
         """Return the spectra of a batch of cubes ``(n, band, y, x)``; structures in the order of their sorted names.
 
         Returns:
-            ``quantiles`` ``(n, S, band, K)`` by :func:`compute_order_statistics`, ``pixels`` ``(n, S)`` counts, ``mean``
-            ``(n, S, band)`` and ``cov`` ``(n, S, band (band + 1) / 2)`` by :func:`compute_mean_and_covariance`. A
-            structure that a cube lacks has 0 pixels and NaN elsewhere.
+            ``quantiles`` ``(n, S, band, K)`` by :func:`compute_order_statistics`, ``pixels`` ``(n, S)`` counts,
+            ``mean`` ``(n, S, band)`` and ``cov`` ``(n, S, band (band + 1) / 2)`` by
+            :func:`compute_mean_and_covariance`. A structure that a cube lacks has 0 pixels and NaN elsewhere.
         """
         count, bands = cubes.shape[:2]
         names = sorted(masks)

@@ -1,4 +1,4 @@
-"""Imports run one way over the floors of docs/architecture.md: read from the source, imports inside functions included."""
+"""Imports run one way over the floors of docs/architecture.md, those inside functions included."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ OPEN_MODULES = {
 }
 # The one module of `sweep` that `comparison` reads: records.
 COMPARISON_READS = {"hseval.sweep.results"}
-PLUGIN_DOORS = {"hseval", "hseval.core", "hseval.utils", "hseval.data", "hseval.testing", "hseval.sampling", "hseval.reporting"}
 
 
 def get_name(path: Path) -> str:

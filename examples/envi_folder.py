@@ -18,6 +18,7 @@ from spectral.io import envi
 
 from hseval.core.hookspecs import Sample
 from hseval.core.plugin_manager import get_plugins
+from hseval.utils.plural import format_count
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     phantom.load(None)
     for i, sample in enumerate(phantom.sample(arguments.n, seed=arguments.seed)):
         write_eye(arguments.folder, f"eye-{i:02d}", sample, phantom.wavelengths)
-    print(f"{arguments.folder}: {arguments.n} eyes")
+    print(f"{arguments.folder}: {format_count(arguments.n, 'eye')}")
     return Path(arguments.folder)
 
 

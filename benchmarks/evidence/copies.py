@@ -40,6 +40,7 @@ from hseval.degradations.base import CopyDegradation
 from hseval.extractors.maps import LowresMaps
 from hseval.metrics.authenticity import DISTANCE, LOWRES_MAPS, MAP_EXTENTS, NEAREST_ID, Authenticity
 from hseval.metrics.copying_tests import compute_copy_rank, compute_copy_threshold
+from hseval.utils.plural import format_count
 from hseval.utils.random_streams import create_rng
 
 PLANTED = 0.05  # share of copies among the samples of a score
@@ -234,7 +235,9 @@ def summarize(setting: Setting, repeats: Sequence[dict[str, Any]]) -> dict[str, 
 def print_table(name: str, result: dict[str, Any]) -> None:
     """Print the table of one data set."""
     alarms, kinds = result["false_alarms"], result["kinds"]
-    print(f"\n{name}: {result['train']} training, {result['held_out']} held-out cubes, {result['repeats']} repeats")
+    print(
+        f"\n{name}: {result['train']} training, {result['held_out']} held-out cubes, {format_count(result['repeats'], 'repeat')}"
+    )
     print(f"{'copy':16}{'found':>8}{'traced':>8}{'median':>8}{'largest':>9}{'score':>8}")
     for kind, figures in kinds.items():
         print(

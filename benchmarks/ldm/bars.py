@@ -69,24 +69,26 @@ def summarize_score(score: Score) -> dict[str, Any]:
     return fields | {name: value for name, value in details.items() if value is not None}
 
 
-def _build_minimum_bar(what: str, least: float, value: float, pca: float = math.nan, real: float = math.nan) -> Bar:
-    return Bar(what, value, f"at least {least:.2f}", value >= least, pca, real)
+def _build_minimum_bar(label: str, minimum: float, value: float, pca: float = math.nan, real: float = math.nan) -> Bar:
+    return Bar(label, value, f"at least {minimum:.2f}", value >= minimum, pca, real)
 
 
 def _compute_area_bars(anatomies: Anatomies) -> Iterator[Bar]:
     """Yield the targets of vessel area: from the masks, and from the cubes alone at each depth."""
     areas = {"vessel_share": "vessel area, masks"}
     areas |= {f"dark_share_{depth:g}": f"vessel area, cubes ({100 * depth:.0f} % darker)" for depth in DEPTHS}
-    asked = f"{1 - MAX_AREA_DEVIATION:.1f} to {1 + MAX_AREA_DEVIATION:.1f} of real"
-    for name, what in areas.items():
+    requirement = f"{1 - MAX_AREA_DEVIATION:.1f} to {1 + MAX_AREA_DEVIATION:.1f} of real"
+    for name, label in areas.items():
         ours, theirs = (anatomies[side][name] / anatomies["reference"][name] for side in GENERATORS)
-        yield Bar(what, ours, asked, abs(ours - 1) <= MAX_AREA_DEVIATION, theirs, 1.0, stricter=name != "vessel_share")
+        yield Bar(
+            label, ours, requirement, abs(ours - 1) <= MAX_AREA_DEVIATION, theirs, 1.0, stricter=name != "vessel_share"
+        )
 
 
 def _compute_disc_bars(anatomies: Anatomies) -> Iterator[Bar]:
-    for name, what in (("one_disc", "exactly one disc, masks"), ("one_bright_disc", "exactly one disc, cubes")):
+    for name, label in (("one_disc", "exactly one disc, masks"), ("one_bright_disc", "exactly one disc, cubes")):
         bar = _build_minimum_bar(
-            what, MIN_ONE_DISC_SHARE, *(anatomies[side][name] for side in (*GENERATORS, "reference"))
+            label, MIN_ONE_DISC_SHARE, *(anatomies[side][name] for side in (*GENERATORS, "reference"))
         )
         yield bar._replace(stricter=name != "one_disc")
 
@@ -103,9 +105,9 @@ def _compute_score_bars(ldm: Report, pca: Report) -> Iterator[Bar]:
     yield _build_score_bar(ldm, pca, "authenticity", "like real", met)
 
 
-def _build_score_bar(ldm: Report, pca: Report, name: str, asked: str, met: bool) -> Bar:
+def _build_score_bar(ldm: Report, pca: Report, name: str, requirement: str, met: bool) -> Bar:
     ours, theirs = ldm[name], pca[name]
-    return Bar(name, _to_float(ours.value), asked, met, _to_float(theirs.value), _to_float(ours.floor))
+    return Bar(name, _to_float(ours.value), requirement, met, _to_float(theirs.value), _to_float(ours.floor))
 
 
 def _to_float(value: float | None) -> float:

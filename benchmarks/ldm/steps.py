@@ -119,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a run of hseval train-ldm")
-    parser.add_argument("--ref", type=Path, help="real eyes that the run has not seen")
+    parser.add_argument("--ref", type=Path, help="real eyes not used for training")
     parser.add_argument("--out", type=Path, help="folder for results [default: steps, next to the run]")
     parser.add_argument("-n", type=int, default=128, help="samples at each number of steps")
     parser.add_argument("--samplers", nargs="+", choices=CURVES, default=tuple(CURVES))

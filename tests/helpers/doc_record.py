@@ -82,7 +82,7 @@ def record(page: Path) -> None:
         for block in read_blocks(page):
             if block.language in RUN and "not run" not in block.marks:
                 recorder.printed = []
-                recorder.read(block)
+                recorder.run_block(block)
                 if block.language == "console":
                     assert text.count(block.text) == 1, f"{block}: occurs twice"
                     text = text.replace(block.text, update_block(block, recorder.printed))

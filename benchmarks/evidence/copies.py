@@ -235,9 +235,8 @@ def summarize(setting: Setting, repeats: Sequence[dict[str, Any]]) -> dict[str, 
 def print_table(name: str, result: dict[str, Any]) -> None:
     """Print the table of one data set."""
     alarms, kinds = result["false_alarms"], result["kinds"]
-    print(
-        f"\n{name}: {result['train']} training, {result['held_out']} held-out cubes, {format_count(result['repeats'], 'repeat')}"
-    )
+    repeats = format_count(result["repeats"], "repeat")
+    print(f"\n{name}: {result['train']} training, {result['held_out']} held-out cubes, {repeats}")
     print(f"{'copy':16}{'found':>8}{'traced':>8}{'median':>8}{'largest':>9}{'score':>8}")
     for kind, figures in kinds.items():
         print(

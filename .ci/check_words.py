@@ -91,9 +91,9 @@ def _split_camel_case(line: str) -> str:
 
 
 def _is_value(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Say whether a function is read like a value: a property, or a fixture."""
+    """Return whether a function is read like a value: a property, or a fixture."""
     decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
-    return any("property" in each or "fixture" in each for each in decorators)
+    return any("property" in name or "fixture" in name for name in decorators)
 
 
 def main() -> int:

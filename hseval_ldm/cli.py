@@ -24,10 +24,10 @@ from hseval_ldm.options import PRESETS, STAGE_CHOICES
 @click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not state them.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...")
 def train_ldm(data: str, out: Path, **arguments: Any) -> None:
-    """Train the bundled generator, a VQ-GAN and a diffusion model of its latents, on the real cubes DATA.
+    """Train the bundled generator, VQ-GAN and latent diffusion.
 
-    Stops cleanly on Ctrl-C; with --resume it continues, exactly as if it had never stopped. On several GPUs:
-    torchrun --nproc-per-node 4 -m hseval train-ldm DATA --out RUN ...
+    DATA is a set of real cubes. Stops cleanly on Ctrl-C; with --resume it continues, exactly as if it had never
+    stopped. On several GPUs: torchrun --nproc-per-node 4 -m hseval train-ldm DATA --out RUN ...
     """
     import os
 

@@ -40,7 +40,7 @@ class LdmOptions:
     model: Literal["vqgan", "vqvae"] = option("vqgan", "autoencoder with a discriminator, or without")
     compression: int = option(8, "downsampling factor from pixels to latents: 4, 8 or 16")
     latent_channels: int = option(8, "channels of a latent")
-    width: int = option(64, "channels of the autoencoder's finest level; doubled up to twice towards the latents")
+    width: int = option(64, "channels of the autoencoder's finest level; doubled up to twice toward the latents")
     blocks: int = option(2, "residual blocks of each level of encoder and decoder")
     stem: int = option(2, "space-to-depth factor of the autoencoder's first layer: 1, 2 or 4")
     codes: int = option(1024, "number of codebook vectors")

@@ -206,9 +206,9 @@ def format_table(situations: Mapping[str, Any]) -> list[str]:
     ]
     for name in filter(situations.__contains__, map(str, SITUATIONS)):
         result = situations[name]
-        figures = {quantity: f"{100 * each['coverage']:.1f}" for quantity, each in result["figures"].items()}
+        figures = {quantity: f"{100 * figure['coverage']:.1f}" for quantity, figure in result["figures"].items()}
         pairs = (" / ".join(figures.get(f"{kind} {side}", "-") for side in "ab") for kind in ("value", "excess"))
-        width = " / ".join(f"{each['width']:.2f}" for each in result["figures"].values() if each["width"])
+        width = " / ".join(f"{figure['width']:.2f}" for figure in result["figures"].values() if figure["width"])
         significant = " / ".join(f"{100 * share:.1f}" for share in result["significant"].values())
         rows.append(f"| {name} | {' | '.join(pairs)} | {figures.get('a less b', '-')} | {width} | {significant} |")
     return rows
@@ -219,14 +219,14 @@ def format_summary(situations: Mapping[str, Any]) -> list[str]:
     lines = []
     for names in (DEFAULTS, OTHERS):
         by_situation = [result["figures"] for result in situations.values() if result["metric"] in names]
-        coverages = [each["coverage"] for figures in by_situation for each in figures.values()]
+        coverages = [figure["coverage"] for figures in by_situation for figure in figures.values()]
         within = sum(LOW <= coverage <= HIGH for coverage in coverages)
         above = sum(coverage > HIGH for coverage in coverages)
         below = len(coverages) - within - above
         lines.append(f"{len(coverages)} intervals: {within} within, {above} above, {below} below")
         for kind in ("value", "excess", "a less b"):
             some = [
-                100 * each["coverage"] for figures in by_situation for name, each in figures.items() if kind in name
+                100 * figure["coverage"] for figures in by_situation for name, figure in figures.items() if kind in name
             ]
             lines.append(f"  {kind}: mean {np.mean(some):.1f} %, {min(some):.1f} to {max(some):.1f}")
     return lines
@@ -235,7 +235,9 @@ def format_summary(situations: Mapping[str, Any]) -> list[str]:
 def _load_recorded(repeats: int, truths: int) -> dict[str, Any]:
     path = RESULTS / "evidence" / "coverage.json"
     situations = json.loads(path.read_text())["situations"] if path.exists() else {}
-    return {name: each for name, each in situations.items() if (each["repeats"], each["truths"]) == (repeats, truths)}
+    return {
+        name: entry for name, entry in situations.items() if (entry["repeats"], entry["truths"]) == (repeats, truths)
+    }
 
 
 def main() -> None:

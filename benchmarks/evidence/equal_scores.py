@@ -93,12 +93,12 @@ def read_numbers(path: Path) -> list[Any]:
 
 def _walk(value: Any) -> Iterator[float | bool]:
     if isinstance(value, dict):
-        for name, each in value.items():
+        for name, item in value.items():
             if name not in IGNORED_KEYS:
-                yield from _walk(each)
+                yield from _walk(item)
     elif isinstance(value, list):
-        for each in value:
-            yield from _walk(each)
+        for item in value:
+            yield from _walk(item)
     elif isinstance(value, int | float):
         yield value
 

@@ -48,7 +48,12 @@ def main(arguments: argparse.Namespace) -> int:
                 if only_generator in ("", generator):
                     run_generator(files, generator)
     boards = {name: BoardFiles(arguments.out, name, arguments.ldm) for name in BOARDS}
-    missing = [f"{name}:{each}" for name in BOARDS for each in GENERATORS if each not in boards[name].list_finished()]
+    missing = [
+        f"{name}:{generator}"
+        for name in BOARDS
+        for generator in GENERATORS
+        if generator not in boards[name].list_finished()
+    ]
     if missing:
         print(f"not finished: {', '.join(missing)}", file=sys.stderr)
     tables = {name: make_table(files) for name, files in boards.items() if len(files.list_finished()) > 1}

@@ -91,7 +91,8 @@ def format_metric_table(metric: str, reports: Mapping[str, QualifyReport]) -> st
     """Return the table of one metric: degradations by data sets."""
     rows = {row.name: row for report in reports.values() for row in report.rows}
     lines = [
-        "Smallest severity that differs significantly from the floor, and in brackets Spearman's correlation of value",
+        "Smallest severity that differs significantly from the floor, and in parentheses "
+        "Spearman's correlation of value",
         "and severity, by `benchmarks/evidence/qualify.py`:",
         f"{'; '.join(_format_sizes(name, metric, report) for name, report in reports.items())}.",
         "[Qualify](../qualify.md) describes the method.",

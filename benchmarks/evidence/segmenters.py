@@ -104,7 +104,7 @@ def format_line(name: str, kind: str, result: dict[str, Any]) -> str:
     return (
         f"{name}, {kind}: {result['value']:.3f}, floor {result['floor']:.3f}, {result['verdict']} "
         f"(true masks {true['value']:.3f}, floor {true['floor']:.3f}, {true['verdict']}); {veins}; "
-        f"Dice on samples { ({each: round(value, 2) for each, value in result['dice_on_samples'].items()}) }"
+        f"Dice on samples { ({structure: round(value, 2) for structure, value in result['dice_on_samples'].items()}) }"
     )
 
 

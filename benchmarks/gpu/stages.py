@@ -89,8 +89,8 @@ def measure_extraction(env: Environment) -> dict[str, Any]:
         extractor.device = str(device)
 
         def extract(_: int, extractor: Scattering = extractor, batch: int = batch) -> Any:
-            slices = (slice(at, at + batch) for at in range(0, count, batch))
-            batches = [(cubes[each], {"fov": field[each]}) for each in slices]
+            slices = (slice(start, start + batch) for start in range(0, count, batch))
+            batches = [(cubes[part], {"fov": field[part]}) for part in slices]
             return np.concatenate([extractor(c, wavelengths=real.wavelengths, masks=m) for c, m in batches])
 
         per_second, _ = measure_rate(extract, device, warm=1, calls=1, blocks=2 if env.setting.small else 3)

@@ -115,6 +115,6 @@ def _run_measurement(measurement: Measurement) -> Result | None:
     except InterruptedMeasurementError as interruption:
         print(f"{measurement.group} {measurement.key}: {interruption}; run again to resume", flush=True)
         return None
-    except Exception as error:  # noqa: BLE001 - the other measurements go on
+    except Exception as error:  # noqa: BLE001 - the other measurements continue
         traceback.print_exc()
         return {"failed": f"{type(error).__name__}: {format_error(error)}"}

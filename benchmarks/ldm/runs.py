@@ -149,7 +149,7 @@ def load_eyes(cubes: CubeSet) -> Eyes:
 def build_set(samples: Iterable[Sample], nm: Array | None) -> ArraySet:
     """Return a generator's samples as a set in memory."""
     cubes, masks, ids = zip(*samples, strict=True)
-    stacked = {name: np.stack([each[name] for each in masks]) for name in masks[0]}
+    stacked = {name: np.stack([cube_masks[name] for cube_masks in masks]) for name in masks[0]}
     return ArraySet(np.stack(cubes), wavelengths=nm, masks=stacked, ids=list(ids))
 
 

@@ -144,7 +144,7 @@ def print_bars(bars: Mapping[str, Any], count: int) -> None:
     as_good = (
         "equal or better within the floor's standard deviation: met" if bars["equal or better fid"] else "worse: MISSED"
     )
-    print(f"fid, {count} cubes a side: {as_good}")
+    print(f"fid, {count} cubes per side: {as_good}")
     precision, ratio = bars["training precision"], bars["training steps"]
     print(f"training steps/s, {precision}: {format_ratio(ratio, BARS['training steps'])}")
     met = "met" if bars["share"] >= BARS["share"] else "MISSED"

@@ -48,7 +48,7 @@ COLUMNS = {
     "spectral-kl": ("spectral-kl", ".4g"),
     "vessels": ("vessel area / real", ".2f"),
     "one_disc": ("one disc", ".2f"),
-    "seconds": ("seconds a cube", ".3f"),
+    "seconds": ("seconds per cube", ".3f"),
 }
 
 
@@ -88,7 +88,7 @@ def list_runs(arguments: argparse.Namespace, timesteps: int) -> Iterator[tuple[s
 def measure_sampler(
     run: Path, reference: CubeSet, real: dict[str, float], arguments: argparse.Namespace, *, sampler: str, steps: int
 ) -> dict[str, Any]:
-    """Return quality and seconds a cube of one sampler at one number of steps."""
+    """Return quality and seconds per cube of one sampler at one number of steps."""
     generator = Ldm(LdmOptions(sampler=sampler, steps=steps))
     generator.load(run, device="cpu")
     next(iter(generator.sample(1, seed=arguments.seed)))  # warm-up

@@ -67,7 +67,7 @@ def add_sensitivity_section(report: Report, path: str) -> Report:
     """Return a report with its scores as severities, from a JSON file of ``hseval qualify``, for a page.
 
     Raises:
-        HsevalError: the file is no report of ``hseval qualify``.
+        HsevalError: the file is not a report of ``hseval qualify``.
     """
     from hseval.core.figure_data import FigureData, SensitivitySection
     from hseval.qualification.equivalent_severity import compute_equivalents
@@ -92,7 +92,7 @@ def add_pareto_section(report: Report, path: str) -> Report:
     """Return a report with the plot of a sweep's results (``hseval sweep``), for a page.
 
     Raises:
-        HsevalError: ``path`` holds no results of a sweep.
+        HsevalError: ``path`` is not the results of a sweep.
     """
     from hseval.core.figure_data import FigureData, ParetoSection
     from hseval.reporting.summary import format_number

@@ -112,7 +112,7 @@ def _format_counts(counts: Any, max_items: int = 8) -> str:
 
 def _format_values(inspection: Inspection) -> str:
     if not inspection.values:
-        return "no valid value"
+        return "none is valid"
     names = {"min": "min", "q01": "1 %", "median": "median", "q99": "99 %", "max": "max"}
     units = f" ({inspection.units})" if inspection.units else ""
     return ", ".join(f"{names[key]} {value:.4g}" for key, value in inspection.values.items()) + units

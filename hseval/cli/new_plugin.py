@@ -10,11 +10,13 @@ import click
 @click.command("new-plugin")
 @click.argument("kind", metavar="metric|extractor|generator|reader")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: hseval-NAME, here.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: hseval-NAME in the current folder."
+)
 def new_plugin(kind: str, name: str, out: Path | None) -> None:
     """Create a plugin that works, as a starting point.
 
-    It is a small distribution with passing tests, to be adapted.
+    It is a small package with passing tests, to be adapted.
     """
     from hseval.core.plugin_manager import get_plugins
     from hseval.newplugin.naming import validate_names

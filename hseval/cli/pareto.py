@@ -20,7 +20,7 @@ import click
 @click.option("--marker", metavar="OPTION", help="Option shown by marker; lines connect its values.")
 @click.option("--title", metavar="TEXT", help="Title of the plot.")
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), metavar="F", help="PNG, SVG or PDF; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers and the fronts of each run as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers of each run and the fronts as JSON.")
 def pareto(results: Path, out: tuple[Path, ...], as_json: bool, color_alias: str | None, **params: Any) -> None:
     """Plot the scores of a sweep with their Pareto fronts.
 

@@ -17,7 +17,7 @@ OUTPUT_SUFFIXES = (".png", ".gif")
 
 @click.command()
 @click.argument("path", metavar="SET")
-@click.option("--out", required=True, metavar="F.png|F.gif", help="PNG: contact sheet; GIF: film over wavelength.")
+@click.option("--out", required=True, metavar="F.png|F.gif", help="PNG: contact sheet; GIF: animation over wavelength.")
 @click.option("-n", "--cubes", type=click.IntRange(1, 100), default=6, show_default=True, help="Number of cubes.")
 @click.option("--ids", metavar="A,B", help="Show these cubes, in this order, instead of a random draw.")
 @click.option(
@@ -44,7 +44,7 @@ def preview(path: str, out: str, **params: Any) -> None:
 
     target = Path(out)
     if target.suffix.lower() not in OUTPUT_SUFFIXES:
-        raise HsevalError(f"--out {out}: expected a name that ends in .png (contact sheet) or .gif (film)")
+        raise HsevalError(f"--out {out}: expected a name that ends in .png (contact sheet) or .gif (animation)")
     check_writable(target)
     visible_nm = _parse_numbers(params["visible_nm"])
     cubes = open_set(path, layout=params["layout"], wavelengths=params["wavelengths"])
@@ -57,7 +57,7 @@ def preview(path: str, out: str, **params: Any) -> None:
     save(preview, target, size=params["size"])
     click.echo(f"{out}: {len(preview.ids)} of {format_count(len(cubes), 'cube')}: {', '.join(preview.ids)}")
     style = preview.style
-    click.echo(style.color_note if style.color_label else f"{style.color_note} {style.composite}")
+    click.echo(style.color_note if style.color_label else f"{style.color_note} Shown is {style.composite}.")
 
 
 def _draw_indices(cubes: CubeSet, params: dict[str, Any]) -> list[int]:
@@ -84,4 +84,4 @@ def _parse_numbers(text: str | None) -> list[float]:
     try:
         return [float(number) for number in (text or "").split(",") if number.strip()]
     except ValueError:
-        raise HsevalError(f"--wavelengths-shown {text}: expected numbers, as 500,560,800") from None
+        raise HsevalError(f"--wavelengths-shown {text}: expected numbers, such as 500,560,800") from None

@@ -43,14 +43,16 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(min=1), help="Cubes per call of an extractor.")
 @click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
 @click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), overrides the files.")
-@click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option, as fid.extractor=torchvision.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="K=V", help="An option, such as fid.extractor=torchvision."
+)
 @click.option("--config", metavar="F", help="TOML file of options, one table per metric or extractor.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
 def qualify(real: str | None, **params: Any) -> int:
     """Measure what scores are sensitive to, on the cubes REAL.
 
-    Half of the cubes is degraded with growing severity, in some twenty ways, and compared with the other half: how does
-    every metric respond, and from which severity on does it detect the degradation?
+    Half of the cubes are degraded with increasing severity, in some twenty ways, and compared with the other half: how
+    does every metric respond, and from which severity on does it detect the degradation?
     """
     from hseval.core.report import load_report
     from hseval.utils.atomic_files import check_writable

@@ -41,10 +41,12 @@ if TYPE_CHECKING:
 @click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
 @click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), overrides the files.")
 @click.option("--resample", is_flag=True, help="Interpolate to the reference's wavelengths.")
-@click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option, as fid.extractor=torchvision.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="K=V", help="An option, such as fid.extractor=torchvision."
+)
 @click.option("--config", metavar="F", help="TOML file of options, one table per metric or extractor.")
 @click.option("--quick", is_flag=True, help="Score 64 cubes of each set, drawn at random (all are read once).")
-@click.option("--verify", is_flag=True, help="Hash every cube again instead of trusting time stamps.")
+@click.option("--verify", is_flag=True, help="Hash every cube again instead of trusting timestamps.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
 def score(samples: str, reference: str, train: str | None, **params: Any) -> int:
     """Score the generated cubes SAMPLES against real cubes.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="F.toml", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Overrides the folder in the file.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Workers (submitit jobs).")
-@click.option("--slurm", metavar="K=V,...", help="Run under Slurm, as slurm_partition=gpu,timeout_min=600.")
+@click.option("--slurm", metavar="K=V,...", help="Run under Slurm, such as slurm_partition=gpu,timeout_min=600.")
 @click.option("--only", multiple=True, metavar="LABEL", help="Only runs of this [[generator]] table.")
 @click.option("--retry", is_flag=True, help="Retry runs that failed before.")
 @click.option("--list", "listing", is_flag=True, help="List the runs and which of them are done, without running any.")

@@ -22,7 +22,7 @@ from hseval.utils.plural import format_count
 @click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option of the generator.")
 @click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
 @click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not state them.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that take a device.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that use a device.")
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
 def train(generator: str, data: str, out: Path, **params: Any) -> None:
     """Train a generator on real cubes.

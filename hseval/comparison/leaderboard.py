@@ -41,7 +41,7 @@ class LeaderboardCell:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreColumn:
-    """A score with its better side, its floor, and the number of cubes a side."""
+    """A score with its better side, its floor, and the number of cubes per side."""
 
     metric: str
     better: Direction

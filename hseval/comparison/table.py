@@ -88,7 +88,7 @@ def _build_leaderboard_table(leaderboard: Leaderboard) -> TextTable:
     lines = [
         "value (95 % interval), rank [95 % interval of the rank]; * not significantly different from the best",
         *(
-            f"{column.metric}: {DIRECTION_LABELS[column.better]}, {format_count(column.n, 'cube')} a side"
+            f"{column.metric}: {DIRECTION_LABELS[column.better]}, {format_count(column.n, 'cube')} per side"
             for column in leaderboard.columns
         ),
         f"ordered by {leaderboard.sort_metric}; {SIGNIFICANCE_RULE}",

@@ -43,11 +43,11 @@ class SetInfo:
 
     Attributes:
         location: the path as the user gave it, for messages.
-        ids: one a cube, unique.
+        ids: one per cube, unique.
         wavelengths: float64 ``(band,)``, ascending, nm; band indices where wavelengths are unknown.
         wavelengths_known: False where ``wavelengths`` holds band indices.
         structures: names of the masks that at least one cube has, sorted.
-        groups: one a cube, or None.
+        groups: one per cube, or None.
         labels: label name -> one value a cube.
         units: of the pixel values, where the file states them.
         notes: what the reader assumed or fixed (axis order, sorted bands ...): shown in reports.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class EvaluatorInputs(Protocol):
-    """The features that a metric compares: one row a cube, or one a block of cubes for metrics of pairs."""
+    """The features that a metric compares: one row per cube, or one per block of cubes for metrics of pairs."""
 
     @property
     def real(self) -> FeatureTable:

@@ -1,4 +1,4 @@
-"""Feature tables: one row a cube, with the columns that extractors computed."""
+"""Feature tables: one row per cube, with the columns that extractors computed."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class FigureData:
         generated: samples, selected by content.
         nearest_pairs: the nearest pairs of samples and training cubes.
         spectra: one entry a structure.
-        embedding: None where no extractor returns one vector a cube.
+        embedding: None where no extractor returns one vector per cube.
         metric_values: values of single cubes or pairs.
         sensitivity: results of ``hseval qualify``, where its file was passed.
         pareto: a sweep's plot, where its results were passed.

@@ -83,7 +83,7 @@ class Needs:
     Attributes:
         features: names of extractors whose columns ``compare`` reads.
         pairs: number of seeded pairs of cubes to stream to ``describe_block`` (0: none). The feature table then
-            has one row a block of cubes, and splits draw blocks.
+            has one row per block of cubes, and splits draw blocks.
         cubes: the metric reads cubes again: ``relate`` gets the sets as ``cubes``; the tables' ``ids`` name the cubes.
         train: the metric needs a training set.
         nm: the metric needs wavelengths in nm.
@@ -141,7 +141,7 @@ class Metric(Protocol):
     reference cubes there are (as a scale does) and has to run again when some are left out;
     ``headline(*, real, generated, train=None) -> float`` returns only the value of ``compare``, and is called thousands
     of times. ``expected(*, real, generated, size, draws, rngs) -> (draws, 2)`` replaces the jackknife where the value
-    depends on a few extreme cubes: it draws from the posterior of the expected value at ``size`` cubes a side, and of
+    depends on a few extreme cubes: it draws from the posterior of the expected value at ``size`` cubes per side, and of
     its floor; ``rngs`` are the reference's (the same for all samples compared with it) and the samples'.
     See ``docs/intervals.md``.
     """

@@ -64,7 +64,7 @@ def build_options(plugin: type, values: Mapping[str, Any], *, owner: str) -> Any
         key = name.replace("-", "_")
         if key not in known:
             raise HsevalError(f"{owner} has no option {name!r}{format_suggestion(key, known)}")
-        parsed[key] = convert_value(value, hints[key], owner=f"{owner}.{key}")
+        parsed[key] = convert_value(value, hints[key], owner=f"{owner}, option {key}")
     try:
         return options_class(**parsed)
     except (TypeError, ValueError) as error:

@@ -27,12 +27,12 @@ class Score:
 
     Attributes:
         name: the metric's name.
-        value: mean over disjoint splits at ``n`` cubes a side; None: not computed, ``verdict`` gives the reason.
+        value: mean over disjoint splits at ``n`` cubes per side; None: not computed, ``verdict`` gives the reason.
         floor: the same between two real sets of the same size; None: there are too few real cubes.
         interval: 95 % interval of what ``value`` estimates; None: ``details["no_interval"]`` gives the reason.
         better: which direction is better; ``"floor"``: the nearer to the floor, the better.
         verdict: a short phrase.
-        n: cubes a side of each split.
+        n: cubes per side of each split.
         details: further results by name: standard deviations, the value at full n, per structure, per wavelength ...
     """
 

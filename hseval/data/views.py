@@ -33,7 +33,7 @@ NESTED_OPTIONS = {"extractor", "settings"}  # an extractor with these options wr
 class ViewOptions:
     """The options of both views."""
 
-    extractor: str = option("scattering", "extractor applied to the view: one vector a cube")
+    extractor: str = option("scattering", "extractor applied to the view: one vector per cube")
     settings: str = option("", "its options as JSON; empty: those set under its own name, or its defaults")
 
 

@@ -1,4 +1,4 @@
-"""Writes sets in hseval's HDF5 format: one cube a chunk, streamed, atomically."""
+"""Writes sets in hseval's HDF5 format: one cube per chunk, streamed, atomically."""
 
 from __future__ import annotations
 
@@ -225,8 +225,8 @@ def write_set(
         cubes: real numbers ``(n, band, y, x)``; stored as float32.
         wavelengths: ``(band,)`` nm, or None.
         masks: structure -> ``(n, y, x)``.
-        ids: one a cube.
-        groups: one a cube.
+        ids: one per cube.
+        groups: one per cube.
         labels: name -> one value a cube.
         units: of the pixel values.
         provenance: how they were made.
@@ -240,7 +240,7 @@ def write_set(
     for name, values in (*columns.items(), *((f"masks/{k}", v) for k, v in masks.items())):
         if values is not None and len(values) != len(cubes):
             raise HsevalError(
-                f"{path}: {len(values)} {name}, but {format_count(len(cubes), 'cube')}: one a cube expected"
+                f"{path}: {len(values)} {name}, but {format_count(len(cubes), 'cube')}: expected one per cube"
             )
     with SetWriter(
         path, wavelengths=wavelengths, structures=tuple(masks), units=units, provenance=provenance,

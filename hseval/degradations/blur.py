@@ -44,10 +44,10 @@ class GaussianBlur(UnrestrictedDegradation):
 
 
 class BlockBlending(UnrestrictedDegradation):
-    """Blocks blended towards their means."""
+    """Blocks blended toward their means."""
 
     name: ClassVar[str] = "blocks"
-    summary: ClassVar[str] = f"blocks of {BLOCK_SIZE_PX} px blended towards their means: coarse compression"
+    summary: ClassVar[str] = f"blocks of {BLOCK_SIZE_PX} px blended toward their means: coarse compression"
     kind: ClassVar[DegradationKind] = "spatial"
     unit: ClassVar[str] = "% of blending"
     severities: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)

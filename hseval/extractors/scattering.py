@@ -45,8 +45,8 @@ class ScatteringOptions:
 
     scales: int = option(4, "wavelet scales, each twice as coarse as the one before")
     orientations: int = option(4, "wavelet orientations over half a turn")
-    windows: int = option(5, "spectral windows that are scattered (at most one a band)")
-    nodes: int = option(16, "spectral nodes of the statistics along the spectrum (at most one a band)")
+    windows: int = option(5, "spectral windows that are scattered (at most one per band)")
+    nodes: int = option(16, "spectral nodes of the statistics along the spectrum (at most one per band)")
 
     def __post_init__(self) -> None:
         """Refuse options that define no filter bank."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class StatisticsOptions:
     """Options of the features."""
 
-    nodes: int = option(16, "spectral nodes (at most one a band)")
+    nodes: int = option(16, "spectral nodes (at most one per band)")
 
     def __post_init__(self) -> None:
         """Refuse a spectrum without nodes."""

@@ -59,7 +59,7 @@ class TorchvisionOptions:
             raise HsevalError(f"{EXTRACTOR_LABEL}: random = {self.random}, expected a seed of 0 or more")
         if len(self.composite) != 3:
             raise HsevalError(
-                f"{EXTRACTOR_LABEL}: composite has {len(self.composite)} wavelengths, expected 3, as 640,550,460"
+                f"{EXTRACTOR_LABEL}: composite has {len(self.composite)} wavelengths, expected 3, such as 640,550,460"
             )
         if not self.high > self.low:
             raise HsevalError(f"{EXTRACTOR_LABEL}: high = {self.high:g} is not above low = {self.low:g}")

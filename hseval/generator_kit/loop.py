@@ -114,7 +114,7 @@ def choose_device(device: str | None) -> torch.device:
     """Return the requested device; None: a GPU if there is one, else the CPU.
 
     Raises:
-        HsevalError: it is not a device, or it can't be computed on.
+        HsevalError: it is not a device, or it can't be used.
     """
     import torch
 

@@ -32,7 +32,7 @@ class ExtractedSet:
     """A set's features.
 
     Attributes:
-        features: one row a cube, sorted by content.
+        features: one row per cube, sorted by content.
         index: ``(n,)`` index in the set of each row's cube.
         content_hashes: the sha256 of each row's pixels, the whole frame of them.
         mask_hashes: the sha256 of each row's masks.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class MetricInputs:
-    """The features that ``compare`` gets: one row a cube, or one a block of cubes for metrics of pairs."""
+    """The features that ``compare`` gets: one row per cube, or one per block of cubes for metrics of pairs."""
 
     real: FeatureTable
     generated: FeatureTable

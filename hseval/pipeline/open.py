@@ -76,7 +76,9 @@ def _find_reader(path: Path) -> Registration:
         return (foreign or sorted(claiming, key=lambda registration: registration.name == "folder"))[0]
     from hseval.readers.formats import SUFFIXES
 
-    raise HsevalError(f"{path}: no reader for this kind of file; a folder, or a name ending in {', '.join(SUFFIXES)}")
+    raise HsevalError(
+        f"{path}: no reader for this kind of file; expected a folder or a name ending in {', '.join(SUFFIXES)}"
+    )
 
 
 def _is_claimed(registration: Registration, path: Path) -> bool:

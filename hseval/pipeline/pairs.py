@@ -90,7 +90,7 @@ def extract_pair_features(
     comm: Communicator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureTable:
-    """Return one row a block: what ``metric.describe_block`` returns for it.
+    """Return one row per block: what ``metric.describe_block`` returns for it.
 
     Raises:
         NotComputable: there are no two cubes of different groups and equal shape.

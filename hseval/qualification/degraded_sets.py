@@ -37,7 +37,7 @@ class AlignedSet:
 
     @property
     def features(self) -> FeatureTable:
-        """The features, one row a cube."""
+        """The features, one row per cube."""
         return self.extracted.features
 
     def __len__(self) -> int:

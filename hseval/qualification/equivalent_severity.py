@@ -148,7 +148,7 @@ def _collect_warnings(
     sizes = {min(curve.sizes) for curve in curves}
     for size in sorted(sizes):
         if score.n and max(size, score.n) > MAX_SIZE_RATIO * min(size, score.n):
-            yield f"scored at {format_count(score.n, 'cube')} a side, qualified at {size}: severities are approximate"
+            yield f"scored at {format_count(score.n, 'cube')} per side, qualified at {size}: severities are approximate"
             break
     score_options, qualified_options = _get_options(report, score.name), dict(column.options)
     differing = [

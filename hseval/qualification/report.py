@@ -22,7 +22,7 @@ class MetricColumn:
     """A requested metric.
 
     Attributes:
-        label: its name, with the extractor in brackets where ``--extractors`` was given: ``"fid (scattering)"``.
+        label: its name, with the extractor in parentheses where ``--extractors`` was given: ``"fid (scattering)"``.
         metric: its name.
         extractor: the feature extractor, for metrics with such an option; else None.
         options: all its options.
@@ -160,7 +160,7 @@ def load_qualify(path: str | Path) -> QualifyReport:
         raise HsevalError(f"{path}: can't be read as a report of hseval qualify: {format_reason(error)}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         file_format = data.get("format") if isinstance(data, dict) else None
-        raise HsevalError(f'{path}: no report of hseval qualify ("format" is {file_format!r}, expected {FORMAT!r})')
+        raise HsevalError(f'{path}: not a report of hseval qualify ("format" is {file_format!r}, expected {FORMAT!r})')
     if data.get("version") != VERSION:
         raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {VERSION}")
     try:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 INSENSITIVE, MISSING = "insensitive", "-"
 KINDS = ("spectral", "spatial", "set", "copies")
 LEGEND = (
-    "smallest severity from which on all differ significantly from the floor (in brackets: Spearman's correlation of "
-    "value and severity); insensitive: not even the largest severity does; -: not computed"
+    "smallest severity from which on all differ significantly from the floor (in parentheses: Spearman's correlation "
+    "of value and severity); insensitive: not even the largest severity does; -: not computed"
 )
 
 
@@ -40,7 +40,7 @@ def build_table_rows(report: QualifyReport) -> list[tuple[str, str, list[str]]]:
 
 
 def shorten_unit(unit: str) -> str:
-    """Return a unit without the explanation in brackets."""
+    """Return a unit without the explanation in parentheses."""
     return unit.split(" (", maxsplit=1)[0]
 
 

@@ -38,7 +38,7 @@ class FileSet(CubeSet):
 
     Args:
         location: path of the set, for messages.
-        files: one a cube, or a single one.
+        files: one per cube, or a single one.
         format_name: name of their format.
         layout: the user's axis order, for containers that state none.
         wavelengths: the user's band centers in stored order; they replace those of the files.
@@ -147,7 +147,7 @@ class FileSet(CubeSet):
             return self._first_plan
         header, first = self._read_header(path), self._first_plan
         if header.count > 1:
-            raise HsevalError(f"{path}: holds {header.count} cubes; in a folder, one cube a file expected")
+            raise HsevalError(f"{path}: holds {header.count} cubes; in a folder, expected one cube per file")
         layout = header.declared_layout or first.layout
         count, *size = to_byx_shape(header.cube_shape, layout)
         expected = len(first.bands.wavelengths)

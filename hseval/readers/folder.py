@@ -63,7 +63,7 @@ def _find_single_format(formats: list[Format], folder: Path, paths: list[Path]) 
         return formats[0]
     if counts:
         listed = " and ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-        raise HsevalError(f"{folder}: cubes of several formats ({listed}); one format a folder expected")
+        raise HsevalError(f"{folder}: cubes of several formats ({listed}); expected one format per folder")
     suffixes = sorted({path.suffix or path.name for path in paths})[:6]
     content = f"holds no cubes, only {', '.join(suffixes)}" if suffixes else "an empty folder"
     raise HsevalError(f"{folder}: {content}; cubes expected, with names ending in {', '.join(SUFFIXES)}")

@@ -137,7 +137,7 @@ def _check_format(file: h5py.File, datasets: Mapping[str, h5py.Dataset], path: P
             _check_mask(dataset, name, shape, path)
         if (name in ("ids", "groups") or name.startswith("labels/")) and dataset.shape != (shape[0],):
             raise HsevalError(
-                f"{path}: {name} of shape {dataset.shape}, but {format_count(shape[0], 'cube')}: one a cube expected"
+                f"{path}: {name} of shape {dataset.shape}, but {format_count(shape[0], 'cube')}: expected one per cube"
             )
 
 

@@ -117,7 +117,7 @@ def pick_array(arrays: Mapping[str, tuple[int, ...]], *, location: str) -> str:
     named = [name for name in CUBE_NAMES if name in candidates]
     if named or len(candidates) == 1:
         return (named or candidates)[0]
-    listed = ", ".join(f"{name} {shape}" for name, shape in sorted(arrays.items())) or "no numeric array"
+    listed = ", ".join(f"{name!r} {shape}" for name, shape in sorted(arrays.items())) or "no numeric array"
     expected = f"exactly one with three or four axes, or one called {' or '.join(map(repr, CUBE_NAMES[:2]))}"
     raise HsevalError(f"{location}: holds {listed}; expected {expected}")
 

@@ -34,7 +34,7 @@ class SidecarFiles:
         files: those that affect every cube (wavelengths, table).
         wavelengths: ``(band,)`` nm in stored order, or None.
         masks: structure -> cube's file stem -> mask image.
-        groups: one a cube (empty: the cube is its own group), or None.
+        groups: one per cube (empty: the cube is its own group), or None.
         labels: name -> one value a cube.
         notes: notes for reports.
     """

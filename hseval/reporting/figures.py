@@ -76,7 +76,7 @@ def build_embedding(
         seed: of the draws.
 
     Returns:
-        None where the extractor does not give one finite vector a cube, or there are fewer than three cubes a side.
+        None where the extractor does not give one finite vector per cube, or there are fewer than three cubes per side.
     """
     if extractor is None or any(
         extractor not in extracted_sets[role].features.columns for role in ("reference", "samples")
@@ -127,7 +127,7 @@ def _normalize_rows(vectors: NDArray[Any]) -> NDArray[Any]:
 
 
 def build_histograms(values_by_metric: Mapping[str, Mapping[str, Any]], *, seed: int) -> Iterator[MetricValues]:
-    """Yield the values of single cubes or pairs that metrics measured: finite ones, up to ``MAX_VALUES`` a side."""
+    """Yield the values of single cubes or pairs that metrics measured: finite ones, up to ``MAX_VALUES`` per side."""
     for metric, values_by_label in values_by_metric.items():
         for label, sides in values_by_label.items():
             with warnings.catch_warnings():

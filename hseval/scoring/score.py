@@ -236,7 +236,7 @@ def resolve_device(device: str | None) -> str:
     try:
         torch.ones(1, device=device).cpu()
     except (RuntimeError, NotImplementedError, AssertionError) as error:
-        raise HsevalError(f"--device {device}: can't be computed on ({format_error(error)}); cpu works") from error
+        raise HsevalError(f"--device {device}: can't be used ({format_error(error)}); cpu works") from error
     return device
 
 

@@ -124,7 +124,7 @@ def _collect_resampling_settings(evaluator: MetricEvaluator, inputs: ExtractedIn
 
 
 def _explain_too_few(metric_inputs: MetricInputs) -> str:
-    """Return which side leaves no splits of at least two rows a side."""
+    """Return which side leaves no splits of at least two rows per side."""
     if len(metric_inputs.generated) < MIN_SPLIT_SIZE:
         return "too few samples"
     return "too few independent real cubes to halve"

@@ -29,7 +29,8 @@ def collect_set_notes(
     notes = [_format_summary_line(extracted_sets, full_sets["samples"].invalid_ids)]
     if quick_count is not None:
         notes.append(
-            f"quick look: about {quick_count} cubes of each set (whole groups), drawn by content; not for a table"
+            f"quick look: about {quick_count} cubes of each larger set (whole groups), drawn by content hash; "
+            "not for publication"
         )
     for role, cubes in sets.items():
         notes.extend(f"{role}: {note}" for note in cubes.info.notes)
@@ -92,7 +93,8 @@ def _iter_overlap_notes(extracted_sets: Mapping[str, ExtractedSet]) -> Iterator[
         return
     copies = int(np.isin(generated.features.hashes, train.features.hashes).sum())
     if copies:
-        yield f"{format_count(copies, 'sample')} identical to a training cube, pixel for pixel: scored, as copies"
+        copies_text = format_count(copies, "sample")
+        yield f"{copies_text} identical to a training cube, pixel for pixel: not removed before scoring"
     is_shared = np.isin(real.features.hashes, train.features.hashes)
     if is_shared.all():
         yield "every reference cube is in the training set: no cube is held out to test a generator with"

@@ -106,7 +106,7 @@ class CropSampler:
     """Draws batches of crops; every draw depends on the step alone.
 
     Attributes:
-        examples: one a cube.
+        examples: one per cube.
         crop_shape: ``(height, width)`` of a crop.
         batch_size: crops a batch.
     """

@@ -98,7 +98,7 @@ def draw_differences(first: SignedDifference, second: SignedDifference, *, rng: 
     count = min(len(first.real_replicates), len(second.real_replicates))
     centered = np.stack([_center_replicates(side.orient_replicates()[:count]) for side in (first, second)])
     factor = (count - 1) / rng.chisquare(count - 1, PIVOTAL_DRAWS)
-    # One draw a block shifts both signed differences, as leaving the block out does.
+    # One draw per block shifts both signed differences, as leaving the block out does.
     real_shifts = np.sqrt(factor) * (centered @ rng.standard_normal((count, PIVOTAL_DRAWS)))
     real_variances = factor * np.square(centered).sum(axis=1)[:, None]
     noise = [(rng.standard_normal(PIVOTAL_DRAWS), rng.random(PIVOTAL_DRAWS)) for _ in range(2)]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Float64Array = NDArray[np.float64]
 
-MIN_GROUPS = 4  # groups a side: fewer leave the variance too uncertain
+MIN_GROUPS = 4  # groups per side: fewer leave the variance too uncertain
 
 
 @dataclasses.dataclass(frozen=True)

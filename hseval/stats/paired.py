@@ -80,7 +80,7 @@ FLOOR_TOLERANCE = 1e-4  # relative: what two computations of a floor may differ 
 MATCHED_SETTINGS = {
     "reference": "reference sets",
     "train": "training sets",
-    "size": "numbers of cubes a side",
+    "size": "numbers of cubes per side",
     "settings": "settings",
     "seed": "seeds",
 }

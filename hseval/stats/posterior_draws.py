@@ -28,7 +28,7 @@ def compute_posterior_intervals(
 
     Args:
         evaluator: the metric, which has ``expected``, with its inputs.
-        size: cubes a side.
+        size: cubes per side.
         value: the estimate.
     """
     label = f"samples {compute_key(evaluator.inputs.generated.hashes.tolist())}"

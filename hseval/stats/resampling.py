@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ResamplingPlan:
-    """How many complementary pairs of splits, blocks a side and pairs of blocks are evaluated."""
+    """How many complementary pairs of splits, blocks per side and pairs of blocks are evaluated."""
 
     split_pairs: int
     block_count: int
@@ -39,7 +39,7 @@ class ResamplingPlan:
 
     @classmethod
     def for_size(cls, size: int) -> ResamplingPlan:
-        """Return the plan at ``size`` rows a side: about ``150 000 / size`` comparisons, whatever the machine.
+        """Return the plan at ``size`` rows per side: about ``150 000 / size`` comparisons, whatever the machine.
 
         A comparison takes about 20 microseconds a row (``fid``), so that this takes a few seconds at any size, until
         the smallest useful plan is reached.

@@ -13,7 +13,7 @@ from hseval.core.report import Direction
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_SPLIT_SIZE = 2  # cubes a side: one cube has no variance
+MIN_SPLIT_SIZE = 2  # cubes per side: one cube has no variance
 MIN_JOINT_STDS = 2.0  # of value and floor: a smaller excess is not significant
 
 
@@ -29,7 +29,7 @@ class Split:
 def draw_splits(
     *, real_groups: NDArray[Any], generated_groups: NDArray[Any], repeats: int, rng: np.random.Generator
 ) -> list[Split]:
-    """Return seeded splits at ``m = min(n_samples, n_ref // 2)`` cubes a side; no group is on both sides.
+    """Return seeded splits at ``m = min(n_samples, n_ref // 2)`` cubes per side; no group is on both sides.
 
     They come in complementary pairs: ``real`` of one is ``holdout`` of the other, so that every real cube has the same
     weight in their mean. Groups that were drawn least come first, so that splits cover sets larger than m evenly.

@@ -127,7 +127,7 @@ def load_results(path: Path) -> SweepResults:
     """Read the results of a sweep: ``results.json``, or the folder that holds it.
 
     Raises:
-        HsevalError: the file is missing, or has no results of this version.
+        HsevalError: the file is missing, or is not the results of a sweep in this version.
     """
     path = path / RESULTS_FILE if path.is_dir() else path
     try:
@@ -135,7 +135,7 @@ def load_results(path: Path) -> SweepResults:
     except (OSError, ValueError) as error:
         raise HsevalError(f"{path}: can't be read as results of a sweep: {format_reason(error)}") from error
     if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (FORMAT, VERSION):
-        raise HsevalError(f'{path}: no results of a sweep (expected "format": "{FORMAT}", "version": {VERSION})')
+        raise HsevalError(f'{path}: not the results of a sweep (expected "format": "{FORMAT}", "version": {VERSION})')
     try:
         rows = tuple(RunResult(**{**row, "scores": _parse_scores(row["scores"])}) for row in record["rows"])
         return SweepResults(record["name"], rows, PlotConfig(**{**record["plot"], "y": tuple(record["plot"]["y"])}))

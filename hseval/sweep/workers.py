@@ -58,8 +58,8 @@ def run_worker(plan: SweepPlan, on_message: MessageCallback, *, with_timing: boo
         DiskFullError: the disk is full; the current run is not recorded as failed.
     """
     queue, runs = RunQueue(plan.out), compute_runs_by_key(plan)
-    while (taken := queue.take()) is not None:
-        trial, key = taken
+    while (item := queue.take()) is not None:
+        trial, key = item
         if key not in runs:  # queued from an earlier version of the TOML file
             queue.mark_failed(trial, "this run is no longer part of the sweep")
             continue

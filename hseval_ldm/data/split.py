@@ -40,18 +40,18 @@ def split_held_out(data: CubeSet, *, share: float, seed: int, min_cubes: int = 2
     groups = _group_cubes(data)
     min_count, min_groups = (2 * min_cubes, 2) if share else (min_cubes, 1)
     if count < min_count or len(groups) < min_groups:
-        found = f"{format_count(count, 'cube')} in {format_count(len(groups), 'group')}"
+        content = f"{format_count(count, 'cube')} in {format_count(len(groups), 'group')}"
         required = f"{format_count(min_count, 'cube')} in {format_count(min_groups, 'group')} or more"
         hint = " (or held_out=0)" if share and count >= min_cubes else ""
-        raise HsevalError(f"{location}: {found}; hseval_ldm needs {required}{hint}")
+        raise HsevalError(f"{location}: {content}; hseval_ldm needs {required}{hint}")
     if not share:
         return HeldOutSplit(tuple(range(count)), ())
     held_out = _draw_held_out(groups, count=count, share=share, seed=seed, min_cubes=min_cubes)
     if not min_cubes <= len(held_out) <= count - min_cubes:
         largest = max(map(len, groups.values()))
-        found = f"the largest of {len(groups)} groups holds {largest} of {count} cubes"
+        content = f"the largest of {len(groups)} groups holds {largest} of {count} cubes"
         required = f"{min_cubes} or more cubes for training and as many held out (or held_out=0)"
-        raise HsevalError(f"{location}: {found}; hseval_ldm needs {required}")
+        raise HsevalError(f"{location}: {content}; hseval_ldm needs {required}")
     return HeldOutSplit(tuple(i for i in range(count) if i not in held_out), tuple(sorted(held_out)))
 
 

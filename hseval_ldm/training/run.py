@@ -97,8 +97,11 @@ class TrainingRun:
             config, normalization = _create_config(options, data, seed=seed)
         _check_size(config.options, normalization, data)
         held_out_ids, memory = set(config.held_out), config.options.memory
-        parts = ([i for i, name in enumerate(data.ids) if (name in held_out_ids) == held] for held in (False, True))
-        train_data, held_out = (CubeDataset.open(data, part, normalization, memory_gib=memory) for part in parts)
+        indices = (
+            [i for i, name in enumerate(data.ids) if (name in held_out_ids) == is_held_out]
+            for is_held_out in (False, True)
+        )
+        train_data, held_out = (CubeDataset.open(data, part, normalization, memory_gib=memory) for part in indices)
         return cls(config, out, ranks, normalization, train_data, held_out)
 
     def run(self, name: str, console: ProgressConsole) -> None:
@@ -263,8 +266,8 @@ def _resume_config(options: LdmOptions, data: CubeSet, out: Path, *, seed: int) 
 
 def _create_config(options: LdmOptions, data: CubeSet, *, seed: int) -> tuple[RunConfig, Normalization]:
     if len(data) < 2:
-        found = f"holds {format_count(len(data), 'cube')}"
-        raise HsevalError(f"{data.info.location}: {found}, ldm needs 2 or more, and hundreds for useful samples")
+        content = f"holds {format_count(len(data), 'cube')}"
+        raise HsevalError(f"{data.info.location}: {content}, ldm needs 2 or more, and hundreds for useful samples")
     split = split_held_out(data, share=options.held_out, seed=seed)
     normalization = Normalization.measure(data, split.train, seed=seed)
     held_out = [data.ids[index] for index in split.held_out]
@@ -280,7 +283,7 @@ def _check_size(options: LdmOptions, normalization: Normalization, data: CubeSet
         raise HsevalError(f"{data.info.location}: {reason}; lower crop, or set crop=none")
     latents = -(-shorter // options.compression)
     if latents < 2 ** (len(options.multipliers) - 1):
-        found = f"{shorter} px at compression={options.compression} give {format_count(latents, 'latent')}"
+        resolution = f"{shorter} px at compression={options.compression} give {format_count(latents, 'latent')}"
         levels = len(options.multipliers)
         hint = "lower compression, or use fewer multipliers"
-        raise HsevalError(f"{data.info.location}: {found}, too few for {levels} levels; {hint}")
+        raise HsevalError(f"{data.info.location}: {resolution}, too few for {levels} levels; {hint}")

@@ -58,7 +58,7 @@ class Ranks:
             timeout_s: how long a rank waits for another one, here and in every later call.
 
         Raises:
-            HsevalError: the device can't be computed on, or the other ranks can't be reached.
+            HsevalError: the device can't be used, or the other ranks can't be reached.
         """
         resolved = resolve_device(device)
         size, rank = _read_env_int("WORLD_SIZE", 1), _read_env_int("RANK", 0)
@@ -181,7 +181,7 @@ def resolve_device(device: str | None) -> torch.device:
     """Return the requested device; None: a GPU if there is one, else the CPU.
 
     Raises:
-        HsevalError: it can't be computed on.
+        HsevalError: it can't be used.
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -193,5 +193,5 @@ def resolve_device(device: str | None) -> torch.device:
         resolved = torch.device(device)
         torch.ones(1, device=resolved).cpu()
     except (RuntimeError, NotImplementedError, AssertionError) as error:
-        raise HsevalError(f"--device {device}: can't be computed on ({format_error(error)}); use cpu") from error
+        raise HsevalError(f"--device {device}: can't be used ({format_error(error)}); use cpu") from error
     return resolved

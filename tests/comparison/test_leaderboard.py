@@ -104,7 +104,7 @@ def test_every_format_shows_values_intervals_ranks_floor_and_side(leaderboard: L
         row = next(line for line in text.splitlines() if "poor" in line)
         assert f"{cell.value:.4g}" in row and f"{cell.interval[0]:.4g} to {cell.interval[1]:.4g}" in row
         assert f"{floor:.4g}" in next(line for line in text.splitlines() if "floor (real against real)" in line)
-        assert "lower is better" in text and "20 cubes a side" in text
+        assert "lower is better" in text and "20 cubes per side" in text
     assert json.loads(FORMATTERS["json"](leaderboard))["cells"]["spectral-kl"]["poor"]["rank"] == 4
 
 

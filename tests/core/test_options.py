@@ -41,12 +41,12 @@ def test_none_is_accepted_only_where_the_type_allows_it() -> None:
     ("values", "message"),
     [
         ({"sise": 1}, "did you mean 'size'"),
-        ({"size": "many"}, "plugin.size: 'many' is not of type int"),
+        ({"size": "many"}, "plugin, option size: 'many' is not of type int"),
         ({"size": 2.5}, "not of type int"),
         ({"size": True}, "not of type int"),
         ({"fast": "perhaps"}, "not of type bool"),
         ({"mode": "exakt"}, "did you mean 'exact'"),
-        ({"bands": 3}, "plugin.bands: 3 is not of type float"),
+        ({"bands": 3}, "plugin, option bands: 3 is not of type float"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_was_expected(values: dict[str, object], message: str) -> None:

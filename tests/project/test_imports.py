@@ -1,4 +1,4 @@
-"""Imports run one way over the floors of docs/architecture.md, those inside functions included."""
+"""Imports run one way over the layers of docs/architecture.md, those inside functions included."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# From the ground up. A package imports lower floors and itself; packages that share a floor do not import each other.
-FLOORS = (
+# From the bottom up. A package imports lower layers and itself; packages that share a layer do not import each other.
+LAYERS = (
     ("resources",),
     ("utils",),
     ("core",),
@@ -25,7 +25,7 @@ FLOORS = (
     ("cli",),
     ("builtin", "__main__", "__init__"),
 )
-LDM_FLOORS = (
+LDM_LAYERS = (
     ("utils",),
     ("options",),
     ("data",),
@@ -81,20 +81,20 @@ def get_room(module: str) -> str:
     return [*module.split("."), "__init__"][1]
 
 
-def list_floors(floors: tuple[tuple[str, ...], ...]) -> dict[str, int]:
-    return {room: height for height, rooms in enumerate(floors) for room in rooms}
+def list_layers(layers: tuple[tuple[str, ...], ...]) -> dict[str, int]:
+    return {room: height for height, rooms in enumerate(layers) for room in rooms}
 
 
-@pytest.mark.parametrize(("package", "floors"), [("hseval", FLOORS), ("hseval_ldm", LDM_FLOORS)])
-def test_every_module_lies_on_a_floor(package: str, floors: tuple[tuple[str, ...], ...]) -> None:
+@pytest.mark.parametrize(("package", "layers"), [("hseval", LAYERS), ("hseval_ldm", LDM_LAYERS)])
+def test_every_module_lies_in_a_layer(package: str, layers: tuple[tuple[str, ...], ...]) -> None:
     rooms = {get_room(module) for module in MODULES[package]}
-    heights = list_floors(floors)
-    assert rooms <= set(heights), f"no floor for {sorted(rooms - set(heights))}"
+    heights = list_layers(layers)
+    assert rooms <= set(heights), f"no layer for {sorted(rooms - set(heights))}"
 
 
-@pytest.mark.parametrize(("package", "floors"), [("hseval", FLOORS), ("hseval_ldm", LDM_FLOORS)])
-def test_no_import_runs_up_or_sideways(package: str, floors: tuple[tuple[str, ...], ...]) -> None:
-    heights = list_floors(floors)
+@pytest.mark.parametrize(("package", "layers"), [("hseval", LAYERS), ("hseval_ldm", LDM_LAYERS)])
+def test_no_import_runs_up_or_sideways(package: str, layers: tuple[tuple[str, ...], ...]) -> None:
+    heights = list_layers(layers)
     for module in MODULES[package]:
         for name in find_imports(module):
             if name.split(".")[0] != package or get_room(name) == get_room(module):

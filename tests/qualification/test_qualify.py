@@ -433,7 +433,7 @@ def test_the_equivalent_severity_of_a_score_is_the_severity_of_its_fault() -> No
         hseval.score(tint_cubes(others, 5.0), ref=make_texture_set(16, size=16, seed=7), **options), qualified
     )
     assert any("another reference" in warning for warning in score.warnings)
-    assert any("8 cubes a side" in warning for warning in score.warnings)
+    assert any("8 cubes per side" in warning for warning in score.warnings)
 
 
 def test_the_scores_of_a_report_are_printed_as_severities(hseval: Command, tmp_path: Path) -> None:
@@ -456,7 +456,7 @@ def test_the_scores_of_a_report_are_printed_as_severities(hseval: Command, tmp_p
         ((), "either the real cubes, or --load"),
         (("real.h5", "--load", "q.json"), "either the real cubes, or --load"),
         (("--load", "q.json"), "can't be read as a report of hseval qualify"),
-        (("--load", "report.json"), "no report of hseval qualify"),
+        (("--load", "report.json"), "not a report of hseval qualify"),
         (("--load", "old.json"), "version 99"),
         (("--load", "report.json", "--metrics", "fid"), "only shows them"),
         (("real.h5", "--json", "real.h5"), "is an input"),

@@ -190,12 +190,12 @@ def test_files_with_different_wavelengths_are_refused(folder: Path, tmp_path: Pa
 
 def test_a_file_of_many_cubes_in_a_folder_is_refused(folder: Path) -> None:
     np.save(folder / "d.npy", CUBES)
-    assert_refused(folder, "d.npy: holds 3 cubes; in a folder, one cube a file expected")
+    assert_refused(folder, "d.npy: holds 3 cubes; in a folder, expected one cube per file")
 
 
 def test_mixed_formats_in_a_folder_are_refused(folder: Path) -> None:
     np.savez(folder / "d.npz", cube=CUBES[0])
-    assert_refused(folder, "cubes of several formats (3 npy and 1 npz); one format a folder expected")
+    assert_refused(folder, "cubes of several formats (3 npy and 1 npz); expected one format per folder")
 
 
 def test_folders_without_cubes_are_refused_with_what_is_expected(tmp_path: Path) -> None:
@@ -207,7 +207,9 @@ def test_folders_without_cubes_are_refused_with_what_is_expected(tmp_path: Path)
 def test_a_missing_path_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
     assert_refused(tmp_path / "none.h5", "none.h5: no such file or folder")
     (tmp_path / "a.jpg").write_bytes(b"x")
-    assert_refused(tmp_path / "a.jpg", "a.jpg: no reader for this kind of file; a folder, or a name ending in .npy")
+    assert_refused(
+        tmp_path / "a.jpg", "a.jpg: no reader for this kind of file; expected a folder or a name ending in .npy"
+    )
 
 
 def test_hidden_files_are_ignored(folder: Path) -> None:

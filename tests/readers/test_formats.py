@@ -148,7 +148,7 @@ def test_a_2d_image_is_refused_by_every_format(tmp_path: Path) -> None:
     for name in ("a.npy", "a.tif"):
         assert_refused(tmp_path / name, "a 2D image of 12 x 10; a cube with axes (band, y, x) expected")
     np.savez(tmp_path / "a.npz", image=CUBE[0])
-    assert_refused(tmp_path / "a.npz", "holds image (12, 10); expected exactly one with three or four axes")
+    assert_refused(tmp_path / "a.npz", "holds 'image' (12, 10); expected exactly one with three or four axes")
 
 
 def test_complex_values_are_refused(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_complex_values_are_refused(tmp_path: Path) -> None:
 
 def test_several_arrays_that_could_be_the_cube_are_listed(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", left=CUBE, right=CUBE)
-    assert_refused(tmp_path / "two.npz", "holds left (5, 12, 10), right (5, 12, 10); expected exactly one")
+    assert_refused(tmp_path / "two.npz", "holds 'left' (5, 12, 10), 'right' (5, 12, 10); expected exactly one")
     write_h5(tmp_path / "two.h5", other=CUBE)
     np.testing.assert_array_equal(open_set(tmp_path / "two.h5")[0].data, CUBE)  # one of them is called cube
 

@@ -239,7 +239,7 @@ def test_a_foreign_file_with_one_dataset_of_cubes_is_read(tmp_path: Path) -> Non
 def test_a_foreign_file_with_several_candidates_is_refused_with_a_list(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["a"], file["b"] = CUBES, CUBES
-    assert_refused(tmp_path / "foreign.h5", "holds a (4, 5, 12, 10), b (4, 5, 12, 10); expected exactly one")
+    assert_refused(tmp_path / "foreign.h5", "holds 'a' (4, 5, 12, 10), 'b' (4, 5, 12, 10); expected exactly one")
 
 
 def test_hdf5_is_recognized_by_its_first_bytes_under_any_name(hseval_file: Path) -> None:

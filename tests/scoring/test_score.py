@@ -199,7 +199,7 @@ def test_exact_copies_are_counted_and_scored(sets: dict[str, ArraySet]) -> None:
         replace_parts(samples, cubes=cubes, masks=masks), ref=sets["ref"], train=train, metrics=["fid"]
     )
     assert report.notes[0].startswith("24 samples against")
-    assert "1 sample identical to a training cube, pixel for pixel: scored, as copies" in report.notes
+    assert "1 sample identical to a training cube, pixel for pixel: not removed before scoring" in report.notes
     assert "1 sample identical to another sample, pixel for pixel" in report.notes
 
 

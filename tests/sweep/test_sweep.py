@@ -245,7 +245,7 @@ def test_ctrl_c_ends_the_sweep_and_the_same_command_resumes(folder: Path, hseval
         ("", ["s.toml: names no run", "[[generator]]"]),
         (format_grid("stagd", c=[1]), ["no generator is called 'stagd'", "did you mean 'staged'"]),
         (format_grid(cc=[1]), ["[[generator]] 1", "no option 'cc'"]),
-        (format_grid(c=["much"]), ["'staged'.c: 'much' is not of type float"]),
+        (format_grid(c=["much"]), ["'staged', option c: 'much' is not of type float"]),
         (
             format_grid(exclude="[[generator.exclude]]\nb = 1\n", c=[1]),
             ["[[exclude]]: 'b' does not vary", "vary: c"],

@@ -171,7 +171,7 @@ def test_the_cache_command_reports_and_clears(hseval: Callable[..., Outcome], is
         extract_features(make_texture_set(3), make_plan(), cache=cache)
     info = hseval("cache", "info")
     assert str(isolated_cache) in info.out
-    assert " 6 entries" in info.out  # one a cube by the extractor, one by the core
+    assert " 6 entries" in info.out  # one per cube by the extractor, one by the core
     assert hseval("cache", "clear").status == 0
     assert " 0 entries" in hseval("cache", "info").out
 

@@ -25,7 +25,7 @@ class FitOptions:
     batch: int = option(16, "crops a step")
     crop: int = option(32, "side of a crop, px")
     width: int = option(16, "channels at full resolution")
-    nodes: int = option(16, "spectral nodes of the network's input (at most one a band)")
+    nodes: int = option(16, "spectral nodes of the network's input (at most one per band)")
     rate: float = option(0.004, "peak learning rate")
 
     def __post_init__(self) -> None:

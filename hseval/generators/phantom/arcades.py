@@ -46,7 +46,7 @@ class ArcadeGrower:
         Args:
             radius: of the vessel that enters at the disc's center, mm.
             width_factor: widens the temporal arcades.
-            temporal_shift: of the entry, towards temporal, mm.
+            temporal_shift: of the entry, toward temporal, mm.
         """
         root = (temporal_shift + 0.06 * self._draw_signed_uniform(), 0.1 * self._draw_signed_uniform())
         self.tree_builder = TreeBuilder(root, radius)
@@ -152,8 +152,8 @@ class ArcadeGrower:
         fx, fy = self.eye.fovea
         if tip.x < 0.8:
             return make_radial_guide((0.0, 0.0), 0.25)
-        towards = (fx - tip.x) * math.cos(tip.heading) + (fy - tip.y) * math.sin(tip.heading) > 0.0
-        return make_radial_guide((fx, fy), -0.5 if towards else 0.3)
+        toward = (fx - tip.x) * math.cos(tip.heading) + (fy - tip.y) * math.sin(tip.heading) > 0.0
+        return make_radial_guide((fx, fy), -0.5 if toward else 0.3)
 
     def _is_inside(self, tip: Tip) -> bool:
         (cx, cy), (fx, fy) = self.eye.center, self.eye.fovea
@@ -188,7 +188,7 @@ def make_parabolic_guide(side: int, direction: int, width: float) -> Guide:
 
 
 def make_radial_guide(center: tuple[float, float], gain: float) -> Guide:
-    """Return the guide away from a point (gain above 0, 1/mm) or towards it (below 0)."""
+    """Return the guide away from a point (gain above 0, 1/mm) or toward it (below 0)."""
 
     def guide(x: float, y: float) -> tuple[float, float]:
         dx, dy = x - center[0], y - center[1]

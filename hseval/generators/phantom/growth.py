@@ -114,7 +114,7 @@ def has_intersection(first: Line, second: Line) -> bool:
 
 
 def compute_turn(heading: float, target: tuple[float, float]) -> float:
-    """Return the turn, in radians per step, from ``heading`` towards ``target``, whose length is the gain in 1/mm."""
+    """Return the turn, in radians per step, from ``heading`` toward ``target``, whose length is the gain in 1/mm."""
     wx, wy = target
     hx, hy = math.cos(heading), math.sin(heading)
     sine, cosine = hx * wy - hy * wx, hx * wx + hy * wy

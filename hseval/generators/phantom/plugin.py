@@ -37,7 +37,7 @@ class PhantomOptions:
     wavelengths: str = option("450:905:16", "band centers in nm: start:stop:count, or a list with commas")
     oversampling: int = option(4, "samples per pixel and axis; vessels are drawn on these and averaged")
     noise: float = option(1.0, "shot and read noise relative to the camera's own (0: none)")
-    small_vessels: bool = option(True, "draw vessels thinner than 70 micrometres")
+    small_vessels: bool = option(True, "draw vessels thinner than 70 micrometers")
     artery_saturation_shift: float = option(0.0, "added to the oxygen saturation of arteries (-0.1: ten points less)")
     vein_saturation_shift: float = option(0.0, "added to the oxygen saturation of veins")
 

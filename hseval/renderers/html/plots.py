@@ -92,7 +92,7 @@ def plot_mean_spectra(figure_data: FigureData, axis: WavelengthAxis) -> PlotGrou
     plots = tuple(_plot_mean_spectrum(spectra, axis) for spectra in structures[:MAX_STRUCTURES])
     headers = (axis.title, *(f"{spectra.structure}: {side}" for spectra in structures for side in SIDE_LABELS))
     rows = tuple(
-        (f"{center:g}", *(format_number(side.mean[i]) for each in structures for side in (each.real, each.generated)))
+        (f"{center:g}", *(format_number(side.mean[i]) for item in structures for side in (item.real, item.generated)))
         for i, center in enumerate(axis.centers)
     )
     return PlotGroup(

@@ -196,7 +196,7 @@ def _format_axis_label(name: str) -> str:
 
 
 def _format_devices(results: SweepResults, x: str) -> str:
-    """Return the machine that speeds were measured on, in brackets; for other quantities nothing."""
+    """Return the machine that speeds were measured on, in parentheses; for other quantities nothing."""
     if x not in (SPEED, SECONDS):
         return ""
     devices = sorted({str(row.timing["device"]) for row in results.rows if row.timing})

@@ -14,9 +14,9 @@ class DiffusersOptions:
     """Options of training and sampling."""
 
     channels: tuple[int, ...] = option((64, 128, 256), "channels of the U-Net's levels; each level halves the image")
-    blocks: int = option(2, "residual blocks a level")
+    blocks: int = option(2, "residual blocks per level")
     steps: int = option(20_000, "training steps")
-    batch: int = option(16, "cubes a step")
+    batch: int = option(16, "cubes per step")
     rate: float = option(2e-4, "learning rate")
     average: float = option(0.999, "decay of the averaged weights, which are used for sampling")
     timesteps: int = option(1000, "noise levels of the training")

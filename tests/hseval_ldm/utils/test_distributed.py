@@ -130,7 +130,7 @@ def test_a_process_group_that_cannot_be_joined_is_a_one_line_error(
 def test_a_device_is_resolved_or_refused() -> None:
     assert Ranks.join("cpu") == Ranks()
     assert Ranks.join(None).device.type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(HsevalError, match=r"--device gpu: can't be computed on \(RuntimeError: .*use cpu$"):
+    with pytest.raises(HsevalError, match=r"--device gpu: can't be used \(RuntimeError: .*use cpu$"):
         Ranks.join("gpu")
 
 

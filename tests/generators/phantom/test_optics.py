@@ -133,7 +133,7 @@ def test_scattering_falls_with_its_power() -> None:
 
 
 @pytest.mark.parametrize("index", range(8))
-def test_choroidal_vessels_show_from_640_nm_on_and_fade_towards_900(index: int) -> None:
+def test_choroidal_vessels_show_from_640_nm_on_and_fade_toward_900(index: int) -> None:
     eye = draw_eye(create_rng(3, "phantom", index, 0))
     tissue = compute_tissue_spectra(eye, np.array([540.0, 555.0, 640.0, 680.0, 730.0, 900.0]))
     contrast = np.abs(tissue.choroid_vessel - tissue.stroma) / (tissue.choroid_vessel + tissue.stroma)

@@ -28,20 +28,20 @@ def main() -> None:
     set_threads(THREADS)
     faiss.omp_set_num_threads(THREADS)
 
-    def scikit_learn() -> Any:
+    def search_with_scikit_learn() -> Any:
         return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(base).kneighbors(queries)
 
-    def flat_index() -> Any:
+    def search_flat_index() -> Any:
         index = faiss.IndexFlatL2(WIDTH)
         index.add(base)
         return index.search(queries, 1)
 
-    difference = check_equal(find_nearest_neighbors(queries=queries, base=base), scikit_learn())
+    difference = check_equal(find_nearest_neighbors(queries=queries, base=base), search_with_scikit_learn())
     seconds = measure(
         {
             "hseval, exact in float64": lambda: find_nearest_neighbors(queries=queries, base=base),
-            "scikit-learn, brute force": scikit_learn,
-            "bare FAISS flat index, float32": flat_index,
+            "scikit-learn, brute force": search_with_scikit_learn,
+            "bare FAISS flat index, float32": search_flat_index,
             "bare matrix product, float32": lambda: queries @ base.T,
         },
         repeats=7,

@@ -34,16 +34,22 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     real, generated = make_features(0.0, 0), make_features(0.05, 1)
 
-    def ours() -> Mapping[str, float]:
+    def compute_with_hseval() -> Mapping[str, float]:
         return compute_prdc(real=real, generated=generated, k=K)._asdict()
 
-    def package() -> Mapping[str, float]:
+    def compute_with_package() -> Mapping[str, float]:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints
             return dict(prdc.compute_prdc(real, generated, K))
 
-    (own_values, own_peak), (peer_values, peer_peak) = measure_peak_memory(ours), measure_peak_memory(package)
+    (own_values, own_peak), (peer_values, peer_peak) = (
+        measure_peak_memory(run) for run in (compute_with_hseval, compute_with_package)
+    )
     values, memory = check_equal(own_values, peer_values), {"hseval": own_peak, "prdc package": peer_peak}
-    runs = {"hseval": ours, "prdc package": package, "of hseval, one side's radii": lambda: compute_knn_radii(real, K)}
+    runs = {
+        "hseval": compute_with_hseval,
+        "prdc package": compute_with_package,
+        "of hseval, one side's radii": lambda: compute_knn_radii(real, K),
+    }
     times = time_runs(runs, repeats)
     minima = {name: min(seconds) for name, seconds in times.items()}
     ratio = minima["prdc package"] / minima["hseval"]

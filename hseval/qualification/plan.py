@@ -48,7 +48,7 @@ def build_columns(
             columns[column.label] = column
     if extractors is not None and all(column.extractor is None for column in columns.values()):
         requested = ",".join(extractors)
-        raise HsevalError(f"--extractors {requested}: none of the metrics asked for uses a feature extractor")
+        raise HsevalError(f"--extractors {requested}: none of the requested metrics uses a feature extractor")
     order = {metric: i for i, metric in enumerate(dict.fromkeys(column.metric for column in columns.values()))}
     return sorted(columns.values(), key=lambda column: order[column.metric])
 

@@ -116,7 +116,7 @@ def score(
     device = resolve_device(device)
     extractors = _build_extractors(built_metrics, settings, device, extractor)
     if extractor not in {None, *extractors, *(spec.options.get("extractor") for spec in extractors.values())}:
-        raise HsevalError(f"--extractor {extractor}: none of the metrics asked for uses a feature extractor")
+        raise HsevalError(f"--extractor {extractor}: none of the requested metrics uses a feature extractor")
     sets = open_sets(samples, ref, train, layout=layout, wavelengths=wavelengths, resample=resample)
     if not sets.reference.info.wavelengths_known:
         extractors = {name: spec for name, spec in extractors.items() if not spec.needs_nm}
@@ -168,7 +168,7 @@ def _has_resampled_set(sets: InputSets) -> bool:
 def build_metrics(
     names: Sequence[str] | None, *, extractor: str | None, settings: dict[str, dict[str, Any]], quick: bool = False
 ) -> list[Metric]:
-    """Return the metrics asked for (``all``: every one), built with their options.
+    """Return the requested metrics (``all``: every one), built with their options.
 
     Raises:
         HsevalError: an unknown metric, extractor or option, with the nearest name.
@@ -180,7 +180,7 @@ def build_metrics(
         dict.fromkeys(name for name_or_alias in requested for name in aliases.get(name_or_alias, (name_or_alias,)))
     )
     if not unique_names:
-        raise HsevalError(f"no metric was asked for{format_suggestion('', registry.get_names('metric'))}")
+        raise HsevalError(f"no metric was requested{format_suggestion('', registry.get_names('metric'))}")
     if extractor is not None:
         registry.find("extractor", extractor)
     _check_settings(settings)

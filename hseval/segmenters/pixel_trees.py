@@ -40,7 +40,7 @@ class PixelTreeSegmenter:
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the segmenter."""
 
         trees: int = option(50, "rounds of boosting")
         pixels: int = option(100_000, "pixels to learn from, at most, drawn by structure")

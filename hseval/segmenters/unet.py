@@ -36,7 +36,7 @@ class UNetSegmenter:
 
     @dataclasses.dataclass(frozen=True)
     class Options:
-        """What can be set."""
+        """Options of the segmenter."""
 
         steps: int = option(200, "training steps")
 

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 PRIOR_GROUPS = 0.5  # groups of samples added below, and above, all others
 MIN_TAIL_VALUES = 20  # of ``size`` values the lowest that matter, plus two a rank: the chance beyond them is about 1e-9
-DRAWS_PER_CHUNK = (
-    100  # draws in memory at a time; fixed, as the reference's stream must not depend on the number of samples
-)
+# Draws in memory at a time; fixed, as the reference's stream must not depend on the number of samples.
+DRAWS_PER_CHUNK = 100
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,9 +31,8 @@ from hseval_ldm.training.stage_diffusion import MAX_HELD_OUT_LATENTS, DiffusionS
 from hseval_ldm.training.stage_perceptual import PerceptualStage, build_perceptual_encoder
 from hseval_ldm.utils.distributed import Ranks, run_on_all_ranks, run_on_main_rank
 
-MIN_HELD_OUT_FOR_SCORES = (
-    8  # held-out cubes; with fewer, the loss selects the best checkpoint, because scores would be noise
-)
+# With fewer held-out cubes the loss selects the best checkpoint, because scores would be noise.
+MIN_HELD_OUT_FOR_SCORES = 8
 STAGE_NAMES = ("features", "autoencoder", "diffusion")
 
 

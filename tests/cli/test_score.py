@@ -254,7 +254,7 @@ def test_a_terminal_that_lacks_characters_still_gets_the_table(folder: Path) -> 
     ("arguments", "message"),
     [
         (("--metrics", "spectral-kl", "--set", "ms-ssim.pairz=3"), "did you mean 'pairs'"),
-        (("--metrics", "spectral-kl", "--extractor", "scattering"), "none of the metrics asked for uses"),
+        (("--metrics", "spectral-kl", "--extractor", "scattering"), "none of the requested metrics uses"),
         (("--device", "meta"), "--device meta"),
         (("--device", "cuda:99"), "--device cuda:99"),
     ],

@@ -195,7 +195,7 @@ def test_the_extractor_argument_sets_the_inner_one_of_both_views() -> None:
     assert provenance["options"]["extractor"] == "noise-level"
     assert "noise-level" in provenance["fingerprint"]
     assert report["fid-spectral"].details["dimension"] == 6
-    with pytest.raises(HsevalError, match="none of the metrics asked for uses a feature extractor"):
+    with pytest.raises(HsevalError, match="none of the requested metrics uses a feature extractor"):
         score(generated, ref=real, metrics=["spectral-angle"], extractor="noise-level", cache=False)
 
 

@@ -336,7 +336,7 @@ def test_a_degradation_that_removes_all_valid_pixels_is_an_error() -> None:
         ({"metrics": ["fidd"]}, "did you mean 'fid'"),
         ({"degradations": ["blurr"]}, "did you mean 'blur'"),
         ({"extractors": ["scatering"]}, "did you mean 'scattering'"),
-        ({"metrics": ["ms-ssim"], "extractors": ["scattering"]}, "none of the metrics asked for"),
+        ({"metrics": ["ms-ssim"], "extractors": ["scattering"]}, "none of the requested metrics"),
         ({"cubes": 4}, "at least 16"),
         ({"degradations": [Unfit()]}, "no such structure"),
     ],

@@ -55,7 +55,7 @@ def choose_segmenter(
     )
     if not any(_reads_structures(extractor) for extractor in extractors.values()):
         if name is not None:
-            raise HsevalError(f"--segmenter {name}: none of the metrics asked for uses structures")
+            raise HsevalError(f"--segmenter {name}: none of the requested metrics uses structures")
         return None
     if not structures and name is not None:
         raise HsevalError(

@@ -326,7 +326,7 @@ def test_a_structure_of_one_group_is_left_out(samples: ArraySet, ref: ArraySet) 
     ("arguments", "message"),
     [
         ({"segmenter": "pixel"}, "no segmenter is called 'pixel'"),
-        ({"segmenter": "pixels", "metrics": ["fid"]}, "none of the metrics asked for uses structures"),
+        ({"segmenter": "pixels", "metrics": ["fid"]}, "none of the requested metrics uses structures"),
         ({"options": {"pixels": {"tree": 3}}}, "has no option 'tree'"),
     ],
 )

@@ -213,7 +213,7 @@ script="${@: -1}"
 cp "$script" "$STUBS/submitted.sh"
 for task in 0 1; do
   SLURM_JOB_ID=77$task SLURM_ARRAY_JOB_ID=77 SLURM_ARRAY_TASK_ID=$task SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODEID=0 \\
-  SLURM_PROCID=0 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=node bash "$script" > "$STUBS/$task.log" 2>&1 &
+  SLURM_PROCID=0 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=node bash "$STUBS/submitted.sh" > "$STUBS/$task.log" 2>&1 &
 done
 echo "Submitted batch job 77"
 """

@@ -55,8 +55,9 @@ def test_torchrun_trains_on_the_command_line(data: Path, tiny: Path, tmp_path: P
     steps = [f"--set={stage}_steps=2" for stage in ("features", "ae", "ldm")]
     done = run_torchrun("-m", "hseval", "train-ldm", data, "--out", out, "--preset", tiny, *steps, "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{out}: ldm trained on {data}; sample cubes with: hseval sample ldm")
-    assert len(done.stdout.splitlines()) == 1
+    # One rank prints, once; some versions of torch print gloo's connections to stdout as well.
+    assert done.stdout.count(f"{out}: ldm trained on {data}; sample cubes with: hseval sample ldm") == 1
+    assert done.stdout.count("ldm trained on") == 1
     for stage in ("features", "autoencoder", "diffusion"):
         assert done.stderr.count(f"{stage} 2/2  held out:") == 1
         files = {path.name for path in (out / stage).iterdir()} - {"autoencoder.json"}

@@ -191,7 +191,8 @@ def test_plots_are_written_as_png_svg_and_pdf_reproducibly(tmp_path: Path) -> No
     for kind in ("png", "svg", "pdf"):
         save_figure(figure, tmp_path / f"f.{kind}")
     with Image.open(tmp_path / "f.png") as picture:
-        assert picture.size == (1530, 970) and len(picture.getcolors(1 << 20) or []) > 50
+        assert picture.width == 1530 and picture.height in (969, 970)  # 4.85 inches: matplotlib rounds either way
+        assert len(picture.getcolors(1 << 20) or []) > 50
     assert "<svg" in (tmp_path / "f.svg").read_text() and (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
     for name in ("a.svg", "b.svg"):
         save_figure(plot_pareto(make_results()), tmp_path / name)

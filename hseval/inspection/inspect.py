@@ -74,7 +74,7 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the inspection as a dict that fits into JSON."""
-        return {"format": "hseval-info", "version": 1, **dataclasses.asdict(self)}
+        return {"format": "hseval-info", "version": 2, **dataclasses.asdict(self)}
 
 
 def inspect_set(cubes: CubeSet, *, progress: Callable[[int], None] | None = None) -> Inspection:

@@ -33,7 +33,7 @@ from hseval.core.plugin_manager import get_plugins
 from hseval.core.report import to_jsonable
 from hseval.degradations import list_degradation_names
 from hseval.qualification.report import QualifyReport, load_qualify
-from hseval.scoring.score import DEFAULT_METRICS
+from hseval.scoring.metric_choice import DEFAULT_METRICS
 from hseval.utils.atomic_files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -81,6 +81,6 @@ def _resolve_device(device: str | None) -> str:
     Raises:
         HsevalError: there is no such device, or torch cannot compute on it.
     """
-    from hseval.scoring.score import resolve_device
+    from hseval.utils.device import resolve_device
 
     return resolve_device(device)

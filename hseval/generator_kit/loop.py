@@ -118,7 +118,7 @@ def choose_device(device: str | None) -> torch.device:
     """
     import torch
 
-    from hseval.scoring.score import resolve_device
+    from hseval.utils.device import resolve_device
 
     return torch.device(resolve_device(device))
 

@@ -10,7 +10,7 @@ from hseval.core.options import get_options_class, options_to_dict
 from hseval.core.plugin_manager import get_plugins
 from hseval.pipeline.worker import ExtractorSpec
 from hseval.qualification.report import MetricColumn
-from hseval.scoring.score import build_metrics
+from hseval.scoring.metric_choice import build_metrics
 from hseval.utils.errors import HsevalError, format_suggestion
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from hseval.qualification.outcome_cache import OutcomeId, compute_outcomes
 from hseval.qualification.plan import build_columns, build_metric, build_tasks, select_degradations, select_extractors
 from hseval.qualification.report import Curve, DegradationRow, MetricColumn, QualifyReport
 from hseval.scoring.provenance import collect_provenance
-from hseval.scoring.score import resolve_device
+from hseval.utils.device import resolve_device
 from hseval.utils.feature_cache import FeatureCache, get_cache_path
 from hseval.utils.plural import format_count
 

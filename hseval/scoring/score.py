@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hseval.core.cubes import FOV, CubeSet
-from hseval.core.options import build_options, get_options_class
-from hseval.core.plugin_manager import get_plugins
 from hseval.core.report import Report
 from hseval.data.views import resolve_nested_options
 from hseval.data.wavelengths import ResampledSet
@@ -27,6 +24,7 @@ from hseval.pipeline.inputs import (
 from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
 from hseval.reporting.diagnosis import diagnose_report
 from hseval.reporting.figures import build_figure_data, find_embedding_extractor
+from hseval.scoring.metric_choice import Settings, build_metrics
 from hseval.scoring.provenance import collect_provenance
 from hseval.scoring.score_metric import score_metric
 from hseval.scoring.segmentation.segment import (
@@ -38,8 +36,9 @@ from hseval.scoring.segmentation.segment import (
 )
 from hseval.scoring.warnings import collect_overlap_notes, collect_set_notes
 from hseval.stats.multiple_testing import adjust_verdicts
+from hseval.utils.device import resolve_device
 from hseval.utils.distributed import Communicator, connect
-from hseval.utils.errors import HsevalError, format_error, format_suggestion
+from hseval.utils.errors import HsevalError
 from hseval.utils.feature_cache import FeatureCache, get_cache_path
 from hseval.utils.random_streams import create_rng
 
@@ -50,14 +49,10 @@ if TYPE_CHECKING:
     from hseval.core.hookspecs import Metric
     from hseval.scoring.segmentation.jobs import SegmenterSpec
 
-DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
-ALL_METRICS = "all"  # in place of a metric's name: every one
-QUICK_CUBES, QUICK_PAIRS = 64, 112
+QUICK_CUBES = 64
 RESAMPLED_NOTE = (
     "interpolated bands are smoother than the reference's: metrics that are sensitive to noise may detect this"
 )
-
-Settings = Mapping[str, Mapping[str, Any]]
 
 
 def score(
@@ -163,81 +158,6 @@ def score(
 
 def _has_resampled_set(sets: InputSets) -> bool:
     return any(isinstance(cubes, ResampledSet) for _, cubes in sets.items())
-
-
-def build_metrics(
-    names: Sequence[str] | None, *, extractor: str | None, settings: dict[str, dict[str, Any]], quick: bool = False
-) -> list[Metric]:
-    """Return the requested metrics (``all``: every one), built with their options.
-
-    Raises:
-        HsevalError: an unknown metric, extractor or option, with the nearest name.
-    """
-    registry = get_plugins()
-    requested = names if names is not None else DEFAULT_METRICS
-    aliases = {ALL_METRICS: registry.get_names("metric")}
-    unique_names = list(
-        dict.fromkeys(name for name_or_alias in requested for name in aliases.get(name_or_alias, (name_or_alias,)))
-    )
-    if not unique_names:
-        raise HsevalError(f"no metric was requested{format_suggestion('', registry.get_names('metric'))}")
-    if extractor is not None:
-        registry.find("extractor", extractor)
-    _check_settings(settings)
-    built = []
-    for name in unique_names:
-        fields = get_options_class(registry.find("metric", name)).__dataclass_fields__  # type: ignore[attr-defined]
-        metric_options = dict(settings.get(name, {}))
-        if extractor is not None and "extractor" in fields:
-            metric_options.setdefault("extractor", extractor)
-        if quick and "pairs" in fields:
-            metric_options.setdefault("pairs", QUICK_PAIRS)
-        built.append(registry.build("metric", name, metric_options))
-        _check_metric_needs(built[-1])
-    return built
-
-
-def _check_metric_needs(metric: Metric) -> None:
-    try:
-        _ = metric.needs.features
-    except HsevalError:
-        raise
-    except Exception as error:  # a third party's property may raise anything
-        origin = get_plugins().get_origin("metric", metric.name)
-        raise HsevalError(
-            f"metric {metric.name!r} ({origin}): its needs can't be read: {format_error(error)}"
-        ) from error
-
-
-def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise HsevalError for an option of an unknown plugin or with a wrong value, even if its plugin is not used."""
-    registry = get_plugins()
-    kinds = {name: kind for kind in ("segmenter", "extractor", "metric") for name in registry.get_names(kind)}
-    for name, values in settings.items():
-        if name not in kinds:
-            raise HsevalError(
-                f"--set {name}: no metric, extractor or segmenter has that name{format_suggestion(name, kinds)}"
-            )
-        build_options(registry.find(kinds[name], name), values, owner=f"{kinds[name]} {name!r}")
-
-
-def resolve_device(device: str | None) -> str:
-    """Return a device that torch can compute on; under torchrun every rank gets a GPU of its own.
-
-    Raises:
-        HsevalError: torch can't compute on it.
-    """
-    import torch
-
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and "LOCAL_RANK" in os.environ:
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        torch.ones(1, device=device).cpu()
-    except (RuntimeError, NotImplementedError, AssertionError) as error:
-        raise HsevalError(f"--device {device}: can't be used ({format_error(error)}); cpu works") from error
-    return device
 
 
 def _build_extractors(

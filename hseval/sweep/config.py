@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hseval.scoring.score import build_metrics
+from hseval.scoring.metric_choice import build_metrics
 from hseval.sweep.grid import expand_runs
 from hseval.sweep.plan import DataConfig, PlotConfig, ScoringConfig, SweepPlan, TimingConfig
 from hseval.sweep.toml_table import TomlTable

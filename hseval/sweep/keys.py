@@ -20,7 +20,7 @@ from hseval.core.options import options_to_dict
 from hseval.core.plugin_manager import get_plugins
 from hseval.core.report import to_jsonable
 from hseval.data.content_hash import RACY_SECONDS, compute_key
-from hseval.scoring.score import build_metrics
+from hseval.scoring.metric_choice import build_metrics
 from hseval.sweep.grid import resolve_options
 from hseval.sweep.plan import RunConfig, SweepPlan
 from hseval.utils.atomic_files import write_text

@@ -24,7 +24,7 @@ def test_no_placeholder_is_left(page: Path) -> None:
 
 
 def test_the_readme_names_every_metric_and_command() -> None:
-    from hseval.scoring.score import DEFAULT_METRICS
+    from hseval.scoring.metric_choice import DEFAULT_METRICS
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in (*DEFAULT_METRICS, "hseval info", "hseval sample", "hseval train", "hseval plugins", "hseval score"):

@@ -13,7 +13,7 @@ import pytest
 
 import hseval
 from hseval.core.cubes import ArraySet
-from hseval.scoring.score import DEFAULT_METRICS
+from hseval.scoring.metric_choice import DEFAULT_METRICS
 from tests.helpers.sets import make_texture_set, save_set
 
 

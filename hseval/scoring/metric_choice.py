@@ -1,0 +1,75 @@
+"""The metrics of a score: by name, built with their options, and checked before any cube is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hseval.core.options import build_options, get_options_class
+from hseval.core.plugin_manager import get_plugins
+from hseval.utils.errors import HsevalError, format_error, format_suggestion
+
+if TYPE_CHECKING:
+    from hseval.core.hookspecs import Metric
+
+DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
+ALL_METRICS = "all"  # in place of a metric's name: every one
+QUICK_PAIRS = 112
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+def build_metrics(
+    names: Sequence[str] | None, *, extractor: str | None, settings: dict[str, dict[str, Any]], quick: bool = False
+) -> list[Metric]:
+    """Return the requested metrics (``all``: every one), built with their options.
+
+    Raises:
+        HsevalError: an unknown metric, extractor or option, with the nearest name.
+    """
+    registry = get_plugins()
+    requested = names if names is not None else DEFAULT_METRICS
+    aliases = {ALL_METRICS: registry.get_names("metric")}
+    unique_names = list(
+        dict.fromkeys(name for name_or_alias in requested for name in aliases.get(name_or_alias, (name_or_alias,)))
+    )
+    if not unique_names:
+        raise HsevalError(f"no metric was requested{format_suggestion('', registry.get_names('metric'))}")
+    if extractor is not None:
+        registry.find("extractor", extractor)
+    _check_settings(settings)
+    built = []
+    for name in unique_names:
+        fields = get_options_class(registry.find("metric", name)).__dataclass_fields__  # type: ignore[attr-defined]
+        metric_options = dict(settings.get(name, {}))
+        if extractor is not None and "extractor" in fields:
+            metric_options.setdefault("extractor", extractor)
+        if quick and "pairs" in fields:
+            metric_options.setdefault("pairs", QUICK_PAIRS)
+        built.append(registry.build("metric", name, metric_options))
+        _check_metric_needs(built[-1])
+    return built
+
+
+def _check_metric_needs(metric: Metric) -> None:
+    try:
+        _ = metric.needs.features
+    except HsevalError:
+        raise
+    except Exception as error:  # a third party's property may raise anything
+        origin = get_plugins().get_origin("metric", metric.name)
+        raise HsevalError(
+            f"metric {metric.name!r} ({origin}): its needs can't be read: {format_error(error)}"
+        ) from error
+
+
+def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise HsevalError for an option of an unknown plugin or with a wrong value, even if its plugin is not used."""
+    registry = get_plugins()
+    kinds = {name: kind for kind in ("segmenter", "extractor", "metric") for name in registry.get_names(kind)}
+    for name, values in settings.items():
+        if name not in kinds:
+            raise HsevalError(
+                f"--set {name}: no metric, extractor or segmenter has that name{format_suggestion(name, kinds)}"
+            )
+        build_options(registry.find(kinds[name], name), values, owner=f"{kinds[name]} {name!r}")

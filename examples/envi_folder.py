@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from spectral.io import envi
 
-from hseval.core.hookspecs import Sample
 from hseval.core.plugin_manager import get_plugins
+from hseval.core.protocols import Sample
 from hseval.utils.plural import format_count
 
 

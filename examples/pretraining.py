@@ -30,8 +30,8 @@ from pretraining_eyes import LOW_OXYGEN, Eyes, draw_eyes, draw_samples, find_tra
 from pretraining_probe import Classifier, compute_balanced_accuracy, compute_interval, separate
 from pretraining_report import NONE, OUTCOMES, SPECTRA, draw, format_tables
 
-from hseval.extractors.encoder.checkpoint import FitOptions
 from hseval.extractors.encoder.network import Network
+from hseval.extractors.encoder.options import FitOptions
 from hseval.utils.atomic_files import write_text
 from hseval.utils.random_streams import create_rng
 

@@ -14,8 +14,8 @@ from pretraining_eyes import Eyes
 from torch import Tensor
 from torch.nn import functional
 
-from hseval.extractors.encoder.checkpoint import FitOptions
 from hseval.extractors.encoder.network import Network
+from hseval.extractors.encoder.options import FitOptions
 from hseval.extractors.encoder.preprocessing import (
     compute_node_wavelengths,
     compute_node_weights,

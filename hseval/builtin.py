@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hseval.core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     import click
 
+    from hseval.core.protocols import Extractor, Generator, Metric, Reader, Renderer, Segmenter
+
 
 @hookimpl
-def hseval_readers() -> Sequence[type[Any]]:
+def hseval_readers() -> Sequence[type[Reader]]:
     """Return the readers of single files and of folders."""
     from hseval.readers.folder import FolderReader
     from hseval.readers.hdf5_hseval import Hdf5Reader
@@ -21,7 +23,7 @@ def hseval_readers() -> Sequence[type[Any]]:
 
 
 @hookimpl
-def hseval_extractors() -> Sequence[type[Any]]:
+def hseval_extractors() -> Sequence[type[Extractor]]:
     """Return the feature extractors."""
     from hseval.data.views import SpatialView, SpectralView
     from hseval.extractors.encoder.extractor import Encoder
@@ -41,12 +43,11 @@ def hseval_extractors() -> Sequence[type[Any]]:
 
 
 @hookimpl
-def hseval_metrics() -> Sequence[type[Any]]:
+def hseval_metrics() -> Sequence[type[Metric]]:
     """Return the metrics."""
     from hseval.metrics.authenticity import Authenticity
     from hseval.metrics.band_covariance import BandCovariance
-    from hseval.metrics.fid import Fid
-    from hseval.metrics.fid_views import FidSpatial, FidSpectral
+    from hseval.metrics.fid import Fid, FidSpatial, FidSpectral
     from hseval.metrics.kid import Kid
     from hseval.metrics.membership import Membership
     from hseval.metrics.ms_ssim import MsSsim
@@ -65,7 +66,7 @@ def hseval_metrics() -> Sequence[type[Any]]:
 
 
 @hookimpl
-def hseval_segmenters() -> Sequence[type[Any]]:
+def hseval_segmenters() -> Sequence[type[Segmenter]]:
     """Return the segmenters."""
     from hseval.segmenters.pixel_trees import PixelTreeSegmenter
     from hseval.segmenters.unet import UNetSegmenter
@@ -74,7 +75,7 @@ def hseval_segmenters() -> Sequence[type[Any]]:
 
 
 @hookimpl
-def hseval_generators() -> Sequence[type[Any]]:
+def hseval_generators() -> Sequence[type[Generator]]:
     """Return the retina phantom."""
     from hseval.generators.phantom import Phantom
 
@@ -82,7 +83,7 @@ def hseval_generators() -> Sequence[type[Any]]:
 
 
 @hookimpl
-def hseval_renderers() -> Sequence[type[Any]]:
+def hseval_renderers() -> Sequence[type[Renderer]]:
     """Return the renderers: terminal, JSON and HTML."""
     from hseval.renderers.html import HtmlRenderer
     from hseval.renderers.json import JsonRenderer

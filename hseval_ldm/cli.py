@@ -13,29 +13,34 @@ from hseval_ldm.options import PRESETS, STAGE_CHOICES
 
 
 @click.command("train-ldm")
-@click.argument("data")
+@click.argument("data", type=click.Path())
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Folder for the run.")
-@click.option("--preset", metavar="P", help=f"{', '.join(PRESETS)}, or a TOML file.")
-@click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option; hseval plugins lists them.")
-@click.option("--stage", type=click.Choice(STAGE_CHOICES), help="Train this stage only.")
+@click.option("--preset", metavar="P", help=f"{', '.join(PRESETS)} or a file.")
+@click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option; hseval plugins ldm lists them.")
+@click.option("--stage", type=click.Choice(STAGE_CHOICES), metavar="S", help=f"{', '.join(STAGE_CHOICES)}.")
 @click.option("--resume", is_flag=True, help="Resume from the last checkpoints of RUN.")
-@click.option("--seed", type=int, help="Seed of all random draws. [default: 0, or that of the resumed run]")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not state them.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...")
+@click.option("--seed", type=int, metavar="N", help="Seed of all random draws; default: 0, or that resumed.")
+@click.option(
+    "--layout", type=click.Choice(["byx", "yxb"]), metavar="byx|yxb", help="Axis order, where files do not state it."
+)
+@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm); overrides the files.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where available.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def train_ldm(data: str, out: Path, **arguments: Any) -> None:
     """Train the bundled generator, VQ-GAN and latent diffusion.
 
-    DATA is a set of real cubes. Stops cleanly on Ctrl-C; with --resume it continues, exactly as if it had never
-    stopped. On several GPUs: torchrun --nproc-per-node 4 -m hseval train-ldm DATA --out RUN ...
+    With --resume it continues exactly where it was interrupted. On several GPUs: torchrun --nproc-per-node 4 -m hseval
+    train-ldm DATA --out RUN ...
     """
     import os
 
-    from hseval.core.options import build_options
-    from hseval.pipeline.open import open_set
+    from hseval.generator_kit import silence_progress
+    from hseval.plugin import build_options, open_set
     from hseval_ldm.generator import Ldm
     from hseval_ldm.training.run import train
 
+    if arguments["quiet"]:
+        click.get_current_context().with_resource(silence_progress())
     options = build_options(Ldm, _collect_settings(arguments), owner="generator 'ldm'")
     is_main = os.environ.get("RANK", "0") == "0"
     with _prepare_run_folder(out):
@@ -55,7 +60,7 @@ def train_ldm(data: str, out: Path, **arguments: Any) -> None:
 
 
 def _collect_settings(arguments: dict[str, Any]) -> dict[str, Any]:
-    from hseval.utils.errors import HsevalError
+    from hseval.plugin import HsevalError
 
     settings: dict[str, Any] = {}
     for assignment in arguments["assignments"]:
@@ -81,8 +86,7 @@ def _resolve_seed(seed: int | None, out: Path, *, resume: bool) -> int:
 @contextlib.contextmanager
 def _prepare_run_folder(out: Path) -> Iterator[None]:
     """Make the folder, check before the training that it is writable, and leave no empty folder behind."""
-    from hseval.utils.atomic_files import check_writable
-    from hseval.utils.errors import HsevalError
+    from hseval.plugin import HsevalError, check_writable
 
     if out.exists() and not out.is_dir():
         raise HsevalError(f"{out}: is a file; --out takes the folder for the run")

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hseval import CubeSet, HsevalError, Sample
-from hseval.core.options import options_to_dict
+from hseval.plugin import CubeSet, HsevalError, Sample, options_to_dict
 from hseval_ldm.options import COMMAND_OPTIONS, SAMPLING_OPTIONS, STAGE_OPTIONS, LdmOptions, enable_resume
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Ldm:
             HsevalError: see :func:`hseval_ldm.training.run.train` and
                 :func:`hseval_ldm.training.warm_start.reuse_stages`.
         """
-        from hseval_ldm.training import checkpoint
+        from hseval_ldm.training.checkpoints import get_checkpoints
         from hseval_ldm.training.run import train
         from hseval_ldm.training.warm_start import reuse_stages
 
@@ -65,7 +64,7 @@ class Ldm:
         if start is not None:
             reuse_stages(Path(start), options, data, Path(out), seed=seed)
         self.options = train(options, data, Path(out), seed=seed, device=device, until=until)
-        if checkpoint.has_checkpoint(Path(out) / "diffusion"):
+        if get_checkpoints(Path(out) / "diffusion").exist():
             self.load(Path(out), device=device)
 
     def load(self, path: Path | None, device: str | None = None) -> None:
@@ -78,27 +77,28 @@ class Ldm:
             raise HsevalError("ldm must be trained first: hseval train-ldm DATA --out RUN, then --checkpoint RUN")
         import torch
 
+        from hseval.generator_kit import BEST, choose_device, unpack_state
         from hseval_ldm.data.latent_cache import LatentScaler
         from hseval_ldm.data.normalization import Normalization
         from hseval_ldm.models.unet import select_memory_format
         from hseval_ldm.sampling.pipeline import Pipeline
         from hseval_ldm.sampling.schedule import NoiseSchedule
-        from hseval_ldm.training import checkpoint, lineage
+        from hseval_ldm.training import lineage
+        from hseval_ldm.training.checkpoints import get_checkpoints
         from hseval_ldm.training.run import build_denoiser, load_autoencoder
         from hseval_ldm.training.run_config import read_config
-        from hseval_ldm.utils.distributed import resolve_device
         from hseval_ldm.utils.precision import build_autocast
 
         run = Path(path)
         config = read_config(run)
         self.options = self._merge_options(config.options, run)
-        self.device = resolve_device(device)
+        self.device = choose_device(device)
         normalization = Normalization.from_record(config.normalization)
         autoencoder, digest = load_autoencoder(run, self.options, normalization)
-        tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
+        tensors, _ = get_checkpoints(run / "diffusion").load(which=BEST)
         lineage.check_autoencoder(run, digest)
         denoiser = build_denoiser(self.options, autoencoder.latent_shape[0])
-        denoiser.load_state_dict(checkpoint.unpack("ema", tensors))
+        denoiser.load_state_dict(unpack_state("ema", tensors))
         for network, memory_format in (
             (autoencoder, torch.channels_last),
             (denoiser, select_memory_format(self.device)),
@@ -123,7 +123,7 @@ class Ldm:
         """
         if self._pipeline is None:
             raise HsevalError("ldm: nothing is loaded; load a run first")
-        from hseval_ldm.training.meters import explain_out_of_memory
+        from hseval.generator_kit import explain_out_of_memory
 
         generated = self._pipeline.generate_cubes(range(start, n), seed=seed)
         while True:

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from hseval.core.options import option
-from hseval.utils.errors import HsevalError, format_suggestion
+from hseval.plugin import HsevalError, format_suggestion, option
 
 PRESETS = ("smoke", "demo", "retina-224", "retina-672")
 STAGE_CHOICES = ("all", "features", "autoencoder", "diffusion")
@@ -120,8 +119,7 @@ class LdmOptions:
 
 SAMPLING_OPTIONS = ("sampler", "steps", "batch_size", "tile", "noise", "precision", "compile")
 
-# The options that determine each stage that runs can share, in addition to those of the stages before it. An option in
-# neither list, nor in SAMPLING_OPTIONS or NEUTRAL_OPTIONS, determines the diffusion model alone.
+# The options that determine each stage that runs can share, in addition to those of the stages before it.
 STAGE_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "features": (
         "held_out", "flip", "crop", "features_steps", "features_width", "features_lr", "ae_batch", "score_every",
@@ -133,7 +131,6 @@ STAGE_OPTIONS: Mapping[str, tuple[str, ...]] = {
         "contrast_gain", "fine", "angle", "masks", "perceptual", "adversarial", "commitment", "noise", "best_by",
     ),
 }  # fmt: skip
-NEUTRAL_OPTIONS = ("preset", "memory", "loaders", "log_every", "checkpoint_every", "tensorboard", *COMMAND_OPTIONS)
 
 
 def enable_resume(options: LdmOptions) -> LdmOptions:
@@ -149,24 +146,16 @@ def load_preset(preset: str) -> Mapping[str, Any]:
     """
     import tomllib
     from importlib import resources
-    from pathlib import Path
 
-    from hseval.core.options import convert_value
+    from hseval.plugin import convert_value, read_toml
 
     if preset in PRESETS:
-        text = (resources.files("hseval_ldm") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
+        table = tomllib.loads((resources.files("hseval_ldm") / "presets" / f"{preset}.toml").read_text("utf-8"))
     elif not preset.endswith(".toml"):
         message = f"preset {preset!r}: neither a preset that ships with hseval nor a .toml file"
         raise HsevalError(message + format_suggestion(preset, PRESETS))
     else:
-        try:
-            text = Path(preset).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise HsevalError(f"preset {preset}: can't be read: {error}") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise HsevalError(f"preset {preset}: is not valid TOML: {error}") from error
+        table = read_toml(preset)
     hints = _get_type_hints()
     for name in table:
         if name not in hints or name == "preset":

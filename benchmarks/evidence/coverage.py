@@ -34,7 +34,7 @@ from hseval.scoring.score_metric import _score_split, score_metric
 from hseval.stats.multiple_testing import adjust_verdicts
 from hseval.stats.paired import compare_paired
 from hseval.stats.splits import draw_splits
-from hseval.utils.distributed import Communicator
+from hseval.utils.distributed import Ranks
 from hseval.utils.feature_cache import FeatureCache
 from hseval.utils.random_streams import create_rng
 
@@ -112,14 +112,14 @@ def _score_pair(metric: Any, pair: ExtractedInputs, seed: int) -> tuple[float, f
 
 
 def _make_context(seed: int) -> RunContext:
-    return RunContext(FeatureCache(None), Communicator(), seed=seed)
+    return RunContext(FeatureCache(None), Ranks(), seed=seed)
 
 
 def run_repeat(situation: Situation, repeat: int) -> dict[str, Any]:
     """Return the intervals of one draw."""
     (metric,) = build_metrics((situation.metric,))
     a, b = (
-        adjust_verdicts([score_metric(metric, pair, _make_context(repeat))])[0]
+        adjust_verdicts([score_metric(metric, pair, _make_context(repeat)).score])[0]
         for pair in situation.draw(DRAW_NAME, repeat)
     )
     intervals = {
@@ -127,16 +127,17 @@ def run_repeat(situation: Situation, repeat: int) -> dict[str, Any]:
         for name, score in (("a", a), ("b", b))
         for quantity, value, interval in (
             ("value", score.value, score.interval),
-            ("excess", score.details["excess"], score.details["excess_interval"]),
+            ("excess", score.excess, score.excess_interval),
         )
     }
-    if all("resamples" in score.details for score in (a, b)):
+    statistics = [score.statistics for score in (a, b) if score.statistics is not None]
+    if all(side.resamples is not None for side in statistics):
         comparison = compare_paired(a, b)
         intervals["a less b"] = (comparison.difference, comparison.interval)
     return {
         "intervals": intervals,
         "significant": {name: score.verdict != "like real" for name, score in (("a", a), ("b", b))},
-        "none": a.details.get("no_interval") or b.details.get("no_interval"),
+        "none": next((side.no_interval for side in statistics if side.no_interval), None),
     }
 
 

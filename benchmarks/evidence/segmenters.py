@@ -82,18 +82,25 @@ def measure_held_out(name: str, data: ArraySet) -> dict[str, Any]:
 def compute_score(name: str, samples: ArraySet, ref: ArraySet) -> dict[str, Any]:
     """Return ``spectral-kl`` with a segmenter's masks and with the true ones."""
     score = hseval.score(samples, ref=ref, metrics=["spectral-kl"], segmenter=name, workers=0)["spectral-kl"]
-    quality = score.details["segmenter"]
+    masks = score.segmentation
+    assert masks is not None
+    assert masks.own_masks is not None
     by_structure = {structure: part["value"] for structure, part in score.details["structures"].items()}
-    own = score.details["own_masks"]
+    own = masks.own_masks
+    true_structures = {structure: part["value"] for structure, part in (own.structures or {}).items()}
     return {
         "value": score.value,
         "floor": score.floor,
         "verdict": score.verdict,
         "structures": by_structure,
-        "true_masks": {key: own[key] for key in ("value", "floor", "verdict")}
-        | {"structures": {structure: part["value"] for structure, part in own["structures"].items()}},
-        "held_out_dice": quality["dice"],
-        "dice_on_samples": quality["agreement_with_samples"],
+        "true_masks": {
+            "value": own.value,
+            "floor": own.floor,
+            "verdict": own.verdict,
+            "structures": true_structures,
+        },
+        "held_out_dice": masks.dice,
+        "dice_on_samples": masks.agreement,
     }
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.helpers import machine  # noqa: F401 - finds a checkout that is not installed
 from hseval.core.cubes import FOV, ArraySet
 from hseval.core.feature_table import UNGROUPED_PREFIX, FeatureTable
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.metrics.authenticity import DISTANCE, Authenticity
 from hseval.metrics.copying_tests import compute_copy_share, compute_copy_threshold
 from hseval.metrics.membership import Membership, attack_auc
@@ -138,12 +138,9 @@ def build_metrics(names: tuple[str, ...]) -> list[Any]:
 
 def build_inputs(real: FeatureTable, generated: FeatureTable, *, train: FeatureTable | None = None) -> ExtractedInputs:
     """Return features as if they had been extracted from sets of cubes."""
-    sets = InputSets(samples=NO_CUBES, reference=NO_CUBES, train=None)
-    reference, samples, training = (
-        None if features is None else _build_extracted_set(features) for features in (real, generated, train)
-    )
-    assert reference is not None and samples is not None
-    return ExtractedInputs(sets=sets, plans={}, samples=samples, reference=reference, train=training)
+    tables = {"samples": generated, "reference": real, "train": train}
+    extracted = {role: _build_extracted_set(table) for role, table in tables.items() if table is not None}
+    return ExtractedInputs(InputSets(NO_CUBES, NO_CUBES), {}, extracted)
 
 
 def draw_training_set(kind: tuple[str, ...]) -> FeatureTable:

@@ -23,7 +23,7 @@ from hseval.core.report import Score
 from hseval.pipeline.context import RunContext
 from hseval.scoring.score_metric import SPLITS, score_metric
 from hseval.stats.multiple_testing import adjust_verdicts
-from hseval.utils.distributed import Communicator
+from hseval.utils.distributed import Ranks
 from hseval.utils.feature_cache import FeatureCache
 from hseval.utils.random_streams import create_rng
 
@@ -76,9 +76,8 @@ def compute_score(name: str, setting: Setting, repeat: int) -> Score:
     reference, samples = (population.draw(n, rng) for n in (setting.reference, setting.samples))
     train = draw_training_set(kind) if name == "authenticity" else None
     pair = build_inputs(reference, samples, train=train)
-    score = score_metric(
-        metric, pair, RunContext(FeatureCache(None), Communicator(), seed=repeat), with_interval=setting.with_p_values
-    )
+    context = RunContext(FeatureCache(None), Ranks(), seed=repeat)
+    score = score_metric(metric, pair, context, with_interval=setting.with_p_values).score
     if score.floor is None and len(reference) >= 8:
         raise RuntimeError(f"{setting}, {score.name}: {score.verdict}")
     return score

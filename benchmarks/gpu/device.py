@@ -14,9 +14,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.ldm.stages import synchronize
+from hseval.training.meters import GIB, get_peak_memory_gib
 from hseval_ldm.models.autoencoder import Decoder
 from hseval_ldm.models.unet import Denoiser
-from hseval_ldm.training.meters import GIB, get_peak_memory_gib
 
 QUERY = (
     "name", "driver_version", "pstate", "power.draw", "power.limit", "clocks.sm", "clocks.mem", "clocks.max.sm",

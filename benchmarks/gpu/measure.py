@@ -39,8 +39,8 @@ from benchmarks.gpu.stages import list_large_measurements, measure_extraction, m
 from benchmarks.gpu.store import Budget, Measurement, Store, run_measurements
 from benchmarks.helpers.machine import RESULTS
 from benchmarks.ldm.configurations import FULL, LEFT_OUT, PUBLISHED, SELECTED, SMALL, Configuration
+from hseval.generator_kit import choose_device
 from hseval.utils.plural import format_count
-from hseval_ldm.utils.distributed import resolve_device
 
 LOOP_CONFIGURATIONS = tuple(map(Configuration.parse, ("8/8/128", "8/8/256")))
 KMEANS_PAIRS = ((4, 8), (8, 8), (8, 256), (16, 256))  # compression, latent channels
@@ -109,7 +109,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Run the requested measurements that are not finished."""
     if not arguments.small and not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU; --small runs everything in small on a CPU")
-    device = resolve_device("cpu" if arguments.small else arguments.device)
+    device = choose_device("cpu" if arguments.small else arguments.device)
     budget = Budget(arguments.minutes)
     env = Environment(
         device, SMALL if arguments.small else FULL, arguments.work / ("small" if arguments.small else "full")

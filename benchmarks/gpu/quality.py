@@ -27,7 +27,7 @@ from benchmarks.ldm.configurations import Configuration, make_noise_dataset
 from benchmarks.ldm.stages import replace_options
 from hseval.utils.atomic_files import write_text
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training import checkpoint
+from hseval_ldm.training.checkpoints import get_checkpoints
 
 HSEVAL = (sys.executable, "-m", "hseval")
 SECONDS_TO_STOP = 45.0  # for a run to write its checkpoint when the time is up
@@ -163,7 +163,7 @@ def train_diffusion(work: Work, configuration: Configuration, data: Path, encode
 
 def train_stage(work: Work, configuration: Configuration, data: Path, run: Path, *, stage: str, **values: Any) -> None:
     """Run ``hseval train-ldm`` for one stage, resuming an interrupted one."""
-    if checkpoint.has_checkpoint(run / stage) and checkpoint.read_record(run / stage)["finished"]:
+    if get_checkpoints(run / stage).exist() and get_checkpoints(run / stage).read_record()["finished"]:
         return
     setting = work.env.setting
     options = {

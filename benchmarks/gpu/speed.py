@@ -40,17 +40,17 @@ from benchmarks.ldm.stages import (
     synchronize,
     time_methods,
 )
+from hseval.training.loop import train_stage as run_loop
+from hseval.training.stage import StepIntervals
+from hseval.utils.distributed import Ranks
 from hseval_ldm.data.latent_cache import LatentCache
 from hseval_ldm.models.autoencoder import Decoder
 from hseval_ldm.models.codebook import Codebook
 from hseval_ldm.models.unet import Denoiser, count_parameters
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.pipeline import Pipeline
-from hseval_ldm.training.loop import train_stage as run_loop
 from hseval_ldm.training.run import build_denoiser
-from hseval_ldm.training.stage import StepIntervals
 from hseval_ldm.training.stage_diffusion import DiffusionStage
-from hseval_ldm.utils.distributed import Ranks
 
 T = TypeVar("T")
 STEPS = 1 << 20  # training steps of the options: more than are taken
@@ -242,7 +242,8 @@ def measure_loop(env: Environment, configuration: Configuration) -> dict[str, An
     cache = LatentCache(np.load(folder / "latents.npy", mmap_mode="r"), noise.scaler)
     stage = build_stage(env, options, cache=cache)
     every = StepIntervals(log=line, checkpoint=0, preview=0, evaluate=0)
-    run_loop(stage, folder, ranks=Ranks(device=env.device), resume=False, intervals=every, best_by=("loss", "lower"))
+    ranks = Ranks(device_name=str(env.device))
+    run_loop(stage, folder, ranks=ranks, resume=False, intervals=every, best_by=("loss", "lower"))
     written = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     paces = [json.loads(text)["steps_per_s"] for text in written]
     stage.prefetcher.close()

@@ -21,6 +21,7 @@ from benchmarks.ldm.configurations import (
 )
 from benchmarks.ldm.stages import SEED, synchronize
 from hseval.extractors.scattering import Scattering
+from hseval.utils.distributed import Ranks
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.latent_cache import ITEMS_PER_BLOCK
 from hseval_ldm.models.vqgan import build_autoencoder
@@ -29,7 +30,6 @@ from hseval_ldm.training.evaluation import HeldOutEvaluator
 from hseval_ldm.training.stage_autoencoder import AutoencoderStage
 from hseval_ldm.training.stage_diffusion import encode_cubes
 from hseval_ldm.training.stage_perceptual import PerceptualStage, build_perceptual_encoder
-from hseval_ldm.utils.distributed import Ranks
 
 EPOCH = 512  # cubes of the epoch whose start is timed; both scale with the number of cubes
 EXTRACTED = 64
@@ -39,7 +39,7 @@ LARGE_CUBES = 64
 
 def build_autoencoder_stage(env: Environment, options: LdmOptions, data: CubeDataset) -> AutoencoderStage:
     """Return the stage with random weights, its perceptual encoder included."""
-    ranks = Ranks(device=env.device)
+    ranks = Ranks(device_name=str(env.device))
     normalization = build_normalization(data.size[0])
     model = build_autoencoder(options, normalization, seed=SEED)
     features = build_perceptual_encoder(options, len(normalization.mean), seed=SEED)
@@ -130,7 +130,7 @@ def _make_large_data(env: Environment) -> CubeDataset:
 
 def _measure_large_features(env: Environment) -> dict[str, Any]:
     options, data = _build_large_options(env, features_steps=STEPS), _make_large_data(env)
-    ranks = Ranks(device=env.device)
+    ranks = Ranks(device_name=str(env.device))
     stage = PerceptualStage(options, data, data, len(build_normalization(1).mean), ranks=ranks, seed=SEED)
     steps, _ = measure_rate(stage.step, env.device, **env.quick_settings)
     stage.prefetcher.close()

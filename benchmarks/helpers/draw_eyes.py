@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from hseval.core.hookspecs import Sample
+from hseval.core.protocols import Sample
 from hseval.data.writer import SetWriter
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.plugin import PhantomOptions

@@ -29,7 +29,7 @@ from hseval import open_set
 from hseval.core.cubes import CubeSet
 from hseval.core.options import options_to_dict
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training import checkpoint
+from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.run import train
 from hseval_ldm.training.run_config import CONFIG_FILE as CONFIG
 
@@ -99,7 +99,7 @@ def share_features(out: Path, data: CubeSet, run: Path, arguments: argparse.Name
     with add_seconds(out / "seconds.json", FEATURES):
         own.mkdir(exist_ok=True)
         train_stage(data, own, arguments, stage=FEATURES)
-    if (own / FEATURES).exists() and not checkpoint.has_checkpoint(run / FEATURES):
+    if (own / FEATURES).exists() and not get_checkpoints(run / FEATURES).exist():
         shutil.copytree(own / FEATURES, run / FEATURES, dirs_exist_ok=True)
 
 

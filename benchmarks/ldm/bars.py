@@ -64,9 +64,17 @@ def compute_bars(
 
 def summarize_score(score: Score) -> dict[str, Any]:
     """Return the recorded fields of a score."""
-    details = {name: score.details.get(name) for name in ("spread", "floor_spread", "full_value", "median_ratio")}
     fields = {"metric": score.name, "value": score.value, "floor": score.floor, "n": score.n, "verdict": score.verdict}
-    return fields | {name: value for name, value in details.items() if value is not None}
+    further = {**get_stds(score), "median_ratio": score.details.get("median_ratio")}
+    further["full_value"] = score.statistics.full_value if score.statistics else None
+    return fields | {name: value for name, value in further.items() if value is not None}
+
+
+def get_stds(score: Score) -> dict[str, float | None]:
+    """Return the standard deviations over splits of a score and of its floor, as recorded."""
+    statistics = score.statistics
+    stds = (statistics.value_std, statistics.floor_std) if statistics else (None, None)
+    return dict(zip(("spread", "floor_spread"), stds, strict=True))
 
 
 def _build_minimum_bar(label: str, minimum: float, value: float, pca: float = math.nan, real: float = math.nan) -> Bar:
@@ -96,7 +104,7 @@ def _compute_disc_bars(anatomies: Anatomies) -> Iterator[Bar]:
 def _compute_score_bars(ldm: Report, pca: Report) -> Iterator[Bar]:
     """Yield the targets of hseval's own metrics; a floor is the score of real eyes."""
     theirs = _to_float(pca["fid"].value)
-    std = max(_to_float(report["fid"].details.get("floor_spread")) for report in (ldm, pca))
+    std = max(_to_float(get_stds(report["fid"])["floor_spread"]) for report in (ldm, pca))
     yield _build_score_bar(ldm, pca, "fid", f"below {theirs - std:.4g}", _to_float(ldm["fid"].value) < theirs - std)
     theirs = _to_float(pca["spectral-kl"].value)
     met = _to_float(ldm["spectral-kl"].value) <= theirs

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ldm.bars import GENERATORS, Bar, compute_bars, summarize_score
-from benchmarks.ldm.eye_measures import FIELD
 from benchmarks.ldm.reconstructions import HeldOut, compute_figures, open_run, reconstruct_held_out
 from benchmarks.ldm.runs import (
     REFERENCE_SEED,
@@ -31,9 +30,9 @@ from benchmarks.ldm.runs import (
     run_command,
     save_result,
 )
-from hseval import Report, open_set, score
+from hseval import ArraySet, Report, open_set, score
 from hseval.core.options import options_to_dict
-from hseval_ldm.training.contact_sheet import save_contact_sheet
+from hseval.generator_kit import save_contact_sheet
 from hseval_ldm.training.run_config import CONFIG_FILE as CONFIG
 from hseval_ldm.training.run_config import read_config
 
@@ -149,7 +148,7 @@ def pair_layers(a: Eyes, b: Eyes) -> list[tuple[Any, Any]]:
 def draw_sheet(path: Path, layers: list[Any], titles: list[str], like: Eyes) -> None:
     """Draw cubes and masks, in the order of :func:`pair_layers`."""
     masks = dict(zip(like.masks, layers[1:], strict=True))
-    save_contact_sheet(layers[0], like.nm, out=path, titles=titles, field=masks[FIELD], masks=masks)
+    save_contact_sheet(ArraySet(layers[0], wavelengths=like.nm, masks=masks, ids=titles, location=path.stem), path)
     print(f"drawn: {path}")
 
 

@@ -13,6 +13,7 @@ from benchmarks.ldm.eye_measures import FIELD, PARTS, Array, compute_contrast_re
 from hseval import HsevalError, NotComputable, open_set, score
 from hseval.core.cubes import ArraySet, CubeSet
 from hseval.metrics.ssim.ssim import ms_ssim
+from hseval.utils.distributed import Ranks
 from hseval.utils.random_streams import create_rng
 from hseval_ldm.data.batches import load_whole_cubes
 from hseval_ldm.data.normalization import Batch
@@ -21,7 +22,6 @@ from hseval_ldm.models.vqgan import Autoencoder, CubeBatch, find_valid_tokens
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training.run import TrainingRun, load_autoencoder
 from hseval_ldm.training.run_config import read_config
-from hseval_ldm.utils.distributed import Ranks
 
 BATCH_SIZE = 16
 
@@ -141,7 +141,8 @@ def _compute_ms_ssim(held_out: HeldOut, field: Array) -> float:
 
 def _compute_rfid(held_out: HeldOut) -> float:
     report = score(held_out.finished, ref=held_out.real, metrics=["fid"], device="cpu", cache=False)
-    return float(report["fid"].details.get("full_value", float("nan")))
+    statistics = report["fid"].statistics
+    return statistics.full_value if statistics else float("nan")
 
 
 def _to_physical(model: Autoencoder, cubes: Tensor, batch: Batch) -> CubeBatch:

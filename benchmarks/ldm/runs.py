@@ -28,7 +28,7 @@ from benchmarks.ldm.eye_measures import (
     find_bright_discs,
 )
 from hseval.core.cubes import ArraySet, CubeSet
-from hseval.core.hookspecs import Sample
+from hseval.core.protocols import Sample
 from hseval.core.report import to_jsonable
 from hseval.utils.atomic_files import write_text
 

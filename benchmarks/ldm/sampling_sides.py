@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.ldm.bars import get_stds
 from benchmarks.ldm.reference_recipe import Recipe
 from benchmarks.ldm.stages import SEED, TrainedRun, build_diffusion_stage, replace_options, time_methods
 from hseval import score
 from hseval.core.cubes import ArraySet
-from hseval.core.hookspecs import Sample
+from hseval.core.protocols import Sample
 from hseval_ldm.data.augmentation import apply_flips, draw_flips
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.epoch_order import draw_batch_indices
@@ -110,8 +111,7 @@ def compute_fid(samples: Sequence[Sample], reference: Path, wavelengths: Any) ->
     masks = {name: np.stack([s.masks[name] for s in samples]) for name in samples[0].masks}
     generated = ArraySet(np.stack([s.cube for s in samples]), wavelengths=wavelengths, masks=masks)
     fid = score(generated, ref=reference, metrics=["fid"], seed=SEED, device="cpu", cache=False).scores[0]
-    stds = {name: fid.details.get(name) for name in ("spread", "floor_spread")}
-    return {"value": fid.value, "floor": fid.floor, "n": fid.n, "verdict": fid.verdict, **stds}
+    return {"value": fid.value, "floor": fid.floor, "n": fid.n, "verdict": fid.verdict, **get_stds(fid)}
 
 
 def time_training(

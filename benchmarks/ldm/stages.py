@@ -14,18 +14,19 @@ import torch
 
 from hseval.core.cubes import CubeSet
 from hseval.core.options import options_to_dict
+from hseval.training.checkpoints import BEST, unpack_state
+from hseval.utils.distributed import Ranks
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.latent_cache import LatentCache, LatentScaler
 from hseval_ldm.data.normalization import Normalization
 from hseval_ldm.models.unet import Denoiser
 from hseval_ldm.models.vqgan import Autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training import checkpoint
+from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.evaluation import HeldOutEvaluator
 from hseval_ldm.training.run import build_denoiser, load_autoencoder
 from hseval_ldm.training.run_config import read_config
 from hseval_ldm.training.stage_diffusion import DiffusionStage, encode_cubes
-from hseval_ldm.utils.distributed import Ranks
 
 SEED = 0
 
@@ -50,9 +51,9 @@ class TrainedRun:
         config = read_config(run)
         normalization = Normalization.from_record(config.normalization)
         autoencoder, _ = load_autoencoder(run, config.options, normalization)
-        tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
+        tensors, _ = get_checkpoints(run / "diffusion").load(which=BEST)
         scale = LatentScaler(tensors["scale.mean"], tensors["scale.deviation"])
-        weights = checkpoint.unpack("ema", tensors)
+        weights = unpack_state("ema", tensors)
         return cls(config.options, normalization, autoencoder.eval().requires_grad_(False), scale, weights)
 
     def build_denoiser(self) -> Denoiser:
@@ -90,7 +91,7 @@ def build_diffusion_stage(
     device: torch.device | None = None,
 ) -> DiffusionStage:
     """Return the stage that trains on ``cache``."""
-    ranks = Ranks(device=device or torch.device("cpu"))
+    ranks = Ranks(device_name=str(device or "cpu"))
     evaluator = HeldOutEvaluator(data, autoencoder.normalization, ranks, SEED)
     held_out = torch.zeros(0, *cache.shape)
     return DiffusionStage(options, cache, held_out, denoiser, autoencoder, evaluator=evaluator, ranks=ranks, seed=SEED)

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ldm.bars import get_stds
 from benchmarks.ldm.eye_measures import DEPTHS
 from benchmarks.ldm.runs import (
     REFERENCE_SEED,
@@ -30,11 +31,12 @@ from benchmarks.ldm.runs import (
     prepare_folder,
     save_result,
 )
-from hseval import CubeSet, Report, open_set, score
+from hseval import CubeSet, open_set, score
+from hseval.training.checkpoints import BEST
 from hseval.utils.hashing import compute_sha256
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoint import BEST, get_path
+from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.run_config import read_config
 
 STEPS = (4, 6, 8, 12, 16, 20, 30, 50)
@@ -66,7 +68,8 @@ def main(arguments: argparse.Namespace) -> None:
     )
     reference = open_set(path)
     real = measure_anatomy(load_eyes(reference))
-    weights = {stage: compute_sha256(get_path(run / stage, BEST)) for stage in ("autoencoder", "diffusion")}
+    stages = ("autoencoder", "diffusion")
+    weights = {stage: compute_sha256(get_checkpoints(run / stage).get_path(BEST)) for stage in stages}
     settings = {"weights": weights, "reference": compute_sha256(Path(path)), "n": arguments.n, "seed": arguments.seed}
     rows = []
     for sampler, steps in list_runs(arguments, read_config(run).options.timesteps):
@@ -101,18 +104,13 @@ def measure_sampler(
         "sampler": sampler,
         "steps": steps,
         **{name: report[name].value for name in METRICS},
-        "spreads": get_stds(report),
+        "spreads": {name: list(get_stds(report[name]).values()) for name in METRICS},
         "floors": {name: report[name].floor for name in METRICS},
         "vessels": anatomy[DARK] / real[DARK],
         "one_disc": anatomy["one_bright_disc"],
         "anatomy": anatomy,
         "seconds": seconds,
     }
-
-
-def get_stds(report: Report) -> dict[str, Any]:
-    """Return each metric's standard deviation over splits, and that of its floor."""
-    return {name: [report[name].details.get(key) for key in ("spread", "floor_spread")] for name in METRICS}
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hseval.core.hookspecs import Needs
 from hseval.core.options import OptionInfo, describe_options
 from hseval.core.plugin_manager import Registration, get_plugins
+from hseval.core.protocols import Needs
 
 PLACEHOLDER = re.compile(r"^<!-- declared: (\w+) -->$", re.MULTILINE)
 DIRECTION_LABELS = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}

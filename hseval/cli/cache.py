@@ -9,13 +9,13 @@ import click
 def cache() -> None:
     """Show or clear the cache of features.
 
-    Entries are keyed by content, so they are never stale.
+    Its folder is HSEVAL_CACHE. Entries are keyed by content, so they are never stale.
     """
 
 
 @cache.command()
 def info() -> None:
-    """Show the path of the cache, its number of entries and its size."""
+    """Show the path of the cache and its size."""
     from hseval.utils.feature_cache import FeatureCache, get_cache_path
     from hseval.utils.plural import format_count
 
@@ -28,7 +28,7 @@ def info() -> None:
 
 @cache.command()
 def clear() -> None:
-    """Delete the cache; everything in it can be recomputed."""
+    """Delete the cache: all of it can be recomputed."""
     from hseval.utils.feature_cache import clear_cache, get_cache_path
 
     click.echo(f"freed {clear_cache(get_cache_path()) / 1e6:.1f} MB")

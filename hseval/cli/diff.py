@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hseval.cli import shared_options as shared
+from hseval.cli.output_files import check_output
+from hseval.utils.errors import HsevalError
+
 if TYPE_CHECKING:
     from hseval.comparison.leaderboard import Leaderboard
 
@@ -16,11 +20,15 @@ FORMAT_NAMES = ("terminal", "markdown", "latex", "json")
 
 @click.command()
 @click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="A.json B.json [...]")
-@click.option("--metrics", metavar="A,B", help="Scores to compare; default: those with a value in every report.")
+@shared.names_option("--metrics", kind="metric", help="Default: all with a value in every report.")
 @click.option("--by", metavar="SCORE", help="Score that orders a leaderboard; default: the first.")
-@click.option("--names", metavar="A,B", help="Names of the reports; default: their file names.")
+@shared.names_option("--names", help="Names of the reports; default: their file names.")
 @click.option(
-    "--format", "kind", type=click.Choice(FORMAT_NAMES), help="Default: by the suffix of --out, else terminal."
+    "--format",
+    "kind",
+    type=click.Choice(FORMAT_NAMES),
+    metavar="F",
+    help="terminal, markdown, latex or json.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="F", help="Write to a file (.txt, .md, .tex, .json).")
 @click.option(
@@ -29,20 +37,19 @@ FORMAT_NAMES = ("terminal", "markdown", "latex", "json")
 def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **params: Any) -> int:
     """Compare two or more score reports.
 
-    Two reports are shown side by side, more as a leaderboard. Scores are compared in pairs, on the resamples that both
-    reports share. Reports made with different settings are refused.
+    Two are shown side by side, more as a leaderboard. Scores are compared in pairs, on resamples that both reports
+    share; reports made with different settings are refused.
     """
     from hseval.comparison.formats import format_json
     from hseval.comparison.leaderboard import compare
     from hseval.comparison.protocol import load_entries
-    from hseval.utils.atomic_files import check_writable, write_text
+    from hseval.utils.atomic_files import write_text
 
-    for path in (out, json_path):
+    for option, path in (("--out", out), ("--json", json_path)):
         if path is not None:
-            check_writable(path)
-            _check_not_input(path, reports)
-    requested = _split_names(params["metrics"])
-    board = compare(load_entries(reports, _split_names(params["names"])), metrics=requested, sort_metric=params["by"])
+            check_output(option, path, reports)
+    requested = params["metrics"]
+    board = compare(load_entries(reports, params["names"]), metrics=requested, sort_metric=params["by"])
     if json_path is not None:
         write_text(json_path, format_json(board))
     if out is not None:
@@ -55,7 +62,6 @@ def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **
 
 def _render_board(board: Leaderboard, format_name: str | None, out: Path | None) -> str:
     from hseval.comparison.formats import FORMAT_BY_SUFFIX, FORMATTERS, format_terminal
-    from hseval.utils.errors import HsevalError
 
     if format_name is None and out is not None and out.suffix not in FORMAT_BY_SUFFIX:
         raise HsevalError(f"{out}: unknown suffix, expected one of {', '.join(FORMAT_BY_SUFFIX)}; or give --format")
@@ -65,14 +71,3 @@ def _render_board(board: Leaderboard, format_name: str | None, out: Path | None)
 
         return format_terminal(board, width=shutil.get_terminal_size().columns, color=True)
     return FORMATTERS[format_name](board)
-
-
-def _check_not_input(path: Path, reports: tuple[Path, ...]) -> None:
-    from hseval.utils.errors import HsevalError
-
-    if path.resolve() in {report.resolve() for report in reports}:
-        raise HsevalError(f"{path}: is one of the reports; name another file")
-
-
-def _split_names(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

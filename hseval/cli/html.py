@@ -9,24 +9,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hseval.utils.errors import HsevalError
-
 if TYPE_CHECKING:
     from hseval.core.report import Report
 
 
-def check_output(option: str, path: str, inputs: tuple[str | None, ...], *, operation: str = "score") -> None:
-    """Refuse an output file that can't be written or that is an input.
-
-    Raises:
-        HsevalError: the option, the file, and why.
-    """
-    from hseval.utils.atomic_files import check_writable
-
-    check_writable(path)
-    for source in inputs:
-        if source is not None and Path(source).exists() and Path(path).resolve() == Path(source).resolve():
-            raise HsevalError(f"{option} {path}: is an input of this {operation}; name another file")
+qualify_option = click.option(
+    "--qualify",
+    "qualify_path",
+    type=click.Path(),
+    metavar="Q",
+    help="For the page: JSON of hseval qualify.",
+)
+sweep_option = click.option(
+    "--sweep", "sweep_path", type=click.Path(), metavar="S", help="For the page: results of hseval sweep."
+)
 
 
 def check_page_inputs(html_path: str | None, qualify_path: str | None, sweep_path: str | None) -> None:
@@ -36,16 +32,17 @@ def check_page_inputs(html_path: str | None, qualify_path: str | None, sweep_pat
         HsevalError: a file has another format.
         click.UsageError: no page is to be written.
     """
-    from hseval.qualification.report import load_qualify
-    from hseval.sweep.results import load_results
-
     if html_path is None and qualify_path is not None:
         raise click.UsageError("--qualify needs --html; hseval qualify --load Q --report F prints the same")
     if html_path is None and sweep_path is not None:
         raise click.UsageError("--sweep needs --html; hseval pareto S --out F.png draws the same")
     if qualify_path is not None:
+        from hseval.qualification.report import load_qualify
+
         load_qualify(qualify_path)
     if sweep_path is not None:
+        from hseval.sweep.results import load_results
+
         load_results(Path(sweep_path))
 
 

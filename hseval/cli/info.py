@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hseval.cli import shared_options as shared
 from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", metavar="SET")
-@click.option("--layout", metavar="byx|yxb", help="Axis order, where the file does not state it.")
-@click.option("--wavelengths", metavar="FILE|450:905:16", help="Band centers in nm, in stored order.")
+@click.argument("path", metavar="SET", type=click.Path())
+@shared.layout_option
+@shared.wavelengths_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@shared.quiet_option()
 def info(path: str, layout: str | None, wavelengths: str | None, as_json: bool) -> None:
     """Describe a set of cubes and report what looks wrong.
 
-    SET is an HDF5 file of hseval, another file of cubes, or a folder of single cubes. All pixels are read once.
+    SET is a file of cubes or a folder of single ones. All pixels are read.
     """
     from hseval.pipeline.open import open_set
 
@@ -34,15 +36,11 @@ def info(path: str, layout: str | None, wavelengths: str | None, as_json: bool) 
 
 
 def _inspect(cubes: CubeSet) -> Inspection:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from hseval.inspection.inspect import inspect_set
+    from hseval.utils.progress import ProgressReporter
 
-    errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("reading", total=len(cubes))
-        return inspect_set(cubes, progress=lambda done: bar.update(task, completed=done))
+    with ProgressReporter() as progress:
+        return inspect_set(cubes, progress=lambda done: progress.update("reading", done, len(cubes)))
 
 
 def _print_json(inspection: Inspection) -> None:

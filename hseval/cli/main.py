@@ -16,7 +16,7 @@ from hseval.utils.version import __version__
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Docs, formats and plugins: see the README and docs/ of the project.",
+    epilog="Docs: README.md and docs/. Options of plugins: hseval plugins NAME.",
 )
 @click.version_option(__version__, prog_name="hseval")
 def cli() -> None:
@@ -36,6 +36,9 @@ def main() -> None:
         sys.stdout.flush()  # a full disk shows here, where it can be reported
     except click.exceptions.Abort:
         _exit_with_error("interrupted: no partial file was left behind", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         _exit_with_error(f"{error.format_message()}{_format_help_hint(error)}", 2)
     except HsevalError as error:

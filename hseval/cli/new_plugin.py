@@ -16,7 +16,7 @@ import click
 def new_plugin(kind: str, name: str, out: Path | None) -> None:
     """Create a plugin that works, as a starting point.
 
-    It is a small package with passing tests, to be adapted.
+    A small package with passing tests, to be adapted.
     """
     from hseval.core.plugin_manager import get_plugins
     from hseval.newplugin.naming import validate_names

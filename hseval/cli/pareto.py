@@ -9,23 +9,24 @@ from typing import Any
 
 import click
 
+from hseval.cli import shared_options as shared
+
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--x", metavar="NAME", help="samples/s, seconds, or a score.")
-@click.option("--y", metavar="A,B", help="Scores, one panel each.")
+@shared.names_option("--y", help="Scores, one panel each.")
 @click.option("--color", metavar="OPTION", help="Option shown by color.")
 @click.option("--colour", "color_alias", hidden=True)
 @click.option("--style", metavar="OPTION", help="Option shown by line style.")
 @click.option("--marker", metavar="OPTION", help="Option shown by marker; lines connect its values.")
 @click.option("--title", metavar="TEXT", help="Title of the plot.")
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), metavar="F", help="PNG, SVG or PDF; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers of each run and the fronts as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print all numbers and the fronts as JSON.")
 def pareto(results: Path, out: tuple[Path, ...], as_json: bool, color_alias: str | None, **params: Any) -> None:
     """Plot the scores of a sweep with their Pareto fronts.
 
-    Scores are plotted against speed or another score. RESULTS is the folder of a sweep, or its results.json; defaults
-    come from the sweep's file.
+    RESULTS is a sweep's folder or its results.json; defaults come from the sweep's file.
     """
     from hseval.core.report import to_jsonable
     from hseval.sweep.pareto.front import build_table
@@ -34,7 +35,7 @@ def pareto(results: Path, out: tuple[Path, ...], as_json: bool, color_alias: str
     sweep_results = load_results(results)
     params["color"] = params["color"] or color_alias
     if params["y"] is not None:
-        params["y"] = tuple(name.strip() for name in params["y"].split(",") if name.strip())
+        params["y"] = tuple(params["y"])
     plot = dataclasses.replace(sweep_results.plot, **{key: value for key, value in params.items() if value is not None})
     rows = build_table(sweep_results, plot.x, plot.y)
     if as_json:

@@ -3,43 +3,77 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import itertools
+import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from hseval.core.plugin_manager import PluginManager, Registration
+from hseval.cli.shared_options import complete_names
+from hseval.core.options import describe_options
+from hseval.core.plugin_manager import (
+    BUILTIN_DISTRIBUTION,
+    HOOK_NAMES,
+    BrokenPlugin,
+    PluginManager,
+    Registration,
+    get_plugins,
+    get_version,
+)
+from hseval.utils.errors import HsevalError, format_error, format_suggestion
 
 PluginListing = dict[str, list[dict[str, Any]]]
 
 
 @click.command("plugins")
+@click.argument(
+    "selection", required=False, metavar="[NAME|KIND]", shell_complete=complete_names(*HOOK_NAMES, also=HOOK_NAMES)
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plugins_command(as_json: bool) -> None:
-    """List the installed plugins and their options.
+def plugins_command(selection: str | None, as_json: bool) -> None:
+    """List the installed plugins, or show one with its options.
 
-    Broken plugins are listed with the reason.
+    KIND is reader, extractor, metric, segmenter, generator, renderer or command. Broken plugins are listed with the
+    reason.
     """
     import json
 
-    from hseval.core.plugin_manager import get_plugins
     from hseval.core.report import to_jsonable
 
     listing = list_plugins(get_plugins())
+    is_single = selection is not None and selection.removesuffix("s") not in HOOK_NAMES
+    if selection is not None:
+        listing = _select_entries(listing, selection)
     if as_json:
         click.echo(json.dumps(to_jsonable(listing), indent=1))
     elif sys.stdout.isatty():
-        _print_tables(listing)
+        _print_sections(listing, is_single=is_single)
     else:
-        _print_lines(listing)
+        _print_lines(listing, is_single=is_single)
+
+
+def _select_entries(listing: PluginListing, selection: str) -> PluginListing:
+    """Return the plugins of a kind with all broken ones, or those of a name.
+
+    Raises:
+        HsevalError: there is neither such a kind nor such a name; the message names the nearest one.
+    """
+    kind = selection.removesuffix("s")
+    if kind in HOOK_NAMES:
+        return {**listing, "plugins": [entry for entry in listing["plugins"] if entry["kind"] == kind]}
+    named = [entry for entry in listing["plugins"] if entry["name"] == selection]
+    broken = [entry for entry in listing["broken"] if selection in (entry["plugin"], entry["distribution"])]
+    if not named and not broken:
+        names = [*HOOK_NAMES, *(entry["name"] for entry in listing["plugins"])]
+        nearest = difflib.get_close_matches(selection, names, n=1, cutoff=0.5) or HOOK_NAMES
+        raise HsevalError(f"no plugin or kind is called {selection!r}{format_suggestion(selection, nearest)}")
+    return {"plugins": named, "broken": broken}
 
 
 def list_plugins(registry: PluginManager) -> PluginListing:
     """Return ``{"plugins": [...], "broken": [...]}``; a broken plugin is found when its kind is asked for."""
-    from hseval.core.plugin_manager import HOOK_NAMES, BrokenPlugin, get_version
-    from hseval.utils.errors import format_error
-
     entries, broken = [], []
     for registration in [
         registry.get_registrations(kind)[name][0] for kind in HOOK_NAMES for name in registry.get_names(kind)
@@ -60,9 +94,6 @@ def list_plugins(registry: PluginManager) -> PluginListing:
 
 
 def _build_entry(registration: Registration) -> dict[str, Any]:
-    from hseval.core.options import describe_options
-    from hseval.core.plugin_manager import get_version
-
     return {
         "kind": registration.kind,
         "name": registration.name,
@@ -78,36 +109,41 @@ def _get_summary(registration: Registration) -> str:
     return str(factory.get_short_help_str(limit=120) if registration.kind == "command" else factory.summary)
 
 
-def _print_lines(listing: PluginListing) -> None:
+def _print_lines(listing: PluginListing, *, is_single: bool) -> None:
     for entry in listing["plugins"]:
         click.echo(f"{entry['kind']} {entry['name']} ({_format_source(entry)}): {entry['summary']}")
-        for option in entry["options"]:
+        for option in entry["options"] if is_single else ():
             click.echo(f"    {_format_assignment(option)} ({option['type']}): {option['help']}")
     for entry in listing["broken"]:
         click.echo(f"broken: {entry['plugin']} ({_format_source(entry)}): {entry['error']}")
 
 
-def _print_tables(listing: PluginListing) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+def _print_sections(listing: PluginListing, *, is_single: bool) -> None:
+    """Print in the layout of ``--help``: a section a kind, or a plugin with its options."""
+    formatter = click.HelpFormatter(width=max(50, shutil.get_terminal_size().columns - 2))
+    if is_single:
+        for entry in listing["plugins"]:
+            with formatter.section(f"{entry['kind']} {entry['name']} ({_format_source(entry)})"):
+                formatter.write_text(entry["summary"])
+                formatter.write_dl([(_format_assignment(item), item["help"]) for item in entry["options"]])
+    else:
+        for kind, entries in itertools.groupby(listing["plugins"], key=lambda entry: str(entry["kind"])):
+            with formatter.section(kind):
+                formatter.write_dl([(entry["name"], _format_summary(entry)) for entry in entries])
+    if listing["broken"]:
+        with formatter.section("broken"):
+            formatter.write_dl(
+                [(f"{item['plugin']} ({_format_source(item)})", item["error"]) for item in listing["broken"]]
+            )
+    click.echo(formatter.getvalue().strip("\n"))
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("kind", "name", "summary and --set options", "distribution"):
-        table.add_column(heading, overflow="fold")
-    for entry in listing["plugins"]:
-        lines = [
-            entry["summary"],
-            *(f"  {_format_assignment(option)}  {option['help']}" for option in entry["options"]),
-        ]
-        cells = [escape(text) for text in (entry["kind"], entry["name"], "\n".join(lines), _format_source(entry))]
-        table.add_row(cells[0], f"[bold]{cells[1]}[/]", *cells[2:])
-    console = Console()
-    console.print(table)
-    for entry in listing["broken"]:
-        message = escape(f"{entry['plugin']} ({_format_source(entry)}): {entry['error']}")
-        console.print(f"[bold red]broken[/] {message}")
+
+def _format_summary(entry: dict[str, Any]) -> str:
+    return (
+        entry["summary"]
+        if entry["distribution"] == BUILTIN_DISTRIBUTION
+        else f"{entry['summary']} ({_format_source(entry)})"
+    )
 
 
 def _format_assignment(option: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hseval.cli import shared_options as shared
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -16,25 +17,27 @@ OUTPUT_SUFFIXES = (".png", ".gif")
 
 
 @click.command()
-@click.argument("path", metavar="SET")
-@click.option("--out", required=True, metavar="F.png|F.gif", help="PNG: contact sheet; GIF: animation over wavelength.")
-@click.option("-n", "--cubes", type=click.IntRange(1, 100), default=6, show_default=True, help="Number of cubes.")
-@click.option("--ids", metavar="A,B", help="Show these cubes, in this order, instead of a random draw.")
+@click.argument("path", metavar="SET", type=click.Path())
 @click.option(
-    "--wavelengths-shown", "visible_nm", metavar="A,B", help="nm, one sheet row each; default: 4, evenly spaced."
+    "--out", required=True, type=click.Path(), metavar="F.png|F.gif", help="PNG: contact sheet; GIF: animation."
 )
 @click.option(
-    "--size", type=click.IntRange(min=16, max=2000), default=160, show_default=True, help="Side of an image in px."
+    "-n", "--cubes", type=click.IntRange(1, 100), metavar="N", default=6, show_default=True, help="Number of cubes."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random draw.")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where the file does not state it.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), overrides the file.")
-@click.option("--no-cache", is_flag=True, help="Hash every cube again, and store no hash.")
+@shared.names_option("--ids", help="Show these cubes, in this order.")
+@click.option("--wavelengths-shown", "visible_nm", metavar="A,B", help="nm; default: 4, evenly spaced.")
+@click.option(
+    "--size", type=click.IntRange(16, 2000), metavar="PX", default=160, show_default=True, help="Side of an image."
+)
+@shared.seed_option("Seed of the random draw.")
+@shared.layout_option
+@shared.wavelengths_option
+@click.option("--no-cache", is_flag=True, help="Hash all cubes again, and store no hash.")
+@shared.quiet_option()
 def preview(path: str, out: str, **params: Any) -> None:
     """Draw cubes in true color and at single wavelengths.
 
-    Color is what an eye would see under daylight (CIE 1931 observer, all bands). The command reports which part of it
-    the bands do not measure, and uses false color where they measure too little.
+    Color is what an eye would see under daylight; false color where the bands measure too little of that.
     """
     from hseval.pipeline.open import open_set
     from hseval.reporting.preview.contact_sheet import save_film, save_sheet
@@ -50,9 +53,10 @@ def preview(path: str, out: str, **params: Any) -> None:
     cubes = open_set(path, layout=params["layout"], wavelengths=params["wavelengths"])
     if target.resolve() in {Path(path).resolve(), *_collect_sources(cubes)}:
         raise HsevalError(f"--out {out}: is an input; name another file")
-    ids = None if params["ids"] is None else [id.strip() for id in params["ids"].split(",") if id.strip()]
-    indices = find_indices(cubes, ids) if ids else _draw_indices(cubes, params)
+    indices = find_indices(cubes, params["ids"]) if params["ids"] else _draw_indices(cubes, params)
     preview = build_preview(cubes, indices, wavelengths=visible_nm, size=params["size"])
+    if not any(valid.any() for valid in preview.valid):
+        raise HsevalError(f"{path}: none of the selected cubes has a valid pixel")
     save = save_film if target.suffix.lower() == ".gif" else save_sheet
     save(preview, target, size=params["size"])
     click.echo(f"{out}: {len(preview.ids)} of {format_count(len(cubes), 'cube')}: {', '.join(preview.ids)}")
@@ -61,9 +65,9 @@ def preview(path: str, out: str, **params: Any) -> None:
 
 
 def _draw_indices(cubes: CubeSet, params: dict[str, Any]) -> list[int]:
-    from hseval.cli.progress import ProgressReporter
     from hseval.reporting.preview.preview import draw_indices
     from hseval.utils.feature_cache import FeatureCache, get_cache_path
+    from hseval.utils.progress import ProgressReporter
 
     cache_path = None if params["no_cache"] else get_cache_path()
     with FeatureCache(cache_path) as cache, ProgressReporter(hint="; --ids reads only the named cubes") as bar:

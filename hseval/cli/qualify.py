@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hseval.cli import shared_options as shared
+from hseval.cli.output_files import check_output
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -16,52 +18,44 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("real", required=False)
-@click.option(
-    "--metrics", metavar="A,B", help="Metrics by name, or all; default: those of --report, else the four defaults."
-)
-@click.option("--extractors", metavar="A,B", help="Run every metric that takes a feature extractor with each.")
-@click.option("--degradations", metavar="A,B", help="Degradations by name; default: all that fit the cubes.")
-@click.option("-n", "--cubes", type=click.IntRange(min=1), help="Draw about this many cubes, whole groups.")
-@click.option("--both-ways", is_flag=True, help="Degrade each half in turn and average: twice the work, less noise.")
+@click.argument("real", required=False, type=click.Path())
+@shared.names_option("--metrics", kind="metric", help="By name, or all; default: as --report, else four.")
+@shared.names_option("--extractors", kind="extractor", help="Run metrics that take an extractor with each.")
+@shared.names_option("--degradations", help="By name; default: all that fit the cubes.")
+@click.option("-n", "--cubes", type=click.IntRange(min=1), metavar="N", help="Draw about this many, whole groups.")
+@click.option("--both-ways", is_flag=True, help="Degrade each half in turn: twice the work, less noise.")
 @click.option(
     "--report",
     "score_report_path",
+    type=click.Path(),
     metavar="F",
-    help="A report of hseval score, whose scores are also given as severities.",
+    help="Give its scores as severities, too.",
 )
-@click.option("--load", "load_path", metavar="F", help="Show a file written by --json, instead of REAL.")
-@click.option("--json", "json_path", metavar="F", help="Write the curves as JSON; -: print it instead of the table.")
-@click.option("--plots", metavar="FOLDER", help="Plot the curves of each metric and a map of detections, as PNG.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of halves and degradations."
-)
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where available.")
-@click.option(
-    "--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores where worthwhile."
-)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Cubes per call of an extractor.")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), overrides the files.")
-@click.option(
-    "--set", "assignments", multiple=True, metavar="K=V", help="An option, such as fid.extractor=torchvision."
-)
-@click.option("--config", metavar="F", help="TOML file of options, one table per metric or extractor.")
-@click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
+@click.option("--load", "load_path", type=click.Path(), metavar="F", help="Show a file of --json, instead of REAL.")
+@click.option("--json", "json_path", type=click.Path(), metavar="F", help="Write the curves as JSON; -: print them.")
+@click.option("--plots", type=click.Path(), metavar="FOLDER", help="Plot curves and a map of detections as PNG.")
+@shared.seed_option("Seed of halves and degradations.")
+@shared.device_option
+@shared.workers_option
+@shared.batch_size_option
+@shared.layout_option
+@shared.wavelengths_option
+@shared.set_option("An option, such as fid.extractor=torchvision.")
+@shared.config_option
+@shared.no_cache_option
+@shared.quiet_option()
 def qualify(real: str | None, **params: Any) -> int:
     """Measure what scores are sensitive to, on the cubes REAL.
 
-    Half of the cubes are degraded with increasing severity, in some twenty ways, and compared with the other half: how
-    does every metric respond, and from which severity on does it detect the degradation?
+    Half of the cubes are degraded, in some twenty ways, and compared with the other half: how does every metric
+    respond, and from which severity on does it detect the degradation?
     """
-    from hseval.core.report import load_report
-    from hseval.utils.atomic_files import check_writable
+    from hseval.core.report_file import load_report
 
     if (real is None) == (params["load_path"] is None):
         raise click.UsageError("expected either the real cubes, or --load with a file that --json wrote")
     if params["json_path"] not in (None, "-"):
-        check_writable(params["json_path"])
-        _check_not_input(params["json_path"], (real, params["load_path"], params["score_report_path"]))
+        check_output("--json", params["json_path"], (real, params["load_path"], params["score_report_path"]))
     if params["plots"] is not None:
         _make_folder(params["plots"])
     score_report = None if params["score_report_path"] is None else load_report(params["score_report_path"])
@@ -71,11 +65,11 @@ def qualify(real: str | None, **params: Any) -> int:
 
 
 def _compute_report(real: str, params: dict[str, Any], score_report: Report | None) -> QualifyReport:
-    from hseval.cli.progress import ProgressReporter
     from hseval.cli.settings import merge_settings
     from hseval.qualification.qualify import qualify as run_qualify
+    from hseval.utils.progress import ProgressReporter
 
-    metrics, extractors = _split_names(params["metrics"]), _split_names(params["extractors"])
+    metrics, extractors = params["metrics"], params["extractors"]
     options = merge_settings(params["assignments"], params["config"])
     if score_report is not None and metrics is None:
         from hseval.qualification.equivalent_severity import merge_report_options
@@ -86,7 +80,7 @@ def _compute_report(real: str, params: dict[str, Any], score_report: Report | No
             real,
             metrics=metrics,
             extractors=extractors,
-            degradations=_split_names(params["degradations"]),
+            degradations=params["degradations"],
             cubes=params["cubes"],
             both_ways=params["both_ways"],
             seed=params["seed"],
@@ -139,21 +133,11 @@ def _show(report: QualifyReport, score_report: Report | None, params: dict[str, 
     print_report(report, sys.stdout, [] if score_report is None else compute_equivalents(score_report, report))
 
 
-def _check_not_input(json_path: str, inputs: tuple[str | None, ...]) -> None:
-    for source in inputs:
-        if source is not None and Path(source).exists() and Path(json_path).resolve() == Path(source).resolve():
-            raise HsevalError(f"--json {json_path}: is an input of this command; name another file")
-
-
 def _make_folder(plots: str) -> None:
     try:
         Path(plots).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HsevalError(f"--plots {plots}: this folder can't be created: {error.strerror}") from error
-
-
-def _split_names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _get_exit_status(report: QualifyReport, *, is_explicit: bool) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hseval.cli import shared_options as shared
+from hseval.cli.output_files import check_new_file
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
@@ -17,26 +19,26 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("generator")
+@click.argument("generator", shell_complete=shared.complete_names("generator"))
 @click.option("-n", "count", required=True, type=click.IntRange(min=1), metavar="N", help="Number of cubes.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="SET", help="HDF5 file to write.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="RUN", help="Folder that hseval train wrote.")
-@click.option("--seed", default=0, show_default=True, help="Cube i depends only on the seed and i.")
-@click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option of the generator.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that use a device.")
-@click.option("--force", is_flag=True, help="Overwrite SET, and discard unfinished samples of another one.")
+@shared.seed_option("Cube i depends on seed and i.")
+@shared.set_option("An option of the generator.")
+@shared.device_option
+@click.option("--force", is_flag=True, help="Overwrite SET; discard unfinished samples of another.")
+@shared.quiet_option()
 def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **params: Any) -> None:
     """Sample cubes from a generator into one HDF5 file.
 
-    Masks, wavelengths and provenance are stored, too. The same command resumes where it was interrupted, if the
-    generator can start in the middle. The options of each generator are listed by ``hseval plugins``.
+    The same command resumes where it was interrupted. Options: hseval plugins GENERATOR.
     """
     from hseval.cli.settings import parse_plugin_settings
     from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
     from hseval.sampling import generate
 
     built = get_plugins().build("generator", generator, parse_plugin_settings(generator, params["assignments"]))
-    _check_output(out, force=params["force"])
+    check_new_file(out, force=params["force"])
     if checkpoint is not None and not checkpoint.exists():
         raise HsevalError(f"--checkpoint {checkpoint}: does not exist; hseval train writes one")
     weights = generate.hash_checkpoint(checkpoint)
@@ -50,21 +52,11 @@ def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **par
     click.echo(f"{out}: {format_count(count, 'cube')} by {generator}, seed {params['seed']}")
 
 
-def _check_output(out: Path, *, force: bool) -> None:
-    from hseval.cli.train import check_parents
-    from hseval.utils.atomic_files import check_writable
-
-    check_parents(out)
-    check_writable(out)
-    if out.exists() and not force:
-        raise HsevalError(f"{out}: exists already; name another file, or overwrite it with --force")
-
-
 def _write_at_once(generator: Any, count: int, out: Path, metadata: Mapping[str, Any]) -> None:
     """Stream all cubes of a generator that can't start in the middle to the file, atomically."""
-    from hseval.cli.progress import ProgressReporter
     from hseval.data.writer import SetWriter
     from hseval.sampling.generate import generate_samples
+    from hseval.utils.progress import ProgressReporter
 
     with ProgressReporter() as progress, SetWriter(out, **metadata) as writer:
         for done, sample in enumerate(generate_samples(generator, count, metadata["provenance"]["seed"]), start=1):
@@ -82,20 +74,19 @@ def _write_in_chunks(
     force: bool,
 ) -> None:
     """Stream the cubes to chunks, resume where an earlier process was interrupted, and join them."""
-    from hseval.cli.progress import ProgressReporter
     from hseval.sampling.chunks import open_chunks
     from hseval.sampling.generate import collect_inputs, generate_samples
+    from hseval.utils.progress import ProgressReporter
 
     with open_chunks(out, collect_inputs(metadata, checkpoint_hashes), metadata) as chunks:
-        _check_output(out, force=force)  # again: a process that held the chunks may have finished the set
+        check_new_file(out, force=force)  # again: a process that held the chunks may have finished the set
         discard_note = chunks.resume(force=force)
         if discard_note:
             click.echo(discard_note, err=True)
-        if chunks.count:
-            click.echo(
-                f"{out}: resuming after {format_count(min(chunks.count, count), 'cube')} (in {chunks.folder})", err=True
-            )
         with _report_resume_point(chunks), ProgressReporter() as progress:
+            if chunks.count:
+                stored = format_count(min(chunks.count, count), "cube")
+                progress.print_line(f"{out}: resuming after {stored} (in {chunks.folder})")
             if chunks.count < count:
                 samples = generate_samples(generator, count, metadata["provenance"]["seed"], start=chunks.count)
                 chunks.write_samples(samples, lambda done: progress.update("sampling", done, count))

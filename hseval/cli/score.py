@@ -8,116 +8,118 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hseval.cli import shared_options as shared
+from hseval.cli.html import qualify_option, sweep_option
+from hseval.cli.output_files import check_output
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from hseval.core.hookspecs import Renderer
     from hseval.core.report import Report
 
 
 @click.command()
-@click.argument("samples")
+@click.argument("samples", type=click.Path())
 @click.option(
-    "--ref", "reference", required=True, metavar="REAL", help="Real cubes that the generator was not trained on."
+    "--ref", required=True, type=click.Path(), metavar="REAL", help="Real cubes that the generator has not seen."
 )
-@click.option("--train", metavar="TRAIN", help="Real cubes that the generator was trained on.")
-@click.option("--metrics", metavar="A,B", help="By name, or all; default: fid, spectral-kl, ms-ssim, authenticity.")
-@click.option("--extractor", metavar="NAME", help="Feature extractor, instead of each metric's default.")
+@click.option("--train", type=click.Path(), metavar="TRAIN", help="Real cubes that the generator was trained on.")
+@shared.names_option("--metrics", kind="metric", help="Metrics by name, or all; may be repeated.")
 @click.option(
-    "--segmenter", metavar="NAME", help="Segmenter that finds structures; 'none' uses the masks in the files."
+    "--extractor", metavar="NAME", shell_complete=shared.complete_names("extractor"), help="Extractor of all features."
 )
-@click.option("--json", "json_path", metavar="F", help="Write the report as JSON; -: print it instead of tables.")
-@click.option("--html", "html_path", metavar="F", help="Write an HTML page: verdict, tables, images, plots.")
 @click.option(
-    "--qualify", "qualify_path", metavar="Q", help="With --html: JSON of hseval qualify; scores as severities."
+    "--segmenter",
+    metavar="NAME",
+    shell_complete=shared.complete_names("segmenter"),
+    help="Finds structures; 'none' uses the masks in the files.",
 )
-@click.option("--sweep", "sweep_path", metavar="S", help="With --html: results of hseval sweep; its Pareto plot.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of splits and pairs.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; default: CUDA where available.")
-@click.option(
-    "--workers", type=click.IntRange(min=0), help="Processes; 0: this one; default: all cores where worthwhile."
-)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Cubes per call of an extractor.")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), overrides the files.")
+@click.option("--details", is_flag=True, help="Also show values, intervals, floors and remarks.")
+@shared.quiet_option("Print the summary alone, and no progress.", expose_value=True)
+@click.option("--json", "json_path", type=click.Path(), metavar="F", help="Write the report as JSON; -: print it.")
+@click.option("--html", "html_path", type=click.Path(), metavar="F", help="Write a page: scores, images, plots.")
+@qualify_option
+@sweep_option
+@shared.seed_option("Seed of splits and pairs.")
+@shared.device_option
+@shared.workers_option
+@shared.batch_size_option
+@shared.layout_option
+@shared.wavelengths_option
 @click.option("--resample", is_flag=True, help="Interpolate to the reference's wavelengths.")
-@click.option(
-    "--set", "assignments", multiple=True, metavar="K=V", help="An option, such as fid.extractor=torchvision."
-)
-@click.option("--config", metavar="F", help="TOML file of options, one table per metric or extractor.")
-@click.option("--quick", is_flag=True, help="Score 64 cubes of each set, drawn at random (all are read once).")
-@click.option("--verify", is_flag=True, help="Hash every cube again instead of trusting timestamps.")
-@click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
-def score(samples: str, reference: str, train: str | None, **params: Any) -> int:
+@shared.set_option("An option, such as fid.extractor=torchvision.")
+@shared.config_option
+@click.option("--quick", is_flag=True, help="Score 64 cubes of each set, drawn at random.")
+@click.option("--verify", is_flag=True, help="Hash all cubes again instead of trusting timestamps.")
+@shared.no_cache_option
+def score(
+    samples: str,
+    *,
+    details: bool,
+    quiet: bool,
+    json_path: str | None,
+    html_path: str | None,
+    qualify_path: str | None,
+    sweep_path: str | None,
+    assignments: tuple[str, ...],
+    config: str | None,
+    no_cache: bool,
+    **settings: Any,
+) -> int:
     """Score the generated cubes SAMPLES against real cubes.
 
-    Every score comes with its floor: what two sets of real cubes of that size score against each other.
+    Every score comes with its floor: what two sets of real cubes of that size score against each other. Scores by
+    default: fid, spectral-kl, ms-ssim, authenticity.
     """
-    from hseval.cli.progress import ProgressReporter
+    from hseval.cli.html import check_page_inputs, save_html
     from hseval.cli.settings import merge_settings
     from hseval.scoring.score import score as evaluate
-    from hseval.utils.distributed import connect
+    from hseval.utils.distributed import Ranks
+    from hseval.utils.progress import ProgressReporter
 
-    _check_outputs(params, (samples, reference, train))
-    options = merge_settings(params["assignments"], params["config"])
-    is_first_rank = connect().rank == 0
+    inputs = (samples, settings["ref"], settings["train"], qualify_path)
+    _check_outputs(json_path, html_path, inputs)
+    check_page_inputs(html_path, qualify_path, sweep_path)
+    options = merge_settings(assignments, config)
+    is_first_rank = Ranks.join("cpu").is_main
     with ProgressReporter(enabled=is_first_rank, hint="; --quick scores 64") as progress:
         report = evaluate(
             samples,
-            ref=reference,
-            train=train,
-            metrics=_split_names(params["metrics"]),
-            extractor=params["extractor"],
-            segmenter=params["segmenter"],
-            seed=params["seed"],
-            device=params["device"],
+            **settings,
             options=options,
-            layout=params["layout"],
-            wavelengths=params["wavelengths"],
-            resample=params["resample"],
-            workers=params["workers"],
-            batch_size=params["batch_size"],
-            quick=params["quick"],
-            cache=not params["no_cache"],
-            verify=params["verify"],
+            cache=not no_cache,
             progress=progress.update,
             ranks=True,
-            exhibits=params["html_path"] is not None,
+            exhibits=html_path is not None,
         )
     if is_first_rank:
-        _show(report, params)
-    return _get_exit_status(report, requested=_split_names(params["metrics"]) or [])
+        if json_path is not None and json_path != "-":
+            report.save(json_path)  # first: a closed pipe must not cost the file
+        if html_path is not None:
+            save_html(report, html_path, qualify=qualify_path, sweep=sweep_path)
+        _print_report(report, as_json=json_path == "-", details=details, quiet=quiet)
+    return _get_exit_status(report, requested=settings["metrics"] or [])
 
 
-def _check_outputs(params: dict[str, Any], inputs: tuple[str | None, ...]) -> None:
+def _check_outputs(json_path: str | None, html_path: str | None, inputs: tuple[str | None, ...]) -> None:
     """Refuse, before any work, output files that can't be written or would overwrite each other or an input."""
-    from hseval.cli.html import check_output, check_page_inputs
-
-    json_path, html_path, qualify_path = (params[name] for name in ("json_path", "html_path", "qualify_path"))
-    if json_path not in (None, "-"):
-        check_output("--json", json_path, (*inputs, qualify_path))
+    if json_path is not None and json_path != "-":
+        check_output("--json", json_path, inputs)
     if html_path is not None:
-        check_output("--html", html_path, (*inputs, qualify_path))
-        if json_path not in (None, "-") and Path(html_path).resolve() == Path(json_path).resolve():
+        check_output("--html", html_path, inputs)
+        if json_path is not None and json_path != "-" and Path(html_path).resolve() == Path(json_path).resolve():
             raise HsevalError(f"--html {html_path}: is what --json writes; name another file")
-    check_page_inputs(html_path, qualify_path, params["sweep_path"])
 
 
-def _split_names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _show(report: Report, params: dict[str, Any]) -> None:
-    from hseval.cli.html import save_html
+def _print_report(report: Report, *, as_json: bool, details: bool, quiet: bool) -> None:
     from hseval.core.plugin_manager import get_plugins
+    from hseval.reporting.summary import summarize_verdicts
 
-    json_path = params["json_path"]
-    if json_path not in (None, "-"):
-        report.save(Path(json_path))  # first: a closed pipe must not cost the file
-    if params["html_path"] is not None:
-        save_html(report, params["html_path"], qualify=params["qualify_path"], sweep=params["sweep_path"])
-    renderer: Renderer = get_plugins().build("renderer", "json" if json_path == "-" else "terminal")
-    renderer.render(report, sys.stdout)
+    if as_json:
+        get_plugins().build("renderer", "json").render(report, sys.stdout)
+    elif quiet:
+        click.echo(summarize_verdicts(report))
+    else:
+        get_plugins().build("renderer", "terminal", {"details": details}).render(report, sys.stdout)
 
 
 def _get_exit_status(report: Report, *, requested: list[str]) -> int:

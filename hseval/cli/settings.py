@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hseval.utils.errors import HsevalError, format_reason, format_suggestion
+from hseval.utils.errors import HsevalError, format_suggestion
+from hseval.utils.structured_files import read_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,13 +40,7 @@ def read_config(path: str | Path) -> ScopedSettings:
     Raises:
         HsevalError: the file is missing, is no TOML, or has a value outside a plugin's table.
     """
-    import tomllib
-    from pathlib import Path
-
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as TOML: {format_reason(error)}") from error
+    tables = read_toml(path)
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise HsevalError(f"{path}: {name!r} is outside a table; expected [plugin] followed by key = value")

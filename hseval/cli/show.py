@@ -6,28 +6,30 @@ import sys
 
 import click
 
+from hseval.cli.html import qualify_option, sweep_option
+from hseval.cli.output_files import check_output
+
 
 @click.command()
-@click.argument("report", metavar="REPORT.json")
-@click.option("--html", "html_path", metavar="F", help="Write an HTML page instead, without images and points.")
-@click.option(
-    "--qualify", "qualify_path", metavar="Q", help="With --html: JSON of hseval qualify; scores as severities."
-)
-@click.option("--sweep", "sweep_path", metavar="S", help="With --html: results of hseval sweep; its Pareto plot.")
-def show(report: str, html_path: str | None, qualify_path: str | None, sweep_path: str | None) -> None:
-    """Show a saved report as tables or as an HTML page.
+@click.argument("report", metavar="REPORT.json", type=click.Path())
+@click.option("--details", is_flag=True, help="Also show values, intervals, floors and remarks.")
+@click.option("--html", "html_path", type=click.Path(), metavar="F", help="Write a page, without images.")
+@qualify_option
+@sweep_option
+def show(report: str, details: bool, html_path: str | None, qualify_path: str | None, sweep_path: str | None) -> None:
+    """Show a saved report, or make an HTML page of it.
 
-    A page with images needs the cubes: hseval score --html; with the cache it takes little longer than reading them.
+    A page with images needs the cubes: hseval score --html.
     """
-    from hseval.cli.html import check_output, check_page_inputs, save_html
+    from hseval.cli.html import check_page_inputs, save_html
     from hseval.core.plugin_manager import get_plugins
-    from hseval.core.report import load_report
+    from hseval.core.report_file import load_report
 
     check_page_inputs(html_path, qualify_path, sweep_path)
     if html_path is not None:
-        check_output("--html", html_path, (report, qualify_path), operation="command")
+        check_output("--html", html_path, (report, qualify_path))
     score_report = load_report(report)
     if html_path is None:
-        get_plugins().build("renderer", "terminal").render(score_report, sys.stdout)
-        return
-    save_html(score_report, html_path, qualify=qualify_path, sweep=sweep_path)
+        get_plugins().build("renderer", "terminal", {"details": details}).render(score_report, sys.stdout)
+    else:
+        save_html(score_report, html_path, qualify=qualify_path, sweep=sweep_path)

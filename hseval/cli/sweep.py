@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hseval.cli import shared_options as shared
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -16,22 +17,26 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", metavar="F.toml", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Overrides the folder in the file.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Workers (submitit jobs).")
-@click.option("--slurm", metavar="K=V,...", help="Run under Slurm, such as slurm_partition=gpu,timeout_min=600.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Workers (submitit jobs)."
+)
+@click.option("--slurm", metavar="K=V,...", help="Use Slurm: slurm_partition=gpu,timeout_min=600.")
 @click.option("--only", multiple=True, metavar="LABEL", help="Only runs of this [[generator]] table.")
 @click.option("--retry", is_flag=True, help="Retry runs that failed before.")
-@click.option("--list", "listing", is_flag=True, help="List the runs and which of them are done, without running any.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; overrides the file.")
+@click.option("--list", "listing", is_flag=True, help="List the runs and their state, without running any.")
+@shared.device_option
+@shared.quiet_option()
 def sweep(file: Path, **params: Any) -> int:
     """Train, sample, time and score many configurations.
 
-    F.toml lists them; the trade-offs are plotted. Finished work is stored and not repeated: after Ctrl-C, kill -9 or a
-    full disk the same command resumes. A run that fails is reported and skipped.
+    F.toml lists them; the trade-offs are plotted. The same command resumes where it was interrupted. A run that fails
+    is reported and skipped.
     """
     from hseval.sweep.config import read_plan
     from hseval.sweep.results import collect_results
     from hseval.sweep.sweep import prepare_folder, run_sweep
     from hseval.sweep.workers import compute_runs_by_key
+    from hseval.utils.progress import ProgressReporter
 
     plan = read_plan(file, out=params["out"], device=params["device"])
     if params["listing"]:
@@ -44,7 +49,8 @@ def sweep(file: Path, **params: Any) -> int:
         "retry": params["retry"],
         "only": params["only"],
     }
-    results = run_sweep(plan, on_message=lambda line: click.echo(line, err=True), **options)
+    print_message = ProgressReporter().print_line
+    results = run_sweep(plan, on_message=print_message, **options)
     results.save(plan.out)
     _show(results)
     plot_names = _save_plots(results, plan.out)

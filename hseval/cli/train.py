@@ -10,31 +10,35 @@ from typing import Any
 
 import click
 
+from hseval.cli import shared_options as shared
+from hseval.cli.output_files import check_parents
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
 
 @click.command()
-@click.argument("generator")
-@click.argument("data")
+@click.argument("generator", shell_complete=shared.complete_names("generator"))
+@click.argument("data", type=click.Path())
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Folder for the checkpoint.")
-@click.option("--seed", default=0, show_default=True, help="Seed of everything random in the training.")
-@click.option("--set", "assignments", multiple=True, metavar="K=V", help="An option of the generator.")
-@click.option("--layout", type=click.Choice(["byx", "yxb"]), help="Axis order, where files do not state it.")
-@click.option("--wavelengths", metavar="W", help="FILE or 450:905:16 (nm), where files do not state them.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1 ...; for generators that use a device.")
+@shared.seed_option("Seed of everything random.")
+@shared.set_option("An option of the generator.")
+@shared.layout_option
+@shared.wavelengths_option
+@shared.device_option
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
+@shared.quiet_option()
 def train(generator: str, data: str, out: Path, **params: Any) -> None:
     """Train a generator on real cubes.
 
-    The options of each generator are listed by ``hseval plugins``.
+    Options: hseval plugins GENERATOR.
     """
     from hseval.cli.settings import parse_plugin_settings
+    from hseval.core.capabilities import SupportsFit
     from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
     from hseval.pipeline.open import open_set
 
     built = get_plugins().build("generator", generator, parse_plugin_settings(generator, params["assignments"]))
-    if not hasattr(built, "fit"):
+    if not isinstance(built, SupportsFit):
         raise HsevalError(f"generator {generator!r} needs no training: hseval sample {generator} -n 64 --out SET")
     requested = {"seed": params["seed"]} | ({} if params["device"] is None else {"device": params["device"]})
     with get_plugins().wrap_errors("generator", generator):
@@ -93,10 +97,3 @@ def _prepare_run_folder(out: Path, *, force: bool) -> Iterator[None]:
 def _is_first_rank() -> bool:
     """Return whether this process, of those that torchrun started, is the one that prints."""
     return int(os.environ.get("RANK", "0")) == 0 or int(os.environ.get("WORLD_SIZE", "1")) == 1
-
-
-def check_parents(out: Path) -> None:
-    """Raise HsevalError if a parent of ``out`` is a file."""
-    for parent in out.parents:
-        if parent.exists() and not parent.is_dir():
-            raise HsevalError(f"--out {out}: {str(parent)!r} is a file, not a folder")

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from hseval.comparison.leaderboard import Leaderboard
 from hseval.comparison.table import TextCell, TextTable, build_text_table
 from hseval.core.report import to_jsonable
-
-PIPED_WIDTH = 10_000  # characters, so that no line is wrapped when the output is piped
+from hseval.utils.console import UNLIMITED_WIDTH, create_table
 
 LATEX_ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -24,15 +23,13 @@ MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 
 def format_terminal(leaderboard: Leaderboard, *, width: int | None = None, color: bool = False) -> str:
     """Return a table for the terminal; ``width`` None: without limit."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     text_table, stream = build_text_table(leaderboard), io.StringIO()
-    console = Console(file=stream, width=width or PIPED_WIDTH, highlight=False, force_terminal=color,
+    console = Console(file=stream, width=width or UNLIMITED_WIDTH, highlight=False, force_terminal=color,
                       no_color=not color, soft_wrap=width is None)  # fmt: skip
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = create_table()
     for i, header in enumerate(text_table.headers):
         table.add_column(Text(header), justify="left" if i == 0 else "right", overflow="fold")
     for row in text_table.rows:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hseval.core.report import Report, Score, load_report
+from hseval.core.report import Report, Score
+from hseval.core.report_file import load_report
 from hseval.sweep.results import SweepResults, load_results
 from hseval.utils.errors import HsevalError, format_suggestion
 from hseval.utils.plural import format_count
@@ -95,53 +96,46 @@ def check_protocol(entries: Sequence[Entry], metrics: Sequence[str]) -> None:
 def _iterate_protocol(report: Report, metrics: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yield what has to agree, by name, most informative first."""
     provenance = report.provenance
-    settings, sets = (_get_mapping(provenance, name) for name in ("settings", "sets"))
-    compared = {name: _get_mapping(provenance, "metrics").get(name, {}) for name in metrics}
+    settings, sets = (provenance.get(name, {}) for name in ("settings", "sets"))
+    compared = {name: provenance.get("metrics", {}).get(name, {}) for name in metrics}
     for name, record in compared.items():
         yield from _iterate_plugin_protocol(f"metric {name}", record)
     for name, record in sorted(_select_extractors(provenance, compared).items()):
         yield from _iterate_plugin_protocol(f"extractor {name}", record)
-    yield from _iterate_plugin_protocol("segmenter", _get_mapping(provenance, "segmenter"))
-    yield "reference", _get_content_hash(sets.get("reference"))
+    yield from _iterate_plugin_protocol("segmenter", provenance.get("segmenter", {}))
+    yield "reference", _get_content_hash(sets, "reference")
     if any(_has_training_set(score) for score in report.scores if score.name in compared):
-        yield "training set", _get_content_hash(sets.get("train"))
-    yield "number of samples", _get_mapping(sets, "samples").get("cubes")
+        yield "training set", _get_content_hash(sets, "train")
+    yield "number of samples", sets.get("samples", {}).get("cubes")
     for name in ("seed", "quick", "resample"):
         yield f"--{name}", settings.get(name)
 
 
 def _select_extractors(provenance: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the extractors of the compared metrics: those in their options, and those in no metric's options."""
-    extractors = _get_mapping(provenance, "extractors")
-    compared = {_get_mapping(record, "options").get("extractor") for record in metrics.values()}
-    optional = {
-        _get_mapping(record, "options").get("extractor") for record in _get_mapping(provenance, "metrics").values()
-    }
+    compared, optional = (
+        [record.get("options", {}).get("extractor") for record in records.values()]
+        for records in (metrics, provenance.get("metrics", {}))
+    )
+    extractors = provenance.get("extractors", {})
     return {name: record for name, record in extractors.items() if name in compared or name not in optional}
 
 
 def _iterate_plugin_protocol(label: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    options = record.get("options")
-    if isinstance(options, Mapping):
-        for name, value in options.items():
-            yield f"{label}, option {name}", value
+    for name, value in record.get("options", {}).items():
+        yield f"{label}, option {name}", value
     for name in ("version", "distribution", "distribution_version", "fingerprint"):
         yield f"{label}, {name.replace('_', ' ')}", record.get(name)
 
 
 def _has_training_set(score: Score) -> bool:
     """Return whether a score used a training set; other scores do not depend on it."""
-    return _get_mapping(score.details, "resamples").get("train") is not None
+    resamples = score.statistics.resamples if score.statistics else None
+    return resamples is not None and resamples.train is not None
 
 
-def _get_content_hash(record: Any) -> Any:
-    content = record.get("content") if isinstance(record, Mapping) else None
-    return content[:HASH_LENGTH] if isinstance(content, str) else content
-
-
-def _get_mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = values.get(name)
-    return value if isinstance(value, Mapping) else {}
+def _get_content_hash(sets: Mapping[str, Any], role: str) -> str | None:
+    return sets[role]["content"][:HASH_LENGTH] if role in sets else None
 
 
 def _shorten(value: Any) -> str:

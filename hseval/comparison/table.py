@@ -6,10 +6,10 @@ import dataclasses
 
 from hseval.comparison.leaderboard import Leaderboard, LeaderboardCell, ScoreColumn
 from hseval.comparison.pairwise_tests import PairwiseTest
+from hseval.reporting.summary import DIRECTION_LABELS, format_interval, format_number
 from hseval.stats.multiple_testing import ALPHA
 from hseval.utils.plural import format_count
 
-DIRECTION_LABELS = {"lower": "lower is better", "higher": "higher is better", "floor": "best is nearest the floor"}
 SIGNIFICANCE_RULE = f"significant: Holm-adjusted p < {ALPHA:g} over all scores and pairs shown"
 
 
@@ -111,16 +111,6 @@ def _format_rank_interval(low: int, high: int) -> str:
 def get_direction_arrow(column: ScoreColumn) -> str:
     """Return an arrow in the direction that is better."""
     return {"lower": "↓", "higher": "↑", "floor": "→floor"}[column.better]
-
-
-def format_number(value: float | None) -> str:
-    """Return a number with four significant digits; None as a dash."""
-    return "-" if value is None else f"{value:.4g}"
-
-
-def format_interval(interval: tuple[float, float] | None) -> str:
-    """Return an interval as text; None as a dash."""
-    return "-" if interval is None else f"{format_number(interval[0])} to {format_number(interval[1])}"
 
 
 def _format_probability(probability: float) -> str:

@@ -140,8 +140,33 @@ class CubeSet(ABC):
         return Subset(self, tuple(indices))
 
 
-class Subset(CubeSet):
-    """Some cubes of another set."""
+class DerivedSet(CubeSet):
+    """Base of sets made of another set's cubes, whose shapes and files theirs are unless they override that.
+
+    Masks are those of :meth:`read`, which subclasses implement.
+    """
+
+    base: CubeSet
+
+    def locate(self, index: int) -> tuple[CubeSet, int]:
+        """Return the set that cube ``index`` is made of, and its index there."""
+        return self.base, index
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        cubes, base_index = self.locate(index)
+        return cubes.shape(base_index)
+
+    def sources(self, index: int) -> tuple[Path, ...]:
+        cubes, base_index = self.locate(index)
+        return cubes.sources(base_index)
+
+    def recipe(self, index: int) -> str:
+        cubes, base_index = self.locate(index)
+        return cubes.recipe(base_index)
+
+
+class Subset(DerivedSet):
+    """Some cubes of another set; an index may occur several times."""
 
     def __init__(self, base: CubeSet, indices: tuple[int, ...]) -> None:
         self.base, self.indices = base, indices
@@ -153,17 +178,11 @@ class Subset(CubeSet):
             labels={name: [values[i] for i in indices] for name, values in info.labels.items()},
         )
 
+    def locate(self, index: int) -> tuple[CubeSet, int]:
+        return self.base, self.indices[index]
+
     def read(self, index: int) -> Cube:
         return self.base.read(self.indices[index])
-
-    def shape(self, index: int) -> tuple[int, int, int]:
-        return self.base.shape(self.indices[index])
-
-    def sources(self, index: int) -> tuple[Path, ...]:
-        return self.base.sources(self.indices[index])
-
-    def recipe(self, index: int) -> str:
-        return self.base.recipe(self.indices[index])
 
     def read_masks(self, index: int) -> Mapping[str, BoolArray]:
         return self.base.read_masks(self.indices[index])

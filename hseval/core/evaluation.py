@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.feature_table import FeatureTable
-    from hseval.core.hookspecs import Metric, ScoreParts
+    from hseval.core.protocols import Metric, ScoreParts
 
 
 class EvaluatorInputs(Protocol):

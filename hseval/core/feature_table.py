@@ -64,3 +64,6 @@ class FeatureTable:
             name: column for name, column in self.columns.items() if name.split("/", maxsplit=1)[0] in extractors
         }
         return dataclasses.replace(self, columns=columns)
+
+
+RelatedTables = tuple[FeatureTable, FeatureTable, FeatureTable | None]  # of a metric's relate: real, generated, train

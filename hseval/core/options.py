@@ -12,6 +12,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Union
 
+from hseval.core.capabilities import HasOptionsClass, get_options
 from hseval.utils.errors import HsevalError, format_suggestion
 
 
@@ -37,8 +38,7 @@ class OptionInfo:
 
 def get_options_class(plugin: type) -> type:
     """Return the dataclass that declares a plugin's options (its ``Options``), or :class:`NoOptions`."""
-    options_class: type = getattr(plugin, "Options", NoOptions)
-    return options_class
+    return plugin.Options if isinstance(plugin, HasOptionsClass) else NoOptions
 
 
 def describe_options(plugin: type) -> Iterator[OptionInfo]:
@@ -74,6 +74,11 @@ def build_options(plugin: type, values: Mapping[str, Any], *, owner: str) -> Any
 def options_to_dict(options: Any) -> dict[str, Any]:
     """Return an options instance as a JSON-serializable mapping."""
     return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else {}  # type: ignore[arg-type]
+
+
+def get_option_values(plugin: object) -> dict[str, Any]:
+    """Return the options that a plugin's instance stores as a JSON-serializable mapping; empty where it has none."""
+    return options_to_dict(get_options(plugin))
 
 
 def convert_value(value: Any, declared_type: Any, *, owner: str) -> Any:
@@ -136,7 +141,7 @@ def _convert_scalar(value: Any, declared_type: Any, *, owner: str) -> Any:
     if declared_type in (int, float) and not mismatch:
         try:
             number = declared_type(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = None
         if number is not None and (declared_type is float or isinstance(value, str) or number == value):
             return number

@@ -24,7 +24,6 @@ class OldPluginError(HsevalError):
 
 def check_plugin_api(plugin_class: Any) -> None:
     """Raise OldPluginError if a class takes its sets under their names of API 1."""
-    for name in _METHODS_WITH_SETS:
-        method = getattr(plugin_class, name, None)
-        if callable(method) and "fake" in inspect.signature(method).parameters:
+    for name, method in inspect.getmembers(plugin_class, callable):
+        if name in _METHODS_WITH_SETS and "fake" in inspect.signature(method).parameters:
             raise OldPluginError

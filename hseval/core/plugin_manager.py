@@ -15,6 +15,7 @@ from typing import Any
 import pluggy
 
 from hseval.core import hookspecs
+from hseval.core.capabilities import HasOptionsClass
 from hseval.core.options import build_options
 from hseval.core.plugin_api import check_plugin_api
 from hseval.utils.atomic_files import WRITE_ERRNOS
@@ -144,8 +145,9 @@ class PluginManager:
         factory = self.find(kind, name)
         with self.wrap_errors(kind, name):
             resolved = build_options(factory, options or {}, owner=f"{kind} {name!r}")
+            arguments = (resolved,) if isinstance(factory, HasOptionsClass) else ()
             try:
-                return factory(resolved) if hasattr(factory, "Options") else factory()
+                return factory(*arguments)
             except ValueError as error:  # a value of the right type that makes no sense
                 raise HsevalError(f"{kind} {name!r}: {error}") from error
 

@@ -9,6 +9,7 @@ Functions that take tensors work on any device; torch is imported when they are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,12 @@ CANVAS_MULTIPLE = 32  # px; canvas sizes are multiples of it, so that five level
 MIN_ERODED_FRACTION = 0.25  # a field that erosion would shrink below this fraction is not eroded
 # Share of a filter's envelope inside the field at which the weight of a position starts to rise, and reaches 1.
 COVERAGE_RAMP = (0.80, 0.95)
+
+
+def find_valid_pixels(cubes: NDArray[Any], fields: NDArray[Any] | None = None) -> NDArray[np.bool_]:
+    """Return bool ``(..., y, x)``: pixels of ``(..., band, y, x)`` inside their field and finite in every band."""
+    finite = np.asarray(np.isfinite(cubes).all(axis=-3))
+    return finite if fields is None else finite & np.asarray(fields, dtype=bool)
 
 
 def compute_bounding_box(valid: NDArray[Any]) -> Box:
@@ -43,6 +50,32 @@ def group_by_bounding_box(valid: NDArray[Any]) -> dict[tuple[int, int, int, int]
         rows, columns = compute_bounding_box(field)
         groups.setdefault((rows.start, rows.stop, columns.start, columns.stop), []).append(index)
     return groups
+
+
+def compute_by_bounding_box(
+    compute: Callable[[NDArray[Any], NDArray[np.bool_]], NDArray[np.float32]],
+    cubes: NDArray[Any],
+    valid: NDArray[np.bool_],
+    *,
+    batch_size: int | None = None,
+) -> NDArray[np.float32]:
+    """Return features ``(n, feature)`` of cubes, each cropped to its box; NaN for a cube without a valid pixel.
+
+    Args:
+        compute: returns the features of cubes ``(k, band, y, x)`` and valid pixels ``(k, y, x)`` of one box.
+        cubes: ``(n, band, y, x)``, at least one.
+        valid: ``(n, y, x)``.
+        batch_size: largest k; None: all cubes of a box.
+    """
+    features: dict[int, NDArray[np.float32]] = {}
+    for (top, bottom, left, right), indices in group_by_bounding_box(valid).items():
+        size = batch_size or len(indices)
+        for block in (indices[i : i + size] for i in range(0, len(indices), size)):
+            part = cubes[block, :, top:bottom, left:right], valid[block, top:bottom, left:right]
+            features.update(zip(block, compute(*part), strict=True))
+    result = np.stack([features[i] for i in range(len(cubes))])
+    result[~valid.any(axis=(1, 2))] = np.nan
+    return result
 
 
 def erode_fov(valid: NDArray[Any]) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.core.cubes import FOV, Cube, CubeSet
-from hseval.data.field_of_view import compute_bounding_box
+from hseval.data.field_of_view import compute_bounding_box, find_valid_pixels
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -33,12 +33,6 @@ class PreprocessedCube:
     nonfinite_fraction: float = 0.0
 
 
-def compute_valid_mask(cube: Cube, fov: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-    """Return bool ``(y, x)``: inside the field of view (``fov``, else the cube's own) and finite in every band."""
-    valid: NDArray[np.bool_] = get_fov_mask(cube, fov) & np.isfinite(cube.data).all(axis=0)
-    return valid
-
-
 def get_fov_mask(cube: Cube, fov: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Return bool ``(y, x)``: the field of view, regardless of pixel values; all True where there is none."""
     own = fov if fov is not None else cube.masks.get(FOV)
@@ -53,7 +47,8 @@ def preprocess_cube(
 
     The result has masks of all ``structures`` (empty where the cube has none) and of ``fov``, valid pixels only.
     """
-    valid = compute_valid_mask(cube, fov)
+    field = get_fov_mask(cube, fov)
+    valid = find_valid_pixels(cube.data, field)
     if not valid.any():
         return None
     box = box or compute_bounding_box(valid)
@@ -61,7 +56,7 @@ def preprocess_cube(
     data = np.where(inside, cube.data[:, *box], np.float32(np.nan)).astype(np.float32, copy=False)
     empty = np.zeros_like(valid)
     masks = {name: cube.masks.get(name, empty)[box] & inside for name in structures if name != FOV}
-    nonfinite = 1.0 - valid.sum() / get_fov_mask(cube, fov).sum()
+    nonfinite = 1.0 - valid.sum() / field.sum()
     return PreprocessedCube(data, {**masks, FOV: inside}, float(nonfinite))
 
 

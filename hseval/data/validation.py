@@ -1,4 +1,4 @@
-"""The check of every cube before it is written."""
+"""Checks of cubes before they are written, and of sets before a network learns them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hseval.core.cubes import CubeSet
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
@@ -34,3 +35,19 @@ def check_sample(
             raise HsevalError(f"{location}: mask {name!r} of shape {mask.shape}, but the cube has {cube.shape[1:]}")
         if mask.dtype.kind not in "biu":
             raise HsevalError(f"{location}: mask {name!r} of type {mask.dtype}; bool or uint8 expected")
+
+
+def get_common_shape(data: CubeSet) -> tuple[int, int, int]:
+    """Return ``(band, y, x)`` of a set's cubes.
+
+    Raises:
+        HsevalError: there is no cube, or they have several shapes.
+    """
+    if not len(data):
+        raise HsevalError(f"{data.info.location}: holds no cubes; nothing to learn")
+    shape = data.shape(0)
+    for index, name in enumerate(data.ids):
+        if data.shape(index) != shape:
+            mismatch = f"cube {name!r} has shape {data.shape(index)}, cube {data.ids[0]!r} has {shape}"
+            raise HsevalError(f"{data.info.location}: {mismatch}; a network needs cubes of one shape")
+    return shape

@@ -12,9 +12,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hseval.core.capabilities import compute_fingerprint, get_device, set_device
 from hseval.core.cubes import FOV
-from hseval.core.options import describe_options, option, options_to_dict
+from hseval.core.options import describe_options, get_option_values, option
 from hseval.core.plugin_manager import get_plugins
+from hseval.data.field_of_view import find_valid_pixels
 from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hseval.core.hookspecs import Extractor
+    from hseval.core.protocols import Extractor
 
     Features = NDArray[Any] | Mapping[str, NDArray[Any]]
 
@@ -57,18 +59,16 @@ class _View:
     @property
     def device(self) -> str:
         """The device of the inner extractor."""
-        return str(getattr(self.inner, "device", "cpu"))
+        return str(get_device(self.inner) or "cpu")
 
     @device.setter
     def device(self, device: str) -> None:
-        if hasattr(self.inner, "device"):
-            self.inner.device = device
+        set_device(self.inner, device)
 
     def fingerprint(self) -> str:
         """Return what, besides the options, decides the features: identity and fingerprint of the inner extractor."""
         inner = self.inner
-        fingerprint = inner.fingerprint() if hasattr(inner, "fingerprint") else ""
-        options = options_to_dict(getattr(inner, "options", None))
+        fingerprint, options = compute_fingerprint(inner) or "", get_option_values(inner)
         origin = get_plugins().get_origin("extractor", inner.name)
         return json.dumps([origin, inner.name, inner.version, options, fingerprint], sort_keys=True, default=str)
 
@@ -83,10 +83,8 @@ class SpectralView(_View):
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> Features:
         """Return the inner extractor's features of shuffled cubes ``(n, band, y, x)``."""
-        import numpy as np
-
         shuffled = cubes.copy()
-        for cube, valid in zip(shuffled, masks[FOV] & np.isfinite(cubes).all(axis=1), strict=True):
+        for cube, valid in zip(shuffled, find_valid_pixels(cubes, masks[FOV]), strict=True):
             cube[:, valid] = shuffle_pixels(cube[:, valid])
         return self.inner(shuffled, wavelengths=wavelengths, masks={FOV: masks[FOV]})
 
@@ -114,7 +112,7 @@ class SpatialView(_View):
         import numpy as np
 
         mean = cubes.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-        if getattr(self.options, "repeat", False):
+        if isinstance(self.options, SpatialView.Options) and self.options.repeat:
             mean = np.ascontiguousarray(np.broadcast_to(mean, cubes.shape))
         else:
             wavelengths = np.asarray(wavelengths, dtype=np.float64).mean(keepdims=True)
@@ -125,8 +123,7 @@ def shuffle_pixels(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return pixels ``(band, pixel)`` in a random order, seeded by their values, the same in all bands."""
     digest = hashlib.sha256(pixels.astype("<f4").tobytes()).digest()
     order = create_rng(0, "spectral-view", int.from_bytes(digest[:8], "big")).permutation(pixels.shape[1])
-    shuffled: NDArray[Any] = pixels[:, order]
-    return shuffled
+    return pixels[:, order]
 
 
 def resolve_nested_options(

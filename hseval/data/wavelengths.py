@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.cubes import WAVELENGTH_TOLERANCE_NM, Cube, CubeSet
+from hseval.core.cubes import WAVELENGTH_TOLERANCE_NM, Cube, CubeSet, DerivedSet
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
@@ -139,7 +139,7 @@ def interpolate_bands(cube: NDArray[Any], *, source: NDArray[Any], target: NDArr
     return np.asarray(cube[lower] * (1 - weights) + cube[upper] * weights, dtype=np.float32)
 
 
-class ResampledSet(CubeSet):
+class ResampledSet(DerivedSet):
     """A set with its bands interpolated linearly to other wavelengths (``--resample``).
 
     Args:
@@ -171,9 +171,6 @@ class ResampledSet(CubeSet):
     def shape(self, index: int) -> tuple[int, int, int]:
         _, height, width = self.base.shape(index)
         return len(self.wavelengths), height, width
-
-    def sources(self, index: int) -> tuple[Path, ...]:
-        return self.base.sources(index)
 
     def recipe(self, index: int) -> str:
         return f"{self.base.recipe(index)} | {self._recipe}"

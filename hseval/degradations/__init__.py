@@ -37,35 +37,41 @@ def list_degradations(kind: DegradationKind | None = None) -> tuple[Degradation,
 
 @functools.cache
 def _load_degradations() -> tuple[Degradation, ...]:
-    from hseval.degradations.bands import BandSwap, DeadBand, Gain, Offset
-    from hseval.degradations.blood import OxygenSaturation
-    from hseval.degradations.blur import BlockBlending, GaussianBlur
-    from hseval.degradations.near_copies import (
-        ExactCopy,
-        FlippedCopy,
-        NoisyCopy,
-        RescaledCopy,
-        RotatedCopy,
-        ShiftedCopy,
+    from hseval.degradations import (
+        bands,
+        blood,
+        blur,
+        near_copies,
+        noise,
+        patches,
+        registration,
+        spectra,
+        variety,
+        vessels,
     )
-    from hseval.degradations.noise import GaussianNoise, Striping
-    from hseval.degradations.patches import PatchShuffling
-    from hseval.degradations.registration import Misregistration
-    from hseval.degradations.spectra import SpectralBroadening, SpectralShift
-    from hseval.degradations.variety import ModeCollapse, ModeDropping, SampleDuplication
-    from hseval.degradations.vessels import SmallVesselRemoval
 
     return (
-        *(SpectralShift(), SpectralBroadening(), Gain(), Offset(), BandSwap(), DeadBand(), OxygenSaturation()),
-        *(
-            GaussianBlur(),
-            GaussianNoise(),
-            Striping(),
-            BlockBlending(),
-            SmallVesselRemoval(),
-            PatchShuffling(),
-            Misregistration(),
-        ),
-        *(ModeDropping(), ModeCollapse(), SampleDuplication()),
-        *(ExactCopy(), NoisyCopy(), ShiftedCopy(), FlippedCopy(), RotatedCopy(), RescaledCopy()),
+        spectra.SpectralShift(),
+        spectra.SpectralBroadening(),
+        bands.Gain(),
+        bands.Offset(),
+        bands.BandSwap(),
+        bands.DeadBand(),
+        blood.OxygenSaturation(),
+        blur.GaussianBlur(),
+        noise.GaussianNoise(),
+        noise.Striping(),
+        blur.BlockBlending(),
+        vessels.SmallVesselRemoval(),
+        patches.PatchShuffling(),
+        registration.Misregistration(),
+        variety.ModeDropping(),
+        variety.ModeCollapse(),
+        variety.SampleDuplication(),
+        near_copies.ExactCopy(),
+        near_copies.NoisyCopy(),
+        near_copies.ShiftedCopy(),
+        near_copies.FlippedCopy(),
+        near_copies.RotatedCopy(),
+        near_copies.RescaledCopy(),
     )

@@ -7,13 +7,21 @@ samples by near-copies of training cubes.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
+import numpy as np
+
+from hseval.degradations.inside import replace_valid_pixels, split_valid_pixels
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from hseval.core.cubes import Cube, CubeSet
+    from hseval.degradations.inside import Mask, Values
+
+    Vector = NDArray[np.float64]
+    Rng = np.random.Generator
 
 DegradationKind = Literal["spectral", "spatial", "set", "copies"]
 
@@ -27,6 +35,8 @@ class Degradation(Protocol):
         kind: decides which of the protocols below it fulfills.
         unit: of the severity, for example ``"nm"``, ``"px"``, ``"% of gain"``.
         severities: at least 8, ascending, above 0, in ``unit``: from hardly visible to gross. 0 would change nothing.
+        is_set_wide: whether the fault is the sensor's and the same in every cube: ``rng`` then starts from the same
+            state for all cubes of a set. Otherwise every cube has a random stream of its own.
     """
 
     name: ClassVar[str]
@@ -34,24 +44,18 @@ class Degradation(Protocol):
     kind: ClassVar[DegradationKind]
     unit: ClassVar[str]
     severities: ClassVar[tuple[float, ...]]
+    is_set_wide: ClassVar[bool] = False
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return why it can't degrade a set (no wavelengths in nm, no such structure), or None; reads headers alone."""
+        return None
 
 
 class CubeDegradation(Degradation, Protocol):
-    """Degrades single cubes (kinds ``spectral`` and ``spatial``).
+    """Degrades single cubes (kinds ``spectral`` and ``spatial``)."""
 
-    Attributes:
-        is_set_wide: whether the fault is the sensor's and the same in every cube: ``rng`` then starts from the same
-            state for all cubes of a set. Otherwise every cube has a random stream of its own.
-    """
-
-    is_set_wide: ClassVar[bool]
-
-    def degrade(
-        self, cube: Cube, severity: float, *, wavelengths: NDArray[np.float64], rng: np.random.Generator
-    ) -> Cube:
+    @abstractmethod
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Vector, rng: Rng) -> Cube:
         """Return the degraded cube; masks and field of view stay, invalid pixels never leak into valid ones.
 
         With the same ``rng`` state every severity has the same pattern, only stronger, so that curves are smooth.
@@ -61,7 +65,10 @@ class CubeDegradation(Degradation, Protocol):
 class SetDegradation(Degradation, Protocol):
     """Selects cubes of a set, some of them several times (kind ``set``)."""
 
-    def pick(self, features: NDArray[np.float64], severity: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    kind: ClassVar[DegradationKind] = "set"
+
+    @abstractmethod
+    def pick(self, features: Vector, severity: float, rng: Rng) -> NDArray[np.int64]:
         """Return ``n`` indices of cubes (0 to n - 1, repeats allowed): the i-th is of the cube that replaces cube i.
 
         ``features`` ``(n, d)`` separate modes. With the same ``rng`` state the picks of all severities are nested.
@@ -71,13 +78,23 @@ class SetDegradation(Degradation, Protocol):
 class CopyDegradation(Degradation, Protocol):
     """Makes a near-copy of a training cube (kind ``copies``); the severity is the % of samples replaced."""
 
-    def copy(self, cube: Cube, *, wavelengths: NDArray[np.float64], rng: np.random.Generator) -> Cube:
+    kind: ClassVar[DegradationKind] = "copies"
+
+    @abstractmethod
+    def copy(self, cube: Cube, *, wavelengths: Vector, rng: Rng) -> Cube:
         """Return the near-copy of a training cube; its masks move with their structures."""
 
 
-class UnrestrictedDegradation:
-    """Base of degradations that apply to any set of cubes."""
+class PixelDegradation(CubeDegradation):
+    """Base of the built-in degradations that change a cube's valid pixels; by default, one fault for all cubes."""
 
-    def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return None."""
-        return None
+    is_set_wide = True
+
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Vector, rng: Rng) -> Cube:
+        """Return the cube with its valid pixels changed."""
+        values, valid = split_valid_pixels(cube)
+        return replace_valid_pixels(cube, self.change(values, valid, severity, wavelengths, rng), valid)
+
+    @abstractmethod
+    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+        """Return values ``(band, y, x)``, 0 where not valid, after the change; only the valid pixels count."""

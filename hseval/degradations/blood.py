@@ -5,21 +5,18 @@ from __future__ import annotations
 import functools
 import math
 from importlib import resources
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.degradations.base import DegradationKind
-from hseval.degradations.inside import compute_valid_mask, replace_valid_pixels, zero_invalid_pixels
+from hseval.degradations.base import CubeDegradation
+from hseval.degradations.inside import replace_valid_pixels, split_valid_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numpy.typing import NDArray
-
     from hseval.core.cubes import Cube, CubeSet
-
-    Float64Array = NDArray[np.float64]
+    from hseval.degradations.base import Rng, Vector
 
 SATURATION_SIGNS = {"vein": +1.0, "artery": -1.0}  # the direction with room to move; the vein is preferred
 HEMOGLOBIN_GRAMS_PER_LITER = 150.0  # hemoglobin in whole blood
@@ -27,15 +24,15 @@ HEMOGLOBIN_GRAMS_PER_MOLE = 64500.0
 PATH_LENGTH_MM = 0.1  # of light through the vessel: about the mean chord of a vein of 0.12 mm
 
 
-class OxygenSaturation:
+class OxygenSaturation(CubeDegradation):
     """More oxygen in the veins (in arteries, where veins are not marked: less), by Beer-Lambert."""
 
-    name: ClassVar[str] = "saturation"
-    summary: ClassVar[str] = "hemoglobin's oxygen saturation shifted in the veins alone (else in the arteries)"
-    kind: ClassVar[DegradationKind] = "spectral"
-    unit: ClassVar[str] = "percentage points"
-    severities: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0)
-    is_set_wide: ClassVar[bool] = True
+    name = "saturation"
+    summary = "hemoglobin's oxygen saturation shifted in the veins alone (else in the arteries)"
+    kind = "spectral"
+    unit = "percentage points"
+    severities = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0)
+    is_set_wide = True
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return why it can't degrade a set: no structure, no wavelengths, or some outside hemoglobin's table."""
@@ -49,18 +46,17 @@ class OxygenSaturation:
             return f"needs bands within {low:g} to {high:g} nm (hemoglobin's table), found {first:g} to {last:g} nm"
         return None
 
-    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Vector, rng: Rng) -> Cube:
         """Return the cube with the structure's pixels times :func:`transmittance_ratio`; others are unchanged."""
         structure = find_blood_structure(cube.masks)
         if structure is None:
             return cube
-        valid = compute_valid_mask(cube)
+        values, valid = split_valid_pixels(cube)
         ratio = transmittance_ratio(wavelengths, SATURATION_SIGNS[structure] * severity / 100).astype(np.float32)
-        inside = valid & cube.masks[structure]
-        return replace_valid_pixels(cube, zero_invalid_pixels(cube, valid) * ratio[:, None, None], inside)
+        return replace_valid_pixels(cube, values * ratio[:, None, None], valid & cube.masks[structure])
 
 
-def transmittance_ratio(wavelengths: Float64Array, saturation_change: float) -> Float64Array:
+def transmittance_ratio(wavelengths: Vector, saturation_change: float) -> Vector:
     """Return the ratio of blood's transmittances after and before a saturation change (1: from 0 to 100 %).
 
     ``exp(-ln(10) c (eps_HbO2 - eps_Hb) L change)`` with c = 150 g/L and a path L of 0.1 mm for all pixels.
@@ -68,12 +64,11 @@ def transmittance_ratio(wavelengths: Float64Array, saturation_change: float) -> 
     nm, oxygenated, deoxygenated = load_hemoglobin_extinction()
     difference = np.interp(wavelengths, nm, oxygenated - deoxygenated)
     molar = HEMOGLOBIN_GRAMS_PER_LITER / HEMOGLOBIN_GRAMS_PER_MOLE
-    ratio: Float64Array = np.exp(-math.log(10) * molar * difference * PATH_LENGTH_MM / 10 * saturation_change)
-    return ratio
+    return np.exp(-math.log(10) * molar * difference * PATH_LENGTH_MM / 10 * saturation_change)
 
 
 @functools.cache
-def load_hemoglobin_extinction() -> tuple[Float64Array, Float64Array, Float64Array]:
+def load_hemoglobin_extinction() -> tuple[Vector, Vector, Vector]:
     """Return nm and the molar extinction, 1/(cm M) base 10, of oxy- and deoxyhemoglobin (S. Prahl's table)."""
     text = resources.files("hseval").joinpath("resources/absorption.csv").read_text(encoding="utf-8")
     header, *rows = (line.split(",") for line in text.splitlines() if not line.startswith("#"))

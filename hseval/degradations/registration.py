@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.degradations.base import DegradationKind
-from hseval.degradations.inside import (
-    compute_valid_mask,
-    explain_missing_bands,
-    fill_to_canvas,
-    replace_valid_pixels,
-    zero_invalid_pixels,
-)
+from hseval.degradations.base import PixelDegradation
+from hseval.degradations.inside import explain_missing_bands, fill_to_canvas
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.cubes import Cube, CubeSet
+    from hseval.core.cubes import CubeSet
+    from hseval.degradations.base import Rng, Vector
+    from hseval.degradations.inside import Mask, Values
 
-    Float64Array = NDArray[np.float64]
-    Float32Array = NDArray[np.float32]
 
-
-class Misregistration:
+class Misregistration(PixelDegradation):
     """Bands that drift apart along the spectrum."""
 
-    name: ClassVar[str] = "misregistration"
-    summary: ClassVar[str] = "bands that drift apart along the spectrum, in a direction of each cube's own"
-    kind: ClassVar[DegradationKind] = "spatial"
-    unit: ClassVar[str] = "px"
-    severities: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0, 4.0, 8.0)
-    is_set_wide: ClassVar[bool] = False
+    name = "misregistration"
+    summary = "bands that drift apart along the spectrum, in a direction of each cube's own"
+    kind = "spatial"
+    unit = "px"
+    severities = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0, 4.0, 8.0)
+    is_set_wide = False
 
     def explain_unmet_need(self, data: CubeSet) -> str | None:
         """Return why there are not two bands, or None."""
         return explain_missing_bands(data)
 
-    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube with band b moved by ``severity (b / (bands - 1) - 1/2)`` px along a random direction."""
-        valid = compute_valid_mask(cube)
+    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+        """Return band b moved by ``severity (b / (bands - 1) - 1/2)`` px along a random direction."""
         angle = rng.uniform(0, 2 * np.pi)
         direction = np.array([np.sin(angle), np.cos(angle)])
-        shifts = severity * np.linspace(-0.5, 0.5, len(cube.data))[:, None] * direction
-        return replace_valid_pixels(cube, shift_bands(zero_invalid_pixels(cube, valid), valid, shifts), valid)
+        shifts = severity * np.linspace(-0.5, 0.5, len(values))[:, None] * direction
+        return shift_bands(values, valid, shifts)
 
 
-def shift_bands(values: Float32Array, valid: NDArray[np.bool_], shifts: Float64Array) -> Float32Array:
+def shift_bands(values: Values, valid: Mask, shifts: Vector) -> Values:
     """Move every band by whole or fractional px (down, right), by Fourier's shift theorem.
 
     Pixels that come in from beyond the field continue those inside smoothly, so the surround has no effect.
@@ -61,11 +53,9 @@ def shift_bands(values: Float32Array, valid: NDArray[np.bool_], shifts: Float64A
 
     filled = fill_to_canvas(values, valid, margin=int(np.ceil(2 * np.abs(shifts).max())) + 2)
     height, width = filled.shape[1:]
-    down, right = (
-        _compute_phase_factors(shifts[:, 0], np.fft.fftfreq(height)),
-        _compute_phase_factors(shifts[:, 1], np.fft.rfftfreq(width)),
-    )
-    shifted: Float32Array = irfft2(rfft2(filled) * down[:, :, None] * right[:, None, :], s=(height, width))
+    down = _compute_phase_factors(shifts[:, 0], np.fft.fftfreq(height))
+    right = _compute_phase_factors(shifts[:, 1], np.fft.rfftfreq(width))
+    shifted: Values = irfft2(rfft2(filled) * down[:, :, None] * right[:, None, :], s=(height, width))
     return shifted[:, : valid.shape[0], : valid.shape[1]]
 
 

@@ -2,78 +2,66 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.degradations.base import DegradationKind
-from hseval.degradations.inside import (
-    compute_valid_mask,
-    explain_missing_wavelengths,
-    replace_valid_pixels,
-    zero_invalid_pixels,
-)
+from hseval.degradations.base import PixelDegradation
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from hseval.core.cubes import Cube, CubeSet
-
-    Float64Array = NDArray[np.float64]
+    from hseval.core.cubes import CubeSet
+    from hseval.degradations.base import Rng, Vector
+    from hseval.degradations.inside import Mask, Values
 
 MERGE_GAP_RATIO = 0.1  # bands nearer than this share of the median gap share a node: a spline would oscillate
 KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES = 4.0, 161  # support of the Gaussian, and number of points in it
 FWHM_PER_STD = float(np.sqrt(8 * np.log(2)))  # of a Gaussian, in standard deviations
 
 
-class SpectralShift:
+class SplineDegradation(PixelDegradation):
+    """Base of those that read spectra between the bands, by a cubic spline that is constant beyond the ends."""
+
+    kind = "spectral"
+
+    def explain_unmet_need(self, data: CubeSet) -> str | None:
+        """Return why there are no spectra to interpolate, or None."""
+        if not data.info.wavelengths_known:
+            return "needs wavelengths in nm (--wavelengths)"
+        if len(np.unique(data.wavelengths)) < 2:
+            return f"needs at least 2 bands of different wavelengths, found {len(data.wavelengths)}"
+        return None
+
+
+class SpectralShift(SplineDegradation):
     """Spectra shifted to longer wavelengths."""
 
-    name: ClassVar[str] = "shift"
-    summary: ClassVar[str] = "spectra moved to longer wavelengths: the wavelength calibration is off"
-    kind: ClassVar[DegradationKind] = "spectral"
-    unit: ClassVar[str] = "nm"
-    severities: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-    is_set_wide: ClassVar[bool] = True
+    name = "shift"
+    summary = "spectra moved to longer wavelengths: the wavelength calibration is off"
+    unit = "nm"
+    severities = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
-    def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return why there are no spectra to interpolate, or None."""
-        return explain_missing_wavelengths(data)
-
-    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube with spectra shifted by ``severity`` nm, by a cubic spline, constant beyond the ends."""
-        return _add_spectral_change(
-            cube, compute_change_matrix(wavelengths, offsets=np.array([-severity]), weights=np.ones(1))
-        )
+    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+        """Return the values with spectra shifted by ``severity`` nm."""
+        return _add_change(values, compute_change_matrix(wavelengths, np.array([-severity]), weights=np.ones(1)))
 
 
-class SpectralBroadening:
+class SpectralBroadening(SplineDegradation):
     """Spectra convolved with a Gaussian."""
 
-    name: ClassVar[str] = "broadening"
-    summary: ClassVar[str] = "spectra smeared by a Gaussian: a coarser spectral resolution"
-    kind: ClassVar[DegradationKind] = "spectral"
-    unit: ClassVar[str] = "nm FWHM"
-    severities: ClassVar[tuple[float, ...]] = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 160.0, 256.0)
-    is_set_wide: ClassVar[bool] = True
+    name = "broadening"
+    summary = "spectra smeared by a Gaussian: a coarser spectral resolution"
+    unit = "nm FWHM"
+    severities = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 160.0, 256.0)
 
-    def explain_unmet_need(self, data: CubeSet) -> str | None:
-        """Return why there are no spectra to interpolate, or None."""
-        return explain_missing_wavelengths(data)
-
-    def degrade(self, cube: Cube, severity: float, *, wavelengths: Float64Array, rng: np.random.Generator) -> Cube:
-        """Return the cube with spectra, as cubic splines constant beyond the ends, convolved with the Gaussian."""
+    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+        """Return the values with spectra convolved with the Gaussian."""
         positions = np.linspace(-KERNEL_HALF_WIDTH_STD, KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES)
         weights = np.exp(-0.5 * positions**2)
-        return _add_spectral_change(
-            cube,
-            compute_change_matrix(
-                wavelengths, offsets=positions * severity / FWHM_PER_STD, weights=weights / weights.sum()
-            ),
-        )
+        offsets = positions * severity / FWHM_PER_STD
+        return _add_change(values, compute_change_matrix(wavelengths, offsets, weights=weights / weights.sum()))
 
 
-def compute_change_matrix(wavelengths: Float64Array, *, offsets: Float64Array, weights: Float64Array) -> Float64Array:
+def compute_change_matrix(wavelengths: Vector, offsets: Vector, *, weights: Vector) -> Vector:
     """Return the change ``(band, band)`` of a spectrum that becomes ``sum_k weights_k S(wavelength + offsets_k)``.
 
     S is the cubic spline through the bands, constant beyond the first and the last. The change is taken against the
@@ -84,16 +72,14 @@ def compute_change_matrix(wavelengths: Float64Array, *, offsets: Float64Array, w
     nodes, averaging = compute_spline_nodes(wavelengths)
     spline = CubicSpline(nodes, np.eye(len(nodes)))
 
-    def evaluate(nm: Float64Array) -> Float64Array:
-        values: Float64Array = spline(np.clip(nm, nodes[0], nodes[-1]))
-        return values
+    def evaluate(nm: Vector) -> Vector:
+        return spline(np.clip(nm, nodes[0], nodes[-1]))
 
     shifted = np.tensordot(weights, evaluate(offsets[:, None] + wavelengths), axes=1)
-    change: Float64Array = (shifted - weights.sum() * evaluate(wavelengths)) @ averaging
-    return change
+    return np.asarray((shifted - weights.sum() * evaluate(wavelengths)) @ averaging)
 
 
-def compute_spline_nodes(wavelengths: Float64Array) -> tuple[Float64Array, Float64Array]:
+def compute_spline_nodes(wavelengths: Vector) -> tuple[Vector, Vector]:
     """Return the spline's nodes (nm, ascending) and the matrix ``(node, band)`` that averages the bands of each."""
     centers = np.asarray(wavelengths, dtype=np.float64)
     gaps = np.diff(centers)
@@ -104,9 +90,7 @@ def compute_spline_nodes(wavelengths: Float64Array) -> tuple[Float64Array, Float
     return averaging @ centers, averaging
 
 
-def _add_spectral_change(cube: Cube, change_matrix: Float64Array) -> Cube:
-    """Return the cube with a linear change ``(band, band)`` added to each spectrum."""
-    valid = compute_valid_mask(cube)
-    values = zero_invalid_pixels(cube, valid)
+def _add_change(values: Values, change_matrix: Vector) -> Values:
+    """Return values with a linear change ``(band, band)`` added to each spectrum."""
     flat = change_matrix.astype(np.float32) @ values.reshape(len(values), -1)
-    return replace_valid_pixels(cube, values + flat.reshape(values.shape), valid)
+    return values + flat.reshape(values.shape)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hseval.utils.errors import HsevalError, format_error
 from hseval.utils.plural import format_count
-from hseval.utils.random_streams import create_rng
+from hseval.utils.random_streams import create_rng, fork_torch_rng
 
 if TYPE_CHECKING:
     import torch
@@ -61,11 +61,10 @@ def build_random_backbone(backbone: str, seed: int) -> torch.nn.Module:
 
 def create_untrained_model(backbone: str) -> torch.nn.Module:
     """Return torchvision's network with arbitrary weights; torch's generators are left unchanged."""
-    import torch
     from torchvision import models
 
     extra = {"transform_input": True, "init_weights": False} if backbone == "inception_v3" else {}
-    with torch.random.fork_rng(devices=[]):  # for the layers' initial values, which are discarded
+    with fork_torch_rng():  # for the layers' initial values, which are discarded
         model: torch.nn.Module = models.get_model(backbone, weights=None, **extra)
     return model
 

@@ -90,8 +90,7 @@ def normalize_gain(maps: Float64Array) -> Float64Array:
         return maps
     gain = np.abs(maps[known]).mean() or 1.0
     means = np.where(known, maps, 0.0).sum(axis=(1, 2)) / known.sum(axis=(1, 2))
-    normalized: Float64Array = (maps - means[:, None, None]) / gain
-    return normalized
+    return np.asarray((maps - means[:, None, None]) / gain)
 
 
 def _apply_windows(cube: NDArray[np.float32], windows: Float64Array, field: NDArray[np.bool_]) -> Float64Array:
@@ -107,5 +106,4 @@ def _compute_overlaps(cells: int, pixels: int) -> Float64Array:
     start, stop = edges[:-1, None], edges[1:, None]
     index = np.arange(pixels)
     overlap = np.minimum(stop, index + 1.0) - np.maximum(start, index)
-    shares: Float64Array = np.clip(overlap, 0.0, None) * (cells / pixels)
-    return shares
+    return np.asarray(np.clip(overlap, 0.0, None) * (cells / pixels))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hseval.core.cubes import FOV
-from hseval.data.field_of_view import erode_fov
+from hseval.data.field_of_view import erode_fov, find_valid_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class NoiseLevel:
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
         """Return float32 ``(n, band)`` by :func:`estimate_noise_level`, in the cubes' units."""
-        fields = masks[FOV] & np.isfinite(cubes).all(axis=1)
+        fields = find_valid_pixels(cubes, masks[FOV])
         levels = [estimate_noise_level(cube, valid) for cube, valid in zip(cubes, fields, strict=True)]
         return np.stack(levels) if levels else np.empty(cubes.shape[:2], np.float32)
 
@@ -62,5 +62,4 @@ def _erode_along_axis(field: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     """Return where three pixels in a row along an axis are all True; two shorter than ``field``."""
     size = max(field.shape[axis] - 2, 0)
     first, second, third = (np.take(field, np.arange(size) + step, axis=axis) for step in range(3))
-    result: NDArray[np.bool_] = first & second & third
-    return result
+    return first & second & third

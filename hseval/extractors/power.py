@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hseval.core.cubes import FOV
-from hseval.data.field_of_view import erode_fov
+from hseval.data.field_of_view import erode_fov, find_valid_pixels
 from hseval.extractors.radial import MIN_PERIODS, compute_bin_centers, compute_field_taper, compute_radial_power
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class RadialPower:
             the field is too small to resolve the bin's frequencies, or has none of them (``db`` is then that of the
             nearest bin that has some): ``db`` carries no information there.
         """
-        fields = masks[FOV] & np.isfinite(cubes).all(axis=1)
+        fields = find_valid_pixels(cubes, masks[FOV])
         spectra = [_compute_power_spectrum(cube, field) for cube, field in zip(cubes, fields, strict=True)]
         bins = len(compute_bin_centers())
         return {
@@ -95,5 +95,4 @@ def _fill_from_nearest(db: Float64Array, known: NDArray[np.bool_]) -> Float64Arr
         return db
     known_indices = np.flatnonzero(known)
     nearest = known_indices[np.abs(known_indices[None, :] - np.arange(len(known))[:, None]).argmin(axis=1)]
-    filled: Float64Array = db[:, nearest]
-    return filled
+    return db[:, nearest]

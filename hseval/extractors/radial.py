@@ -27,8 +27,7 @@ def compute_bin_edges() -> Float64Array:
     The last one holds the corners of the frequency plane, beyond the Nyquist frequency of rows and columns.
     """
     steps = np.arange(BINS_PER_OCTAVE * OCTAVES - 1, -1, -1)
-    result: Float64Array = NYQUIST * 2.0 ** (-steps / BINS_PER_OCTAVE)
-    return result
+    return NYQUIST * 2.0 ** (-steps / BINS_PER_OCTAVE)
 
 
 def compute_bin_centers() -> Float64Array:

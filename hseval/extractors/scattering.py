@@ -6,6 +6,7 @@ Deterministic, without weights or training, for any bands. docs/extractors.md li
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,11 +14,12 @@ import numpy as np
 
 from hseval.core.options import option
 from hseval.data.field_of_view import (
+    compute_by_bounding_box,
     compute_canvas_shape,
     compute_pooling_weights,
     erode_fov,
     fill_outside,
-    group_by_bounding_box,
+    find_valid_pixels,
 )
 from hseval.extractors.spectral_shape import (
     ENERGY_FLOOR,
@@ -71,24 +73,17 @@ class Scattering:
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
-        """Return float32 features ``(n, feature)``; cubes and masks as in :class:`hseval.core.hookspecs.Extractor`.
+        """Return float32 features ``(n, feature)``; cubes and masks as in :class:`hseval.core.protocols.Extractor`.
 
         The features of cube i depend on its valid pixels alone; they are NaN if it has none.
         """
-        valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
-        features: NDArray[np.float32] | None = None
-        for (top, bottom, left, right), index in group_by_bounding_box(valid).items():
-            inside = valid[index, top:bottom, left:right]
-            group = self._compute_features(cubes[index, :, top:bottom, left:right], inside, wavelengths)
-            features = np.full((len(cubes), group.shape[1]), np.nan, dtype=np.float32) if features is None else features
-            features[index] = group
-        if features is None:
+        if not len(cubes):
             raise HsevalError("extractor 'scattering': expected at least 1 cube, found none")
-        features[~valid.any(axis=(1, 2))] = np.nan
-        return features
+        compute = functools.partial(self._compute_features, wavelengths)
+        return compute_by_bounding_box(compute, cubes, find_valid_pixels(cubes, masks["fov"]))
 
     def _compute_features(
-        self, cubes: NDArray[np.float32], valid: NDArray[np.bool_], wavelengths: NDArray[Any]
+        self, wavelengths: NDArray[Any], cubes: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Return the features of cubes (n, band, y, x) with one bounding box, batch by batch."""
         import torch
@@ -97,13 +92,9 @@ class Scattering:
         canvas = compute_canvas_shape(*valid.shape[1:], margin=margin)
         step = max(1, MAX_BATCH_ELEMENTS // (canvas[0] * canvas[1] * self.options.windows))
         with torch.inference_mode():
+            batches = [np.s_[i : i + step] for i in range(0, len(cubes), step)]
             return np.concatenate(
-                [
-                    self._compute_batch_features(
-                        cubes[i : i + step], erode_fov(valid[i : i + step]), wavelengths, canvas
-                    )
-                    for i in range(0, len(cubes), step)
-                ]
+                [self._compute_batch_features(cubes[s], erode_fov(valid[s]), wavelengths, canvas) for s in batches]
             )
 
     def _compute_batch_features(

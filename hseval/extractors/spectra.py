@@ -76,8 +76,7 @@ def compute_order_statistics(pixels: Float32Array, count: int) -> Float32Array:
     """
     size = pixels.shape[1]
     ranks = -(-(2 * np.arange(count) + 1) * size // (2 * count)) - 1  # ceil((j + 1/2) n / K) - 1, in integers
-    levels: Float32Array = np.sort(pixels, axis=1)[:, ranks]
-    return levels
+    return np.sort(pixels, axis=1)[:, ranks]
 
 
 def compute_mean_and_covariance(pixels: Float32Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

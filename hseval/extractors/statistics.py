@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hseval.core.options import option
+from hseval.data.field_of_view import find_valid_pixels
 from hseval.extractors.spectral_windows import compute_window_weights
 from hseval.utils.errors import HsevalError
 
@@ -48,7 +49,7 @@ class Statistics:
     ) -> NDArray[np.float32]:
         """Return means, then standard deviations, by node, float32 ``(n, 2 * node)``; NaN without a valid pixel."""
         weights = compute_window_weights(wavelengths, self.options.nodes, shape="hat")
-        fields = masks["fov"] & np.isfinite(cubes).all(axis=1)
+        fields = find_valid_pixels(cubes, masks["fov"])
         return np.stack(
             [compute_mean_and_std(cube[:, valid], weights) for cube, valid in zip(cubes, fields, strict=True)]
         )

@@ -9,7 +9,6 @@ what training on photographs contributes.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,7 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from hseval.core.options import option
-from hseval.data.field_of_view import compute_canvas_shape, erode_fov, fill_outside, group_by_bounding_box
+from hseval.data.field_of_view import (
+    compute_by_bounding_box,
+    compute_canvas_shape,
+    erode_fov,
+    fill_outside,
+    find_valid_pixels,
+)
 from hseval.extractors.backbones import (
     INPUT_SIZES,
     RANDOM_INIT_VERSION,
@@ -27,6 +32,7 @@ from hseval.extractors.backbones import (
 )
 from hseval.extractors.spectral_windows import compute_interpolation_weights
 from hseval.utils.errors import HsevalError
+from hseval.utils.hashing import compute_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -86,8 +92,7 @@ class Torchvision:
         """Return the sha256 of the weights file, or version and seed of random weights."""
         if self.options.random is not None:
             return f"{RANDOM_INIT_VERSION} {self.options.random}"
-        with self._resolve_weights_path().open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return compute_sha256(self._resolve_weights_path())
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
@@ -101,18 +106,13 @@ class Torchvision:
 
         composite = compute_composite_weights(wavelengths, self.options.composite)
         model = self._get_model()
-        valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
-        features: list[NDArray[np.float32] | None] = [None] * len(cubes)
+        valid = find_valid_pixels(cubes, masks["fov"])
+
+        def compute(part: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+            return np.asarray(model(self._prepare_inputs(part, inside, composite)).cpu().numpy())
+
         with torch.inference_mode():
-            for (top, bottom, left, right), index in group_by_bounding_box(valid).items():
-                for block in (index[i : i + BATCH_SIZE] for i in range(0, len(index), BATCH_SIZE)):
-                    part = cubes[block, :, top:bottom, left:right], valid[block, top:bottom, left:right]
-                    outputs = model(self._prepare_inputs(*part, composite)).cpu().numpy()
-                    for i, output in zip(block, outputs, strict=True):
-                        features[i] = output
-        result = np.stack([output for output in features if output is not None])
-        result[~valid.any(axis=(1, 2))] = np.nan
-        return result
+            return compute_by_bounding_box(compute, cubes, valid, batch_size=BATCH_SIZE)
 
     def _prepare_inputs(
         self, cubes: NDArray[np.float32], valid: NDArray[np.bool_], composite: NDArray[np.float64]

@@ -58,5 +58,4 @@ def compute_quantiles(pixels: Float32Array) -> Float32Array:
     # 1e-9: 0.999 x 1000 must not become rank 1000 through the rounding of 0.999.
     ranks = np.ceil(np.array(PROBABILITIES) * count - 1e-9).astype(np.int64) - 1
     ranks = np.clip(ranks, 0, count - 1)
-    quantiles: Float32Array = np.sort(pixels, axis=1)[:, ranks].astype(np.float32, copy=False)
-    return quantiles
+    return np.sort(pixels, axis=1)[:, ranks].astype(np.float32, copy=False)

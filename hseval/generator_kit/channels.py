@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.core.cubes import FOV, Cube, CubeSet
+from hseval.data.field_of_view import find_valid_pixels
+from hseval.data.moments import Moments
+from hseval.data.validation import get_common_shape
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
@@ -54,10 +57,10 @@ class ChannelCodec:
         Raises:
             HsevalError: no cubes, cubes of several shapes, or valid pixels that are all the same.
         """
-        location, shape = data.info.location, _find_common_shape(data)
-        moments, fixed = _RunningMoments(shape[0]), {name: _get_mask(data[0], name) for name in data.structures}
+        location, shape = data.info.location, get_common_shape(data)
+        moments, fixed = Moments(shape[0]), {name: _get_mask(data[0], name) for name in data.structures}
         for cube in data:
-            moments.add(cube.data[:, _compute_valid_mask(cube)])
+            moments.add(cube.data[:, find_valid_pixels(cube.data, cube.masks.get(FOV))])
             fixed = {name: mask for name, mask in fixed.items() if np.array_equal(mask, _get_mask(cube, name))}
         std = moments.compute_std()
         if not std.any():
@@ -89,7 +92,8 @@ class ChannelCodec:
         """Return a cube as channels, float32 ``(channel, y, x)``; the padding repeats the last row and column."""
         bands = (cube.data - self.mean[:, None, None]) / self.std[:, None, None]
         masks = [2.0 * _get_mask(cube, name) - 1.0 for name in self.structures]
-        channels = np.concatenate([np.where(_compute_valid_mask(cube), bands, 0.0), *(mask[None] for mask in masks)])
+        valid = find_valid_pixels(cube.data, cube.masks.get(FOV))
+        channels = np.concatenate([np.where(valid, bands, 0.0), *(mask[None] for mask in masks)])
         down, right = (padded - side for padded, side in zip(self.shape[1:], self.size, strict=True))
         return np.pad(channels, ((0, 0), (0, down), (0, right)), mode="edge").astype(np.float32)
 
@@ -137,52 +141,6 @@ class ChannelCodec:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise HsevalError(f"the checkpoint's record of its channels is damaged ({error!r}); train again") from error
 
-    def is_equal_to(self, other: ChannelCodec) -> bool:
-        """Return whether another set has the same channels, as a resumed run requires."""
-        has_same_masks = self.fixed_masks.keys() == other.fixed_masks.keys()
-        return self.as_record() == other.as_record() and has_same_masks and all(
-            np.array_equal(mask, other.fixed_masks[name]) for name, mask in self.fixed_masks.items()
-        )  # fmt: skip
-
-
-class _RunningMoments:
-    """Mean and standard deviation over all pixels of all cubes, accumulated stably (Chan et al. 1983, equation 2.1)."""
-
-    def __init__(self, n_bands: int) -> None:
-        self.count, self.mean, self.sum_of_squares = 0, np.zeros(n_bands), np.zeros(n_bands)
-
-    def add(self, values: Array) -> None:
-        """Add pixels ``(band, pixel)``."""
-        count = values.shape[1]
-        if not count:
-            return
-        exact = values.astype(np.float64)
-        mean = exact.mean(axis=1)
-        shift, total = mean - self.mean, self.count + count
-        self.sum_of_squares += ((exact - mean[:, None]) ** 2).sum(axis=1) + shift**2 * self.count * count / total
-        self.mean = self.mean + shift * count / total
-        self.count = total
-
-    def compute_std(self) -> Array:
-        """Return the standard deviation of all pixels added, ``(band,)``."""
-        return np.asarray(np.sqrt(self.sum_of_squares / max(self.count, 1)))
-
-
-def _find_common_shape(data: CubeSet) -> tuple[int, int, int]:
-    if not len(data):
-        raise HsevalError(f"{data.info.location}: holds no cubes; nothing to learn")
-    shape = data.shape(0)
-    for index, name in enumerate(data.ids):
-        if data.shape(index) != shape:
-            mismatch = f"cube {name!r} has shape {data.shape(index)}, cube {data.ids[0]!r} has {shape}"
-            raise HsevalError(f"{data.info.location}: {mismatch}; a network needs cubes of one shape")
-    return shape
-
 
 def _get_mask(cube: Cube, name: str) -> Array:
     return cube.masks.get(name, np.full(cube.data.shape[1:], name == FOV))
-
-
-def _compute_valid_mask(cube: Cube) -> Array:
-    """Return the valid pixels, bool ``(y, x)``: in the field and finite in all bands."""
-    return _get_mask(cube, FOV) & np.isfinite(cube.data).all(axis=0)

@@ -1,18 +1,17 @@
-"""Checkpoints: ``STEM.safetensors`` and ``STEM.json``; the latter holds the hash of the former and is written last."""
+"""The checkpoint of a generator, one file in the folder of a run, and the options that it was trained with."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hseval.utils.atomic_files import write_atomically, write_text
+from hseval.training.checkpoint_file import read_checkpoint, write_checkpoint
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
 OptionsT = TypeVar("OptionsT")
@@ -21,60 +20,52 @@ OptionsT = TypeVar("OptionsT")
 def save_checkpoint(
     folder: Path, stem: str, tensors: Mapping[str, NDArray[Any]], record: Mapping[str, Any], *, format: str
 ) -> None:
-    """Write both files, each atomically.
+    """Write ``STEM.safetensors``, which holds the record, too, atomically.
 
     Args:
         folder: an existing folder.
-        stem: of both file names.
+        stem: of the file's name.
         tensors: by name, contiguous or not.
         record: values that JSON can store.
         format: name and version that :func:`load_checkpoint` requires; raise the version when older readers would
             misread the checkpoint.
-    """
-    import numpy as np
-    from safetensors.numpy import save_file
 
-    with write_atomically(folder / f"{stem}.safetensors") as temporary:
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary)
-        digest = _compute_sha256(temporary)
-    text = json.dumps({"format": format, "sha256": digest, **record}, indent=1)
-    write_text(folder / f"{stem}.json", text + "\n")
+    Raises:
+        HsevalError: the disk is full, or the folder can't be written.
+    """
+    write_checkpoint(folder / f"{stem}.safetensors", tensors, record, format=format)
 
 
 def load_checkpoint(
     folder: Path, stem: str, *, format: str, required_keys: Collection[str] = (), hint: str = "train again"
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read both files back.
+    """Read what :func:`save_checkpoint` wrote: tensors and record; torch is not loaded.
 
     Args:
         folder: as for :func:`save_checkpoint`.
-        stem: as for :func:`save_checkpoint`.
-        format: as for :func:`save_checkpoint`.
+        stem: the same.
+        format: the same.
         required_keys: keys that the record must have.
         hint: how to make a checkpoint, for error messages.
 
     Raises:
-        HsevalError: a file is missing, truncated or changed, of another format, or lacks an entry.
+        HsevalError: the file is missing, truncated or changed, of another format, or lacks an entry.
     """
-    from safetensors.numpy import load_file
-
-    weights, record_file = folder / f"{stem}.safetensors", folder / f"{stem}.json"
-    try:
-        record = json.loads(record_file.read_text(encoding="utf-8"))
-        digest = _compute_sha256(weights)
-    except (OSError, ValueError) as error:
-        raise HsevalError(
-            f"{folder}: no complete checkpoint ({_describe_error(error, record_file)}); {hint}"
-        ) from error
-    stored_format = record.get("format") if isinstance(record, dict) else None
-    if stored_format != format:
-        raise HsevalError(f"{record_file}: its format is {stored_format!r}, expected {format!r}; {hint}")
+    if folder.is_file():
+        raise HsevalError(f"{folder}: is a file, expected the folder of a checkpoint; {hint}")
+    path = folder / f"{stem}.safetensors"
+    tensors, record = read_checkpoint(path, format=format, device=None, hint=hint)
     for key in required_keys:
         if key not in record:
-            raise HsevalError(f"{record_file}: {key!r} is missing; {hint}")
-    if record.get("sha256") != digest:
-        raise HsevalError(f"{weights}: truncated or changed (its sha256 is not the one in {record_file.name}); {hint}")
-    return load_file(weights), record
+            raise HsevalError(f"{path}: its record lacks {key!r}; {hint}")
+    return tensors, record
+
+
+def from_numpy(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """Return a copy of weights as ``load_state_dict`` takes them."""
+    import torch
+
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
 
 def merge_options(
@@ -104,16 +95,3 @@ def _format_value(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return "none" if value is None else str(value)
-
-
-def _describe_error(error: OSError | ValueError, record_file: Path) -> str:
-    if isinstance(error, NotADirectoryError):
-        return "it is a file, not a folder"
-    if isinstance(error, OSError):
-        return f"{Path(str(error.filename)).name}: {error.strerror}"
-    return f"{record_file.name} is not JSON: {error}"
-
-
-def _compute_sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hseval.generator_kit.state import Arrays, TrainingState, from_numpy
-from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     import torch
 
 WARMUP_STEPS = 100  # steps over which the learning rate rises
-PROGRESS_INTERVAL_S = 15.0  # between two lines of progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +23,7 @@ class LoopConfig:
     """Settings of a training loop, except its loss.
 
     Attributes:
-        name: names the random streams, the checkpoint ``training-NAME`` and the lines of progress.
+        name: names the random streams, the folder of the training's checkpoints and the lines of progress.
         steps: total number of steps.
         batch_size: cubes per step.
         learning_rate: of AdamW, reached after ``WARMUP_STEPS``.
@@ -63,7 +58,7 @@ class LoopConfig:
 
 def train(
     network: torch.nn.Module, compute_loss: Callable[[int], torch.Tensor], config: LoopConfig, folder: Path
-) -> Arrays:
+) -> dict[str, NDArray[Any]]:
     """Train a network and return its averaged weights; checkpoints in ``folder`` allow resuming.
 
     Args:
@@ -77,28 +72,40 @@ def train(
     """
     import torch
 
-    settings = {"facts": config.run_settings, "seed": config.seed}
-    state = TrainingState(network, learning_rate=config.learning_rate, ema_decay=config.ema_decay)
-    stem = f"training-{config.name}"
-    first_step = state.read(folder, stem, settings) if config.resume else 0
-    progress = _ProgressPrinter(config, first_step)
-    network.train()
-    for step in range(first_step, config.steps):
-        for group in state.optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
-        loss = compute_loss(step)
-        if not math.isfinite(progress.record_loss(step, float(loss.detach()))):
-            raise HsevalError(f"{config.name}: the loss of step {step} is not finite; try a lower learning rate")
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        state.optimizer.step()
-        state.update_ema(step)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            state.write(folder, stem, {**settings, "step": step + 1})
-    network.load_state_dict(from_numpy(state.ema_weights))
-    network.eval()
-    return state.ema_weights
+    from hseval.training.checkpoints import StageCheckpoints
+    from hseval.training.ema import Ema
+    from hseval.training.loop import train_stage
+    from hseval.training.stage import NetworkStage, StepIntervals
+    from hseval.utils.distributed import Ranks
+    from hseval.utils.progress import ProgressReporter
+
+    ema = Ema(network, config.ema_decay)
+    stage = NetworkStage(
+        config.name,
+        network.train(),
+        torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.0),
+        compute_loss,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=lambda step: config.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS),
+        ema=ema,
+    )
+    checkpoints = StageCheckpoints(folder / config.name, resume_option="--force --set resume=true")
+    if not config.resume:
+        checkpoints.remove()
+    with ProgressReporter() as progress:
+        train_stage(
+            stage,
+            folder,
+            ranks=Ranks(device_name=str(next(network.parameters()).device)),
+            resume=config.resume,
+            intervals=StepIntervals(checkpoint=config.checkpoint_every, preview=0, evaluate=0),
+            checkpoints=checkpoints,
+            settings={**config.run_settings, "seed": config.seed},
+            progress=progress,
+        )
+    ema.copy_to(network.eval())
+    return {name: value.cpu().numpy() for name, value in network.state_dict().items()}
 
 
 def build_seeded_network(build: Callable[[], torch.nn.Module], *, seed: int, name: str) -> torch.nn.Module:
@@ -121,25 +128,3 @@ def choose_device(device: str | None) -> torch.device:
     from hseval.utils.device import resolve_device
 
     return torch.device(resolve_device(device))
-
-
-class _ProgressPrinter:
-    """Prints the progress of the training on stderr at intervals."""
-
-    def __init__(self, config: LoopConfig, first_step: int) -> None:
-        self.config, self.first_step = config, first_step
-        self.start_time = self.last_time = time.monotonic()
-        self.losses: list[float] = []
-
-    def record_loss(self, step: int, loss: float) -> float:
-        """Add the loss of a step to the next line of progress, and return it."""
-        self.losses.append(loss)
-        now = time.monotonic()
-        if now - self.last_time >= PROGRESS_INTERVAL_S:
-            rate = (step + 1 - self.first_step) / (now - self.start_time)
-            seconds_left = (self.config.steps - step - 1) / rate
-            mean_loss = sum(self.losses) / len(self.losses)
-            line = f"{self.config.name} {step + 1}/{self.config.steps}  loss {mean_loss:.4f}"
-            print(f"{line}  {rate:.2f} steps/s  {seconds_left / 60:.1f} min left", file=sys.stderr, flush=True)
-            self.last_time, self.losses = now, []
-        return loss

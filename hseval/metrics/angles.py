@@ -31,8 +31,7 @@ def spectral_angle(a: NDArray[Any], b: NDArray[Any]) -> Float64Array:
     u, v = normalize_spectra(a), normalize_spectra(b)
     difference = np.linalg.norm(u - v, axis=-1)
     total = np.linalg.norm(u + v, axis=-1)
-    angles: Float64Array = np.degrees(2 * np.arctan2(difference, total))
-    return angles
+    return np.asarray(np.degrees(2 * np.arctan2(difference, total)))
 
 
 def orthogonal_variance(means: NDArray[Any], covs: NDArray[Any]) -> Float64Array:
@@ -53,5 +52,4 @@ def orthogonal_variance(means: NDArray[Any], covs: NDArray[Any]) -> Float64Array
     wide = np.asarray(covs, dtype=np.float64)
     total = (wide * (down == right)).sum(axis=-1)
     along = (wide * (directions[..., down] * directions[..., right] * multiplicity)).sum(axis=-1)
-    variance: Float64Array = np.maximum(total - along, 0.0)
-    return variance
+    return np.asarray(np.maximum(total - along, 0.0))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.core.options import option
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.copy_search import (
     apply_placements,
@@ -22,6 +22,7 @@ from hseval.metrics.copy_search import (
 from hseval.metrics.copying_tests import (
     MAX_IDENTICAL_DISTANCE,
     assign_cells,
+    check_sides,
     compute_authentic_share,
     compute_copy_rank,
     compute_copy_share,
@@ -29,6 +30,7 @@ from hseval.metrics.copying_tests import (
     compute_profiles,
     copying_test,
     fit_cell_centers,
+    list_nearest_pairs,
     precedence_test,
     select_one_per_group,
 )
@@ -42,8 +44,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hseval.core.feature_table import FeatureTable
+    from hseval.core.feature_table import FeatureTable, RelatedTables
     from hseval.metrics.copy_search import NearestMatches, Placement
+    from hseval.utils.random_streams import Rng
 
 LOWRES_MAPS, MAP_EXTENTS = "maps", "maps/pixels"
 DISTANCE, NEAREST_ID = "authenticity/distance", "authenticity/nearest"
@@ -51,7 +54,6 @@ NN_DISTANCE, PLACEMENT = "authenticity/nn-distance", "authenticity/placement"
 CALIBRATED_DISTANCE, CELL, SHIFT_STEP = "authenticity/calibrated", "authenticity/cell", "authenticity/step"
 CALIBRATION_NEIGHBORS = 50  # training cubes whose mean distance calibrates the distance to the nearest one
 MIN_HOLDOUT = 100  # with fewer held-out cubes the 1st percentile is the minimum
-MAX_REPORTED_PAIRS = 10  # nearest pairs in the details
 CAVEAT = (
     "no proof of privacy: only rotated, mirrored, slightly shifted, brightened or noisy copies are searched for; "
     "a sample may still reveal what a training cube shows"
@@ -61,11 +63,11 @@ CAVEAT = (
 class Authenticity:
     """Share of samples nearer to the training set than the 1st percentile of held-out real cubes."""
 
-    name: ClassVar[str] = "authenticity"
-    summary: ClassVar[str] = "share of samples that are nearer to the training set than held-out real cubes are"
-    better: ClassVar[Direction] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[Needs] = Needs(features=(LOWRES_MAPS,), train=True)
+    name = "authenticity"
+    summary = "share of samples that are nearer to the training set than held-out real cubes are"
+    better: Direction = "lower"
+    bounds = (0.0, 1.0)
+    needs = Needs(features=(LOWRES_MAPS,), train=True)
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -76,9 +78,7 @@ class Authenticity:
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
+    def relate(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> RelatedTables:
         """Find each cube's nearest training cube, once.
 
         Adds to ``real`` and ``generated``: ``distance`` (0 to 2), ``nearest`` (the training cube's id), ``placement``
@@ -118,12 +118,7 @@ class Authenticity:
         return add_matches(real), add_matches(generated), train.add_columns({DISTANCE: nn_distances})
 
     def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Rng
     ) -> ScoreParts:
         """Return the share of samples below the held-out cubes' 1st percentile, with thresholds and tests as details.
 
@@ -132,14 +127,13 @@ class Authenticity:
         """
         if DISTANCE not in generated.columns:
             real, generated, train = self.relate(real=real, generated=generated, train=train)
-        if not len(real) or not len(generated):
-            sizes = f"{format_count(len(real), 'held-out cube')} and {format_count(len(generated), 'sample')}"
-            raise NotComputable(f"{sizes}, expected at least 1 of each")
+        check_sides(real, generated)
         holdout, distances = real[DISTANCE], generated[DISTANCE]
         threshold = compute_copy_threshold(holdout)
         auth_pct = compute_authentic_share(distances, generated[NN_DISTANCE]) * 100
         ratio = float(np.median(distances) / np.median(holdout)) if np.median(holdout) > 0 else float("nan")
         tests = _run_copying_tests(real, generated)
+        placements = list_placements(tuple(generated[SHIFT_STEP][0]))
         details = {
             "threshold": threshold,
             "held_out": len(holdout),
@@ -153,7 +147,11 @@ class Authenticity:
                 "copy threshold (distance)": threshold,
                 **_select_visible(tests),
             },
-            "nearest_pairs": _list_nearest_pairs(generated),
+            "nearest_pairs": list_nearest_pairs(
+                {"sample": generated.ids, "training": generated[NEAREST_ID]},
+                distances,
+                [placements[i] for i in generated[PLACEMENT]],
+            ),
             "caveat": _format_caveat(len(holdout), threshold),
         }
         return ScoreParts(compute_copy_share(distances, threshold), details)
@@ -207,8 +205,7 @@ def _calibrate_distances(
         k=min(CALIBRATION_NEIGHBORS, len(base.base)),
     )
     mean = neighbor_distances.mean(axis=1)
-    ratio: NDArray[np.float64] = np.divide(matches.distance, mean, out=np.ones(len(mean)), where=mean > 0)
-    return ratio
+    return np.asarray(np.divide(matches.distance, mean, out=np.ones(len(mean)), where=mean > 0))
 
 
 def _run_copying_tests(holdout: FeatureTable, generated: FeatureTable) -> dict[str, Any]:
@@ -239,20 +236,6 @@ def _select_visible(tests: Mapping[str, Any]) -> dict[str, float]:
         "samples with a calibrated distance below every held-out cube's": calibrated["below_all_held_out"],
         "precedence test p": calibrated["p"],
     }
-
-
-def _list_nearest_pairs(generated: FeatureTable) -> list[dict[str, Any]]:
-    placements = list_placements(tuple(generated[SHIFT_STEP][0]))
-    first = np.argsort(generated[DISTANCE], kind="stable")[:MAX_REPORTED_PAIRS]
-    return [
-        {
-            "sample": str(generated.ids[i]),
-            "training": str(generated[NEAREST_ID][i]),
-            "distance": float(generated[DISTANCE][i]),
-            "placement": str(placements[generated[PLACEMENT][i]]),
-        }
-        for i in first
-    ]
 
 
 def _format_caveat(n_holdout: int, threshold: float) -> str:

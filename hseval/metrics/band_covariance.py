@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hseval.core.cubes import FOV
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.correlations import (
     band_pair_indices,
@@ -26,6 +26,7 @@ from hseval.metrics.structure_selection import (
     explain_missing_structure,
     has_structure,
     mark_scored_structures,
+    select_cubes_with,
     select_structures,
 )
 from hseval.utils.errors import NotComputable
@@ -33,7 +34,8 @@ from hseval.utils.errors import NotComputable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.feature_table import FeatureTable
+    from hseval.core.feature_table import FeatureTable, RelatedTables
+    from hseval.utils.random_streams import Rng
 
     Float64Array = NDArray[np.float64]
 
@@ -44,15 +46,13 @@ MIN_PIXELS = 8  # pixels of a structure below which a cube's correlations are no
 class BandCovariance:
     """Root mean square difference, over pairs of bands, of the mean Fisher's z of correlations within cubes."""
 
-    name: ClassVar[str] = "band-covariance"
-    summary: ClassVar[str] = "difference of the correlations between bands, within cubes"
-    better: ClassVar[Direction] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    needs: ClassVar[Needs] = Needs(features=("spectra",))
+    name = "band-covariance"
+    summary = "difference of the correlations between bands, within cubes"
+    better: Direction = "lower"
+    bounds = (0.0, float("inf"))
+    needs = Needs(features=("spectra",))
 
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
+    def relate(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> RelatedTables:
         """Turn each cube's covariances into Fisher's z of its correlations, ``(n, S, pairs)``.
 
         Raises:
@@ -63,20 +63,10 @@ class BandCovariance:
         real, generated = _add_fisher_z(real), _add_fisher_z(generated)
         if reason := explain_missing_structure(real, generated, FOV):
             raise NotComputable(f"needs cubes with at least {MIN_PIXELS} valid pixels ({reason})")
-        scored_structures = [FOV, *select_structures(real, generated)]
-        return (
-            mark_scored_structures(real, scored_structures),
-            mark_scored_structures(generated, scored_structures),
-            train,
-        )
+        return *mark_scored_structures(real, generated, [FOV, *select_structures(real, generated)]), train
 
     def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Rng
     ) -> ScoreParts:
         """Return the distance in the field of view; the details hold those in the structures that both sides have.
 
@@ -118,12 +108,10 @@ def _add_fisher_z(table: FeatureTable) -> FeatureTable:
 
 def _compute_mean_z(table: FeatureTable, name: str) -> Float64Array:
     """Return the mean over cubes, each of equal weight, of Fisher's z ``(pairs,)`` in a structure."""
-    index = table.structures.index(name)
-    has_pixels = table[PIXEL_COUNTS][:, index] > 0
-    if not has_pixels.any():
+    z = select_cubes_with(table, name, FISHER_Z)
+    if not len(z):
         raise NotComputable(f"one side has no cube with at least {MIN_PIXELS} valid pixels of {name!r}")
-    mean: Float64Array = table[FISHER_Z][has_pixels, index].mean(axis=0, dtype=np.float64)
-    return mean
+    return np.asarray(z.mean(axis=0, dtype=np.float64))
 
 
 def _compute_rms(difference: Float64Array) -> float:

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hseval.utils.errors import NotComputable
+from hseval.utils.plural import format_count
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
+
+    from hseval.core.feature_table import FeatureTable
+    from hseval.metrics.copy_search import Placement
 
     Float64Array = NDArray[np.float64]
 
@@ -20,6 +28,7 @@ PROFILE_PROBABILITIES = np.linspace(0.05, 0.95, 7)
 MAX_CELLS = 5
 MIN_CUBES_PER_CELL = 20  # training cubes per cell, on average
 MAX_KMEANS_ITERATIONS = 50
+MAX_REPORTED_PAIRS = 10  # nearest pairs in the details
 
 
 def compute_profiles(maps: NDArray[Any]) -> Float64Array:
@@ -118,15 +127,13 @@ def mann_whitney_z(*, holdout: NDArray[Any], generated: NDArray[Any]) -> float:
     Meehan, Chaudhuri and Dasgupta, A non-parametric test to detect data-copying in generative models, AISTATS 2020,
     equation 2; ties get mean ranks, and the variance is corrected for them.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import rankdata, tiecorrect
 
     m, n = len(generated), len(holdout)
-    pooled = np.concatenate([generated, holdout])
-    u_statistic = float(rankdata(pooled)[:m].sum()) - m * (m + 1) / 2
-    _, ties = np.unique(pooled, return_counts=True)
-    correction = float((ties.astype(np.float64) ** 3 - ties).sum()) / ((m + n) * (m + n - 1))
-    variance = m * n / 12 * (m + n + 1 - correction)
-    return (u_statistic - m * n / 2) / variance**0.5 if variance > 0 else 0.0
+    ranks = rankdata(np.concatenate([generated, holdout]))
+    u_statistic = float(ranks[:m].sum()) - m * (m + 1) / 2
+    variance = m * n / 12 * (m + n + 1) * tiecorrect(ranks)
+    return float((u_statistic - m * n / 2) / variance**0.5) if variance > 0 else 0.0
 
 
 def lower_tail_p_value(z: float) -> float:
@@ -178,6 +185,27 @@ def precedence_test(*, holdout: NDArray[Any], generated: NDArray[Any]) -> tuple[
     below = int((generated < holdout.min()).sum())
     log_p = gammaln(m + 1) - gammaln(m - below + 1) + gammaln(m + n - below + 1) - gammaln(m + n + 1)
     return below, min(1.0, float(np.exp(log_p)))
+
+
+def check_sides(real: FeatureTable, generated: FeatureTable) -> None:
+    """Raise NotComputable if there is no held-out cube, or no sample."""
+    if not len(real) or not len(generated):
+        sizes = f"{format_count(len(real), 'held-out cube')} and {format_count(len(generated), 'sample')}"
+        raise NotComputable(f"{sizes}, expected at least 1 of each")
+
+
+def list_nearest_pairs(
+    ids: Mapping[str, NDArray[Any]], distances: NDArray[Any], placements: Sequence[Placement]
+) -> list[dict[str, Any]]:
+    """Return the nearest pairs: both ids by role, the distance, and how one was rotated and shifted to fit."""
+    return [
+        {
+            **{role: str(names[i]) for role, names in ids.items()},
+            "distance": float(distances[i]),
+            "placement": str(placements[i]),
+        }
+        for i in np.argsort(distances, kind="stable")[:MAX_REPORTED_PAIRS]
+    ]
 
 
 def select_one_per_group(*, hashes: NDArray[Any], groups: NDArray[Any]) -> NDArray[np.int64]:

@@ -40,8 +40,7 @@ def compute_correlations(means: NDArray[Any], covs: NDArray[Any]) -> Float64Arra
     scale = np.zeros_like(variance)
     np.divide(1.0, np.sqrt(variance, where=varies, out=np.ones_like(variance)), out=scale, where=varies)
     first, second = band_pair_indices(bands)
-    correlations: Float64Array = np.clip(wide[..., down != right] * scale[..., first] * scale[..., second], -1.0, 1.0)
-    return correlations
+    return np.clip(wide[..., down != right] * scale[..., first] * scale[..., second], -1.0, 1.0)
 
 
 def fisher_z(correlation: NDArray[Any]) -> Float64Array:
@@ -49,19 +48,16 @@ def fisher_z(correlation: NDArray[Any]) -> Float64Array:
 
     Fisher, On the probable error of a coefficient of correlation deduced from a small sample, Metron 1921.
     """
-    transformed: Float64Array = np.arctanh((1 - CORRELATION_SHRINKAGE) * np.asarray(correlation, dtype=np.float64))
-    return transformed
+    return np.arctanh((1 - CORRELATION_SHRINKAGE) * np.asarray(correlation, dtype=np.float64))
 
 
 def inverse_fisher_z(z: NDArray[Any]) -> Float64Array:
     """Return the correlations whose :func:`fisher_z` is ``z``."""
-    correlation: Float64Array = np.tanh(z) / (1 - CORRELATION_SHRINKAGE)
-    return correlation
+    return np.asarray(np.tanh(z) / (1 - CORRELATION_SHRINKAGE))
 
 
 def compute_rms_by_band(pairs: NDArray[Any], bands: int) -> Float64Array:
     """Return the root mean square ``(band,)`` over the pairs of each band, of ``pairs`` ``(band (band - 1) / 2,)``."""
     squares = np.zeros((bands, bands))
     squares[band_pair_indices(bands)] = np.square(pairs)
-    mean: Float64Array = np.sqrt((squares + squares.T).sum(axis=1) / (bands - 1))
-    return mean
+    return np.asarray(np.sqrt((squares + squares.T).sum(axis=1) / (bands - 1)))

@@ -27,8 +27,7 @@ def quantile_edges(atoms: NDArray[Any], bins: int) -> NDArray[Any]:
     """
     count = atoms.shape[-1]
     ranks = -(-np.arange(1, bins) * count // bins) - 1
-    edges: NDArray[Any] = np.sort(atoms, axis=-1)[..., ranks]
-    return edges
+    return np.sort(atoms, axis=-1)[..., ranks]
 
 
 def count_per_bin(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
@@ -59,23 +58,20 @@ def smooth_frequencies(frequencies: Float64Array, total_count: float) -> Float64
         frequencies: relative frequencies ``(..., bins)``.
         total_count: number of counts behind the frequencies.
     """
-    probabilities: Float64Array = (frequencies * total_count + 0.5) / (total_count + 0.5 * frequencies.shape[-1])
-    return probabilities
+    return np.asarray((frequencies * total_count + 0.5) / (total_count + 0.5 * frequencies.shape[-1]))
 
 
 def kl_divergence(p: Float64Array, q: Float64Array) -> Float64Array:
     """Return ``sum p ln(p / q)`` over the last axis; ``q`` positive, bins with ``p = 0`` add nothing."""
     # Kullback and Leibler 1951, equation 2.4.
     ratio = np.divide(p, q, out=np.ones_like(p), where=p > 0)
-    divergence: Float64Array = np.sum(p * np.log(ratio), axis=-1)
-    return divergence
+    return np.asarray(np.sum(p * np.log(ratio), axis=-1))
 
 
 def jensen_shannon(p: Float64Array, q: Float64Array) -> Float64Array:
     """Return the Jensen-Shannon divergence over the last axis, between 0 and ln 2 (Lin 1991, equation 4.1)."""
     middle = (p + q) / 2
-    divergence: Float64Array = (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2
-    return divergence
+    return (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2
 
 
 def gaussian_kl(mean_p: Float64Array, cov_p: Float64Array, mean_q: Float64Array, cov_q: Float64Array) -> float:

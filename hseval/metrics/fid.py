@@ -1,48 +1,27 @@
-"""``fid``: the Frechet distance of features, each standardized by its variation in real cubes."""
+"""``fid``: the Frechet distance of features, each standardized by its variation in real cubes; also of single views."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import ScoreParts
-from hseval.core.options import option
+from hseval.core.protocols import ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.frechet import frechet_terms
-from hseval.metrics.standardized_features import FeatureMetric, Float64Array, check_min_cubes, get_standardized_features
+from hseval.metrics.standardized_features import ExtractorOptions, FeatureMetric, Float64Array
+
+if TYPE_CHECKING:
+    from hseval.utils.random_streams import Rng
 
 
-class Fid(FeatureMetric):
+class FrechetMetric(FeatureMetric):
     """Squared Frechet distance of features standardized by the reference."""
 
-    name: ClassVar[str] = "fid"
-    summary: ClassVar[str] = "squared Frechet distance of texture and color features, standardized by real cubes"
-    better: ClassVar[Direction] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-
-    @dataclasses.dataclass(frozen=True)
-    class Options:
-        """Options of the metric."""
-
-        extractor: str = option(
-            "scattering", "extractor whose features are compared; scores are not comparable across extractors"
-        )
-
-    options: Options
-
-    def __init__(self, options: Options | None = None) -> None:
-        self.options = options or self.Options()
+    better: Direction = "lower"
+    bounds = (0.0, float("inf"))
 
     def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Rng
     ) -> ScoreParts:
         """Return the distance, with its mean and covariance terms.
 
@@ -51,17 +30,16 @@ class Fid(FeatureMetric):
         Raises:
             NotComputable: a side has fewer than two cubes, or a feature is not finite.
         """
-        check_min_cubes(2, real=real, generated=generated)
-        a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
+        a, b = self.get_standardized(real=real, generated=generated)
         terms = frechet_terms(real=a, generated=b)
         details = {
-            "extractor": self.options.extractor,
+            "extractor": self.extractor,
             "dimension": a.shape[1],
             "mean_term": terms.mean,
             "covariance_term": terms.covariance,
             **_find_top_feature(a, b),
             "shown": {
-                "extractor": self.options.extractor,
+                "extractor": self.extractor,
                 "from means": terms.mean,
                 "from covariances": terms.covariance,
             },
@@ -70,9 +48,36 @@ class Fid(FeatureMetric):
 
     def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
         """Return the distance alone, as :meth:`compare` does."""
-        check_min_cubes(2, real=real, generated=generated)
-        a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
+        a, b = self.get_standardized(real=real, generated=generated)
         return frechet_terms(real=a, generated=b).distance
+
+
+class Fid(FrechetMetric):
+    """Squared Frechet distance of the features of an extractor that can be chosen."""
+
+    name = "fid"
+    summary = "squared Frechet distance of texture and color features, standardized by real cubes"
+    Options = ExtractorOptions
+
+    def __init__(self, options: ExtractorOptions | None = None) -> None:
+        self.options = options or ExtractorOptions()
+        self.extractor = self.options.extractor
+
+
+class FidSpectral(FrechetMetric):
+    """Frechet distance of cubes whose pixels are shuffled."""
+
+    name = "fid-spectral"
+    summary = "fid of cubes whose pixels are shuffled: spectra alone"
+    extractor = "spectral-view"
+
+
+class FidSpatial(FrechetMetric):
+    """Frechet distance of the cubes' means over bands."""
+
+    name = "fid-spatial"
+    summary = "fid of the mean over bands: space alone"
+    extractor = "spatial-view"
 
 
 def _find_top_feature(real: Float64Array, generated: Float64Array) -> dict[str, float | int]:

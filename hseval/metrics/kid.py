@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import ScoreParts
 from hseval.core.options import option
+from hseval.core.protocols import ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.polynomial_mmd import polynomial_mmd
-from hseval.metrics.standardized_features import FeatureMetric, check_min_cubes, get_standardized_features
+from hseval.metrics.standardized_features import ExtractorOptions, FeatureMetric
+
+if TYPE_CHECKING:
+    from hseval.utils.random_streams import Rng
 
 
 class Kid(FeatureMetric):
     """Unbiased squared maximum mean discrepancy with the cubic polynomial kernel."""
 
-    name: ClassVar[str] = "kid"
-    summary: ClassVar[str] = "unbiased kernel distance (cubic) of features standardized by real cubes"
-    better: ClassVar[Direction] = "lower"
+    name = "kid"
+    summary = "unbiased kernel distance (cubic) of features standardized by real cubes"
+    better: Direction = "lower"
 
     @dataclasses.dataclass(frozen=True)
-    class Options:
+    class Options(ExtractorOptions):
         """Options of the metric."""
 
-        extractor: str = option(
-            "scattering", "extractor whose features are compared; scores are not comparable across extractors"
-        )
         largest: int = option(
             10_000, "cubes per side that are compared at once; larger sets are split at random into equal subsets"
         )
@@ -39,26 +39,19 @@ class Kid(FeatureMetric):
             if self.largest < 2:
                 raise ValueError(f"largest is {self.largest}, expected at least 2")
 
-    options: Options
-
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
+        self.extractor = self.options.extractor
 
     def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Rng
     ) -> ScoreParts:
         """Return the mean over subsets (a single one with all cubes, unless a side is larger than ``largest``).
 
         Raises:
             NotComputable: a side has fewer than two cubes, or a feature is not finite.
         """
-        check_min_cubes(2, real=real, generated=generated)
-        a, b = get_standardized_features(real=real, generated=generated, extractor=self.options.extractor)
+        a, b = self.get_standardized(real=real, generated=generated)
         n_subsets = -(-max(len(a), len(b)) // self.options.largest)
         n_subsets = min(n_subsets, len(a) // 2, len(b) // 2)
         real_subsets = _split_into_subsets(real.hashes, n_subsets, rng)
@@ -68,7 +61,7 @@ class Kid(FeatureMetric):
         ]
         within_real, within_generated, across = (float(mean) for mean in np.mean(terms, axis=0))
         details = {
-            "extractor": self.options.extractor,
+            "extractor": self.extractor,
             "dimension": a.shape[1],
             "subsets": n_subsets,
             "subset_size": min(len(a), len(b)) // n_subsets,
@@ -76,7 +69,7 @@ class Kid(FeatureMetric):
             "within_samples": within_generated,
             "across": across,
             "shown": {
-                "extractor": self.options.extractor,
+                "extractor": self.extractor,
                 "mean kernel within samples / within real cubes / across": (
                     f"{within_generated:.4g} / {within_real:.4g} / {across:.4g}"
                 ),

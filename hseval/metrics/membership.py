@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.copy_search import (
     NearestMatches,
@@ -22,7 +22,9 @@ from hseval.metrics.copy_search import (
     to_unit_vectors,
 )
 from hseval.metrics.copying_tests import (
+    check_sides,
     compute_copy_threshold,
+    list_nearest_pairs,
     lower_tail_p_value,
     mann_whitney_z,
     precedence_test,
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hseval.core.feature_table import FeatureTable
+    from hseval.core.feature_table import FeatureTable, RelatedTables
     from hseval.metrics.copy_search import Placement
+    from hseval.utils.random_streams import Rng
 
 
 def attack_auc(*, members: NDArray[Any], nonmembers: NDArray[Any]) -> float:
@@ -47,11 +50,10 @@ def attack_auc(*, members: NDArray[Any], nonmembers: NDArray[Any]) -> float:
     This is the area under the ROC curve of an attack that classifies near cubes as members: 0.5 is chance, 1 means
     that all members are identified.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import mannwhitneyu
 
-    m, n = len(members), len(nonmembers)
-    u_statistic = float(rankdata(np.concatenate([members, nonmembers]))[:m].sum()) - m * (m + 1) / 2
-    return 1 - u_statistic / (m * n)
+    u_statistic = mannwhitneyu(members, nonmembers, method="asymptotic").statistic
+    return float(1 - u_statistic / (len(members) * len(nonmembers)))
 
 
 def tpr_at_low_fpr(*, members: NDArray[Any], nonmembers: NDArray[Any]) -> float:
@@ -68,7 +70,6 @@ ROW_INDEX = "membership/row"  # a cube's row in the full set, as in the lists
 IS_GENERATED = "membership/is-sample"
 SHIFT_STEP = "membership/step"  # cells of a shift by one step, down and to the right
 NEAREST_GENERATED, NEAREST_REAL = "membership/samples", "membership/real"  # lists of the nearest cubes of either set
-MAX_REPORTED_PAIRS = 10  # most exposed training cubes in the details
 MIN_HOLDOUT = 100  # with fewer held-out cubes a rate of 1 % can't be resolved
 CAVEAT = (
     "one attack, by distance to the nearest sample; others may be stronger. 0.5 means that this attack fails, "
@@ -82,11 +83,11 @@ class Membership:
     It is the full black-box attack of Chen et al., GAN-Leaks, CCS 2020, with the distance of ``authenticity``.
     """
 
-    name: ClassVar[str] = "membership"
-    summary: ClassVar[str] = "how well distance to the samples separates training cubes from held-out ones (AUC)"
-    better: ClassVar[Direction] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    needs: ClassVar[Needs] = Needs(features=(LOWRES_MAPS,), train=True)
+    name = "membership"
+    summary = "how well distance to the samples separates training cubes from held-out ones (AUC)"
+    better: Direction = "lower"
+    bounds = (0.0, 1.0)
+    needs = Needs(features=(LOWRES_MAPS,), train=True)
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -95,9 +96,7 @@ class Membership:
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or self.Options()
 
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
+    def relate(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> RelatedTables:
         """Find, once, the samples and the real cubes that are nearest to each training and each held-out cube.
 
         The lists are long enough that a split's share of samples, or of held-out cubes in their place (the floor),
@@ -109,8 +108,7 @@ class Membership:
         """
         if train is None or not len(train):
             raise NotComputable("needs --train")
-        if not len(real) or not len(generated):
-            raise NotComputable(_format_empty_side(real, generated))
+        check_sides(real, generated)
         common = compute_common_details(train[LOWRES_MAPS])
         step = compute_shift_step(train[MAP_EXTENTS], train[LOWRES_MAPS].shape[-1])
         real, generated, train = (
@@ -128,12 +126,7 @@ class Membership:
         )
 
     def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Rng
     ) -> ScoreParts:
         """Return the attack's AUC on all training cubes against the held-out cubes ``real``.
 
@@ -142,9 +135,9 @@ class Membership:
         """
         if IS_GENERATED not in generated.columns:
             real, generated, train = self.relate(real=real, generated=generated, train=train)
-        if not len(real) or not len(generated):
-            raise NotComputable(_format_empty_side(real, generated))
+        check_sides(real, generated)
         assert train is not None
+        placements = _get_placements(train)
         members, nonmembers = _look_up_nearest(train, generated), _look_up_nearest(real, generated)
         auc = attack_auc(members=members.distance, nonmembers=nonmembers.distance)
         tpr = tpr_at_low_fpr(members=members.distance, nonmembers=nonmembers.distance)
@@ -166,7 +159,11 @@ class Membership:
                 "median distance to the nearest sample, training cubes": medians["training"],
                 "median distance to the nearest sample, held-out cubes": medians["held_out"],
             },
-            "nearest_pairs": _list_most_exposed(train, generated, members),
+            "nearest_pairs": list_nearest_pairs(
+                {"training": train.ids, "sample": generated.ids[members.row]},
+                members.distance,
+                [placements[i] for i in members.placement],
+            ),
             "caveat": _format_caveat(len(real)),
         }
         return ScoreParts(auc, details)
@@ -248,20 +245,6 @@ def _compute_p_values(
     }
 
 
-def _list_most_exposed(train: FeatureTable, generated: FeatureTable, matches: NearestMatches) -> list[dict[str, Any]]:
-    placements = _get_placements(train)
-    first = np.argsort(matches.distance, kind="stable")[:MAX_REPORTED_PAIRS]
-    return [
-        {
-            "training": str(train.ids[i]),
-            "sample": str(generated.ids[matches.row[i]]),
-            "distance": float(matches.distance[i]),
-            "placement": str(placements[matches.placement[i]]),
-        }
-        for i in first
-    ]
-
-
 def _format_caveat(n_holdout: int) -> str:
     if n_holdout >= MIN_HOLDOUT:
         return CAVEAT
@@ -269,8 +252,3 @@ def _format_caveat(n_holdout: int) -> str:
         f"{CAVEAT}; {format_count(n_holdout, 'held-out cube')} can't resolve a false-positive rate of 1 %: "
         f"1 training cube in {n_holdout + 1} is identified by chance"
     )
-
-
-def _format_empty_side(real: FeatureTable, generated: FeatureTable) -> str:
-    sizes = f"{format_count(len(real), 'held-out cube')} and {format_count(len(generated), 'sample')}"
-    return f"{sizes}, expected at least 1 of each"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.feature_table import FeatureTable, RelatedTables
 from hseval.core.options import option
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.ssim.fields import MAX_SCALES, WINDOW_SIZE, count_scales
 from hseval.metrics.ssim.ssim import SsimTerms, compute_block_terms
@@ -26,6 +26,9 @@ BLOCK_PAIRS = 28  # pairs of a full block of eight cubes: rows of all blocks hav
 DATA_RANGE_RULE = (
     "by band: 10th percentile over reference cubes of quantile 0.001, to 90th percentile of quantile 0.999"
 )
+
+if TYPE_CHECKING:
+    from hseval.utils.random_streams import Rng
 
 
 class MeanSimilarities(NamedTuple):
@@ -44,10 +47,10 @@ class MsSsim:
     do not belong together, make them less similar. The score does not measure whether samples look real.
     """
 
-    name: ClassVar[str] = "ms-ssim"
-    version: ClassVar[str] = "2"
-    summary: ClassVar[str] = "difference of the mean similarity of pairs, within samples and within real cubes"
-    better: ClassVar[Direction] = "lower"
+    name = "ms-ssim"
+    version = "2"
+    summary = "difference of the mean similarity of pairs, within samples and within real cubes"
+    better: Direction = "lower"
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -108,20 +111,13 @@ class MsSsim:
             )
         }
 
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
+    def relate(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> RelatedTables:
         """Set the number of scales once for both sets and all splits: values are not comparable across scales."""
         scales = count_common_scales(real, generated)
         return _add_scales(real, scales), _add_scales(generated, scales), train
 
     def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Rng
     ) -> ScoreParts:
         """Return the absolute difference of the 2D means, with both means, the 3D form and bands.
 

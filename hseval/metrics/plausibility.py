@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hseval.core.cubes import FOV
-from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.core.options import option
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.plausibility_numerics import (
     compute_energy_moments,
@@ -27,7 +27,8 @@ from hseval.utils.plural import format_count
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.feature_table import FeatureTable
+    from hseval.core.feature_table import FeatureTable, RelatedTables
+    from hseval.utils.random_streams import Rng
 
     Float64Array = NDArray[np.float64]
 
@@ -44,13 +45,11 @@ OUTLIER_Z = 3.0  # z-score from which a sample counts as an outlier
 class Plausibility:
     """Deviation of samples from real cubes in range, unmixing residual and noise, in real standard deviations."""
 
-    name: ClassVar[str] = "plausibility"
-    summary: ClassVar[str] = (
-        "values out of range, spectra that do not unmix, and noise, in standard deviations of the real data"
-    )
-    better: ClassVar[Direction] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    needs: ClassVar[Needs] = Needs(features=("noise-level", "spectra", "values"))
+    name = "plausibility"
+    summary = "values out of range, spectra that do not unmix, and noise, in standard deviations of the real data"
+    better: Direction = "lower"
+    bounds = (0.0, float("inf"))
+    needs = Needs(features=("noise-level", "spectra", "values"))
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -63,9 +62,7 @@ class Plausibility:
         if not 0 < self.options.energy < 1:
             raise ValueError(f"energy is {self.options.energy}, expected a share above 0 and below 1")
 
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
+    def relate(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> RelatedTables:
         """Convert each cube's quantiles, second moments and noise into the columns that are compared.
 
         Raises:
@@ -76,12 +73,7 @@ class Plausibility:
         return _prepare_columns(real), _prepare_columns(generated), train
 
     def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Rng
     ) -> ScoreParts:
         """Return the mean over samples of their deviation from real cubes, with its three parts.
 

@@ -30,8 +30,7 @@ def share_below(values: NDArray[Any], probabilities: Float64Array, threshold: ND
     gap = np.where(high > low, high - low, 1.0)
     fraction = np.clip((threshold - low) / gap, 0.0, 1.0)
     interpolated = probabilities[upper - 1] + fraction * (probabilities[upper] - probabilities[upper - 1])
-    share: Float64Array = np.where(n_below == 0, 0.0, np.where(n_below == values.shape[-1], 1.0, interpolated))
-    return share
+    return np.where(n_below == 0, 0.0, np.where(n_below == values.shape[-1], 1.0, interpolated))
 
 
 def share_above(values: NDArray[Any], probabilities: Float64Array, threshold: NDArray[Any]) -> Float64Array:
@@ -78,8 +77,7 @@ def compute_residual_energy(moments: NDArray[Any], projector: Float64Array) -> F
     """Return the share of energy ``(n,)`` that a projector preserves of moments ``(n, band (band + 1) / 2)``."""
     down, right = np.triu_indices(len(projector))
     weights = projector[down, right] * np.where(down == right, 1.0, 2.0)
-    share: Float64Array = np.maximum(moments @ weights, 0.0)
-    return share
+    return np.maximum(moments @ weights, 0.0)
 
 
 def unpack_symmetric(triangle: NDArray[Any], bands: int) -> Float64Array:
@@ -99,5 +97,4 @@ def compute_z_scores(*, real: Float64Array, generated: Float64Array, min_std: fl
             must not become a large z-score.
     """
     std = np.maximum(real.std(axis=0, ddof=1), min_std)
-    z_scores: Float64Array = (generated - real.mean(axis=0)) / std
-    return z_scores
+    return np.asarray((generated - real.mean(axis=0)) / std)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import Direction
 from hseval.utils.errors import NotComputable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.feature_table import FeatureTable
+    from hseval.core.feature_table import FeatureTable, RelatedTables
+    from hseval.utils.random_streams import Rng
 
     Float64Array = NDArray[np.float64]
 
@@ -27,15 +28,13 @@ MIN_RESOLVED_SHARE = 0.5  # a bin is compared where at least this share of eithe
 class PowerSpectrum:
     """Root mean square difference of mean log power over bands and radial bins, in dB."""
 
-    name: ClassVar[str] = "power-spectrum"
-    summary: ClassVar[str] = "difference of the radial power spectra, band by band, in dB"
-    better: ClassVar[Direction] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    needs: ClassVar[Needs] = Needs(features=("power",))
+    name = "power-spectrum"
+    summary = "difference of the radial power spectra, band by band, in dB"
+    better: Direction = "lower"
+    bounds = (0.0, float("inf"))
+    needs = Needs(features=("power",))
 
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
+    def relate(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> RelatedTables:
         """Mark the bins that are compared, ``(n, bin)``: selected once, from both full sets.
 
         Raises:
@@ -53,12 +52,7 @@ class PowerSpectrum:
         return add_compared_bins(real), add_compared_bins(generated), train
 
     def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
+        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None, rng: Rng
     ) -> ScoreParts:
         """Return the distance, with signed differences by frequency and by wavelength.
 
@@ -93,8 +87,7 @@ def _compute_rms(difference: Float64Array) -> float:
 def compute_bin_frequencies(n_bins: int) -> Float64Array:
     """Return the centers of the bins in cycles/px, ``(bins,)``; the last bin lies beyond 1/2 cycle/px."""
     steps = np.arange(n_bins) - (n_bins - 1.5)
-    centers: Float64Array = NYQUIST * 2.0 ** (steps / BINS_PER_OCTAVE)
-    return centers
+    return NYQUIST * 2.0 ** (steps / BINS_PER_OCTAVE)
 
 
 def _compute_mean_power(table: FeatureTable) -> Float64Array:
@@ -102,16 +95,14 @@ def _compute_mean_power(table: FeatureTable) -> Float64Array:
     resolved = table[COMPARED_BINS]
     total = np.where(resolved[:, None, :], table[POWER_DB], 0.0).sum(axis=0, dtype=np.float64)
     counts = resolved.sum(axis=0)
-    mean: Float64Array = np.divide(total, counts, out=np.full_like(total, np.nan), where=counts > 0)
-    return mean
+    return np.asarray(np.divide(total, counts, out=np.full_like(total, np.nan), where=counts > 0))
 
 
 def _compute_sign_balance(difference: Float64Array) -> Float64Array:
     """Return the sign balance by bin: -1 if all bands lack power, 1 if all have too much, 0 if bands balance."""
     energy = np.square(difference).sum(axis=0)
     signed = (difference * np.abs(difference)).sum(axis=0)
-    balance: Float64Array = np.divide(signed, energy, out=np.zeros_like(energy), where=energy > 0)
-    return balance
+    return np.asarray(np.divide(signed, energy, out=np.zeros_like(energy), where=energy > 0))
 
 
 def _build_details(real: Float64Array, generated: Float64Array, frequencies: Float64Array) -> dict[str, Any]:

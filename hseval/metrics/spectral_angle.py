@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.hookspecs import Needs, ScoreParts
-from hseval.core.report import Direction
 from hseval.metrics.angles import normalize_spectra, orthogonal_variance, spectral_angle
 from hseval.metrics.structure_selection import (
     COVARIANCES,
     MEAN_SPECTRA,
     PIXEL_COUNTS,
     SPECTRUM_QUANTILES,
-    average_over_structures,
-    collect_structure_details,
+    StructureMetric,
     drop_columns,
-    get_scored_structures,
     mark_scored_structures,
+    select_cubes_with,
     select_structures,
 )
 from hseval.utils.errors import NotComputable
@@ -27,23 +23,18 @@ from hseval.utils.errors import NotComputable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.feature_table import FeatureTable
+    from hseval.core.feature_table import FeatureTable, RelatedTables
 
 ORTHOGONAL_VARIANCE = "spectral-angle/across"
 
 
-class SpectralAngle:
+class SpectralAngle(StructureMetric):
     """Unweighted mean over structures of the angle between the sides' mean spectra, in degrees."""
 
-    name: ClassVar[str] = "spectral-angle"
-    summary: ClassVar[str] = "angle between the mean spectra of each structure, in degrees"
-    better: ClassVar[Direction] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    needs: ClassVar[Needs] = Needs(features=("spectra",))
+    name = "spectral-angle"
+    summary = "angle between the mean spectra of each structure, in degrees"
 
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
+    def relate(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> RelatedTables:
         """Leave out spectra of norm 0, and select once, from both full sets, which structures are scored.
 
         Raises:
@@ -52,120 +43,62 @@ class SpectralAngle:
         if real[MEAN_SPECTRA].shape[-1] < 2:
             raise NotComputable("needs at least 2 bands: spectra of one band have no angle")
         real, generated = _drop_zero_norms(real), _drop_zero_norms(generated)
-        scored_structures = select_structures(real, generated)
-        return (
-            mark_scored_structures(real, scored_structures),
-            mark_scored_structures(generated, scored_structures),
-            train,
-        )
+        return *mark_scored_structures(real, generated, select_structures(real, generated)), train
 
-    def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
-    ) -> ScoreParts:
-        """Return the headline; the details hold each structure's angle, curve over wavelength, and scatter of spectra.
+    def compute_value(self, real: FeatureTable, generated: FeatureTable, name: str) -> float:
+        """Return the angle of one structure's mean spectra.
 
         Raises:
-            NotComputable: one side has no spectrum of a scored structure, or its mean has norm 0.
+            NotComputable: one of them has norm 0.
         """
-        if ORTHOGONAL_VARIANCE not in real.columns:
-            real, generated, train = self.relate(real=real, generated=generated, train=train)
-        scored_structures = get_scored_structures(real, generated)
-        scores = {
-            name: _score_structure(
-                _StructureSpectra.from_table(real, name), _StructureSpectra.from_table(generated, name), name
-            )
-            for name in scored_structures
+        value = float(spectral_angle(_compute_mean_spectrum(real, name), _compute_mean_spectrum(generated, name)))
+        if not np.isfinite(value):
+            raise NotComputable(f"the mean spectrum of {name!r} has norm 0 on one side")
+        return value
+
+    def score_structure(self, real: FeatureTable, generated: FeatureTable, name: str) -> dict[str, Any]:
+        """Return one structure's angle, its curve over wavelength, and the scatter of spectra on both sides."""
+        value = self.compute_value(real, generated, name)
+        a, b = _compute_mean_spectrum(real, name), _compute_mean_spectrum(generated, name)
+        signed_angles = np.degrees(normalize_spectra(b) - normalize_spectra(a))
+        (within_a, between_a), (within_b, between_b) = (_compute_scatter(table, name) for table in (real, generated))
+        counts = [len(select_cubes_with(table, name, PIXEL_COUNTS)) for table in (real, generated)]
+        return {
+            "value": value,
+            "by_wavelength": np.abs(signed_angles).tolist(),
+            "turned": signed_angles.tolist(),
+            "within": {"reference": within_a, "samples": within_b},
+            "within_ratio": within_b / within_a if within_a > 0 else None,
+            "between": {"reference": between_a, "samples": between_b},
+            "between_ratio": between_b / between_a if between_a > 0 else None,
+            "means": {"reference": a.tolist(), "samples": b.tolist()},
+            "cubes": {"reference": counts[0], "samples": counts[1]},
         }
-        details = {
-            "structures": scores,
-            "shown": {
-                "RMS angle of pixels to their cube's mean, samples / real": _compute_geometric_mean(
-                    scores, "within_ratio"
-                ),
-                "RMS angle of cubes to their set's mean, samples / real": _compute_geometric_mean(
-                    scores, "between_ratio"
-                ),
-            },
-            "zero_norm": {"reference": _count_zero_norms(real), "samples": _count_zero_norms(generated)},
-            **collect_structure_details(real, generated, scored_structures),
+
+    def summarize(
+        self, scores: dict[str, dict[str, Any]], real: FeatureTable, generated: FeatureTable
+    ) -> dict[str, Any]:
+        """Return the ratios of scatter over all structures, and how many cubes have spectra of norm 0."""
+        shown = {
+            "RMS angle of pixels to their cube's mean, samples / real": _compute_geometric_mean(scores, "within_ratio"),
+            "RMS angle of cubes to their set's mean, samples / real": _compute_geometric_mean(scores, "between_ratio"),
         }
-        return ScoreParts(average_over_structures(scores, "value"), details)
-
-    def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
-        """Return the mean angle alone, as :meth:`compare` does."""
-        return float(
-            np.mean(
-                [
-                    _compute_angle(_compute_mean_spectrum(real, name), _compute_mean_spectrum(generated, name), name)
-                    for name in get_scored_structures(real, generated)
-                ]
-            )
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _StructureSpectra:
-    """Spectral statistics of one structure in one side's cubes.
-
-    Attributes:
-        mean: ``(band,)`` mean of the cubes' mean spectra, every cube of equal weight.
-        angle_within: root mean square angle of pixels to their cube's mean, degrees.
-        angle_between: root mean square angle of cubes' means to ``mean``, degrees.
-        n_cubes: number of cubes that have the structure.
-    """
-
-    mean: NDArray[np.float64]
-    angle_within: float
-    angle_between: float
-    n_cubes: int
-
-    @classmethod
-    def from_table(cls, table: FeatureTable, name: str) -> _StructureSpectra:
-        index = table.structures.index(name)
-        has_structure = table[PIXEL_COUNTS][:, index] > 0
-        means = table[MEAN_SPECTRA][has_structure, index].astype(np.float64)
-        mean = means.mean(axis=0)
-        energy = float(np.square(means).sum(axis=1).mean())
-        tangent = np.sqrt(float(table[ORTHOGONAL_VARIANCE][has_structure, index].mean()) / energy)
-        scatter = np.sqrt(np.square(spectral_angle(means, mean)).mean())
-        return cls(mean, float(np.degrees(np.arctan(tangent))), float(scatter), int(has_structure.sum()))
+        zero_norms = {"reference": _count_zero_norms(real), "samples": _count_zero_norms(generated)}
+        return {"shown": shown, "zero_norm": zero_norms}
 
 
 def _compute_mean_spectrum(table: FeatureTable, name: str) -> NDArray[np.float64]:
     """Return the mean ``(band,)`` of the cubes' mean spectra, every cube of equal weight."""
-    index = table.structures.index(name)
-    mean: NDArray[np.float64] = (
-        table[MEAN_SPECTRA][table[PIXEL_COUNTS][:, index] > 0, index].astype(np.float64).mean(axis=0)
-    )
-    return mean
+    return np.asarray(select_cubes_with(table, name, MEAN_SPECTRA).astype(np.float64).mean(axis=0))
 
 
-def _compute_angle(real: NDArray[np.float64], generated: NDArray[np.float64], name: str) -> float:
-    value = float(spectral_angle(real, generated))
-    if not np.isfinite(value):
-        raise NotComputable(f"the mean spectrum of {name!r} has norm 0 on one side")
-    return value
-
-
-def _score_structure(real: _StructureSpectra, generated: _StructureSpectra, name: str) -> dict[str, Any]:
-    value = _compute_angle(real.mean, generated.mean, name)
-    signed_angles = np.degrees(normalize_spectra(generated.mean) - normalize_spectra(real.mean))
-    return {
-        "value": value,
-        "by_wavelength": np.abs(signed_angles).tolist(),
-        "turned": signed_angles.tolist(),
-        "within": {"reference": real.angle_within, "samples": generated.angle_within},
-        "within_ratio": _compute_ratio(generated.angle_within, real.angle_within),
-        "between": {"reference": real.angle_between, "samples": generated.angle_between},
-        "between_ratio": _compute_ratio(generated.angle_between, real.angle_between),
-        "means": {"reference": real.mean.tolist(), "samples": generated.mean.tolist()},
-        "cubes": {"reference": real.n_cubes, "samples": generated.n_cubes},
-    }
+def _compute_scatter(table: FeatureTable, name: str) -> tuple[float, float]:
+    """Return the root mean square angle of pixels to their cube's mean, and of cubes' means to the set's, degrees."""
+    means = select_cubes_with(table, name, MEAN_SPECTRA).astype(np.float64)
+    energy = float(np.square(means).sum(axis=1).mean())
+    tangent = np.sqrt(float(select_cubes_with(table, name, ORTHOGONAL_VARIANCE).mean()) / energy)
+    scatter = np.sqrt(np.square(spectral_angle(means, means.mean(axis=0))).mean())
+    return float(np.degrees(np.arctan(tangent))), float(scatter)
 
 
 def _drop_zero_norms(table: FeatureTable) -> FeatureTable:
@@ -182,10 +115,6 @@ def _drop_zero_norms(table: FeatureTable) -> FeatureTable:
 def _count_zero_norms(table: FeatureTable) -> int:
     """Return how many cubes have a structure whose mean spectrum has norm 0."""
     return int(table["spectral-angle/zero"].any(axis=1).sum())
-
-
-def _compute_ratio(generated: float, real: float) -> float | None:
-    return generated / real if real > 0 else None
 
 
 def _compute_geometric_mean(scores: dict[str, dict[str, Any]], key: str) -> float | None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.core.options import option
-from hseval.core.report import Direction
 from hseval.metrics.divergence import (
     count_per_bin,
     gaussian_kl,
@@ -24,18 +22,18 @@ from hseval.metrics.structure_selection import (
     MEAN_SPECTRA,
     PIXEL_COUNTS,
     SPECTRUM_QUANTILES,
+    StructureMetric,
     average_over_structures,
-    collect_structure_details,
     drop_columns,
-    get_scored_structures,
     mark_scored_structures,
+    select_cubes_with,
     select_structures,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.feature_table import FeatureTable
+    from hseval.core.feature_table import FeatureTable, RelatedTables
 
 HISTOGRAM = "spectral-kl/histogram"
 VISIBLE_LABELS = {
@@ -46,14 +44,11 @@ VISIBLE_LABELS = {
 COVARIANCE_SHRINKAGE = 1e-3  # of the reference's mean variance, added to both covariances' diagonals
 
 
-class SpectralKL:
+class SpectralKL(StructureMetric):
     """Mean over structures of KL(real || samples) of per-band histograms, in nats."""
 
-    name: ClassVar[str] = "spectral-kl"
-    summary: ClassVar[str] = "KL divergence of each structure's spectra, per band, in nats"
-    better: ClassVar[Direction] = "lower"
-    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    needs: ClassVar[Needs] = Needs(features=("spectra",))
+    name = "spectral-kl"
+    summary = "KL divergence of each structure's spectra, per band, in nats"
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -66,9 +61,7 @@ class SpectralKL:
         if not 2 <= self.options.bins <= 1024:
             raise ValueError(f"bins is {self.options.bins}, expected 2 to 1024")
 
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
+    def relate(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> RelatedTables:
         """Add each cube's histogram on the edges of the full reference: ``(n, S, band, bins)``, relative.
 
         The structure axis follows each side's own ``structures``; NaN where a cube, or the whole reference,
@@ -79,80 +72,49 @@ class SpectralKL:
             NotComputable: the sides share no structure with pixels, not even the field of view.
         """
         edges = compute_shared_edges(real, self.options.bins)
-        scored_structures = select_structures(real, generated)
 
         def add_histograms(table: FeatureTable) -> FeatureTable:
             histograms = compute_relative_histograms(table, edges, self.options.bins)
-            return mark_scored_structures(
-                drop_columns(table, SPECTRUM_QUANTILES).add_columns({HISTOGRAM: histograms}), scored_structures
-            )
+            return drop_columns(table, SPECTRUM_QUANTILES).add_columns({HISTOGRAM: histograms})
 
-        return add_histograms(real), add_histograms(generated), train
+        scored_structures = select_structures(real, generated)
+        return *mark_scored_structures(add_histograms(real), add_histograms(generated), scored_structures), train
 
-    def compare(
-        self,
-        *,
-        real: FeatureTable,
-        generated: FeatureTable,
-        train: FeatureTable | None = None,
-        rng: np.random.Generator,
-    ) -> ScoreParts:
-        """Return the headline and, for each structure, its curve over wavelength and other divergences.
+    def compute_value(self, real: FeatureTable, generated: FeatureTable, name: str) -> float:
+        """Return a structure's divergence: the mean over bands."""
+        return float(kl_divergence(*_compute_probabilities(real, generated, name)).mean())
+
+    def score_structure(self, real: FeatureTable, generated: FeatureTable, name: str) -> dict[str, Any]:
+        """Return one structure's divergences; those of histograms are means over bands.
 
         ``means`` and ``deviations`` by band show how the samples' pixels differ.
-
-        Raises:
-            NotComputable: one side has no pixel of a scored structure.
         """
-        if HISTOGRAM not in real.columns:
-            real, generated, train = self.relate(real=real, generated=generated, train=train)
-        scored_structures = get_scored_structures(real, generated)
-        scores = {
-            name: _score_structure(
-                StructureDistribution.from_table(real, name), StructureDistribution.from_table(generated, name)
-            )
-            for name in scored_structures
-        }
-        details = {
-            "structures": scores,
-            "shown": {label: average_over_structures(scores, key) for key, label in VISIBLE_LABELS.items()},
-            "shrinkage": COVARIANCE_SHRINKAGE,
-            **collect_structure_details(real, generated, scored_structures),
-        }
-        return ScoreParts(average_over_structures(scores, "value"), details)
-
-    def headline(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None = None) -> float:
-        """Return the headline alone, as :meth:`compare` does, from the tables that :meth:`relate` returned."""
-        return float(
-            np.mean([_compute_divergence(real, generated, name) for name in get_scored_structures(real, generated)])
+        p, q = _compute_probabilities(real, generated, name)
+        curve = kl_divergence(p, q)
+        (mean_a, cov_a), (mean_b, cov_b) = (
+            pool_gaussians(*(select_cubes_with(table, name, column) for column in (MEAN_SPECTRA, COVARIANCES)))
+            for table in (real, generated)
         )
+        ridge = COVARIANCE_SHRINKAGE * np.trace(cov_a) / len(cov_a) * np.eye(len(cov_a))
+        counts = [len(select_cubes_with(table, name, PIXEL_COUNTS)) for table in (real, generated)]
+        return {
+            "value": float(curve.mean()),
+            "by_wavelength": curve.tolist(),
+            "reverse": float(kl_divergence(q, p).mean()),
+            "jensen_shannon": float(jensen_shannon(p, q).mean()),
+            "gaussian": gaussian_kl(mean_a, cov_a + ridge, mean_b, cov_b + ridge),
+            "cubes": {"reference": counts[0], "samples": counts[1]},
+            "counts": _count_smaller_side(real, generated, name),
+            "means": {"reference": mean_a.tolist(), "samples": mean_b.tolist()},
+            "deviations": {"reference": _compute_stds(cov_a), "samples": _compute_stds(cov_b)},
+        }
 
-
-@dataclasses.dataclass(frozen=True)
-class StructureDistribution:
-    """Pixel statistics of one structure in one side's cubes; cubes that lack it are left out.
-
-    Attributes:
-        frequencies: ``(band, bins)`` mean of the cubes' relative histograms, every cube of equal weight.
-        n_pixels: number of pixels of the structure.
-        mean: ``(band,)`` mean of the pooled pixels, every cube of equal weight.
-        cov: ``(band, band)`` their covariance.
-        n_cubes: number of cubes that have the structure.
-    """
-
-    frequencies: NDArray[np.float64]
-    n_pixels: float
-    mean: NDArray[np.float64]
-    cov: NDArray[np.float64]
-    n_cubes: int
-
-    @classmethod
-    def from_table(cls, table: FeatureTable, name: str) -> StructureDistribution:
-        """Return the statistics of the structure ``name`` from a table with histograms."""
-        index = table.structures.index(name)
-        has_structure = table[PIXEL_COUNTS][:, index] > 0
-        mean, cov = pool_gaussians(table[MEAN_SPECTRA][has_structure, index], table[COVARIANCES][has_structure, index])
-        return cls(*_average_histograms(table, name), mean, cov, int(has_structure.sum()))
+    def summarize(
+        self, scores: dict[str, dict[str, Any]], real: FeatureTable, generated: FeatureTable
+    ) -> dict[str, Any]:
+        """Return the means over structures of the other divergences."""
+        shown = {label: average_over_structures(scores, key) for key, label in VISIBLE_LABELS.items()}
+        return {"shown": shown, "shrinkage": COVARIANCE_SHRINKAGE}
 
 
 def compute_shared_edges(real: FeatureTable, bins: int) -> dict[str, NDArray[Any]]:
@@ -162,10 +124,10 @@ def compute_shared_edges(real: FeatureTable, bins: int) -> dict[str, NDArray[Any
     quantiles (``spectra/quantiles``), however many pixels it has.
     """
     edges = {}
-    for index, name in enumerate(real.structures):
-        has_structure = real[PIXEL_COUNTS][:, index] > 0
-        if has_structure.any():
-            atoms = np.moveaxis(real[SPECTRUM_QUANTILES][has_structure, index], 0, 1)  # band, cube, level
+    for name in real.structures:
+        quantiles = select_cubes_with(real, name, SPECTRUM_QUANTILES)
+        if len(quantiles):
+            atoms = np.moveaxis(quantiles, 0, 1)  # band, cube, level
             edges[name] = quantile_edges(atoms.reshape(atoms.shape[0], -1), bins)
     return edges
 
@@ -185,45 +147,21 @@ def compute_relative_histograms(table: FeatureTable, edges: dict[str, NDArray[An
     return histograms
 
 
-def _average_histograms(table: FeatureTable, name: str) -> tuple[NDArray[np.float64], float]:
-    """Return a structure's frequencies ``(band, bins)`` and pixels, over the cubes that have it."""
-    index = table.structures.index(name)
-    has_structure = table[PIXEL_COUNTS][:, index] > 0
-    frequencies = table[HISTOGRAM][has_structure, index].mean(axis=0, dtype=np.float64)
-    return frequencies, float(table[PIXEL_COUNTS][has_structure, index].sum(dtype=np.float64))
+def _compute_probabilities(
+    real: FeatureTable, generated: FeatureTable, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both sides' probabilities ``(band, bins)``: the mean histogram, every cube of equal weight, smoothed."""
+    total = _count_smaller_side(real, generated, name)
+    means = (select_cubes_with(table, name, HISTOGRAM).mean(axis=0, dtype=np.float64) for table in (real, generated))
+    p, q = (smooth_frequencies(mean, total) for mean in means)
+    return p, q
 
 
-def _compute_divergence(real: FeatureTable, generated: FeatureTable, name: str) -> float:
-    """Return one structure's divergence alone, as :func:`_score_structure` does."""
-    p, n_real = _average_histograms(real, name)
-    q, n_generated = _average_histograms(generated, name)
-    total = min(n_real, n_generated)
-    return float(kl_divergence(smooth_frequencies(p, total), smooth_frequencies(q, total)).mean())
-
-
-def _score_structure(real: StructureDistribution, generated: StructureDistribution) -> dict[str, Any]:
-    """Return one structure's divergences; those of histograms are means over bands."""
-    total = min(real.n_pixels, generated.n_pixels)  # both sides are smoothed by the smaller side's counts
-    p, q = smooth_frequencies(real.frequencies, total), smooth_frequencies(generated.frequencies, total)
-    curve = kl_divergence(p, q)
-    return {
-        "value": float(curve.mean()),
-        "by_wavelength": curve.tolist(),
-        "reverse": float(kl_divergence(q, p).mean()),
-        "jensen_shannon": float(jensen_shannon(p, q).mean()),
-        "gaussian": _compute_gaussian_kl(real, generated),
-        "cubes": {"reference": real.n_cubes, "samples": generated.n_cubes},
-        "counts": total,
-        "means": {"reference": real.mean.tolist(), "samples": generated.mean.tolist()},
-        "deviations": {"reference": _compute_stds(real.cov), "samples": _compute_stds(generated.cov)},
-    }
+def _count_smaller_side(real: FeatureTable, generated: FeatureTable, name: str) -> float:
+    """Return the number of pixels of a structure on the side that has fewer: both sides are smoothed by it."""
+    return min(float(select_cubes_with(table, name, PIXEL_COUNTS).sum(dtype=np.float64)) for table in (real, generated))
 
 
 def _compute_stds(cov: NDArray[np.float64]) -> list[float]:
     stds: list[float] = np.sqrt(np.maximum(np.diag(cov), 0.0)).tolist()
     return stds
-
-
-def _compute_gaussian_kl(real: StructureDistribution, generated: StructureDistribution) -> float:
-    ridge = COVARIANCE_SHRINKAGE * np.trace(real.cov) / len(real.cov) * np.eye(len(real.cov))
-    return gaussian_kl(real.mean, real.cov + ridge, generated.mean, generated.cov + ridge)

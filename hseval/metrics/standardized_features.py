@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Protocol
+import dataclasses
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import Needs
+from hseval.core.feature_table import FeatureTable, RelatedTables
+from hseval.core.options import option
+from hseval.core.protocols import Needs
 from hseval.utils.errors import NotComputable
 from hseval.utils.plural import format_count
 
@@ -24,69 +26,62 @@ class FeatureScale(NamedTuple):
     std: Float64Array
 
 
-class ExtractorOptions(Protocol):
-    """Options that name the extractor whose features are compared."""
+@dataclasses.dataclass(frozen=True)
+class ExtractorOptions:
+    """Options of a metric of standardized features."""
 
-    @property
-    def extractor(self) -> str:
-        """The extractor's name."""
+    extractor: str = option(
+        "scattering", "extractor whose features are compared; scores are not comparable across extractors"
+    )
 
 
 class FeatureMetric:
     """Base class of metrics of standardized features: the extractor they need, the scale that splits share."""
 
-    relates_anew: ClassVar[bool] = True
-    options: ExtractorOptions
+    relates_anew = True
+    extractor: str
 
     @property
     def needs(self) -> Needs:
         """The features of the chosen extractor."""
-        return Needs(features=(self.options.extractor,))
+        return Needs(features=(self.extractor,))
 
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-        """Add the column of features standardized by the full reference, so that all splits share one scale."""
-        return add_standardized_features(real=real, generated=generated, train=train, extractor=self.options.extractor)
+    def relate(self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> RelatedTables:
+        """Add the column of features standardized by the full reference, so that all splits share one scale.
 
+        The scale is fitted on the full reference and never on pooled sets: pooled standard deviations hide the effects
+        of a collapsed or scattered generator. With raw features, the few of largest variance would dominate every
+        distance.
 
-def add_standardized_features(
-    *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None, extractor: str
-) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-    """Add the column of features standardized by the full reference, so that all splits share one scale.
+        Raises:
+            NotComputable: fewer than two reference cubes, or as :func:`get_features` and :func:`fit_scale`.
+        """
+        check_min_cubes(2, real=real)
+        scale = fit_scale(get_features(real, self.extractor))
 
-    The scale is fitted on the full reference and never on pooled sets: pooled standard deviations hide the effects of
-    a collapsed or scattered generator. With raw features, the few of largest variance would dominate every distance.
+        def add_standardized(table: FeatureTable) -> FeatureTable:
+            features = standardize(get_features(table, self.extractor), scale)
+            return table.add_columns({name_standardized_column(self.extractor): features})
 
-    Raises:
-        NotComputable: fewer than two reference cubes, or as :func:`get_features` and :func:`fit_scale`.
-    """
-    check_min_cubes(2, real=real)
-    scale = fit_scale(get_features(real, extractor))
+        return add_standardized(real), add_standardized(generated), None if train is None else add_standardized(train)
 
-    def add_standardized(table: FeatureTable) -> FeatureTable:
-        return table.add_columns(
-            {name_standardized_column(extractor): standardize(get_features(table, extractor), scale)}
-        )
+    def get_standardized(
+        self, *, real: FeatureTable, generated: FeatureTable, min_cubes: int = 2
+    ) -> tuple[Float64Array, Float64Array]:
+        """Return the standardized features ``(n, d)`` and ``(m, d)``, by ``real``'s scale where :meth:`relate` did not.
 
-    return add_standardized(real), add_standardized(generated), None if train is None else add_standardized(train)
-
-
-def get_standardized_features(
-    *, real: FeatureTable, generated: FeatureTable, extractor: str
-) -> tuple[Float64Array, Float64Array]:
-    """Return the standardized features ``(n, d)`` and ``(m, d)``.
-
-    Features that did not go through :func:`add_standardized_features` are standardized by ``real``.
-    """
-    column = name_standardized_column(extractor)
-    if column not in real.columns or column not in generated.columns:
-        real, generated, _ = add_standardized_features(real=real, generated=generated, train=None, extractor=extractor)
-    return real[column], generated[column]
+        Raises:
+            NotComputable: a side has fewer than ``min_cubes`` cubes, or a feature is not finite.
+        """
+        check_min_cubes(min_cubes, real=real, generated=generated)
+        column = name_standardized_column(self.extractor)
+        if column not in real.columns or column not in generated.columns:
+            real, generated, _ = FeatureMetric.relate(self, real=real, generated=generated, train=None)
+        return real[column], generated[column]
 
 
 def name_standardized_column(extractor: str) -> str:
-    """Return the name of the column that :func:`add_standardized_features` adds."""
+    """Return the name of the column that :meth:`FeatureMetric.relate` adds."""
     return f"standardized/{extractor}"
 
 
@@ -142,5 +137,4 @@ def fit_scale(features: NDArray[Any]) -> FeatureScale:
 
 def standardize(features: NDArray[Any], scale: FeatureScale) -> Float64Array:
     """Return features ``(n, d)`` minus the scale's mean, divided by its standard deviation."""
-    standardized: Float64Array = (features - scale.mean) / scale.std
-    return standardized
+    return (features - scale.mean) / scale.std

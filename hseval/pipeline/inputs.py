@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hseval.core.cubes import FOV, CubeSet
-from hseval.data.preprocessing import compute_consensus_fov, compute_valid_mask
+from hseval.data.field_of_view import find_valid_pixels
+from hseval.data.preprocessing import compute_consensus_fov
 from hseval.data.wavelengths import ResampledSet, has_same_wavelengths
 from hseval.pipeline.open import open_set
 from hseval.utils.errors import HsevalError
@@ -33,7 +34,7 @@ class InputSets:
 
     samples: CubeSet
     reference: CubeSet
-    train: CubeSet | None
+    train: CubeSet | None = None
 
     def items(self) -> Iterator[tuple[str, CubeSet]]:
         """Yield (role, set) for the sets that are present."""
@@ -41,6 +42,9 @@ class InputSets:
         yield "reference", self.reference
         if self.train is not None:
             yield "train", self.train
+
+    def __getitem__(self, role: str) -> CubeSet:
+        return dict(self.items())[role]
 
 
 def open_sets(
@@ -57,19 +61,16 @@ def open_sets(
     Raises:
         HsevalError: a set can't be read, is empty, or has other bands or another scale than the reference.
     """
-    opened = [
-        open_set(source, layout=layout, wavelengths=wavelengths) if source is not None else None
-        for source in (samples, reference, train)
-    ]
-    real = opened[1]
-    assert real is not None
-    generated, real, training = (None if cubes is None else _match_bands(cubes, real, resample) for cubes in opened)
-    assert generated is not None
-    assert real is not None
-    sets = InputSets(generated, real, training)
+    sources = {"samples": samples, "reference": reference, "train": train}
+    opened = {
+        role: open_set(source, layout=layout, wavelengths=wavelengths)
+        for role, source in sources.items()
+        if source is not None
+    }
+    sets = InputSets(**{role: _match_bands(cubes, opened["reference"], resample) for role, cubes in opened.items()})
     for role, cubes in sets.items():
         if role != "reference":
-            check_scale(cubes, real)
+            check_scale(cubes, sets.reference)
     return sets
 
 
@@ -126,28 +127,28 @@ def _sample_values(cubes: CubeSet) -> NDArray[Any] | None:
     values = []
     for index in indices:
         cube = cubes[int(index)]
-        valid = compute_valid_mask(cube)
+        valid = find_valid_pixels(cube.data, cube.masks.get(FOV))
         if valid.any():
             values.append(cube.data[:, valid].ravel())
     return np.concatenate(values) if values else None
 
 
-def find_common_field(sets: InputSets) -> tuple[NDArray[np.bool_] | None, str | None]:
-    """Return the field to use for all sets where some set has no ``fov``, with a note; (None, None): each its own.
+def find_common_field(sets: InputSets) -> tuple[NDArray[np.bool_] | None, str]:
+    """Return the field to use for all sets where some set has no ``fov``, with a note; (None, ""): each its own.
 
     It is the reference's consensus field, or that of the next set with ``fov`` masks. A full frame would take the
     surround of the sets that have fields for tissue.
     """
     bare = [role for role, cubes in sets.items() if FOV not in cubes.structures]
     if not bare or len(bare) == len(list(sets.items())):
-        return None, None
+        return None, ""
     by_role = dict(sets.items())
     for role in ("reference", "train", "samples"):
         field = compute_consensus_fov(by_role[role]) if role in by_role else None
         if field is not None:
             note = f"no 'fov' masks in: {', '.join(bare)}; the consensus field of the {role} set is used for all sets"
             return field, note
-    return None, None
+    return None, ""
 
 
 def find_shared_cubes(extracted: ExtractedSet, other: ExtractedSet) -> NDArray[np.bool_]:
@@ -155,16 +156,17 @@ def find_shared_cubes(extracted: ExtractedSet, other: ExtractedSet) -> NDArray[n
     return np.isin(extracted.features.hashes, other.features.hashes)
 
 
-def exclude_cubes(extracted: ExtractedSet, is_excluded: NDArray[np.bool_]) -> ExtractedSet:
-    """Return a set's features without some cubes."""
-    keep = np.flatnonzero(~is_excluded)
-    return dataclasses.replace(
-        extracted,
-        features=extracted.features.select(keep),
-        index=extracted.index[keep],
-        content_hashes=tuple(extracted.content_hashes[i] for i in keep),
-        mask_hashes=tuple(extracted.mask_hashes[i] for i in keep),
-    )
+def exclude_training_cubes(extracted: Mapping[str, ExtractedSet]) -> tuple[dict[str, ExtractedSet], bool]:
+    """Return the sets by role, the reference without training cubes, and True.
+
+    If none is left: the whole reference, which still represents real cubes, and False: copies can't be detected.
+    """
+    if "train" not in extracted:
+        return dict(extracted), True
+    is_shared = find_shared_cubes(extracted["reference"], extracted["train"])
+    if is_shared.all():
+        return dict(extracted), False
+    return {**extracted, "reference": extracted["reference"].select(np.flatnonzero(~is_shared))}, True
 
 
 def draw_quick_subset(groups: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
@@ -178,3 +180,23 @@ def draw_quick_subset(groups: Sequence[str], count: int, rng: np.random.Generato
             break
         sampled.extend(list(members.values())[index])
     return sampled
+
+
+def label_connected_groups(
+    groups: NDArray[Any] | Sequence[str], hashes: NDArray[Any] | Sequence[str]
+) -> NDArray[np.int64]:
+    """Return a label for each cube, ``(n,)``, equal within a group and for groups that contain an identical cube.
+
+    Args:
+        groups: ``(n,)`` str.
+        hashes: ``(n,)`` str, of the cubes' contents.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    group_names, group = np.unique(groups, return_inverse=True)
+    contents, content = np.unique(hashes, return_inverse=True)
+    size = len(group_names) + len(contents)
+    edges = coo_array((np.ones(len(groups)), (group, len(group_names) + content)), shape=(size, size))
+    _, component = connected_components(edges, directed=False)
+    return np.asarray(component[group], dtype=np.int64)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.hookspecs import ScoreParts
+from hseval.core.capabilities import SupportsHeadline, SupportsRelate, SupportsShownValues, relates_anew
+from hseval.core.protocols import ScoreParts
 from hseval.pipeline.context import ExtractedInputs, RunContext
 from hseval.pipeline.pairs import BLOCK_SIZE_COLUMN, extract_pair_features
 from hseval.utils.errors import NotComputable
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.feature_table import FeatureTable
-    from hseval.core.hookspecs import Metric
+    from hseval.core.protocols import Metric
+    from hseval.pipeline.inputs import InputSets
+
+HistogramValues = Mapping[str, "tuple[NDArray[Any], NDArray[Any]]"]  # label -> real values, sample values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +53,12 @@ class MetricEvaluator:
         seed: seed of its own draws.
         raw_inputs: the features before ``relate``.
         inputs: the features after it.
-        rerun_relate: calls ``relate`` again on raw inputs; None: its result does not depend on which cubes there are.
     """
 
     metric: Metric
     seed: int
     raw_inputs: MetricInputs
     inputs: MetricInputs
-    rerun_relate: Callable[[MetricInputs], MetricInputs] | None
 
     def compute_parts(self, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> ScoreParts:
         """Return the metric's answer.
@@ -76,10 +77,9 @@ class MetricEvaluator:
 
     def compute_headline(self, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None) -> float:
         """Return the metric's headline alone (signed, where it is the absolute value of a difference)."""
-        headline = getattr(self.metric, "headline", None)
-        if headline is None:
+        if not isinstance(self.metric, SupportsHeadline):
             return self.compute_parts(real, generated, train).signed_value
-        value = float(headline(real=real, generated=generated, train=train))
+        value = float(self.metric.headline(real=real, generated=generated, train=train))
         if not np.isfinite(value):
             raise NotComputable(f"its value is {value}")
         return value
@@ -87,13 +87,22 @@ class MetricEvaluator:
     def leave_out_reference(self, excluded_real: NDArray[np.int64]) -> tuple[MetricInputs, NDArray[np.int64]]:
         """Return the inputs without some reference rows, and the index in them of each original row (-1: left out)."""
         all_indices = np.arange(len(self.inputs.real))
-        if self.rerun_relate is None or not len(excluded_real):
+        if self.metric.needs.cubes or not relates_anew(self.metric) or not len(excluded_real):
             return self.inputs, all_indices
         retained = np.delete(all_indices, excluded_real)
         index_map = np.full(len(all_indices), -1)
         index_map[retained] = np.arange(len(retained))
         raw_inputs = dataclasses.replace(self.raw_inputs, real=self.raw_inputs.real.select(retained))
-        return self.rerun_relate(raw_inputs), index_map
+        return _relate_inputs(self.metric, raw_inputs, None), index_map
+
+    def collect_histogram_values(self) -> HistogramValues:
+        """Return the values of single cubes or pairs that the metric shows in an HTML report."""
+        if not isinstance(self.metric, SupportsShownValues):
+            return {}
+        try:
+            return self.metric.shown_values(real=self.inputs.real, generated=self.inputs.generated)
+        except Exception:  # noqa: BLE001 - a histogram that fails must not cost the score
+            return {}
 
 
 def build_evaluator(metric: Metric, inputs: ExtractedInputs, context: RunContext) -> MetricEvaluator:
@@ -103,39 +112,29 @@ def build_evaluator(metric: Metric, inputs: ExtractedInputs, context: RunContext
     if metric.needs.pairs:
         real, generated = (_extract_pairs(metric, inputs, role, context) for role in ("reference", "samples"))
     else:
-        real, generated = (
-            inputs.reference.features.select_extractors(names),
-            inputs.samples.features.select_extractors(names),
-        )
+        real, generated = (side.features.select_extractors(names) for side in (inputs.reference, inputs.samples))
     raw_inputs = MetricInputs(real, generated, train)
-    if not hasattr(metric, "relate"):
-        return MetricEvaluator(metric, context.seed, raw_inputs, raw_inputs, None)
-    more: dict[str, Any] = {"cubes": inputs.sets} if metric.needs.cubes else {}
+    return MetricEvaluator(metric, context.seed, raw_inputs, _relate_inputs(metric, raw_inputs, inputs.sets))
 
-    def relate(raw: MetricInputs) -> MetricInputs:
-        return MetricInputs(*metric.relate(real=raw.real, generated=raw.generated, train=raw.train, **more))
 
-    rerun_relate = relate if getattr(metric, "relates_anew", False) and not more else None
-    related = relate(raw_inputs)
-    if context.histogram_values is not None and hasattr(metric, "shown_values"):
-        with contextlib.suppress(Exception):  # a histogram that fails must not cost the score
-            # Those of the first call: a score by other masks comes later.
-            context.histogram_values.setdefault(
-                metric.name, metric.shown_values(real=related.real, generated=related.generated)
-            )
-    return MetricEvaluator(metric, context.seed, raw_inputs, related, rerun_relate)
+def _relate_inputs(metric: Metric, raw: MetricInputs, sets: InputSets | None) -> MetricInputs:
+    """Return the features with the columns that the metric adds; ``sets`` are for metrics that read cubes again."""
+    if not isinstance(metric, SupportsRelate):
+        return raw
+    more: dict[str, Any] = {"cubes": sets} if metric.needs.cubes else {}
+    return MetricInputs(*metric.relate(real=raw.real, generated=raw.generated, train=raw.train, **more))
 
 
 def _extract_pairs(metric: Metric, inputs: ExtractedInputs, role: str, context: RunContext) -> FeatureTable:
     return extract_pair_features(
         metric,
-        getattr(inputs.sets, role),
-        getattr(inputs, role),
+        inputs.sets[role],
+        inputs.extracted[role],
         plan=inputs.plans[role],
         reference=inputs.reference.features,
         rng=create_rng(context.seed, f"{metric.name} pairs"),
         cache=context.cache,
         workers=context.workers,
-        comm=context.comm,
+        ranks=context.ranks,
         progress=context.make_progress_callback(f"{metric.name} of {role}"),
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from hseval.core.capabilities import compute_fingerprint, needs_nm, reads_structures, set_device
 from hseval.core.cubes import FOV, Cube, CubeSet
-from hseval.core.options import options_to_dict
+from hseval.core.options import get_option_values
 from hseval.core.plugin_manager import get_plugins
 from hseval.data.content_hash import compute_content_hash, compute_file_stamp, compute_key, compute_masks_hash
 from hseval.data.preprocessing import PreprocessedCube, preprocess_cube
+from hseval.pipeline.cached_columns import Columns
 from hseval.utils.errors import HsevalError, format_error
-from hseval.utils.feature_cache import FeatureCache
+from hseval.utils.feature_cache import CubeHashes, FeatureCache
 from hseval.utils.parallel import JobSpec
 from hseval.utils.plural import format_count
 
@@ -23,32 +25,51 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hseval.core.hookspecs import Extractor
+    from hseval.core.protocols import Extractor
 
-Columns = Mapping[str, "NDArray[Any]"]
+KeyedCube = tuple[str, PreprocessedCube]
 PREPROCESSING_VERSION = "prepare-1"  # raised whenever preprocessing returns something else for the same cube
 CORE = "core"  # the features that this module computes itself
 
 
 @dataclasses.dataclass(frozen=True)
-class ExtractorSpec:
-    """An extractor by name and options: small enough to send to a worker process, which builds its own."""
+class PluginSpec:
+    """A plugin by name and options: small enough to send to a worker process, which builds its own."""
 
+    kind: ClassVar[str]
     name: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     device: str = "cpu"
 
+    def build(self) -> Any:
+        """Return an instance, on the device."""
+        built = get_plugins().build(self.kind, self.name, self.options)
+        set_device(built, self.device)
+        return built
+
+    def describe_identity(self, plugin: Any) -> tuple[Any, ...]:
+        """Return what decides the results of an instance, as part of a cache key."""
+        # Resolved options where the class stores them: a default and the same value given explicitly share an entry.
+        options = get_option_values(plugin) or dict(self.options)
+        origin = get_plugins().get_origin(self.kind, self.name)
+        return (self.name, origin, plugin.version, options, compute_fingerprint(plugin) or "")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractorSpec(PluginSpec):
+    """An extractor by name and options."""
+
+    kind: ClassVar[str] = "extractor"
+
     @property
     def needs_nm(self) -> bool:
         """Whether the extractor needs wavelengths in nm."""
-        return bool(getattr(get_plugins().find("extractor", self.name), "needs_nm", False))
+        return needs_nm(get_plugins().find(self.kind, self.name))
 
-    def build(self) -> Extractor:
-        """Return the extractor."""
-        built: Extractor = get_plugins().build("extractor", self.name, self.options)
-        if hasattr(built, "device"):
-            built.device = self.device
-        return built
+    @property
+    def reads_structures(self) -> bool:
+        """Whether the features depend on masks besides ``fov``."""
+        return reads_structures(self.build())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +90,10 @@ class ExtractionPlan:
 
     def compute_recipe_key(self, spec: ExtractorSpec, extractor: Extractor) -> str:
         """Return the key of everything, besides a cube's content and masks, that decides its features."""
-        fingerprint = extractor.fingerprint() if hasattr(extractor, "fingerprint") else ""
-        origin = get_plugins().get_origin("extractor", spec.name)
-        identity = (spec.name, origin, extractor.version, _resolve_options(extractor, spec), fingerprint)
         structures = self.structures if reads_structures(extractor) else ()
         return compute_key(
             PREPROCESSING_VERSION,
-            identity,
+            spec.describe_identity(extractor),
             structures,
             self.wavelengths.tolist(),
             self.compute_field_hash(),
@@ -87,19 +105,26 @@ class ExtractionPlan:
         return "" if self.field is None else compute_masks_hash({FOV: self.field})
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class ExtractedCube:
-    """One cube's identity and its feature columns (None: it has no valid pixel).
+    """One cube's identity and its feature columns.
 
-    ``masks_hash`` is the hash of all its masks, ``own_field_hash`` of ``fov`` alone.
+    Attributes:
+        index: in the set.
+        hashes: of its pixels, of all its masks, and of ``fov`` alone.
+        columns: extractor -> field -> column; empty: it has no valid pixel.
+        stamp: of its files; None: it can't be remembered by them.
     """
 
     index: int
-    content_hash: str
-    masks_hash: str
-    own_field_hash: str
-    columns: Mapping[str, Columns] | None
+    hashes: CubeHashes
+    columns: Mapping[str, Columns]
     stamp: str | None = None
+
+    @property
+    def visible_hash(self) -> str:
+        """The hash of the pixels inside the field of a cube that has some, which black padding does not change."""
+        return bytes(self.columns[CORE]["content"]).hex()
 
 
 class ExtractionWorker:
@@ -123,35 +148,33 @@ class ExtractionWorker:
         """Return the cubes whose content hash and features are all in the cache."""
         stamps = {} if verify else {compute_file_stamp(self.cubes, index): index for index in indices}
         hashes = self.cache.load_hashes([name for name in stamps if name is not None])
-        known = {index: (hashes[name], name) for name, index in stamps.items() if name in hashes}
-        keys = {index: self.compute_cache_keys(*cube_hashes) for index, (cube_hashes, _) in known.items()}
+        known = {index: hashes[name] for name, index in stamps.items() if name in hashes}
+        keys = {index: self.compute_cache_keys(*cube_hashes) for index, cube_hashes in known.items()}
         cached = self.cache.load_features([name for names in keys.values() for name in names.values()])
         complete = [index for index, names in keys.items() if all(name in cached for name in names.values())]
         return [
-            ExtractedCube(index, *known[index][0], {name: cached[key] for name, key in keys[index].items()})
+            ExtractedCube(index, known[index], {name: cached[key] for name, key in keys[index].items()})
             for index in complete
         ]
 
     def run_chunk(self, chunk: list[int]) -> list[ExtractedCube]:
         """Read some cubes and extract the features that the cache lacks."""
         read = [self._prepare_cube(index) for index in chunk]
-        keys = [self.compute_cache_keys(cube.content_hash, cube.masks_hash, cube.own_field_hash) for cube, _ in read]
-        cached = self.cache.load_features([name for names in keys for name in names.values()])
-        cached.update(
-            {
-                cube_keys[CORE]: _compute_core_columns(prepared)
-                for cube_keys, (_, prepared) in zip(keys, read, strict=True)
-                if prepared
-            }
-        )
+        keys = {cube.index: self.compute_cache_keys(*cube.hashes) for cube, _ in read}
+        valid = [(keys[cube.index], prepared) for cube, prepared in read if prepared is not None]
+        computed = self.cache.load_features([key for names, _ in valid for key in names.values()])
+        computed.update({names[CORE]: _compute_core_columns(prepared) for names, prepared in valid})
         for spec, extractor in self.extractors:
-            missing = [i for i, (_, prepared) in enumerate(read) if prepared and keys[i][spec.name] not in cached]
-            for members in self._iter_batches(missing, [prepared for _, prepared in read]):
-                batch_columns = self._run_extractor(extractor, [prepared for _, prepared in (read[i] for i in members)])  # type: ignore[misc]
-                cached.update({keys[i][spec.name]: columns for i, columns in zip(members, batch_columns, strict=True)})
-        for (cube, prepared), names in zip(read, keys, strict=True):
-            cube.columns = {name: cached[key] for name, key in names.items()} if prepared else None
-        return [cube for cube, _ in read]
+            missing = [(names[spec.name], cube) for names, cube in valid if names[spec.name] not in computed]
+            for batch in self._iter_batches(missing):
+                columns = self._run_extractor(extractor, [prepared for _, prepared in batch])
+                computed.update(zip((key for key, _ in batch), columns, strict=True))
+        return [
+            dataclasses.replace(cube, columns={name: computed[key] for name, key in keys[cube.index].items()})
+            if prepared is not None
+            else cube
+            for cube, prepared in read
+        ]
 
     def get_spec(self) -> JobSpec:
         """Return how a worker process builds its own copy, with its own connection to the cache."""
@@ -159,14 +182,11 @@ class ExtractionWorker:
 
     def store_cubes(self, processed: Sequence[ExtractedCube]) -> None:
         """Store the features of cubes in the cache."""
-        self.cache.store_hashes(
-            {c.stamp: (c.content_hash, c.masks_hash, c.own_field_hash) for c in processed if c.stamp}
-        )
+        self.cache.store_hashes({cube.stamp: cube.hashes for cube in processed if cube.stamp})
         features: dict[str, Columns] = {}
         for cube in processed:
-            if cube.columns is not None:
-                names = self.compute_cache_keys(cube.content_hash, cube.masks_hash, cube.own_field_hash)
-                features.update({names[name]: columns for name, columns in cube.columns.items()})
+            keys = self.compute_cache_keys(*cube.hashes)
+            features.update({keys[name]: columns for name, columns in cube.columns.items()})
         self.cache.store_features(features)
 
     def _prepare_cube(self, index: int) -> tuple[ExtractedCube, PreprocessedCube | None]:
@@ -175,7 +195,7 @@ class ExtractionWorker:
         unchanged = before is not None and compute_file_stamp(self.cubes, index) == before
         field = {name: mask for name, mask in cube.masks.items() if name == FOV}
         hashes = compute_content_hash(cube.data), compute_masks_hash(cube.masks), compute_masks_hash(field)
-        identity = ExtractedCube(index, *hashes, None, before if unchanged else None)
+        identity = ExtractedCube(index, hashes, {}, before if unchanged else None)
         return identity, preprocess_cube(cube, self.plan.structures, fov=self.plan.field)
 
     def _read_cube(self, index: int) -> Cube:
@@ -196,13 +216,11 @@ class ExtractionWorker:
             raise HsevalError(f"{name} has no 'fov' mask, but others of the set have; give it to all cubes or to none")
         return cube
 
-    def _iter_batches(self, indices: Sequence[int], cubes: Sequence[PreprocessedCube | None]) -> Iterator[list[int]]:
-        """Yield ``indices`` in batches of cubes of one shape."""
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for i in indices:
-            cube = cubes[i]
-            assert cube is not None
-            by_shape.setdefault(cube.data.shape, []).append(i)
+    def _iter_batches(self, keyed: Sequence[KeyedCube]) -> Iterator[list[KeyedCube]]:
+        """Yield cubes, each with its cache key, in batches of one shape."""
+        by_shape: dict[tuple[int, ...], list[KeyedCube]] = {}
+        for key, cube in keyed:
+            by_shape.setdefault(cube.data.shape, []).append((key, cube))
         for members in by_shape.values():
             yield from (members[start : start + self.batch_size] for start in range(0, len(members), self.batch_size))
 
@@ -231,11 +249,6 @@ def _build_worker(cubes: CubeSet, plan: ExtractionPlan, cache: Path | None, batc
     return ExtractionWorker(cubes, plan, FeatureCache(cache), batch_size)
 
 
-def reads_structures(extractor: Extractor) -> bool:
-    """Return whether an extractor's features depend on masks besides ``fov`` (default: yes)."""
-    return bool(getattr(extractor, "reads_structures", True))
-
-
 def _compute_core_columns(cube: PreprocessedCube) -> Columns:
     """Return the features that the core itself needs of a cube.
 
@@ -248,9 +261,3 @@ def _compute_core_columns(cube: PreprocessedCube) -> Columns:
         "broken": np.asarray(cube.nonfinite_fraction, dtype=np.float32),
         "constant": pixels.min(axis=1) == pixels.max(axis=1),
     }
-
-
-def _resolve_options(extractor: Extractor, spec: ExtractorSpec) -> Any:
-    # Resolved options where the class stores them: a default and the same value given explicitly share cached features.
-    options = getattr(extractor, "options", None)
-    return options_to_dict(options) or dict(spec.options)

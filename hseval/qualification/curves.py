@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hseval.core.capabilities import UNBOUNDED
 from hseval.qualification.dose_response import (
     ROUNDING_TOLERANCE,
     ExcessStd,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from hseval.qualification.job import Outcome
     from hseval.stats.jackknife import JackknifeReplicates
 
-UNBOUNDED: Interval = (-math.inf, math.inf)
 NON_NEGATIVE: Interval = (0.0, math.inf)
 
 

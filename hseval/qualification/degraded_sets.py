@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import Cube, CubeSet
+from hseval.core.cubes import Cube, CubeSet, DerivedSet, Subset
 from hseval.data.content_hash import compute_content_hash
 from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
@@ -20,12 +20,11 @@ from hseval.utils.random_streams import create_rng
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.cubes import CubeSet
     from hseval.core.feature_table import FeatureTable
+    from hseval.degradations.base import Degradation
     from hseval.pipeline.extract import ExtractedSet
 
     Indices = NDArray[np.int64]
-    from hseval.degradations.base import Degradation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,39 +44,35 @@ class AlignedSet:
 
     def select(self, indices: Indices) -> AlignedSet:
         """Return some of the cubes."""
-        return AlignedSet(ReindexedSet(self.cubes, indices.tolist()), _select_extracted(self.extracted, indices))
+        return AlignedSet(self.cubes.subset(indices.tolist()), _select_extracted(self.extracted, indices))
 
     def select_as(self, indices: Indices, template: AlignedSet) -> AlignedSet:
         """Return the cubes at ``indices`` (repeats allowed) with the ids and groups of ``template``."""
         selected = _select_extracted(self.extracted, indices)
         features = dataclasses.replace(selected.features, ids=template.features.ids, groups=template.features.groups)
-        return AlignedSet(
-            ReindexedSet(self.cubes, indices.tolist(), template.cubes), dataclasses.replace(selected, features=features)
-        )
+        cubes = RenamedSubset(self.cubes, indices.tolist(), template.cubes)
+        return AlignedSet(cubes, dataclasses.replace(selected, features=features))
 
     def concatenate(self, other: AlignedSet) -> AlignedSet:
         """Return this set followed by ``other``."""
         cubes = ConcatenatedSet(self.cubes, other.cubes)
         first, second = self.extracted, other.extracted
+        a, b = first.features, second.features
         features = dataclasses.replace(
-            first.features,
-            columns={
-                name: np.concatenate([column, second.features[name]]) for name, column in first.features.columns.items()
-            },
+            a,
+            columns={name: np.concatenate([column, b[name]]) for name, column in a.columns.items()},
             ids=np.array(cubes.ids),
-            hashes=np.concatenate([first.features.hashes, second.features.hashes]),
-            groups=np.concatenate([first.features.groups, second.features.groups]),
+            hashes=np.concatenate([a.hashes, b.hashes]),
+            groups=np.concatenate([a.groups, b.groups]),
         )
-        return AlignedSet(
-            cubes,
-            dataclasses.replace(
-                first,
-                features=features,
-                index=np.arange(len(features), dtype=np.int64),
-                content_hashes=first.content_hashes + second.content_hashes,
-                mask_hashes=first.mask_hashes + second.mask_hashes,
-            ),
+        extracted = dataclasses.replace(
+            first,
+            features=features,
+            index=np.arange(len(features), dtype=np.int64),
+            content_hashes=first.content_hashes + second.content_hashes,
+            mask_hashes=first.mask_hashes + second.mask_hashes,
         )
+        return AlignedSet(cubes, extracted)
 
 
 def align_to_cubes(cubes: CubeSet, extracted: ExtractedSet, *, label: str) -> AlignedSet:
@@ -95,20 +90,14 @@ def align_to_cubes(cubes: CubeSet, extracted: ExtractedSet, *, label: str) -> Al
 
 
 def _select_extracted(extracted: ExtractedSet, indices: Indices) -> ExtractedSet:
-    return dataclasses.replace(
-        extracted,
-        features=extracted.features.select(indices),
-        index=np.arange(len(indices), dtype=np.int64),
-        content_hashes=tuple(extracted.content_hashes[i] for i in indices),
-        mask_hashes=tuple(extracted.mask_hashes[i] for i in indices),
-    )
+    return dataclasses.replace(extracted.select(indices), index=np.arange(len(indices), dtype=np.int64))
 
 
 # Cubes of a set no larger than this stay in memory: they are read for every severity and by every metric of pairs.
 MAX_CACHED_BYTES = 2**28
 
 
-class CachedSet(CubeSet):
+class CachedSet(DerivedSet):
     """Another set whose cubes stay in memory once read, unless the set is large. Workers start with an empty cache."""
 
     def __init__(self, base: CubeSet) -> None:
@@ -122,15 +111,6 @@ class CachedSet(CubeSet):
             self._cached_cubes[index] = cube
         return cube
 
-    def shape(self, index: int) -> tuple[int, int, int]:
-        return self.base.shape(index)
-
-    def sources(self, index: int) -> tuple[Path, ...]:
-        return self.base.sources(index)
-
-    def recipe(self, index: int) -> str:
-        return self.base.recipe(index)
-
     def read_masks(self, index: int) -> Mapping[str, NDArray[np.bool_]]:
         return self._cached_cubes[index].masks if index in self._cached_cubes else self.base.read_masks(index)
 
@@ -138,7 +118,7 @@ class CachedSet(CubeSet):
         return {**self.__dict__, "_cached_cubes": {}}
 
 
-class DegradedSet(CubeSet):
+class DegradedSet(DerivedSet):
     """Another set, its cubes degraded as they are read (for ``copies``: replaced by near-copies of themselves).
 
     The random stream of a cube depends on the seed, the degradation and the cube's content, but neither on its index
@@ -158,8 +138,8 @@ class DegradedSet(CubeSet):
     def read(self, index: int) -> Cube:
         cube = self.base.read(index)
         name = f"degradation {self.degradation.name}"
-        shared = bool(getattr(self.degradation, "is_set_wide", False))
-        rng = create_rng(self.seed, name if shared else f"{name} {compute_content_hash(cube.data)}")
+        stream = name if self.degradation.is_set_wide else f"{name} {compute_content_hash(cube.data)}"
+        rng = create_rng(self.seed, stream)
         degradation: Any = self.degradation
         degraded: Cube = (
             degradation.copy(cube, wavelengths=self.wavelengths, rng=rng)
@@ -168,49 +148,25 @@ class DegradedSet(CubeSet):
         )
         return degraded
 
-    def shape(self, index: int) -> tuple[int, int, int]:
-        return self.base.shape(index)
-
-    def sources(self, index: int) -> tuple[Path, ...]:
-        return self.base.sources(index)
-
     def recipe(self, index: int) -> str:
         degradation = (self.degradation.name, hash_package_sources(type(self.degradation)), self.severity, self.seed)
         return f"{self.base.recipe(index)} | degraded by {degradation}"
 
 
-class ReindexedSet(CubeSet):
-    """Cubes of another set in another order: cube i is ``base[indices[i]]``, with the id and group of ``template[i]``.
+class RenamedSubset(Subset):
+    """Some cubes of another set: cube i is ``base[indices[i]]``, with the id and group of ``template[i]``."""
 
-    Args:
-        base: the set that the cubes come from.
-        indices: of the cubes of ``base``; repeats allowed.
-        template: the set whose ids and groups the cubes get; None: their own.
-    """
-
-    def __init__(self, base: CubeSet, indices: Sequence[int], template: CubeSet | None = None) -> None:
-        self.base, self.indices = base, tuple(int(index) for index in indices)
-        names = base.subset(self.indices).info if template is None else template.info
-        self.info = dataclasses.replace(base.info, ids=names.ids, groups=names.groups, labels=names.labels)
+    def __init__(self, base: CubeSet, indices: Sequence[int], template: CubeSet) -> None:
+        super().__init__(base, tuple(indices))
+        names = template.info
+        self.info = dataclasses.replace(self.info, ids=names.ids, groups=names.groups, labels=names.labels)
 
     def read(self, index: int) -> Cube:
         group = None if self.groups is None else self.groups[index]
-        return dataclasses.replace(self.base.read(self.indices[index]), id=self.ids[index], group=group)
-
-    def shape(self, index: int) -> tuple[int, int, int]:
-        return self.base.shape(self.indices[index])
-
-    def sources(self, index: int) -> tuple[Path, ...]:
-        return self.base.sources(self.indices[index])
-
-    def recipe(self, index: int) -> str:
-        return self.base.recipe(self.indices[index])
-
-    def read_masks(self, index: int) -> Mapping[str, NDArray[np.bool_]]:
-        return self.base.read_masks(self.indices[index])
+        return dataclasses.replace(super().read(index), id=self.ids[index], group=group)
 
 
-class ConcatenatedSet(CubeSet):
+class ConcatenatedSet(DerivedSet):
     """Two sets of the same bands, one after the other; ids of the second one are prefixed with "copy of"."""
 
     def __init__(self, first: CubeSet, second: CubeSet) -> None:
@@ -219,25 +175,13 @@ class ConcatenatedSet(CubeSet):
         groups = None if first.groups is None or second.groups is None else (*first.groups, *second.groups)
         self.info = dataclasses.replace(first.info, ids=ids, groups=groups, labels={})
 
-    def _locate(self, index: int) -> tuple[CubeSet, int]:
+    def locate(self, index: int) -> tuple[CubeSet, int]:
         count = len(self.parts[0])
         return (self.parts[0], index) if index < count else (self.parts[1], index - count)
 
     def read(self, index: int) -> Cube:
-        cubes, local_index = self._locate(index)
-        return dataclasses.replace(cubes.read(local_index), id=self.ids[index])
-
-    def shape(self, index: int) -> tuple[int, int, int]:
-        cubes, local_index = self._locate(index)
-        return cubes.shape(local_index)
-
-    def sources(self, index: int) -> tuple[Path, ...]:
-        cubes, local_index = self._locate(index)
-        return cubes.sources(local_index)
-
-    def recipe(self, index: int) -> str:
-        cubes, local_index = self._locate(index)
-        return cubes.recipe(local_index)
+        cubes, base_index = self.locate(index)
+        return dataclasses.replace(cubes.read(base_index), id=self.ids[index])
 
 
 @functools.cache

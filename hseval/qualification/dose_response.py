@@ -171,27 +171,14 @@ def spearman(severities: Sequence[float], values: Sequence[float]) -> float | No
 
     Values that differ by no more than rounding are ties: a degradation without effect must not look like a trend.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     array = np.asarray(values, dtype=np.float64)
     unit = ROUNDING_TOLERANCE * np.abs(array).max(initial=0.0)
-    severity_ranks = rankdata(severities)
-    value_ranks = rankdata(np.round(array / unit) if unit > 0 else array)
-    if np.ptp(severity_ranks) == 0 or np.ptp(value_ranks) == 0:
+    rounded = np.round(array / unit) if unit > 0 else array
+    if np.ptp(severities) == 0 or np.ptp(rounded) == 0:
         return None
-    return float(np.corrcoef(severity_ranks, value_ranks)[0, 1])
-
-
-def isotonic_regression(values: Sequence[float]) -> Float64Array:
-    """Return the non-decreasing sequence nearest to ``values`` by least squares (pool adjacent violators)."""
-    pools: list[tuple[float, int]] = []
-    for value in values:
-        mean, size = float(value), 1
-        while pools and pools[-1][0] >= mean:
-            previous, count = pools.pop()
-            mean, size = (previous * count + mean * size) / (count + size), count + size
-        pools.append((mean, size))
-    return np.repeat([mean for mean, _ in pools], [size for _, size in pools])
+    return float(spearmanr(severities, rounded).statistic)
 
 
 def find_equivalent_severity(severities: Sequence[float], excesses: Sequence[float], target: float) -> SeverityEstimate:
@@ -205,8 +192,10 @@ def find_equivalent_severity(severities: Sequence[float], excesses: Sequence[flo
         excesses: value minus floor at each.
         target: the score's own excess.
     """
+    from scipy.optimize import isotonic_regression
+
     sign = 1.0 if excesses[-1] > 0 else -1.0
-    curve = isotonic_regression([sign * excess for excess in excesses])
+    curve = isotonic_regression(sign * np.asarray(excesses)).x
     target = sign * target
     if target < curve[0]:
         return SeverityEstimate("below", float(severities[0]))

@@ -122,7 +122,7 @@ def _compute_column_equivalents(
 def _find_equivalent_severities(
     score: Score, excess: float, curves: list[Curve], qualify_report: QualifyReport
 ) -> Iterator[EquivalentSeverity]:
-    excess_interval = score.details.get("excess_interval")
+    excess_interval = score.excess_interval
     units = {row.name: row.unit for row in qualify_report.rows}
     for curve in curves:
         points = [point for point in curve.points if point.excess is not None]
@@ -167,8 +167,7 @@ def _collect_warnings(
 
 
 def _get_options(report: Report, metric: str) -> Mapping[str, Any]:
-    options: Mapping[str, Any] = report.provenance.get("metrics", {}).get(metric, {}).get("options") or {}
-    return options
+    return report.provenance.get("metrics", {}).get(metric, {}).get("options") or {}
 
 
 def _get_extractor_identity(report: Report | QualifyReport, column: MetricColumn) -> Any:

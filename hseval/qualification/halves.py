@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.pipeline.inputs import draw_quick_subset
+from hseval.pipeline.inputs import draw_quick_subset, label_connected_groups
 from hseval.stats.jackknife import draw_jackknife_blocks
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
@@ -18,24 +18,6 @@ if TYPE_CHECKING:
     Indices = NDArray[np.int64]
 
 MIN_CUBES, MIN_GROUPS = 16, 8
-
-
-def label_connected_groups(groups: NDArray[Any], hashes: NDArray[Any]) -> NDArray[np.int64]:
-    """Return a label for each cube, ``(n,)``, equal within a group and for groups that contain an identical cube.
-
-    Args:
-        groups: ``(n,)`` str.
-        hashes: ``(n,)`` str, of the cubes' contents.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    group_names, group = np.unique(groups, return_inverse=True)
-    contents, content = np.unique(hashes, return_inverse=True)
-    size = len(group_names) + len(contents)
-    edges = coo_array((np.ones(len(groups)), (group, len(group_names) + content)), shape=(size, size))
-    _, component = connected_components(edges, directed=False)
-    return np.asarray(component[group], dtype=np.int64)
 
 
 def draw_halves(

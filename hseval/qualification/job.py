@@ -17,14 +17,14 @@ from hseval.qualification.degrade import Degrader
 from hseval.qualification.degraded_sets import AlignedSet
 from hseval.qualification.plan import Task, build_metric
 from hseval.qualification.replicates import compute_replicates
-from hseval.utils.distributed import Communicator
+from hseval.utils.distributed import Ranks
 from hseval.utils.errors import HsevalError, NotComputable, format_error
 from hseval.utils.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.hookspecs import Metric
+    from hseval.core.protocols import Metric
     from hseval.qualification.report import MetricColumn
     from hseval.stats.jackknife import JackknifeReplicates
     from hseval.utils.parallel import JobSpec
@@ -118,16 +118,15 @@ class QualifyJob:
         extractors = {extractor.name for extractor in self.plan.extractors}
         if not wavelengths_known and (metric.needs.nm or not extractors.issuperset(metric.needs.features)):
             raise NotComputable("needs wavelengths in nm (--wavelengths FILE|450:905:16)")
-        train = self.other_half.select(self.train_indices) if uses_train and metric.needs.train else None
-        sets = InputSets(degraded.cubes, self.clean_half.cubes, None if train is None else train.cubes)
+        sides = {"samples": degraded, "reference": self.clean_half}
+        if uses_train and metric.needs.train:
+            sides["train"] = self.other_half.select(self.train_indices)
         inputs = ExtractedInputs(
-            sets,
-            dict.fromkeys(("samples", "reference", "train"), self.plan),
-            degraded.extracted,
-            self.clean_half.extracted,
-            None if train is None else train.extracted,
+            InputSets(**{role: side.cubes for role, side in sides.items()}),
+            dict.fromkeys(sides, self.plan),
+            {role: side.extracted for role, side in sides.items()},
         )
-        return build_evaluator(metric, inputs, RunContext(self._block_cache, Communicator(), self.seed))
+        return build_evaluator(metric, inputs, RunContext(self._block_cache, Ranks(), self.seed))
 
 
 class InMemoryCache(FeatureCache):

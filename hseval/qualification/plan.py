@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hseval.core.options import get_options_class, options_to_dict
+from hseval.core.options import get_option_values, get_options_class
 from hseval.core.plugin_manager import get_plugins
 from hseval.pipeline.worker import ExtractorSpec
 from hseval.qualification.report import MetricColumn
@@ -15,7 +15,7 @@ from hseval.utils.errors import HsevalError, format_suggestion
 
 if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
-    from hseval.core.hookspecs import Metric
+    from hseval.core.protocols import Metric
     from hseval.degradations.base import Degradation
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -149,7 +149,7 @@ def _fill_default_pairs(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def _build_column(metric: Metric, *, with_extractor: bool) -> MetricColumn:
-    options = options_to_dict(getattr(metric, "options", None))
+    options = get_option_values(metric)
     extractor = options.get("extractor")
     label = f"{metric.name} ({extractor})" if with_extractor and extractor is not None else metric.name
     return MetricColumn(label, metric.name, extractor, options, metric.better)

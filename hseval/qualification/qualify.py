@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hseval.core.capabilities import get_bounds
 from hseval.core.cubes import FOV, CubeSet
 from hseval.pipeline.extract import ExtractedSet, extract_features
 from hseval.pipeline.open import open_set
 from hseval.pipeline.worker import ExtractionPlan
-from hseval.qualification.curves import UNBOUNDED, build_curve
+from hseval.qualification.curves import build_curve
 from hseval.qualification.degraded_sets import CachedSet, align_to_cubes
 from hseval.qualification.halves import draw_halves, draw_train_split
 from hseval.qualification.job import Outcome, QualifyJob
@@ -217,7 +218,7 @@ def _build_curves(
                     for outcome_id in sorted(outcome_ids)
                 },
                 sizes=(len(job.clean_half), len(job.sample_indices) if arm else len(job.other_half)),
-                bounds=getattr(build_metric(column), "bounds", UNBOUNDED),
+                bounds=get_bounds(build_metric(column)),
             )
 
 

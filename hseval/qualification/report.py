@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hseval.core.report import Direction, to_jsonable
+from hseval.core.report_file import Provenance
 from hseval.utils.atomic_files import write_text
-from hseval.utils.errors import HsevalError, format_reason
+from hseval.utils.structured_files import convert_record, read_json
 
 FORMAT, VERSION = "hseval-qualify", 2
 
@@ -126,6 +127,12 @@ class QualifyReport:
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        """Refuse a table with cells missing, or curves beside it."""
+        cells = {(column.label, row.name) for column in self.columns for row in self.rows}
+        if cells != {(curve.metric, curve.degradation) for curve in self.curves}:
+            raise ValueError("expected a curve for each metric and degradation, and no other")
+
     def get_curve(self, metric: str, degradation: str) -> Curve:
         """Return the curve of a column (by label) and a degradation.
 
@@ -154,36 +161,8 @@ def load_qualify(path: str | Path) -> QualifyReport:
     Raises:
         HsevalError: the file is missing, is not JSON, or is not a report of this kind and version.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as a report of hseval qualify: {format_reason(error)}") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        file_format = data.get("format") if isinstance(data, dict) else None
-        raise HsevalError(f'{path}: not a report of hseval qualify ("format" is {file_format!r}, expected {FORMAT!r})')
-    if data.get("version") != VERSION:
-        raise HsevalError(f"{path}: report version {data.get('version')!r}, expected {VERSION}")
-    try:
-        return QualifyReport(
-            columns=tuple(MetricColumn(**entry) for entry in data["columns"]),
-            rows=tuple(DegradationRow(**{**entry, "severities": tuple(entry["severities"])}) for entry in data["rows"]),
-            curves=tuple(_parse_curve(entry) for entry in data["curves"]),
-            not_applied=data["not_applied"],
-            notes=tuple(data["notes"]),
-            provenance=data["provenance"],
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise HsevalError(f"{path}: a report with parts missing or of another form ({error})") from error
-
-
-def _parse_curve(entry: dict[str, Any]) -> Curve:
-    points = tuple(
-        SeverityPoint(**{**point, **{name: _parse_interval(point[name]) for name in ("interval", "excess_interval")}})
-        for point in entry["points"]
+    data = read_json(
+        path, "a report of hseval qualify", format=FORMAT, version=VERSION, hint="run hseval qualify again"
     )
-    ranges = {"floor_interval": _parse_interval(entry["floor_interval"]), "sizes": tuple(entry["sizes"])}
-    return Curve(**{**entry, **ranges, "points": points})
-
-
-def _parse_interval(ends: list[float] | None) -> Interval | None:
-    return None if ends is None else (ends[0], ends[1])
+    convert_record(data.get("provenance"), Provenance, f"{path}: provenance")
+    return convert_record(data, QualifyReport, path)

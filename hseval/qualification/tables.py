@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from hseval.utils.console import create_console, create_table, escape_text, print_item
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -76,30 +78,25 @@ TableRows = Sequence[tuple[str, str, list[str]]]
 
 COLUMN_GAP = 3  # characters between two columns
 MAX_MARKDOWN_COLUMNS = 6  # metrics in one table of a page
-PIPED_WIDTH = 10_000  # so that no line is wrapped or truncated when the output is piped
 
 
 def print_report(report: QualifyReport, stream: TextIO, equivalents: Sequence[ScoreEquivalents] = ()) -> None:
     """Write the table of the severities that each metric detects, and a user's scores as severities, if any."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    is_piped = not stream.isatty()
-    console = Console(file=stream, highlight=False, width=PIPED_WIDTH if is_piped else None, soft_wrap=is_piped)
+    console = create_console(stream)
     for note in report.notes:
-        console.print(f"[dim]·[/dim] {escape(note)}")
+        print_item(console, note)
     rows = build_table_rows(report)
     for column_slice in _split_columns(report, rows, console.width):
         console.print()
         console.print(_build_table(report, rows, column_slice))
     console.print()
     for line in _iterate_footer_lines(report):
-        console.print(escape(line))
+        print_item(console, line, "")
     for score in equivalents:
         console.print()
-        console.print(f"[bold]{escape(format_equivalents(score))}[/bold]")
+        print_item(console, format_equivalents(score), "", style="bold")
         for warning in score.warnings:
-            console.print(f"  {escape(warning)}")
+            print_item(console, warning, "  ")
 
 
 def format_markdown(report: QualifyReport) -> str:
@@ -132,16 +129,12 @@ def _split_columns(report: QualifyReport, rows: TableRows, width: int) -> Iterat
 
 
 def _build_table(report: QualifyReport, rows: TableRows, column_slice: slice) -> Table:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = create_table()
     headers = ("degradation", "severity in", *(column.label for column in report.columns[column_slice]))
     for i, header in enumerate(headers):
-        table.add_column(escape(header), justify="left" if i < 2 else "right", overflow="fold", no_wrap=i == 0)
+        table.add_column(escape_text(header), justify="left" if i < 2 else "right", overflow="fold", no_wrap=i == 0)
     for name, unit, cells in rows:
-        table.add_row(escape(name), escape(unit), *(_style_cell(text) for text in cells[column_slice]))
+        table.add_row(escape_text(name), escape_text(unit), *(_style_cell(text) for text in cells[column_slice]))
     return table
 
 

@@ -53,11 +53,6 @@ def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     return np.asarray(view)
 
 
-def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-    """Raise KeyError: ENVI has no masks."""
-    raise KeyError(structure)
-
-
 def _open_image(path: Path) -> Any:
     from spectral.io import envi
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, find_mask_names, pick_array
-from hseval.readers.mask_arrays import find_mask_candidates, is_binary
+from hseval.readers.header import Header
+from hseval.readers.mask_arrays import build_container_header
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -26,21 +26,9 @@ def read_header(path: Path) -> Header:
     """Return shapes and wavelengths."""
     with open_file(path) as file:
         datasets = _drop_aliases(find_datasets(file, location=str(path)))
-        masks = find_mask_names(datasets)
-        wavelengths_name = next((name for name in WAVELENGTH_NAMES if name in datasets), None)
-        arrays = {
-            name: dataset.shape
-            for name, dataset in datasets.items()
-            if name != wavelengths_name and name not in masks.values() and dataset.dtype.kind in "fiub"
-        }
-        cube = pick_array(arrays, location=str(path))
-        shape = tuple(datasets[cube].shape)
-        check_cube(shape, datasets[cube].dtype, location=f"{path}: {cube}")
-        wavelengths = None
-        if wavelengths_name is not None:
-            wavelengths = np.asarray(datasets[wavelengths_name][()], dtype=np.float64).ravel()
-        candidates = find_mask_candidates(arrays, shape, lambda name: _is_mask(datasets[name]))
-        return Header((path,), shape, cube, wavelengths=wavelengths, masks=masks, mask_candidates=candidates)
+        numeric = {name: dataset for name, dataset in datasets.items() if dataset.dtype.kind in "fiub"}
+        arrays = {name: (dataset.shape, dataset.dtype) for name, dataset in numeric.items()}
+        return build_container_header(path, arrays, lambda name: datasets[name][()])
 
 
 def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
@@ -97,10 +85,6 @@ def find_datasets(file: h5py.File, *, location: str) -> dict[str, h5py.Dataset]:
         if _is_dataset(target):
             datasets[name] = target
     return datasets
-
-
-def _is_mask(dataset: h5py.Dataset) -> bool:
-    return dataset.dtype.kind == "b" or (dataset.dtype.kind in "ui" and is_binary(dataset[()]))
 
 
 def _walk(file: h5py.File, location: str) -> tuple[dict[str, h5py.Dataset], list[str]]:

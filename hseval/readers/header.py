@@ -89,7 +89,7 @@ class Format(Protocol):
         """Return cube ``index`` with its axes as stored."""
 
     def read_mask(self, path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-        """Return one mask of cube ``index``, ``(y, x)``."""
+        """Return one mask of cube ``index``, ``(y, x)``; only where headers list masks."""
 
 
 @contextlib.contextmanager

@@ -1,39 +1,64 @@
-"""Arrays in a container that have the spatial size of its cube: masks under their own names, or maps."""
+"""Containers of named arrays: which is the cube, and which arrays of its spatial size are masks."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hseval.readers.header import Header, MaskCandidate
+from hseval.readers.header import WAVELENGTH_NAMES, Header, MaskCandidate, check_cube, find_mask_names, pick_array
 
 MAX_LISTED = 6  # arrays named in a note; the rest is counted
 
 
-def find_mask_candidates(
-    arrays: Mapping[str, Sequence[int]], cube_shape: Sequence[int], is_mask: Callable[[str], bool]
-) -> tuple[MaskCandidate, ...]:
-    """Return the arrays that have the cube's spatial size under either axis order.
+def build_container_header(
+    path: Path,
+    arrays: Mapping[str, tuple[Sequence[int], np.dtype[Any]]],
+    load: Callable[[str], Any],
+    *,
+    structs: Mapping[str, str] | None = None,
+) -> Header:
+    """Return the header of a container of named arrays: which are the cube, its wavelengths, and its masks.
 
     Args:
-        arrays: shapes of the container's numeric arrays, without wavelengths and prefixed masks.
-        cube_shape: shape of the cube (or, with four axes, of the cubes) as stored.
-        is_mask: returns whether the values of the array of that name are those of a mask. Called for single cubes
-            only: the masks of many cubes are too large to be read at opening.
+        path: of the container.
+        arrays: shape and type by name.
+        load: returns an array by name.
+        structs: further masks: structure -> name.
+
+    Raises:
+        HsevalError: no array, or several, can be the cube.
     """
-    count, axes = tuple(cube_shape[:-3]), tuple(cube_shape[-3:])
-    sizes = {(*count, *axes[1:]), (*count, *axes[:2])}
-    matching = {name: tuple(shape) for name, shape in arrays.items() if tuple(shape) in sizes}
-    return tuple(MaskCandidate(name, shape, not count and is_mask(name)) for name, shape in matching.items())
+    masks = {**find_mask_names(arrays), **(structs or {})}
+    wavelengths_name = next((name for name in WAVELENGTH_NAMES if name in arrays), None)
+    others = {name: array for name, array in arrays.items() if name not in (wavelengths_name, *masks.values())}
+    cube = pick_array({name: tuple(shape) for name, (shape, _) in others.items()}, location=str(path))
+    cube_shape = tuple(arrays[cube][0])
+    check_cube(*arrays[cube], location=f"{path}: {cube}")
+    wavelengths = None
+    if wavelengths_name is not None:
+        wavelengths = np.asarray(load(wavelengths_name), dtype=np.float64).ravel()
+    count, axes = cube_shape[:-3], cube_shape[-3:]
+    sizes = {(*count, *axes[1:]), (*count, *axes[:2])}  # under either axis order
+    candidates = tuple(
+        # The masks of many cubes are too large to be read at opening.
+        MaskCandidate(name, tuple(shape), not count and _is_mask(dtype, functools.partial(load, name)))
+        for name, (shape, dtype) in others.items()
+        if tuple(shape) in sizes and dtype.kind in "fiub"
+    )
+    return Header((path,), cube_shape, cube, wavelengths=wavelengths, masks=masks, mask_candidates=candidates)
 
 
-def is_binary(values: NDArray[Any]) -> bool:
-    """Return whether an array holds only 0 and 1 (or False and True)."""
-    return values.dtype.kind == "b" or bool(np.logical_or(values == 0, values == 1).all())
+def _is_mask(dtype: np.dtype[Any], load: Callable[[], Any]) -> bool:
+    """Return whether an array is of type bool, or of integers that are all 0 or 1."""
+    if dtype.kind in "ui":
+        values = np.asarray(load())
+        return bool(np.logical_or(values == 0, values == 1).all())
+    return dtype.kind == "b"
 
 
 def add_mask_arrays(header: Header, image_shape: Sequence[int]) -> Header:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.readers import hdf5_foreign as h5
-from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, find_mask_names, pick_array
-from hseval.readers.mask_arrays import find_mask_candidates, is_binary
+from hseval.readers.header import Header
+from hseval.readers.mask_arrays import build_container_header
 from hseval.utils.errors import HsevalError
 
 NAME = "MATLAB"
@@ -30,24 +30,15 @@ _NUMERIC_CLASSES = {
 def read_header(path: Path) -> Header:
     """Return the cube's name and shape, masks and wavelengths."""
     shapes, structs = _read_variables_v73(path) if _is_hdf5(path) else _read_variables_v5(path)
-    masks = find_mask_names(shapes)
-    if "masks" in structs:  # v5 only: in HDF5 the fields are datasets
-        masks |= {name: f"masks.{name}" for name in _load(path, "masks")}
-    wavelengths_name = next((name for name in WAVELENGTH_NAMES if name in shapes), None)
-    excluded = {wavelengths_name, *masks.values()}
-    arrays = {name: shape for name, shape in shapes.items() if name not in excluded}
-    cube = pick_array(arrays, location=str(path))
-    check_cube(shapes[cube], np.float64, location=f"{path}: {cube}")
-    if len(shapes[cube]) == 4:
-        raise HsevalError(
-            f"{path}: {cube} has four axes {shapes[cube]}; expected three: a .mat file is read as one cube"
-        )
-    wavelengths = None
-    if wavelengths_name is not None:
-        wavelengths = np.asarray(_load(path, wavelengths_name), dtype=np.float64).ravel()
-    # Numbers in MATLAB are doubles by default: the values decide whether it is a mask, not the type.
-    candidates = find_mask_candidates(arrays, shapes[cube], lambda name: is_binary(np.asarray(_load(path, name))))
-    return Header((path,), shapes[cube], cube, wavelengths=wavelengths, masks=masks, mask_candidates=candidates)
+    # v5 only: in HDF5 the fields are datasets.
+    structures = {name: f"masks.{name}" for name in _load(path, "masks")} if "masks" in structs else {}
+    # Numbers in MATLAB are doubles by default. As integers, their values decide whether they are a mask.
+    arrays = {name: (shape, np.dtype(np.uint8)) for name, shape in shapes.items()}
+    header = build_container_header(path, arrays, lambda name: _load(path, name), structs=structures)
+    if len(header.shape) == 4:
+        axes = f"{header.array_name} has four axes {header.shape}"
+        raise HsevalError(f"{path}: {axes}; expected three: a .mat file is read as one cube")
+    return header
 
 
 def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:

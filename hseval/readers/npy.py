@@ -32,11 +32,6 @@ def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     return stored[index] if stored.ndim == 4 else stored
 
 
-def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-    """Raise KeyError: a bare array has no masks."""
-    raise KeyError(structure)
-
-
 def read_array_header(handle: BinaryIO, *, location: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Read the header of an array in NumPy's format, up to the first value.
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.readers.header import WAVELENGTH_NAMES, Header, check_cube, find_mask_names, pick_array
-from hseval.readers.mask_arrays import find_mask_candidates, is_binary
+from hseval.readers.header import Header
+from hseval.readers.mask_arrays import build_container_header
 from hseval.readers.npy import read_array_header
 from hseval.utils.errors import HsevalError
 
@@ -20,19 +20,7 @@ SUFFIXES: tuple[str, ...] = (".npz",)
 
 def read_header(path: Path) -> Header:
     """Return the members' headers, and the wavelengths."""
-    arrays = _read_member_headers(path)
-    masks = find_mask_names(arrays)
-    numeric = {name: shape for name, (shape, _) in arrays.items() if name not in masks.values()}
-    wavelengths_name = next((name for name in WAVELENGTH_NAMES if name in arrays), None)
-    numeric.pop(wavelengths_name or "", None)
-    cube = pick_array(numeric, location=str(path))
-    check_cube(*arrays[cube], location=f"{path}: {cube}")
-    wavelengths = None
-    if wavelengths_name is not None:
-        wavelengths = np.asarray(_load(path, wavelengths_name), dtype=np.float64).ravel()
-    others = {name: shape for name, shape in numeric.items() if arrays[name][1].kind in "fiub"}
-    candidates = find_mask_candidates(others, arrays[cube][0], lambda name: _is_mask(path, name, arrays[name][1]))
-    return Header((path,), arrays[cube][0], cube, wavelengths=wavelengths, masks=masks, mask_candidates=candidates)
+    return build_container_header(path, _read_member_headers(path), lambda name: _load(path, name))
 
 
 def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
@@ -59,10 +47,6 @@ def _read_member_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtyp
                         cast(Any, member), location=f"{path}: {name}"
                     )
     return headers
-
-
-def _is_mask(path: Path, name: str, dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "b" or (dtype.kind in "ui" and is_binary(_load(path, name)))
 
 
 def _load(path: Path, name: str) -> NDArray[Any]:

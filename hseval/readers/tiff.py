@@ -6,14 +6,13 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hseval.data.axis_order import Layout
 from hseval.readers.header import Header, check_cube, check_length
-from hseval.readers.tiff_check import check_complete
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -22,15 +21,14 @@ if TYPE_CHECKING:
 NAME = "TIFF"
 SUFFIXES: tuple[str, ...] = (".tif", ".tiff")
 # Samples and channels are bands by definition. Plain pages may not be: a cube (y, x, band) saved as it is has y pages.
+BYTE_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 _LAYOUT_BY_AXES: dict[str, Layout] = {"SYX": "byx", "CYX": "byx", "YXS": "yxb", "YXC": "yxb"}
 
 
 def read_header(path: Path) -> Header:
     """Return shape, axes and the value of missing pixels, from the tags."""
-    import tifffile
-
-    check_complete(path)
-    with _mute_logging(), tifffile.TiffFile(path) as file:
+    with _open_file(path) as file:
+        _check_complete(file, path)
         _check_imagej(file, path)
         series = _find_series(file, path)
         shape = tuple(int(length) for length in series.shape)
@@ -45,15 +43,8 @@ def read_header(path: Path) -> Header:
 
 def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
     """Return all pages of the cube."""
-    import tifffile
-
-    with _mute_logging(), tifffile.TiffFile(path) as file:
+    with _open_file(path) as file:
         return np.asarray(_find_series(file, path).asarray(maxworkers=1))
-
-
-def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
-    """Raise KeyError: a TIFF has no masks."""
-    raise KeyError(structure)
 
 
 def _find_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
@@ -65,6 +56,24 @@ def _find_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries
     raise HsevalError(f"{path}: holds {len(series)} images ({listed}); pages of one size and type expected")
 
 
+def _check_complete(file: tifffile.TiffFile, path: Path) -> None:
+    """Raise HsevalError if a page lies beyond the file's end: tifffile skips it, and a cube could become a 2D image."""
+    try:
+        pages = list(file.pages)
+    except Exception as error:  # tifffile.TiffFileError, or struct's
+        raise HsevalError(f"{path}: truncated, or its pages are damaged: {error}") from error
+    for page in pages:
+        ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        check_length(path, max(ends, default=path.stat().st_size + 1))
+    # Directories form a chain, of which the last one has the offset 0 (TIFF 6.0, section 2).
+    file.filehandle.seek(file.pages.next_page_offset or 0)
+    stored = file.filehandle.read(file.tiff.offsetsize)
+    next_offset = int.from_bytes(stored, BYTE_ORDERS[file.byteorder])
+    is_known = next_offset == 0 or next_offset in {page.offset for page in pages}
+    if len(stored) < file.tiff.offsetsize or not is_known:
+        raise HsevalError(f"{path}: truncated: a page lies beyond its end")
+
+
 def _check_imagej(file: tifffile.TiffFile, path: Path) -> None:
     # Beyond 4 GB ImageJ writes one directory with a page count, and the pages follow contiguously.
     images, first = int((file.imagej_metadata or {}).get("images", 1)), file.pages.first
@@ -73,8 +82,9 @@ def _check_imagej(file: tifffile.TiffFile, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _mute_logging() -> Iterator[None]:
-    """Mute tifffile's logger: damaged files are reported by one HsevalError."""
+def _open_file(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a file, and mute tifffile's logger: a damaged file is reported by one HsevalError."""
+    import tifffile
 
     def drop(record: logging.LogRecord) -> bool:
         return False
@@ -83,7 +93,12 @@ def _mute_logging() -> Iterator[None]:
     logger = logging.getLogger("tifffile")
     logger.addFilter(drop)
     try:
-        yield
+        try:
+            file = tifffile.TiffFile(path)
+        except Exception as error:  # it raises struct's errors, too
+            raise HsevalError(f"{path}: truncated, or not a TIFF file: {error}") from error
+        with file:
+            yield file
     finally:
         logger.removeFilter(drop)
 

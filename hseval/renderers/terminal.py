@@ -1,22 +1,27 @@
-"""A report on the terminal: a table of the verdicts, then the details of each score."""
+"""A report on the terminal: the verdict in one sentence, a row a score, and the notes; details on request."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, TextIO
 
+from hseval.core.options import option
 from hseval.core.report import Report, Score
 from hseval.reporting.summary import (
-    collect_caveats,
-    explain_certainty,
     explain_verdict_rule,
     format_interval,
     format_number,
-    summarize_full_size,
+    iterate_remarks,
+    list_shown_numbers,
+    list_structures,
+    summarize_verdicts,
 )
+from hseval.utils.console import create_console, create_table, escape_text, print_item
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console
     from rich.table import Table
 
 VERDICT_STYLES = {
@@ -26,138 +31,136 @@ VERDICT_STYLES = {
     "too high": "red",
     "too low": "red",
 }
-PIPED_WIDTH = 10_000  # wide enough that no line of a piped report is wrapped or cut
-INTERVAL_HEADING = "95 % interval"
+NUMERIC_COLUMNS = ("value", "floor", "excess", "p", "n", "95 % interval")
 MAX_NEAREST_PAIRS = 3
 SPARKLINE_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 class TerminalRenderer:
-    """Writes tables: in color and fitted to the width on a terminal, plain and unwrapped in a pipe."""
+    """Writes text: in color and fitted to the width on a terminal, plain and unwrapped in a pipe."""
 
     name: ClassVar[str] = "terminal"
-    summary: ClassVar[str] = "tables for people: value, floor, verdict, and where samples differ"
+    summary: ClassVar[str] = "a short table for people: verdict, excess, p, and where samples differ"
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        """Options of the renderer."""
+
+        details: bool = option(False, "also show values, intervals, floors and what stands behind each score")
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or self.Options()
 
     def render(self, report: Report, stream: TextIO) -> None:
         """Write the report."""
-        from rich.console import Console
-
-        is_piped = not stream.isatty()
-        console = Console(file=stream, highlight=False, width=PIPED_WIDTH if is_piped else None, soft_wrap=is_piped)
-        for note in report.notes:
-            console.print(f"[dim]·[/dim] {_escape_markup(note)}")
+        console = create_console(stream)
+        print_item(console, summarize_verdicts(report), "", style="bold")
         console.print()
-        console.print(_build_score_table(report))
-        for line in explain_verdict_rule(report.scores):
-            console.print(f"[dim]·[/dim] {line}")
-        for section in _iter_sections(report):
-            console.print()
-            console.print(section)
+        console.print(_build_verdict_table(report))
+        if self.options.details:
+            _print_details(console, report)
+        for heading, sentences in (("Notes", report.notes), ("Where samples differ", report.differences)):
+            if sentences:
+                console.print(f"\n{heading}")
+            for sentence in sentences:
+                print_item(console, sentence)
 
 
-def _build_score_table(report: Report) -> RenderableType:
-    table = _create_table("score", "value", INTERVAL_HEADING, "floor", "excess", "verdict", "n", "better")
+def format_report(report: Report) -> str:
+    """Return a report as plain text."""
+    stream = io.StringIO()
+    TerminalRenderer().render(report, stream)
+    return stream.getvalue().rstrip("\n")
+
+
+def _build_verdict_table(report: Report) -> Table:
+    table = _create_table("score", "verdict", "excess", "p")
     for score in report.scores:
         style = VERDICT_STYLES.get(score.verdict, "dim" if score.value is None else "default")
+        p_value = score.p_value if score.p_adjusted is None else score.p_adjusted
         table.add_row(
-            _escape_markup(score.name),
-            _format_cell(score.value),
+            escape_text(score.name),
+            f"[{style}]{escape_text(score.verdict)}[/{style}]",
+            format_number(score.excess),
+            "-" if p_value is None else f"{p_value:.2g}",
+        )
+    return table
+
+
+def _print_details(console: Console, report: Report) -> None:
+    """Print the table of values, the tables by structure, and the remarks on each score."""
+    for table in (_build_value_table(report), *_iter_structure_tables(report)):
+        console.print()
+        console.print(table)
+    for sentence in explain_verdict_rule(report.scores):
+        console.print()
+        print_item(console, sentence, "")
+    for score in report.scores:
+        numbers = [f"{label}: {number}" for label, number in list_shown_numbers(score)]
+        lines = [*iterate_remarks(score), *numbers, *_format_nearest_pairs(score)]
+        if lines:
+            console.print(f"\n[bold]{escape_text(score.name)}[/bold]")
+        for line in lines:
+            print_item(console, line, "  ")
+
+
+def _build_value_table(report: Report) -> Table:
+    table = _create_table("score", "value", "95 % interval", "floor", "n", "better")
+    for score in report.scores:
+        table.add_row(
+            escape_text(score.name),
+            format_number(score.value),
             format_interval(score.interval),
-            _format_cell(score.floor),
-            _format_cell(score.details.get("excess")),
-            f"[{style}]{_escape_markup(score.verdict)}[/{style}]",
+            format_number(score.floor),
             str(score.n) if score.n else "-",
             {"lower": "lower", "higher": "higher", "floor": "near floor"}[score.better],
         )
     return table
 
 
-def _iter_sections(report: Report) -> Iterator[RenderableType]:
-    """Yield the tables by structure, then the remarks on each score."""
-    for score in report.scores:
-        structures = score.details.get("structures")
-        if isinstance(structures, Mapping) and all(isinstance(record, Mapping) for record in structures.values()):
-            yield _build_structure_table(score, report)
-    for score in report.scores:
-        lines = [
-            *explain_certainty(score),
-            *summarize_full_size(score),
-            *_format_extra_numbers(score),
-            *_format_nearest_pairs(score),
-            *collect_caveats(score),
-        ]
-        if lines:
-            yield "\n".join(
-                [f"[bold]{_escape_markup(score.name)}[/bold]", *(f"  {_escape_markup(line)}" for line in lines)]
-            )
-
-
-def _build_structure_table(score: Score, report: Report) -> RenderableType:
-    """Return a table with one row per structure: value, floor, and a sparkline over wavelength."""
-    table = _create_table(f"{score.name} by structure", "value", "floor", "over wavelength", "largest at")
+def _iter_structure_tables(report: Report) -> Iterator[Table]:
+    """Yield a table a score with one row per structure: value, floor, and a sparkline over wavelength."""
     reference = report.provenance.get("sets", {}).get("reference", {})
     unit = "{:.0f} nm" if reference.get("wavelengths_known", True) else "band {:.0f}"
     bands = [unit.format(center) for center in reference.get("wavelengths", [])]
-    for name, record in score.details["structures"].items():
-        curve = record.get("by_wavelength") or []
-        table.add_row(
-            _escape_markup(name),
-            _format_cell(_get_structure_value(score.details, "at_n", name)),
-            _format_cell(_get_structure_value(score.details, "floor_at_n", name)),
-            _format_sparkline(curve),
-            _find_peak_band(curve, bands),
+    for score in report.scores:
+        structures = list_structures(score)
+        table = _create_table(
+            f"{escape_text(score.name)} by structure", "value", "floor", "over wavelength", "largest at"
         )
-    return table
-
-
-def _get_structure_value(details: Mapping[str, Any], key: str, structure: str) -> Any:
-    record = details.get(key) or {}
-    return record.get("structures", {}).get(structure, {}).get("value")
-
-
-def _format_extra_numbers(score: Score) -> Iterator[str]:
-    numbers = score.details.get("shown")
-    if isinstance(numbers, Mapping):
-        yield from (f"{label}: {format_number(value)}" for label, value in numbers.items())
+        for name, value, floor in structures:
+            curve = score.details.get("structures", {}).get(name, {}).get("by_wavelength", [])
+            numbers = format_number(value), format_number(floor)
+            table.add_row(escape_text(name), *numbers, _format_sparkline(curve), _find_peak_band(curve, bands))
+        if structures:
+            yield table
 
 
 def _format_nearest_pairs(score: Score) -> Iterator[str]:
-    for pair in list(score.details.get("nearest_pairs") or [])[:MAX_NEAREST_PAIRS]:
+    for pair in score.details.get("nearest_pairs", [])[:MAX_NEAREST_PAIRS]:
         yield "nearest: " + ", ".join(f"{key} {format_number(value)}" for key, value in pair.items())
 
 
 def _create_table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = create_table()
     for i, column in enumerate(columns):
-        is_numeric = column in ("value", "floor", "excess", "n", INTERVAL_HEADING)
-        table.add_column(column, justify="right" if is_numeric else "left", no_wrap=i == 0 or is_numeric)
+        is_numeric = column in NUMERIC_COLUMNS
+        table.add_column(
+            column, justify="right" if is_numeric else "left", no_wrap=i == 0 or is_numeric, overflow="fold"
+        )
     return table
 
 
-def _format_cell(value: Any) -> str:
-    return _escape_markup(format_number(value))
-
-
-def _format_sparkline(curve: Any) -> str:
-    values = [value for value in curve if value is not None]
-    peak = max(values, default=0.0)
+def _format_sparkline(curve: Sequence[float | None]) -> str:
+    peak = max((value for value in curve if value is not None), default=0.0)
     if peak <= 0:
         return ""
+    top = len(SPARKLINE_LEVELS) - 1
     return "".join(
-        " " if v is None else SPARKLINE_LEVELS[min(len(SPARKLINE_LEVELS) - 1, int(v / peak * len(SPARKLINE_LEVELS)))]
-        for v in curve
+        " " if value is None else SPARKLINE_LEVELS[max(0, min(top, int(value / peak * (top + 1))))] for value in curve
     )
 
 
-def _find_peak_band(curve: Any, band_names: Sequence[str]) -> str:
+def _find_peak_band(curve: Sequence[float | None], band_names: Sequence[str]) -> str:
     values = [-1.0 if value is None else value for value in curve]
     return band_names[values.index(max(values))] if values and len(values) == len(band_names) else ""
-
-
-def _escape_markup(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -50,8 +50,17 @@ def find_peak_range(curve: Numbers) -> tuple[int, int, int]:
     return first, top, last
 
 
-def get_nested(details: Mapping[str, Any], *path: str) -> Any:
-    """Return the value at a path of keys, or None."""
+def get_value(score: Score, *path: str) -> Any:
+    """Return the value at equal size of a detail at a path of keys, or None."""
+    return _get_nested(score.statistics.value_details if score.statistics else {}, path)
+
+
+def get_floor(score: Score, *path: str) -> Any:
+    """Return the floor of a detail at a path of keys, or None."""
+    return _get_nested(score.statistics.floor_details if score.statistics else {}, path)
+
+
+def _get_nested(details: Mapping[str, Any], path: Sequence[str]) -> Any:
     value: Any = details
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -60,7 +69,7 @@ def get_nested(details: Mapping[str, Any], *path: str) -> Any:
 
 def get_value_and_floor(score: Score, *path: str) -> tuple[Any, Any] | None:
     """Return value and floor of a detail at equal size, or None where one is missing."""
-    value, floor = get_nested(score.details, "at_n", *path), get_nested(score.details, "floor_at_n", *path)
+    value, floor = get_value(score, *path), get_floor(score, *path)
     return None if value is None or floor is None else (value, floor)
 
 
@@ -76,7 +85,7 @@ def list_worst(score: Score, section: str, *, min_excess: float | None = None) -
     With ``min_excess``, those whose excess is at least that.
     """
     excesses = {}
-    for name in get_nested(score.details, "at_n", section) or {}:
+    for name in get_value(score, section) or {}:
         pair = get_value_and_floor(score, section, name, "value")
         if pair is not None:
             excesses[name] = pair[0] - pair[1]
@@ -122,7 +131,7 @@ def _diagnose_spectral_kl(score: Score, bands: BandAxis) -> Iterator[str]:
 
 def _format_direction(score: Score, name: str, curve: Numbers) -> str:
     """Return in which direction the values of a structure differ where the curve is highest."""
-    means, stds = (get_nested(score.details, "at_n", "structures", name, key) for key in ("means", "deviations"))
+    means, stds = (get_value(score, "structures", name, key) for key in ("means", "deviations"))
     if not (means and stds and curve):
         return ""
     top = find_peak_range(curve)[1]
@@ -141,7 +150,7 @@ def _format_direction(score: Score, name: str, curve: Numbers) -> str:
 def _diagnose_spectral_angle(score: Score, bands: BandAxis) -> Iterator[str]:
     for name in list_worst(score, "structures")[:1]:
         angles = get_value_and_floor(score, "structures", name, "value")
-        directions = get_nested(score.details, "at_n", "structures", name, "turned")
+        directions = get_value(score, "structures", name, "turned")
         curve = compute_excess(score, "structures", name, "by_wavelength")
         if angles is None or not directions or not curve:
             continue
@@ -165,8 +174,8 @@ def _format_neighbor_correlation(score: Score) -> str:
 
 
 def _diagnose_power_spectrum(score: Score, bands: BandAxis) -> Iterator[str]:
-    curve, cycles = compute_excess(score, "by_frequency"), get_nested(score.details, "at_n", "frequencies")
-    directions, difference_db = (get_nested(score.details, "at_n", f"{key}_frequency") for key in ("leaning_by", "by"))
+    curve, cycles = compute_excess(score, "by_frequency"), get_value(score, "frequencies")
+    directions, difference_db = (get_value(score, f"{key}_frequency") for key in ("leaning_by", "by"))
     if curve and cycles and directions and max(curve) > 0:
         sentence = _format_power_difference(find_peak_range(curve), cycles, directions, difference_db)
         yield sentence + _format_peak_bands(compute_excess(score, "by_wavelength"), bands)
@@ -206,9 +215,9 @@ def _diagnose_plausibility(score: Score, bands: BandAxis) -> Iterator[str]:
 
 
 def _diagnose_range(score: Score, bands: BandAxis) -> str:
-    shares = get_nested(score.details, "at_n", "parts", "range")
+    shares = get_value(score, "parts", "range")
     negative = shares["negative"]["samples"], shares["negative"]["reference"]
-    real_outside = get_nested(score.details, "floor_at_n", "parts", "range", "outside", "samples")
+    real_outside = get_floor(score, "parts", "range", "outside", "samples")
     outside = shares["outside"]["samples"]
     sentence = f"{outside:.2g} % of values lie outside the range of real cubes (real: {real_outside:.2g} %"
     sentence += f"; negative: {negative[0]:.2g} %)" if negative[0] > negative[1] else ")"
@@ -216,7 +225,7 @@ def _diagnose_range(score: Score, bands: BandAxis) -> str:
 
 
 def _diagnose_unmixing(score: Score, bands: BandAxis) -> str:
-    unmixing = get_nested(score.details, "at_n", "parts", "unmixing")
+    unmixing = get_value(score, "parts", "unmixing")
     residual, curves = unmixing["residual"], unmixing["by_wavelength"]
     sentence = (
         f"unmixing leaves a residual of {residual['samples']:.2g} % of the signal (real: {residual['reference']:.2g} %)"
@@ -226,7 +235,7 @@ def _diagnose_unmixing(score: Score, bands: BandAxis) -> str:
 
 
 def _diagnose_noise(score: Score, bands: BandAxis) -> str:
-    noise = get_nested(score.details, "at_n", "parts", "noise")
+    noise = get_value(score, "parts", "noise")
     ratio, curve = noise["ratio"], noise["ratio_by_wavelength"]
     deviations = [max(band_ratio, 1 / max(band_ratio, 1e-12)) - 1 for band_ratio in curve]
     return f"noise is {ratio:.2g} times that of real cubes{_format_peak_bands(deviations, bands)}"

@@ -19,7 +19,9 @@ from hseval.core.figure_data import (
     SpectrumSummary,
     StructureSpectra,
 )
-from hseval.data.preprocessing import compute_valid_mask
+from hseval.core.options import get_option_values
+from hseval.data.field_of_view import find_valid_pixels
+from hseval.data.preprocessing import get_fov_mask
 from hseval.reporting.preview.render import MAX_SIDE, CubeRenderer, mask_invalid
 from hseval.utils.random_streams import create_rng
 
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.feature_table import FeatureTable
-    from hseval.core.hookspecs import Metric
+    from hseval.core.protocols import Metric
     from hseval.core.report import Score
-    from hseval.pipeline.context import ExtractedInputs, RunContext
+    from hseval.pipeline.context import ExtractedInputs
     from hseval.pipeline.extract import ExtractedSet
+    from hseval.pipeline.metric_inputs import HistogramValues
 
 MEAN_COLUMN, PIXEL_COUNT_COLUMN = "spectra/mean", "spectra/pixels"
 LOW_PERCENTILE, HIGH_PERCENTILE = 10.0, 90.0  # percentiles over cubes: the range of mean spectra
@@ -126,7 +129,7 @@ def _normalize_rows(vectors: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0))
 
 
-def build_histograms(values_by_metric: Mapping[str, Mapping[str, Any]], *, seed: int) -> Iterator[MetricValues]:
+def build_histograms(values_by_metric: Mapping[str, HistogramValues], *, seed: int) -> Iterator[MetricValues]:
     """Yield the values of single cubes or pairs that metrics measured: finite ones, up to ``MAX_VALUES`` per side."""
     for metric, values_by_label in values_by_metric.items():
         for label, sides in values_by_label.items():
@@ -150,25 +153,30 @@ MAX_PAIRS = 6  # nearest pairs in the figures
 
 
 def build_figure_data(
-    inputs: ExtractedInputs, scores: Sequence[Score], context: RunContext, *, extractor: str | None
+    inputs: ExtractedInputs,
+    scores: Sequence[Score],
+    histogram_values: Mapping[str, HistogramValues],
+    *,
+    extractor: str | None,
+    seed: int,
 ) -> FigureData:
     """Return the data for a report's figures.
 
     Args:
         inputs: the sets and their features.
         scores: their scores; the first with ``nearest_pairs`` decides which pairs are in the figures.
-        context: with the seed of the draws, and the ``histogram_values`` that metrics returned.
+        histogram_values: by metric, what it measured of single cubes or pairs.
         extractor: whose features are projected onto the plane, or None.
+        seed: of the draws.
     """
     info = inputs.sets.reference.info
-    real, generated = (_sample_cubes(inputs, role, context.seed) for role in ("reference", "samples"))
+    real, generated = (_sample_cubes(inputs, role, seed) for role in ("reference", "samples"))
     shape = tuple(np.max([cube.shape[1:] for _, cube in (*real, *generated)], axis=0).tolist())
     cubes = [cube for _, cube in real]
     render_options: dict[str, Any] = {"wavelengths_known": info.wavelengths_known, "units": info.units, "shape": shape}
     renderer = CubeRenderer.from_reference(cubes, info.wavelengths, **render_options)
     pair_renderer = CubeRenderer.from_reference(cubes, info.wavelengths, **render_options, max_side=MAX_SIDE // 2)
-    sets = {role: getattr(inputs, role) for role, _ in inputs.sets.items()}
-    order = [role for role in ("train", "reference", "samples") if role in sets]
+    order = [role for role in ("train", "reference", "samples") if role in inputs.extracted]
     return FigureData(
         wavelengths=info.wavelengths,
         style=renderer.build_style(),
@@ -176,14 +184,14 @@ def build_figure_data(
         generated=tuple(renderer.render_cube(cube, id) for id, cube in generated),
         nearest_pairs=tuple(_iter_nearest_pairs(inputs, scores, pair_renderer)),
         spectra=tuple(build_spectra(inputs.reference.features, inputs.samples.features)),
-        embedding=build_embedding(extractor, {role: sets[role] for role in order}, seed=context.seed),
-        metric_values=tuple(build_histograms(context.histogram_values or {}, seed=context.seed)),
+        embedding=build_embedding(extractor, {role: inputs.extracted[role] for role in order}, seed=seed),
+        metric_values=tuple(build_histograms(histogram_values, seed=seed)),
     )
 
 
 def find_embedding_extractor(metrics: Sequence[Metric]) -> str | None:
     """Return the feature extractor of the plane: that of the first metric with an option for it."""
-    extractors = (getattr(getattr(metric, "options", None), "extractor", None) for metric in metrics)
+    extractors = (get_option_values(metric).get("extractor") for metric in metrics)
     return next((extractor for extractor in extractors if isinstance(extractor, str)), None)
 
 
@@ -201,14 +209,14 @@ def apply_placement(data: NDArray[Any], placement: str) -> NDArray[Any]:
 
 def _sample_cubes(inputs: ExtractedInputs, role: str, seed: int) -> list[tuple[str, NDArray[Any]]]:
     """Return ids and pixels of random cubes, drawn by content."""
-    extracted = getattr(inputs, role)
+    extracted = inputs.extracted[role]
     rows = create_rng(seed, f"pictures of {role}").permutation(len(extracted.index))[:MAX_CUBES]
     return [_read_cube(inputs, role, int(extracted.index[row])) for row in rows]
 
 
 def _read_cube(inputs: ExtractedInputs, role: str, index: int) -> tuple[str, NDArray[Any]]:
-    cube = getattr(inputs.sets, role)[index]
-    return cube.id, mask_invalid(cube.data, compute_valid_mask(cube, inputs.plans[role].field))
+    cube = inputs.sets[role][index]
+    return cube.id, mask_invalid(cube.data, find_valid_pixels(cube.data, get_fov_mask(cube, inputs.plans[role].field)))
 
 
 def _iter_nearest_pairs(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from hseval.reporting.summary import format_interval, format_number, list_shown_numbers, list_structures
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
@@ -30,19 +31,14 @@ def render_report_html(report: Report) -> str:
     facts = [
         (str(name), _format_value(value)) for name, value in report.provenance.items() if not isinstance(value, Mapping)
     ]
-    return _render_page("report", scores=report.scores, notes=report.notes, about=facts)
+    return _render_page("report", scores=report.scores, notes=(*report.notes, *report.differences), about=facts)
 
 
 def render_score_html(score: Score) -> str:
     """Return a score as HTML: its row of the report, and the visible details."""
-    details = score.details
-    numbers = details.get("shown")
-    facts = (
-        [(str(name), format_number(value)) for name, value in numbers.items()] if isinstance(numbers, Mapping) else []
-    )
-    if isinstance(details.get("caveat"), str):
-        facts.append(("note", details["caveat"]))
-    return _render_page("score", scores=[score], structures=list(_iter_structure_scores(details)), about=facts)
+    caveat = score.details.get("caveat")
+    facts = [*list_shown_numbers(score), *([("note", caveat)] if caveat else [])]
+    return _render_page("score", scores=[score], structures=list_structures(score), about=facts)
 
 
 def render_set_html(cubes: CubeSet) -> str:
@@ -52,18 +48,6 @@ def render_set_html(cubes: CubeSet) -> str:
     except (HsevalError, OSError) as error:
         images, caption = [], f"no image: {error}"
     return _render_page("set", about=list(_iter_set_facts(cubes)), pictures=images, caption=caption)
-
-
-def format_number(value: Any) -> str:
-    """Return a number with four digits, a dash for None."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "-" if value is None else str(value)
-
-
-def format_interval(interval: Sequence[float] | None) -> str:
-    """Return an interval as ``low to high``, a dash for None."""
-    return "-" if interval is None else f"{format_number(interval[0])} to {format_number(interval[1])}"
 
 
 @functools.cache
@@ -79,16 +63,6 @@ def _render_page(kind: str, **values: Any) -> str:
     return _load_template().render(
         **{**empty, **values}, kind=kind, number=format_number, span=format_interval, better=BETTER_LABELS
     )
-
-
-def _iter_structure_scores(details: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(details.get("structures"), Mapping):
-        for name in details["structures"]:
-            value, floor = (
-                ((details.get(side) or {}).get("structures") or {}).get(name, {}).get("value")
-                for side in ("at_n", "floor_at_n")
-            )
-            yield str(name), value, floor
 
 
 def _iter_set_facts(cubes: CubeSet) -> Iterator[tuple[str, str]]:
@@ -120,14 +94,15 @@ def _format_names(names: Sequence[str]) -> str:
 
 def _render_images(cubes: CubeSet) -> tuple[list[tuple[str, str]], str]:
     """Return ``(id, PNG in base64)`` of the first cubes, with one scale, and a note on their colors."""
-    from hseval.data.preprocessing import compute_valid_mask
+    from hseval.core.cubes import FOV
+    from hseval.data.field_of_view import find_valid_pixels
     from hseval.reporting.preview.render import CubeRenderer, compute_finite_mask, downsample, mask_invalid
 
     shapes = [cubes.shape(i) for i in range(min(MAX_IMAGES, len(cubes)))]
     if not shapes or max(bands * height * width for bands, height, width in shapes) > MAX_CUBE_VALUES:
         return [], "no image: large cubes" if shapes else ""
     first_cubes = [cubes[i] for i in range(len(shapes))]
-    data = [mask_invalid(cube.data, compute_valid_mask(cube)) for cube in first_cubes]
+    data = [mask_invalid(cube.data, find_valid_pixels(cube.data, cube.masks.get(FOV))) for cube in first_cubes]
     renderer = CubeRenderer.from_reference(
         data,
         cubes.wavelengths,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hseval.core.hookspecs import Sample
+from hseval.core.protocols import Sample
 from hseval.data.writer import SetWriter
 from hseval.sampling.manifest import (
     MANIFEST_NAME,
@@ -136,7 +136,7 @@ class ChunkStore:
                 with SetWriter(self._get_chunk_path(len(self.manifest.chunks)), **self.metadata) as writer:
                     interruption = self._fill_chunk(writer, sample, samples, on_progress, is_full)
                     closing.enter_context(defer_signals())
-                self._append_chunk(Chunk(len(writer.ids), compute_sha256(writer.path) or ""))
+                self._append_chunk(Chunk(len(writer.ids), compute_sha256(writer.path)))
             stored += len(writer.ids)
             if interruption is not None:
                 raise interruption
@@ -173,7 +173,7 @@ class ChunkStore:
         self.manifest = dataclasses.replace(stored, chunks=())
         for number, chunk in enumerate(stored.chunks):
             path = self._get_chunk_path(number)
-            if compute_sha256(path) != chunk.sha256:
+            if not _is_intact(path, chunk):
                 return f"{path}: damaged or missing; sampling again from there"
             self.manifest = dataclasses.replace(stored, chunks=stored.chunks[: number + 1])
             self._ids.update(read_ids(path))
@@ -256,3 +256,10 @@ def get_chunk_folder(out: Path) -> Path:
     """Return the folder of a set's chunks: next to the file itself, where ``out`` is a link to it."""
     out = out.resolve()
     return out.with_name(f".{out.name}.parts")
+
+
+def _is_intact(path: Path, chunk: Chunk) -> bool:
+    try:
+        return compute_sha256(path) == chunk.sha256
+    except OSError:
+        return False

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hseval.core.hookspecs import Sample
-from hseval.core.options import options_to_dict
+from hseval.core.capabilities import get_device, get_units
+from hseval.core.options import get_option_values
 from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
+from hseval.core.protocols import Sample
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_checkpoint_hashes
 from hseval.utils.version import __version__
@@ -35,7 +36,7 @@ def load_generator(
     if is_device_required and device is not None and not accepted:
         raise HsevalError(refusal)
     generator.load(checkpoint, **accepted)
-    if is_device_required and device is not None and not hasattr(generator, "device"):
+    if is_device_required and device is not None and get_device(generator) is None:
         raise HsevalError(refusal)
 
 
@@ -44,12 +45,12 @@ def collect_metadata(generator: Any, seed: int) -> dict[str, Any]:
     with get_plugins().wrap_errors("generator", generator.name):
         return {
             "wavelengths": generator.wavelengths,
-            "units": getattr(generator, "units", None),
+            "units": get_units(generator),
             "provenance": _collect_provenance(generator, seed),
         }
 
 
-def collect_inputs(metadata: Mapping[str, Any], file_hashes: Mapping[str, str | None]) -> dict[str, Any]:
+def collect_inputs(metadata: Mapping[str, Any], file_hashes: Mapping[str, str]) -> dict[str, Any]:
     """Return all that determines the cubes and their file, as values that JSON can store."""
     wavelengths = metadata["wavelengths"]
     return {
@@ -61,7 +62,7 @@ def collect_inputs(metadata: Mapping[str, Any], file_hashes: Mapping[str, str | 
     }
 
 
-def hash_checkpoint(checkpoint: Path | None) -> dict[str, str | None]:
+def hash_checkpoint(checkpoint: Path | None) -> dict[str, str]:
     """Return the hashes of a checkpoint's files; take them before reading, so that a swap in between is detected."""
     return {} if checkpoint is None else compute_checkpoint_hashes(checkpoint)
 
@@ -77,7 +78,7 @@ def _collect_provenance(generator: Any, seed: int) -> dict[str, Any]:
     return {
         "generator": generator.name,
         "generator_version": generator.version,
-        "options": options_to_dict(getattr(generator, "options", None)),
+        "options": get_option_values(generator),
         "seed": seed,
         "hseval": __version__,
     }

@@ -1,4 +1,4 @@
-"""The metrics of a score: by name, built with their options, and checked before any cube is read."""
+"""The metrics of a score and their extractors: built with their options, and checked before any cube is read."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from hseval.core.options import build_options, get_options_class
 from hseval.core.plugin_manager import get_plugins
+from hseval.data.views import resolve_nested_options
+from hseval.pipeline.worker import ExtractorSpec
 from hseval.utils.errors import HsevalError, format_error, format_suggestion
 
 if TYPE_CHECKING:
-    from hseval.core.hookspecs import Metric
+    from hseval.core.protocols import Metric
 
 DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim", "authenticity")
 ALL_METRICS = "all"  # in place of a metric's name: every one
@@ -49,6 +51,30 @@ def build_metrics(
         built.append(registry.build("metric", name, metric_options))
         _check_metric_needs(built[-1])
     return built
+
+
+def build_extractors(
+    metrics: Sequence[Metric], settings: Settings, device: str, extractor: str | None
+) -> dict[str, ExtractorSpec]:
+    """Return the extractors that some metric needs; builds each once, so that a wrong option is reported early.
+
+    Raises:
+        HsevalError: a wrong option, or no metric uses the requested ``extractor``.
+    """
+    names = sorted({name for metric in metrics for name in metric.needs.features})
+    specs = {
+        name: ExtractorSpec(name, resolve_nested_options(name, settings, extractor=extractor), device) for name in names
+    }
+    for spec in specs.values():
+        spec.build()
+    if extractor not in {None, *specs, *(spec.options.get("extractor") for spec in specs.values())}:
+        raise HsevalError(f"--extractor {extractor}: none of the requested metrics uses a feature extractor")
+    return specs
+
+
+def list_train_extractors(metrics: Sequence[Metric]) -> list[str]:
+    """Return the names of the extractors that some metric needs of the training set."""
+    return [name for metric in metrics if metric.needs.train for name in metric.needs.features]
 
 
 def _check_metric_needs(metric: Metric) -> None:

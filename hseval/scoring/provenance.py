@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hseval.core.plugin_manager import BUILTIN_DISTRIBUTION, get_plugins, get_version
+from hseval.core.report import to_jsonable
 from hseval.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def collect_provenance(
 ) -> dict[str, Any]:
     """Return versions, options, seed, content hashes, command line, machine and time."""
     segmenter_record = {} if segmenter is None else {"segmenter": _describe_plugin("segmenter", segmenter)}
-    return {
+    record = {
         "hseval": __version__,
         "python": platform.python_version(),
         "libraries": {name: version for name in LIBRARIES if (version := get_version(name))},
@@ -42,10 +43,13 @@ def collect_provenance(
         **segmenter_record,
         "sets": {role: _describe_set(cubes, extracted) for role, (cubes, extracted) in sets.items()},
     }
+    plain: dict[str, Any] = to_jsonable(record)  # so that a report equals its copy read from JSON
+    return plain
 
 
 def _describe_plugin(kind: str, plugin: Any) -> dict[str, Any]:
-    from hseval.core.options import options_to_dict
+    from hseval.core.capabilities import compute_fingerprint, get_plugin_version
+    from hseval.core.options import get_option_values
 
     registrations = get_plugins().get_registrations(kind).get(plugin.name, [])
     distribution = registrations[0].distribution if registrations else "unknown"
@@ -53,9 +57,9 @@ def _describe_plugin(kind: str, plugin: Any) -> dict[str, Any]:
     return {
         "distribution": distribution,
         "distribution_version": version,
-        "version": getattr(plugin, "version", None),
-        "options": options_to_dict(getattr(plugin, "options", None)),
-        "fingerprint": plugin.fingerprint() if hasattr(plugin, "fingerprint") else None,
+        "version": get_plugin_version(plugin),
+        "options": get_option_values(plugin),
+        "fingerprint": compute_fingerprint(plugin),
     }
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.core.report import Score
+from hseval.core.capabilities import get_options, get_plugin_version
+from hseval.core.report import Score, to_jsonable
+from hseval.core.score_records import Resamples, SplitStatistics, StoredReplicates
 from hseval.data.content_hash import compute_key
 from hseval.pipeline.context import ExtractedInputs, RunContext
-from hseval.pipeline.metric_inputs import MetricEvaluator, MetricInputs, build_evaluator
-from hseval.stats.intervals import IntervalResult, compute_interval
+from hseval.pipeline.metric_inputs import HistogramValues, MetricEvaluator, MetricInputs, build_evaluator
+from hseval.stats.intervals import Uncertainty, compute_mean_excess, compute_uncertainty
 from hseval.stats.resampling import SplitScore
 from hseval.stats.splits import (
     MIN_SPLIT_SIZE,
@@ -26,26 +29,40 @@ from hseval.utils.errors import HsevalError, NotComputable, format_error
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
-    from hseval.core.hookspecs import Metric
+    from hseval.core.protocols import Metric, ScoreParts
 
 SPLITS, QUICK_SPLITS = 16, 6
 
 
-def score_metric(metric: Metric, inputs: ExtractedInputs, context: RunContext, *, with_interval: bool = True) -> Score:
-    """Return one metric's score, with its interval if requested; an error in one metric does not affect the others."""
+@dataclasses.dataclass(frozen=True)
+class MetricResult:
+    """A metric's score and, for an HTML report, the values of single cubes or pairs that it measured."""
+
+    score: Score
+    histogram_values: HistogramValues
+
+
+def score_metric(
+    metric: Metric, inputs: ExtractedInputs, context: RunContext, *, with_interval: bool = True
+) -> MetricResult:
+    """Score one metric, with its interval if requested; an error in one metric does not affect the others."""
+    histogram_values: HistogramValues = {}
     try:
         _check_needs(metric, inputs)
-        return _compute_score(build_evaluator(metric, inputs, context), inputs, context, with_interval=with_interval)
+        evaluator = build_evaluator(metric, inputs, context)
+        histogram_values = evaluator.collect_histogram_values() if context.exhibits else {}
+        score = _compute_score(evaluator, inputs, context, with_interval=with_interval)
     except NotComputable as error:
-        return _make_missing_score(metric, str(error))
+        score = _make_missing_score(metric, str(error))
     except HsevalError:
         raise
     except Exception as error:  # noqa: BLE001 - a third party's metric may raise anything
-        return _make_missing_score(metric, f"it raised {format_error(error)}")
+        score = _make_missing_score(metric, f"it raised {format_error(error)}")
+    return MetricResult(score, histogram_values)
 
 
 def _make_missing_score(metric: Metric, reason: str) -> Score:
-    return Score(metric.name, None, None, None, metric.better, f"not computed: {reason}", 0)
+    return Score(name=metric.name, better=metric.better, verdict=f"not computed: {reason}")
 
 
 def _check_needs(metric: Metric, inputs: ExtractedInputs) -> None:
@@ -65,10 +82,10 @@ def _has_wavelengths(inputs: ExtractedInputs) -> bool:
 def _compute_score(
     evaluator: MetricEvaluator, inputs: ExtractedInputs, context: RunContext, *, with_interval: bool
 ) -> Score:
-    """Return the score at equal size with its floor, and the value at full size in the details."""
+    """Return the score at equal size with its floor, and the value and details at full size."""
     metric, metric_inputs = evaluator.metric, evaluator.inputs
     full = evaluator.compute_parts(metric_inputs.real, metric_inputs.generated, metric_inputs.train)
-    sizes = {"samples": len(inputs.samples.features), "reference": len(inputs.reference.features)}
+    details = to_jsonable(full.details)
     splits = draw_splits(
         real_groups=metric_inputs.real.groups,
         generated_groups=metric_inputs.generated.groups,
@@ -76,51 +93,81 @@ def _compute_score(
         rng=create_rng(context.seed, f"{metric.name} splits"),
     )
     split_scores = _score_splits(evaluator, splits)
-    details = {**full.details, "full_value": full.value, "full_size": sizes, "splits": len(split_scores)}
+    statistics = SplitStatistics(
+        count=len(split_scores),
+        samples=len(inputs.samples.features),
+        reference_cubes=len(inputs.reference.features),
+        full_value=full.value,
+    )
     if not split_scores:
-        verdict = f"no floor: {'halves lack what it needs' if splits else _explain_too_few(metric_inputs)}"
-        return Score(metric.name, full.value, None, None, metric.better, verdict, sizes["samples"], details)
-    values, floors = ([parts.value for parts in all_parts] for all_parts in _collect_values_and_floors(split_scores))
-    result = compute_interval(evaluator, split_scores) if with_interval else IntervalResult(None, {})
-    details |= {
-        "spread": compute_std(values),
-        "floor_spread": compute_std(floors),
-        "splits_apart": is_separated(values, floors),
-        "at_n": average_details([parts.details for parts in _collect_values_and_floors(split_scores)[0]]),
-        "floor_at_n": average_details([parts.details for parts in _collect_values_and_floors(split_scores)[1]]),
-        **result.details,
-    }
-    if "resamples" in details:
-        details["resamples"] |= _collect_resampling_settings(
-            evaluator, inputs, metric_inputs.count_reference_cubes(splits[0].real)
+        return Score(
+            name=metric.name,
+            value=full.value,
+            better=metric.better,
+            verdict=f"no floor: {'halves lack what it needs' if splits else _explain_too_few(metric_inputs)}",
+            n=statistics.samples,
+            details=details,
+            statistics=statistics,
         )
+    uncertainty = compute_uncertainty(evaluator, split_scores) if with_interval else Uncertainty()
+    size = metric_inputs.count_reference_cubes(splits[0].real)
+    values, floors = [part.value for part in split_scores], [part.floor for part in split_scores]
     return Score(
         name=metric.name,
-        value=float(np.mean(values)),
-        floor=float(np.mean(floors)),
-        interval=result.interval,
+        value=float(np.mean([parts.value for parts in values])),
+        floor=float(np.mean([parts.value for parts in floors])),
+        excess=compute_mean_excess(split_scores),
+        interval=uncertainty.interval,
+        excess_interval=uncertainty.excess_interval,
+        p_value=uncertainty.p_value,
         better=metric.better,
-        verdict=decide_verdict(values, floors, metric.better),
-        n=metric_inputs.count_reference_cubes(splits[0].real),
+        verdict=decide_verdict([parts.value for parts in values], [parts.value for parts in floors], metric.better),
+        n=size,
         details=details,
+        statistics=_add_split_statistics(
+            statistics, values, floors, uncertainty, _build_resamples(evaluator, inputs, size, uncertainty)
+        ),
     )
 
 
-def _collect_values_and_floors(split_scores: Sequence[SplitScore]) -> tuple[list[Any], list[Any]]:
-    return [split_score.value for split_score in split_scores], [split_score.floor for split_score in split_scores]
+def _add_split_statistics(
+    statistics: SplitStatistics,
+    values: Sequence[ScoreParts],
+    floors: Sequence[ScoreParts],
+    uncertainty: Uncertainty,
+    resamples: Resamples | None,
+) -> SplitStatistics:
+    split_values, split_floors = [parts.value for parts in values], [parts.value for parts in floors]
+    return dataclasses.replace(
+        statistics,
+        value_std=compute_std(split_values),
+        floor_std=compute_std(split_floors),
+        is_separated=is_separated(split_values, split_floors),
+        value_details=to_jsonable(average_details([parts.details for parts in values]) or {}),
+        floor_details=to_jsonable(average_details([parts.details for parts in floors]) or {}),
+        no_interval=uncertainty.no_interval,
+        detectable=uncertainty.detectable,
+        resamples=resamples,
+    )
 
 
-def _collect_resampling_settings(evaluator: MetricEvaluator, inputs: ExtractedInputs, size: int) -> dict[str, Any]:
-    """Return the settings that two scores must share to be compared on their resamples."""
-    metric = evaluator.metric
+def _build_resamples(
+    evaluator: MetricEvaluator, inputs: ExtractedInputs, size: int, uncertainty: Uncertainty
+) -> Resamples | None:
+    """Return what comparisons with other scores need; None where there is no interval."""
+    metric, evidence = evaluator.metric, uncertainty.evidence
+    if evidence is None:
+        return None
     train = inputs.train if metric.needs.train else None
-    return {
-        "seed": evaluator.seed,
-        "size": size,
-        "reference": compute_key(inputs.reference.content_hashes),
-        "train": None if train is None else compute_key(train.content_hashes),
-        "settings": [metric.name, getattr(metric, "version", "1"), repr(getattr(metric, "options", None))],
-    }
+    return Resamples(
+        seed=evaluator.seed,
+        size=size,
+        reference=compute_key(inputs.reference.content_hashes),
+        train=None if train is None else compute_key(train.content_hashes),
+        settings=(metric.name, get_plugin_version(metric) or "1", repr(get_options(metric))),
+        replicates=evidence if isinstance(evidence, StoredReplicates) else None,
+        draws=evidence if isinstance(evidence, tuple) else None,
+    )
 
 
 def _explain_too_few(metric_inputs: MetricInputs) -> str:

@@ -8,46 +8,46 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hseval.core.feature_table import UNGROUPED_PREFIX
+from hseval.data.wavelengths import ResampledSet
+from hseval.pipeline.inputs import InputSets, find_shared_cubes
 from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     from hseval.pipeline.extract import ExtractedSet
-    from hseval.pipeline.inputs import InputSets
 
 MIN_RELIABLE_CUBES = 32  # cubes: scores of smaller sets vary too much
 MAX_LISTED_IDS = 3  # ids listed before "and n more"
 
 
-def collect_set_notes(
+def iter_set_notes(
     sets: InputSets,
     extracted_sets: Mapping[str, ExtractedSet],
     full_sets: Mapping[str, ExtractedSet],
     *,
     quick_count: int | None,
-) -> list[str]:
-    """Return the report's first line and the notes on each set (``full_sets``: before the draw of a quick look)."""
-    notes = [_format_summary_line(extracted_sets, full_sets["samples"].invalid_ids)]
+) -> Iterator[str]:
+    """Yield the report's first line and the notes on each set (``full_sets``: before the draw of a quick look)."""
+    yield _format_summary_line(extracted_sets, full_sets["samples"].invalid_ids)
     if quick_count is not None:
-        notes.append(
+        yield (
             f"quick look: about {quick_count} cubes of each larger set (whole groups), drawn by content hash; "
             "not for publication"
         )
     for role, cubes in sets.items():
-        notes.extend(f"{role}: {note}" for note in cubes.info.notes)
-        notes.extend(f"{role}: {note}" for note in _iter_feature_notes(extracted_sets[role]))
-        if role != "samples" and full_sets[role].invalid_ids:
-            ids = full_sets[role].invalid_ids
-            notes.append(
-                f"{role}: {format_count(len(ids), 'cube')} without a valid pixel, left out: {_format_ids(ids)}"
-            )
+        yield from (f"{role}: {note}" for note in cubes.info.notes)
+        yield from (f"{role}: {note}" for note in _iter_feature_notes(extracted_sets[role]))
+        if role != "samples" and (ids := full_sets[role].invalid_ids):
+            yield f"{role}: {format_count(len(ids), 'cube')} without a valid pixel, left out: {_format_ids(ids)}"
     if not sets.reference.info.wavelengths_known:
-        notes.append("no wavelengths are known: using band indices")
-    return notes
+        yield "no wavelengths are known: using band indices"
 
 
-def collect_overlap_notes(extracted_sets: Mapping[str, ExtractedSet]) -> list[str]:
-    """Return the counts of cubes that sets share, pixel for pixel, and of duplicates within the samples."""
-    return list(_iter_overlap_notes(extracted_sets))
+def iter_resampling_notes(sets: InputSets) -> Iterator[str]:
+    """Yield a note where a set was interpolated to the reference's wavelengths."""
+    if any(isinstance(cubes, ResampledSet) for _, cubes in sets.items()):
+        yield (
+            "interpolated bands are smoother than the reference's: metrics that are sensitive to noise may detect this"
+        )
 
 
 def _format_summary_line(extracted_sets: Mapping[str, ExtractedSet], invalid_ids: tuple[str, ...]) -> str:
@@ -81,21 +81,22 @@ def _iter_feature_notes(extracted: ExtractedSet) -> Iterator[str]:
         yield f"{cubes_text} with NaN or infinite pixels in the field of view: these pixels are left out"
 
 
-def _iter_overlap_notes(extracted_sets: Mapping[str, ExtractedSet]) -> Iterator[str]:
+def iter_overlap_notes(extracted_sets: Mapping[str, ExtractedSet]) -> Iterator[str]:
+    """Yield the counts of cubes that sets share, pixel for pixel, and of duplicates within the samples."""
     generated, real, train = extracted_sets["samples"], extracted_sets["reference"], extracted_sets.get("train")
     duplicates = len(generated.features) - len(np.unique(generated.features.hashes))
     if duplicates:
         yield f"{format_count(duplicates, 'sample')} identical to another sample, pixel for pixel"
-    shared = int(np.isin(generated.features.hashes, real.features.hashes).sum())
+    shared = int(find_shared_cubes(generated, real).sum())
     if shared:
         yield f"{format_count(shared, 'sample')} identical to a reference cube, pixel for pixel"
     if train is None:
         return
-    copies = int(np.isin(generated.features.hashes, train.features.hashes).sum())
+    copies = int(find_shared_cubes(generated, train).sum())
     if copies:
         copies_text = format_count(copies, "sample")
         yield f"{copies_text} identical to a training cube, pixel for pixel: not removed before scoring"
-    is_shared = np.isin(real.features.hashes, train.features.hashes)
+    is_shared = find_shared_cubes(real, train)
     if is_shared.all():
         yield "every reference cube is in the training set: no cube is held out to test a generator with"
     elif is_shared.any():

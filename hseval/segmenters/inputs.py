@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.core.cubes import FOV, Cube
+from hseval.data.field_of_view import find_valid_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,11 +27,6 @@ def average_windows(cube: Float32Array) -> Float32Array:
     if len(cube) <= MAX_WINDOWS:
         return cube
     return np.stack([bands.mean(axis=0) for bands in np.array_split(cube, MAX_WINDOWS)])
-
-
-def get_valid_mask(cube: Float32Array) -> Bools:
-    """Return bool ``(y, x)``: the valid pixels of a cube (invalid ones are NaN in every band)."""
-    return np.asarray(np.isfinite(cube).all(axis=0))
 
 
 def get_labels(cube: Cube, structures: Sequence[str]) -> Bools:
@@ -82,7 +78,7 @@ class SpectralScaler:
         The first distinguishes cubes of different subjects; the second does not depend on a cube's own brightness.
         Both are 0 where the cube is not valid.
         """
-        valid = get_valid_mask(cube)
+        valid = find_valid_pixels(cube)
         scaled = self.transform(average_windows(cube).reshape(len(self.mean), -1)).reshape(-1, *valid.shape)
         median = np.median(scaled[:, valid], axis=1)[:, None, None] if valid.any() else np.float32(0)
         absolute, relative = (np.where(valid, spectra, 0).astype(np.float32) for spectra in (scaled, scaled - median))

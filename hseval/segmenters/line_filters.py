@@ -58,8 +58,7 @@ class FourierImage:
             for factor in (self.y_frequencies**2, self.x_frequencies**2, self.y_frequencies * self.x_frequencies)
         )
         middle, half = (yy + xx) / 2, torch.hypot((yy - xx) / 2, yx)
-        eigenvalues: Float32Array = torch.cat([middle + half, middle - half]).numpy()
-        return eigenvalues
+        return torch.cat([middle + half, middle - half]).numpy()
 
     def _compute_gaussian(self, sigma: float) -> torch.Tensor:
         import torch
@@ -70,5 +69,4 @@ class FourierImage:
         import torch
 
         height, width = self.shape
-        images: Float32Array = torch.fft.irfft2(spectrum, s=self.padded_shape)[..., :height, :width].numpy()
-        return images
+        return np.asarray(torch.fft.irfft2(spectrum, s=self.padded_shape)[..., :height, :width].numpy())

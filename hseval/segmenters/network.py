@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hseval.training.loop import train_stage
+from hseval.training.stage import NetworkStage
 from hseval.utils.random_streams import create_rng
 
 DEPTH = 3  # halvings
@@ -159,14 +161,24 @@ def train(network: UNet, crops: CropSampler, *, steps: int, device: str) -> None
     """Train in place, by AdamW with a one-cycle learning rate (Smith and Topin, Super-convergence, 2018)."""
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=max(steps, 2))
-    network.train()
-    for step in range(steps):
+
+    def compute_step_loss(step: int) -> Tensor:
+        if step:
+            schedule.step()  # of the learning rate and of the first moment's decay
         images, labels = (tensor.to(device) for tensor in crops.draw_batch(step))
-        loss = compute_loss(network(images), labels)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        schedule.step()
+        return compute_loss(network(images), labels)
+
+    stage = NetworkStage(
+        "unet",
+        network.train(),
+        optimizer,
+        compute_step_loss,
+        steps=steps,
+        batch_size=crops.batch_size,
+        max_gradient_norm=None,
+        loss_option="unet.steps",
+    )
+    train_stage(stage, None)
     network.eval()
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.segmenters.inputs import SpectralScaler, get_valid_mask
+from hseval.data.field_of_view import find_valid_pixels
+from hseval.segmenters.inputs import SpectralScaler
 from hseval.segmenters.line_filters import FourierImage
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class PixelFeatures:
     def __call__(self, cube: Float32Array) -> Float32Array:
         """Return float32 ``(pixel, feature)`` of the valid pixels of ``cube`` (band, y, x), row by row."""
         absolute, relative = self.scaler(cube)
-        valid = get_valid_mask(cube)
+        valid = find_valid_pixels(cube)
         channels = np.einsum("cw,wyx->cyx", self.directions, relative)
         canvas = FourierImage(channels, valid, max_sigma=max(SMOOTHING_SIGMAS))
         maps = [absolute, relative, channels]

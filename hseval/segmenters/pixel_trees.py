@@ -12,9 +12,10 @@ import numpy as np
 
 from hseval.core.cubes import CubeSet
 from hseval.core.options import option
+from hseval.data.field_of_view import find_valid_pixels
 from hseval.segmenters.binning import bin_features
 from hseval.segmenters.dice import ProbabilityHistogram
-from hseval.segmenters.inputs import SpectralScaler, average_windows, get_labels, get_valid_mask, select_structures
+from hseval.segmenters.inputs import SpectralScaler, average_windows, get_labels, select_structures
 from hseval.segmenters.pixel_features import PixelFeatures, compute_directions
 from hseval.segmenters.pixel_sampling import draw_pixels
 from hseval.utils.errors import HsevalError
@@ -81,7 +82,7 @@ class PixelTreeSegmenter:
         masks = np.zeros((len(self.structures), len(cubes), *cubes.shape[2:]), dtype=bool)
         with _limit_threads():
             for i, cube in enumerate(cubes):
-                masks[:, i, get_valid_mask(cube)] = self._predict_probabilities(cube) >= self.thresholds[:, None]
+                masks[:, i, find_valid_pixels(cube)] = self._predict_probabilities(cube) >= self.thresholds[:, None]
         return dict(zip(self.structures, masks, strict=True))
 
     def _draw_training_pixels(self, data: CubeSet) -> tuple[Float32Array, Bools, Float32Array]:
@@ -90,7 +91,7 @@ class PixelTreeSegmenter:
         quota = max(self.options.pixels // (strata * len(data)), 4)
         features, labels, weights = [], [], []
         for i, cube in enumerate(data):
-            masks, valid = get_labels(cube, self.structures), get_valid_mask(cube.data)
+            masks, valid = get_labels(cube, self.structures), find_valid_pixels(cube.data)
             indices, pixel_weights = draw_pixels(masks, valid, quota, create_rng(0, "pixels", i))
             features.append(self.features(cube.data)[indices])
             labels.append(masks[:, valid][:, indices])
@@ -102,7 +103,7 @@ class PixelTreeSegmenter:
         histogram = ProbabilityHistogram(len(self.structures))
         for i in np.unique(np.linspace(0, len(data) - 1, THRESHOLD_CUBES).astype(int)):
             cube = data[int(i)]
-            labels = get_labels(cube, self.structures)[:, get_valid_mask(cube.data)]
+            labels = get_labels(cube, self.structures)[:, find_valid_pixels(cube.data)]
             histogram.add_cube(self._predict_probabilities(cube.data), labels)
         return histogram.find_best_thresholds()
 
@@ -138,7 +139,7 @@ def _fit_features(data: CubeSet, structures: Sequence[str]) -> PixelFeatures:
     """Fit the scaler and the directions to some pixels of every cube."""
     spectra, medians, labels = [], [], []
     for i, cube in enumerate(data):
-        valid = get_valid_mask(cube.data)
+        valid = find_valid_pixels(cube.data)
         masks = get_labels(cube, structures)
         inside = average_windows(cube.data)[:, valid]
         indices, _ = draw_pixels(masks, valid, SPECTRA_PER_STRATUM, create_rng(0, "pixels spectra", i))

@@ -10,8 +10,9 @@ import numpy as np
 
 from hseval.core.cubes import CubeSet
 from hseval.core.options import option
+from hseval.data.field_of_view import find_valid_pixels
 from hseval.segmenters.dice import ProbabilityHistogram
-from hseval.segmenters.inputs import SpectralScaler, average_windows, get_labels, get_valid_mask, select_structures
+from hseval.segmenters.inputs import SpectralScaler, average_windows, get_labels, select_structures
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class UNetSegmenter:
         if not self.structures:
             raise HsevalError("segmenter 'unet' has not been fitted: call fit with cubes that have masks")
         masks = [
-            (self._predict_probabilities(cube) >= self.thresholds[:, None, None]) & get_valid_mask(cube)
+            (self._predict_probabilities(cube) >= self.thresholds[:, None, None]) & find_valid_pixels(cube)
             for cube in cubes
         ]
         return {
@@ -103,7 +104,7 @@ class UNetSegmenter:
         from hseval.segmenters.network import TrainingExample
 
         absolute, relative = self.scaler(cube)
-        valid = get_valid_mask(cube)
+        valid = find_valid_pixels(cube)
         return TrainingExample(
             relative.astype(np.float16), _compute_median_spectrum(absolute, relative, valid), valid, labels
         )
@@ -115,7 +116,7 @@ class UNetSegmenter:
         if self._network is None:
             self._network = network.restore_network(self.weights, self.device)
         absolute, relative = self.scaler(cube)
-        valid = get_valid_mask(cube)
+        valid = find_valid_pixels(cube)
         images = network.stack_channels(relative, _compute_median_spectrum(absolute, relative, valid), valid)
         return network.predict_probabilities(self._network, images, self.device)
 
@@ -124,14 +125,13 @@ def _compute_median_spectrum(absolute: Float32Array, relative: Float32Array, val
     """Return ``(window,)``: a cube's scaled median spectrum, by which the two differ in every valid pixel."""
     if not valid.any():
         return np.zeros(len(absolute), dtype=np.float32)
-    spectrum: Float32Array = np.median((absolute - relative)[:, valid], axis=1)
-    return spectrum
+    return np.asarray(np.median((absolute - relative)[:, valid], axis=1))
 
 
 def _fit_scaler(data: CubeSet) -> SpectralScaler:
     """Fit the scaler to evenly spaced pixels of every cube."""
     spectra = []
     for cube in data:
-        inside = average_windows(cube.data)[:, get_valid_mask(cube.data)]
+        inside = average_windows(cube.data)[:, find_valid_pixels(cube.data)]
         spectra.append(inside[:, :: max(inside.shape[1] // SPECTRA_PER_CUBE, 1)])
     return SpectralScaler.fit(np.concatenate(spectra, axis=1))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hseval.core.capabilities import SupportsExpected, get_bounds
 from hseval.core.evaluation import Evaluator
+from hseval.core.score_records import DetectableDifference, Figures, Interval, StoredReplicates
 from hseval.stats import folded_normal as folded
 from hseval.stats.posterior_draws import compute_posterior_intervals
 from hseval.stats.resampling import ScoreReplicates, SplitScore, compute_replicates
@@ -38,40 +40,63 @@ MIN_GROUPS = 4  # groups per side: fewer leave the variance too uncertain
 
 
 @dataclasses.dataclass(frozen=True)
-class IntervalResult:
-    """The interval of the value, or None with a reason in the details."""
+class Uncertainty:
+    """How certain a score is.
 
-    interval: tuple[float, float] | None
-    details: dict[str, Any]
+    Attributes:
+        interval: of the value; None: ``no_interval`` gives the reason.
+        excess_interval: of the excess.
+        p_value: two-sided, that the excess is 0.
+        detectable: the smallest detectable difference of two generators.
+        evidence: what a comparison with another score needs: the jackknife's replicates, or draws.
+        no_interval: why there is none.
+    """
+
+    interval: Interval | None = None
+    excess_interval: Interval | None = None
+    p_value: float | None = None
+    detectable: DetectableDifference | None = None
+    evidence: StoredReplicates | tuple[float, ...] | None = None
+    no_interval: str | None = None
 
 
-def compute_interval(evaluator: Evaluator, split_scores: Sequence[SplitScore]) -> IntervalResult:
-    """Return a score's interval, with its excess, p-value and smallest detectable differences.
+def compute_uncertainty(evaluator: Evaluator, split_scores: Sequence[SplitScore]) -> Uncertainty:
+    """Return a score's intervals, p-value and smallest detectable differences.
 
     Args:
         evaluator: the metric with its inputs.
         split_scores: its splits with their scores, in complementary pairs.
     """
-    excess = float(np.mean([split_score.value.value - split_score.floor.value for split_score in split_scores]))
+    excess = compute_mean_excess(split_scores)
     if reason := _explain_too_few_groups(evaluator, split_scores):
-        return _make_missing_interval(excess, reason)
+        return Uncertainty(no_interval=reason)
     try:
-        if hasattr(evaluator.metric, "expected"):
-            return _compute_posterior_interval(evaluator, split_scores, excess)
+        if isinstance(evaluator.metric, SupportsExpected):
+            return _compute_posterior_uncertainty(evaluator, split_scores, excess)
         replicates = compute_replicates(evaluator, split_scores)
     except NotComputable as error:
-        reason = f"with some cubes left out, it has no value: {error}"
-        return _make_missing_interval(excess, reason)
+        return Uncertainty(no_interval=f"with some cubes left out, it has no value: {error}")
     except HsevalError:
         raise
     except Exception as error:  # noqa: BLE001 - a third party's metric may raise anything
-        reason = f"with some cubes left out, it raised {format_error(error)}"
-        return _make_missing_interval(excess, reason)
+        return Uncertainty(no_interval=f"with some cubes left out, it raised {format_error(error)}")
     if not replicates.compute_variance()[0] > 0:
-        reason = "the value does not depend on which cubes are left out, so its variance can't be estimated"
-        return _make_missing_interval(excess, reason)
+        return Uncertainty(
+            no_interval="the value does not depend on which cubes are left out, so its variance can't be estimated"
+        )
+    return _compute_jackknife_uncertainty(evaluator, split_scores, replicates, excess)
+
+
+def compute_mean_excess(split_scores: Sequence[SplitScore]) -> float:
+    """Return the excess: the mean over splits of value minus floor."""
+    return float(np.mean([split_score.value.value - split_score.floor.value for split_score in split_scores]))
+
+
+def _compute_jackknife_uncertainty(
+    evaluator: Evaluator, split_scores: Sequence[SplitScore], replicates: ScoreReplicates, excess: float
+) -> Uncertainty:
     signed = split_scores[0].value.signed is not None
-    bounds = getattr(evaluator.metric, "bounds", (-math.inf, math.inf))
+    bounds = get_bounds(evaluator.metric)
     positive = bounds == (0.0, math.inf)
     sides = _build_side_variances(evaluator, split_scores, replicates) if signed else None
     intervals = (
@@ -79,33 +104,26 @@ def compute_interval(evaluator: Evaluator, split_scores: Sequence[SplitScore]) -
         if sides
         else _compute_t_intervals(replicates, is_positive=positive)
     )
-    mean = float(np.mean([split_score.value.value for split_score in split_scores]))
-    value, excess_interval = _clip_intervals(_extend_to_estimates(intervals, [mean, excess]), bounds)
-    details = {
-        "excess": excess,
-        "excess_interval": list(excess_interval),
-        "p_value": compute_p_value(replicates, is_signed=signed),
-    }
-    details |= _compute_detectable_differences(
-        replicates, evaluator.inputs.count_cubes(evaluator.inputs.generated), is_positive=positive
+    interval, excess_interval = _clip_intervals(intervals, split_scores, excess, bounds)
+    samples = evaluator.inputs.count_cubes(evaluator.inputs.generated)
+    return Uncertainty(
+        interval,
+        excess_interval,
+        compute_p_value(replicates, is_signed=signed),
+        _compute_detectable_difference(replicates, samples, is_positive=positive),
+        build_stored_replicates(replicates, sides),
     )
-    details["resamples"] = build_resample_record(replicates, sides)
-    return IntervalResult(value, details)
 
 
-def _make_missing_interval(excess: float, reason: str) -> IntervalResult:
-    return IntervalResult(None, {"excess": excess, "excess_interval": None, "no_interval": reason})
-
-
-def _compute_posterior_interval(
+def _compute_posterior_uncertainty(
     evaluator: Evaluator, split_scores: Sequence[SplitScore], excess: float
-) -> IntervalResult:
-    """Return the interval of a metric that draws its expected value itself (``Metric.expected``)."""
+) -> Uncertainty:
+    """Return the uncertainty of a metric that draws its expected value itself (``Metric.expected``)."""
     mean = float(np.mean([split_score.value.value for split_score in split_scores]))
-    intervals, details = compute_posterior_intervals(evaluator, size=len(split_scores[0].split.real), value=mean)
-    bounds = getattr(evaluator.metric, "bounds", (-math.inf, math.inf))
-    value, excess_interval = _clip_intervals(_extend_to_estimates(intervals, [mean, excess]), bounds)
-    return IntervalResult(value, {"excess": excess, "excess_interval": list(excess_interval), **details})
+    posterior = compute_posterior_intervals(evaluator, size=len(split_scores[0].split.real), value=mean)
+    bounds = get_bounds(evaluator.metric)
+    interval, excess_interval = _clip_intervals(posterior.intervals, split_scores, excess, bounds)
+    return Uncertainty(interval, excess_interval, posterior.p_value, posterior.detectable, posterior.draws)
 
 
 def compute_p_value(score_replicates: ScoreReplicates, *, is_signed: bool) -> float:
@@ -120,9 +138,9 @@ def compute_p_value(score_replicates: ScoreReplicates, *, is_signed: bool) -> fl
     return float(2 * t.sf(abs(estimate) / error, score_replicates.compute_degrees_of_freedom()[column]))
 
 
-def build_resample_record(
+def build_stored_replicates(
     score_replicates: ScoreReplicates, signed_sides: tuple[folded.SideVariance, folded.SideVariance] | None
-) -> dict[str, Any]:
+) -> StoredReplicates:
     """Return what :mod:`hseval.stats.paired` needs of a score to compare it with another.
 
     Args:
@@ -131,20 +149,21 @@ def build_resample_record(
     """
     jack = score_replicates.jackknife_replicates
     _, within, across = jack.compute_second_order_variances()
-    return {
-        "signed": signed_sides is not None,
-        "shares": None if signed_sides is None else [side.share for side in signed_sides],
-        "splits": score_replicates.split_values.tolist(),
-        "used": score_replicates.used_splits,
-        "real": jack.real.tolist(),
-        "real_pairs": [] if jack.real_pairs is None else jack.real_pairs.tolist(),
-        "samples": {
-            "blocks": len(jack.generated),
-            "pairs": 0 if jack.generated_pairs is None else len(jack.generated_pairs),
-            "variance": jack.compute_generated_variance().tolist(),
-            "twice": (within + across).tolist(),
-        },
-    }
+    return StoredReplicates(
+        splits=_to_figures(score_replicates.split_values),
+        used_splits=score_replicates.used_splits,
+        real=_to_figures(jack.real),
+        real_pairs=() if jack.real_pairs is None else _to_figures(jack.real_pairs),
+        generated_blocks=len(jack.generated),
+        generated_pairs=0 if jack.generated_pairs is None else len(jack.generated_pairs),
+        generated_variance=_to_figures(jack.compute_generated_variance()[None])[0],
+        second_order_variance=_to_figures((within + across)[None])[0],
+        shares=None if signed_sides is None else (signed_sides[0].share, signed_sides[1].share),
+    )
+
+
+def _to_figures(rows: Float64Array) -> tuple[Figures, ...]:
+    return tuple((value, floor, excess) for value, floor, excess in rows.tolist())
 
 
 def _explain_too_few_groups(evaluator: Evaluator, split_scores: Sequence[SplitScore]) -> str:
@@ -211,24 +230,22 @@ def _build_side_variances(
     return real, generated
 
 
-def _extend_to_estimates(intervals: Float64Array, estimates: Sequence[float]) -> Float64Array:
-    """Return intervals that contain the estimates: with few splits of few cubes these may lie outside the model's."""
-    values = np.array(estimates, dtype=np.float64)
-    return np.stack([np.minimum(intervals[:, 0], values), np.maximum(intervals[:, 1], values)], axis=1)
-
-
 def _clip_intervals(
-    intervals: Float64Array, bounds: tuple[float, float]
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Clip the value's interval to the metric's bounds."""
-    low, high = bounds
-    value, excess = ((float(interval[0]), float(interval[1])) for interval in intervals)
-    return (max(value[0], low), min(value[1], high)), excess
+    intervals: Float64Array, split_scores: Sequence[SplitScore], excess: float, bounds: tuple[float, float]
+) -> tuple[Interval, Interval]:
+    """Return the intervals of value and excess: they contain the estimates, and the value's lies within its bounds.
+
+    With few splits of few cubes the estimates may lie outside the model's intervals.
+    """
+    mean = float(np.mean([split_score.value.value for split_score in split_scores]))
+    (low, high), (excess_low, excess_high) = intervals.tolist()
+    value_interval = max(min(low, mean), bounds[0]), min(max(high, mean), bounds[1])
+    return value_interval, (min(excess_low, excess), max(excess_high, excess))
 
 
-def _compute_detectable_differences(
+def _compute_detectable_difference(
     score_replicates: ScoreReplicates, samples: int, *, is_positive: bool
-) -> dict[str, Any]:
+) -> DetectableDifference:
     """Return the smallest detectable difference to a worse generator, at this number of samples and at 4 times as many.
 
     The samples' part of the variance falls with their number, and its second-order part with the square of that.
@@ -254,10 +271,8 @@ def _compute_detectable_differences(
     score = value - min(value, max(floor, 0.0)) / 2 if is_positive else None
     first_order = max(total - second_order, 0.0)
     total_at_4n = first_order / 4 + (total - first_order) / 16
-    return {
-        "samples": samples,
-        "smallest_difference": compute_detectable_difference(total, real_variance, critical_value, score=score),
-        "smallest_difference_at_4n": compute_detectable_difference(
-            total_at_4n, real_variance, critical_value, score=score
-        ),
-    }
+    return DetectableDifference(
+        samples,
+        compute_detectable_difference(total, real_variance, critical_value, score=score),
+        compute_detectable_difference(total_at_4n, real_variance, critical_value, score=score),
+    )

@@ -28,14 +28,12 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 def adjust_verdicts(scores: Sequence[Score]) -> list[Score]:
     """Return a report's scores with adjusted p-values; verdicts that these do not support become "like real"."""
-    tested = [score for score in scores if score.details.get("p_value") is not None]
-    adjusted = dict(zip(map(id, tested), adjust_holm([score.details["p_value"] for score in tested]), strict=True))
-    return [_adjust_verdict(score, adjusted.get(id(score))) for score in scores]
+    tested = [score for score in scores if score.p_value is not None]
+    adjusted = dict(zip(map(id, tested), adjust_holm([score.p_value or 0.0 for score in tested]), strict=True))
+    return [_adjust_verdict(score, adjusted[id(score)]) if id(score) in adjusted else score for score in scores]
 
 
-def _adjust_verdict(score: Score, adjusted_p: float | None) -> Score:
-    if adjusted_p is None:
-        return score
-    is_significant = adjusted_p < ALPHA or score.details.get("splits_apart", False)
-    details = {**score.details, "p_adjusted": adjusted_p}
-    return dataclasses.replace(score, verdict=score.verdict if is_significant else NOT_SIGNIFICANT, details=details)
+def _adjust_verdict(score: Score, adjusted_p: float) -> Score:
+    is_separated = score.statistics is not None and score.statistics.is_separated
+    verdict = score.verdict if adjusted_p < ALPHA or is_separated else NOT_SIGNIFICANT
+    return dataclasses.replace(score, verdict=verdict, p_adjusted=adjusted_p)

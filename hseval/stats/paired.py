@@ -7,12 +7,13 @@ are therefore alike in the two scores, and cancel in their difference; those of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hseval.core.report import Score
+from hseval.core.score_records import Figures, Resamples, StoredReplicates
 from hseval.stats import folded_normal as folded
 from hseval.stats.resampling import compute_finite_split_variance
 from hseval.stats.variance import (
@@ -35,35 +36,34 @@ if TYPE_CHECKING:
 VALUE_COLUMN, FLOOR_COLUMN, EXCESS_COLUMN = 0, 1, 2
 
 
-class StoredResamples(NamedTuple):
-    """One term of a sum of figures: the stored resamples of its score, its column in them, and its sign."""
+class Term(NamedTuple):
+    """One term of a sum of figures: the stored replicates of its score, its column in them, and its sign."""
 
-    resamples: Mapping[str, Any]
+    replicates: StoredReplicates
     column_index: int
     sign: float = 1.0
 
-    def get_column(self, name: str) -> Float64Array:
-        """Return the figure's replicates ``(n, 1)``, with its sign."""
-        columns = np.asarray(self.resamples[name], dtype=np.float64).reshape(-1, 3)
+    def get_column(self, figures: Sequence[Figures]) -> Float64Array:
+        """Return the figure's column of some replicates, ``(n, 1)``, with its sign."""
+        columns = np.array(figures, dtype=np.float64).reshape(-1, 3)
         return np.asarray(self.sign * columns[:, [self.column_index]])
 
 
-def compute_standard_error(terms: Sequence[StoredResamples]) -> tuple[float, float]:
+def compute_standard_error(terms: Sequence[Term]) -> tuple[float, float]:
     """Return the standard error of a sum of figures, such as a difference of two, and its degrees of freedom.
 
     The figures share a reference, whose blocks were left out of all of them alike; each has its own samples.
     """
-    real, real_pairs, splits = (
-        _sum_columns([term.get_column(name) for term in terms]) for name in ("real", "real_pairs", "splits")
-    )
+    real = _sum_columns([term.get_column(term.replicates.real) for term in terms])
+    real_pairs = _sum_columns([term.get_column(term.replicates.real_pairs) for term in terms])
+    splits = _sum_columns([term.get_column(term.replicates.splits) for term in terms])
     g = len(real)
     added = [(compute_block_variance(real), g - 1)]
     subtracted = [(compute_pair_variance(real_pairs, g * (g - 1) / 2) + np.zeros(1), len(real_pairs))]
-    for term in terms:
-        generated = term.resamples["samples"]
-        added.append((np.array([generated["variance"][term.column_index]]), generated["blocks"] - 1))
-        subtracted.append((np.array([generated["twice"][term.column_index]]), generated["pairs"]))
-    subtracted.append((compute_finite_split_variance(splits, terms[0].resamples["used"]), len(splits) // 2 - 1))
+    for stored, column, _ in terms:
+        added.append((np.array([stored.generated_variance[column]]), stored.generated_blocks - 1))
+        subtracted.append((np.array([stored.second_order_variance[column]]), stored.generated_pairs))
+    subtracted.append((compute_finite_split_variance(splits, terms[0].replicates.used_splits), len(splits) // 2 - 1))
     plain = sum(variance for variance, _ in added)
     total = np.maximum(plain - sum(variance for variance, _ in subtracted), MIN_VARIANCE_RATIO * plain)
     return math.sqrt(total[0]), float(
@@ -107,20 +107,24 @@ def compare_paired(a: Score, b: Score) -> PairedComparison:
     Raises:
         HsevalError: one has no interval, or they were not computed on the same reference, size, settings and seed.
     """
-    first, second = _get_matching_resamples(a, b)
-    if "draws" in first:
-        return _compare_draws(a, np.array(first["draws"]) - np.array(second["draws"]), _compute_difference(a, b))
+    resamples = _get_matching_resamples(a, b)
+    difference = _get_value(a) - _get_value(b)
+    if resamples[0].draws is not None and resamples[1].draws is not None:
+        return _compare_draws(a, np.array(resamples[0].draws) - np.array(resamples[1].draws), difference)
+    first, second = (side.replicates for side in resamples)
+    assert first is not None  # without draws
+    assert second is not None
     if a.better == "floor":
         return _compare_excesses(first, second)
-    if first["signed"]:
-        return _compare_signed(a, b, first, second)
-    error, degrees = compute_standard_error(
-        [StoredResamples(first, VALUE_COLUMN), StoredResamples(second, VALUE_COLUMN, -1.0)]
-    )
-    return _compare_by_t(_compute_difference(a, b), error, degrees, lower_is_better=a.better == "lower")
+    if first.shares is not None and second.shares is not None:
+        sides = [_build_signed_difference(side) for side in (first, second)]
+        rng = create_rng(resamples[0].seed, f"{a.name} difference")
+        return _compare_draws(a, folded.draw_differences(*sides, rng=rng), difference)
+    error, degrees = compute_standard_error([Term(first, VALUE_COLUMN), Term(second, VALUE_COLUMN, -1.0)])
+    return _compare_by_t(difference, error, degrees, lower_is_better=a.better == "lower")
 
 
-def _get_matching_resamples(a: Score, b: Score) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _get_matching_resamples(a: Score, b: Score) -> tuple[Resamples, Resamples]:
     """Return the resamples of both.
 
     Raises:
@@ -128,23 +132,14 @@ def _get_matching_resamples(a: Score, b: Score) -> tuple[Mapping[str, Any], Mapp
     """
     if a.name != b.name:
         raise HsevalError(f"{a.name} and {b.name} are different metrics: compare scores of one metric")
-    for score in (a, b):
-        if "resamples" not in score.details:
-            reason = score.details.get("no_interval") or score.verdict
-            raise HsevalError(f"{a.name}: a score without resamples can't be compared ({reason})")
-    first, second = a.details["resamples"], b.details["resamples"]
-    if any(resamples.get("signed") and not resamples.get("shares") for resamples in (first, second)):
-        raise HsevalError(f"{a.name}: a report of an earlier hseval lacks the shares of its splits: score again")
+    first, second = (_get_resamples(score) for score in (a, b))
     for entry, label in MATCHED_SETTINGS.items():
-        if _convert_to_list(first.get(entry)) != _convert_to_list(second.get(entry)):
-            values = f" ({first.get(entry)!s:.60} and {second.get(entry)!s:.60})"
-            raise HsevalError(f"{a.name}: the two scores have different {label}{values}: score both sets alike")
-    first_entries, second_entries = (set(resamples) - {"shares"} for resamples in (first, second))
-    is_matching = first_entries == second_entries and (
-        "splits" not in first or np.shape(first["real"]) == np.shape(second["real"])
-    )
+        values = getattr(first, entry), getattr(second, entry)
+        if values[0] != values[1]:
+            shown = f"{values[0]!s:.60} and {values[1]!s:.60}"
+            raise HsevalError(f"{a.name}: the two scores have different {label} ({shown}): score both sets alike")
     if (
-        not is_matching
+        _summarize_shape(first) != _summarize_shape(second)
         or a.floor is None
         or b.floor is None
         or not np.isclose(a.floor, b.floor, rtol=FLOOR_TOLERANCE, atol=1e-12)
@@ -156,16 +151,24 @@ def _get_matching_resamples(a: Score, b: Score) -> tuple[Mapping[str, Any], Mapp
     return first, second
 
 
+def _get_resamples(score: Score) -> Resamples:
+    statistics = score.statistics
+    if statistics is None or statistics.resamples is None:
+        reason = (statistics and statistics.no_interval) or score.verdict
+        raise HsevalError(f"{score.name}: a score without resamples can't be compared ({reason})")
+    return statistics.resamples
+
+
+def _summarize_shape(resamples: Resamples) -> tuple[bool, int]:
+    """Return what must agree for two scores' resamples to be subtracted: the kind and the number."""
+    stored = resamples.replicates
+    if stored is None:
+        return False, len(resamples.draws or ())
+    return stored.shares is not None, len(stored.real)
+
+
 def _format_floor(floor: float | None) -> str:
     return "none" if floor is None else f"{floor:.4g}"
-
-
-def _convert_to_list(entry: Any) -> Any:
-    return list(entry) if isinstance(entry, (list, tuple)) else entry
-
-
-def _compute_difference(a: Score, b: Score) -> float:
-    return _get_value(a) - _get_value(b)
 
 
 def _get_value(score: Score) -> float:
@@ -187,31 +190,25 @@ def _compute_step_probability(value: float) -> float:
     return 0.5 if value == 0 else float(value > 0)
 
 
-def _compare_signed(a: Score, b: Score, first: Mapping[str, Any], second: Mapping[str, Any]) -> PairedComparison:
-    """Compare absolute values of differences, by draws of their expected values."""
-    sides = [
-        folded.SignedDifference(
-            difference=float(np.mean(resamples["splits"], axis=0)[VALUE_COLUMN]),
-            real_replicates=np.asarray(resamples["real"], dtype=np.float64)[:, VALUE_COLUMN],
-            generated=folded.SideVariance(
-                resamples["samples"]["variance"][VALUE_COLUMN], resamples["samples"]["blocks"], resamples["shares"][1]
-            ),
-            share=resamples["shares"][0],
-        )
-        for resamples in (first, second)
-    ]
-    draws = folded.draw_differences(*sides, rng=create_rng(first["seed"], f"{a.name} difference"))
-    return _compare_draws(a, draws, _compute_difference(a, b))
-
-
-def _compare_excesses(first: Mapping[str, Any], second: Mapping[str, Any]) -> PairedComparison:
-    """Compare the distances of two scores from their floor, where nearest the floor is best."""
-    column = VALUE_COLUMN if first["signed"] else EXCESS_COLUMN
-    means = [float(np.mean(side["splits"], axis=0)[column]) for side in (first, second)]
-    signs = [1.0 if mean >= 0 else -1.0 for mean in means]
-    error, degrees = compute_standard_error(
-        [StoredResamples(first, column, signs[0]), StoredResamples(second, column, -signs[1])]
+def _build_signed_difference(stored: StoredReplicates) -> folded.SignedDifference:
+    """Return the difference that a score is the absolute value of."""
+    assert stored.shares is not None
+    return folded.SignedDifference(
+        difference=float(np.mean(stored.splits, axis=0)[VALUE_COLUMN]),
+        real_replicates=np.array(stored.real)[:, VALUE_COLUMN],
+        generated=folded.SideVariance(
+            stored.generated_variance[VALUE_COLUMN], stored.generated_blocks, stored.shares[1]
+        ),
+        share=stored.shares[0],
     )
+
+
+def _compare_excesses(first: StoredReplicates, second: StoredReplicates) -> PairedComparison:
+    """Compare the distances of two scores from their floor, where nearest the floor is best."""
+    column = VALUE_COLUMN if first.shares is not None else EXCESS_COLUMN
+    means = [float(np.mean(side.splits, axis=0)[column]) for side in (first, second)]
+    signs = [1.0 if mean >= 0 else -1.0 for mean in means]
+    error, degrees = compute_standard_error([Term(first, column, signs[0]), Term(second, column, -signs[1])])
     return _compare_by_t(abs(means[0]) - abs(means[1]), error, degrees, lower_is_better=True)
 
 

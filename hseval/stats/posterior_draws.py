@@ -1,12 +1,15 @@
-"""Intervals of a metric that draws its expected value itself (``Metric.expected``)."""
+"""Intervals of a metric that draws its expected value itself (``expected``)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hseval.core.capabilities import SupportsExpected
 from hseval.core.evaluation import Evaluator
+from hseval.core.score_records import DetectableDifference
 from hseval.data.content_hash import compute_key
 from hseval.stats.variance import CONFIDENCE_LEVEL, compute_detectable_difference
 from hseval.utils.random_streams import create_rng
@@ -21,10 +24,25 @@ CRITICAL_VALUE = 1.959964  # normal quantile at 97.5 %
 STORED_DIGITS = 6  # significant digits of a draw in a report
 
 
-def compute_posterior_intervals(
-    evaluator: Evaluator, *, size: int, value: float
-) -> tuple[Float64Array, dict[str, Any]]:
-    """Return the intervals ``(2, 2)`` of the value and of its excess over the floor, and the details.
+@dataclasses.dataclass(frozen=True)
+class PosteriorIntervals:
+    """What draws of the expected value give.
+
+    Attributes:
+        intervals: ``(2, 2)``, of the value and of its excess over the floor.
+        p_value: two-sided, that the excess is 0.
+        detectable: the smallest detectable difference.
+        draws: of the expected value, rounded for a report.
+    """
+
+    intervals: Float64Array
+    p_value: float
+    detectable: DetectableDifference
+    draws: tuple[float, ...]
+
+
+def compute_posterior_intervals(evaluator: Evaluator, *, size: int, value: float) -> PosteriorIntervals:
+    """Return the intervals of a metric that has ``expected``.
 
     Args:
         evaluator: the metric, which has ``expected``, with its inputs.
@@ -39,30 +57,30 @@ def compute_posterior_intervals(
     tail_shares = float(np.mean(excess > 0)), float(np.mean(excess < 0))
     generated_variance = float(np.var(draws[:, 0] - other_draws[:, 0])) / 2
     real_variance, score = max(float(np.var(draws[:, 0])) - generated_variance, 0.0), float(draws[:, 0].mean())
-    count = len(evaluator.inputs.generated)
-    details = {
-        "p_value": min(1.0, 2 * max(min(tail_shares), 1 / POSTERIOR_DRAWS)),
-        "samples": count,
-        "smallest_difference": compute_detectable_difference(
-            generated_variance, real_variance, CRITICAL_VALUE, score=score
-        ),  # the variance of a share grows with it
-        "smallest_difference_at_4n": compute_detectable_difference(
-            generated_variance / 4, real_variance, CRITICAL_VALUE, score=score
-        ),
-        "resamples": {"draws": [float(f"{draw:.{STORED_DIGITS}g}") for draw in draws[:, 0]]},
-    }
+    detectable = DetectableDifference(
+        len(evaluator.inputs.generated),
+        # The variance of a share grows with it.
+        compute_detectable_difference(generated_variance, real_variance, CRITICAL_VALUE, score=score),
+        compute_detectable_difference(generated_variance / 4, real_variance, CRITICAL_VALUE, score=score),
+    )
     tails = (0.5 - CONFIDENCE_LEVEL / 2, 0.5 + CONFIDENCE_LEVEL / 2)
     low, high = np.quantile(np.stack([draws[:, 0], excess], axis=1), tails, axis=0)
     if value == 0.0:  # no sample is below the quantile: the interval starts at 0
         low = np.array([0.0, np.quantile(-draws[:, 1], tails[0])])
-    return np.stack([low, high], axis=1), details
+    return PosteriorIntervals(
+        intervals=np.stack([low, high], axis=1),
+        p_value=min(1.0, 2 * max(min(tail_shares), 1 / POSTERIOR_DRAWS)),
+        detectable=detectable,
+        draws=tuple(float(f"{draw:.{STORED_DIGITS}g}") for draw in draws[:, 0]),
+    )
 
 
 def _draw_expected(evaluator: Evaluator, size: int, samples_label: str) -> Float64Array:
     """Return draws ``(POSTERIOR_DRAWS, 2)`` of expected value and floor; the label names the samples' stream."""
-    inputs, name = evaluator.inputs, evaluator.metric.name
-    rngs = create_rng(evaluator.seed, f"{name} reference"), create_rng(evaluator.seed, f"{name} {samples_label}")
-    draws: Float64Array = evaluator.metric.expected(  # type: ignore[attr-defined]
-        real=inputs.real, generated=inputs.generated, size=size, draws=POSTERIOR_DRAWS, rngs=rngs
+    inputs, metric = evaluator.inputs, evaluator.metric
+    assert isinstance(metric, SupportsExpected)
+    rngs = (
+        create_rng(evaluator.seed, f"{metric.name} reference"),
+        create_rng(evaluator.seed, f"{metric.name} {samples_label}"),
     )
-    return draws
+    return metric.expected(real=inputs.real, generated=inputs.generated, size=size, draws=POSTERIOR_DRAWS, rngs=rngs)

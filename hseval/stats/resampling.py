@@ -23,7 +23,7 @@ from hseval.utils.random_streams import create_rng
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.hookspecs import ScoreParts
+    from hseval.core.protocols import ScoreParts
 
     Float64Array = NDArray[np.float64]
     Indices = NDArray[np.int64]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from hseval.scoring.metric_choice import build_metrics
 from hseval.sweep.grid import expand_runs
 from hseval.sweep.plan import DataConfig, PlotConfig, ScoringConfig, SweepPlan, TimingConfig
 from hseval.sweep.toml_table import TomlTable
-from hseval.utils.errors import HsevalError, format_reason, format_suggestion
+from hseval.utils.errors import HsevalError, format_suggestion
+from hseval.utils.structured_files import read_toml
 
 SPEED_QUANTITIES = ("samples/s", "seconds")  # quantities of the plot that are not scores
 
@@ -27,10 +27,7 @@ def read_plan(path: Path, *, out: Path | None = None, device: str | None = None)
     Raises:
         HsevalError: the file is missing, is not TOML, or contains an unknown key, name or option.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as TOML: {format_reason(error)}") from error
+    values = read_toml(path)
     top, folder = TomlTable(values, str(path)), path.parent
     name = top.get("name", str, path.stem)
     file_out = top.get("out", str)

@@ -13,7 +13,15 @@ from hseval.pipeline.open import open_set
 from hseval.sweep.failures import StepError, guard_step
 from hseval.sweep.keys import RunKeys, StepKey
 from hseval.sweep.plan import RunConfig, SweepPlan
-from hseval.sweep.store import DONE_FILE, FAILED_FILE, FILES_FOLDER, read_record, wait_for_lock, write_record
+from hseval.sweep.store import (
+    DONE_FILE,
+    FAILED_FILE,
+    FILES_FOLDER,
+    FailureRecord,
+    read_record,
+    wait_for_lock,
+    write_record,
+)
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -85,9 +93,9 @@ def _fit_once(folder: Path, step_name: str, fit_call: _FitCall, on_message: Mess
     with guard_step(step_name, folder.parent.parent), wait_for_lock(folder):
         if (folder / DONE_FILE).exists():
             return
-        failure = read_record(folder / FAILED_FILE)
+        failure = read_record(folder / FAILED_FILE, FailureRecord)
         if failure is not None:
-            raise StepError(step_name, str(failure["error"]))
+            raise StepError(step_name, failure["error"])
         on_message(f"{fit_call.run.label}: {step_name}")
         start_time = time.monotonic()
         try:

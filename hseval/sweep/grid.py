@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hseval.core.capabilities import get_sampling
 from hseval.core.options import build_options, options_to_dict
 from hseval.core.plugin_manager import get_plugins
 from hseval.sweep.plan import RunConfig
@@ -47,7 +48,7 @@ def _expand_table(table: TomlTable) -> Iterator[RunConfig]:
         for varied in _iterate_combinations(grid, configurations, table.location)
         if not any(_matches(varied, rule) for rule in rules)
     ]
-    sampling_names = set(getattr(get_plugins().find("generator", name), "sampling", ()))
+    sampling_names = set(get_sampling(get_plugins().find("generator", name)))
     for key in fixed_sampling:
         if key not in sampling_names:
             choices = ", ".join(sorted(sampling_names)) or "none"

@@ -7,15 +7,15 @@ and the seed; its scores by its samples, the sets' content, and the versions and
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from hseval.core.capabilities import SupportsFit, get_stages
 from hseval.core.options import options_to_dict
 from hseval.core.plugin_manager import get_plugins
 from hseval.core.report import to_jsonable
@@ -23,12 +23,20 @@ from hseval.data.content_hash import RACY_SECONDS, compute_key
 from hseval.scoring.metric_choice import build_metrics
 from hseval.sweep.grid import resolve_options
 from hseval.sweep.plan import RunConfig, SweepPlan
+from hseval.sweep.store import read_record
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_sha256
 from hseval.utils.version import __version__
 
 CONTENT_CACHE_FILE = "data.json"
+
+
+class ContentRecord(TypedDict):
+    """A file's hash, and what changes when it is modified; None: modified too recently to tell."""
+
+    stamp: list[int] | None
+    sha256: str
 
 
 def hash_path_content(path: Path, sweep_folder: Path) -> str:
@@ -41,25 +49,30 @@ def hash_path_content(path: Path, sweep_folder: Path) -> str:
     Raises:
         HsevalError: there is no such file or folder, or it can't be read.
     """
-    cached = _load_content_cache(sweep_folder / CONTENT_CACHE_FILE)
+    cached = read_record(sweep_folder / CONTENT_CACHE_FILE, dict[str, ContentRecord]) or {}
     files = _list_files(path)
-    entries: dict[str, Any] = {}
+    entries: dict[str, ContentRecord] = {}
     for file in files:
         stamp = _get_stamp(file)
         entry = cached.get(str(file.absolute()))
-        if entry is not None and stamp is not None and entry.get("stamp") == stamp:
+        if entry is not None and stamp is not None and entry["stamp"] == stamp:
             digest = entry["sha256"]
         else:
-            digest = compute_sha256(file)
-        if digest is None:
-            raise HsevalError(f"{file}: can't be read")
+            digest = _hash_file(file)
         entries[str(file.absolute())] = {"stamp": stamp, "sha256": digest}
     if any(cached.get(name) != entry for name, entry in entries.items()):
         write_text(sweep_folder / CONTENT_CACHE_FILE, json.dumps(cached | entries, indent=1) + "\n")
     if path.is_file():
-        return str(entries[str(path.absolute())]["sha256"])
+        return entries[str(path.absolute())]["sha256"]
     digests = [(file.relative_to(path).as_posix(), entries[str(file.absolute())]["sha256"]) for file in files]
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def _hash_file(file: Path) -> str:
+    try:
+        return compute_sha256(file)
+    except OSError as error:
+        raise HsevalError(f"{file}: can't be read: {error.strerror}") from error
 
 
 def _list_files(path: Path) -> list[Path]:
@@ -75,17 +88,6 @@ def _get_stamp(file: Path) -> list[int] | None:
     if time.time() - stat.st_ctime_ns / 1e9 < RACY_SECONDS:
         return None
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-
-
-def _load_content_cache(path: Path) -> dict[str, Any]:
-    """Return the cached hashes; none if the file is missing or damaged, as they can be computed again."""
-    with contextlib.suppress(OSError, ValueError):
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(entries, dict) and all(
-            isinstance(entry, dict) and "sha256" in entry for entry in entries.values()
-        ):
-            return entries
-    return {}
 
 
 KeyInputs = Mapping[str, Any]
@@ -141,10 +143,10 @@ def compute_run_keys(run: RunConfig, plan: SweepPlan, content_hashes: Mapping[st
     options = resolve_options(run, with_sampling=False)
     stages: dict[str, StepKey] = {}
     stage_options: dict[str, Any] = {}
-    for name, option_names in getattr(factory, "stages", {}).items():
+    for name, option_names in get_stages(factory).items():
         stage_options = stage_options | {option: options[option] for option in option_names}
         stages[name] = StepKey({**basis, "stage": name, "options": dict(sorted(stage_options.items()))})
-    fit = StepKey({**basis, "options": options}) if hasattr(factory, "fit") else None
+    fit = StepKey({**basis, "options": options}) if isinstance(factory, SupportsFit) else None
     sampling = {"options": resolve_options(run, with_sampling=True), "n": plan.sample_count, "seed": plan.seed}
     samples = StepKey({"fit": fit.digest if fit else None, **generator, **sampling})
     scores = StepKey(

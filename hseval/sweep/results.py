@@ -6,21 +6,21 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hseval.core.report import Score, to_jsonable
 from hseval.sweep.plan import PlotConfig, SweepPlan
-from hseval.sweep.run_steps import TIMING_FILE, get_run_folder
-from hseval.sweep.store import DONE_FILE, FAILED_FILE, read_record
+from hseval.sweep.run_steps import TIMING_FILE, RunRecord, Timing, get_run_folder
+from hseval.sweep.store import DONE_FILE, FAILED_FILE, FailureRecord, FitRecord, read_record
 from hseval.utils.atomic_files import write_text
-from hseval.utils.errors import HsevalError, format_reason
+from hseval.utils.structured_files import convert_record, read_json
 
 if TYPE_CHECKING:
     from hseval.sweep.workers import RunsByKey
 
-FORMAT, VERSION = "hseval-sweep", 2
+FORMAT, VERSION = "hseval-sweep", 3
 RESULTS_FILE = "results.json"
 
 
@@ -34,7 +34,7 @@ class RunResult:
         generator: name.
         varied_options: the options in which it differs from the others.
         folder: of its report and samples, relative to the sweep's.
-        timing: the result of :func:`hseval.sweep.sample.measure_seconds_per_sample`; None: not timed.
+        timing: the speed of its sampling; None: not timed.
         fit_seconds: duration of its fit, without shared stages; None: nothing was fitted.
         scores: by name, without most details; empty if it failed or waits.
         error: the step and the error; None: it is done, or waits.
@@ -45,7 +45,7 @@ class RunResult:
     generator: str
     varied_options: Mapping[str, Any]
     folder: str
-    timing: Mapping[str, Any] | None = None
+    timing: Timing | None = None
     fit_seconds: float | None = None
     scores: Mapping[str, Score] = dataclasses.field(default_factory=dict)
     error: str | None = None
@@ -87,10 +87,9 @@ class SweepResults:
         scores = [f"{name}{suffix}" for name in self.score_names for suffix in ("", " low", " high", " floor")]
         writer.writerow(["run", "generator", *self.varied_option_names, "seconds", "device", *scores, "error"])
         for row in self.rows:
-            timing = row.timing or {}
             cells = [cell for name in self.score_names for cell in _build_score_cells(row.scores.get(name))]
             varied = [row.varied_options.get(name, "") for name in self.varied_option_names]
-            speed = [timing.get("seconds", ""), timing.get("device", "")]
+            speed = [row.timing.seconds, row.timing.device] if row.timing else ["", ""]
             writer.writerow([row.label, row.generator, *varied, *speed, *cells, row.error or ""])
         return stream.getvalue()
 
@@ -109,18 +108,20 @@ def collect_results(plan: SweepPlan, runs: RunsByKey) -> SweepResults:
 
 def _build_result(plan: SweepPlan, run: Any, keys: Any) -> RunResult:
     folder = get_run_folder(plan, keys)
-    row = RunResult(
-        run.label, run.table_label, run.generator, run.varied_options, folder.relative_to(plan.out).as_posix()
+    failed, done = read_record(folder / FAILED_FILE, FailureRecord), read_record(folder / DONE_FILE, RunRecord)
+    fit = read_record(plan.out / "fits" / keys.fit.digest / DONE_FILE, FitRecord) if keys.fit else None
+    is_scored = failed is None and done is not None and done["scores_key"] == keys.scores.digest
+    return RunResult(
+        run.label,
+        run.table_label,
+        run.generator,
+        run.varied_options,
+        folder.relative_to(plan.out).as_posix(),
+        timing=read_record(folder / TIMING_FILE, Timing),
+        fit_seconds=None if fit is None else fit["seconds"],
+        scores=done["scores"] if done is not None and is_scored else {},
+        error=None if failed is None else f"{failed['step']}: {failed['error']}",
     )
-    failed, done = read_record(folder / FAILED_FILE), read_record(folder / DONE_FILE)
-    fit = read_record(plan.out / "fits" / keys.fit.digest / DONE_FILE) if keys.fit else None
-    seconds = None if fit is None else fit["seconds"]
-    row = dataclasses.replace(row, timing=read_record(folder / TIMING_FILE), fit_seconds=seconds)
-    if failed is not None:
-        return dataclasses.replace(row, error=f"{failed['step']}: {failed['error']}")
-    if done is None or done["scores_key"] != keys.scores.digest:
-        return row
-    return dataclasses.replace(row, scores=_parse_scores(done["scores"]))
 
 
 def load_results(path: Path) -> SweepResults:
@@ -130,22 +131,5 @@ def load_results(path: Path) -> SweepResults:
         HsevalError: the file is missing, or is not the results of a sweep in this version.
     """
     path = path / RESULTS_FILE if path.is_dir() else path
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read as results of a sweep: {format_reason(error)}") from error
-    if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (FORMAT, VERSION):
-        raise HsevalError(f'{path}: not the results of a sweep (expected "format": "{FORMAT}", "version": {VERSION})')
-    try:
-        rows = tuple(RunResult(**{**row, "scores": _parse_scores(row["scores"])}) for row in record["rows"])
-        return SweepResults(record["name"], rows, PlotConfig(**{**record["plot"], "y": tuple(record["plot"]["y"])}))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise HsevalError(f"{path}: results with parts missing or of another form ({error})") from error
-
-
-def _parse_scores(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Score]:
-    return {name: Score(**{**entry, "interval": _parse_interval(entry["interval"])}) for name, entry in entries.items()}
-
-
-def _parse_interval(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (interval[0], interval[1])
+    data = read_json(path, "the results of a sweep", format=FORMAT, version=VERSION, hint="run hseval sweep again")
+    return convert_record(data, SweepResults, path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from hseval.core.report import Score
 from hseval.sweep.failures import StepError, guard_step
@@ -18,6 +19,37 @@ from hseval.sweep.store import DONE_FILE, FAILED_FILE, read_record, wait_for_loc
 SAMPLES_FILE, TIMING_FILE, REPORT_FILE = "samples.h5", "timing.json", "report.json"
 
 
+class RunRecord(TypedDict):
+    """A run that is done."""
+
+    scores_key: str
+    scores: dict[str, Score]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """The speed of a run's sampling.
+
+    Attributes:
+        seconds: per cube, the median of repeats.
+        fastest: their minimum.
+        slowest: their maximum.
+        device: the processor.
+        of: the settings it was measured with.
+    """
+
+    seconds: float
+    fastest: float
+    slowest: float
+    device: str
+    of: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse times that no clock shows."""
+        if not 0 < self.fastest <= self.seconds <= self.slowest:
+            raise ValueError("expected 0 < fastest <= seconds <= slowest")
+
+
 def get_run_folder(plan: SweepPlan, keys: RunKeys) -> Path:
     """Return the folder of a run."""
     return plan.out / "runs" / keys.samples.digest
@@ -26,15 +58,15 @@ def get_run_folder(plan: SweepPlan, keys: RunKeys) -> Path:
 def is_done(plan: SweepPlan, keys: RunKeys, *, with_timing: bool = True) -> bool:
     """Return whether a run has its scores (and its timing); its samples and its fit may have been removed."""
     folder = get_run_folder(plan, keys)
-    record = read_record(folder / DONE_FILE)
-    is_scored = record is not None and record.get("scores_key") == keys.scores.digest
+    record = read_record(folder / DONE_FILE, RunRecord)
+    is_scored = record is not None and record["scores_key"] == keys.scores.digest
     return is_scored and (not with_timing or is_timed(plan, keys))
 
 
 def is_timed(plan: SweepPlan, keys: RunKeys) -> bool:
     """Return whether a run was timed with the plan's settings and on the plan's device."""
-    record = read_record(get_run_folder(plan, keys) / TIMING_FILE)
-    return record is not None and record.get("of") == _build_timing_request(plan)
+    timing = read_record(get_run_folder(plan, keys) / TIMING_FILE, Timing)
+    return timing is not None and timing.of == _build_timing_request(plan)
 
 
 def _build_timing_request(plan: SweepPlan) -> dict[str, Any]:
@@ -106,6 +138,7 @@ def _build_record(run: RunConfig, keys: RunKeys, scores: dict[str, Score]) -> di
 
 
 def _summarize_score(score: Score) -> dict[str, Any]:
-    names = ("spread", "floor_spread", "excess", "excess_interval", "p_value", "no_interval", "smallest_difference")
-    details = {name: score.details[name] for name in names if name in score.details}
-    return {**dataclasses.asdict(dataclasses.replace(score, details={})), "details": details}
+    statistics = score.statistics
+    if statistics is not None:
+        statistics = dataclasses.replace(statistics, value_details={}, floor_details={}, resamples=None)
+    return dataclasses.asdict(dataclasses.replace(score, details={}, statistics=statistics))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hseval.core.capabilities import get_device
 from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
 from hseval.data.writer import SetWriter
 from hseval.sampling import generate as sampling
@@ -43,7 +44,7 @@ def measure_seconds_per_sample(generator: Any, timing: TimingConfig, *, seed: in
         "cubes": timing.cubes,
         "repeats": timing.repeats,
         "warmup": timing.warmup,
-        "device": get_device_name(getattr(generator, "device", None)),
+        "device": get_device_name(get_device(generator)),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
@@ -70,7 +71,7 @@ class RunSampler:
     def __init__(self, run: RunConfig, plan: SweepPlan, checkpoint: Path | None) -> None:
         self.run, self.plan, self.checkpoint = run, plan, checkpoint
         self._generator: Any = None
-        self._weight_hashes: dict[str, str | None] = {}
+        self._weight_hashes: dict[str, str] = {}
 
     def load_generator(self) -> Any:
         """Return the generator, loaded."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hseval.core.cubes import FOV, Cube, CubeSet
+from hseval.core.cubes import FOV, Cube, CubeSet, DerivedSet
 from hseval.core.report import Report, Score
 from hseval.pipeline.open import open_set
 from hseval.scoring.score import score
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class SingleStructureSet(CubeSet):
+class SingleStructureSet(DerivedSet):
     """Another set with only the masks of one structure and of the field of view."""
 
     def __init__(self, base: CubeSet, structure: str) -> None:
@@ -32,14 +32,6 @@ class SingleStructureSet(CubeSet):
     def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
         """Read the masks of the structure and of the field of view."""
         return self._select_masks(self.base.read_masks(index))
-
-    def shape(self, index: int) -> tuple[int, int, int]:
-        """Return ``(band, y, x)`` of one cube."""
-        return self.base.shape(index)
-
-    def sources(self, index: int) -> tuple[Path, ...]:
-        """Return the files of one cube."""
-        return self.base.sources(index)
 
     def recipe(self, index: int) -> str:
         """Return what determines a cube: its masks differ from those of the same cube in the base set."""
@@ -90,7 +82,7 @@ def _iterate_structure_scores(plan: SweepPlan) -> Iterator[tuple[str, str]]:
 def _require_structure(structure_score: Score, structure: str) -> Score:
     """Return a score of one structure; without a value if the whole field was scored for lack of that structure."""
     structures = structure_score.details.get("structures")
-    if structure == FOV or not isinstance(structures, dict) or structure in structures:
+    if structure == FOV or structures is None or structure in structures:
         return structure_score
     verdict = f"not computed: no structure {structure!r} on both sides"
-    return Score(structure_score.name, None, None, None, structure_score.better, verdict, 0)
+    return Score(name=structure_score.name, better=structure_score.better, verdict=verdict)

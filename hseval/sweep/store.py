@@ -12,15 +12,31 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 from hseval.core.report import to_jsonable
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
 from hseval.utils.file_lock import hold_lock
+from hseval.utils.structured_files import convert_record, load_json
+
+RecordT = TypeVar("RecordT")
 
 DONE_FILE, FAILED_FILE, LOCK_FILE, FILES_FOLDER = "done.json", "failed.json", "lock", "files"
 POLL_SECONDS = 0.2
+
+
+class FailureRecord(TypedDict):
+    """A step that failed."""
+
+    step: str
+    error: str
+
+
+class FitRecord(TypedDict):
+    """A fit that is done, and how long it took."""
+
+    seconds: float
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -28,13 +44,12 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(to_jsonable(record), indent=1) + "\n")
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return a record; None if it is missing or unreadable, so that its step is repeated."""
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(record, dict):
-            return record
-    return None
+def read_record(path: Path, record_type: type[RecordT]) -> RecordT | None:
+    """Return a record; None if it is missing, unreadable or of another form, so that its step is repeated."""
+    try:
+        return convert_record(load_json(path, "a record"), record_type, path)
+    except HsevalError:
+        return None
 
 
 @contextlib.contextmanager

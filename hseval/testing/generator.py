@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from hseval.core.capabilities import SupportsFit
 from hseval.core.cubes import CubeSet
-from hseval.core.hookspecs import Sample
 from hseval.core.plugin_manager import select_accepted_arguments
-from hseval.testing.contract import Contract, ContractError, is_close
+from hseval.core.protocols import Sample
+from hseval.testing.contract import CheckRecord, Contract, is_close
 from hseval.testing.examples import make_example_set
-from hseval.utils.errors import HsevalError, format_error
+from hseval.utils.errors import HsevalError
 
 SEED = 7
 
 
-def check_generator(generator: Any, *, tmp_path: Path, data: CubeSet | None = None) -> None:
+def check_generator(generator: Any, *, tmp_path: Path, data: CubeSet | None = None) -> CheckRecord:
     """Check a generator's class, or an instance with options.
 
     Checked: its name, version, summary and options; fit, load and sample one after the other, with no state in memory
@@ -37,28 +39,25 @@ def check_generator(generator: Any, *, tmp_path: Path, data: CubeSet | None = No
     contract = Contract("generator", generator)
     contract.check_attributes("version")
     contract.check_options()
-    built = contract.build(generator)
+    built = contract.build()
     sample = contract.get_method(built, "sample", "sample(self, n, *, seed, start=0), which yields hseval.Sample")
     contract.check_keyword_only(sample, ("seed", *select_accepted_arguments(sample, start=0)))
     _check_load(contract, built)
     checkpoint = None
-    if hasattr(built, "fit"):
+    if isinstance(built, SupportsFit):
         checkpoint = _check_fit(contract, built, data or make_example_set(8), tmp_path / "run")
-    loaded = _load_new_instance(built, checkpoint)
+    else:
+        contract.skip("fit and its checkpoints", "it has no fit")
+    loaded = _load_new_instance(contract, checkpoint)
     samples = _check_samples(contract, loaded)
     _check_seeding(contract, loaded, samples)
     contract.require(
-        _is_equal(samples, list(_load_new_instance(built, checkpoint).sample(len(samples), seed=SEED))),
+        _is_equal(samples, list(_load_new_instance(contract, checkpoint).sample(len(samples), seed=SEED))),
         "a second instance of the same checkpoint yields other cubes; checkpoint, options and seed have to decide all",
     )
     if checkpoint is not None:
-        _check_refusals(contract, built, checkpoint, tmp_path)
-
-
-def _build_new_instance(generator: Any) -> Any:
-    """Return a new instance with the same options, without any state in memory."""
-    options = getattr(generator, "options", None)
-    return type(generator)() if options is None else type(generator)(options)
+        _check_refusals(contract, checkpoint, tmp_path)
+    return contract.get_record()
 
 
 def _check_fit(contract: Contract, generator: Any, data: CubeSet, out: Path) -> Path:
@@ -94,13 +93,12 @@ def _check_samples(contract: Contract, generator: Any) -> list[Sample]:
 def _check_load(contract: Contract, generator: Any) -> None:
     """Check that ``load`` takes the checkpoint's folder by position."""
     load = contract.get_method(generator, "load", "load(self, path, device=None)")
-    try:
+    with contract.explain_errors(
+        "load can't be called with a path ({error}); expected load(self, path, device=None); path is the folder that "
+        "fit wrote, or None",
+        TypeError,
+    ):
         inspect.signature(load).bind(None)
-    except TypeError as error:
-        raise ContractError(
-            f"{contract.subject}: load can't be called with a path ({error}); expected load(self, path, device=None); "
-            "path is the folder that fit wrote, or None"
-        ) from error
 
 
 def _validate_sample(contract: Contract, item: Any) -> Sample:
@@ -127,6 +125,7 @@ def _check_wavelengths(contract: Contract, generator: Any) -> int | None:
         "has no attribute wavelengths after load; expected the band centers in nm, or None where they are unknown",
     )
     if generator.wavelengths is None:
+        contract.skip("wavelengths", "they are unknown")
         return None
     centers = np.asarray(generator.wavelengths, dtype=np.float64)
     contract.require(
@@ -153,10 +152,7 @@ def _check_sample(contract: Contract, sample: Sample, first: Sample, band_count:
         f"its cubes have different masks ({sorted(sample.masks)}, {sorted(first.masks)}); yield an empty mask instead",
     )
     for name, mask in sample.masks.items():
-        require(
-            mask.dtype == np.bool_ and mask.shape == cube.shape[1:],
-            f"mask {name!r} is {mask.dtype} {mask.shape}; expected bool {cube.shape[1:]}, as (y, x)",
-        )
+        contract.check_mask(name, mask, cube.shape[1:])
     field = sample.masks.get("fov", np.ones(cube.shape[1:], dtype=bool))
     require(
         field.any() and np.isfinite(cube[:, field]).all(),
@@ -166,13 +162,15 @@ def _check_sample(contract: Contract, sample: Sample, first: Sample, band_count:
 
 def _check_seeding(contract: Contract, generator: Any, samples: list[Sample]) -> None:
     require = contract.require
-    rule = "cube i may depend only on (seed, i); draw it from hseval.utils.random_streams.create_rng(seed, name, i)"
+    rule = "cube i may depend only on (seed, i); draw it from hseval.plugin.create_rng(seed, name, i)"
     again, fewer = list(generator.sample(4, seed=SEED)), list(generator.sample(2, seed=SEED))
     require(_is_equal(samples, again), f"the same seed yields other cubes when drawn again; {rule}")
     require(_is_equal(samples[:2], fewer), f"sample(2) differs from the start of sample(4); {rule}")
     if start := select_accepted_arguments(generator.sample, start=2):
         tail = list(generator.sample(4, seed=SEED, **start))
         require(_is_equal(samples[2:], tail), f"sample(4, start=2) differs from cubes 2 and 3 of sample(4); {rule}")
+    else:
+        contract.skip("start", "sample does not take it")
     pairs = zip(generator.sample(2, seed=SEED), generator.sample(2, seed=SEED), strict=False)
     interleaved = [sample for pair in pairs for sample in pair]
     require(_is_equal(interleaved[::2], samples[:2]), f"two samplings at the same time affect each other; {rule}")
@@ -182,55 +180,53 @@ def _check_seeding(contract: Contract, generator: Any, samples: list[Sample]) ->
     require(
         not is_close(samples[1].cube, next_seed[0].cube),
         f"cube 1 of seed {SEED} is cube 0 of seed {SEED + 1}, as with seed + i; "
-        "use hseval.utils.random_streams.create_rng(seed, name, i)",
+        "use hseval.plugin.create_rng(seed, name, i)",
     )
 
 
-def _check_refusals(contract: Contract, generator: Any, checkpoint: Path, tmp_path: Path) -> None:
-    contract.check_refuses(
-        lambda: _load_new_instance(generator, None), "load without a checkpoint, although it has fit"
-    )
+def _check_refusals(contract: Contract, checkpoint: Path, tmp_path: Path) -> None:
+    def load(path: Path | None) -> Any:
+        return _load_new_instance(contract, path)
+
+    contract.check_refuses(lambda: load(None), "load without a checkpoint, although it has fit")
     empty = tmp_path / "empty"
     empty.mkdir()
-    contract.check_refuses(lambda: _load_new_instance(generator, empty), "load from an empty folder")
-    contract.check_refuses(
-        lambda: _load_new_instance(generator, tmp_path / "nowhere"), "load from a folder that does not exist"
-    )
-    seed = select_accepted_arguments(generator.fit, seed=SEED)
-    empty_set = make_example_set(1).subset([])
-    contract.check_refuses(
-        lambda: _build_new_instance(generator).fit(empty_set, empty, **seed), "fit on a set without cubes"
-    )
+    contract.check_refuses(lambda: load(empty), "load from an empty folder")
+    contract.check_refuses(lambda: load(tmp_path / "nowhere"), "load from a folder that does not exist")
+    new, empty_set = contract.build_new(), make_example_set(1).subset([])
+    seed = select_accepted_arguments(new.fit, seed=SEED)
+    contract.check_refuses(lambda: new.fit(empty_set, empty, **seed), "fit on a set without cubes")
     for file in [path.relative_to(checkpoint) for path in sorted(checkpoint.rglob("*")) if path.is_file()]:
-        _check_truncated_file(contract, generator, checkpoint, tmp_path / "cut-off", file)
+        _check_truncated_file(contract, checkpoint, tmp_path / "cut-off", file)
 
 
-def _check_truncated_file(contract: Contract, generator: Any, checkpoint: Path, copy: Path, file: Path) -> None:
+def _check_truncated_file(contract: Contract, checkpoint: Path, copy: Path, file: Path) -> None:
     """Truncate one file of the checkpoint to half; harmless only if sampling does not need it (logs)."""
     shutil.copytree(checkpoint, copy)
     content = (copy / file).read_bytes()
     (copy / file).write_bytes(content[: len(content) // 2])
-    try:
-        actual, expected = (
-            list(_load_new_instance(generator, path).sample(1, seed=SEED)) for path in (copy, checkpoint)
-        )
-        is_harmless = _is_equal(actual, expected)
-        contract.require(is_harmless, f"loads a checkpoint whose {file} is truncated to half, and yields other cubes")
-    except HsevalError as error:
-        contract.require("\n" not in str(error), f"{file} truncated to half: its error has several lines; expected one")
-    except ContractError:
-        raise
-    except Exception as error:
-        raise ContractError(
-            f"{contract.subject}: {file} of its checkpoint truncated to half: raised {format_error(error)}; raise "
-            "hseval.HsevalError with one line that names the file"
-        ) from error
-    finally:
-        shutil.rmtree(copy)
+    message = (
+        f"{file} of its checkpoint truncated to half: raised {{error}}; raise hseval.HsevalError with one line that "
+        "names the file"
+    )
+    with contract.explain_errors(message):
+        try:
+            actual, expected = (
+                list(_load_new_instance(contract, path).sample(1, seed=SEED)) for path in (copy, checkpoint)
+            )
+            is_harmless = _is_equal(actual, expected)
+            contract.require(
+                is_harmless, f"loads a checkpoint whose {file} is truncated to half, and yields other cubes"
+            )
+        except HsevalError as error:
+            contract.require(
+                "\n" not in str(error), f"{file} truncated to half: its error has several lines; expected one"
+            )
+    shutil.rmtree(copy)
 
 
-def _load_new_instance(generator: Any, checkpoint: Path | None) -> Any:
-    loaded = _build_new_instance(generator)
+def _load_new_instance(contract: Contract, checkpoint: Path | None) -> Any:
+    loaded = contract.build_new()
     loaded.load(checkpoint, **select_accepted_arguments(loaded.load, device=None))
     return loaded
 
@@ -241,9 +237,5 @@ def _is_equal(actual: list[Sample], expected: list[Sample]) -> bool:
         a.id == b.id
         and is_close(a.cube, b.cube)
         and all(np.array_equal(a.masks[name], b.masks[name]) for name in a.masks)
-        for a, b in zip(actual, map(_to_sample, expected), strict=True)
+        for a, b in zip(actual, itertools.starmap(Sample, expected), strict=True)
     )
-
-
-def _to_sample(item: Any) -> Sample:
-    return Sample(*item)

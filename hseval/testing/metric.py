@@ -8,37 +8,39 @@ from typing import Any
 
 import numpy as np
 
+from hseval.core.capabilities import HasBounds, SupportsHeadline, SupportsRelate
 from hseval.core.cubes import FOV, CubeSet
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.core.plugin_manager import get_plugins
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import to_jsonable
 from hseval.pipeline.extract import ExtractedSet, extract_features
 from hseval.pipeline.pairs import extract_pair_features
 from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
-from hseval.testing.contract import Contract, ContractError, is_close
+from hseval.testing.contract import CheckRecord, Contract, is_close
 from hseval.testing.examples import make_example_set
-from hseval.utils.errors import HsevalError, NotComputable, format_error
+from hseval.utils.errors import HsevalError, NotComputable
 from hseval.utils.feature_cache import FeatureCache
 from hseval.utils.random_streams import create_rng
 
 
 def check_metric(
     metric: Any, *, real: CubeSet | None = None, generated: CubeSet | None = None, train: CubeSet | None = None
-) -> None:
+) -> CheckRecord:
     """Check a metric's class, or an instance with options, on small sets (or on the given sets).
 
     Checked: its name, summary, ``better``, ``needs`` (with a ``version`` where that asks for pairs) and options;
     ``compare`` takes keywords only and returns a finite float or ScoreParts whose details fit into JSON, the same one
-    for the same rng and for any order of the features; it does not change the features; and one cube per side gives a
-    value or NotComputable.
+    for the same rng and for any order of the features; it does not change the features; one cube per side gives a
+    value or NotComputable; and where it has ``bounds`` and ``headline``, the value lies in the first, and the second
+    returns it.
 
     Raises:
         ContractError: what was found, and what the contract requires.
     """
     contract = Contract("metric", metric)
     _check_declarations(contract)
-    built = contract.build(metric)
+    built = contract.build()
     compare = contract.get_method(built, "compare", "compare(self, *, real, generated, train=None, rng)")
     contract.check_keyword_only(compare, ("real", "generated", "train", "rng"))
     _check_needs(contract, built)
@@ -51,6 +53,7 @@ def check_metric(
     _check_value(contract, read_only)
     _check_order(contract, read_only)
     _check_single_cube(contract, read_only)
+    return contract.get_record()
 
 
 class _ReadOnlyMetric:
@@ -60,38 +63,31 @@ class _ReadOnlyMetric:
         self, metric: Any, contract: Contract, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
     ) -> None:
         self.metric, self.contract = metric, contract
-        self.real, self.generated, self.train = (
-            None if features is None else _make_read_only(features) for features in (real, generated, train)
-        )
+        self.real, self.generated = _make_read_only(real), _make_read_only(generated)
+        self.train = None if train is None else _make_read_only(train)
 
     def compare(self, real: FeatureTable | None = None, generated: FeatureTable | None = None) -> Any:
         rng = create_rng(0, "check")
         real, generated = real or self.real, generated or self.generated
+        columns = ", ".join(sorted(name for name in real.columns if not name.startswith("core/")))
+        message = (
+            f"compare raises {{error}}; the features have the columns {columns or 'none'}. Those of an extractor "
+            "are there if needs = Needs(features=('its-name', ...)) requests it; docs/plugins.md lists them"
+        )
         try:
-            return self.metric.compare(real=real, generated=generated, train=self.train, rng=rng)
-        except KeyError as error:
-            raise ContractError(f"{self.contract.subject}: {_explain_key_error(error, real)}") from error
+            with self.contract.explain_errors(message, KeyError):
+                return self.metric.compare(real=real, generated=generated, train=self.train, rng=rng)
         except ValueError as error:
-            if "read-only" not in str(error):
-                raise
-            raise ContractError(
-                f"{self.contract.subject}: compare writes to its features; other metrics share them, so copy first"
-            ) from error
-
-
-def _explain_key_error(error: KeyError, features: FeatureTable | None) -> str:
-    """Explain a KeyError of ``compare``: most often a column that was not requested."""
-    columns = ", ".join(sorted(name for name in features.columns if not name.startswith("core/"))) if features else ""
-    return (
-        f"compare raises KeyError ({error}); the features have the columns {columns or 'none'}. Those of an extractor "
-        "are there if needs = Needs(features=('its-name', ...)) requests it; docs/plugins.md lists them"
-    )
+            self.contract.require(
+                "read-only" not in str(error), "compare writes to its features; other metrics share them, so copy first"
+            )
+            raise
 
 
 def _check_declarations(contract: Contract) -> None:
     contract.check_attributes()
     contract.check_options()
-    better = getattr(contract.factory, "better", None)
+    better = contract.get_member("better")
     contract.require(
         better in ("lower", "higher", "floor"),
         f"its class attribute better is {better!r}; expected 'lower', 'higher' or 'floor' (best is nearest the floor)",
@@ -104,11 +100,10 @@ def _check_needs(contract: Contract, metric: Any) -> None:
         isinstance(needs, Needs),
         f"its needs is {needs!r}; it has to be an instance of hseval.Needs, such as Needs(features=('spectra',))",
     )
-    assert isinstance(needs, Needs)
-    _check_needed_features(contract, needs.features)
-    version = getattr(contract.factory, "version", None)
+    _check_needed_features(contract, metric.needs.features)
+    version = contract.get_member("version")
     contract.require(
-        not needs.pairs or (isinstance(version, str) and version.strip()),
+        not metric.needs.pairs or (isinstance(version, str) and version.strip()),
         f"its class attribute version is {version!r}; a metric that needs pairs has a str there, to be "
         "changed whenever describe_block returns other features for the same cubes, because they are cached",
     )
@@ -122,10 +117,8 @@ def _check_needed_features(contract: Contract, features: Any) -> None:
         "Needs(features=('spectra',))",
     )
     for name in features:
-        try:
+        with contract.explain_errors("its needs.features: {error}", HsevalError):
             get_plugins().find("extractor", name)
-        except HsevalError as error:
-            raise ContractError(f"{contract.subject}: its needs.features: {error}") from error
 
 
 def _check_value(contract: Contract, metric: _ReadOnlyMetric) -> None:
@@ -144,15 +137,38 @@ def _check_value(contract: Contract, metric: _ReadOnlyMetric) -> None:
         "argument, never from numpy's or torch's global state",
     )
     if isinstance(first, ScoreParts):
-        try:
+        with contract.explain_errors("its details do not fit into JSON ({error})", TypeError, ValueError):
             json.dumps(to_jsonable(first.details))
-        except (TypeError, ValueError) as error:
-            raise ContractError(f"{contract.subject}: its details do not fit into JSON ({error})") from error
+    else:
+        contract.skip("details in JSON", "compare returns a float")
+    _check_bounds(contract, metric.metric, value)
+    _check_headline(contract, metric, first.signed_value if isinstance(first, ScoreParts) else value)
+
+
+def _check_bounds(contract: Contract, metric: Any, value: float) -> None:
+    if isinstance(metric, HasBounds):
+        low, high = metric.bounds
+        contract.require(
+            low <= value <= high,
+            f"compare returns {value}, outside of bounds = {metric.bounds}, where intervals are cut",
+        )
+    else:
+        contract.skip("bounds", "it has none")
+
+
+def _check_headline(contract: Contract, metric: _ReadOnlyMetric, value: float) -> None:
+    if isinstance(metric.metric, SupportsHeadline):
+        headline = metric.metric.headline(real=metric.real, generated=metric.generated, train=metric.train)
+        contract.require(
+            is_close(headline, value),
+            f"headline returns {headline!r}, and compare {value!r}; both have to be the value (signed, where it is the "
+            "absolute value of a difference), as intervals come from headline",
+        )
+    else:
+        contract.skip("headline", "it has none")
 
 
 def _check_order(contract: Contract, metric: _ReadOnlyMetric) -> None:
-    assert metric.real is not None
-    assert metric.generated is not None
     rng = create_rng(1, "check order")
     real, generated = (
         _make_read_only(features.select(rng.permutation(len(features)))) for features in (metric.real, metric.generated)
@@ -166,19 +182,13 @@ def _check_order(contract: Contract, metric: _ReadOnlyMetric) -> None:
 
 
 def _check_single_cube(contract: Contract, metric: _ReadOnlyMetric) -> None:
-    assert metric.real is not None
-    assert metric.generated is not None
     first = np.array([0])
-    try:
-        value = _get_value(
-            metric.compare(_make_read_only(metric.real.select(first)), _make_read_only(metric.generated.select(first)))
-        )
-    except NotComputable:
-        return
-    except Exception as error:
-        raise ContractError(
-            f"{contract.subject}: one cube per side raises {format_error(error)}; raise hseval.NotComputable(reason)"
-        ) from error
+    tables = [_make_read_only(features.select(first)) for features in (metric.real, metric.generated)]
+    with contract.explain_errors("one cube per side raises {error}; raise hseval.NotComputable(reason)"):
+        try:
+            value = _get_value(metric.compare(*tables))
+        except NotComputable:
+            return
     contract.require(
         math.isfinite(value), f"one cube per side gives {value}; raise hseval.NotComputable(reason) instead"
     )
@@ -221,13 +231,10 @@ def _apply_relate(
 ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
     from hseval.pipeline.inputs import InputSets
 
-    if not hasattr(metric, "relate"):
-        return real, generated, train
     extra = {"cubes": InputSets(samples=sets[1], reference=sets[0], train=sets[2])} if metric.needs.cubes else {}
-    related: tuple[FeatureTable, FeatureTable, FeatureTable | None] = metric.relate(
-        real=real, generated=generated, train=train, **extra
-    )
-    return related
+    if not isinstance(metric, SupportsRelate):
+        return real, generated, train
+    return metric.relate(real=real, generated=generated, train=train, **extra)
 
 
 def _make_read_only(features: FeatureTable) -> FeatureTable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from hseval.core.cubes import Cube, CubeSet, SetInfo
-from hseval.testing.contract import Contract, ContractError
-from hseval.utils.errors import format_error
+from hseval.testing.contract import CheckRecord, Contract
 from hseval.utils.plural import format_count
 
 UNCLAIMED_NAME = "notes.surely-not-a-cube"
 
 
-def check_reader(reader: Any, path: str | Path) -> None:
+def check_reader(reader: Any, path: str | Path) -> CheckRecord:
     """Check a reader's class (or an instance) on ``path``, a file or folder that it can open.
 
     Checked: its name, summary and ``claims``; headers agree with the pixels; cubes are float32 with bool masks; ids are
@@ -28,7 +26,7 @@ def check_reader(reader: Any, path: str | Path) -> None:
     """
     contract = Contract("reader", reader)
     contract.check_attributes()
-    built = contract.build(reader)
+    built = contract.build()
     contract.get_method(built, "claims", "claims(self, path) -> bool")
     open_method = contract.get_method(built, "open", "open(self, path, *, layout=None, wavelengths=None) -> CubeSet")
     contract.check_keyword_only(open_method, ("layout", "wavelengths"))
@@ -39,9 +37,13 @@ def check_reader(reader: Any, path: str | Path) -> None:
     _check_headers(contract, cubes)
     for index in {0, len(cubes) - 1}:
         _check_cube(contract, cubes, index)
-    _check_pickling(contract, cubes)
+    copy = contract.copy_by_pickling(cubes, "its set")
+    contract.require(_is_equal(copy[0], cubes[0]), "its set reads other cubes in a worker process (after pickling)")
     if path.is_file():
         _check_truncated_file(contract, built, path)
+    else:
+        contract.skip("a truncated file", "the path is a folder")
+    return contract.get_record()
 
 
 def _check_claims(contract: Contract, reader: Any, path: Path) -> None:
@@ -50,13 +52,11 @@ def _check_claims(contract: Contract, reader: Any, path: Path) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / UNCLAIMED_NAME
-        try:
+        with contract.explain_errors(
+            "claims raises {error} at a path that does not exist; it is called for every path of every command, and "
+            "has to return False for what it can't read"
+        ):
             claimed = reader.claims(other)
-        except Exception as error:
-            raise ContractError(
-                f"{contract.subject}: claims raises {format_error(error)} at a path that does not exist; it is called "
-                "for every path of every command, and has to return False for what it can't read"
-            ) from error
         contract.require(claimed is False, f"does not return False for a path that does not exist ({UNCLAIMED_NAME!r})")
         other.write_text("nothing that any reader opens\n")
         contract.require(
@@ -69,7 +69,7 @@ def _check_headers(contract: Contract, cubes: Any) -> None:
     require(isinstance(cubes, CubeSet), f"open returns {type(cubes).__name__}; expected a subclass of hseval.CubeSet")
     require(
         isinstance(getattr(cubes, "info", None), SetInfo),
-        "its set has no info; a CubeSet sets self.info = hseval.core.cubes.SetInfo(location, ids, wavelengths)",
+        "its set has no info; a CubeSet sets self.info = hseval.plugin.SetInfo(location, ids, wavelengths)",
     )
     info, count = cubes.info, len(cubes)
     require(count > 0, "opens an empty set; raise hseval.HsevalError if there are no cubes")
@@ -108,26 +108,13 @@ def _check_cube(contract: Contract, cubes: CubeSet, index: int) -> None:
     require(cube.id == cubes.ids[index], f"cube {index} has the id {cube.id!r}, but {cubes.ids[index]!r} in the set")
     require(set(cube.masks) <= set(cubes.structures), f"cube {index} has masks that the set's structures do not list")
     for name, mask in cube.masks.items():
-        require(
-            mask.dtype == np.bool_ and mask.shape == cube.data.shape[1:],
-            f"mask {name!r} is {mask.dtype} {mask.shape}; expected bool {cube.data.shape[1:]}, as (y, x)",
-        )
+        contract.check_mask(name, mask, cube.data.shape[1:])
     masks = cubes.read_masks(index)
     require(
         set(masks) == set(cube.masks) and all(np.array_equal(masks[name], cube.masks[name]) for name in masks),
         f"read_masks({index}) differs from the masks of read({index})",
     )
     require(_is_equal(cube, cubes[index]), f"cube {index} differs when it is read again")
-
-
-def _check_pickling(contract: Contract, cubes: CubeSet) -> None:
-    try:
-        copy = pickle.loads(pickle.dumps(cubes))  # trusted bytes, as multiprocessing would send them
-    except Exception as error:
-        raise ContractError(
-            f"{contract.subject}: its set can't be sent to a worker process ({error}); do not store open files in it"
-        ) from error
-    contract.require(_is_equal(copy[0], cubes[0]), "its set reads other cubes in a worker process (after pickling)")
 
 
 def _check_truncated_file(contract: Contract, reader: Any, path: Path) -> None:

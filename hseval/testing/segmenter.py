@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,15 +10,14 @@ from numpy.typing import NDArray
 
 from hseval.core.cubes import FOV, Cube, CubeSet
 from hseval.scoring.segmentation.segmented_set import PreparedSet, count_agreement, dice
-from hseval.testing.contract import Contract, ContractError
+from hseval.testing.contract import CheckRecord, Contract
 from hseval.testing.examples import make_example_set
-from hseval.utils.errors import format_error
 
 MIN_DICE = 0.3  # that a segmenter has to reach on a clearly visible bright disc
 MAX_CHANGED_SHARE = 1e-3  # share of pixels whose mask may change with the batch, as they lie at a threshold
 
 
-def check_segmenter(segmenter: Any, *, data: CubeSet | None = None) -> None:
+def check_segmenter(segmenter: Any, *, data: CubeSet | None = None) -> CheckRecord:
     """Check a segmenter's class, or an instance with options, on small cubes (or on ``data``, with masks).
 
     Checked: its name, version, summary and options; that it learns every structure but ``fov`` and finds it in held-out
@@ -36,19 +34,21 @@ def check_segmenter(segmenter: Any, *, data: CubeSet | None = None) -> None:
     contract = Contract("segmenter", segmenter)
     contract.check_attributes("version")
     contract.check_options()
-    contract.check_keyword_only(contract.build(segmenter).segment, ("wavelengths",))
+    contract.check_keyword_only(contract.build().segment, ("wavelengths",))
     cubes = data or make_example_set(12)
     half = len(cubes) // 2
     training_set, holdout = (_prepare_set(cubes.subset(part)) for part in (range(half), range(half, len(cubes))))
-    trial = _SegmenterTrial(contract, segmenter, training_set, holdout)
-    unfitted, first = trial.build_new_instance(), holdout[0].data[None]
+    trial = _SegmenterTrial(contract, training_set, holdout)
+    unfitted, first = contract.build_new(), holdout[0].data[None]
     contract.check_refuses(lambda: unfitted.segment(first, wavelengths=cubes.wavelengths), "segment before fit")
     fitted = trial.fit_new_instance()
     predictions = [trial.segment_cube(fitted, cube) for cube in holdout]
     trial.check_dice(predictions)
     trial.check_determinism(fitted, predictions[0])
     trial.check_batch_independence(fitted, predictions)
+    trial.check_pickling(fitted, predictions[0])
     trial.check_state(fitted, predictions[0])
+    return contract.get_record()
 
 
 def _prepare_set(data: CubeSet) -> CubeSet:
@@ -76,25 +76,14 @@ class _ReadOnlySet(CubeSet):
 class _SegmenterTrial:
     """A segmenter, its training set and the held-out cubes."""
 
-    def __init__(self, contract: Contract, segmenter: Any, training_set: CubeSet, holdout: CubeSet) -> None:
-        self.contract, self.segmenter, self.training_set, self.holdout = contract, segmenter, training_set, holdout
+    def __init__(self, contract: Contract, training_set: CubeSet, holdout: CubeSet) -> None:
+        self.contract, self.training_set, self.holdout = contract, training_set, holdout
         self.structures = tuple(sorted(set(training_set.structures) - {FOV}))
 
-    def build_new_instance(self) -> Any:
-        """Return a new instance with the same options, without any state in memory."""
-        options = getattr(self.segmenter, "options", None)
-        if isinstance(self.segmenter, type) or options is None:
-            return self.contract.build(self.contract.factory)
-        return type(self.segmenter)(options)
-
     def fit_new_instance(self) -> Any:
-        instance, subject = self.build_new_instance(), self.contract.subject
-        try:
+        instance = self.contract.build_new()
+        with self.contract.explain_errors("fit raises {error} on cubes with masks, which it must not write to"):
             instance.fit(_ReadOnlySet(self.training_set))
-        except Exception as error:
-            if "read-only" in str(error):
-                raise ContractError(f"{subject}: fit writes to its input cubes; copy first") from error
-            raise ContractError(f"{subject}: fit raises {format_error(error)} on cubes with masks") from error
         return instance
 
     def segment_cube(self, segmenter: Any, cube: Cube) -> NDArray[np.bool_]:
@@ -111,11 +100,7 @@ class _SegmenterTrial:
             "empty mask if it is not found",
         )
         for name in self.structures:
-            mask = np.asarray(masks[name])
-            require(
-                mask.dtype == np.bool_ and mask.shape == shape,
-                f"mask {name!r} is {mask.dtype} {mask.shape}; expected bool {shape}, as (n, y, x)",
-            )
+            self.contract.check_mask(name, np.asarray(masks[name]), shape)
         return np.stack([np.asarray(masks[name])[0] for name in self.structures])
 
     def check_dice(self, predictions: list[NDArray[np.bool_]]) -> None:
@@ -138,7 +123,7 @@ class _SegmenterTrial:
         self.contract.require(
             np.array_equal(prediction, self.segment_cube(self.fit_new_instance(), self.holdout[0])),
             "finds other masks after a second fit on the same cubes; masks are cached, so seed all random draws "
-            "(hseval.utils.random_streams.create_rng) and do not use global random state",
+            "(hseval.plugin.create_rng) and do not use global random state",
         )
 
     def check_batch_independence(self, segmenter: Any, predictions: list[NDArray[np.bool_]]) -> None:
@@ -152,25 +137,24 @@ class _SegmenterTrial:
                 "a cube's masks change with the other cubes in its batch; masks i may depend only on cube i",
             )
 
+    def check_pickling(self, segmenter: Any, prediction: NDArray[np.bool_]) -> None:
+        copy = self.contract.copy_by_pickling(segmenter, "once fitted it")
+        same = np.array_equal(prediction, self.segment_cube(copy, self.holdout[0]))
+        self.contract.require(same, "finds other masks in a worker process (after pickling); store all results of fit")
+
     def check_state(self, segmenter: Any, prediction: NDArray[np.bool_]) -> None:
-        subject, require = self.contract.subject, self.contract.require
-        try:
-            unpickled = pickle.loads(pickle.dumps(segmenter))
-        except Exception as error:
-            raise ContractError(
-                f"{subject}: can't be pickled once fitted ({format_error(error)}), so it can't be sent to workers; "
-                "store arrays rather than open files or local functions"
-            ) from error
-        same = np.array_equal(prediction, self.segment_cube(unpickled, self.holdout[0]))
-        require(same, "finds other masks in a worker process (after pickling); store all results of fit")
-        if not hasattr(segmenter, "state"):
+        members = [name for name in ("state", "restore") if callable(self.contract.get_member(name))]
+        self.contract.require(
+            len(members) != 1, f"has {members} alone; state() and restore(state, structures) go together"
+        )
+        if not members:
+            self.contract.skip("state and restore", "it has none")
             return
-        require(hasattr(segmenter, "restore"), "has state but no restore(state, structures)")
-        state, restored = segmenter.state(), self.build_new_instance()
-        require(
+        state, restored = segmenter.state(), self.contract.build_new()
+        self.contract.require(
             all(isinstance(array, np.ndarray) and array.dtype != object for array in state.values()),
             "its state holds more than numpy arrays; it is stored as safetensors",
         )
         restored.restore(state, self.structures)
         same = np.array_equal(prediction, self.segment_cube(restored, self.holdout[0]))
-        require(same, "finds other masks after restore; state has to hold all results of fit")
+        self.contract.require(same, "finds other masks after restore; state has to hold all results of fit")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hseval.utils.random_streams import create_rng
+from hseval.plugin import create_rng
 from hseval_ldm.data.normalization import Batch
 
 Flip = Literal["none", "horizontal", "both"]

@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hseval.generator_kit import Ranks
 from hseval_ldm.data.augmentation import apply_flips, choose_crop_offsets, crop_batch, draw_crop_candidates, draw_flips
 from hseval_ldm.data.dataset import CubeDataset, compute_detail_weight
 from hseval_ldm.data.epoch_order import draw_batch_indices
 from hseval_ldm.data.normalization import Batch, pad_batch
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.utils.distributed import Ranks
 
 
 class BatchLoader:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hseval.core.cubes import CubeSet
+from hseval.plugin import CubeSet
 from hseval_ldm.data.normalization import Batch, Normalization
 
 REFERENCE_AREA_SHARE = 0.1  # of the field: a structure of this area has gain 1

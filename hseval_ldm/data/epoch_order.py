@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.utils.random_streams import create_rng
+from hseval.plugin import create_rng
 
 
 def draw_batch_indices(step: int, *, batch_size: int, count: int, seed: int, name: str) -> NDArray[np.int64]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hseval.core.cubes import CubeSet
-from hseval.utils.errors import HsevalError
-from hseval_ldm.data.moments import Vector
+from hseval.plugin import CubeSet, HsevalError
+
+Vector = NDArray[np.float64]
 
 # Median absolute deviations from the median: float32, which has 24 bits, adds nothing smaller to a value this far out,
 # so a band scaled by it is lost. The tails of a Cauchy distribution end below it in sets of up to ten million pixels.

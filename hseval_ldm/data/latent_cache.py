@@ -19,10 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hseval.utils.atomic_files import write_atomically, write_text
-from hseval.utils.errors import HsevalError
-from hseval_ldm.data.moments import Moments
-from hseval_ldm.utils.distributed import Ranks, run_on_all_ranks, run_on_main_rank
+from hseval.generator_kit import Ranks, run_on_all_ranks, run_on_main_rank
+from hseval.plugin import HsevalError, Moments, write_atomically, write_text
 
 LATENTS_FORMAT = "hseval-ldm-latents-1"
 ITEMS_PER_BLOCK = 64  # items encoded together

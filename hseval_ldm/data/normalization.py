@@ -9,12 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hseval.core.cubes import FOV, WAVELENGTH_TOLERANCE_NM, BoolArray, Cube, CubeSet
-from hseval.utils.errors import HsevalError
-from hseval.utils.plural import format_count
-from hseval.utils.random_streams import create_rng
-from hseval_ldm.data.fill_values import FillValueDetector
-from hseval_ldm.data.moments import Moments, Vector
+from hseval.plugin import (
+    FOV,
+    WAVELENGTH_TOLERANCE_NM,
+    Cube,
+    CubeSet,
+    HsevalError,
+    Moments,
+    create_rng,
+    find_valid_pixels,
+    format_count,
+    get_common_shape,
+)
+from hseval_ldm.data.fill_values import FillValueDetector, Vector
 
 # Smallest standard deviation of a band, relative to the median band's: keeps a dead band from being scaled up to noise.
 MIN_STD_RATIO = 1e-2
@@ -92,12 +99,12 @@ class Normalization:
         Raises:
             HsevalError: cubes of several shapes, no valid pixel, valid pixels that are all the same, or a fill value.
         """
-        shape = _get_common_shape(data)
+        shape = get_common_shape(data)
         order = create_rng(seed, "normalisation").permutation(len(indices))[:limit]
         moments, extremes = Moments(shape[0]), FillValueDetector(len(order))
         for position in sorted(order.tolist()):
             cube = data[indices[position]]
-            values = cube.data[:, find_valid_pixels(cube)].astype(np.float64)
+            values = cube.data[:, find_valid_pixels(cube.data, cube.masks.get(FOV))].astype(np.float64)
             moments.add(values)
             extremes.add(cube.id, values)
         location, count = data.info.location, format_count(len(order), "cube")
@@ -149,7 +156,7 @@ class Normalization:
 
     def check_compatible(self, data: CubeSet) -> None:
         """Raise HsevalError unless ``data`` has the shape, wavelengths and structures that were measured."""
-        location, shape, expected = data.info.location, _get_common_shape(data), (len(self.mean), *self.size)
+        location, shape, expected = data.info.location, get_common_shape(data), (len(self.mean), *self.size)
         if shape != expected:
             raise HsevalError(f"{location}: cubes have shape {shape}, the checkpoint was trained on {expected}")
         if data.info.wavelengths_known and self.wavelengths is not None:
@@ -177,7 +184,7 @@ class Normalization:
             if cube.data.shape != images.shape[1:]:
                 mismatch = f"cube {cube.id!r} has shape {cube.data.shape}, expected {images.shape[1:]}"
                 raise HsevalError(f"{mismatch} as in the training set")
-            field[position, 0] = valid = find_valid_pixels(cube)
+            field[position, 0] = valid = find_valid_pixels(cube.data, cube.masks.get(FOV))
             np.divide(cube.data - mean, std, out=images[position], where=valid)
             for number, name in enumerate(names):
                 masks[position, number] = cube.masks[name] & valid if name in cube.masks else False
@@ -200,21 +207,6 @@ class Normalization:
         return torch.minimum(
             torch.maximum(cubes, _broadcast_bands(cubes, low)), _broadcast_bands(cubes, self.high + extra)
         )
-
-
-def find_valid_pixels(cube: Cube) -> BoolArray:
-    """Return the valid pixels of a cube, bool ``(y, x)``: in its field of view and finite in all bands."""
-    finite: BoolArray = np.logical_and.reduce(np.isfinite(cube.data))
-    return np.logical_and(finite, cube.masks[FOV]) if FOV in cube.masks else finite
-
-
-def _get_common_shape(data: CubeSet) -> tuple[int, int, int]:
-    shape = data.shape(0)
-    for index, name in enumerate(data.ids):
-        if data.shape(index) != shape:
-            mismatch = f"cube {name!r} has shape {data.shape(index)}, cube {data.ids[0]!r} has {shape}"
-            raise HsevalError(f"{data.info.location}: {mismatch}; hseval_ldm needs cubes of one shape")
-    return shape
 
 
 def _parse_vector(values: Any) -> Vector:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hseval.core.cubes import CubeSet
-from hseval.utils.errors import HsevalError
-from hseval.utils.plural import format_count
-from hseval.utils.random_streams import create_rng
+from hseval.plugin import CubeSet, HsevalError, create_rng, format_count
 
 CubeGroups = dict[tuple[str, str], list[int]]
 

@@ -1,6 +1,6 @@
 """k-means (Lloyd 1982) over rows that are distributed over ranks and read in chunks.
 
-The whole set is rank 0's rows, then rank 1's, and so on (:meth:`~hseval_ldm.utils.distributed.Ranks.get_local_range`
+The whole set is rank 0's rows, then rank 1's, and so on (:meth:`~hseval.utils.distributed.Ranks.get_local_range`
 returns such blocks). Random draws depend on a row's number in that order alone, and sums are float64, so the centers do
 not depend on the number of ranks or chunks.
 """
@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import create_rng
+from hseval.generator_kit import Ranks
+from hseval.plugin import HsevalError, create_rng
 from hseval_ldm.models.nearest import find_nearest_centers
-from hseval_ldm.utils.distributed import Ranks
 
 DUPLICATE_TOLERANCE = 1e-6  # share of the variance within which rows count as equal, the resolution of float32
 
@@ -141,7 +140,7 @@ def _initialize_centers(sample: _Sample) -> Tensor:
         codes=sample.codes,
         initial_centers=torch.where(novel[:, None], sampled, jittered),
         iterations=SAMPLE_ITERATIONS,
-        ranks=Ranks(device=sample.source.ranks.device),
+        ranks=Ranks(device_name=sample.source.ranks.device_name),
         seed=sample.seed,
     )
     sample.source.ranks.broadcast_(result.centers)

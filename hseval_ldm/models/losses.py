@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hseval_ldm.utils.distributed import Ranks
+from hseval.generator_kit import Ranks
 
 EPSILON = 1e-6
 # Bound of the adaptive weight. Esser et al. 2021 allow 1e4; but a gradient that is small because the discriminator

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.utils.random_streams import create_rng
+from hseval.plugin import create_rng
 from hseval_ldm.models.autoencoder import ChannelNorm, Downsample, disable_autocast
 
 TEMPERATURE = 0.1

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.utils.errors import HsevalError
-from hseval.utils.plural import format_count
-from hseval.utils.random_streams import create_rng
+from hseval.plugin import HsevalError, create_rng, fork_torch_rng, format_count
 
 MAX_NORM_GROUPS = 32  # groups of the group norms, or the largest smaller number that divides the channels
 
@@ -79,8 +77,7 @@ def build_unet(
     widths = tuple(base * multiplier for multiplier in multipliers)
     groups = math.gcd(MAX_NORM_GROUPS, base)
     model: Any = diffusers.UNet2DModel
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(create_rng(seed, "ldm unet weights").integers(2**63)))
+    with fork_torch_rng(int(create_rng(seed, "ldm unet weights").integers(2**63))):
         unet = model(
             in_channels=channels,
             out_channels=channels,

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.core.cubes import FOV
-from hseval.utils.random_streams import create_rng
+from hseval.plugin import FOV, create_rng, fork_torch_rng
 from hseval_ldm.data.normalization import Normalization
 from hseval_ldm.models.autoencoder import Decoder, Encoder
 from hseval_ldm.models.codebook import Codebook, Quantized
@@ -139,9 +138,7 @@ class Autoencoder(nn.Module):
 
 def build_autoencoder(options: LdmOptions, normalization: Normalization, *, seed: int = 0) -> Autoencoder:
     """Return an autoencoder whose weights depend on the seed alone; torch's own generator is unchanged."""
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the generators of all GPUs as well.
-        torch.default_generator.manual_seed(int(create_rng(seed, "ldm autoencoder weights").integers(2**63)))
+    with fork_torch_rng(int(create_rng(seed, "ldm autoencoder weights").integers(2**63))):
         return Autoencoder(options, normalization)
 
 

@@ -18,7 +18,7 @@ NOISE_PIXELS_PER_CUBE = 4096  # pixels from which the noise is measured: all pix
 def calibrate(model: Autoencoder, pairs: ReconstructionPairs) -> None:
     """Measure all three on the same reconstructions and store them in the model's buffers."""
     pixels: list[NoisePixels] = []
-    areas = _StructureAreas(len(model.thresholds))
+    areas = StructureAreas(len(model.thresholds))
     height, width = model.normalization.size
     everywhere, anywhere = torch.ones_like(model.common_field), torch.zeros_like(model.common_field)
     for batch, reconstruction in pairs:
@@ -39,18 +39,7 @@ def measure_noise(model: Autoencoder, pairs: ReconstructionPairs) -> SensorNoise
     return SensorNoise.fit([_collect_noise_pixels(model, batch, reconstruction) for batch, reconstruction in pairs])
 
 
-def compute_area_thresholds(pairs: ReconstructionPairs, n_structures: int) -> Tensor:
-    """Return the logits ``(structure,)`` above which masks have the area of the real ones.
-
-    0, a probability of one half, where no cube has the mask, or the structure covers none or all of the pixels.
-    """
-    areas = _StructureAreas(n_structures)
-    for batch, reconstruction in pairs:
-        areas.add(batch, reconstruction)
-    return areas.compute_thresholds()
-
-
-class _StructureAreas:
+class StructureAreas:
     """The area of each structure, and the logits at the pixels that may belong to it, over batches."""
 
     def __init__(self, n_structures: int) -> None:
@@ -58,6 +47,7 @@ class _StructureAreas:
         self.areas = [0] * n_structures
 
     def add(self, batch: Batch, reconstruction: Reconstruction) -> None:
+        """Add a batch."""
         for number, logits in enumerate(self.logits):
             known = batch.has_mask[:, number]
             real, field = batch.masks[known, number] > 0, batch.field[known, 0]
@@ -67,6 +57,10 @@ class _StructureAreas:
             self.areas[number] += int(real.sum())
 
     def compute_thresholds(self) -> Tensor:
+        """Return the logits ``(structure,)`` above which masks have the area of the real ones.
+
+        0, a probability of one half, where no cube has the mask, or the structure covers none or all of the pixels.
+        """
         thresholds = torch.zeros(len(self.logits))
         for number, (logits, area) in enumerate(zip(self.logits, self.areas, strict=True)):
             values = torch.cat(logits) if logits else torch.zeros(0)

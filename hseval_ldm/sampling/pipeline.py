@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hseval.utils.random_streams import create_rng
+from hseval.plugin import create_rng
 from hseval_ldm.data.latent_cache import LatentScaler
 from hseval_ldm.models.unet import select_memory_format
 from hseval_ldm.models.vqgan import Autoencoder, CubeBatch

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hseval.utils.errors import HsevalError, format_suggestion
-from hseval.utils.random_streams import create_rng
+from hseval.plugin import HsevalError, create_rng, format_suggestion
 from hseval_ldm.sampling.schedule import NoiseSchedule
 
 SAMPLERS = ("ddpm", "ddim", "dpm-solver")

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hseval.utils.errors import HsevalError, format_suggestion
-from hseval.utils.random_streams import create_rng
+from hseval.plugin import HsevalError, create_rng, format_suggestion
 
 SCHEDULES = ("cosine", "linear")
 MIN_STEPS = 32  # with fewer steps, the last beta of the scaled linear schedule (20 / steps) approaches 1

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from hseval import score
-from hseval.core.cubes import FOV, ArraySet
-from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import create_rng
+from hseval.generator_kit import Ranks
+from hseval.plugin import FOV, ArraySet, HsevalError, create_rng
 from hseval_ldm.data.batches import load_whole_cubes
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.normalization import Batch, Normalization
@@ -24,7 +23,6 @@ from hseval_ldm.models import losses
 from hseval_ldm.models.codebook import compute_usage
 from hseval_ldm.models.vqgan import Autoencoder, CubeBatch, find_valid_tokens
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.utils.distributed import Ranks
 
 Autocast = Callable[[], AbstractContextManager[object]]
 DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim")

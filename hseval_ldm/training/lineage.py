@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hseval.utils.atomic_files import write_text
-from hseval.utils.errors import HsevalError
-from hseval_ldm.training import checkpoint
+from hseval.generator_kit import BEST
+from hseval.plugin import HsevalError, write_text
+from hseval_ldm.training.checkpoints import get_checkpoints
 
 LINEAGE_FILE = "autoencoder.json"
 
@@ -31,7 +31,7 @@ def record_autoencoder(run: Path, digest: str) -> None:
     Raises:
         HsevalError: its training started with another one; or the record can't be written.
     """
-    if checkpoint.has_checkpoint(run / "diffusion"):
+    if get_checkpoints(run / "diffusion").exist():
         check_autoencoder(run, digest)
     else:
         (run / "diffusion").mkdir(exist_ok=True)
@@ -48,7 +48,7 @@ def check_autoencoder(run: Path, digest: str) -> None:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise HsevalError(f"{path}: can't be read ({error!r}); restore it, or {_format_retrain_hint(run)}") from error
     if recorded != digest:
-        current = checkpoint.get_path(run / "autoencoder", checkpoint.BEST)
+        current = get_checkpoints(run / "autoencoder").get_path(BEST)
         mismatch = f"{run / 'diffusion'}: was trained with another autoencoder than that in {current}"
         raise HsevalError(f"{mismatch}; {_format_retrain_hint(run)}")
 

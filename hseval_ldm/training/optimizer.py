@@ -1,4 +1,4 @@
-"""Shared parts of optimization: learning rates by step, clipped gradients, networks distributed over ranks."""
+"""Shared parts of optimization: learning rates by step, the optimizer, networks distributed over ranks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hseval_ldm.utils.distributed import Ranks
+from hseval.generator_kit import Ranks
 
 WARMUP_SHARE = 0.02  # share of the steps over which the learning rate rises
 MIN_RATE_RATIO = 0.02  # final learning rate, relative to the peak
-MAX_GRADIENT_NORM = 1.0  # to which gradients are clipped
 
 
 def compute_learning_rate(step: int, steps: int, peak_rate: float) -> float:
@@ -32,18 +31,6 @@ def build_adamw(parameters: Iterable[Tensor], device: torch.device, *, beta1: fl
     """Return AdamW; fused on a GPU, where a step would otherwise be many small kernels."""
     fused = device.type == "cuda"
     return torch.optim.AdamW(parameters, lr=0.0, betas=(beta1, 0.99), weight_decay=1e-4, fused=fused)
-
-
-def update_parameters(
-    optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], learning_rate: float
-) -> None:
-    """Do one optimizer step: backward, clip, update."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-    optimizer.step()
 
 
 def wrap_network(module: nn.Module, ranks: Ranks, *, compiled: bool = False) -> nn.Module:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hseval.core.cubes import FOV
+from hseval.generator_kit import save_contact_sheet
+from hseval.plugin import FOV, ArraySet
 from hseval_ldm.data.batches import load_whole_cubes
 from hseval_ldm.data.normalization import Normalization
 from hseval_ldm.models.vqgan import Autoencoder, CubeBatch
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.contact_sheet import save_contact_sheet
 from hseval_ldm.training.evaluation import Autocast, HeldOutEvaluator
 
 MAX_PREVIEW_PAIRS = 4
@@ -43,7 +43,12 @@ def save_reconstruction_preview(
 
 def save_cube_preview(batch: CubeBatch, normalization: Normalization, titles: Sequence[str], out: Path) -> None:
     """Save a contact sheet of cubes."""
-    names = normalization.structures
-    masks = {name: batch.masks[:, index].cpu().numpy() for index, name in enumerate(names) if name != FOV}
-    cubes, field = batch.cubes.float().cpu().numpy(), batch.field[:, 0].cpu().numpy()
-    save_contact_sheet(cubes, normalization.wavelengths, out=out, titles=titles, field=field, masks=masks)
+    masks = {name: batch.masks[:, index].cpu().numpy() for index, name in enumerate(normalization.structures)}
+    cubes = ArraySet(
+        batch.cubes.float().cpu().numpy(),
+        wavelengths=normalization.wavelengths,
+        masks=masks | {FOV: batch.field[:, 0].cpu().numpy()},
+        ids=titles,
+        location=out.stem,
+    )
+    save_contact_sheet(cubes, out)

@@ -9,9 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hseval.core.cubes import CubeSet
-from hseval.utils.errors import HsevalError, format_suggestion
-from hseval.utils.plural import format_count
+from hseval.generator_kit import (
+    BEST,
+    BestCriterion,
+    ProgressReporter,
+    Ranks,
+    Stage,
+    StepIntervals,
+    run_on_all_ranks,
+    run_on_main_rank,
+    train_stage,
+    unpack_state,
+)
+from hseval.plugin import CubeSet, HsevalError, format_count, format_suggestion
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.latent_cache import LatentCache
 from hseval_ldm.data.normalization import Normalization
@@ -20,16 +30,13 @@ from hseval_ldm.models.perceptual import PerceptualEncoder
 from hseval_ldm.models.unet import Denoiser, build_unet
 from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training import checkpoint, lineage
-from hseval_ldm.training.console import ProgressConsole
+from hseval_ldm.training import lineage
+from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.evaluation import HeldOutEvaluator
-from hseval_ldm.training.loop import train_stage as run_stage
 from hseval_ldm.training.run_config import CONFIG_FILE, RunConfig, hash_ids, merge_resumed_options, read_config
-from hseval_ldm.training.stage import BestCriterion, Stage, StepIntervals
 from hseval_ldm.training.stage_autoencoder import AutoencoderStage
 from hseval_ldm.training.stage_diffusion import MAX_HELD_OUT_LATENTS, DiffusionStage, encode_cubes
 from hseval_ldm.training.stage_perceptual import PerceptualStage, build_perceptual_encoder
-from hseval_ldm.utils.distributed import Ranks, run_on_all_ranks, run_on_main_rank
 
 # With fewer held-out cubes the loss selects the best checkpoint, because scores would be noise.
 MIN_HELD_OUT_FOR_SCORES = 8
@@ -51,7 +58,7 @@ def train(
 
     Raises:
         HsevalError: an unknown stage, a set that is too small, options that contradict the resumed run, and the errors
-            of :func:`hseval_ldm.training.loop.train_stage`.
+            of :func:`hseval.generator_kit.train_stage`.
     """
     if until is not None and until not in STAGE_NAMES:
         raise HsevalError(f"ldm has no stage {until!r}{format_suggestion(until, STAGE_NAMES)}")
@@ -60,10 +67,10 @@ def train(
     try:
         run = run_on_all_ranks(ranks, lambda: TrainingRun.prepare(options, data, out, seed=seed, ranks=ranks))
         run_on_main_rank(ranks, lambda: run.config.write(out))
-        with ProgressConsole(is_visible=ranks.is_main) as console:
+        with ProgressReporter(enabled=ranks.is_main) as progress:
             for name in requested:
                 if run.options.stage in ("all", name) and (name != "features" or run.options.features_steps):
-                    run.run(name, console)
+                    run.run(name, progress)
         return run.options
     finally:
         ranks.leave()
@@ -103,7 +110,7 @@ class TrainingRun:
         train_data, held_out = (CubeDataset.open(data, part, normalization, memory_gib=memory) for part in indices)
         return cls(config, out, ranks, normalization, train_data, held_out)
 
-    def run(self, name: str, console: ProgressConsole) -> None:
+    def run(self, name: str, progress: ProgressReporter) -> None:
         """Train one stage to its last step."""
         stage = {
             "features": self._build_perceptual_stage,
@@ -114,14 +121,15 @@ class TrainingRun:
         intervals = StepIntervals(options.log_every, options.checkpoint_every, options.score_every, options.score_every)
         if name == "features":
             intervals = dataclasses.replace(intervals, preview=0)
-        run_stage(
+        train_stage(
             stage,
             self.out,
+            checkpoints=get_checkpoints(self.out / name),
             ranks=self.ranks,
             resume=options.resume,
             intervals=intervals,
             best_by=self._choose_best_criterion(name),
-            progress=console,
+            progress=progress,
             tensorboard=options.tensorboard,
         )
 
@@ -177,7 +185,7 @@ class TrainingRun:
 
     def _build_denoiser(self, channels: int) -> Denoiser:
         denoiser = build_denoiser(self.options, channels, seed=self.config.seed)
-        if self.options.start_from is not None and not checkpoint.has_checkpoint(self.out / "diffusion"):
+        if self.options.start_from is not None and not get_checkpoints(self.out / "diffusion").exist():
             initialize_from_run(denoiser, Path(self.options.start_from))
         return denoiser
 
@@ -200,8 +208,8 @@ class TrainingRun:
 
         def load() -> PerceptualEncoder:
             model = build_perceptual_encoder(self.options, len(self.normalization.mean), seed=self.config.seed)
-            tensors, _ = checkpoint.load(self.out / "features", which=checkpoint.BEST)
-            model.load_state_dict(checkpoint.unpack("model", tensors))
+            tensors, _ = get_checkpoints(self.out / "features").load(which=BEST)
+            model.load_state_dict(unpack_state("model", tensors))
             return model
 
         return run_on_all_ranks(self.ranks, load)
@@ -213,9 +221,10 @@ def load_autoencoder(run: Path, options: LdmOptions, normalization: Normalizatio
     Raises:
         HsevalError: the checkpoint is missing or damaged.
     """
-    tensors, record = checkpoint.load(run / "autoencoder", which=checkpoint.BEST)
+    checkpoints = get_checkpoints(run / "autoencoder")
+    tensors, record = checkpoints.load(which=BEST)
     model = build_autoencoder(options, normalization)
-    _load_weights(model, checkpoint.unpack("model", tensors), checkpoint.get_path(run / "autoencoder", checkpoint.BEST))
+    _load_weights(model, unpack_state("model", tensors), checkpoints.get_path(BEST))
     return model.to(memory_format=torch.channels_last), f"step {record['step']}, {lineage.hash_weights(model)}"
 
 
@@ -238,8 +247,9 @@ def initialize_from_run(denoiser: Denoiser, run: Path) -> None:
     Raises:
         HsevalError: the run has no U-Net, or its channels differ.
     """
-    tensors, _ = checkpoint.load(run / "diffusion", which=checkpoint.BEST)
-    _load_weights(denoiser, checkpoint.unpack("ema", tensors), checkpoint.get_path(run / "diffusion", checkpoint.BEST))
+    checkpoints = get_checkpoints(run / "diffusion")
+    tensors, _ = checkpoints.load(which=BEST)
+    _load_weights(denoiser, unpack_state("ema", tensors), checkpoints.get_path(BEST))
 
 
 def _select_attention_levels(levels: int) -> tuple[bool, ...]:

@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hseval import __version__
-from hseval.core.cubes import CubeSet
-from hseval.core.options import build_options, options_to_dict
-from hseval.utils.atomic_files import write_text
-from hseval.utils.errors import HsevalError
+from hseval.plugin import CubeSet, HsevalError, build_options, options_to_dict, write_text
 from hseval_ldm.options import COMMAND_OPTIONS, LdmOptions
-from hseval_ldm.training.checkpoint import has_checkpoint
+from hseval_ldm.training.checkpoints import get_checkpoints
 
 RUN_FORMAT = "hseval-ldm-run-1"
 CONFIG_FILE = "config.json"
@@ -118,7 +115,8 @@ def merge_resumed_options(
     if seed != saved.seed:
         raise HsevalError(f"{run}: was started with --seed {saved.seed}, not {seed}; --resume requires the same seed")
     stored, changes = options_to_dict(saved.options), {}
-    fixed = {"held_out"}.union(*(names for stage, names in FIXED_OPTIONS.items() if has_checkpoint(run / stage)))
+    started = [names for stage, names in FIXED_OPTIONS.items() if get_checkpoints(run / stage).exist()]
+    fixed = {"held_out"}.union(*started)
     is_new_preset = requested.preset != saved.options.preset
     names = requested.explicit_names | (set(requested.preset_names) if is_new_preset else set())
     for name in sorted(names):

@@ -9,8 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hseval.utils.errors import HsevalError
-from hseval.utils.random_streams import create_rng
+from hseval.generator_kit import (
+    Ranks,
+    get_optimizer_state,
+    load_optimizer_state,
+    pack_state,
+    unpack_state,
+    update_parameters,
+)
+from hseval.plugin import HsevalError, create_rng
 from hseval_ldm.data.batches import BatchLoader, load_whole_cubes
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.normalization import Batch
@@ -23,11 +30,9 @@ from hseval_ldm.models.sensor_noise import SensorNoise
 from hseval_ldm.models.vqgan import Autoencoder, Reconstruction, find_valid_tokens
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.calibration import calibrate, measure_noise
-from hseval_ldm.training.checkpoint import get_optimizer_state, load_optimizer_state, pack, unpack
 from hseval_ldm.training.evaluation import HeldOutEvaluator, evaluate_reconstruction
-from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, update_parameters, wrap_network
+from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, wrap_network
 from hseval_ldm.training.previews import save_reconstruction_preview
-from hseval_ldm.utils.distributed import Ranks
 from hseval_ldm.utils.precision import build_autocast
 
 ENCODING_BATCH_SIZE = 32  # cubes encoded together for k-means
@@ -36,7 +41,7 @@ CALIBRATION_CUBES = 256  # training cubes on which masks and noise are measured 
 
 
 class AutoencoderStage:
-    """Trains :class:`~hseval_ldm.models.vqgan.Autoencoder`; see :class:`~hseval_ldm.training.stage.Stage`."""
+    """Trains :class:`~hseval_ldm.models.vqgan.Autoencoder`; see :class:`~hseval.generator_kit.Stage`."""
 
     name = "autoencoder"
     memory_option = "ae_batch"
@@ -133,7 +138,7 @@ class AutoencoderStage:
             loss = loss + self._compute_adversarial_term(loss, generated, batch.field, terms)
         loss = loss + self.options.commitment * terms["commitment"]
         rate = compute_learning_rate(step, self.steps, self.options.ae_lr)
-        update_parameters(self.optimizer, loss, list(self.model.parameters()), rate)
+        update_parameters(self.optimizer, loss, self.model, learning_rate=rate)
         latents, indices = reconstruction.latents.detach(), reconstruction.quantized.indices
         self.model.codebook.update(latents, indices, tokens, ranks=self.ranks, step=step, seed=self.seed)
         if generated is not None:
@@ -204,9 +209,7 @@ class AutoencoderStage:
         logits = self.discriminator_network(torch.cat([real, generated]), torch.cat([field, field]))
         real_logits, generated_logits = logits.chunk(2)
         loss = losses.hinge_discriminator_loss(real_logits, generated_logits, compute_patch_weight(field))
-        update_parameters(
-            self.discriminator_optimizer, loss, list(self.discriminator.parameters()), self.options.disc_lr
-        )
+        update_parameters(self.discriminator_optimizer, loss, self.discriminator, learning_rate=self.options.disc_lr)
         return loss
 
     # Held-out cubes.
@@ -239,23 +242,23 @@ class AutoencoderStage:
 
     def get_state(self) -> Mapping[str, Tensor]:
         """Return weights, codebook statistics and both optimizers' moments."""
-        state = pack("model", self.model.state_dict())
-        state |= pack("optimizer", get_optimizer_state(self.optimizer, dict(self.model.named_parameters())))
+        state = pack_state("model", self.model.state_dict())
+        state |= pack_state("optimizer", get_optimizer_state(self.optimizer, self.model))
         if self.discriminator is not None:
-            state |= pack("rival", self.discriminator.state_dict())
-            moments = get_optimizer_state(self.discriminator_optimizer, dict(self.discriminator.named_parameters()))
-            state |= pack("rival_optimizer", moments)
+            state |= pack_state("rival", self.discriminator.state_dict())
+            moments = get_optimizer_state(self.discriminator_optimizer, self.discriminator)
+            state |= pack_state("rival_optimizer", moments)
             state["camera"] = torch.from_numpy(np.stack([self.sensor_noise.offset, self.sensor_noise.slope]))
         return state
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore a result of :meth:`get_state`."""
-        self.model.load_state_dict(unpack("model", tensors))
-        load_optimizer_state(self.optimizer, dict(self.model.named_parameters()), unpack("optimizer", tensors))
+        self.model.load_state_dict(unpack_state("model", tensors))
+        load_optimizer_state(self.optimizer, self.model, unpack_state("optimizer", tensors))
         if self.discriminator is not None:
-            self.discriminator.load_state_dict(unpack("rival", tensors))
-            names = dict(self.discriminator.named_parameters())
-            load_optimizer_state(self.discriminator_optimizer, names, unpack("rival_optimizer", tensors))
+            self.discriminator.load_state_dict(unpack_state("rival", tensors))
+            moments = unpack_state("rival_optimizer", tensors)
+            load_optimizer_state(self.discriminator_optimizer, self.discriminator, moments)
             self.sensor_noise = SensorNoise(*tensors["camera"].cpu().numpy())
 
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hseval.utils.random_streams import create_rng
+from hseval.generator_kit import Ema, NetworkStage, Ranks, explain_out_of_memory
+from hseval.plugin import create_rng
 from hseval_ldm.data.augmentation import apply_flips
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.epoch_order import draw_batch_indices
@@ -23,13 +24,9 @@ from hseval_ldm.models.vqgan import Autoencoder, CubeBatch
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.pipeline import Pipeline
 from hseval_ldm.sampling.schedule import NoiseSchedule, draw_times_and_noise, velocity_loss
-from hseval_ldm.training.checkpoint import get_optimizer_state, load_optimizer_state, pack, unpack
-from hseval_ldm.training.ema import Ema
 from hseval_ldm.training.evaluation import HeldOutEvaluator
-from hseval_ldm.training.meters import explain_out_of_memory
-from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, update_parameters, wrap_network
+from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, wrap_network
 from hseval_ldm.training.previews import PREVIEW_SAMPLES, save_cube_preview
-from hseval_ldm.utils.distributed import Ranks
 from hseval_ldm.utils.precision import build_autocast
 
 ENCODING_BATCH_SIZE = 16  # whole cubes encoded together
@@ -37,12 +34,11 @@ EVALUATION_NOISE_LEVELS = 16  # noise levels at which held-out latents are evalu
 MAX_HELD_OUT_LATENTS = 64  # held-out latents, and as many training latents, in an evaluation at most
 
 
-class DiffusionStage:
-    """Trains the :class:`~hseval_ldm.models.unet.Denoiser`; see :class:`~hseval_ldm.training.stage.Stage`."""
+class DiffusionStage(NetworkStage):
+    """Trains the :class:`~hseval_ldm.models.unet.Denoiser`."""
 
-    name = "diffusion"
-    memory_option = "ldm_batch"
-    loss_option = "ldm_lr"
+    model: Denoiser
+    ema: Ema
 
     def __init__(
         self,
@@ -58,25 +54,30 @@ class DiffusionStage:
     ) -> None:
         self.options, self.cache, self.evaluator, self.ranks, self.seed = options, cache, evaluator, ranks, seed
         self.held_out_latents = held_out_latents
-        self.steps, self.batch_size = options.ldm_steps, options.ldm_batch
-        self.epoch_steps = max(1, len(cache) // options.ldm_batch)
         self.memory_format = select_memory_format(ranks.device)
-        self.model = denoiser.to(ranks.device).to(memory_format=self.memory_format)
-        self.network = wrap_network(self.model, ranks, compiled=options.compile)
-        self.optimizer = build_adamw(self.model.parameters(), ranks.device)
-        self.ema = Ema(self.model, options.ema)
+        model = denoiser.to(ranks.device).to(memory_format=self.memory_format)
+        self.network = wrap_network(model, ranks, compiled=options.compile)
+        super().__init__(
+            "diffusion",
+            model,
+            build_adamw(model.parameters(), ranks.device),
+            self._compute_step_loss,
+            steps=options.ldm_steps,
+            batch_size=options.ldm_batch,
+            epoch_steps=max(1, len(cache) // options.ldm_batch),
+            learning_rate=lambda step: compute_learning_rate(step, options.ldm_steps, options.ldm_lr),
+            ema=Ema(model, options.ema),
+            loss_option="ldm_lr",
+            memory_option="ldm_batch",
+        )
         self.schedule = NoiseSchedule("cosine", options.timesteps)
         self.autocast = build_autocast(options.precision, ranks.device)
         self.autoencoder = autoencoder.to(ranks.device).eval().requires_grad_(False)
         self.local_slice = ranks.get_local_slice(options.ldm_batch)
         self.prefetcher = Prefetcher(self._load_latents, self.steps, workers=options.loaders)
 
-    def start_epoch(self, epoch: int) -> Mapping[str, float]:
-        """Do nothing."""
-        return {}
-
-    def step(self, step: int) -> Mapping[str, Tensor]:
-        """Do one step; each rank uses its part of the batch and of the noise levels."""
+    def _compute_step_loss(self, step: int) -> Tensor:
+        """Return the loss of a step; each rank uses its part of the batch and of the noise levels."""
         device, count = self.ranks.device, self.options.ldm_batch
         latents = self.prefetcher.get(step).to(device, non_blocking=True)
         times, noise = draw_times_and_noise(
@@ -86,11 +87,7 @@ class DiffusionStage:
         noisy, velocity = self.schedule.add_noise(latents, noise, times)
         with self._seed_dropout(step), self.autocast():
             predicted = self.network(noisy.contiguous(memory_format=self.memory_format), times)
-        term = velocity_loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean()
-        rate = compute_learning_rate(step, self.steps, self.options.ldm_lr)
-        update_parameters(self.optimizer, term, list(self.model.parameters()), rate)
-        self.ema.update(self.model, step)
-        return {"loss": term.detach()}
+        return velocity_loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean()
 
     @contextlib.contextmanager
     def _seed_dropout(self, step: int) -> Iterator[None]:
@@ -172,16 +169,8 @@ class DiffusionStage:
 
     def get_state(self) -> Mapping[str, Tensor]:
         """Return weights, their average, the optimizer's moments and the scale of the latents."""
-        state = pack("model", self.model.state_dict())
-        state |= pack("ema", self.ema.get_state())
-        state |= pack("optimizer", get_optimizer_state(self.optimizer, dict(self.model.named_parameters())))
-        return state | {"scale.mean": self.cache.scaler.mean, "scale.deviation": self.cache.scaler.std}
-
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore a result of :meth:`get_state`."""
-        self.model.load_state_dict(unpack("model", tensors))
-        self.ema.load_state(unpack("ema", tensors))
-        load_optimizer_state(self.optimizer, dict(self.model.named_parameters()), unpack("optimizer", tensors))
+        scaler = self.cache.scaler
+        return {**super().get_state(), "scale.mean": scaler.mean, "scale.deviation": scaler.std}
 
 
 def encode_cubes(

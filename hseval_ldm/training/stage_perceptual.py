@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hseval.utils.random_streams import create_rng
+from hseval.generator_kit import NetworkStage, Ranks
+from hseval.plugin import create_rng
 from hseval_ldm.data.batches import BatchLoader, load_whole_cubes
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.normalization import Batch
 from hseval_ldm.data.prefetch import Prefetcher
 from hseval_ldm.models.perceptual import PerceptualEncoder, augment_view, draw_positions
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoint import get_optimizer_state, load_optimizer_state, pack, unpack
-from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, update_parameters, wrap_network
-from hseval_ldm.utils.distributed import Ranks
+from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, wrap_network
 from hseval_ldm.utils.precision import build_autocast
 
 MAX_HELD_OUT_CUBES = 64  # held-out cubes in an evaluation, at most
@@ -32,39 +30,40 @@ def build_perceptual_encoder(options: LdmOptions, bands: int, *, seed: int) -> P
         return PerceptualEncoder(bands, options.features_width)
 
 
-class PerceptualStage:
-    """Trains the perceptual encoder; see :class:`~hseval_ldm.training.stage.Stage`."""
+class PerceptualStage(NetworkStage):
+    """Trains the perceptual encoder."""
 
-    name = "features"
-    memory_option = "ae_batch"
-    loss_option = "features_lr"
+    model: PerceptualEncoder
 
     def __init__(
         self, options: LdmOptions, data: CubeDataset, held_out: CubeDataset, bands: int, *, ranks: Ranks, seed: int
     ) -> None:
         self.options, self.data, self.held_out, self.ranks, self.seed = options, data, held_out, ranks, seed
-        self.steps, self.batch_size = options.features_steps, options.ae_batch
-        self.epoch_steps = max(1, len(data) // options.ae_batch)
-        self.model = build_perceptual_encoder(options, bands, seed=seed).to(ranks.device)
-        self.network = wrap_network(_ContrastiveLoss(self.model), ranks)
-        self.optimizer = build_adamw(self.model.parameters(), ranks.device)
+        model = build_perceptual_encoder(options, bands, seed=seed).to(ranks.device)
+        self.network = wrap_network(_ContrastiveLoss(model), ranks)
+        super().__init__(
+            "features",
+            model,
+            build_adamw(model.parameters(), ranks.device),
+            self._compute_step_loss,
+            steps=options.features_steps,
+            batch_size=options.ae_batch,
+            epoch_steps=max(1, len(data) // options.ae_batch),
+            learning_rate=lambda step: compute_learning_rate(step, options.features_steps, options.features_lr),
+            loss_name="contrast",
+            loss_option="features_lr",
+            memory_option="ae_batch",
+        )
         self.autocast = build_autocast(options.precision, ranks.device)
         self.batch_loader = BatchLoader(data, options, ranks, seed=seed, name="features")
         self.prefetcher = Prefetcher(self._load_views, self.steps, workers=options.loaders)
 
-    def start_epoch(self, epoch: int) -> Mapping[str, float]:
-        """Do nothing."""
-        return {}
-
-    def step(self, step: int) -> Mapping[str, Tensor]:
-        """Do one step."""
+    def _compute_step_loss(self, step: int) -> Tensor:
         view_a, view_b, positions = self.prefetcher.get(step)
         device = self.ranks.device
         with self.autocast():
-            loss = self.network(view_a.to(device), view_b.to(device), [p.to(device) for p in positions])
-        rate = compute_learning_rate(step, self.steps, self.options.features_lr)
-        update_parameters(self.optimizer, loss, list(self.model.parameters()), rate)
-        return {"contrast": loss.detach()}
+            loss: Tensor = self.network(view_a.to(device), view_b.to(device), [p.to(device) for p in positions])
+        return loss
 
     def evaluate(self, step: int) -> Mapping[str, float]:
         """Return the loss on held-out cubes, on one rank, with random draws of its own."""
@@ -78,23 +77,9 @@ class PerceptualStage:
             loss = self.model.contrastive_loss(view_a.to(device), view_b.to(device), [p.to(device) for p in positions])
         return {"held_out_contrast": float(loss)}
 
-    def save_preview(self, step: int, out: Path) -> None:
-        """Do nothing: features have no preview."""
-
     def close(self) -> None:
         """Stop the threads that prepare batches."""
         self.prefetcher.close()
-
-    def get_state(self) -> Mapping[str, Tensor]:
-        """Return weights and moments."""
-        moments = get_optimizer_state(self.optimizer, dict(self.model.named_parameters()))
-        return pack("model", self.model.state_dict()) | pack("optimizer", moments)
-
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore a result of :meth:`get_state`."""
-        self.model.load_state_dict(unpack("model", tensors))
-        names = dict(self.model.named_parameters())
-        load_optimizer_state(self.optimizer, names, unpack("optimizer", tensors))
 
     def _load_views(self, step: int) -> tuple[Tensor, Tensor, list[Tensor]]:
         return self._build_views(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import shutil
 from pathlib import Path
 
-from hseval.core.cubes import CubeSet
-from hseval.utils.atomic_files import write_atomically
-from hseval.utils.errors import HsevalError
+from hseval.plugin import CubeSet, HsevalError
 from hseval_ldm.options import STAGE_OPTIONS, LdmOptions
-from hseval_ldm.training import checkpoint
+from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.run_config import CONFIG_FILE, RunConfig, hash_ids, read_config
 
 FIRST_STAGE = next(iter(STAGE_OPTIONS))  # its options, trained or not, determine which cubes all stages hold out
@@ -36,9 +32,7 @@ def reuse_stages(source_run: Path, options: LdmOptions, data: CubeSet, out: Path
         _check_options(config, options, STAGE_OPTIONS[stage], source_run)
     out.mkdir(exist_ok=True)
     for stage in finished:
-        (out / stage).mkdir(exist_ok=True)
-        for which in (checkpoint.LAST, checkpoint.BEST):
-            _link_or_copy(checkpoint.get_path(source_run / stage, which), checkpoint.get_path(out / stage, which))
+        get_checkpoints(source_run / stage).copy_to(out / stage)
     # Written last: it makes the folder a run.
     dataclasses.replace(config, options=options, location=data.info.location).write(out)
 
@@ -59,18 +53,9 @@ def _check_options(config: RunConfig, options: LdmOptions, names: tuple[str, ...
 
 def _is_finished(source_run: Path, stage: str) -> bool:
     """Return whether the stage was trained; HsevalError if it was started but not finished."""
-    folder = source_run / stage
-    if not checkpoint.has_checkpoint(folder):
+    checkpoints = get_checkpoints(source_run / stage)
+    if not checkpoints.exist():
         return False
-    if not checkpoint.read_record(folder)["finished"]:
-        raise HsevalError(f"{folder}: is not finished; finish it with hseval train-ldm --resume")
+    if not checkpoints.read_record()["finished"]:
+        raise HsevalError(f"{checkpoints.folder}: is not finished; finish it with hseval train-ldm --resume")
     return True
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        target.hardlink_to(source)
-        return
-    with write_atomically(target) as temporary:
-        shutil.copyfile(source, temporary)

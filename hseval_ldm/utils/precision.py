@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from hseval.utils.errors import HsevalError
+from hseval.plugin import HsevalError
 
 Precision = Literal["auto", "float32", "bf16"]
 

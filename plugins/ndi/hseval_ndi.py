@@ -12,13 +12,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from hseval import Needs, NotComputable, ScoreParts, hookimpl, option
+from hseval.plugin import Needs, NotComputable, ScoreParts, hookimpl, option
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hseval import FeatureTable
+    from hseval.plugin import FeatureTable
 
 QUANTILE_COUNT = 64  # order statistics of each cube's pixels
 COLUMN = "ndi-levels"

@@ -15,7 +15,9 @@ import pytest
 from hseval import HsevalError, Sample, __version__, hookimpl, open_set
 from hseval.cli.settings import merge_settings, parse_plugin_settings, parse_settings, read_config
 from hseval.core.plugin_manager import get_plugins
+from hseval.generator_kit import choose_device
 from hseval.testing import make_example_set
+from hseval.training.checkpoint_file import read_record
 from tests.helpers.commands import Outcome, run_hseval_process
 from tests.helpers.sets import save_set
 
@@ -58,6 +60,18 @@ class DeviceDice(Dice):
         self.device = device or "cpu"
 
 
+class TorchDice(DeviceDice):
+    """A generator that computes on a device of torch."""
+
+    name = "torch-dice"
+
+    def fit(self, data: Any, out: Path, *, seed: int, device: str | None = None) -> None:
+        choose_device(device)
+
+    def load(self, path: Path | None, device: str | None = None) -> None:
+        self.device = str(choose_device(device))
+
+
 class TupleDice(Dice):
     """A generator that yields no samples."""
 
@@ -72,7 +86,7 @@ class ThirdParty:
 
     @hookimpl
     def hseval_generators(self) -> list[type]:
-        return [Dice, DeviceDice, TupleDice]
+        return [Dice, DeviceDice, TorchDice, TupleDice]
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +161,7 @@ def test_a_generator_without_fit_samples_at_once(tmp_path: Path, hseval: Command
 
 def test_settings_may_name_the_generator(tmp_path: Path, data: Path, hseval: Command) -> None:
     assert hseval("train", "pca", data, "--out", tmp_path / "run", "--set", "pca.components=2").status == 0
-    assert json.loads((tmp_path / "run" / "pca.json").read_text())["fit"]["components"] == 2
+    assert read_record(tmp_path / "run" / "pca.safetensors", format="hseval-pca-2")["fit"]["components"] == 2
 
 
 def test_it_runs_as_a_process_of_its_own(tmp_path: Path, run: Path) -> None:
@@ -184,11 +198,11 @@ def test_a_set_of_one_cube_is_refused_and_leaves_nothing(tmp_path: Path, hseval:
 
 
 def test_a_run_folder_with_files_is_written_into_with_force_only(data: Path, run: Path, hseval: Command) -> None:
-    before = (run / "pca.json").read_bytes()
+    before = (run / "pca.safetensors").read_bytes()
     assert_refused(hseval("train", "pca", data, "--out", run, "--set", "components=1"), "not empty", "--force")
-    assert (run / "pca.json").read_bytes() == before
+    assert (run / "pca.safetensors").read_bytes() == before
     assert hseval("train", "pca", data, "--out", run, "--set", "components=1", "--force").status == 0
-    assert (run / "pca.json").read_bytes() != before
+    assert (run / "pca.safetensors").read_bytes() != before
 
 
 def test_an_impossible_run_folder_is_refused_before_the_work(tmp_path: Path, data: Path, hseval: Command) -> None:
@@ -269,6 +283,16 @@ def test_a_device_that_a_generator_uses_is_taken(tmp_path: Path, hseval: Command
     assert hseval(*typed).status == 0
 
 
+@pytest.mark.parametrize("device", ["nope", "meta"])
+def test_a_device_that_torch_cannot_use_is_refused_in_one_line(
+    tmp_path: Path, data: Path, hseval: Command, device: str
+) -> None:
+    for typed in (("train", "torch-dice", data), ("sample", "torch-dice", "-n", 1)):
+        done = hseval(*typed, "--out", tmp_path / "out", "--device", device)
+        assert_refused(done, f"hseval: --device {device}: ", "; use cpu")
+        assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_generator_is_reported_before_an_existing_set(data: Path, hseval: Command) -> None:
     assert_refused(hseval("sample", "fantom", "-n", 1, "--out", data), "no generator is called 'fantom'")
 
@@ -278,7 +302,7 @@ def test_an_unknown_generator_is_reported_before_an_existing_set(data: Path, hse
     [
         (["pca"], ["pca has to be fitted first: hseval train pca DATA --out RUN"]),
         (["pca", "--checkpoint", "nowhere"], ["nowhere", "does not exist"]),
-        (["pca", "--checkpoint", "{empty}"], ["no complete checkpoint of pca"]),
+        (["pca", "--checkpoint", "{empty}"], ["pca.safetensors: no such checkpoint; create one by: hseval train pca"]),
         (["fantom"], ["no generator is called 'fantom'", "did you mean 'phantom'"]),
         (["phantom", "--set", "sice=32"], ["no option 'sice'", "did you mean 'size'"]),
     ],
@@ -357,7 +381,7 @@ def test_ranks_after_the_first_train_into_a_folder_that_is_not_empty_and_print_n
     for out in (run, run.with_name("further")):
         done = hseval("train", "pca", data, "--out", out)
         assert (done.status, done.out, done.err) == (0, "", "")
-        assert (out / "pca.json").exists()
+        assert (out / "pca.safetensors").exists()
     assert_refused(hseval("train", "pca", data, "--out", data), "is a file")
 
 

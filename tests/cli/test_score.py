@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,7 +17,8 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.helpers.commands import Outcome, run_hseval_process
+from hseval import Score
+from tests.helpers.commands import Outcome, run_hseval_process, run_on_terminal, strip_styles
 from tests.helpers.sets import make_texture_set, save_set
 
 Run = Callable[..., Outcome]
@@ -36,14 +38,60 @@ def test_a_score_prints_a_table_and_writes_json(hseval: Run, folder: Path, tmp_p
         "score", folder / "samples.h5", "--ref", folder / "real.h5", "--train", folder / "train.h5", "--json", report
     )
     assert done.status == 0, done.err
-    for name in ("fid", "spectral-kl", "ms-ssim", "authenticity", "verdict", "floor"):
+    for name in ("fid", "spectral-kl", "ms-ssim", "authenticity", "verdict", "excess"):
         assert name in done.out
     assert "\x1b[" not in done.out
     data = json.loads(report.read_text())
-    assert (data["format"], data["version"]) == ("hseval-report", 1)
-    assert {"name", "value", "floor", "interval", "better", "verdict", "n", "details"} == set(data["scores"][0])
+    assert (data["format"], data["version"]) == ("hseval-report", 2)
+    assert {field.name for field in dataclasses.fields(Score)} == set(data["scores"][0])
     assert data["provenance"]["sets"]["samples"]["content"]
     assert data["provenance"]["command"][1] == "score"
+
+
+def test_the_default_report_fits_a_terminal(folder: Path) -> None:
+    command = [sys.executable, "-m", "hseval", "score", folder / "samples.h5", "--ref", folder / "real.h5"]
+    done = run_on_terminal([*command, "--train", folder / "train.h5"])
+    lines = strip_styles(done.out[done.out.index("These samples") :]).splitlines()
+    assert done.status == 0
+    assert len(lines) <= 25
+    assert max(map(len, lines)) <= 80
+
+
+def test_what_is_behind_the_scores_is_printed_on_request(hseval: Run, folder: Path, tmp_path: Path) -> None:
+    sets = ("score", folder / "samples.h5", "--ref", folder / "real.h5", "--metrics", "spectral-kl")
+    report = tmp_path / "r.json"
+    short, long = hseval(*sets, "--json", report), hseval(*sets, "--details")
+    assert "95 % interval" not in short.out
+    for text in ("95 % interval", "spectral-kl by structure", "smallest detectable difference"):
+        assert text in long.out
+    assert (hseval("show", report).out, hseval("show", report, "--details").out) == (short.out, long.out)
+
+
+def test_quiet_prints_the_summary_alone(folder: Path) -> None:
+    sets = ("score", folder / "samples.h5", "--ref", folder / "real.h5", "--metrics", "spectral-kl", "--no-cache")
+    done = run_on_terminal([sys.executable, "-m", "hseval", *sets, "-q"])
+    assert done.out == "These samples are not significantly different from real cubes in spectral-kl.\n"
+
+
+def test_metrics_may_be_repeated_and_separated_by_commas(hseval: Run, folder: Path) -> None:
+    sets = ("score", folder / "samples.h5", "--ref", folder / "real.h5", "--json", "-")
+    done = hseval(*sets, "--metrics", "spectral-kl,spectral-angle", "--metrics", "band-covariance")
+    names = [score["name"] for score in json.loads(done.out)["scores"]]
+    assert names == ["spectral-kl", "spectral-angle", "band-covariance"]
+
+
+def test_a_report_of_version_1_is_refused_in_one_line(hseval: Run, tmp_path: Path) -> None:
+    old, other = tmp_path / "old.json", tmp_path / "other.json"
+    for path in (old, other):
+        path.write_text('{"format": "hseval-report", "version": 1, "scores": [], "notes": [], "provenance": {}}')
+    for words in (("show", old), ("show", old, "--html", tmp_path / "old.html"), ("diff", old, other)):
+        done = hseval(*words)
+        assert (done.status, done.out) == (2, "")
+        assert done.err.startswith(f"hseval: {old}: ")
+        assert "version 1" in done.err
+        assert "score again" in done.err
+        assert len(done.err.splitlines()) == 1
+    assert set(tmp_path.iterdir()) == {old, other}
 
 
 def test_a_missing_input_by_default_is_status_0_and_by_name_1(hseval: Run, folder: Path) -> None:
@@ -228,7 +276,7 @@ def test_an_input_is_never_overwritten(hseval: Run, folder: Path) -> None:
     before = samples.read_bytes()
     done = hseval("score", samples, "--ref", folder / "real.h5", "--json", samples)
     assert done.status == 2
-    assert "is an input of this score" in done.err
+    assert "is an input of this command" in done.err
     assert samples.read_bytes() == before
 
 
@@ -255,8 +303,9 @@ def test_a_terminal_that_lacks_characters_still_gets_the_table(folder: Path) -> 
     [
         (("--metrics", "spectral-kl", "--set", "ms-ssim.pairz=3"), "did you mean 'pairs'"),
         (("--metrics", "spectral-kl", "--extractor", "scattering"), "none of the requested metrics uses"),
-        (("--device", "meta"), "--device meta"),
-        (("--device", "cuda:99"), "--device cuda:99"),
+        (("--device", "nope"), "hseval: --device nope: not the name of a device; use cpu"),
+        (("--device", "meta"), "hseval: --device meta: torch can't compute on it here; use cpu"),
+        (("--device", "cuda:99"), "hseval: --device cuda:99: torch finds "),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(

@@ -13,6 +13,7 @@ import pytest
 from hseval.comparison.leaderboard import compare
 from hseval.comparison.pairwise_tests import PairwiseTest, _compute_p_value, compare_all_pairs
 from hseval.comparison.protocol import Entry, load_entries
+from hseval.core.score_records import SplitStatistics
 from hseval.stats.multiple_testing import adjust_holm
 from hseval.stats.paired import compare_paired
 from tests.helpers.commands import Outcome
@@ -166,7 +167,7 @@ def test_a_score_that_one_report_lacks_is_left_out_with_a_note(files: dict[str, 
         (["{good}", "{fair}", "--metrics", "fod"], "--metrics fod: no report has it"),
         (["{good}", "{fair}", "--by", "fid"], "--by fid: is not among the scores compared"),
         (["{good}", "{fair}", "--names", "a"], "--names: 1 name for 2 reports"),
-        (["{good}", "{fair}", "--out", "{good}"], "is one of the reports"),
+        (["{good}", "{fair}", "--out", "{good}"], "is an input of this command"),
         (["{good}", "{fair}", "--out", "{good}.docx"], "unknown suffix, expected one of"),
         (["{good}", "nowhere.json"], "nowhere.json: can't be read as a report"),
     ],
@@ -189,7 +190,8 @@ def test_reports_with_the_same_file_name_are_named_by_their_folders(tmp_path: Pa
 
 
 def test_scores_without_resamples_are_shown_and_not_compared() -> None:
-    score = dataclasses.replace(get_report("good")["spectral-kl"], details={"no_interval": "too few groups"})
+    statistics = SplitStatistics(16, 24, 40, 1.0, no_interval="too few groups")
+    score = dataclasses.replace(get_report("good")["spectral-kl"], statistics=statistics)
     entries = [Entry(name, get_report("good")) for name in "ab"]
     pair = compare_all_pairs(entries, {"spectral-kl": {"a": score, "b": score}})[0]
     assert pair.p_adjusted is None and pair.missing_reason is not None and "too few groups" in pair.missing_reason

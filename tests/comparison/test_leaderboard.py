@@ -27,7 +27,7 @@ def leaderboard() -> Leaderboard:
 
 
 def make_score(value: float, better: str = "lower", floor: float = 0.0) -> Score:
-    return Score("x", value, floor, None, better, "", 9)  # type: ignore[arg-type]
+    return Score(name="x", value=value, floor=floor, better=better, verdict="", n=9)  # type: ignore[arg-type]
 
 
 def make_pair(first: str, second: str, better: str | None) -> PairwiseTest:

@@ -12,6 +12,7 @@ from hseval.data.field_of_view import (
     compute_pooling_weights,
     erode_fov,
     fill_outside,
+    find_valid_pixels,
     group_by_bounding_box,
 )
 
@@ -20,6 +21,18 @@ def make_disc(size: int, radius: float, *, stop: float = 0.0) -> np.ndarray:
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     distance = np.hypot(y, x)
     return (distance <= radius) & (distance >= stop)
+
+
+def test_pixels_are_valid_inside_the_field_and_where_all_bands_are_finite() -> None:
+    cubes = np.zeros((2, 3, 4, 5), dtype=np.float32)
+    cubes[0, 1, 2, 3], cubes[1, 0, 0, 0] = np.nan, -np.inf
+    fields = np.ones((2, 4, 5), dtype=bool)
+    fields[:, -1] = False
+    assert np.argwhere(~find_valid_pixels(cubes)).tolist() == [[0, 2, 3], [1, 0, 0]]
+    assert (find_valid_pixels(cubes[0]) == find_valid_pixels(cubes)[0]).all()
+    expected = fields.copy()
+    expected[0, 2, 3] = expected[1, 0, 0] = False
+    assert (find_valid_pixels(cubes, fields.astype(np.uint8)) == expected).all()
 
 
 def test_the_box_holds_every_valid_pixel_and_no_empty_row() -> None:

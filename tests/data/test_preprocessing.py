@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hseval.core.cubes import FOV, Cube
-from hseval.data.preprocessing import compute_consensus_fov, compute_valid_mask, preprocess_cube, resample_mask
+from hseval.data.preprocessing import compute_consensus_fov, get_fov_mask, preprocess_cube, resample_mask
 from hseval.utils.errors import HsevalError
 from tests.helpers.sets import make_texture_set
 
@@ -50,7 +50,7 @@ def test_a_cube_without_a_valid_pixel_gives_none() -> None:
 
 def test_an_explicit_field_of_view_replaces_the_cubes_own() -> None:
     own, explicit = make_field(slice(0, 2), slice(0, 2)), make_field(slice(3, 6), slice(3, 8))
-    assert (compute_valid_mask(make_cube(fov=own), explicit) == explicit).all()
+    assert (get_fov_mask(make_cube(fov=own), explicit) == explicit).all()
 
 
 def test_a_field_of_one_pixel_is_the_full_frame() -> None:

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from hseval.core.cubes import ArraySet
 from hseval.core.feature_table import FeatureTable
 from hseval.data.views import SpatialView, SpectralView, ViewOptions, resolve_nested_options, shuffle_pixels
-from hseval.metrics.fid_views import FidSpatial, FidSpectral
+from hseval.metrics.fid import FidSpatial, FidSpectral
 from hseval.scoring.score import score
 from hseval.testing import check_extractor, check_metric, make_example_set
 from hseval.utils.errors import HsevalError, NotComputable

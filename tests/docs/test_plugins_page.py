@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 
 from hseval import testing
-from hseval.core import hookspecs
+from hseval.core import capabilities, hookspecs, protocols
+from hseval.plugin import create_rng
 from hseval.testing import make_example_set
 from tests.helpers.commands import run_hseval_process
+from tests.helpers.plugin_contract import OPTIONAL, REQUIRED, find_own_protocols, list_own_members
 from tests.helpers.sets import save_set
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
-ONE_SPACE = re.sub(r"\s+", " ", PAGE)
-PROTOCOLS = ("Reader", "Extractor", "Metric", "Segmenter", "Generator", "Renderer")
 HOOKS = [name for name in vars(hookspecs) if name.startswith("hseval_")]
-METHODS = [
-    (protocol, name)
-    for protocol in PROTOCOLS
-    for name, member in vars(getattr(hookspecs, protocol)).items()
-    if inspect.isfunction(member) and (not name.startswith("_") or name == "__call__")
-]
+GENERAL = {"Plugin": "Hooks", "HasOptionsClass": "Options", "HasOptions": "Options"}  # sections on members of all kinds
+MEMBERS = sorted(
+    {
+        (GENERAL.get(protocol.__name__, f"{kind.capitalize()}s"), protocol.__name__, name)
+        for kind in REQUIRED
+        for protocol in (*find_own_protocols(REQUIRED[kind]), *OPTIONAL[kind])
+        for name in list_own_members(protocol)
+    }
+)
 
 
 def format_signature(function: object) -> str:
     """Return name and signature as in the source, on one line."""
     return f"{function.__name__}{inspect.signature(function)}".replace("'", "")  # type: ignore[arg-type, attr-defined]
+
+
+def format_member(protocol: str, name: str) -> str:
+    """Return a method with its signature, or an attribute with its type, as the page has to have it."""
+    protocol_class = vars(protocols).get(protocol) or vars(capabilities)[protocol]
+    member = vars(protocol_class).get(name)
+    if inspect.isfunction(member):
+        return format_signature(member)
+    annotations = inspect.get_annotations(member.fget if isinstance(member, property) else protocol_class)
+    return f"{name}: {annotations['return' if member else name]}"
+
+
+def get_section(title: str) -> str:
+    """Return a section of the page with single spaces."""
+    return re.sub(r"\s+", " ", PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0])
 
 
 def get_block(language: str) -> str:
@@ -58,9 +80,9 @@ def test_every_hook_is_in_the_page_with_its_signature(name: str) -> None:
     assert f"`{format_signature(getattr(hookspecs, name))}`" in PAGE
 
 
-@pytest.mark.parametrize(("protocol", "name"), METHODS)
-def test_every_method_is_in_the_page_with_its_signature(protocol: str, name: str) -> None:
-    assert format_signature(vars(getattr(hookspecs, protocol))[name]) in ONE_SPACE
+@pytest.mark.parametrize(("section", "protocol", "name"), MEMBERS)
+def test_every_member_is_in_its_section_with_its_type(section: str, protocol: str, name: str) -> None:
+    assert f" {format_member(protocol, name)} " in get_section(section)
 
 
 @pytest.mark.parametrize("name", [name for name in testing.__all__ if name.startswith("check_")])
@@ -70,23 +92,27 @@ def test_every_check_is_in_the_page_with_its_parameters(name: str) -> None:
     assert f"`{name}{parameters.replace(parameters=bare)}`" in PAGE
 
 
-@pytest.mark.parametrize(
-    ("section", "declaration"),
-    [
-        ("Metrics", "`version`"),
-        ("Extractors", "`version`"),
-        ("Extractors", "`fingerprint(self)`"),
-        ("Extractors", "`device`"),
-        ("Extractors", "`reads_structures = False`"),
-        ("Extractors", "`needs_nm = True`"),
-        ("Generators", "`version`"),
-        ("Generators", "`device`"),
-        ("Generators", "`units`"),
-    ],
-)
-def test_every_declaration_that_hseval_reads_is_in_its_section(section: str, declaration: str) -> None:
-    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    assert declaration in text
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import the page's untitled blocks, but the last one, which checks them, as a module."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "documented_plugins.py").write_text("\n\n".join(blocks[:-1]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "documented_plugins", raising=False)
+    return importlib.import_module("documented_plugins")
+
+
+def test_the_examples_of_the_page_fulfill_their_contracts(examples: ModuleType, tmp_path: Path) -> None:
+    testing.check_extractor(examples.BandRange)
+    testing.check_segmenter(examples.AboveMean)
+    (tmp_path / "run").mkdir()
+    testing.check_generator(examples.Noise, tmp_path=tmp_path / "run")
+    file = tmp_path / "cubes.raw16"
+    create_rng(0, "raw cubes").random((3, 16, 16, 16), dtype=np.float32).tofile(file)
+    testing.check_reader(examples.RawReader, file)
+    stream = io.StringIO()
+    examples.Lines().render(SimpleNamespace(scores=[SimpleNamespace(name="fid", value=2.5)]), stream)
+    assert stream.getvalue() == "fid 2.5\n"
 
 
 def test_the_plugin_of_the_page_is_under_30_lines() -> None:
@@ -104,8 +130,10 @@ def test_the_plugin_of_the_page_is_listed(installed: dict[str, str]) -> None:
 
 
 def test_the_plugin_of_the_page_fulfills_the_contract(installed: dict[str, str]) -> None:
-    code = get_block("python") + "\nfrom hseval.testing import check_metric\ncheck_metric(MeanSpectrum)\n"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=installed)
+    code = get_block("python") + "\nfrom hseval.testing import check_metric\nprint(check_metric(MeanSpectrum))\n"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, timeout=120, env=installed, capture_output=True, text=True)
+    assert done.stdout.strip() in re.sub(r"\s+", " ", PAGE)
 
 
 def test_the_plugin_of_the_page_scores(installed: dict[str, str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hseval.core.options import option
 from hseval.generator_kit import (
     ChannelCodec,
     LoopConfig,
+    StageCheckpoints,
     draw_noise,
     load_checkpoint,
     merge_options,
@@ -75,7 +77,8 @@ def test_channels_are_restored_from_a_checkpoint(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, "it", channels.as_tensors(), {"channels": channels.as_record()}, format="f-1")
     tensors, record = load_checkpoint(tmp_path, "it", format="f-1", required_keys=("channels",))
     restored = ChannelCodec.from_record(record["channels"], tensors)
-    assert restored.is_equal_to(channels)
+    assert restored.as_record() == channels.as_record()
+    assert restored.fixed_masks.keys() == channels.fixed_masks.keys()
     assert np.array_equal(restored.encode(data[1]), channels.encode(data[1]))
 
 
@@ -90,18 +93,28 @@ def test_sets_that_nothing_can_be_learned_from_are_refused() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "it.json").unlink(), "no complete checkpoint .it.json: No such file.*train again"),
-        (lambda folder: (folder / "it.json").write_text("{"), "it.json is not JSON"),
-        (lambda folder: (folder / "it.safetensors").write_bytes(b"short"), "truncated or changed"),
-        (lambda folder: (folder / "it.json").write_text('{"format": "g"}'), "its format is 'g', expected 'f-1'"),
-        (lambda folder: (folder / "it.json").write_text('{"format": "f-1"}'), "'options' is missing"),
+        (lambda path: path.unlink(), "it.safetensors: no such checkpoint; train again"),
+        (lambda path: path.write_bytes(b"short"), "it.safetensors: truncated, or not a safetensors file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "it.safetensors: changed since it was written"),
     ],
 )
-def test_the_error_of_a_damaged_checkpoint_names_the_damage(damage: object, message: str, tmp_path: Path) -> None:
+def test_the_error_of_a_damaged_checkpoint_names_the_damage(
+    damage: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
     save_checkpoint(tmp_path, "it", {"a": np.ones(3)}, {"options": {}}, format="f-1")
-    damage(tmp_path)  # type: ignore[operator]
+    damage(tmp_path / "it.safetensors")
     with pytest.raises(HsevalError, match=message):
+        load_checkpoint(tmp_path, "it", format="f-1")
+
+
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, "it", {"a": np.ones(3)}, {}, format="f-1")
+    with pytest.raises(HsevalError, match=r"it.safetensors: has the format 'f-1', expected 'f-2'; train again"):
+        load_checkpoint(tmp_path, "it", format="f-2")
+    with pytest.raises(HsevalError, match=r"it.safetensors: its record lacks 'options'; train again"):
         load_checkpoint(tmp_path, "it", format="f-1", required_keys=("options",))
+    with pytest.raises(HsevalError, match=r"it.safetensors: is a file, expected the folder of a checkpoint; train"):
+        load_checkpoint(tmp_path / "it.safetensors", "it", format="f-1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +157,52 @@ def test_an_epoch_uses_every_cube_once_in_an_order_of_its_own() -> None:
     assert sorted(LOOP.draw_indices(0, 2)) != [0, 0, 0]  # a batch larger than the set
 
 
+def train_noisy_line(folder: Path, **changes: object) -> dict[str, np.ndarray]:
+    """Train a layer with a batch norm, whose statistics are part of the state, on noise."""
+    import torch
+
+    config = dataclasses.replace(LOOP, checkpoint_every=3, **changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+
+    def compute_loss(step: int) -> torch.Tensor:
+        noise = torch.from_numpy(config.make_rng("noise", step).standard_normal((4, 2), dtype=np.float32))
+        return (network(noise) - noise.flip(1)).square().mean()
+
+    weights = train(network, compute_loss, config, folder)
+    assert not network.training
+    assert all(np.array_equal(weights[name], value.numpy()) for name, value in network.state_dict().items())
+    return weights
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    for name in ("whole", "halves"):
+        (tmp_path / name).mkdir()
+    whole = train_noisy_line(tmp_path / "whole")
+    train_noisy_line(tmp_path / "halves", steps=5)
+    halves = train_noisy_line(tmp_path / "halves", resume=True)
+    finished = train_noisy_line(tmp_path / "halves", resume=True)  # no steps are left
+    assert set(whole) == {"0.weight", "0.bias", *(f"1.{name}" for name in (
+        "weight", "bias", "running_mean", "running_var", "num_batches_tracked"
+    ))}  # fmt: skip
+    assert all(np.array_equal(whole[name], halves[name]) for name in whole)
+    assert all(np.array_equal(whole[name], finished[name]) for name in whole)
+    assert whole["1.num_batches_tracked"] == 8
+
+
+def test_a_training_of_other_settings_is_not_resumed_and_without_resume_it_is_replaced(tmp_path: Path) -> None:
+    weights = train_noisy_line(tmp_path, run_settings={"width": (8, 8)})
+    with pytest.raises(
+        HsevalError, match=r"last.safetensors: was started with width=\[8, 8\], not \[8, 9\]; resume with"
+    ):
+        train_noisy_line(tmp_path, run_settings={"width": (8, 9)}, resume=True)
+    with pytest.raises(HsevalError, match=r"was started with seed=1, not 2; resume with the same value, or train into"):
+        train_noisy_line(tmp_path, run_settings={"width": (8, 8)}, seed=2, resume=True)
+    again = train_noisy_line(tmp_path)
+    assert all(np.array_equal(weights[name], again[name]) for name in weights)
+
+
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     import torch
 
@@ -152,6 +211,6 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     def compute_loss(step: int) -> torch.Tensor:
         return network(torch.ones(1, 1)).sum() * (float("nan") if step == 3 else 1.0)
 
-    with pytest.raises(HsevalError, match="x: the loss of step 3 is not finite; try a lower learning rate"):
+    with pytest.raises(HsevalError, match=r"x, step 4: loss 'loss' \(nan\) is not .* \(step 2\); lower the learning"):
         train(network, compute_loss, dataclasses.replace(LOOP, checkpoint_every=2), tmp_path)
-    assert '"step": 2' in (tmp_path / "training-x.json").read_text()  # the last finite state is preserved
+    assert StageCheckpoints(tmp_path / "x").read_record()["step"] == 2  # the last finite state is preserved

@@ -1,10 +1,17 @@
-"""Runs the command line in a separate process."""
+"""Runs the command line in a separate process, piped or on a terminal."""
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -21,3 +28,29 @@ def run_hseval_process(*arguments: Any, **options: Any) -> subprocess.CompletedP
     """Run ``hseval`` with these arguments in a separate process; ``options`` go to :func:`subprocess.run`."""
     command = [sys.executable, "-m", "hseval", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+def run_on_terminal(command: Sequence[Any], *, columns: int = 80, env: Mapping[str, str] = os.environ) -> Outcome:
+    """Run a command on a pseudo-terminal of 80 columns; what it prints, in color, is all in ``out``."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {name: value for name, value in env.items() if name != "COLUMNS"} | {"TERM": "xterm"}
+    with subprocess.Popen(
+        [*map(str, command)], stdin=follower, stdout=follower, stderr=follower, env=environment
+    ) as process:
+        os.close(follower)
+        printed = b"".join(iter(lambda: _read_terminal(leader), b""))
+    os.close(leader)
+    return Outcome(process.returncode, printed.decode().replace("\r\n", "\n"), "")
+
+
+def _read_terminal(leader: int) -> bytes:
+    try:
+        return os.read(leader, 65536)
+    except OSError:  # raised by a pseudo-terminal when the other side is closed
+        return b""
+
+
+def strip_styles(text: str) -> str:
+    """Return printed text without its colors and what the progress bar wrote."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.replace("\r", ""))

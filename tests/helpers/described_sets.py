@@ -8,7 +8,7 @@ import numpy as np
 
 from hseval.core.cubes import FOV, ArraySet, CubeSet
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import ScoreParts
+from hseval.core.protocols import ScoreParts
 from hseval.pipeline.extract import extract_features
 from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
 from hseval.utils.feature_cache import FeatureCache

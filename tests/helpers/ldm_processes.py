@@ -82,7 +82,7 @@ def _run_command(arguments: list[str], out: Path, err: Path, *, moment: Moment |
 
 
 def _signal_at(stage: str, step: int, number: signal.Signals) -> None:
-    from hseval_ldm.training.metrics_log import MetricsLog
+    from hseval.training.metrics_log import MetricsLog
 
     write = MetricsLog.write
 

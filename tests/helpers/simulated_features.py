@@ -9,13 +9,13 @@ import numpy as np
 
 from hseval.core.cubes import ArraySet
 from hseval.core.feature_table import UNGROUPED_PREFIX, FeatureTable
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import Direction, Score
 from hseval.pipeline.context import ExtractedInputs, RunContext
 from hseval.pipeline.extract import ExtractedSet
 from hseval.pipeline.inputs import InputSets
 from hseval.scoring.score_metric import score_metric
-from hseval.utils.distributed import Communicator
+from hseval.utils.distributed import Ranks
 from hseval.utils.feature_cache import FeatureCache
 
 NO_CUBES = ArraySet(np.zeros((1, 4, 1, 1), dtype=np.float32))
@@ -95,7 +95,7 @@ def score_tables(
             table, np.arange(len(table)), contents, ("",) * len(table), invalid_ids=(), computed_count=0
         )
 
-    sets = InputSets(samples=NO_CUBES, reference=NO_CUBES, train=None)
-    inputs = ExtractedInputs(sets, {}, samples=make_extracted(generated), reference=make_extracted(real), train=None)
-    context = dataclasses.replace(RunContext(FeatureCache(None), Communicator(), seed=seed), quick=quick)
-    return score_metric(metric, inputs, context)
+    extracted = {"samples": make_extracted(generated), "reference": make_extracted(real)}
+    inputs = ExtractedInputs(InputSets(NO_CUBES, NO_CUBES), {}, extracted)
+    context = dataclasses.replace(RunContext(FeatureCache(None), Ranks(), seed=seed), quick=quick)
+    return score_metric(metric, inputs, context).score

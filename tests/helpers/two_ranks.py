@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore
 
-from hseval_ldm.utils.distributed import Ranks
+from hseval.utils.distributed import Ranks
 
 TIMEOUT_S = 300
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from hseval import open_set
-from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_metrics_log
+from hseval.training.metrics_log import read_metrics_log
+from hseval_ldm.training.checkpoints import get_checkpoints
 from tests.helpers.commands import Outcome, run_hseval_process
 from tests.helpers.ldm_processes import run_hseval_forked
 from tests.helpers.sets import make_texture_set, save_set
@@ -288,7 +288,7 @@ def test_a_run_resumed_after_ctrl_c_equals_an_uninterrupted_one(
     assert done.status == 130
     assert "autoencoder: stopped at step 5; --resume continues from there\n" in done.err
     assert done.err.splitlines()[-1].startswith("hseval: interrupted")
-    assert checkpoint.load(out / "autoencoder")[1]["step"] == 5
+    assert get_checkpoints(out / "autoencoder").load()[1]["step"] == 5
     done = hseval(*arguments, "--resume")
     assert done.status == 0
     assert "autoencoder: resuming from step 5 of 6" in done.err
@@ -336,7 +336,7 @@ def test_a_loss_that_is_not_finite_is_reported_with_the_last_good_checkpoint(
     last = start_run.out / "autoencoder" / "last.safetensors"
     message = "autoencoder, step 3: loss 'adaptive_weight' (nan) is not finite; the last good checkpoint is "
     assert_refused(done, f"hseval: {message}{last} (step 2); lower ae_lr or adversarial, then --resume")
-    assert checkpoint.load(last.parent)[1]["step"] == 2
+    assert get_checkpoints(last.parent).load()[1]["step"] == 2
 
 
 def test_a_fill_value_is_refused_at_once(start_run: StartRun, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hseval.core.cubes import ArraySet
+from hseval.utils.distributed import Ranks
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.latent_cache import LatentScaler
 from hseval_ldm.data.normalization import Normalization
@@ -21,7 +22,6 @@ from hseval_ldm.training.evaluation import HeldOutEvaluator
 from hseval_ldm.training.run import build_denoiser
 from hseval_ldm.training.stage_autoencoder import AutoencoderStage
 from hseval_ldm.training.stage_perceptual import build_perceptual_encoder
-from hseval_ldm.utils.distributed import Ranks
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")

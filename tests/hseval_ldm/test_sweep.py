@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_metrics_log
+from hseval.training.metrics_log import read_metrics_log
+from hseval_ldm.training.checkpoints import get_checkpoints
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import make_texture_set, save_set
 
@@ -35,7 +35,7 @@ def test_autoencoders_are_shared_by_widths_and_unets_by_step_counts(
               for path in [*out.glob("stages/*"), *out.glob("fits/*")]]  # fmt: skip
     trained = sorted(tuple(sorted(set(names))) for names in stages)
     assert trained == [("autoencoder",)] * 2 + [("diffusion",)] * 3 + [("features",)]
-    weights = {checkpoint.get_path(path / "files" / "autoencoder").stat().st_ino for path in out.glob("fits/*")}
+    weights = {get_checkpoints(path / "files" / "autoencoder").get_path().stat().st_ino for path in out.glob("fits/*")}
     assert len(weights) == 2  # each is stored once
     rows = json.loads((out / "results.json").read_text())["rows"]
     values = {row["label"]: row["scores"]["spectral-kl"]["value"] for row in rows}

@@ -186,7 +186,7 @@ def test_mixed_shapes_of_a_folder_are_reported_and_layout_and_wavelengths_are_us
     ("arguments", "message"),
     [
         (("none.h5",), "hseval: none.h5: no such file or folder\n"),
-        (("{real}", "--layout", "bxy"), "hseval: layout: 'bxy' is not an axis order (did you mean 'byx'?)\n"),
+        (("{real}", "--layout", "bxy"), "hseval: Invalid value for '--layout': 'bxy' is not one of"),
         (("{real}", "--wavelengths", "450:905:16"), "hseval: {real}: 16 wavelengths, but 5 bands"),
     ],
 )

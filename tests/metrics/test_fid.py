@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.metrics.fid import Fid
 from hseval.metrics.frechet import frechet_distance
 from hseval.metrics.standardized_features import MIN_STD_RATIO, fit_scale, standardize

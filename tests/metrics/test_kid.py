@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.metrics.kid import Kid
 from hseval.metrics.polynomial_mmd import polynomial_mmd
 from hseval.metrics.standardized_features import fit_scale, standardize

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import Needs, ScoreParts
 from hseval.core.options import build_options
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.extractors.value_range import compute_quantiles
 from hseval.metrics.ms_ssim import MIN_RANGE_RATIO, MsSsim, compute_data_range, count_common_scales
 from hseval.metrics.ssim.ssim import pairwise_ms_ssim

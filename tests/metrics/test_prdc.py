@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.metrics import knn_coverage
 from hseval.metrics.knn_coverage import Prdc, compute_knn_radii, compute_prdc
 from hseval.metrics.prdc import PrecisionRecall

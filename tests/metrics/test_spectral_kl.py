@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import entropy, norm
 
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import ScoreParts
+from hseval.core.protocols import ScoreParts
 from hseval.extractors.spectra import StructureSpectra
 from hseval.metrics.spectral_kl import HISTOGRAM, SpectralKL
 from hseval.utils.errors import NotComputable

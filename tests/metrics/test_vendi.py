@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import Needs, ScoreParts
+from hseval.core.protocols import Needs, ScoreParts
 from hseval.metrics.vendi import Vendi
 from hseval.metrics.vendi_score import compute_rms_distance, cosine_similarity, gaussian_kernel, vendi_score
 from hseval.testing import check_metric

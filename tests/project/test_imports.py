@@ -14,13 +14,14 @@ LAYERS = (
     ("utils",),
     ("core",),
     ("data",),
+    ("training",),
     ("readers", "extractors", "segmenters", "generators", "degradations", "inspection", "sampling"),
     ("pipeline",),
     ("stats",),
     ("metrics",),
     ("reporting",),
     ("scoring", "renderers"),
-    ("qualification", "sweep", "generator_kit", "testing", "newplugin"),
+    ("qualification", "sweep", "generator_kit", "testing", "newplugin", "plugin"),
     ("comparison",),
     ("cli",),
     ("builtin", "__main__", "__init__"),
@@ -151,7 +152,7 @@ def test_hseval_never_names_the_bundled_generator() -> None:
 
 def test_imports_are_found_wherever_they_stand() -> None:
     assert "hseval.metrics.fid" in find_imports("hseval.builtin")  # inside a function
-    assert "hseval.core.feature_table" in find_imports("hseval.core.hookspecs")  # for type checking alone
+    assert "hseval.core.feature_table" in find_imports("hseval.core.protocols")  # for type checking alone
     assert "hseval.readers.hdf5_foreign" in find_imports("hseval.readers.formats")  # from a package
 
 

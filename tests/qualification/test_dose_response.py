@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 
 from hseval.core.feature_table import FeatureTable
-from hseval.core.hookspecs import Needs
+from hseval.core.protocols import Needs
 from hseval.pipeline.metric_inputs import MetricEvaluator, MetricInputs
 from hseval.qualification.dose_response import (
     ExcessStd,
@@ -20,7 +20,6 @@ from hseval.qualification.dose_response import (
     find_detection_threshold,
     find_equivalent_severity,
     is_excess_significant,
-    isotonic_regression,
     spearman,
 )
 from hseval.qualification.replicates import compute_replicates
@@ -44,17 +43,6 @@ def test_a_curve_that_changes_only_by_rounding_has_no_rank_correlation() -> None
     assert spearman([1, 2, 3], [5.0, 5.0, 5.0]) is None
     assert spearman([1, 2, 3], [5.0, 5.0 * (1 + 1e-13), 5.0 * (1 - 1e-13)]) is None
     assert spearman([1, 2, 3], [0.0, 0.0, 0.0]) is None
-
-
-def test_isotonic_is_the_nearest_monotone_sequence() -> None:
-    np.testing.assert_allclose(isotonic_regression([1, 3, 2, 4]), [1, 2.5, 2.5, 4])
-    np.testing.assert_allclose(isotonic_regression([4, 3, 2, 1]), [2.5] * 4)
-    from sklearn.isotonic import IsotonicRegression
-
-    values = np.random.default_rng(1).normal(size=30).cumsum()
-    np.testing.assert_allclose(
-        isotonic_regression(values), IsotonicRegression().fit_transform(np.arange(30), values), atol=1e-12
-    )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +238,7 @@ def test_a_block_without_which_there_is_no_value_does_not_affect_the_others() ->
     real, generated = rng.normal(size=23), rng.normal(size=20)  # 23 values make blocks of unequal size
     real[4] = 101
     inputs = MetricInputs(make_features(real), make_features(generated), None)
-    evaluator = MetricEvaluator(MetricThatNeedsAnOutlier(), 0, inputs, inputs, None)
+    evaluator = MetricEvaluator(MetricThatNeedsAnOutlier(), 0, inputs, inputs)
     replicates = compute_replicates(evaluator, count=10, pairs=24, seed=0)
     is_missing = np.isnan(replicates.real[:, 0])
     assert is_missing.sum() == 1

@@ -463,7 +463,7 @@ def test_the_scores_of_a_report_are_printed_as_severities(hseval: Command, tmp_p
         (("real.h5", "--degradations", "blurr"), "did you mean 'blur'"),
         (("nowhere.h5",), "no such file"),
         (("real.h5", "-n", "4"), "at least 16"),
-        (("real.h5", "--report", "report.json"), "parts missing"),
+        (("real.h5", "--report", "report.json"), "is a report of version 1"),
     ],
 )
 def test_invalid_input_is_refused_in_one_line(

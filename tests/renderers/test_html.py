@@ -18,13 +18,14 @@ import pytest
 import hseval as package
 from hseval.core.cubes import ArraySet
 from hseval.core.figure_data import EmbeddedPoints, Embedding, FigureData, SensitivitySection
-from hseval.core.report import Report, Score, load_report
+from hseval.core.report import Report, Score
+from hseval.core.report_file import load_report
 from hseval.renderers.html import HtmlRenderer
 from hseval.renderers.html.charts import count_outside_frame
 from hseval.reporting.figures import apply_placement, build_embedding
 from hseval.reporting.preview.render import CubeRenderer
 from hseval.sweep.plan import PlotConfig
-from hseval.sweep.results import RunResult, SweepResults
+from hseval.sweep.results import RunResult, SweepResults, Timing
 from tests.helpers.sets import make_texture_set, save_set
 
 EVIL = "<script>alert(1)</script>"
@@ -160,7 +161,7 @@ def test_figure_data_changes_no_score(report: Report) -> None:
     plain = package.score(sets[0], ref=sets[1], train=sets[2], metrics=METRICS)
     assert plain.exhibits is None
     assert json.loads(plain.to_json())["scores"] == json.loads(report.to_json())["scores"]
-    assert set(json.loads(report.to_json())) == {"format", "version", "scores", "notes", "provenance"}
+    assert set(json.loads(report.to_json())) == {"format", "version", "scores", "notes", "differences", "provenance"}
 
 
 def test_rendering_twice_gives_the_same_page(report: Report, page: str) -> None:
@@ -254,9 +255,11 @@ def test_the_page_shows_a_sweep_with_its_plot_and_numbers(
 
 
 def make_run(label: str, fid: float) -> RunResult:
-    timing = {"seconds": 0.5, "fastest": 0.4, "slowest": 0.6, "device": "a processor"}
-    score = Score("fid", fid, 0.5, (0.8 * fid, 1.3 * fid), "lower", "", 9)
-    return RunResult(label, "ldm", "ldm", {"base": 16}, "runs/x", timing, None, {"fid": score})
+    interval = (0.8 * fid, 1.3 * fid)
+    score = Score(name="fid", value=fid, floor=0.5, interval=interval, better="lower", verdict="", n=9)
+    return RunResult(
+        label, "ldm", "ldm", {"base": 16}, "runs/x", Timing(0.5, 0.4, 0.6, "a processor"), None, {"fid": score}
+    )
 
 
 PLOT = PlotConfig("samples/s", ("fid",), "base", "base", "base")

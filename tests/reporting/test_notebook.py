@@ -16,6 +16,7 @@ import pytest
 import hseval
 from hseval.core.cubes import ArraySet
 from hseval.core.report import Report, Score
+from hseval.reporting.summary import list_structures
 from tests.helpers.sets import make_texture_set, save_set
 
 SCRIPT = "<script>alert(1)</script>"
@@ -67,20 +68,21 @@ def test_a_report_shows_every_score_and_note(report: Report) -> None:
         assert f" {score.name} {score.value:.4g} " in page.text
         assert f" {score.floor:.4g} " in page.text
         assert f" {score.verdict} " in page.text
-    for note in report.notes:
+    for note in (*report.notes, *report.differences):
         assert note in page.text
 
 
 def test_a_score_shows_its_structures(report: Report) -> None:
     page = parse_html(report["spectral-kl"])
-    at_n = report["spectral-kl"].details["at_n"]["structures"]
-    for name in ("bright", "dark"):
-        assert f" {name} {at_n[name]['value']:.4g} " in page.text
+    structures = list_structures(report["spectral-kl"])
+    assert [name for name, *_ in structures] == ["bright", "dark"]
+    for name, value, floor in structures:
+        assert f" {name} {value:.4g} {floor:.4g} " in page.text
 
 
 def test_a_score_without_a_value_shows_the_reason() -> None:
-    score = Score("kid", None, None, None, "lower", "not computed: too few", 0)
-    assert " kid - - - - not computed: too few - lower" in parse_html(score).text
+    score = Score(name="kid", better="lower", verdict="not computed: too few")
+    assert " kid - - - - - not computed: too few - lower" in parse_html(score).text
 
 
 def test_a_set_shows_its_headers_and_its_first_cubes() -> None:
@@ -124,9 +126,8 @@ def test_text_from_files_is_escaped() -> None:
     base = make_texture_set(2, size=24)
     names = [SCRIPT, f'"{SCRIPT}']
     cubes = ArraySet(base.cubes, masks={SCRIPT: base.masks["bright"]}, ids=names, groups=names, location=SCRIPT)
-    score = Score(
-        SCRIPT, 1.0, 1.0, (0.0, 2.0), "lower", SCRIPT, 3, {"shown": {SCRIPT: SCRIPT}, "structures": {SCRIPT: {}}}
-    )
+    details = {"shown": {SCRIPT: SCRIPT}, "structures": {SCRIPT: {}}}
+    score = Score(name=SCRIPT, value=1.0, better="lower", verdict=SCRIPT, details=details)
     for thing in (cubes, score, Report((score,), (SCRIPT,), {SCRIPT: SCRIPT})):
         page = parse_html(thing)
         assert "script" not in page.tags

@@ -21,6 +21,11 @@ def get_values(report: hseval.Report) -> dict[str, tuple[float, float]]:
     return {score.name: (score.value, score.floor) for score in report.scores}
 
 
+def get_full_value(score: hseval.Score) -> float:
+    assert score.statistics is not None
+    return score.statistics.full_value
+
+
 def remove_provenance(report: hseval.Report) -> str:
     return json.dumps({**json.loads(report.to_json()), "provenance": None})
 
@@ -92,7 +97,7 @@ def test_the_same_seed_gives_the_same_report_to_the_last_digit(sets: dict[str, A
 def test_another_seed_draws_other_splits(sets: dict[str, ArraySet], base: hseval.Report) -> None:
     other = hseval.score(**sets, seed=1)
     assert other["fid"].value != base["fid"].value
-    assert other["fid"].details["full_value"] == base["fid"].details["full_value"]
+    assert get_full_value(other["fid"]) == get_full_value(base["fid"])
 
 
 def test_adding_a_metric_changes_no_others_value(sets: dict[str, ArraySet], base: hseval.Report) -> None:
@@ -100,7 +105,7 @@ def test_adding_a_metric_changes_no_others_value(sets: dict[str, ArraySet], base
     alone = hseval.score(**sets, metrics=["fid"])
     single, among = (dataclasses.asdict(report["fid"]) for report in (alone, base))
     for score in (single, among):
-        del score["details"]["p_adjusted"]
+        del score["p_adjusted"]
     assert single == among
 
 
@@ -272,7 +277,7 @@ def test_a_report_survives_its_file(tmp_path: Path, base: hseval.Report) -> None
     loaded = hseval.load_report(tmp_path / "report.json")
     assert get_values(loaded) == get_values(base)
     assert loaded.to_json() == base.to_json()
-    assert json.loads(loaded.to_json()).keys() == {"format", "version", "scores", "notes", "provenance"}
+    assert json.loads(loaded.to_json()).keys() == {"format", "version", "scores", "notes", "differences", "provenance"}
 
 
 @pytest.mark.parametrize("structures", [("fov", "bright"), ("fov",)], ids=["one structure", "no structure"])
@@ -281,7 +286,9 @@ def test_value_and_floor_are_of_the_same_structures(sets: dict[str, ArraySet], s
     bare = replace_parts(samples, masks={name: samples.masks[name] for name in structures})
     score = hseval.score(bare, ref=sets["ref"], metrics=["spectral-kl"], segmenter="none")["spectral-kl"]
     expected = {"bright"} if "bright" in structures else {"fov"}
-    assert set(score.details["at_n"]["structures"]) == set(score.details["floor_at_n"]["structures"]) == expected
+    assert score.statistics is not None
+    for details in (score.statistics.value_details, score.statistics.floor_details):
+        assert set(details["structures"]) == expected
     assert score.verdict == "like real"
 
 
@@ -339,7 +346,7 @@ def test_pair_features_of_shifted_content_have_different_keys() -> None:
     ref = make_texture_set(8, size=24, field=False, seed=2)
     cached = [hseval.score(make_shifted(by), ref=ref, metrics=["ms-ssim"])["ms-ssim"] for by in (0, 4)]
     fresh = hseval.score(make_shifted(4), ref=ref, metrics=["ms-ssim"], cache=False)["ms-ssim"]
-    assert cached[1].details["full_value"] == fresh.details["full_value"] != cached[0].details["full_value"]
+    assert get_full_value(cached[1]) == get_full_value(fresh) != get_full_value(cached[0])
 
 
 def test_quick_removes_shared_cubes_and_counts_failures_in_the_full_sets() -> None:
@@ -454,4 +461,4 @@ def test_a_metric_that_needs_cubes_gets_the_sets(sets: dict[str, ArraySet]) -> N
         registry.manager.unregister(plugin)
         registry._registrations.clear()
     tops = [np.mean([c.data[:, c.masks["fov"]].max() for c in sets[role]], dtype=float) for role in ("ref", "samples")]
-    assert score.details["full_value"] == pytest.approx(abs(tops[0] - tops[1]), rel=1e-5)
+    assert get_full_value(score) == pytest.approx(abs(tops[0] - tops[1]), rel=1e-5)

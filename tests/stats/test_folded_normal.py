@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, t
 
 from hseval.stats.folded_normal import SideVariance, SignedDifference, draw_differences, folded_normal_mean
-from hseval.stats.paired import EXCESS_COLUMN, VALUE_COLUMN, StoredResamples, compare_paired, compute_standard_error
+from hseval.stats.paired import EXCESS_COLUMN, VALUE_COLUMN, Term, compare_paired, compute_standard_error
 from tests.helpers.simulated_features import Mean, Shift, draw_normal_table, score_tables
 
 BLOCKS = 16
@@ -75,7 +75,9 @@ def test_intervals_of_differences_of_absolute_differences_contain_the_truth() ->
 @pytest.mark.parametrize("column", [VALUE_COLUMN, EXCESS_COLUMN])
 def test_the_resamples_in_a_report_give_the_same_interval_as_the_score(column: int) -> None:
     score = score_tables(Mean(), draw_normal_table(60, 1), draw_normal_table(40, 2, offset=0.3))
-    error, degrees = compute_standard_error([StoredResamples(score.details["resamples"], column)])
-    interval = score.interval if column == VALUE_COLUMN else score.details["excess_interval"]
-    assert interval is not None
+    assert score.statistics is not None and score.statistics.resamples is not None
+    replicates = score.statistics.resamples.replicates
+    interval = score.interval if column == VALUE_COLUMN else score.excess_interval
+    assert replicates is not None and interval is not None
+    error, degrees = compute_standard_error([Term(replicates, column)])
     assert (interval[1] - interval[0]) / 2 == pytest.approx(t.ppf(0.975, degrees) * error, rel=1e-6)

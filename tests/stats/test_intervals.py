@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,17 @@ from scipy.stats import binom, norm, t
 
 import hseval
 from hseval.core.plugin_manager import get_plugins
-from hseval.core.report import load_report
+from hseval.core.report import Score
+from hseval.core.report_file import load_report
+from hseval.core.score_records import DetectableDifference
+from hseval.reporting.summary import iterate_remarks
 from hseval.stats.folded_normal import SideVariance, compute_folded_intervals, folded_normal_mean
 from hseval.stats.paired import compare_paired
 from hseval.stats.resampling import ResamplingPlan, compute_finite_split_variance
 from hseval.stats.variance import compute_detectable_difference
 from hseval.utils.errors import NotComputable
 from tests.helpers.described_sets import extract_table
-from tests.helpers.sets import make_texture_set, save_set
+from tests.helpers.sets import make_texture_set
 from tests.helpers.simulated_features import Mean, MeanDistance, Shift, draw_normal_table, make_table, score_tables
 
 REPEATS = 60
@@ -47,11 +49,11 @@ def test_intervals_contain_the_truth_as_often_as_their_level(offset: float) -> N
             seed=repeat,
             quick=True,
         )
-        assert score.interval is not None and score.value is not None
-        low, high = score.details["excess_interval"]
+        assert score.interval is not None and score.value is not None and score.excess_interval is not None
+        low, high = score.excess_interval
         hits += score.interval[0] <= value <= score.interval[1], low <= excess <= high
         widths.append(high - low)
-        excesses.append(score.details["excess"])
+        excesses.append(score.excess)
     assert (hits >= MIN_HITS).all(), hits
     assert np.median(widths) < 2 * 2 * 1.96 * np.std(excesses)  # and they are not much too wide
 
@@ -84,11 +86,16 @@ def test_the_interval_of_a_mean_is_student_s() -> None:
 def test_the_smallest_detectable_difference_is_the_textbook_s() -> None:
     """For two means of n: (t + 0.84) standard deviations of their difference; half of it at four times as many."""
     generated = draw_normal_table(24, 3)
-    details = score_tables(Mean(), draw_normal_table(48, 1), generated).details
+    detectable = get_detectable(score_tables(Mean(), draw_normal_table(48, 1), generated))
     expected = (t.ppf(0.975, 23) + norm.ppf(0.8)) * np.sqrt(2 * generated["x"][:, 0].var(ddof=1) / 24)
-    assert details["smallest_difference"] == pytest.approx(expected)
-    assert details["smallest_difference_at_4n"] == pytest.approx(expected / 2)
-    assert details["samples"] == 24
+    assert detectable.difference == pytest.approx(expected)
+    assert detectable.difference_at_4n == pytest.approx(expected / 2)
+    assert detectable.samples == 24
+
+
+def get_detectable(score: Score) -> DetectableDifference:
+    assert score.statistics is not None and score.statistics.detectable is not None
+    return score.statistics.detectable
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0])
@@ -104,7 +111,7 @@ def test_a_difference_of_that_size_is_significant_about_as_often_as_its_power(of
             for k, mean_offset in ((1, b), (2, offset))
         )  # type: ignore[return-value]
 
-    smallest = np.mean([score_pair(seed, offset)[1].details["smallest_difference"] for seed in range(5)])
+    smallest = np.mean([get_detectable(score_pair(seed, offset)[1]).difference for seed in range(5)])
     worse = np.sqrt(offset**2 + smallest / 3)
     power = np.mean([compare_paired(*score_pair(100 + seed, worse)).interval[0] > 0 for seed in range(20)])
     assert 0.5 <= power < 0.99  # at a power of 80 %, 10 of 20 or fewer occur once in 1000
@@ -135,8 +142,8 @@ def test_intervals_contain_the_estimate(metric: Callable[[], Any]) -> None:
         score = score_tables(metric(), draw_normal_table(12, seed), draw_normal_table(12, 50 + seed), seed=seed)
         assert score.interval is not None and score.value is not None
         assert score.interval[0] <= score.value <= score.interval[1]
-        low, high = score.details["excess_interval"]
-        assert low <= score.details["excess"] <= high
+        assert score.excess is not None and score.excess_interval is not None
+        assert score.excess_interval[0] <= score.excess <= score.excess_interval[1]
 
 
 def test_more_cubes_give_narrower_intervals() -> None:
@@ -160,11 +167,11 @@ def test_intervals_repeat_and_do_not_depend_on_order_or_names() -> None:
     assert score_tables(MeanDistance(), real, generated, seed=1).interval != score.interval
 
 
-def test_fewer_than_four_groups_have_no_interval_and_details_give_the_reason() -> None:
+def test_fewer_than_four_groups_have_no_interval_and_the_statistics_give_the_reason() -> None:
     score = score_tables(MeanDistance(), draw_normal_table(30, 1, group=10), draw_normal_table(30, 2))
-    assert score.value is not None and score.interval is None
-    assert score.details["no_interval"] == "3 independent groups of real cubes, expected at least 4"
-    assert "resamples" not in score.details
+    assert score.value is not None and score.interval is None and score.statistics is not None
+    assert score.statistics.no_interval == "3 independent groups of real cubes, expected at least 4"
+    assert score.statistics.resamples is None
 
 
 class NotComputableMetric(MeanDistance):
@@ -196,9 +203,8 @@ def test_there_is_no_interval_where_replicates_fail_or_do_not_vary(metric: type[
             return MeanDistance().compare(**inputs) if metric is NotComputableMetric else 1.0
 
     score = score_tables(WithFullValue(), draw_normal_table(20, 1), draw_normal_table(20, 2))
-    assert score.value is not None and score.interval is None
-    assert reason in score.details["no_interval"]
-    assert score.details["excess_interval"] is None
+    assert score.value is not None and score.interval is score.excess_interval is None
+    assert score.statistics is not None and reason in (score.statistics.no_interval or "")
 
 
 def test_the_plan_depends_on_the_size_and_its_cost_is_bounded() -> None:
@@ -271,26 +277,17 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> hseval.Report:
 def test_every_metric_has_an_interval_or_a_reason_why_not(report: hseval.Report) -> None:
     assert {score.name for score in report.scores} >= {"fid", "kid", "prdc", "vendi", "membership", "plausibility"}
     for score in report.scores:
-        assert score.value is not None, score.verdict
+        assert score.value is not None and score.statistics is not None, score.verdict
         if score.interval is None:
-            assert score.details["no_interval"], score.name
+            assert score.statistics.no_interval, score.name
             continue
         assert score.interval[0] <= score.value <= score.interval[1]
-        assert {"excess", "excess_interval", "p_value", "smallest_difference", "resamples"} <= set(score.details)
+        figures = score.excess, score.excess_interval, score.p_value, get_detectable(score), score.statistics.resamples
+        assert None not in figures
     assert sum(score.interval is not None for score in report.scores) >= len(report.scores) - 2
 
 
-def test_the_terminal_shows_interval_excess_and_detectable_difference(
-    hseval: Callable[..., Any], tmp_path: Path
-) -> None:
-    paths = [save_set(tmp_path / f"{seed}.h5", make_texture_set(16, bands=4, seed=seed)) for seed in (0, 1)]
-    outcome = hseval("score", paths[0], "--ref", paths[1], "--metrics", "fid,spectral-kl", "--segmenter", "none")
-    assert outcome.status == 0
-    header, *_ = [line for line in outcome.out.splitlines() if line.startswith("score")]
-    assert header.split() == ["score", "value", "95", "%", "interval", "floor", "excess", "verdict", "n", "better"]
-    assert "excess over the floor: " in outcome.out
-    assert "smallest detectable difference (80 % power): " in outcome.out
-    assert (
-        "2 scores: a difference is significant if value and floor lie more than two joint standard deviations"
-        in outcome.out
-    )
+def test_remarks_give_excess_p_value_and_detectable_difference(report: hseval.Report) -> None:
+    excess, detectable, *_ = iterate_remarks(report["fid"])
+    assert excess.startswith("excess over the floor: ") and "Holm-adjusted" in excess
+    assert detectable.startswith("smallest detectable difference (80 % power): ")

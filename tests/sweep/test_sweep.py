@@ -12,6 +12,7 @@ import pytest
 
 from hseval import load_report, open_set
 from hseval import score as evaluate
+from hseval.reporting.summary import list_structures
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import make_texture_set, save_set
 from tests.helpers.sweeps import CHEAP, StagedGenerator, format_grid, register_plugin, save_sets, write_plan
@@ -67,7 +68,7 @@ def test_the_timing_excludes_the_warm_up(folder: Path, hseval: Command) -> None:
     hseval("sweep", write_plan(folder, format_grid(c=[0.0]), score=timing))
     timing_calls = [call for call in StagedGenerator.calls if call[0] == "sample" and call[2] == 3]
     assert len(timing_calls) == 6
-    assert load_rows(folder)["staged c=0"]["timing"]["repeats"] == 4
+    assert load_rows(folder)["staged c=0"]["timing"]["of"]["repeats"] == 4
 
 
 def test_the_score_of_one_structure_equals_its_part_of_the_report(folder: Path, hseval: Command) -> None:
@@ -75,7 +76,7 @@ def test_the_score_of_one_structure_equals_its_part_of_the_report(folder: Path, 
     hseval("sweep", write_plan(folder, format_grid(c=[0.1]), score=score_table))
     row = load_rows(folder)["staged c=0.1"]
     report = load_report(folder / "s.sweep" / row["folder"] / "report.json")
-    expected = report["spectral-kl"].details["at_n"]["structures"]["bright"]["value"]
+    expected = {name: value for name, value, _ in list_structures(report["spectral-kl"])}["bright"]
     score = row["scores"]["spectral-kl:bright"]
     assert score["value"] == pytest.approx(expected, rel=1e-9)
     assert score["interval"][0] < score["value"] < score["interval"][1]
@@ -116,7 +117,7 @@ def test_other_timing_settings_need_no_new_fit_or_samples(folder: Path, hseval: 
     StagedGenerator.calls.clear()
     hseval("sweep", write_plan(folder, format_grid(c=[0.1]), score=CHEAP.replace("cubes = 2", "cubes = 5")))
     assert set(StagedGenerator.calls) == {("sample", 1.0, 5)}
-    assert load_rows(folder)["staged c=0.1"]["timing"]["cubes"] == 5
+    assert load_rows(folder)["staged c=0.1"]["timing"]["of"]["cubes"] == 5
 
 
 # Shared and finished steps.

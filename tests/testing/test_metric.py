@@ -101,6 +101,15 @@ class WritesToFeatures(Brightness):
         return 0.0
 
 
+class OutOfBounds(Brightness):
+    bounds = (1e3, 1e4)
+
+
+class AnotherHeadline(Brightness):
+    def headline(self, *, real, generated, train):
+        return 17.0
+
+
 class DetailsNotJson(Brightness):
     def compare(self, *, real, generated, train=None, rng):
         return ScoreParts(0.0, {"array": BrokenArray()})
@@ -164,6 +173,8 @@ def test_a_correct_metric_passes(metric):
         (GlobalRandom, "for the same features and seed; draw from its rng"),
         (FirstRow, "for the same features in another order"),
         (WritesToFeatures, "compare writes to its features"),
+        (OutOfBounds, r"outside of bounds = \(1000.0, 10000.0\), where intervals are cut"),
+        (AnotherHeadline, "headline returns 17.0, and compare 0"),
         (DetailsNotJson, "details do not fit into JSON"),
         (PairsWithoutVersion, "version is None; a metric that needs pairs has a str there"),
         (PairsOfVersionOne, "version is 1; a metric that needs pairs has a str there"),

@@ -113,7 +113,7 @@ MISTAKES = [
     (
         Metric,
         {"compare": make_compare("spectra/means")},
-        r"KeyError \('spectra/means'\); .* have .* spectra/mean,",
+        r"KeyError: 'spectra/means'; .* have .* spectra/mean,",
     ),
     (
         Metric,
@@ -126,7 +126,7 @@ MISTAKES = [
     (
         Extractor,
         {"__call__": lambda self, cubes, *, wavelengths, masks: masks["vein"].mean((1, 2))},
-        r"KeyError \('vein'\); masks has disc, fov\. Only 'fov' is in every set: loop over sorted\(masks\)",
+        r"KeyError: 'vein'; masks has disc, fov\. Only 'fov' is in every set: loop over sorted\(masks\)",
     ),
     (Generator, {"sample": None}, r"no method sample; generators have sample\(self, n, \*, seed, start=0\)"),
     (Generator, {"sample": lambda self, n, seed: iter([])}, r"'seed' by position; .* swapped arguments go unnoticed"),
@@ -156,7 +156,7 @@ MISTAKES = [
     (
         Reader,
         {},
-        r"its set has no info; a CubeSet sets self.info = hseval.core.cubes.SetInfo\(location, ids, wavelengths\)",
+        r"its set has no info; a CubeSet sets self.info = hseval.plugin.SetInfo\(location, ids, wavelengths\)",
     ),
     (
         Reader,

@@ -119,6 +119,11 @@ class WrongRestore(Bright):
         self.levels = {name: level + 0.05 for name, level in zip(structures, state["levels"], strict=True)}
 
 
+class StateAlone(Bright):
+    def state(self):
+        return {}
+
+
 class StateOfText(WrongRestore):
     def state(self):
         return {"levels": "a text"}
@@ -152,9 +157,10 @@ def test_the_segmenter_of_the_docs_passes(tmp_path: Path, monkeypatch: pytest.Mo
         (RandomMasks, "when called again"),
         (DependsOnBatch, "other cubes in its batch"),
         (WritesToCubes, "segment writes to its input cubes"),
-        (FitWrites, "fit writes to its input cubes"),
+        (FitWrites, "fit raises ValueError: .* read-only on cubes with masks, which it must not write to"),
         (NotPicklable, "can't be pickled"),
         (WrongRestore, "after restore"),
+        (StateAlone, r"has \['state'\] alone; state\(\) and restore\(state, structures\) go together"),
         (StateOfText, "more than numpy arrays"),
     ],
 )

@@ -6,18 +6,16 @@ The network learned to predict hidden values of real cubes from the values aroun
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hseval.core.options import option, options_to_dict
-from hseval.data.field_of_view import group_by_bounding_box
-from hseval.extractors.encoder import checkpoint as encoder_file
-from hseval.extractors.encoder.checkpoint import FitOptions
+from hseval.core.options import options_to_dict
+from hseval.data.field_of_view import compute_by_bounding_box, find_valid_pixels
+from hseval.extractors.encoder.options import EncoderOptions, FitOptions
 from hseval.extractors.encoder.preprocessing import (
     EXTRACTOR_LABEL,
     compute_node_wavelengths,
@@ -25,7 +23,9 @@ from hseval.extractors.encoder.preprocessing import (
     resample_to_nodes,
     standardize_and_fill,
 )
+from hseval.training.checkpoint_file import read_checkpoint, write_checkpoint
 from hseval.utils.errors import HsevalError
+from hseval.utils.hashing import compute_sha256
 from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
@@ -37,13 +37,8 @@ if TYPE_CHECKING:
 
 MIN_CUBES, MIN_BANDS = 8, 4  # a fit on fewer memorizes the cubes
 BATCH_SIZE = 16  # cubes a forward pass
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderOptions:
-    """Options of the features."""
-
-    weights: str | None = option(None, "file made by hseval fit-extractor (.safetensors)")
+FILE_FORMAT = "hseval-encoder-2"
+FIT_HINT = "create one by: hseval fit-extractor REAL --out FILE.safetensors"
 
 
 class Fitter:
@@ -83,7 +78,7 @@ class Fitter:
                 "units": data.info.units,
             },
         }
-        encoder_file.write(out, dict(network.state_dict()), record)
+        write_checkpoint(out, network.state_dict(), record, format=FILE_FORMAT)
 
 
 class Encoder:
@@ -104,8 +99,7 @@ class Encoder:
 
     def fingerprint(self) -> str:
         """Return the sha256 of the weights file."""
-        with self._resolve_weights_path().open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return compute_sha256(self._resolve_weights_path())
 
     def __call__(
         self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
@@ -119,21 +113,14 @@ class Encoder:
 
         network, nodes = self._get_network()
         weights = compute_node_weights(wavelengths, nodes)
-        valid = masks["fov"] & np.isfinite(cubes).all(axis=1)
-        features: list[NDArray[np.float32] | None] = [None] * len(cubes)
+        valid = find_valid_pixels(cubes, masks["fov"])
+        compute = functools.partial(self._compute_features, network, weights)
         # TF32 would round a GPU's products to three digits, and features would depend on the device.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            for (top, bottom, left, right), index in group_by_bounding_box(valid).items():
-                for block in (index[i : i + BATCH_SIZE] for i in range(0, len(index), BATCH_SIZE)):
-                    part = cubes[block, :, top:bottom, left:right], valid[block, top:bottom, left:right]
-                    for i, cube_features in zip(block, self._compute_features(network, *part, weights), strict=True):
-                        features[i] = cube_features
-        result = np.stack([cube_features for cube_features in features if cube_features is not None])
-        result[~valid.any(axis=(1, 2))] = np.nan
-        return result
+            return compute_by_bounding_box(compute, cubes, valid, batch_size=BATCH_SIZE)
 
     def _compute_features(
-        self, network: Network, cubes: NDArray[np.float32], valid: NDArray[np.bool_], weights: NDArray[np.float64]
+        self, network: Network, weights: NDArray[np.float64], cubes: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Return the features of cubes ``(n, band, y, x)`` with one bounding box."""
         import torch
@@ -143,23 +130,21 @@ class Encoder:
         images = resample_to_nodes(cubes, valid, weights).to(self.device)
         inputs = standardize_and_fill(images, valid, network.center, network.scale)
         covered_nodes = torch.from_numpy(weights.any(axis=1)).to(self.device)
-        features: NDArray[np.float32] = compute_features(network, inputs, covered_nodes).float().cpu().numpy()
-        return features
+        return compute_features(network, inputs, covered_nodes).float().cpu().numpy()
 
     def _resolve_weights_path(self) -> Path:
         path = self.options.weights
         if path is None:
-            raise HsevalError(
-                f"{EXTRACTOR_LABEL} needs weights: --set encoder.weights=FILE.safetensors; {encoder_file.FIT_HINT}"
-            )
+            raise HsevalError(f"{EXTRACTOR_LABEL} needs weights: --set encoder.weights=FILE.safetensors; {FIT_HINT}")
         if not Path(path).is_file():
-            raise HsevalError(f"{path}: no such weights file for {EXTRACTOR_LABEL}; {encoder_file.FIT_HINT}")
+            raise HsevalError(f"{path}: no such weights file for {EXTRACTOR_LABEL}; {FIT_HINT}")
         return Path(path)
 
     def _get_network(self) -> tuple[Network, NDArray[np.float64]]:
         if self._cached_network is None:
             path = self._resolve_weights_path()
-            self._cached_network = restore_network(path, *encoder_file.read(path))
+            weights = read_checkpoint(path, format=FILE_FORMAT, hint=FIT_HINT)
+            self._cached_network = restore_network(path, *weights)
         network, nodes = self._cached_network
         return network.to(self.device), nodes
 
@@ -177,7 +162,7 @@ def restore_network(path: Path, tensors: Mapping[str, torch.Tensor], record: Map
         network = create_network(len(nodes), int(record["options"]["width"]))
         network.load_state_dict(dict(tensors))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise HsevalError(f"{path}: its weights do not fit its record; {encoder_file.FIT_HINT}") from error
+        raise HsevalError(f"{path}: its weights do not fit its record; {FIT_HINT}") from error
     return network.eval().requires_grad_(False), nodes
 
 

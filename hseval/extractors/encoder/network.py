@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.utils.random_streams import create_rng
+from hseval.utils.random_streams import create_rng, fork_torch_rng
 
 Lattice = Literal["nodes", "pixels"]
 LATTICES: tuple[Lattice, ...] = ("nodes", "pixels")
@@ -88,7 +88,7 @@ def build_hidden_mask(lattice: Lattice, phase: int, nodes: int, shape: tuple[int
 
 def create_network(nodes: int, width: int) -> Network:
     """Return a network with arbitrary weights; torch's generators are left unchanged."""
-    with torch.random.fork_rng(devices=[]):  # for the layers' initial values, which are discarded
+    with fork_torch_rng():  # for the layers' initial values, which are discarded
         return Network(nodes, width)
 
 

@@ -23,13 +23,15 @@ from hseval.extractors.encoder.network import (
     initialize_weights,
 )
 from hseval.extractors.encoder.preprocessing import compute_node_weights, resample_to_nodes, standardize_and_fill
+from hseval.training.loop import train_stage
+from hseval.training.stage import NetworkStage
 from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.extractors.encoder.checkpoint import FitOptions
+    from hseval.extractors.encoder.options import FitOptions
 
 PATCH_SIZE = 64  # px, at most
 MAX_PATCHES = 4096  # in memory: 1 GiB at 16 nodes
@@ -166,20 +168,27 @@ def fit_network(
     network.scale.copy_(torch.from_numpy(patches.scale))
     network.to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: compute_lr_factor(step, options.steps))
-    for step in range(options.steps):
+
+    def compute_step_loss(step: int) -> Tensor:
+        on_progress("fitting", step, options.steps)
         rng = create_rng(seed, "encoder fit", step)
         images, field = (tensor.to(device) for tensor in patches.draw_batch(options.batch, options.crop, rng))
         lattice = LATTICES[step % len(LATTICES)]
-        loss = compute_loss(network, images, field, *draw_masks(lattice, images.shape, rng, device))
-        if not torch.isfinite(loss):
-            raise HsevalError(f"fit-extractor: the loss is {loss.item()} at step {step}; a smaller rate may help")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        on_progress("fitting", step + 1, options.steps)
+        return compute_loss(network, images, field, *draw_masks(lattice, images.shape, rng, device))
+
+    stage = NetworkStage(
+        "fit-extractor",
+        network,
+        optimizer,
+        compute_step_loss,
+        steps=options.steps,
+        batch_size=options.batch,
+        learning_rate=lambda step: options.rate * compute_lr_factor(step, options.steps),
+        loss_option="rate",
+        memory_option="batch",
+    )
+    train_stage(stage, None)
+    on_progress("fitting", options.steps, options.steps)
     network.eval().requires_grad_(False)
     measure_residual_rms(network, patches, options, seed=seed, device=device)
     return network.cpu()

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.core.cubes import FOV
-from hseval.core.hookspecs import Sample
 from hseval.core.options import option
+from hseval.core.protocols import Sample
 from hseval.data.wavelengths import parse_wavelengths
 from hseval.generators.phantom import blood, camera, maps
 from hseval.generators.phantom.absorption import check_wavelength_range

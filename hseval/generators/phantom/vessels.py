@@ -24,22 +24,10 @@ class VesselTree:
     parents: IntArray
     radii: FloatArray
 
-    def list_segments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return starts ``(segment, 2)``, ends ``(segment, 2)`` and radii ``(segment,)``."""
-        return self.points[self.parents[1:]], self.points[1:], self.radii[1:]
-
     def select_segments(self, min_radius: float, max_radius: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the segments with ``min_radius <= radius < max_radius``, mm."""
-        keep = (self.radii[1:] >= min_radius) & (self.radii[1:] < max_radius)
-        starts, ends, radii = self.list_segments()
-        return starts[keep], ends[keep], radii[keep]
-
-    def find_branchings(self) -> list[tuple[int, list[int]]]:
-        """Return every node with more than one child, with its children."""
-        children: dict[int, list[int]] = {}
-        for node, parent in enumerate(self.parents[1:].tolist(), start=1):
-            children.setdefault(parent, []).append(node)
-        return [(node, daughters) for node, daughters in children.items() if len(daughters) > 1]
+        """Return starts ``(segment, 2)``, ends and radii of the segments with ``min_radius <= radius < max_radius``."""
+        ends = 1 + np.flatnonzero((self.radii[1:] >= min_radius) & (self.radii[1:] < max_radius))
+        return self.points[self.parents[ends]], self.points[ends], self.radii[ends]
 
 
 def sibling_radius(parent: float, child: float) -> float:

@@ -1,9 +1,8 @@
-"""Valid pixels and the windows of structural similarity that lie inside the fields of view, at every scale."""
+"""The windows of structural similarity that lie inside the fields of view, at every scale."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +24,6 @@ def count_scales(shape: tuple[int, int]) -> int:
     while scales < MAX_SCALES and side >= WINDOW_SIZE:
         side, scales = (side + 1) // 2, scales + 1
     return scales
-
-
-def find_valid_pixels(cubes: NDArray[Any], fields: BoolArray | None) -> BoolArray:
-    """Return bool ``(n, y, x)``: pixels of ``(n, band, y, x)`` cubes inside their fields, finite in every band."""
-    with np.errstate(invalid="ignore"):
-        finite = np.asarray(np.isfinite(cubes.sum(axis=1)))  # a sum is not finite where any band is not
-    return finite if fields is None else finite & np.asarray(fields, dtype=bool)
 
 
 def find_bounding_box(fields: BoolArray) -> tuple[slice, slice]:
@@ -108,7 +100,7 @@ def find_windows_inside(fields: BoolArray) -> BoolArray:
     return np.asarray(n_invalid + invalid_counts[:, :-size, :-size] == 0)
 
 
-def _halve_fields(fields: BoolArray, is_full: NDArray[Any]) -> BoolArray:
+def _halve_fields(fields: BoolArray, is_full: BoolArray) -> BoolArray:
     n, y, x = fields.shape
     padded: BoolArray = np.empty((n, y + y % 2, x + x % 2), dtype=np.bool_)
     padded[:] = is_full[:, None, None]

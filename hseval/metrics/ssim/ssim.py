@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.metrics.ssim.fields import count_scales, count_usable_scales, find_bounding_box, find_valid_pixels
+from hseval.data.field_of_view import find_valid_pixels
+from hseval.metrics.ssim.fields import count_scales, count_usable_scales, find_bounding_box
 from hseval.metrics.ssim.maps import PairRun, compute_level_terms
 from hseval.metrics.ssim.pyramid import iterate_pyramid
 from hseval.utils.errors import HsevalError, NotComputable

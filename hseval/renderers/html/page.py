@@ -12,8 +12,13 @@ from hseval.core.figure_data import FigureData
 from hseval.core.report import to_jsonable
 from hseval.data.color import format_band_name
 from hseval.renderers.html import charts, images, plots, text
-from hseval.reporting.diagnosis import diagnose_report
-from hseval.reporting.summary import explain_verdict_rule
+from hseval.reporting.summary import (
+    DIRECTION_LABELS,
+    explain_verdict_rule,
+    list_shown_numbers,
+    list_structures,
+    summarize_verdicts,
+)
 from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
@@ -62,20 +67,19 @@ def _build_context(report: Report) -> dict[str, Any]:
     """Return the variables of the template."""
     figure_data = report.exhibits or FigureData()
     axis = plots.WavelengthAxis.from_report(report)
-    sentences = diagnose_report(report)
     over_wavelength = list(plots.plot_over_wavelength(report, axis))
     spectra = plots.plot_mean_spectra(figure_data, axis)
     embedding = plots.plot_embedding(figure_data)
     histograms = plots.plot_histograms(figure_data)
+    pair_score = _find_pair_score(report)
     pairs = [(pair, plots.plot_pair(pair, axis)) for pair in figure_data.nearest_pairs]
     sets = [(SET_HEADINGS.get(role, role), record) for role, record in report.provenance.get("sets", {}).items()]
     return {
         "report": report,
         "figure_data": figure_data,
         "title": _format_title(report),
-        "verdict": text.format_verdict(report),
-        "sentences": sentences,
-        "notes": [note for note in report.notes if note not in sentences],
+        "date": report.provenance.get("time", "")[:10],
+        "verdict": summarize_verdicts(report),
         "scores": [_build_score_row(score) for score in report.scores],
         "rules": [f"{sentence}." for sentence in explain_verdict_rule(report.scores)],
         "details": [_build_score_details(score) for score in report.scores],
@@ -84,8 +88,8 @@ def _build_context(report: Report) -> dict[str, Any]:
         "spectra": spectra,
         "over_wavelength": over_wavelength,
         "pairs": pairs,
-        "named_pairs": _find_nearest_pairs(report),
-        "copy_threshold": _find_copy_threshold(report),
+        "named_pairs": pair_score.details["nearest_pairs"] if pair_score else [],
+        "copy_threshold": pair_score.details.get("threshold") if pair_score else None,
         "embedding": embedding,
         "histograms": histograms,
         "plotted": bool(spectra or over_wavelength or pairs or embedding or histograms),
@@ -107,10 +111,9 @@ def _build_score_row(score: Score) -> dict[str, Any]:
     return {
         "score": score,
         "verdict_class": text.get_verdict_class(score),
-        "better": text.DIRECTION_LABELS[score.better],
+        "better": DIRECTION_LABELS[score.better],
         "strip": text.compute_strip(score),
-        "excess": score.details.get("excess"),
-        "excess_interval": score.details.get("excess_interval"),
+        "p": score.p_value if score.p_adjusted is None else score.p_adjusted,
     }
 
 
@@ -118,19 +121,9 @@ def _build_score_details(score: Score) -> dict[str, Any]:
     return {
         "score": score,
         "remarks": list(text.format_remarks(score)),
-        "numbers": text.format_extra_numbers(score),
-        "structures": _collect_structures(score),
+        "numbers": list_shown_numbers(score),
+        "structures": list_structures(score),
     }
-
-
-def _collect_structures(score: Score) -> list[tuple[str, Any, Any]]:
-    """Return each structure's name, value and floor at equal size."""
-    values, floors = ((score.details.get(key) or {}).get("structures") or {} for key in ("at_n", "floor_at_n"))
-    return [
-        (name, details.get("value"), (floors.get(name) or {}).get("value"))
-        for name, details in values.items()
-        if isinstance(details, dict) and "value" in details
-    ]
 
 
 def _name_bands(figure_data: FigureData, axis: plots.WavelengthAxis) -> list[str]:
@@ -147,19 +140,14 @@ def _choose_start_band(figure_data: FigureData, axis: plots.WavelengthAxis) -> i
     return len(bands) // 2
 
 
-def _find_nearest_pairs(report: Report) -> list[Mapping[str, Any]]:
-    """Return the nearest pairs by id, for a report without images."""
-    return next((list(score.details.get("nearest_pairs", ())) for score in report.scores if _has_pairs(score)), [])
+def _find_pair_score(report: Report) -> Score | None:
+    """Return the first score that names the nearest pairs of samples and training cubes."""
+    return next((score for score in report.scores if _has_pairs(score)), None)
 
 
 def _has_pairs(score: Score) -> bool:
-    pairs = score.details.get("nearest_pairs") or []
+    pairs = score.details.get("nearest_pairs", [])
     return bool(pairs) and all({"sample", "training"} <= pair.keys() for pair in pairs)
-
-
-def _find_copy_threshold(report: Report) -> float | None:
-    threshold = next((score.details.get("threshold") for score in report.scores if _has_pairs(score)), None)
-    return threshold if isinstance(threshold, float) else None
 
 
 def _list_versions(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -141,11 +141,11 @@ def plot_over_wavelength(report: Report, axis: WavelengthAxis) -> Iterator[PlotG
 
 def _collect_curves(score: Score, band_count: int) -> dict[str, ValueAndFloor]:
     """Return name -> (value by band, floor by band or None) of everything that a score has over wavelength."""
-    sides = [score.details.get(key) or {} for key in ("at_n", "floor_at_n")]
+    statistics = score.statistics
+    sides = [statistics.value_details, statistics.floor_details] if statistics else [{}, {}]
     sides[0] = sides[0] or score.details
     curves: dict[str, ValueAndFloor] = {}
-    names = [name for name, record in (sides[0].get("structures") or {}).items() if isinstance(record, Mapping)]
-    for name in [None, *names]:
+    for name in [None, *sides[0].get("structures", {})]:
         value, floor = (_get_band_values(side, name, band_count) for side in sides)
         if value is not None:
             curves["whole image" if name is None else name] = (value, floor)
@@ -153,11 +153,9 @@ def _collect_curves(score: Score, band_count: int) -> dict[str, ValueAndFloor]:
 
 
 def _get_band_values(details: Mapping[str, Any], structure: str | None, band_count: int) -> Sequence[Any] | None:
-    record = details if structure is None else (details.get("structures") or {}).get(structure) or {}
-    curve = record.get("by_wavelength")
-    curve = curve.tolist() if isinstance(curve, np.ndarray) else curve
-    is_plottable = isinstance(curve, list | tuple) and len(curve) == band_count > 0 and bool(_select_finite(curve))
-    return curve if is_plottable else None
+    record = details if structure is None else details.get("structures", {}).get(structure, {})
+    curve = record.get("by_wavelength") or []
+    return curve if len(curve) == band_count and _select_finite(curve) else None
 
 
 def _plot_curve(

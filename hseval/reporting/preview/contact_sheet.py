@@ -12,6 +12,7 @@ from hseval.utils.atomic_files import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hseval.core.cubes import CubeSet
     from hseval.reporting.preview.preview import Preview, SheetRow
 
 PAPER_COLOR, TEXT_COLOR, MUTED_COLOR = (255, 255, 255), (20, 20, 20), (95, 95, 95)
@@ -19,6 +20,26 @@ GAP, MARGIN, LABEL_SIZE = 6, 14, 16  # px: between images, around the sheet, fon
 NOTE_SIZE = 12  # px, font size of the notes
 FILM_SECONDS, MIN_FRAME_MS, MAX_FRAME_MS = 6.0, 80, 500  # length of a film; limits of a frame's duration
 FILM_COLUMNS = 6  # cubes side by side in a film
+CONTACT_SHEET_BANDS = 6  # rows of a contact sheet of a whole set
+
+
+def save_contact_sheet(cubes: CubeSet, path: Path, *, size: int = 160) -> None:
+    """Write a sheet of all cubes of a small set, titled by their ids: color, six bands and the structures' masks.
+
+    Args:
+        cubes: to show.
+        path: of the PNG.
+        size: approximate width of an image in px.
+
+    Raises:
+        HsevalError: the file can't be written.
+    """
+    from hseval.reporting.preview.preview import build_preview
+
+    bands = np.unique(np.linspace(0, len(cubes.wavelengths) - 1, CONTACT_SHEET_BANDS).round().astype(int))
+    wavelengths = cubes.wavelengths[bands].tolist()
+    preview = build_preview(cubes, range(len(cubes)), wavelengths=wavelengths, size=size, show_masks=True)
+    save_sheet(preview, path, size=size)
 
 
 def save_sheet(preview: Preview, path: Path, *, size: int) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FOV, CubeSet
+from hseval.core.cubes import FOV, Cube, CubeSet
 from hseval.core.figure_data import RenderStyle
 from hseval.data.color import format_band_name
-from hseval.data.preprocessing import compute_valid_mask
+from hseval.data.field_of_view import find_valid_pixels
 from hseval.pipeline.extract import extract_features
 from hseval.pipeline.worker import ExtractionPlan
 from hseval.reporting.preview.render import CubeRenderer, compute_finite_mask, downsample, mask_invalid
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
 
 DEFAULT_ROW_COUNT = 4  # wavelengths below the color images, unless the user names them
+STRUCTURE_COLORS = {"artery": (230, 60, 50), "vein": (70, 120, 240), "onh": (250, 215, 60)}
+COLOR_PALETTE = ((80, 200, 120), (240, 140, 40), (190, 110, 220), (60, 200, 210), (240, 130, 180), (160, 160, 90))
+MASK_OPACITY, MASK_BACKGROUND_LEVEL = 0.8, 0.45  # of the masks' colors; brightness of the gray band below them
+MASK_BACKGROUND_NM = 555  # hemoglobin absorbs here, so vessels are visible
 MAX_BAND_DISTANCE = 0.5  # of a wavelength to the nearest band, relative to the widest gap between bands
 
 
@@ -45,7 +49,7 @@ class Preview:
         title: the set, and how many of its cubes are visible.
         ids: one per cube.
         valid: bool ``(y, x)`` per cube.
-        rows: color, then wavelengths.
+        rows: color, then wavelengths, then masks if requested.
         frames: one row for each visible band.
         style: how the images were rendered.
     """
@@ -87,7 +91,12 @@ def find_indices(cubes: CubeSet, ids: Sequence[str]) -> list[int]:
 
 
 def build_preview(
-    cubes: CubeSet, indices: Sequence[int], *, wavelengths: Sequence[float] = (), size: int = 160
+    cubes: CubeSet,
+    indices: Sequence[int],
+    *,
+    wavelengths: Sequence[float] = (),
+    size: int = 160,
+    show_masks: bool = False,
 ) -> Preview:
     """Render the cubes at ``indices``.
 
@@ -96,16 +105,15 @@ def build_preview(
         indices: of its cubes.
         wavelengths: nm (or band numbers where wavelengths are unknown) of the rows; empty: four, evenly spaced.
         size: approximate width of an image in px.
+        show_masks: add a row of the structures' masks, in color over one band in gray.
 
     Raises:
-        HsevalError: a wavelength is far from every band, or no cube has a valid pixel.
+        HsevalError: a wavelength is far from every band.
     """
     info = cubes.info
     bands = _find_bands(cubes, wavelengths)
     selected = [cubes[index] for index in indices]
-    data = [mask_invalid(cube.data, compute_valid_mask(cube)) for cube in selected]
-    if not any(compute_finite_mask(cube).any() for cube in data):
-        raise HsevalError(f"{info.location}: none of the selected cubes has a valid pixel")
+    data = [mask_invalid(cube.data, find_valid_pixels(cube.data, cube.masks.get(FOV))) for cube in selected]
     renderer = CubeRenderer.from_reference(
         data,
         cubes.wavelengths,
@@ -115,11 +123,15 @@ def build_preview(
     )
     downsampled = [downsample(cube, renderer.factor) for cube in data]
     style = renderer.build_style("these cubes'")
+    rows = [*_build_rows(renderer, style, downsampled, bands)]
+    structures = sorted(set(cubes.structures) - {FOV})
+    if show_masks and structures:
+        rows.append(SheetRow("masks", tuple(_paint_masks(renderer, selected, data, structures))))
     return Preview(
         title=f"{info.location}: {len(selected)} of {format_count(len(cubes), 'cube')}",
         ids=tuple(cube.id for cube in selected),
         valid=tuple(compute_finite_mask(cube) for cube in downsampled),
-        rows=tuple(_build_rows(renderer, style, downsampled, bands)),
+        rows=tuple(rows),
         frames=tuple(_build_frames(renderer, downsampled)),
         style=style,
     )
@@ -148,6 +160,24 @@ def _build_frames(renderer: CubeRenderer, downsampled: Sequence[Any]) -> Iterato
             format_band_name(renderer.wavelengths[band], wavelengths_known=renderer.wavelengths_known),
             tuple(cube[i] for cube in gray),
         )
+
+
+def _paint_masks(
+    renderer: CubeRenderer, cubes: Sequence[Cube], data: Sequence[Any], structures: Sequence[str]
+) -> Iterator[Bytes]:
+    """Yield masks in their colors over a dimmed band in gray, uint8 ``(y, x, 3)``; smaller masks are on top."""
+    centers = renderer.wavelengths
+    band = int(np.abs(centers - MASK_BACKGROUND_NM).argmin()) if renderer.wavelengths_known else len(centers) // 2
+    background = dataclasses.replace(renderer, bands=np.array([band]))
+    palette = iter(COLOR_PALETTE * len(structures))
+    colors = {name: np.array(STRUCTURE_COLORS.get(name) or next(palette)) for name in structures}
+    for cube, masked in zip(cubes, data, strict=True):
+        painted = np.repeat(MASK_BACKGROUND_LEVEL * background.render_gray(masked)[0][..., None], 3, axis=-1)
+        masks = {name: cube.masks[name] & compute_finite_mask(masked) for name in structures if name in cube.masks}
+        for name in sorted(masks, key=lambda name: -int(masks[name].sum())):
+            painted[masks[name]] += MASK_OPACITY * (colors[name] - painted[masks[name]])
+        reduced = downsample(np.moveaxis(painted, -1, 0), renderer.factor)
+        yield np.moveaxis(np.nan_to_num(reduced), 0, -1).round().astype(np.uint8)
 
 
 def _find_bands(cubes: CubeSet, requested: Sequence[float]) -> list[int]:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hseval.core.capabilities import SupportsState
 from hseval.core.cubes import FOV, CubeSet
 from hseval.core.feature_table import UNGROUPED_PREFIX
 from hseval.data.content_hash import compute_key
+from hseval.pipeline.cached_columns import CachedColumns, Columns, raise_on_all_ranks
 from hseval.pipeline.context import RunContext
 from hseval.pipeline.extract import ExtractedSet
 from hseval.pipeline.worker import ExtractionPlan
 from hseval.scoring.segmentation.folds import FOLD_COUNT, assign_folds, select_fit_cubes
-from hseval.scoring.segmentation.jobs import AGREEMENT, MASKS, Columns, FitJob, SegmenterSpec, SegmentJob
-from hseval.utils.errors import HsevalError, format_error
-from hseval.utils.parallel import run_chunks as run_job
+from hseval.scoring.segmentation.jobs import FitJob, SegmenterSpec, SegmentJob
+from hseval.utils.errors import HsevalError
+from hseval.utils.parallel import run_chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.hookspecs import Segmenter
+    from hseval.core.protocols import Segmenter
 
 MAX_FIT_CUBES = 64  # cubes that one model is fitted on
 MIN_PARALLEL_PIXELS = 100_000  # of a fold: for fewer, starting two processes takes longer than fitting in turn
@@ -134,8 +137,6 @@ class CrossFitSegmenter:
         self, spec: SegmenterSpec, cubes: CubeSet, folds: Folds, plan: ExtractionPlan, context: RunContext
     ) -> None:
         self.spec, self.cubes, self.folds, self.plan, self.context = spec, cubes, folds, plan, context
-        self.workers = context.workers if context.device == "cpu" else 0
-        self._models: dict[int, Segmenter] = {}
 
     def compute_masks(self, cubes: CubeSet, extracted: ExtractedSet, *, label: str) -> list[Columns]:
         """Return each cube's masks and their agreement with its own; see :class:`SegmentJob`.
@@ -143,62 +144,45 @@ class CrossFitSegmenter:
         Raises:
             HsevalError: the segmenter fails, here or on another rank.
         """
-        features, context = extracted.features, self.context
-        models = [self.folds.select_model(*identity) for identity in zip(features.hashes, features.groups, strict=True)]
-        identities = zip(models, features.hashes, extracted.mask_hashes, strict=True)
-        keys = [
-            compute_key("segment-1", self.folds.model_keys[model], content, masks)
-            for model, content, masks in identities
-        ]
-        columns_by_key: dict[str, Columns] = dict(context.cache.load_features(keys))
-        pending = [row for row in context.comm.shard_indices(len(keys)) if keys[row] not in columns_by_key]
-        rows_by_index = {int(extracted.index[row]): row for row in pending}
-        error, done = None, 0
-        try:
-            for chunk in self._run_segmentation(cubes, rows_by_index, models):
-                computed = {keys[rows_by_index[index]]: columns for index, columns in chunk.items()}
-                context.cache.store_features(computed)
-                columns_by_key.update(computed)
-                done += len(chunk)
-                if context.progress is not None:
-                    context.progress(f"segmenting {label}", done, len(pending))
-        except Exception as failure:
-            if context.comm.size == 1:
-                raise
-            error = format_error(failure)
-        context.comm.raise_first_error(error)
-        columns_by_key.update(self._gather_masks(columns_by_key, keys))
-        return [columns_by_key[name] for name in keys]
+        features, folds, context = extracted.features, self.folds, self.context
+        models, keys = {}, {}
+        identities = zip(features.hashes.tolist(), features.groups.tolist(), extracted.mask_hashes, strict=True)
+        for index, (content, group, masks) in zip(extracted.index.tolist(), identities, strict=True):
+            models[index] = folds.select_model(content, group)
+            keys[index] = compute_key("segment-1", folds.model_keys[models[index]], content, masks)
+        columns = CachedColumns(keys, context.cache, context.ranks)
+        with raise_on_all_ranks(context.ranks):
+            if columns.pending:
+                settings = (folds.structures, self.plan.field, self.plan.wavelengths)
+                columns.compute(
+                    SegmentJob(self.spec.name, cubes, models, self._models, *settings),
+                    chunk_size=CHUNK_CUBES,
+                    workers=context.device_workers,
+                    progress=context.make_progress_callback(f"segmenting {label}"),
+                )
+        return columns.gather()
 
-    def _run_segmentation(self, cubes: CubeSet, rows_by_index: Mapping[int, int], models: Sequence[int]) -> Any:
-        if not rows_by_index:
-            return iter(())
-        model_by_index, folds = {index: models[row] for index, row in rows_by_index.items()}, self.folds
-        fitted_models = self._fit_models()
-        settings = (folds.structures, self.plan.field, self.plan.wavelengths)
-        job = SegmentJob(self.spec.name, cubes, model_by_index, fitted_models, *settings)
-        indices = list(rows_by_index)
-        return run_job(job, [indices[i : i + CHUNK_CUBES] for i in range(0, len(indices), CHUNK_CUBES)], self.workers)
-
-    def _fit_models(self) -> dict[int, Segmenter]:
-        """Return the models, from the cache where the segmenter can restore its state, else newly fitted."""
-        context = self.context
-        missing = [fold for fold in range(FOLD_COUNT) if fold not in self._models and not self._restore_model(fold)]
-        job = FitJob(self.spec, self.cubes, self.folds.fit_indices, self.folds.structures, self.plan.field)
-        workers = self._count_fit_workers() if len(missing) > 1 else 0
-        for fitted in run_job(job, [[fold] for fold in missing], workers):
-            self._models.update(fitted)
+    @functools.cached_property
+    def _models(self) -> dict[int, Segmenter]:
+        """The models by fold: from the cache where the segmenter can restore its state, else newly fitted."""
+        context, folds = self.context, self.folds
+        models = {fold: model for fold in range(FOLD_COUNT) if (model := self._restore_model(fold)) is not None}
+        missing = [[fold] for fold in range(FOLD_COUNT) if fold not in models]
+        progress = context.make_progress_callback(f"fitting {self.spec.name}")
+        job = FitJob(self.spec, self.cubes, folds.fit_indices, folds.structures, self.plan.field)
+        for fitted in run_chunks(job, missing, self._count_fit_workers() if len(missing) > 1 else 0):
+            models.update(fitted)
             for fold, model in fitted.items():
-                if hasattr(model, "state"):
+                if isinstance(model, SupportsState):
                     context.cache.store_features({self._compute_state_key(fold): model.state()})
-            if context.progress is not None:
-                context.progress(f"fitting {self.spec.name}", len(self._models), FOLD_COUNT)
-        return self._models
+            if progress is not None:
+                progress(len(models), FOLD_COUNT)
+        return models
 
     def _count_fit_workers(self) -> int:
         """Return one process a fold, unless they share a GPU or have too few pixels to fit on."""
         context, indices = self.context, self.folds.fit_indices[0]
-        if context.comm.size > 1 or context.device != "cpu":
+        if context.ranks.size > 1 or context.device != "cpu":
             return 0
         if context.workers is not None:
             return context.workers
@@ -206,30 +190,15 @@ class CrossFitSegmenter:
         is_faster = (os.cpu_count() or 1) > 1 and len(indices) * height * width > MIN_PARALLEL_PIXELS
         return FOLD_COUNT if is_faster else 0
 
-    def _restore_model(self, fold_index: int) -> bool:
-        """Restore a model's state from the cache; return whether it was there."""
-        segmenter: Any = self.spec.build()
-        state = self.context.cache.load_features([self._compute_state_key(fold_index)]).get(
-            self._compute_state_key(fold_index)
-        )
-        if state is None or not hasattr(segmenter, "restore"):
-            return False
+    def _restore_model(self, fold: int) -> Segmenter | None:
+        """Return the model whose state is in the cache, or None."""
+        segmenter: Segmenter = self.spec.build()
+        key = self._compute_state_key(fold)
+        state = self.context.cache.load_features([key]).get(key)
+        if state is None or not isinstance(segmenter, SupportsState):
+            return None
         segmenter.restore(state, self.folds.structures)
-        self._models[fold_index] = segmenter
-        return True
+        return segmenter
 
-    def _compute_state_key(self, fold_index: int) -> str:
-        return compute_key("segmenter state", self.folds.model_keys[fold_index])
-
-    def _gather_masks(self, columns_by_key: Mapping[str, Columns], keys: Sequence[str]) -> dict[str, Columns]:
-        comm = self.context.comm
-        if comm.size == 1:
-            return {}
-        own_rows = comm.shard_indices(len(keys))
-        packed = {f"{row}:{name}": columns_by_key[keys[row]][name] for row in own_rows for name in (MASKS, AGREEMENT)}
-        gathered: dict[str, dict[str, Any]] = {}
-        for received in comm.gather(packed):
-            for label, column in received.items():
-                row, name = label.split(":", 1)
-                gathered.setdefault(keys[int(row)], {})[name] = column
-        return dict(gathered)
+    def _compute_state_key(self, fold: int) -> str:
+        return compute_key("segmenter state", self.folds.model_keys[fold])

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hseval.pipeline.inputs import label_connected_groups
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -45,21 +47,10 @@ def assign_folds(*, contents: Sequence[str], groups: Sequence[str], presence: ND
 
 def find_linked_cubes(contents: Sequence[str], groups: Sequence[str]) -> list[list[int]]:
     """Return the indices of cubes that belong together, in the order of their first cube's content."""
-    parents = list(range(len(contents)))
-
-    def find_root(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = parents[i]
-        return i
-
-    for keys in (contents, groups):
-        first: dict[str, int] = {}
-        for i, name in enumerate(keys):
-            parents[find_root(i)] = find_root(first.setdefault(name, i))
+    labels = label_connected_groups(groups, contents)
     members: dict[int, list[int]] = {}
     for i in sorted(range(len(contents)), key=lambda index: (contents[index], index)):
-        members.setdefault(find_root(i), []).append(i)
+        members.setdefault(int(labels[i]), []).append(i)
     return list(members.values())
 
 

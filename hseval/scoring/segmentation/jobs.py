@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from hseval.core.cubes import FOV, CubeSet
-from hseval.core.options import options_to_dict
 from hseval.core.plugin_manager import get_plugins
 from hseval.data.content_hash import compute_key
 from hseval.data.preprocessing import preprocess_cube
+from hseval.pipeline.cached_columns import Columns
+from hseval.pipeline.worker import PluginSpec
 from hseval.scoring.segmentation.segmented_set import PreparedSet, count_agreement, pack_masks
 from hseval.utils.errors import HsevalError
 from hseval.utils.parallel import JobSpec
@@ -20,51 +21,28 @@ from hseval.utils.parallel import JobSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hseval.core.hookspecs import Segmenter
+    from hseval.core.protocols import Segmenter
 
-Columns = Mapping[str, "NDArray[Any]"]
 FIT_VERSION = "fit-1"  # raised whenever `fit` or `segment` get something else for the same cubes
 MASKS, AGREEMENT = "masks", "agreement"
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmenterSpec:
-    """A segmenter by name and options: small enough to send to a worker process, which builds its own.
+class SegmenterSpec(PluginSpec):
+    """A segmenter by name and options.
 
     Attributes:
-        name: the plugin's.
         is_requested: whether the user named it.
         missing_structures: the reference's structures that the samples have no masks of.
-        options: the user's, by name.
-        device: where it computes, if it has a choice.
     """
 
-    name: str
-    is_requested: bool
+    kind: ClassVar[str] = "segmenter"
+    is_requested: bool = True
     missing_structures: tuple[str, ...] = ()
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    device: str = "cpu"
-
-    def build(self) -> Segmenter:
-        """Return the segmenter, not fitted."""
-        segmenter: Segmenter = get_plugins().build("segmenter", self.name, self.options)
-        if hasattr(segmenter, "device"):
-            segmenter.device = self.device
-        return segmenter
 
     def compute_recipe_key(self) -> str:
         """Return the key of everything, besides the cubes that it is fitted on, that decides the segmenter's masks."""
-        segmenter = self.build()
-        fingerprint = segmenter.fingerprint() if hasattr(segmenter, "fingerprint") else ""
-        options = options_to_dict(getattr(segmenter, "options", None)) or dict(self.options)
-        return compute_key(
-            FIT_VERSION,
-            self.name,
-            get_plugins().get_origin("segmenter", self.name),
-            segmenter.version,
-            options,
-            fingerprint,
-        )
+        return compute_key(FIT_VERSION, *self.describe_identity(self.build()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +72,7 @@ class FitJob:
         return FitJob, (self.spec, self.cubes, self.fit_indices, self.structures, self.field)
 
     def _fit_fold(self, fold: int) -> Segmenter:
-        segmenter = self.spec.build()
+        segmenter: Segmenter = self.spec.build()
         data = PreparedSet(self.cubes.subset(self.fit_indices[fold]), self.structures, self.field)
         with get_plugins().wrap_errors("segmenter", self.spec.name):
             segmenter.fit(data)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hseval.core.score_records import SegmentationRecord
 from hseval.scoring.segmentation.cross_fit import Folds
 from hseval.scoring.segmentation.jobs import SegmenterSpec
 from hseval.scoring.segmentation.segmented_set import dice
@@ -63,12 +64,10 @@ class SegmentationQuality:
         dice_by_structure = _compute_dice_by_structure(self.folds, self.sample_counts)
         return {name: value for name, value in dice_by_structure.items() if name in self.supplied_structures}
 
-    def build_details(self) -> dict[str, Any]:
-        """Return the details that a score has on its masks."""
-        details = {"name": self.spec.name, "dice": self.compute_dice(), "left_out": self.get_exclusion_reasons()}
-        if self.sample_counts is not None:
-            details["agreement_with_samples"] = self.compute_sample_agreement()
-        return details
+    def build_record(self) -> SegmentationRecord:
+        """Return what a score says on its masks."""
+        agreement = None if self.sample_counts is None else self.compute_sample_agreement()
+        return SegmentationRecord(self.spec.name, self.compute_dice(), self.get_exclusion_reasons(), agreement)
 
     def iter_notes(self) -> Iterator[str]:
         """Yield the notes on the masks."""

@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hseval.core.cubes import FOV, Cube, CubeSet
-from hseval.data.field_of_view import compute_bounding_box
-from hseval.data.preprocessing import compute_valid_mask, preprocess_cube
+from hseval.core.cubes import FOV, Cube, CubeSet, DerivedSet
+from hseval.data.field_of_view import compute_bounding_box, find_valid_pixels
+from hseval.data.preprocessing import get_fov_mask, preprocess_cube
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def unpack_masks(packed_masks: NDArray[np.uint8], shape: tuple[int, int, int]) -
     return np.unpackbits(bits, count=count).reshape(shape).astype(bool)
 
 
-class SegmentedSet(CubeSet):
+class SegmentedSet(DerivedSet):
     """A set with the masks that a segmenter found in it; ``fov`` stays the set's own.
 
     Args:
@@ -64,13 +63,9 @@ class SegmentedSet(CubeSet):
         packed_masks: Mapping[int, NDArray[np.uint8]],
         field: Bools | None,
     ) -> None:
-        self.base, self.structure_names, self.visible_structures, self.packed_masks, self.field = (
-            base,
-            tuple(structures),
-            visible_structures,
-            dict(packed_masks),
-            field,
-        )
+        self.base, self.field = base, field
+        self.structure_names, self.visible_structures = tuple(structures), visible_structures
+        self.packed_masks = dict(packed_masks)
         own = {FOV} & set(base.structures)
         self.info = dataclasses.replace(base.info, structures=tuple(sorted({*visible_structures, *own})))
 
@@ -80,29 +75,16 @@ class SegmentedSet(CubeSet):
         masks = {FOV: cube.masks[FOV]} if FOV in cube.masks else {}
         frame = np.zeros((len(self.structure_names), *cube.data.shape[1:]), dtype=bool)
         if index in self.packed_masks:
-            box = compute_bounding_box(compute_valid_mask(cube, self.field))
+            box = compute_bounding_box(find_valid_pixels(cube.data, get_fov_mask(cube, self.field)))
             inside = frame[:, *box]
+            structures, height, width = inside.shape
             try:
-                inside[:] = unpack_masks(
-                    self.packed_masks[index], (len(self.structure_names), inside.shape[1], inside.shape[2])
-                )
+                inside[:] = unpack_masks(self.packed_masks[index], (structures, height, width))
             except ValueError as error:
                 name = f"{self.info.location}: cube {self.ids[index]}"
                 raise HsevalError(f"{name} has changed since it was segmented: {error}") from error
-        masks.update(
-            (name, structure_mask)
-            for name, structure_mask in zip(self.structure_names, frame, strict=True)
-            if name in self.visible_structures
-        )
-        return dataclasses.replace(cube, masks=masks)
-
-    def shape(self, index: int) -> tuple[int, int, int]:
-        """Return ``(band, y, x)`` of one cube."""
-        return self.base.shape(index)
-
-    def sources(self, index: int) -> tuple[Path, ...]:
-        """Return the base's files."""
-        return self.base.sources(index)
+        found = dict(zip(self.structure_names, frame, strict=True))
+        return dataclasses.replace(cube, masks=masks | {name: found[name] for name in self.visible_structures})
 
     def recipe(self, index: int) -> str:
         """Return the base's recipe and the masks' hash, so that the cache distinguishes the masks of different fits."""

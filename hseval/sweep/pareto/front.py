@@ -67,7 +67,7 @@ def get_quantity(row: RunResult, name: str) -> Quantity | None:
 def _compute_speed(row: RunResult, name: str) -> Quantity | None:
     if row.timing is None:
         return None
-    seconds, fastest, slowest = (row.timing[key] for key in ("seconds", "fastest", "slowest"))
+    seconds, fastest, slowest = row.timing.seconds, row.timing.fastest, row.timing.slowest
     if name == SECONDS:
         return Quantity(seconds, fastest, slowest, "lower")
     return Quantity(1 / seconds, 1 / slowest, 1 / fastest, "higher")
@@ -77,7 +77,7 @@ def _compute_floor_distance(score: Score) -> Quantity | None:
     if score.value is None or score.floor is None:
         return None
     distance = abs(score.value - score.floor)
-    low, high = score.details.get("excess_interval") or (distance, distance)
+    low, high = score.excess_interval or (distance, distance)
     ends = sorted((abs(low), abs(high)))
     return Quantity(distance, 0.0 if low < 0 < high else ends[0], ends[1], "lower")
 

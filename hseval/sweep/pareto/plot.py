@@ -199,5 +199,5 @@ def _format_devices(results: SweepResults, x: str) -> str:
     """Return the machine that speeds were measured on, in parentheses; for other quantities nothing."""
     if x not in (SPEED, SECONDS):
         return ""
-    devices = sorted({str(row.timing["device"]) for row in results.rows if row.timing})
+    devices = sorted({row.timing.device for row in results.rows if row.timing})
     return f" ({devices[0]})" if len(devices) == 1 else f" ({len(devices)} devices: speeds are not comparable)"

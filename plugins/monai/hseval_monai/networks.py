@@ -6,11 +6,11 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from hseval_monai.options import NORM_GROUPS, MonaiOptions
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
 NUM_TIMESTEPS = 1000  # of the flow; the U-Net gets integers
@@ -53,6 +53,27 @@ def build_unet(options: MonaiOptions) -> torch.nn.Module:
     return network
 
 
+class LatentScale(torch.nn.Module):
+    """Mean and standard deviation of every channel of the latents ``(n, channel, y, x)``; restores normalized ones."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    @classmethod
+    def of_channels(cls, count: int) -> LatentScale:
+        """Return the scale that changes nothing, for :meth:`load_state_dict`."""
+        return cls(torch.zeros(count), torch.ones(count))
+
+    def forward(self, normalized: torch.Tensor) -> torch.Tensor:
+        """Return latents on their own scale."""
+        return normalized * self.deviation[:, None, None] + self.mean[:, None, None]
+
+
 def reconstruction_loss(
     network: Any, images: torch.Tensor, rng: np.random.Generator, *, bands: int, kl_weight: float
 ) -> torch.Tensor:
@@ -68,7 +89,6 @@ def reconstruction_loss(
         bands: how many of the channels are bands.
         kl_weight: weight of KL(N(mean, std) || N(0, 1)), in nats a latent.
     """
-    import torch
     from torch.nn import functional
 
     mean, std = network.encode(images)
@@ -101,8 +121,6 @@ class RectifiedFlow:
             clean: latents ``(n, channel, y, x)``, normalized.
             rng: of this step, the only source of randomness.
         """
-        import torch
-
         times = torch.from_numpy(rng.integers(NUM_TIMESTEPS + 1, size=len(clean))).to(clean.device)
         noise = torch.from_numpy(rng.standard_normal(tuple(clean.shape), dtype=np.float32)).to(clean.device)
         noisy = self.scheduler.add_noise(original_samples=clean, noise=noise, timesteps=times)
@@ -114,8 +132,6 @@ class RectifiedFlow:
         The network is evaluated twice a step. On Gaussians of standard deviation 0.2 to 3, 12 such steps reproduce it
         within 2 %, 25 steps of Euler within 10 %.
         """
-        import torch
-
         self.scheduler.set_timesteps(steps)
         latents = torch.from_numpy(noise).to(device)
         times = [*self.scheduler.timesteps.tolist(), 0]

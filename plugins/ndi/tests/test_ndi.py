@@ -7,9 +7,8 @@ import pytest
 from hseval_ndi import Ndi, NdiQuantiles, compute_difference_index
 
 import hseval
-from hseval import ArraySet
-from hseval.core.plugin_manager import get_plugins
-from hseval.testing import check_extractor, check_metric, make_example_set
+from hseval.plugin import ArraySet
+from hseval.testing import check_extractor, check_metric, find_plugin, make_example_set
 
 WAVELENGTHS = np.array([500.0, 660.0, 680.0, 800.0, 900.0])
 
@@ -23,12 +22,13 @@ def make_flat_set(indices: np.ndarray, gain: float = 1.0, wavelengths: np.ndarra
 
 def compute_ndi(samples: ArraySet, ref: ArraySet) -> float:
     score = hseval.score(samples, ref=ref, metrics=["ndi"], device="cpu", cache=False).scores[0]
-    return float(score.details["full_value"])
+    assert score.statistics is not None
+    return score.statistics.full_value
 
 
 def test_plugins_are_registered() -> None:
-    assert get_plugins().find("metric", "ndi") is Ndi
-    assert get_plugins().find("extractor", "ndi-levels") is NdiQuantiles
+    assert find_plugin("metric", "ndi") is Ndi
+    assert find_plugin("extractor", "ndi-levels") is NdiQuantiles
 
 
 def test_plugins_fulfill_contracts() -> None:
@@ -58,7 +58,8 @@ def test_scores_are_reported_by_structure() -> None:
     sets = [make_example_set(12, seed=seed) for seed in (1, 2)]
     report, output = hseval.score(sets[0], ref=sets[1], metrics=["ndi"], cache=False), io.StringIO()
     assert set(report.scores[0].details["structures"]) == {"disc", "fov"}
-    get_plugins().build("renderer", "terminal").render(report, output)
+    renderer = find_plugin("renderer", "terminal")
+    renderer(renderer.Options(details=True)).render(report, output)
     assert "ndi by structure" in output.getvalue()
 
 

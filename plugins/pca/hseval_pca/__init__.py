@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hseval import hookimpl
+from hseval.plugin import hookimpl
 
 
 @hookimpl

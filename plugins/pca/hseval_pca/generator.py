@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval import CubeSet, HsevalError, Sample, option
-from hseval.core.options import build_options
-from hseval.utils.plural import format_count
-from hseval.utils.random_streams import create_rng
-from hseval_pca import checkpoint
+from hseval.generator_kit import load_checkpoint, save_checkpoint
+from hseval.plugin import CubeSet, HsevalError, Sample, build_options, create_rng, format_count, option
 from hseval_pca.gaussian import fit_gaussian
 from hseval_pca.layers import LayerLayout
 
 Array = NDArray[Any]
+FORMAT = "hseval-pca-2"
+RECORD_KEYS = ("options", "wavelengths", "units", "structures")
 
 
 class Pca:
@@ -54,7 +53,7 @@ class Pca:
         self.options = options or self.Options()
 
     def fit(self, data: CubeSet, out: Path, *, seed: int = 0) -> None:
-        """Fit on ``data`` and write ``pca.safetensors`` and ``pca.json`` to the folder ``out``.
+        """Fit on ``data`` and write ``pca.safetensors`` to the folder ``out``.
 
         Raises:
             HsevalError: fewer than two cubes, cubes of several shapes, or cubes that are all the same.
@@ -63,7 +62,7 @@ class Pca:
             raise HsevalError(
                 f"{data.info.location}: has {format_count(len(data), 'cube')}, expected 2 or more for pca"
             )
-        checkpoint.save(out, *self._fit_model(data, seed))
+        save_checkpoint(out, self.name, *self._fit_model(data, seed), format=FORMAT)
         self.load(out)
 
     def load(self, path: Path | None) -> None:
@@ -74,8 +73,9 @@ class Pca:
         """
         if path is None:
             raise HsevalError("pca has to be fitted first: hseval train pca DATA --out RUN, then --checkpoint RUN")
-        tensors, record = checkpoint.load(path)
-        fitted = build_options(type(self), record["options"], owner=f"{path}: pca.json")
+        hint = "create one by: hseval train pca"
+        tensors, record = load_checkpoint(path, self.name, format=FORMAT, required_keys=RECORD_KEYS, hint=hint)
+        fitted = build_options(type(self), record["options"], owner=f"{path}: pca.safetensors")
         if self.options not in (self.Options(), fitted):
             raise HsevalError(f"{path}: was fitted with {fitted}; options are set when training, not when sampling")
         self.options, self.units = fitted, record["units"]

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.cubes import FOV, Cube, CubeSet
-from hseval.utils.errors import HsevalError
+from hseval.plugin import FOV, Cube, CubeSet, HsevalError
 
 Array = NDArray[Any]
 BLUR_PX = 1.0  # so that vessels of different eyes overlap and can be averaged

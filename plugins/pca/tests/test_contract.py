@@ -4,8 +4,7 @@ from pathlib import Path
 
 from hseval_pca.generator import Pca
 
-from hseval.core.plugin_manager import get_plugins
-from hseval.testing import check_generator
+from hseval.testing import check_generator, find_plugin
 
 
 def test_generator_fulfills_contract(tmp_path: Path) -> None:
@@ -13,4 +12,4 @@ def test_generator_fulfills_contract(tmp_path: Path) -> None:
 
 
 def test_generator_is_registered() -> None:
-    assert get_plugins().find("generator", "pca") is Pca
+    assert find_plugin("generator", "pca") is Pca

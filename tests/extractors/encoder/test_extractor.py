@@ -14,13 +14,13 @@ from scipy import ndimage
 
 from hseval.core.cubes import ArraySet
 from hseval.data.field_of_view import erode_fov
-from hseval.extractors.encoder import checkpoint as encoder_file
-from hseval.extractors.encoder.checkpoint import FitOptions
-from hseval.extractors.encoder.extractor import Encoder, EncoderOptions, Fitter
+from hseval.extractors.encoder.extractor import FILE_FORMAT, Encoder, Fitter
+from hseval.extractors.encoder.options import EncoderOptions, FitOptions
 from hseval.extractors.encoder.preprocessing import compute_node_wavelengths, compute_node_weights
 from hseval.metrics.frechet import frechet_distance
 from hseval.metrics.standardized_features import fit_scale, standardize
 from hseval.testing import check_extractor, make_example_set
+from hseval.training.checkpoint_file import read_checkpoint, write_checkpoint
 from hseval.utils.errors import HsevalError
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import make_texture_set, save_set
@@ -221,9 +221,9 @@ def test_the_fingerprint_is_the_files_sha256(weights: Path) -> None:
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path, weights: Path) -> None:
-    tensors, record = encoder_file.read(weights)
+    tensors, record = read_checkpoint(weights, format=FILE_FORMAT)
     again = tmp_path / "again.safetensors"
-    encoder_file.write(again, tensors, record)
+    write_checkpoint(again, tensors, record, format=FILE_FORMAT)
     assert again.read_bytes() == weights.read_bytes()
     assert record["seed"] == 0
     assert record["options"]["width"] == 8
@@ -253,18 +253,18 @@ def change_record(content: bytes) -> bytes:
 
 
 def raise_version(content: bytes) -> bytes:
-    return content.replace(b'"version":"1"', b'"version":"9"')
+    return content.replace(b"hseval-encoder-2", b"hseval-encoder-9")
 
 
 @pytest.mark.parametrize(
     ("corrupt", "message"),
     [
-        (truncate, "can't be read as safetensors"),
-        (lambda _: b"", "can't be read as safetensors"),
-        (lambda _: b"not weights at all", "can't be read as safetensors"),
+        (truncate, "truncated, or not a safetensors file"),
+        (lambda _: b"", "truncated, or not a safetensors file"),
+        (lambda _: b"not weights at all", "truncated, or not a safetensors file"),
         (flip_bit, "changed since it was written"),
         (change_record, "changed since it was written"),
-        (raise_version, "version 9, expected 1"),
+        (raise_version, "has the format 'hseval-encoder-9', expected 'hseval-encoder-2'"),
     ],
 )
 def test_a_corrupted_file_is_refused_in_one_line(
@@ -286,13 +286,13 @@ def test_tensors_of_something_else_are_refused(tmp_path: Path, weights: Path) ->
 
     path = tmp_path / "other.safetensors"
     save_file({"conv.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(HsevalError, match="holds no weights of extractor 'encoder'"):
+    with pytest.raises(HsevalError, match="has no format that this version knows, expected 'hseval-encoder-2'; create"):
         compute_features(path, *make_textures(1))
-    tensors, record = encoder_file.read(weights)
-    encoder_file.write(path, {**tensors, "extra": torch.zeros(1)}, record)
+    tensors, record = read_checkpoint(weights, format=FILE_FORMAT)
+    write_checkpoint(path, {**tensors, "extra": torch.zeros(1)}, record, format=FILE_FORMAT)
     with pytest.raises(HsevalError, match="do not fit its record"):
         compute_features(path, *make_textures(1))
-    encoder_file.write(path, tensors, {"nodes": 3})
+    write_checkpoint(path, tensors, {"nodes": 3}, format=FILE_FORMAT)
     with pytest.raises(HsevalError, match="do not fit its record"):
         compute_features(path, *make_textures(1))
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from hseval.core.cubes import ArraySet
-from hseval.extractors.encoder.checkpoint import FitOptions, read
-from hseval.extractors.encoder.extractor import Fitter
+from hseval.extractors.encoder.extractor import FILE_FORMAT, Fitter
 from hseval.extractors.encoder.network import Network, build_hidden_mask, initialize_weights
+from hseval.extractors.encoder.options import FitOptions
 from hseval.extractors.encoder.preprocessing import compute_node_wavelengths
 from hseval.extractors.encoder.training import (
     PATCH_SIZE,
@@ -25,6 +25,8 @@ from hseval.extractors.encoder.training import (
     draw_patch_boxes,
     measure_residual_rms,
 )
+from hseval.training import checkpoint_file
+from hseval.training.checkpoint_file import read_checkpoint
 from hseval.utils.errors import HsevalError
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import make_texture_set, save_set
@@ -80,7 +82,7 @@ def test_a_fit_predicts_holdout_cubes(tmp_path: Path) -> None:
     options = FitOptions(steps=150, width=8, nodes=6, batch=8, crop=24)
     path = tmp_path / "w.safetensors"
     fit(path, make_texture_set(24, seed=1), options=options)
-    tensors, record = read(path)
+    tensors, record = read_checkpoint(path, format=FILE_FORMAT)
     network = Network(6, 8)
     network.load_state_dict(tensors)
     holdout = TrainingPatches(
@@ -142,7 +144,7 @@ def test_cubes_of_several_sizes_with_empty_ones_among_them_are_fitted(tmp_path: 
     data.masks["fov"][3] = False
     data.cubes[4, :, 30:50, 30:50] = np.nan
     fit(tmp_path / "w.safetensors", data)
-    tensors, record = read(tmp_path / "w.safetensors")
+    tensors, record = read_checkpoint(tmp_path / "w.safetensors", format=FILE_FORMAT)
     assert record["fitted_on"]["cubes"] == 9
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
@@ -181,7 +183,7 @@ def test_a_fit_from_the_command_line_prints_how_to_use_its_weights(tmp_path: Pat
     outcome = hseval("fit-extractor", data, "--out", out, "--seed", 3, *TYPED)
     assert (outcome.status, outcome.err) == (0, "")
     assert f"encoder fitted on 9 cubes of {data}; use it with --set encoder.weights={out}" in outcome.out
-    assert read(out)[1]["seed"] == 3
+    assert read_checkpoint(out, format=FILE_FORMAT)[1]["seed"] == 3
     first = out.read_bytes()
     assert_refused(hseval("fit-extractor", data, "--out", out, *TYPED), "exists already", "--force")
     assert hseval("fit-extractor", data, "--out", out, "--seed", 3, *TYPED, "--force").status == 0
@@ -250,12 +252,11 @@ def test_an_interrupted_write_preserves_the_old_file(
     out = tmp_path / "w.safetensors"
     out.write_bytes(b"older weights")
 
-    def raise_disk_full(self: Path, content: bytes) -> int:
-        with self.open("wb") as handle:
-            handle.write(content[: len(content) // 2])
+    def raise_disk_full(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", raise_disk_full)
+    monkeypatch.setattr(checkpoint_file, "write_content", raise_disk_full)
     outcome = hseval("fit-extractor", data, "--out", out, *TYPED, "--force")
     assert outcome.status == 2
     assert "No space left on device" in outcome.err

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from hseval.core.hookspecs import Sample
 from hseval.core.plugin_manager import get_plugins
+from hseval.core.protocols import Sample
 from hseval.generators.phantom import Phantom
 from hseval.generators.phantom.camera import CameraView
 from hseval.generators.phantom.plugin import PhantomOptions

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from hseval.utils.distributed import Ranks
 from hseval_ldm.data.batches import BatchLoader, load_whole_cubes
 from hseval_ldm.data.dataset import CubeDataset, compute_detail_weight
 from hseval_ldm.data.normalization import Batch, Normalization
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.sets import make_texture_set
 
 COUNT = 6

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hseval.utils.distributed import Ranks
 from hseval.utils.errors import HsevalError
 from hseval_ldm.data.latent_cache import LatentCache, LatentScaler
-from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.two_ranks import run_on_two_ranks
 
 COUNT = 150  # more than two blocks

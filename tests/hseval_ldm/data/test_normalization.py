@@ -12,7 +12,7 @@ import torch
 
 from hseval.core.cubes import ArraySet, Cube, CubeSet
 from hseval.utils.errors import HsevalError
-from hseval_ldm.data.normalization import Normalization, find_valid_pixels
+from hseval_ldm.data.normalization import Normalization
 from tests.helpers.sets import make_texture_set
 
 
@@ -192,7 +192,6 @@ def test_without_fov_every_pixel_is_valid_and_no_fov_is_added() -> None:
 
 def test_all_pixels_are_valid_in_a_cube_without_the_fov_of_the_others(data: ArraySet) -> None:
     cubes = [data[0], dataclasses.replace(data[1], masks={})]
-    assert find_valid_pixels(cubes[1]).all()
     batch = measure(MixedSet(cubes)).to_batch(cubes)
     assert batch.has_mask.tolist() == [[True] * 3, [False] * 3]
     assert not batch.to_network_input()[1, 4:].any()

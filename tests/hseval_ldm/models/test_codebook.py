@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hseval.utils.distributed import Ranks
 from hseval_ldm.models.codebook import Codebook, compute_usage
 from hseval_ldm.models.kmeans import KMeansResult
-from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.two_ranks import run_on_two_ranks
 
 CODES, D = 12, 4

@@ -13,10 +13,10 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from hseval.utils.distributed import Ranks
 from hseval.utils.errors import HsevalError
 from hseval_ldm.models.kmeans import KMeansResult, kmeans
 from hseval_ldm.models.nearest import find_nearest_centers
-from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.two_ranks import run_on_two_ranks
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hseval.utils.distributed import Ranks
 from hseval_ldm.models import losses
 from hseval_ldm.models.discriminator import Discriminator, compute_patch_weight
 from hseval_ldm.models.perceptual import PerceptualEncoder, draw_positions
-from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.random_weights import draw_normal, randomize_weights
 from tests.helpers.two_ranks import run_on_two_ranks
 

@@ -14,7 +14,7 @@ from hseval_ldm.models.sensor_noise import NoisePixels, SensorNoise
 from hseval_ldm.models.vqgan import Autoencoder, Reconstruction
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling import calibration as module
-from hseval_ldm.sampling.calibration import calibrate, compute_area_thresholds, measure_noise
+from hseval_ldm.sampling.calibration import StructureAreas, calibrate, measure_noise
 from tests.helpers.random_weights import draw_normal
 
 SIDE, BANDS = 24, 3
@@ -47,9 +47,16 @@ def make_model(structures: tuple[str, ...] = ("disc", "fov", "vein")) -> Autoenc
     return Autoencoder(LdmOptions(width=4, blocks=1, codes=4, latent_channels=2), measured)
 
 
+def measure_thresholds(pairs: list[tuple[Batch, Reconstruction]], n_structures: int) -> torch.Tensor:
+    areas = StructureAreas(n_structures)
+    for batch, reconstruction in pairs:
+        areas.add(batch, reconstruction)
+    return areas.compute_thresholds()
+
+
 def test_masks_above_their_threshold_have_the_real_area() -> None:
     pairs = [make_pair(seed) for seed in range(4)]
-    thresholds = compute_area_thresholds(pairs, 3)
+    thresholds = measure_thresholds(pairs, 3)
     for number in range(3):
         real = sum(int(batch.masks[:, number].sum()) for batch, _ in pairs)
         within = [torch.ones_like(b.field[:, 0]) if number == 1 else b.field[:, 0] for b, _ in pairs]
@@ -65,9 +72,9 @@ def test_cubes_without_a_mask_do_not_affect_its_threshold() -> None:
     known = one.has_mask.clone()
     known[:, 2] = False
     unmasked = one._replace(has_mask=known, masks=one.masks * torch.tensor([1.0, 1, 0])[:, None, None])
-    both = compute_area_thresholds([(unmasked, reconstruction_one), (other, reconstruction_other)], 3)
-    assert both[2] == compute_area_thresholds([(other, reconstruction_other)], 3)[2]
-    assert both[0] == compute_area_thresholds([(one, reconstruction_one), (other, reconstruction_other)], 3)[0]
+    both = measure_thresholds([(unmasked, reconstruction_one), (other, reconstruction_other)], 3)
+    assert both[2] == measure_thresholds([(other, reconstruction_other)], 3)[2]
+    assert both[0] == measure_thresholds([(one, reconstruction_one), (other, reconstruction_other)], 3)[0]
 
 
 def test_thresholds_of_missing_empty_and_full_masks_are_0() -> None:
@@ -77,9 +84,9 @@ def test_thresholds_of_missing_empty_and_full_masks_are_0() -> None:
     everywhere = torch.ones_like(batch.field)
     masks[:, 1] = 1  # and one that covers the whole image
     pairs = [(Batch(batch.cubes, masks, known, everywhere), reconstruction)]
-    assert torch.equal(compute_area_thresholds(pairs, 3), torch.zeros(3))
-    assert torch.equal(compute_area_thresholds([], 2), torch.zeros(2))
-    assert compute_area_thresholds(
+    assert torch.equal(measure_thresholds(pairs, 3), torch.zeros(3))
+    assert torch.equal(measure_thresholds([], 2), torch.zeros(2))
+    assert measure_thresholds(
         [(batch._replace(masks=masks[:, :0], has_mask=known[:, :0]), reconstruction)], 0
     ).shape == (0,)
 
@@ -89,7 +96,7 @@ def test_a_structure_that_fills_the_field_of_some_cubes_is_not_the_field() -> No
     batch, reconstruction = make_pair(0)
     full = batch._replace(masks=batch.masks.index_copy(1, torch.tensor([0]), batch.field.float()))
     pairs = [(full, reconstruction), make_pair(1)]
-    threshold = float(compute_area_thresholds(pairs, 3)[0])
+    threshold = float(measure_thresholds(pairs, 3)[0])
     areas = [
         (m.masks[:, 0] > threshold) & (torch.ones_like(b.field[:, 0]) if b is full else b.field[:, 0]) for b, m in pairs
     ]
@@ -130,7 +137,7 @@ def test_thresholds_and_noise_are_measured_in_one_pass() -> None:
     assert torch.allclose(
         model.compute_noise_std(torch.ones(1, BANDS, 1, 1)), noise.compute_std(torch.ones(1, BANDS, 1, 1))
     )
-    assert torch.equal(model.thresholds, compute_area_thresholds(make_noisy_pairs(), 3)) and model.thresholds.any()
+    assert torch.equal(model.thresholds, measure_thresholds(make_noisy_pairs(), 3)) and model.thresholds.any()
     again = make_model()
     calibrate(again, make_noisy_pairs(1))
     calibrate(again, make_noisy_pairs())  # overwrites the earlier measurement

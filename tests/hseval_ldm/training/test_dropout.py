@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hseval.utils.distributed import Ranks
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training.stage_diffusion import DiffusionStage
-from hseval_ldm.utils.distributed import Ranks
 
 
 def apply_dropout(step: int, *, seed: int = 0, rank: int = 0, share: float = 0.5) -> Tensor:

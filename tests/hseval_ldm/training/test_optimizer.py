@@ -6,16 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hseval.training.stage import MAX_GRADIENT_NORM, update_parameters
+from hseval.utils.distributed import Ranks
 from hseval_ldm.models.losses import compute_field_mean
 from hseval_ldm.training.optimizer import (
-    MAX_GRADIENT_NORM,
     MIN_RATE_RATIO,
     build_adamw,
     compute_learning_rate,
-    update_parameters,
     wrap_network,
 )
-from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.random_weights import draw_normal, randomize_weights
 from tests.helpers.two_ranks import run_on_two_ranks
 
@@ -39,14 +38,14 @@ def test_the_fall_is_half_a_cosine() -> None:
 
 def test_gradients_are_clipped_before_the_step() -> None:
     weight = nn.Parameter(torch.tensor([3.0, -4.0]))
+    model = nn.ParameterList([weight])
     optimizer = torch.optim.SGD([weight], lr=123.0)
-    update_parameters(optimizer, (weight**2).sum() * 1e3, [weight], 0.5)
+    update_parameters(optimizer, (weight**2).sum() * 1e3, model, learning_rate=0.5)
     assert weight.grad is not None
     assert weight.grad.norm() == pytest.approx(MAX_GRADIENT_NORM, rel=1e-4)
     assert torch.allclose(weight.detach(), torch.tensor([3.0 - 0.5 * 0.6, -4.0 + 0.5 * 0.8]), atol=1e-4)
-    update_parameters(
-        optimizer, (weight * torch.tensor([0.1, 0.2])).sum(), [weight], 0.5
-    )  # the old gradient is cleared
+    loss = (weight * torch.tensor([0.1, 0.2])).sum()
+    update_parameters(optimizer, loss, model, learning_rate=0.5)  # the old gradient is cleared
     assert torch.allclose(weight.grad, torch.tensor([0.1, 0.2]))
 
 
@@ -63,7 +62,7 @@ def train_on_rank(ranks: Ranks) -> list[Tensor]:
     for step in range(3):
         cubes = draw_normal(4, 2, 8, 8, seed=step)
         loss = compute_field_mean((wrapped(cubes[local]) - cubes[local].flip(-1)).abs(), field[local])
-        update_parameters(optimizer, loss, list(model.parameters()), 0.01)
+        update_parameters(optimizer, loss, model, learning_rate=0.01)
     return [weight.detach() for weight in model.parameters()]
 
 

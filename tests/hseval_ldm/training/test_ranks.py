@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from hseval import open_set
+from hseval.training.checkpoints import unpack_state
+from hseval.training.metrics_log import read_metrics_log
+from hseval.utils.distributed import Ranks
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_metrics_log
+from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.run import train
-from hseval_ldm.utils.distributed import Ranks
 from tests.helpers.two_ranks import run_on_two_ranks, run_torchrun
 
 RATES = {"steps_per_s", "cubes_per_s", "memory_gib", "seconds_left"}
@@ -44,7 +45,7 @@ def test_two_ranks_have_the_losses_weights_and_codebook_of_one(data: Path, tiny:
             assert theirs[name] == pytest.approx(ours[name], rel=TOLERANCE), (ours["stage"], ours["step"], name)
             compared.add(name)
     assert {"contrast", "l1", "adaptive_weight", "discriminator", "kmeans_distortion", "loss"} <= compared
-    codebooks = [checkpoint.unpack("model.codebook", checkpoint.load(run / "autoencoder")[0]) for run in (one, two)]
+    codebooks = [unpack_state("model.codebook", get_checkpoints(run / "autoencoder").load()[0]) for run in (one, two)]
     for name in ("vectors", "counts", "sums"):
         ours, theirs = (codebook[name] for codebook in codebooks)
         assert float((ours - theirs).abs().max()) <= TOLERANCE * float(ours.abs().max()), name

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_metrics_log
+from hseval.training.checkpoints import BEST, LAST, unpack_state
+from hseval.training.metrics_log import read_metrics_log
+from hseval_ldm.training.checkpoints import get_checkpoints
 from tests.helpers.ldm_processes import run_hseval_forked
 from tests.helpers.sets import make_texture_set, save_set
 
@@ -54,15 +55,15 @@ def test_a_run_killed_in_each_stage_equals_an_uninterrupted_one(
     assert "diffusion: resuming from step 4 of 8" in done.err
 
     for stage in STAGES:
-        for which in (checkpoint.LAST, checkpoint.BEST):
-            one, other = (checkpoint.get_path(run / stage, which) for run in (whole, interrupted))
+        for which in (LAST, BEST):
+            one, other = (get_checkpoints(run / stage).get_path(which) for run in (whole, interrupted))
             assert one.read_bytes() == other.read_bytes(), (stage, which)
     assert read_lines(whole) == read_lines(interrupted)
     assert [line["step"] for line in read_lines(whole) if "discriminator" in line] == [4, 5, 6, 7, 8]
     assert (whole / "config.json").read_bytes() == (interrupted / "config.json").read_bytes()
-    tensors = checkpoint.load(whole / "diffusion")[0]
+    tensors = get_checkpoints(whole / "diffusion").load()[0]
     for prefix in ("model", "ema", "optimizer", "scale"):
-        assert checkpoint.unpack(prefix, tensors), prefix
-    tensors = checkpoint.load(whole / "autoencoder")[0]
+        assert unpack_state(prefix, tensors), prefix
+    tensors = get_checkpoints(whole / "autoencoder").load()[0]
     for prefix in ("model.codebook", "optimizer", "rival", "rival_optimizer"):
-        assert checkpoint.unpack(prefix, tensors), prefix
+        assert unpack_state(prefix, tensors), prefix

@@ -14,10 +14,11 @@ import torch
 
 from hseval import Sample
 from hseval.core.cubes import ArraySet
+from hseval.training.checkpoints import unpack_state
+from hseval.training.metrics_log import read_metrics_log
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_metrics_log
+from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.run import train
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import make_texture_set
@@ -90,7 +91,7 @@ def test_without_held_out_cubes_the_last_checkpoint_is_the_best(tiny: Path, tmp_
     options = {"held_out": 0, "ae_steps": 2, "ae_batch": 20, "ldm_batch": 30, "codes": 512}
     sample_first(fit_ldm(BASE, tiny, tmp_path, **(ONE_STEP | options)))
     for stage in ("features", "autoencoder", "diffusion"):
-        last, best = (checkpoint.load(tmp_path / stage, which=which) for which in ("last", "best"))
+        last, best = (get_checkpoints(tmp_path / stage).load(which=which) for which in ("last", "best"))
         assert last[1]["step"] == best[1]["step"]
         assert all(torch.equal(tensor, best[0][name]) for name, tensor in last[0].items()), stage
 
@@ -113,7 +114,7 @@ def test_the_scoring_interval_does_not_affect_the_training(tiny: Path, tmp_path:
     for every in (1, 4):  # every step; once in the middle, and at the end
         (tmp_path / str(every)).mkdir()
         fit_ldm(BASE, tiny, tmp_path / str(every), score_every=every, **options)
-        tensors[every] = checkpoint.load(tmp_path / str(every) / "autoencoder")[0]
+        tensors[every] = get_checkpoints(tmp_path / str(every) / "autoencoder").load()[0]
     counts = {
         every: sum("psnr" in line for line in read_lines(tmp_path / str(every), "autoencoder")) for every in tensors
     }
@@ -147,7 +148,7 @@ def test_a_vqvae_trains_like_a_vqgan_without_the_discriminator(tiny: Path, tmp_p
     assert vae[0]["l1"] == gan[0]["l1"]
     gan_terms = {"adversarial", "adaptive_weight", "discriminator"}
     assert gan_terms <= gan[1].keys() and not gan_terms & vae[1].keys()
-    tensors, _ = checkpoint.load(tmp_path / "vae" / "autoencoder")
+    tensors, _ = get_checkpoints(tmp_path / "vae" / "autoencoder").load()
     assert not [name for name in tensors if name.startswith("rival")]
 
 
@@ -159,8 +160,8 @@ def test_kmeans_sets_the_codebook_at_the_requested_epochs(
     fit_ldm(BASE, tiny, tmp_path, **options)  # 9 cubes in batches of 4: an epoch is two steps
     metrics = read_lines(tmp_path, "autoencoder")
     assert [line["step"] for line in metrics if "kmeans_distortion" in line] == epochs
-    tensors, _ = checkpoint.load(tmp_path / "autoencoder")
-    codebook = checkpoint.unpack("model.codebook", tensors)
+    tensors, _ = get_checkpoints(tmp_path / "autoencoder").load()
+    codebook = unpack_state("model.codebook", tensors)
     assert bool(codebook["initialised"]) and float(codebook["counts"].sum()) > 0
     assert len(torch.unique(codebook["vectors"], dim=0)) > 8
 
@@ -169,8 +170,8 @@ def test_a_unet_starts_from_that_of_another_run(trained: Path, tiny: Path, tmp_p
     larger = make_texture_set(12, size=24, bands=3)
     options = {"start_from": str(trained), "ldm_lr": 0.0, "ema": 0.0, **ONE_STEP}
     fit_ldm(larger, tiny, tmp_path, **options)
-    theirs = checkpoint.unpack("ema", checkpoint.load(trained / "diffusion", which="best")[0])
-    ours = checkpoint.unpack("model", checkpoint.load(tmp_path / "diffusion")[0])
+    theirs = unpack_state("ema", get_checkpoints(trained / "diffusion").load(which="best")[0])
+    ours = unpack_state("model", get_checkpoints(tmp_path / "diffusion").load()[0])
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 

@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 
 from hseval import HsevalError, open_set
+from hseval.training.checkpoints import PREVIOUS
+from hseval.training.metrics_log import read_metrics_log
 from hseval_ldm.generator import Ldm
-from hseval_ldm.options import NEUTRAL_OPTIONS, SAMPLING_OPTIONS, STAGE_OPTIONS, LdmOptions
-from hseval_ldm.training import checkpoint
-from hseval_ldm.training.metrics_log import read_metrics_log
+from hseval_ldm.options import COMMAND_OPTIONS, SAMPLING_OPTIONS, STAGE_OPTIONS, LdmOptions
+from hseval_ldm.training.checkpoints import get_checkpoints
 from tests.helpers.sets import make_texture_set
 
 DIFFUSION_OPTIONS = {
     "base", "multipliers", "unet_blocks", "dropout", "timesteps", "snr_gamma", "ldm_steps", "ldm_batch", "ldm_lr",
     "ema", "start_from", "score_cubes",
 }  # fmt: skip
+
+NEUTRAL_OPTIONS = {"preset", "memory", "loaders", "log_every", "checkpoint_every", "tensorboard", *COMMAND_OPTIONS}
 
 
 def build_ldm(tiny: Path, **options: object) -> Ldm:
@@ -27,9 +30,9 @@ def build_ldm(tiny: Path, **options: object) -> Ldm:
 
 def test_every_option_belongs_to_a_stage_or_is_neutral() -> None:
     shared = {name for names in STAGE_OPTIONS.values() for name in names}
-    assert shared & DIFFUSION_OPTIONS == shared & set(NEUTRAL_OPTIONS) == set()
+    assert shared & DIFFUSION_OPTIONS == shared & NEUTRAL_OPTIONS == set()
     declared = {field.name for field in dataclasses.fields(LdmOptions)}
-    assert declared == shared | DIFFUSION_OPTIONS | set(NEUTRAL_OPTIONS) | set(SAMPLING_OPTIONS)
+    assert declared == shared | DIFFUSION_OPTIONS | NEUTRAL_OPTIONS | set(SAMPLING_OPTIONS)
 
 
 def test_a_unet_on_a_reused_autoencoder_equals_one_trained_in_a_single_run(
@@ -46,8 +49,8 @@ def test_a_unet_on_a_reused_autoencoder_equals_one_trained_in_a_single_run(
     names = [f"{stage}/{which}.safetensors" for stage in ("autoencoder", "diffusion") for which in ("last", "best")]
     for name in names:
         assert (tmp_path / "8" / name).read_bytes() == (trained / name).read_bytes()
-    shared = checkpoint.get_path(tmp_path / "shared" / "autoencoder")
-    assert shared.samefile(checkpoint.get_path(tmp_path / "16" / "autoencoder"))
+    shared = get_checkpoints(tmp_path / "shared" / "autoencoder").get_path()
+    assert shared.samefile(get_checkpoints(tmp_path / "16" / "autoencoder").get_path())
 
 
 @pytest.mark.parametrize("features_steps", [0, 2])
@@ -102,8 +105,8 @@ def test_stages_of_another_set_or_unfinished_ones_are_refused(
     with pytest.raises(HsevalError, match="was trained on another set"):
         build_ldm(tiny).fit(make_texture_set(12, size=16, bands=3), tmp_path / "run", device="cpu", start=trained)
     unfinished = Path(shutil.copytree(trained, tmp_path / "unfinished"))
-    previous = checkpoint.get_path(unfinished / "autoencoder", checkpoint.PREVIOUS)
-    previous.replace(checkpoint.get_path(unfinished / "autoencoder"))
+    previous = get_checkpoints(unfinished / "autoencoder").get_path(PREVIOUS)
+    previous.replace(get_checkpoints(unfinished / "autoencoder").get_path())
     with pytest.raises(HsevalError, match=r"unfinished/autoencoder: is not finished"):
         build_ldm(tiny).fit(open_set(data), tmp_path / "run", device="cpu", start=unfinished)
 

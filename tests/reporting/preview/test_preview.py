@@ -166,3 +166,12 @@ def test_the_images_of_a_cube_fit_a_page(bands: int, side: int) -> None:
     assert small <= 256
     assert len(visible_bands) * small**2 <= 820_000
     assert (visible_bands[0], visible_bands[-1]) == (0, bands - 1)
+
+
+def test_cubes_without_a_valid_pixel_are_refused(hseval: Callable[..., Any], tmp_path: Path) -> None:
+    base = make_texture_set(2, size=16)
+    base.cubes[1] = np.nan
+    source = save_set(tmp_path / "set.h5", base)
+    done = hseval("preview", source, "--out", tmp_path / "a.png", "--ids", base.ids[1])
+    assert done.status == 2 and "set.h5: none of the selected cubes has a valid pixel" in done.err
+    assert not (tmp_path / "a.png").exists()

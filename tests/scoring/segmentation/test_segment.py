@@ -16,9 +16,12 @@ import pytest
 import hseval
 from hseval.core.cubes import FOV, ArraySet, CubeSet
 from hseval.core.report import Report
+from hseval.core.report_file import load_report
+from hseval.core.score_records import OwnMaskScore, SegmentationRecord
 from hseval.data.content_hash import compute_masks_hash
 from hseval.pipeline.extract import extract_features
 from hseval.pipeline.worker import ExtractionPlan
+from hseval.reporting.summary import iterate_remarks
 from hseval.scoring.segmentation.cross_fit import build_folds
 from hseval.scoring.segmentation.jobs import FitJob, SegmenterSpec, SegmentJob
 from hseval.scoring.segmentation.segmented_set import SegmentedSet, pack_masks, unpack_masks
@@ -44,6 +47,18 @@ def remove_masks(base: ArraySet, *keep: str) -> ArraySet:
 
 def score(samples: Any, ref: Any, **arguments: Any) -> Report:
     return hseval.score(samples, ref=ref, **{"metrics": [KL], "options": FAST, **arguments})
+
+
+def get_masks(report: Report) -> SegmentationRecord:
+    record = report[KL].segmentation
+    assert record is not None
+    return record
+
+
+def get_own_masks(report: Report) -> OwnMaskScore:
+    own_masks = get_masks(report).own_masks
+    assert own_masks is not None
+    return own_masks
 
 
 def remove_provenance(report: Report) -> str:
@@ -83,23 +98,20 @@ def test_real_cubes_without_masks_score_like_the_floor(scored: Report) -> None:
 
 
 def test_the_report_states_the_source_and_accuracy_of_masks(scored: Report) -> None:
-    quality = scored[KL].details["segmenter"]
-    assert quality["name"] == "pixels"
-    assert min(quality["dice"].values()) > 0.7
+    masks = get_masks(scored)
+    assert (masks.segmenter, masks.own_masks) == ("pixels", None)
+    assert all(dice is not None and dice > 0.7 for dice in masks.dice.values())
     assert any("'pixels', as the samples lack masks of: bright, dark" in note for note in scored.notes)
-    assert any(
-        f"held-out Dice on the reference: bright {quality['dice']['bright']:.2f}" in note for note in scored.notes
-    )
+    assert any(f"held-out Dice on the reference: bright {masks.dice['bright']:.2f}" in note for note in scored.notes)
     provenance = json.loads(scored.to_json())["provenance"]["segmenter"]
     assert provenance["options"] == {"trees": 8, "pixels": 3000}
     assert provenance["version"]
-    assert "own_masks" not in scored[KL].details
 
 
 def test_samples_with_all_masks_are_not_segmented(samples: ArraySet, ref: ArraySet) -> None:
     report = score(samples, ref)
     assert report[KL].details["masks_from"] == {"reference": "set", "samples": "set"}
-    assert "segmenter" not in report[KL].details
+    assert report[KL].segmentation is None
     assert any(
         "masks supplied by the generator may bias the score (--segmenter pixels" in note for note in report.notes
     )
@@ -121,24 +133,24 @@ def test_other_metrics_do_not_change_by_a_digit(samples: ArraySet, ref: ArraySet
         scores, other_scores = (json.loads(report.to_json())["scores"] for report in (segmented, unsegmented))
         index = [score["name"] for score in scores].index(name)
         for record in (scores[index], other_scores[index]):
-            record["details"].pop("p_adjusted", None)  # of all scores together
+            del record["p_adjusted"]  # of all scores together
         assert scores[index] == other_scores[index]
 
 
 def test_both_scores_are_shown_where_samples_have_masks(samples: ArraySet, ref: ArraySet) -> None:
-    by_own, both = score(samples, ref)[KL], score(samples, ref, segmenter="pixels")[KL]
-    own = both.details["own_masks"]
-    assert (own["value"], own["floor"], own["verdict"]) == (by_own.value, by_own.floor, by_own.verdict)
-    assert by_own.value in both.details["shown"].values()
-    assert both.details["masks_from"]["samples"] == "pixels"
-    assert min(both.details["segmenter"]["agreement_with_samples"].values()) > 0.7
+    by_own, report = score(samples, ref)[KL], score(samples, ref, segmenter="pixels")
+    own, agreement = get_own_masks(report), get_masks(report).agreement or {}
+    assert (own.value, own.floor, own.verdict) == (by_own.value, by_own.floor, by_own.verdict)
+    assert any(f"{by_own.value:.4g}, floor {by_own.floor:.4g}" in remark for remark in iterate_remarks(report[KL]))
+    assert report[KL].details["masks_from"]["samples"] == "pixels"
+    assert set(agreement) == {"bright", "dark"}
+    assert all(dice is not None and dice > 0.7 for dice in agreement.values())
 
 
 def test_samples_with_some_masks_are_scored_with_these_too(samples: ArraySet, ref: ArraySet) -> None:
-    result = score(remove_masks(samples, "bright"), ref)[KL]
-    assert set(result.details["structures"]) == {"bright", "dark"}
-    assert set(result.details["own_masks"]["structures"]) == {"bright"}
-    assert set(result.details["segmenter"]["agreement_with_samples"]) == {"bright"}
+    report = score(remove_masks(samples, "bright"), ref)
+    assert set(report[KL].details["structures"]) == {"bright", "dark"}
+    assert set(get_own_masks(report).structures or ()) == set(get_masks(report).agreement or ()) == {"bright"}
 
 
 def test_masks_that_bias_a_score_are_detected(samples: ArraySet, ref: ArraySet) -> None:
@@ -148,18 +160,16 @@ def test_masks_that_bias_a_score_are_detected(samples: ArraySet, ref: ArraySet) 
     right_half[:, right_half.shape[1] // 2 :] = True
     cubes = np.where(right_half & samples.masks["fov"][:, None], samples.cubes * tint, samples.cubes)
     masks = {name: mask if name == "fov" else mask & ~right_half for name, mask in samples.masks.items()}
-    result = score(replace_parts(samples, cubes=cubes, masks=masks), ref, segmenter="pixels")[KL]
-    assert result.details["own_masks"]["verdict"] == "like real"
-    assert result.verdict == "worse than real"
-    sample_dice, reference_dice = (result.details["segmenter"][name] for name in ("agreement_with_samples", "dice"))
-    assert all(sample_dice[name] < reference_dice[name] - 0.1 for name in reference_dice)
+    report = score(replace_parts(samples, cubes=cubes, masks=masks), ref, segmenter="pixels")
+    assert (get_own_masks(report).verdict, report[KL].verdict) == ("like real", "worse than real")
+    dice, agreement = get_masks(report).dice, get_masks(report).agreement or {}
+    assert all((agreement[name] or 0) < (dice[name] or 0) - 0.1 for name in dice)
 
 
 def test_misplaced_masks_do_not_affect_the_score_of_good_cubes(samples: ArraySet, ref: ArraySet) -> None:
     shifted = {n: m if n == "fov" else np.roll(m, 9, axis=2) & samples.masks["fov"] for n, m in samples.masks.items()}
-    result = score(replace_parts(samples, masks=shifted), ref, segmenter="pixels")[KL]
-    assert result.details["own_masks"]["verdict"] == "worse than real"
-    assert result.verdict == "like real"
+    report = score(replace_parts(samples, masks=shifted), ref, segmenter="pixels")
+    assert (get_own_masks(report).verdict, report[KL].verdict) == ("worse than real", "like real")
 
 
 def add_noise_masks(ref: ArraySet, *names: str) -> ArraySet:
@@ -187,7 +197,7 @@ def test_no_segmenter_is_fitted_for_structures_that_can_not_be_learned(samples: 
     once = np.zeros_like(ref.masks["dark"])
     once[0] = ref.masks["dark"][0]
     report = score(samples, replace_parts(ref, masks={**ref.masks, "once": once}))
-    assert "segmenter" not in report[KL].details
+    assert report[KL].segmentation is None
     assert any(
         note.startswith("using the masks in the files: structures that the samples lack") for note in report.notes
     )
@@ -201,7 +211,7 @@ def test_no_cube_is_segmented_by_a_model_fitted_on_its_group(ref: ArraySet) -> N
     grouped = replace_parts(ref, groups=[f"patient-{i % 7}" for i in range(24)])
     with FeatureCache(None) as cache:
         extracted = extract_features(grouped, make_plan(grouped), cache=cache)
-    folds = build_folds(SegmenterSpec("pixels", True), grouped, extracted, make_plan(grouped))
+    folds = build_folds(SegmenterSpec("pixels"), grouped, extracted, make_plan(grouped))
     groups_by_fold = [{grouped.groups[i] for i in indices} for indices in folds.fit_indices]
     assert groups_by_fold[0] | groups_by_fold[1] == set(grouped.groups)
     assert not groups_by_fold[0] & groups_by_fold[1]
@@ -215,7 +225,7 @@ def test_no_cube_is_segmented_by_a_model_fitted_on_its_group(ref: ArraySet) -> N
 def test_ids_without_groups_do_not_assign_folds(ref: ArraySet) -> None:
     with FeatureCache(None) as cache:
         extracted = extract_features(ref, make_plan(ref), cache=cache)
-    assert not build_folds(SegmenterSpec("pixels", True), ref, extracted, make_plan(ref)).fold_by_group
+    assert not build_folds(SegmenterSpec("pixels"), ref, extracted, make_plan(ref)).fold_by_group
 
 
 def test_order_names_and_cache_do_not_matter(samples: ArraySet, ref: ArraySet, scored: Report) -> None:
@@ -227,11 +237,11 @@ def test_order_names_and_cache_do_not_matter(samples: ArraySet, ref: ArraySet, s
 
     again = score(shuffle(remove_masks(samples)), shuffle(ref), cache=False)
     assert (again[KL].value, again[KL].floor) == (scored[KL].value, scored[KL].floor)
-    assert again[KL].details["segmenter"] == scored[KL].details["segmenter"]
+    assert again[KL].segmentation == scored[KL].segmentation
 
 
 def test_jobs_give_the_same_masks_in_workers(ref: ArraySet) -> None:
-    spec = SegmenterSpec("pixels", True, options=FAST["pixels"])
+    spec = SegmenterSpec("pixels", FAST["pixels"])
     fit_job = FitJob(spec, ref, ((0, 2, 4, 6), (1, 3, 5, 7)), ("bright", "dark"), None)
     models = {**fit_job.run_chunk([0]), **send_to_worker(fit_job).run_chunk([1])}
     segment_job = SegmentJob("pixels", ref, {8: 0, 9: 1}, models, fit_job.structures, None, ref.wavelengths)
@@ -270,9 +280,7 @@ def test_a_fitted_unet_is_stored_in_the_cache(
     arguments = {"segmenter": "unet", "options": {"unet": {"steps": 2}}}
     score(remove_masks(samples), ref, **arguments)
     monkeypatch.setattr(FitJob, "_fit_fold", lambda *_: pytest.fail("fitted again"))
-    assert (
-        score(remove_masks(make_texture_set(24, seed=5)), ref, **arguments)[KL].details["segmenter"]["name"] == "unet"
-    )
+    assert get_masks(score(remove_masks(make_texture_set(24, seed=5)), ref, **arguments)).segmenter == "unet"
 
 
 @pytest.mark.parametrize("kind", ["another grid", "no field", "no field in the reference", "quick", "train"])
@@ -351,7 +359,7 @@ def test_the_command_line_takes_a_segmenter(
     outcome = hseval("score", generated, "--ref", real, *fast, "--json", tmp_path / "report.json")
     assert outcome.status == 0
     assert "held-out Dice on the reference: bright" in outcome.out
-    assert json.loads((tmp_path / "report.json").read_text())["scores"][0]["details"]["segmenter"]["name"] == "pixels"
+    assert get_masks(load_report(tmp_path / "report.json")).segmenter == "pixels"
     again = hseval("score", generated, "--ref", real, *fast)  # by file stamps, with features and masks from the cache
     assert again.out == outcome.out
     without = hseval("score", generated, "--ref", real, *fast, "--segmenter", "none")
@@ -361,7 +369,7 @@ def test_the_command_line_takes_a_segmenter(
     assert wrong.status == 2
     assert "did you mean" in wrong.err
     requested = hseval("score", real, "--ref", real, *fast, "--segmenter", "pixels")
-    assert "value using the masks in the files" in requested.out
+    assert "Dice of its masks and the samples' own: bright" in requested.out
 
 
 def test_packed_masks_round_trip() -> None:

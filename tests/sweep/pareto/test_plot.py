@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +16,21 @@ from hseval.core.report import Score
 from hseval.sweep.pareto.front import Quantity, build_points, build_table, get_quantity, mark_front
 from hseval.sweep.pareto.plot import plot_pareto, save_figure
 from hseval.sweep.plan import PlotConfig
-from hseval.sweep.results import RunResult, SweepResults, load_results
+from hseval.sweep.results import RunResult, SweepResults, Timing, load_results
 from tests.helpers.commands import Outcome
 
 Command = Callable[..., Outcome]
 SCORES = ("fid", "ms-ssim", "spectral-kl:vein", "spectral-kl:artery", "spectral-kl:onh")
 
 
+def make_score(name: str, value: float, interval: tuple[float, float], **fields: Any) -> Score:
+    return Score(**{"name": name, "value": value, "floor": 0.5, "interval": interval, "better": "lower",
+                    "verdict": "", "n": 9, **fields})  # fmt: skip
+
+
 def make_row(label: str, seconds: float | None, values: dict[str, float], **varied: Any) -> RunResult:
-    timing = None if seconds is None else {
-        "seconds": seconds, "fastest": 0.9 * seconds, "slowest": 1.2 * seconds, "device": "a processor",
-    }  # fmt: skip
-    scores = {name: Score(name, v, 0.5, (0.8 * v, 1.3 * v), "lower", "", 9) for name, v in values.items()}
+    timing = None if seconds is None else Timing(seconds, 0.9 * seconds, 1.2 * seconds, "a processor")
+    scores = {name: make_score(name, value, (0.8 * value, 1.3 * value)) for name, value in values.items()}
     return RunResult(label, "ldm", "ldm", varied, f"runs/{label}", timing, None, scores)
 
 
@@ -84,7 +88,7 @@ def test_speed_is_the_reciprocal_of_seconds_with_exchanged_ends() -> None:
 
 def test_a_score_that_is_best_at_its_floor_becomes_its_distance_from_the_floor() -> None:
     def make_authenticity_row(value: float, excess: tuple[float, float]) -> RunResult:
-        score = Score("authenticity", value, 0.5, (0, 1), "floor", "", 9, {"excess_interval": excess})
+        score = make_score("authenticity", value, (0, 1), better="floor", excess_interval=excess)
         return RunResult("a", "x", "x", {}, "", scores={"authenticity": score})
 
     row = make_authenticity_row(0.2, (-0.4, -0.2))
@@ -142,7 +146,7 @@ def test_color_encodes_compression_style_encodes_latents_and_lines_join_widths()
 def test_bars_are_the_intervals_and_stay_inside_the_panel() -> None:
     results = make_results(lambda c, z, b: 1.0)
     first = results.rows[0]
-    score = Score("fid", 1.0, 0.5, (-3.0, 40.0), "lower", "", 9)  # a wide interval
+    score = make_score("fid", 1.0, (-3.0, 40.0))  # a wide interval
     rows = (RunResult(**{**vars(first), "scores": {**first.scores, "fid": score}}), *results.rows[1:])
     panel = plot_pareto(SweepResults("s", rows, results.plot)).axes[0]
     bottom, top = panel.get_ylim()
@@ -178,7 +182,8 @@ def test_a_plot_without_any_run_is_an_error() -> None:
 
 def test_speeds_of_several_devices_are_marked_as_not_comparable() -> None:
     rows = list(make_results().rows)
-    rows[0] = RunResult(**{**vars(rows[0]), "timing": {**rows[0].timing, "device": "another"}})  # type: ignore[dict-item]
+    assert rows[0].timing is not None
+    rows[0] = dataclasses.replace(rows[0], timing=dataclasses.replace(rows[0].timing, device="another"))
     assert (
         "2 devices: speeds are not comparable"
         in plot_pareto(SweepResults("s", tuple(rows), make_results().plot)).get_supxlabel()
@@ -228,4 +233,4 @@ def test_invalid_plots_are_refused(tmp_path: Path, hseval: Command, arguments: l
     result = hseval("pareto", tmp_path, *arguments)
     assert result.status == 2 and len(result.err.splitlines()) == 1 and message in result.err
     missing = hseval("pareto", tmp_path / "nowhere")
-    assert missing.status == 2 and "can't be read as results of a sweep" in missing.err
+    assert missing.status == 2 and "can't be read as the results of a sweep" in missing.err

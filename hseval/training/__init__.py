@@ -1,0 +1,1 @@
+"""The one training loop: stages, checkpoints and exact resumption, averages of weights, metrics of a run."""

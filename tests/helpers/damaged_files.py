@@ -1,0 +1,186 @@
+"""Valid files of every kind that commands read, and commands that read a damaged copy of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hseval
+from hseval.core.report import Score, to_jsonable
+from hseval.qualification.report import Curve, DegradationRow, MetricColumn, QualifyReport, SeverityPoint
+from hseval.sweep.plan import PlotConfig
+from hseval.sweep.results import RunResult, SweepResults, Timing
+from tests.helpers.commands import Outcome
+from tests.helpers.mutations import ATTACK, Rng, mutate_json, mutate_toml
+from tests.helpers.sets import make_texture_set, save_set
+
+CONFIG = """
+[fid]
+extractor = "statistics"
+[spectral-kl]
+bins = 32
+"""
+PLAN = """
+name = "small"
+samples = 8
+seed = 1
+device = "cpu"
+[data]
+train = "train.h5"
+ref = "real.h5"
+[score]
+metrics = ["fid", "spectral-kl"]
+seed = 2
+extractor = "statistics"
+segmenter = "none"
+[score.by_structure]
+spectral-kl = ["bright"]
+[score.options]
+spectral-kl = { bins = 16 }
+[timing]
+cubes = 2
+repeats = 1
+warmup = 0
+[plot]
+x = "samples/s"
+y = ["fid", "spectral-kl:bright"]
+color = "size"
+marker = "noise"
+[[generator]]
+name = "phantom"
+label = "eyes"
+[generator.set]
+oversampling = 1
+[generator.grid]
+size = [16, 24]
+noise = [0.01, 0.02]
+[[generator.exclude]]
+size = 16
+noise = [0.02]
+"""
+PRESET = """
+compression = 4
+latent_channels = 4
+width = 8
+ae_steps = 12
+ae_lr = 2e-3
+multipliers = [1, 2]
+timesteps = 100
+sampler = "ddim"
+precision = "float32"
+held_out = 0.25
+"""
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "report": (
+        "show {bad}", "show {bad} --details", "show {bad} --html {out}.html",
+        "show {bad} --html {out}.html --qualify {qualify}", "qualify --load {qualify} --report {bad}",
+        "diff {report} {bad}", "diff {bad} {report} --format markdown", "diff {report} {bad} --format latex",
+        "diff {bad} {report} --format json", "diff {bad} {worse} --json {out}.json", "diff {bad} {report} {worse}",
+    ),
+    "qualify": (
+        "qualify --load {bad}", "qualify --load {bad} --json {out}.json", "qualify --load {bad} --report {report}",
+        "show {report} --html {out}.html --qualify {bad}", "qualify --load {bad} --json -",
+    ),
+    "results": (
+        "pareto {bad}", "pareto {bad} --json", "pareto {bad} --x seconds --y fid", "pareto {bad} --out {out}.svg",
+        "show {report} --html {out}.html --sweep {bad}",
+    ),
+    "config": ("score {real} --ref {train} --config {bad} --metrics fid --quick -q", "qualify {real} --config {bad} -n 4"),
+    "plan": ("sweep {bad} --list --out {out}.sweep",),
+    "preset": ("train-ldm nowhere.h5 --preset {bad} --out {out}.run",),
+}  # fmt: skip
+
+
+def write_valid_files(folder: Path) -> dict[str, Path]:
+    """Write a report with all built-in metrics, one of other samples, and one file of every other kind."""
+    paths = {name: save_set(folder / f"{name}.h5", make_texture_set(12, size=16, bands=4, seed=seed))
+             for seed, name in enumerate(("samples", "real", "train"))}  # fmt: skip
+    arguments = {"ref": str(paths["real"]), "train": str(paths["train"]), "metrics": ["all"], "cache": False}
+    options = {"pixels": {"trees": 2, "pixels": 500}}
+    report = hseval.score(str(paths["samples"]), segmenter="pixels", options=options, quick=True, **arguments)
+    record = json.loads(report.to_json())
+    record["scores"][0] |= {"margin": 0.5, "equivalent": "about 3 px of blur"}
+    worse = json.loads(json.dumps(record))
+    for score in worse["scores"]:
+        score["value"] = None if score["value"] is None else 1.1 * score["value"]
+    texts = {
+        "report": json.dumps(record), "worse": json.dumps(worse), "qualify": make_qualify_report(report).to_json(),
+        "results": json.dumps(make_sweep_record(report)), "config": CONFIG, "plan": PLAN, "preset": PRESET,
+    }  # fmt: skip
+    for name, text in texts.items():
+        paths[name] = folder / f"{name}.{'toml' if name in ('config', 'plan', 'preset') else 'json'}"
+        paths[name].write_text(text)
+    return paths
+
+
+def make_qualify_report(report: hseval.Report) -> QualifyReport:
+    """Return a report of ``hseval qualify`` on the metrics of another report."""
+    metrics = report.provenance["metrics"]
+    columns = tuple(
+        MetricColumn(score.name, score.name, options.get("extractor"), options, score.better)
+        for score in report.scores[:3]
+        for options in [metrics[score.name]["options"]]
+    )
+    rows = tuple(DegradationRow(name, "smoothed", "spatial", "px (std)", (1.0, 2.0, 4.0)) for name in ("blur", "shift"))
+    points = tuple(
+        SeverityPoint(x, 1 + x, (x, 2 + x), x, (0.9 * x, 1.1 * x), 0.1, is_significant=True) for x in (1.0, 2.0, 4.0)
+    )
+    curves = tuple(
+        Curve(column.label, row.name, 1.0, (0.9, 1.1), 0.1, (6, 6), points, 1.0, 2.0) for column in columns for row in rows
+    )
+    notes = ("6 clean cubes against 6",)
+    return QualifyReport(columns, rows, curves, {"vessels": "no masks"}, notes, dict(report.provenance))
+
+
+def make_sweep_record(report: hseval.Report) -> dict[str, Any]:
+    """Return the content of a sweep's ``results.json``."""
+    scores: dict[str, Score] = {
+        score.name: dataclasses.replace(score, details={}, statistics=None) for score in report.scores[:3]
+    }
+    rows = tuple(
+        RunResult(f"size={size}", "eyes", "phantom", {"size": size}, f"runs/{size}", Timing(x, 0.9 * x, 1.1 * x, "cpu"),
+                  3.0, {name: dataclasses.replace(score, value=x) for name, score in scores.items()})
+        for size, x in ((16, 0.5), (24, 1.5), (32, 2.5))
+    )  # fmt: skip
+    rows += (RunResult("size=48", "eyes", "phantom", {"size": 48}, "runs/48", error="fit: no"),)
+    results = SweepResults("small", rows, PlotConfig("samples/s", tuple(scores), "size"))
+    return {"format": "hseval-sweep", "version": 3, **to_jsonable(dataclasses.asdict(results))}
+
+
+def find_problem(
+    kind: str, paths: Mapping[str, Path], folder: Path, rng: Rng, run: Callable[..., Outcome]
+) -> tuple[str, str]:
+    """Damage a file, run a command that reads it in an empty folder, and return the command with its faults, or ``""``.
+
+    Expected: exit status 0, or 2 with one line on stderr, nothing on stdout and no file; no traceback, no script.
+    """
+    text = paths[kind].read_text()
+    bad = paths[kind].with_name(f"bad-{kind}{paths[kind].suffix}")
+    bad.write_bytes(mutate_toml(text, rng) if bad.suffix == ".toml" else mutate_json(json.loads(text), rng))
+    template = COMMANDS[kind][int(rng.integers(len(COMMANDS[kind])))]
+    command = [word.format(**{**paths, "bad": bad, "out": folder / "out"}) for word in template.split()]
+    outcome = run(*command)
+    left = sorted(path.name for path in folder.rglob("*"))
+    problems = []
+    if outcome.status not in (0, 2):
+        problems.append(f"status {outcome.status}")
+    if outcome.status == 2 and (len(outcome.err.splitlines()) != 1 or outcome.out or left):
+        problems.append(f"refused with {outcome.err!r:.300}, stdout {outcome.out!r:.100}, files {left}")
+    if outcome.status == 0 and outcome.err:
+        problems.append(f"accepted with {outcome.err!r:.300}")
+    if any(name.endswith(".part") for name in left):
+        problems.append(f"partial files {left}")
+    if any(character in outcome.out + outcome.err for character in "\x1b\x07\x00\x9b"):
+        problems.append("control characters on the terminal")
+    page = folder / "out.html"
+    if page.exists() and "<script>alert" in page.read_text(encoding="utf-8").split("</main>")[0]:
+        problems.append("a script in the page")
+    return " ".join(command), "; ".join(problems)
+
+
+__all__ = ["ATTACK", "COMMANDS", "find_problem", "np", "write_valid_files"]

@@ -26,6 +26,7 @@ from hseval.core.protocols import (
 )
 from hseval.utils.atomic_files import check_writable, write_atomically, write_text
 from hseval.utils.errors import HsevalError, NotComputable, format_error, format_suggestion
+from hseval.utils.hashing import compute_sha256
 from hseval.utils.lazy_exports import build_getattr
 from hseval.utils.plural import format_count
 from hseval.utils.random_streams import create_rng, fork_torch_rng
@@ -65,7 +66,7 @@ __all__ = [
     "FOV", "PLUGIN_API", "WAVELENGTH_TOLERANCE_NM", "ArraySet", "Cube", "CubeSet", "Direction", "Extractor",
     "FeatureTable", "Generator", "HsevalError", "Metric", "Moments", "Needs", "NotComputable", "Reader", "Renderer",
     "Report", "ResampledSet", "Sample", "ScoreParts", "Segmenter", "SetInfo", "build_options", "capabilities",
-    "check_writable", "convert_value", "create_rng", "find_valid_pixels", "fork_torch_rng", "format_count",
+    "check_writable", "compute_sha256", "convert_value", "create_rng", "find_valid_pixels", "fork_torch_rng", "format_count",
     "format_error", "format_suggestion", "get_common_shape", "has_same_wavelengths", "hookimpl", "interpolate_bands",
     "open_set", "option", "options_to_dict", "parse_wavelengths", "read_toml", "write_atomically", "write_text",
 ]  # fmt: skip

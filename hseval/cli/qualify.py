@@ -44,89 +44,77 @@ if TYPE_CHECKING:
 @shared.config_option
 @shared.no_cache_option
 @shared.quiet_option()
-def qualify(real: str | None, **params: Any) -> int:
+def qualify(
+    real: str | None,
+    *,
+    score_report_path: str | None,
+    load_path: str | None,
+    json_path: str | None,
+    plots: str | None,
+    assignments: tuple[str, ...],
+    config: str | None,
+    no_cache: bool,
+    **settings: Any,
+) -> int:
     """Measure what scores are sensitive to, on the cubes REAL.
 
     Half of the cubes are degraded, in some twenty ways, and compared with the other half: how does every metric
     respond, and from which severity on does it detect the degradation?
     """
+    from hseval.cli.settings import merge_settings
     from hseval.core.report_file import load_report
 
-    if (real is None) == (params["load_path"] is None):
+    if (real is None) == (load_path is None):
         raise click.UsageError("expected either the real cubes, or --load with a file that --json wrote")
-    if params["json_path"] not in (None, "-"):
-        check_output("--json", params["json_path"], (real, params["load_path"], params["score_report_path"]))
-    if params["plots"] is not None:
-        _make_folder(params["plots"])
-    score_report = None if params["score_report_path"] is None else load_report(params["score_report_path"])
-    report = _compute_report(real, params, score_report) if real is not None else _load_report(params)
-    _show(report, score_report, params)
-    return _get_exit_status(report, is_explicit=params["metrics"] is not None)
+    if json_path is not None and json_path != "-":
+        check_output("--json", json_path, (real, load_path, score_report_path))
+    if plots is not None:
+        _make_folder(plots)
+    score_report = None if score_report_path is None else load_report(score_report_path)
+    if load_path is not None:
+        report = _load_report(load_path, {**settings, "config": config})
+    else:
+        settings |= {"options": merge_settings(assignments, config), "cache": not no_cache}
+        report = _compute_report(real, settings, score_report)
+    if json_path is not None and json_path != "-":
+        report.save(Path(json_path))  # first: a closed pipe must not cost the file
+    if plots is not None:
+        from hseval.qualification.plots import save_plots
+
+        save_plots(report, Path(plots))
+    if json_path == "-":
+        sys.stdout.write(report.to_json())
+    else:
+        _print_tables(report, score_report)
+    return _get_exit_status(report, is_explicit=settings["metrics"] is not None)
 
 
-def _compute_report(real: str, params: dict[str, Any], score_report: Report | None) -> QualifyReport:
-    from hseval.cli.settings import merge_settings
+def _compute_report(real: str | None, settings: dict[str, Any], score_report: Report | None) -> QualifyReport:
     from hseval.qualification.qualify import qualify as run_qualify
     from hseval.utils.progress import ProgressReporter
 
-    metrics, extractors = params["metrics"], params["extractors"]
-    options = merge_settings(params["assignments"], params["config"])
-    if score_report is not None and metrics is None:
+    if score_report is not None and settings["metrics"] is None:
         from hseval.qualification.equivalent_severity import merge_report_options
 
-        metrics, options = merge_report_options(score_report, options, keep_extractors=extractors is None)
-    with ProgressReporter(hint="; -n uses fewer cubes") as progress:
-        return run_qualify(
-            real,
-            metrics=metrics,
-            extractors=extractors,
-            degradations=params["degradations"],
-            cubes=params["cubes"],
-            both_ways=params["both_ways"],
-            seed=params["seed"],
-            device=params["device"],
-            options=options,
-            layout=params["layout"],
-            wavelengths=params["wavelengths"],
-            workers=params["workers"],
-            batch_size=params["batch_size"],
-            cache=not params["no_cache"],
-            progress=progress.update,
+        metrics, options = merge_report_options(
+            score_report, settings["options"], keep_extractors=settings["extractors"] is None
         )
+        settings = {**settings, "metrics": metrics, "options": options}
+    with ProgressReporter(hint="; -n uses fewer cubes") as progress:
+        return run_qualify(real, **settings, progress=progress.update)
 
 
-def _load_report(params: dict[str, Any]) -> QualifyReport:
+def _load_report(load_path: str, settings: dict[str, Any]) -> QualifyReport:
     from hseval.qualification.report import load_qualify
 
-    compute_options = (
-        "metrics",
-        "extractors",
-        "degradations",
-        "cubes",
-        "both_ways",
-        "device",
-        "layout",
-        "wavelengths",
-        "config",
-    )
-    for name in compute_options:
-        if params[name] not in (None, False):
-            option, load_path = f"--{name.replace('_', '-')}", params["load_path"]
+    for name, value in settings.items():
+        if value not in (None, False, 0):
+            option = f"--{name.replace('_', '-')}"
             raise HsevalError(f"{option}: decides how curves are computed, but --load {load_path} only shows them")
-    return load_qualify(params["load_path"])
+    return load_qualify(load_path)
 
 
-def _show(report: QualifyReport, score_report: Report | None, params: dict[str, Any]) -> None:
-    json_path = params["json_path"]
-    if json_path not in (None, "-"):
-        report.save(Path(json_path))  # first: a closed pipe must not cost the file
-    if params["plots"] is not None:
-        from hseval.qualification.plots import save_plots
-
-        save_plots(report, Path(params["plots"]))
-    if json_path == "-":
-        sys.stdout.write(report.to_json())
-        return
+def _print_tables(report: QualifyReport, score_report: Report | None) -> None:
     from hseval.qualification.equivalent_severity import compute_equivalents
     from hseval.qualification.tables import print_report
 

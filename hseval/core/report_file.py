@@ -24,6 +24,15 @@ class StructureDetails(TypedDict, total=False):
     by_wavelength: Curve
 
 
+class NearestPair(TypedDict):
+    """A sample and its nearest training cube."""
+
+    sample: str
+    training: str
+    distance: Number
+    placement: str
+
+
 class ShownDetails(TypedDict, total=False):
     """What renderers show of a metric's details.
 
@@ -42,7 +51,7 @@ class ShownDetails(TypedDict, total=False):
     shown: dict[str, Cell]
     caveat: str | None
     left_out: dict[str, str]
-    nearest_pairs: list[dict[str, Cell]]
+    nearest_pairs: list[NearestPair]
     threshold: Number
 
 
@@ -68,13 +77,19 @@ class PluginProvenance(TypedDict, total=False):
     fingerprint: str | None
 
 
+class Settings(TypedDict, total=False):
+    """The settings of a score that other commands read."""
+
+    options: dict[str, dict[str, Any]] | None
+
+
 class Provenance(TypedDict, total=False):
     """What readers of a report use of its provenance."""
 
     hseval: str
     time: str
     command: list[str]
-    settings: dict[str, Any]
+    settings: Settings
     libraries: dict[str, str]
     metrics: dict[str, PluginProvenance]
     extractors: dict[str, PluginProvenance]

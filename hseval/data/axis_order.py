@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from hseval.utils.errors import HsevalError, format_suggestion
 from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array
 
 Layout = Literal["byx", "yxb"]
 LAYOUTS: tuple[Layout, ...] = ("byx", "yxb")
@@ -86,7 +86,7 @@ def to_byx_shape(shape: Sequence[int], layout: Layout) -> tuple[int, int, int]:
     return (first, middle, last) if layout == "byx" else (last, first, middle)
 
 
-def move_bands_first(cube: NDArray[Any], layout: Layout) -> NDArray[Any]:
+def move_bands_first(cube: Array, layout: Layout) -> Array:
     """Return a view ``(band, y, x)`` of a cube stored in ``layout``."""
     return cube if layout == "byx" else cube.transpose(2, 0, 1)
 

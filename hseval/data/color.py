@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import functools
 from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, Float64Array
 
-    Float64Array = NDArray[np.float64]
 
 OBSERVER_TABLE = "resources/cie1931_d65.csv"
 # CIE XYZ (D65 white, Y = 1) to linear sRGB: IEC 61966-2-1:1999.
@@ -75,7 +74,7 @@ def load_observer() -> StandardObserver:
     return StandardObserver(table[0], table[1:4], table[4])
 
 
-def compute_coverage(wavelengths: NDArray[Any]) -> Coverage:
+def compute_coverage(wavelengths: Array) -> Coverage:
     """Return how much of the observer's weights lies between the outer band centers (``(band,)`` nm, ascending)."""
     nm, matching, daylight = load_observer()
     weights = matching * daylight
@@ -87,7 +86,7 @@ def compute_coverage(wavelengths: NDArray[Any]) -> Coverage:
     return Coverage((x, y, z), visible, float(gaps.max()) if len(gaps) else float("inf"))
 
 
-def compute_xyz_weights(wavelengths: NDArray[Any], *, is_reflectance: bool = True) -> Float64Array:
+def compute_xyz_weights(wavelengths: Array, *, is_reflectance: bool = True) -> Float64Array:
     """Return the matrix ``(3, band)`` from spectra to XYZ; Y = 1 for a perfect reflector.
 
     Args:
@@ -100,7 +99,7 @@ def compute_xyz_weights(wavelengths: NDArray[Any], *, is_reflectance: bool = Tru
     return np.asarray(weights @ interpolation / weights[1].sum())
 
 
-def xyz_to_srgb(xyz: NDArray[Any]) -> Float64Array:
+def xyz_to_srgb(xyz: Array) -> Float64Array:
     """Return sRGB in 0 to 1 ``(3, ...)`` for XYZ ``(3, ...)``; colors outside the gamut are clipped."""
     linear = np.clip(np.tensordot(XYZ_TO_SRGB, xyz, axes=1), 0.0, 1.0)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -111,7 +110,7 @@ def is_radiance(units: str | None) -> bool:
     return units is not None and any(word in units.lower() for word in RADIANCE_UNITS)
 
 
-def choose_composite_bands(wavelengths: NDArray[Any], *, wavelengths_known: bool = True) -> tuple[int, int, int]:
+def choose_composite_bands(wavelengths: Array, *, wavelengths_known: bool = True) -> tuple[int, int, int]:
     """Return the bands to show as red, green and blue in false color.
 
     Those nearest 850, 650 and 550 nm (plants are red) where there are such; else three evenly spaced ones, the longest
@@ -133,7 +132,7 @@ def format_band_name(center: float, *, wavelengths_known: bool = True) -> str:
     return f"{center:.0f} nm" if wavelengths_known else f"band {center:.0f}"
 
 
-def format_color_note(wavelengths: NDArray[Any], *, wavelengths_known: bool, units: str | None) -> str:
+def format_color_note(wavelengths: Array, *, wavelengths_known: bool, units: str | None) -> str:
     """Return one or two sentences on how colors were computed, and which part of them is not measured."""
     if not wavelengths_known:
         return "Wavelengths are unknown, so there is no true color."

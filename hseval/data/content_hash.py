@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.cubes import CubeSet
+    from hseval.utils.arrays import Array
 
 RACY_SECONDS = 2.0  # a file changed this recently could change again without a change of its times
 
 
-def compute_content_hash(data: NDArray[Any]) -> str:
+def compute_content_hash(data: Array) -> str:
     """Return the sha256 of pixels ``(band, y, x)``: shape and float32 values, independent of the file."""
     import numpy as np
 

@@ -10,13 +10,14 @@ Functions that take tensors work on any device; torch is imported when they are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
+
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
     Box = tuple[slice, slice]
 
@@ -26,13 +27,13 @@ MIN_ERODED_FRACTION = 0.25  # a field that erosion would shrink below this fract
 COVERAGE_RAMP = (0.80, 0.95)
 
 
-def find_valid_pixels(cubes: NDArray[Any], fields: NDArray[Any] | None = None) -> NDArray[np.bool_]:
+def find_valid_pixels(cubes: Array, fields: Array | None = None) -> BoolArray:
     """Return bool ``(..., y, x)``: pixels of ``(..., band, y, x)`` inside their field and finite in every band."""
     finite = np.asarray(np.isfinite(cubes).all(axis=-3))
     return finite if fields is None else finite & np.asarray(fields, dtype=bool)
 
 
-def compute_bounding_box(valid: NDArray[Any]) -> Box:
+def compute_bounding_box(valid: Array) -> Box:
     """Return the smallest box ``(rows, columns)`` that contains every valid pixel of ``valid`` (y, x).
 
     For a field without a valid pixel it is the whole image.
@@ -43,7 +44,7 @@ def compute_bounding_box(valid: NDArray[Any]) -> Box:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def group_by_bounding_box(valid: NDArray[Any]) -> dict[tuple[int, int, int, int], list[int]]:
+def group_by_bounding_box(valid: Array) -> dict[tuple[int, int, int, int], list[int]]:
     """Group the fields ``valid`` (n, y, x) by bounding box: (top, bottom, left, right) -> indices."""
     groups: dict[tuple[int, int, int, int], list[int]] = {}
     for index, field in enumerate(valid):
@@ -53,12 +54,12 @@ def group_by_bounding_box(valid: NDArray[Any]) -> dict[tuple[int, int, int, int]
 
 
 def compute_by_bounding_box(
-    compute: Callable[[NDArray[Any], NDArray[np.bool_]], NDArray[np.float32]],
-    cubes: NDArray[Any],
-    valid: NDArray[np.bool_],
+    compute: Callable[[Array, BoolArray], Float32Array],
+    cubes: Array,
+    valid: BoolArray,
     *,
     batch_size: int | None = None,
-) -> NDArray[np.float32]:
+) -> Float32Array:
     """Return features ``(n, feature)`` of cubes, each cropped to its box; NaN for a cube without a valid pixel.
 
     Args:
@@ -67,7 +68,7 @@ def compute_by_bounding_box(
         valid: ``(n, y, x)``.
         batch_size: largest k; None: all cubes of a box.
     """
-    features: dict[int, NDArray[np.float32]] = {}
+    features: dict[int, Float32Array] = {}
     for (top, bottom, left, right), indices in group_by_bounding_box(valid).items():
         size = batch_size or len(indices)
         for block in (indices[i : i + size] for i in range(0, len(indices), size)):
@@ -78,7 +79,7 @@ def compute_by_bounding_box(
     return result
 
 
-def erode_fov(valid: NDArray[Any]) -> NDArray[np.bool_]:
+def erode_fov(valid: Array) -> BoolArray:
     """Return fields ``valid`` (n, y, x) without their rim: pixels with at most one invalid pixel in 3 x 3.
 
     A rim pixel is partly surround (optics, resampling), so it is not a valid measurement. One invalid neighbor is

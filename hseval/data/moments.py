@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
+from hseval.utils.arrays import Array, Float64Array
 
 
 class Moments:
@@ -20,12 +17,12 @@ class Moments:
 
     def __init__(self, bands: int) -> None:
         self.count = 0
-        self.mean: Vector = np.zeros(bands)
-        self.low: Vector = np.full(bands, np.inf)
-        self.high: Vector = np.full(bands, -np.inf)
-        self._sum_of_squares: Vector = np.zeros(bands)
+        self.mean: Float64Array = np.zeros(bands)
+        self.low: Float64Array = np.full(bands, np.inf)
+        self.high: Float64Array = np.full(bands, -np.inf)
+        self._sum_of_squares: Float64Array = np.zeros(bands)
 
-    def add(self, values: NDArray[Any]) -> None:
+    def add(self, values: Array) -> None:
         """Add the valid pixels ``(band, pixel)`` of one cube."""
         values, pixels = np.asarray(values, dtype=np.float64), values.shape[1]
         if not pixels:
@@ -37,7 +34,7 @@ class Moments:
         self.low, self.high = np.minimum(self.low, values.min(axis=1)), np.maximum(self.high, values.max(axis=1))
         self.count = total
 
-    def compute_std(self) -> Vector:
+    def compute_std(self) -> Float64Array:
         """Return the standard deviation of each band ``(band,)``."""
         # Sums of equal float32 values are exact in float64: a dead band's standard deviation is 0, not rounding.
         return np.sqrt(self._sum_of_squares / max(self.count, 1))

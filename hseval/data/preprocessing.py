@@ -16,7 +16,7 @@ from hseval.data.field_of_view import compute_bounding_box, find_valid_pixels
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import BoolArray, Float32Array, IntArray
 
 MIN_CONSENSUS_FRACTION = 0.5  # share of the reference's fields that contain a pixel of the consensus field
 
@@ -28,12 +28,12 @@ class PreprocessedCube:
     ``nonfinite_fraction`` is the share of the field's pixels that are not finite in every band.
     """
 
-    data: NDArray[np.float32]
-    masks: Mapping[str, NDArray[np.bool_]]
+    data: Float32Array
+    masks: Mapping[str, BoolArray]
     nonfinite_fraction: float = 0.0
 
 
-def get_fov_mask(cube: Cube, fov: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+def get_fov_mask(cube: Cube, fov: BoolArray | None = None) -> BoolArray:
     """Return bool ``(y, x)``: the field of view, regardless of pixel values; all True where there is none."""
     own = fov if fov is not None else cube.masks.get(FOV)
     shape = cube.data.shape[1:]
@@ -41,7 +41,7 @@ def get_fov_mask(cube: Cube, fov: NDArray[np.bool_] | None = None) -> NDArray[np
 
 
 def preprocess_cube(
-    cube: Cube, structures: Sequence[str], *, fov: NDArray[np.bool_] | None = None, box: Any = None
+    cube: Cube, structures: Sequence[str], *, fov: BoolArray | None = None, box: Any = None
 ) -> PreprocessedCube | None:
     """Crop a cube to its valid pixels (or to ``box``) and set the invalid ones to NaN; None: it has no valid pixel.
 
@@ -60,7 +60,7 @@ def preprocess_cube(
     return PreprocessedCube(data, {**masks, FOV: inside}, float(nonfinite))
 
 
-def resample_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def resample_mask(mask: BoolArray, shape: tuple[int, ...]) -> BoolArray:
     """Return a mask resampled to another shape (nearest pixel); unchanged where the shapes agree."""
     if mask.shape == shape:
         return mask
@@ -68,13 +68,13 @@ def resample_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np
     return mask[np.ix_(rows.astype(int), columns.astype(int))]
 
 
-def compute_consensus_fov(cubes: CubeSet) -> NDArray[np.bool_] | None:
+def compute_consensus_fov(cubes: CubeSet) -> BoolArray | None:
     """Return the pixels that at least half of a set's fields of view contain, or None where it has no ``fov``.
 
     Raises:
         HsevalError: the fields have different shapes.
     """
-    total: NDArray[np.int64] | None = None
+    total: IntArray | None = None
     count = 0
     for field in _iterate_fovs(cubes):
         if total is None:
@@ -89,6 +89,6 @@ def compute_consensus_fov(cubes: CubeSet) -> NDArray[np.bool_] | None:
     return None if total is None else total >= MIN_CONSENSUS_FRACTION * count
 
 
-def _iterate_fovs(cubes: CubeSet) -> Iterable[NDArray[np.bool_]]:
+def _iterate_fovs(cubes: CubeSet) -> Iterable[BoolArray]:
     masks = (cubes.read_masks(index) for index in range(len(cubes)))
     return (cube_masks[FOV] for cube_masks in masks if FOV in cube_masks)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.core.cubes import CubeSet
+from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
 
 def check_sample(
-    cube: NDArray[Any],
-    masks: Mapping[str, NDArray[Any]],
+    cube: Array,
+    masks: Mapping[str, Array],
     structures: Sequence[str],
-    wavelengths: NDArray[Any] | None,
+    wavelengths: Array | None,
     *,
     location: str,
 ) -> None:

@@ -21,12 +21,10 @@ from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from hseval.core.protocols import Extractor
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
-    Features = NDArray[Any] | Mapping[str, NDArray[Any]]
+    Features = Array | Mapping[str, Array]
 
 NESTED_OPTIONS = {"extractor", "settings"}  # an extractor with these options wraps another one
 
@@ -79,9 +77,7 @@ class SpectralView(_View):
     name: ClassVar[str] = "spectral-view"
     summary: ClassVar[str] = "another extractor's features of cubes with shuffled pixels: spectra alone"
 
-    def __call__(
-        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> Features:
+    def __call__(self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]) -> Features:
         """Return the inner extractor's features of shuffled cubes ``(n, band, y, x)``."""
         shuffled = cubes.copy()
         for cube, valid in zip(shuffled, find_valid_pixels(cubes, masks[FOV]), strict=True):
@@ -101,9 +97,7 @@ class SpatialView(_View):
 
         repeat: bool = option(False, "repeat the mean in every band, for extractors that do not accept a single band")
 
-    def __call__(
-        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> Features:
+    def __call__(self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]) -> Features:
         """Return the inner extractor's features of the mean over bands of cubes ``(n, band, y, x)``.
 
         The mean is a single band at the mean wavelength: copies of one band would be redundant, with only trivial
@@ -119,7 +113,7 @@ class SpatialView(_View):
         return self.inner(mean, wavelengths=wavelengths, masks={FOV: masks[FOV]})
 
 
-def shuffle_pixels(pixels: NDArray[Any]) -> NDArray[Any]:
+def shuffle_pixels(pixels: Array) -> Array:
     """Return pixels ``(band, pixel)`` in a random order, seeded by their values, the same in all bands."""
     digest = hashlib.sha256(pixels.astype("<f4").tobytes()).digest()
     order = create_rng(0, "spectral-view", int.from_bytes(digest[:8], "big")).permutation(pixels.shape[1])

@@ -6,12 +6,12 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hseval.core.cubes import WAVELENGTH_TOLERANCE_NM, Cube, CubeSet, DerivedSet
+from hseval.utils.arrays import Array, Float32Array, Float64Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
@@ -32,13 +32,13 @@ class BandAxis:
         notes: what was assumed or fixed.
     """
 
-    wavelengths: NDArray[np.float64]
+    wavelengths: Float64Array
     wavelengths_known: bool
     order: NDArray[np.intp] | None
     notes: tuple[str, ...]
 
 
-def parse_wavelengths(text: str) -> NDArray[np.float64]:
+def parse_wavelengths(text: str) -> Float64Array:
     """Return the band centers in nm of a user's argument: ``450:905:16`` (first, last, count) or a file of numbers.
 
     Raises:
@@ -61,7 +61,7 @@ def parse_wavelengths(text: str) -> NDArray[np.float64]:
     return centers
 
 
-def read_wavelengths(path: Path) -> NDArray[np.float64]:
+def read_wavelengths(path: Path) -> Float64Array:
     """Return the numbers of a text file: nm, separated by white space, commas or semicolons; ``#`` starts a comment.
 
     Raises:
@@ -84,7 +84,7 @@ def read_wavelengths(path: Path) -> NDArray[np.float64]:
     return np.asarray(numbers)
 
 
-def order_bands(wavelengths: NDArray[Any] | None, count: int, *, location: str) -> BandAxis:
+def order_bands(wavelengths: Array | None, count: int, *, location: str) -> BandAxis:
     """Return the bands in ascending order of wavelength.
 
     Args:
@@ -114,7 +114,7 @@ def order_bands(wavelengths: NDArray[Any] | None, count: int, *, location: str) 
     return BandAxis(centers[order], True, None if is_ascending else order, _format_band_notes(centers, is_ascending))
 
 
-def has_same_wavelengths(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def has_same_wavelengths(a: Array, b: Array) -> bool:
     """Return whether two lists of band centers agree within 0.1 nm, band by band."""
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     return first.shape == second.shape and bool(
@@ -122,7 +122,7 @@ def has_same_wavelengths(a: NDArray[Any], b: NDArray[Any]) -> bool:
     )
 
 
-def interpolate_bands(cube: NDArray[Any], *, source: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float32]:
+def interpolate_bands(cube: Array, *, source: Array, target: Array) -> Float32Array:
     """Return a cube at other band centers by linear interpolation along the wavelength.
 
     Args:
@@ -150,7 +150,7 @@ class ResampledSet(DerivedSet):
         HsevalError: the set has no wavelengths, or they do not cover the requested range (the message names both).
     """
 
-    def __init__(self, base: CubeSet, wavelengths: NDArray[Any]) -> None:
+    def __init__(self, base: CubeSet, wavelengths: Array) -> None:
         self.base = base
         requested = np.asarray(wavelengths, dtype=np.float64)
         _check_range(base, requested)
@@ -165,7 +165,7 @@ class ResampledSet(DerivedSet):
         data = interpolate_bands(cube.data, source=self.base.wavelengths, target=self.wavelengths)
         return dataclasses.replace(cube, data=data)
 
-    def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
+    def read_masks(self, index: int) -> Mapping[str, Array]:
         return self.base.read_masks(index)
 
     def shape(self, index: int) -> tuple[int, int, int]:
@@ -176,7 +176,7 @@ class ResampledSet(DerivedSet):
         return f"{self.base.recipe(index)} | {self._recipe}"
 
 
-def _format_band_notes(centers: NDArray[np.float64], is_ascending: bool) -> tuple[str, ...]:
+def _format_band_notes(centers: Float64Array, is_ascending: bool) -> tuple[str, ...]:
     notes = [] if is_ascending else [BANDS_SORTED_NOTE]
     repeated = len(centers) - len(np.unique(centers))
     if repeated:
@@ -187,8 +187,8 @@ def _format_band_notes(centers: NDArray[np.float64], is_ascending: bool) -> tupl
 
 
 def _compute_interpolation_weights(
-    source: NDArray[np.float64], target: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    source: Float64Array, target: Float64Array
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Float64Array]:
     # Indices of the bands below and above each target center, and the weight of the upper one.
     upper = np.clip(np.searchsorted(source, target, side="right"), 1, max(len(source) - 1, 1))
     lower = upper - 1
@@ -198,7 +198,7 @@ def _compute_interpolation_weights(
     return lower, upper, np.clip(weight, 0.0, 1.0)
 
 
-def _check_range(base: CubeSet, target: NDArray[np.float64]) -> None:
+def _check_range(base: CubeSet, target: Float64Array) -> None:
     location, stored = base.info.location, base.wavelengths
     if not base.info.wavelengths_known:
         raise HsevalError(f"{location}: can't be resampled: its wavelengths are unknown (--wavelengths)")
@@ -210,5 +210,5 @@ def _check_range(base: CubeSet, target: NDArray[np.float64]) -> None:
         )
 
 
-def _format_range(wavelengths: NDArray[Any]) -> str:
+def _format_range(wavelengths: Array) -> str:
     return f"{format_count(len(wavelengths), 'band')} over {wavelengths.min():g} to {wavelengths.max():g} nm"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.data.format import CUBES_FORMAT, CUBES_VERSION, write_column, write_strings
 from hseval.data.validation import check_sample
+from hseval.utils.arrays import Array
 from hseval.utils.atomic_files import write_atomically
 from hseval.utils.disk_reserve import DiskReserve
 from hseval.utils.errors import HsevalError
@@ -46,7 +46,7 @@ class SetWriter:
         self,
         path: str | os.PathLike[str],
         *,
-        wavelengths: NDArray[Any] | None,
+        wavelengths: Array | None,
         structures: Sequence[str] | None = None,
         units: str | None = None,
         provenance: Mapping[str, Any] | None = None,
@@ -71,8 +71,8 @@ class SetWriter:
 
     def add(
         self,
-        cube: NDArray[Any],
-        masks: Mapping[str, NDArray[Any]] | None = None,
+        cube: Array,
+        masks: Mapping[str, Array] | None = None,
         id: str | None = None,
         group: str | None = None,
         labels: Mapping[str, Any] | None = None,
@@ -106,8 +106,8 @@ class SetWriter:
 
     def _check(
         self,
-        cube: NDArray[Any],
-        masks: Mapping[str, NDArray[Any]],
+        cube: Array,
+        masks: Mapping[str, Array],
         name: str,
         group: str | None,
         labels: Mapping[str, Any],
@@ -133,7 +133,7 @@ class SetWriter:
         limits = {"maxshape": (None, *item_shape), "chunks": (1, *item_shape)}
         self._get_file().create_dataset(name, (0, *item_shape), dtype, compression=self.compression, **limits)
 
-    def _append(self, name: str, index: int, values: NDArray[Any]) -> None:
+    def _append(self, name: str, index: int, values: Array) -> None:
         dataset = self._get_file()[name]
         dataset.resize(index + 1, axis=0)
         dataset[index] = values
@@ -207,10 +207,10 @@ class SetWriter:
 
 def write_set(
     path: str | os.PathLike[str],
-    cubes: NDArray[Any],
+    cubes: Array,
     *,
-    wavelengths: NDArray[Any] | None,
-    masks: Mapping[str, NDArray[Any]] | None = None,
+    wavelengths: Array | None,
+    masks: Mapping[str, Array] | None = None,
     ids: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     labels: Mapping[str, Sequence[Any]] | None = None,

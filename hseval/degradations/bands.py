@@ -11,8 +11,8 @@ from hseval.degradations.inside import compute_band_levels, explain_missing_band
 
 if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
-    from hseval.degradations.base import Rng, Vector
-    from hseval.degradations.inside import Mask, Values
+    from hseval.utils.arrays import Array, BoolArray
+    from hseval.utils.random_streams import Rng
 
 
 class Gain(PixelDegradation):
@@ -24,7 +24,7 @@ class Gain(PixelDegradation):
     unit = "% rms"
     severities = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return band b times ``exp(severity / 100 g_b)``; g has a root mean square of 1."""
         factors = np.exp(severity / 100 * draw_band_pattern(len(values), rng)).astype(np.float32)
         return values * factors[:, None, None]
@@ -39,7 +39,7 @@ class Offset(PixelDegradation):
     unit = "% of level"
     severities = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return band b plus ``severity / 100 g_b`` times the median over the bands' levels."""
         level = float(np.median(compute_band_levels(values, valid)))
         offsets = (severity / 100 * level * draw_band_pattern(len(values), rng)).astype(np.float32)
@@ -59,7 +59,7 @@ class BandSwap(PixelDegradation):
         """Return why there are no neighboring bands, or None."""
         return explain_missing_bands(data)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return the values with a share of the pairs (0, 1), (2, 3) ... swapped, in an order drawn once."""
         share = draw_affected_fractions(len(values) // 2, severity, rng)[:, None, None]
         first, second = values[0 : 2 * len(share) : 2], values[1 : 2 * len(share) : 2]
@@ -79,19 +79,19 @@ class DeadBand(PixelDegradation):
     unit = "% of bands"
     severities = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return the values with bands set to 0, in an order drawn once."""
         alive = 1 - draw_affected_fractions(len(values), severity, rng)
-        return values * alive[:, None, None]
+        return np.asarray(values * alive[:, None, None])
 
 
-def draw_band_pattern(n_bands: int, rng: Rng) -> Vector:
+def draw_band_pattern(n_bands: int, rng: Rng) -> Array:
     """Return a normal number for each band, scaled to a root mean square of 1, so that the severity is exact."""
     pattern = rng.standard_normal(n_bands)
     return np.asarray(pattern / np.sqrt(np.mean(pattern**2)))
 
 
-def draw_affected_fractions(count: int, severity: float, rng: Rng) -> Values:
+def draw_affected_fractions(count: int, severity: float, rng: Rng) -> Array:
     """Return how far each of ``count`` items is affected, 0 to 1: ``severity`` % in random order, the last in part."""
     rank = rng.permutation(count)
     return np.asarray(np.clip(severity / 100 * count - rank, 0, 1).astype(np.float32))

@@ -10,18 +10,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-import numpy as np
-
 from hseval.degradations.inside import replace_valid_pixels, split_valid_pixels
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.cubes import Cube, CubeSet
-    from hseval.degradations.inside import Mask, Values
+    from hseval.utils.arrays import Array, BoolArray, IntArray
+    from hseval.utils.random_streams import Rng
 
-    Vector = NDArray[np.float64]
-    Rng = np.random.Generator
 
 DegradationKind = Literal["spectral", "spatial", "set", "copies"]
 
@@ -55,7 +50,7 @@ class CubeDegradation(Degradation, Protocol):
     """Degrades single cubes (kinds ``spectral`` and ``spatial``)."""
 
     @abstractmethod
-    def degrade(self, cube: Cube, severity: float, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the degraded cube; masks and field of view stay, invalid pixels never leak into valid ones.
 
         With the same ``rng`` state every severity has the same pattern, only stronger, so that curves are smooth.
@@ -68,7 +63,7 @@ class SetDegradation(Degradation, Protocol):
     kind: ClassVar[DegradationKind] = "set"
 
     @abstractmethod
-    def pick(self, features: Vector, severity: float, rng: Rng) -> NDArray[np.int64]:
+    def pick(self, features: Array, severity: float, rng: Rng) -> IntArray:
         """Return ``n`` indices of cubes (0 to n - 1, repeats allowed): the i-th is of the cube that replaces cube i.
 
         ``features`` ``(n, d)`` separate modes. With the same ``rng`` state the picks of all severities are nested.
@@ -81,7 +76,7 @@ class CopyDegradation(Degradation, Protocol):
     kind: ClassVar[DegradationKind] = "copies"
 
     @abstractmethod
-    def copy(self, cube: Cube, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the near-copy of a training cube; its masks move with their structures."""
 
 
@@ -90,11 +85,11 @@ class PixelDegradation(CubeDegradation):
 
     is_set_wide = True
 
-    def degrade(self, cube: Cube, severity: float, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the cube with its valid pixels changed."""
         values, valid = split_valid_pixels(cube)
         return replace_valid_pixels(cube, self.change(values, valid, severity, wavelengths, rng), valid)
 
     @abstractmethod
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return values ``(band, y, x)``, 0 where not valid, after the change; only the valid pixels count."""

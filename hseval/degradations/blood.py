@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hseval.core.cubes import Cube, CubeSet
-    from hseval.degradations.base import Rng, Vector
+    from hseval.utils.arrays import Array
+    from hseval.utils.random_streams import Rng
 
 SATURATION_SIGNS = {"vein": +1.0, "artery": -1.0}  # the direction with room to move; the vein is preferred
 HEMOGLOBIN_GRAMS_PER_LITER = 150.0  # hemoglobin in whole blood
@@ -46,7 +47,7 @@ class OxygenSaturation(CubeDegradation):
             return f"needs bands within {low:g} to {high:g} nm (hemoglobin's table), found {first:g} to {last:g} nm"
         return None
 
-    def degrade(self, cube: Cube, severity: float, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def degrade(self, cube: Cube, severity: float, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the cube with the structure's pixels times :func:`transmittance_ratio`; others are unchanged."""
         structure = find_blood_structure(cube.masks)
         if structure is None:
@@ -56,7 +57,7 @@ class OxygenSaturation(CubeDegradation):
         return replace_valid_pixels(cube, values * ratio[:, None, None], valid & cube.masks[structure])
 
 
-def transmittance_ratio(wavelengths: Vector, saturation_change: float) -> Vector:
+def transmittance_ratio(wavelengths: Array, saturation_change: float) -> Array:
     """Return the ratio of blood's transmittances after and before a saturation change (1: from 0 to 100 %).
 
     ``exp(-ln(10) c (eps_HbO2 - eps_Hb) L change)`` with c = 150 g/L and a path L of 0.1 mm for all pixels.
@@ -64,11 +65,11 @@ def transmittance_ratio(wavelengths: Vector, saturation_change: float) -> Vector
     nm, oxygenated, deoxygenated = load_hemoglobin_extinction()
     difference = np.interp(wavelengths, nm, oxygenated - deoxygenated)
     molar = HEMOGLOBIN_GRAMS_PER_LITER / HEMOGLOBIN_GRAMS_PER_MOLE
-    return np.exp(-math.log(10) * molar * difference * PATH_LENGTH_MM / 10 * saturation_change)
+    return np.asarray(np.exp(-math.log(10) * molar * difference * PATH_LENGTH_MM / 10 * saturation_change))
 
 
 @functools.cache
-def load_hemoglobin_extinction() -> tuple[Vector, Vector, Vector]:
+def load_hemoglobin_extinction() -> tuple[Array, Array, Array]:
     """Return nm and the molar extinction, 1/(cm M) base 10, of oxy- and deoxyhemoglobin (S. Prahl's table)."""
     text = resources.files("hseval").joinpath("resources/absorption.csv").read_text(encoding="utf-8")
     header, *rows = (line.split(",") for line in text.splitlines() if not line.startswith("#"))

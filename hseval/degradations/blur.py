@@ -9,8 +9,8 @@ import numpy as np
 from hseval.degradations.base import PixelDegradation
 
 if TYPE_CHECKING:
-    from hseval.degradations.base import Rng, Vector
-    from hseval.degradations.inside import Mask, Values
+    from hseval.utils.arrays import Array, BoolArray
+    from hseval.utils.random_streams import Rng
 
 BLOCK_SIZE_PX = 8
 
@@ -24,14 +24,14 @@ class GaussianBlur(PixelDegradation):
     unit = "px"
     severities = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 3.0)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return the values blurred.
 
         The blur is divided by the blurred validity (Knutsson and Westin, CVPR 1993, normalized convolution with a
         constant basis), so that the surround does not count.
         """
         kernel = discrete_gaussian(severity)
-        mass: Values = np.maximum(_convolve(valid.astype(np.float32), kernel), np.float32(1e-6))
+        mass: Array = np.maximum(_convolve(valid.astype(np.float32), kernel), np.float32(1e-6))
         return _convolve(values, kernel) / mass
 
 
@@ -44,12 +44,12 @@ class BlockBlending(PixelDegradation):
     unit = "% of blending"
     severities = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return ``(1 - severity / 100) x + severity / 100`` times the mean of the valid pixels of its block."""
         return values + np.float32(severity / 100) * (compute_block_means(values, valid) - values)
 
 
-def discrete_gaussian(sigma: float) -> Values:
+def discrete_gaussian(sigma: float) -> Array:
     """Return the discrete Gaussian ``exp(-s^2) I_k(s^2)``, whose variance is s^2 for the smallest s as well.
 
     T. Lindeberg, Scale-space for discrete signals, IEEE PAMI 12:234, 1990. A sampled Gaussian of 0.2 px does nothing.
@@ -61,7 +61,7 @@ def discrete_gaussian(sigma: float) -> Values:
     return np.asarray((kernel / kernel.sum()).astype(np.float32))
 
 
-def compute_block_means(values: Values, valid: Mask, size: int = BLOCK_SIZE_PX) -> Values:
+def compute_block_means(values: Array, valid: BoolArray, size: int = BLOCK_SIZE_PX) -> Array:
     """Return, at every pixel, the mean over the valid pixels of its block; blocks start at the top left corner.
 
     Args:
@@ -77,7 +77,7 @@ def compute_block_means(values: Values, valid: Mask, size: int = BLOCK_SIZE_PX) 
     return expanded[:, : valid.shape[0], : valid.shape[1]]
 
 
-def _convolve(values: Values, kernel: Values) -> Values:
+def _convolve(values: Array, kernel: Array) -> Array:
     """Convolve the last two axes with a symmetric kernel each; beyond the edges there is 0."""
     from scipy.ndimage import correlate1d
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hseval.degradations.base import Rng, Vector
+    from hseval.utils.arrays import Array
+    from hseval.utils.random_streams import Rng
+
 
 NOISE_LEVEL, GAIN_CHANGE, SHIFT_PX = 0.01, 0.05, 2
 
@@ -39,7 +41,7 @@ class ExactCopy(NearCopy):
     name = "copy-exact"
     summary = "samples replaced by training cubes"
 
-    def copy(self, cube: Cube, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the cube."""
         return cube
 
@@ -50,7 +52,7 @@ class NoisyCopy(NearCopy):
     name = "copy-noise"
     summary = f"samples replaced by training cubes with noise of {NOISE_LEVEL:.0%} of each band's median level"
 
-    def copy(self, cube: Cube, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the cube with white Gaussian noise."""
         values, valid = split_valid_pixels(cube)
         scale = np.float32(NOISE_LEVEL) * compute_band_levels(values, valid)
@@ -64,7 +66,7 @@ class ShiftedCopy(NearCopy):
     name = "copy-shift"
     summary = f"samples replaced by training cubes moved by {SHIFT_PX} px under a field that stays"
 
-    def copy(self, cube: Cube, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the cube moved up, down, left or right; pixels that come in continue the others smoothly."""
         from scipy.ndimage import shift
 
@@ -83,7 +85,7 @@ class FlippedCopy(NearCopy):
     name = "copy-flip"
     summary = "samples replaced by training cubes mirrored left to right or upside down"
 
-    def copy(self, cube: Cube, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the cube mirrored with its field."""
         axis = int(rng.integers(-2, 0))
         return _transform_cube(cube, lambda images: np.flip(images, axis))
@@ -95,7 +97,7 @@ class RotatedCopy(NearCopy):
     name = "copy-rotation"
     summary = "samples replaced by training cubes rotated by 90, 180 or 270 degrees"
 
-    def copy(self, cube: Cube, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the cube rotated with its field; cubes that are not square are rotated by 180 degrees."""
         height, width = cube.data.shape[1:]
         turns = int(rng.integers(1, 4)) if height == width else 2
@@ -108,7 +110,7 @@ class RescaledCopy(NearCopy):
     name = "copy-gain"
     summary = f"samples replaced by training cubes that are {GAIN_CHANGE:.0%} brighter or darker"
 
-    def copy(self, cube: Cube, *, wavelengths: Vector, rng: Rng) -> Cube:
+    def copy(self, cube: Cube, *, wavelengths: Array, rng: Rng) -> Cube:
         """Return the cube times one factor."""
         factor = np.float32(1 + GAIN_CHANGE * rng.choice((-1.0, 1.0)))
         values, valid = split_valid_pixels(cube)

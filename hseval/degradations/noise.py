@@ -10,8 +10,8 @@ from hseval.degradations.base import PixelDegradation
 from hseval.degradations.inside import compute_band_levels
 
 if TYPE_CHECKING:
-    from hseval.degradations.base import Rng, Vector
-    from hseval.degradations.inside import Mask, Values
+    from hseval.utils.arrays import Array, BoolArray
+    from hseval.utils.random_streams import Rng
 
 
 class GaussianNoise(PixelDegradation):
@@ -24,11 +24,11 @@ class GaussianNoise(PixelDegradation):
     severities = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0)
     is_set_wide = False
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return the values with independent noise added, new for every cube."""
         noise = rng.standard_normal(values.shape, dtype=np.float32)
         scale = compute_band_levels(values, valid) * np.float32(severity / 100)
-        return values + scale * noise
+        return np.asarray(values + scale * noise)
 
 
 class Striping(PixelDegradation):
@@ -40,8 +40,8 @@ class Striping(PixelDegradation):
     unit = "% of gain"
     severities = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return column x of band b times ``1 + severity / 100 g_bx``, the same g for all cubes."""
         bands, _, width = values.shape
         gains = 1 + np.float32(severity / 100) * rng.standard_normal((bands, 1, width), dtype=np.float32)
-        return values * gains
+        return np.asarray(values * gains)

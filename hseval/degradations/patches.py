@@ -9,11 +9,9 @@ import numpy as np
 from hseval.degradations.base import PixelDegradation
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.cubes import CubeSet
-    from hseval.degradations.base import Rng, Vector
-    from hseval.degradations.inside import Mask, Values
+    from hseval.utils.arrays import Array, BoolArray, IntArray
+    from hseval.utils.random_streams import Rng
 
 PATCH_SIZE_PX = 8
 MIN_PATCHES_PER_SIDE = 4  # along a cube's shorter side; patches shrink to fit
@@ -37,7 +35,7 @@ class PatchShuffling(PixelDegradation):
             return None
         return f"needs cubes of at least {MIN_PATCHES_PER_SIDE * MIN_PATCH_SIZE_PX} px, found {height} x {width}"
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return the values with pairs of whole patches swapped; the number of pairs is right on average over cubes."""
         size = max(min(PATCH_SIZE_PX, min(valid.shape) // MIN_PATCHES_PER_SIDE), MIN_PATCH_SIZE_PX)
         corners = find_valid_patches(valid, size)
@@ -51,7 +49,7 @@ class PatchShuffling(PixelDegradation):
         return data
 
 
-def find_valid_patches(valid: Mask, size: int) -> NDArray[np.int64]:
+def find_valid_patches(valid: BoolArray, size: int) -> IntArray:
     """Return the top left corners ``(n, 2)`` of the grid's patches of ``size`` px whose pixels are all valid."""
     rows, columns = (length // size for length in valid.shape)
     grid = valid[: rows * size, : columns * size].reshape(rows, size, columns, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hseval.core.cubes import CubeSet
-    from hseval.degradations.base import Rng, Vector
-    from hseval.degradations.inside import Mask, Values
+    from hseval.utils.arrays import Array, BoolArray
+    from hseval.utils.random_streams import Rng
 
 
 class Misregistration(PixelDegradation):
@@ -31,7 +31,7 @@ class Misregistration(PixelDegradation):
         """Return why there are not two bands, or None."""
         return explain_missing_bands(data)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return band b moved by ``severity (b / (bands - 1) - 1/2)`` px along a random direction."""
         angle = rng.uniform(0, 2 * np.pi)
         direction = np.array([np.sin(angle), np.cos(angle)])
@@ -39,7 +39,7 @@ class Misregistration(PixelDegradation):
         return shift_bands(values, valid, shifts)
 
 
-def shift_bands(values: Values, valid: Mask, shifts: Vector) -> Values:
+def shift_bands(values: Array, valid: BoolArray, shifts: Array) -> Array:
     """Move every band by whole or fractional px (down, right), by Fourier's shift theorem.
 
     Pixels that come in from beyond the field continue those inside smoothly, so the surround has no effect.
@@ -55,11 +55,11 @@ def shift_bands(values: Values, valid: Mask, shifts: Vector) -> Values:
     height, width = filled.shape[1:]
     down = _compute_phase_factors(shifts[:, 0], np.fft.fftfreq(height))
     right = _compute_phase_factors(shifts[:, 1], np.fft.rfftfreq(width))
-    shifted: Values = irfft2(rfft2(filled) * down[:, :, None] * right[:, None, :], s=(height, width))
+    shifted: Array = irfft2(rfft2(filled) * down[:, :, None] * right[:, None, :], s=(height, width))
     return shifted[:, : valid.shape[0], : valid.shape[1]]
 
 
-def _compute_phase_factors(shifts: NDArray[Any], frequencies: NDArray[Any]) -> NDArray[np.complex64]:
+def _compute_phase_factors(shifts: Array, frequencies: Array) -> NDArray[np.complex64]:
     """Return the factor of each frequency under each band's shift, complex64 ``(band, frequency)``."""
     factors = np.exp(-2j * np.pi * shifts[:, None] * frequencies)
     # The Nyquist frequency has no phase: a fractional shift leaves the mean of it and its mirror image.

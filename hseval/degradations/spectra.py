@@ -10,8 +10,8 @@ from hseval.degradations.base import PixelDegradation
 
 if TYPE_CHECKING:
     from hseval.core.cubes import CubeSet
-    from hseval.degradations.base import Rng, Vector
-    from hseval.degradations.inside import Mask, Values
+    from hseval.utils.arrays import Array, BoolArray
+    from hseval.utils.random_streams import Rng
 
 MERGE_GAP_RATIO = 0.1  # bands nearer than this share of the median gap share a node: a spline would oscillate
 KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES = 4.0, 161  # support of the Gaussian, and number of points in it
@@ -40,7 +40,7 @@ class SpectralShift(SplineDegradation):
     unit = "nm"
     severities = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return the values with spectra shifted by ``severity`` nm."""
         return _add_change(values, compute_change_matrix(wavelengths, np.array([-severity]), weights=np.ones(1)))
 
@@ -53,7 +53,7 @@ class SpectralBroadening(SplineDegradation):
     unit = "nm FWHM"
     severities = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 160.0, 256.0)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return the values with spectra convolved with the Gaussian."""
         positions = np.linspace(-KERNEL_HALF_WIDTH_STD, KERNEL_HALF_WIDTH_STD, N_KERNEL_NODES)
         weights = np.exp(-0.5 * positions**2)
@@ -61,7 +61,7 @@ class SpectralBroadening(SplineDegradation):
         return _add_change(values, compute_change_matrix(wavelengths, offsets, weights=weights / weights.sum()))
 
 
-def compute_change_matrix(wavelengths: Vector, offsets: Vector, *, weights: Vector) -> Vector:
+def compute_change_matrix(wavelengths: Array, offsets: Array, *, weights: Array) -> Array:
     """Return the change ``(band, band)`` of a spectrum that becomes ``sum_k weights_k S(wavelength + offsets_k)``.
 
     S is the cubic spline through the bands, constant beyond the first and the last. The change is taken against the
@@ -72,14 +72,14 @@ def compute_change_matrix(wavelengths: Vector, offsets: Vector, *, weights: Vect
     nodes, averaging = compute_spline_nodes(wavelengths)
     spline = CubicSpline(nodes, np.eye(len(nodes)))
 
-    def evaluate(nm: Vector) -> Vector:
+    def evaluate(nm: Array) -> Array:
         return spline(np.clip(nm, nodes[0], nodes[-1]))
 
     shifted = np.tensordot(weights, evaluate(offsets[:, None] + wavelengths), axes=1)
     return np.asarray((shifted - weights.sum() * evaluate(wavelengths)) @ averaging)
 
 
-def compute_spline_nodes(wavelengths: Vector) -> tuple[Vector, Vector]:
+def compute_spline_nodes(wavelengths: Array) -> tuple[Array, Array]:
     """Return the spline's nodes (nm, ascending) and the matrix ``(node, band)`` that averages the bands of each."""
     centers = np.asarray(wavelengths, dtype=np.float64)
     gaps = np.diff(centers)
@@ -90,7 +90,7 @@ def compute_spline_nodes(wavelengths: Vector) -> tuple[Vector, Vector]:
     return averaging @ centers, averaging
 
 
-def _add_change(values: Values, change_matrix: Vector) -> Values:
+def _add_change(values: Array, change_matrix: Array) -> Array:
     """Return values with a linear change ``(band, band)`` added to each spectrum."""
     flat = change_matrix.astype(np.float32) @ values.reshape(len(values), -1)
     return values + flat.reshape(values.shape)

@@ -9,11 +9,8 @@ import numpy as np
 from hseval.degradations.base import SetDegradation
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from hseval.degradations.base import Rng, Vector
-
-    Indices = NDArray[np.int64]
+    from hseval.utils.arrays import Array, IntArray
+    from hseval.utils.random_streams import Rng
 
 
 class ModeDropping(SetDegradation):
@@ -24,7 +21,7 @@ class ModeDropping(SetDegradation):
     unit = "% of cubes"
     severities = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 70.0)
 
-    def pick(self, features: Vector, severity: float, rng: Rng) -> Indices:
+    def pick(self, features: Array, severity: float, rng: Rng) -> IntArray:
         """Return indices of cubes: those at the far end of the axis are replaced by random ones of the rest."""
         end = 1.0 if rng.random() < 0.5 else -1.0
         return _replace_tail(np.argsort(end * compute_leading_component(features), kind="stable"), severity, rng)
@@ -38,7 +35,7 @@ class ModeCollapse(SetDegradation):
     unit = "% of distinct cubes lost"
     severities = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 97.0)
 
-    def pick(self, features: Vector, severity: float, rng: Rng) -> Indices:
+    def pick(self, features: Array, severity: float, rng: Rng) -> IntArray:
         """Return indices of cubes: those far from a random one are replaced by random ones of those near it."""
         values = standardize(features)
         distances = ((values - values[rng.integers(len(values))]) ** 2).sum(axis=1)
@@ -53,19 +50,19 @@ class SampleDuplication(SetDegradation):
     unit = "% of samples"
     severities = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 95.0)
 
-    def pick(self, features: Vector, severity: float, rng: Rng) -> Indices:
+    def pick(self, features: Array, severity: float, rng: Rng) -> IntArray:
         """Return indices of cubes: randomly selected ones are replaced by random ones of the rest."""
         return _replace_tail(rng.permutation(len(features)), severity, rng)
 
 
-def compute_leading_component(features: Vector) -> Vector:
+def compute_leading_component(features: Array) -> Array:
     """Return each cube's coordinate along the leading principal axis of the standardized features, ``(n,)``."""
     values = standardize(features)
     _, vectors = np.linalg.eigh(values @ values.T)
     return vectors[:, -1]
 
 
-def standardize(features: Vector) -> Vector:
+def standardize(features: Array) -> Array:
     """Return features with mean 0 and standard deviation 1 in each column; constant columns become 0."""
     centered = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0)
     std = centered.std(axis=0)
@@ -73,7 +70,7 @@ def standardize(features: Vector) -> Vector:
     return np.asarray(np.divide(centered, std, out=np.zeros_like(centered), where=varies))
 
 
-def _replace_tail(order: Indices, severity: float, rng: Rng) -> Indices:
+def _replace_tail(order: IntArray, severity: float, rng: Rng) -> IntArray:
     """Replace the last ``severity`` % of indices in an order by random ones of the others; at least one remains.
 
     Every index has a draw of its own, scaled to the number of the remaining ones: a higher severity moves replacements

@@ -9,8 +9,8 @@ import numpy as np
 from hseval.degradations.base import PixelDegradation
 
 if TYPE_CHECKING:
-    from hseval.degradations.base import Rng, Vector
-    from hseval.degradations.inside import Mask, Values
+    from hseval.utils.arrays import Array, BoolArray
+    from hseval.utils.random_streams import Rng
 
 N_DIRECTIONS = 8  # of the segments that follow a line, in steps of 22.5 degrees
 
@@ -24,7 +24,7 @@ class SmallVesselRemoval(PixelDegradation):
     unit = "px of width"
     severities = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
 
-    def change(self, values: Values, valid: Mask, severity: float, wavelengths: Vector, rng: Rng) -> Values:
+    def change(self, values: Array, valid: BoolArray, severity: float, wavelengths: Array, rng: Rng) -> Array:
         """Return the values without dark lines up to ``severity`` px wide; between whole widths the two are mixed."""
         width = int(severity)
         share = np.float32(severity - width)
@@ -34,7 +34,7 @@ class SmallVesselRemoval(PixelDegradation):
         return data
 
 
-def compute_dark_line_depth(values: Values, valid: Mask, width: int) -> Values:
+def compute_dark_line_depth(values: Array, valid: BoolArray, width: int) -> Array:
     """Return how deep the dark lines of at most ``width`` px are, by band, at every pixel; 0 elsewhere.
 
     A closing by a square fills everything dark and narrow; a closing by a segment along a line preserves the line and
@@ -60,7 +60,7 @@ def compute_dark_line_depth(values: Values, valid: Mask, width: int) -> Values:
     return np.maximum(depth, 0, out=depth)
 
 
-def make_line_element(length: int, angle: float) -> Mask:
+def make_line_element(length: int, angle: float) -> BoolArray:
     """Return the pixels of a straight segment of odd ``length``, symmetric about the middle of ``(length, length)``."""
     step = np.array([np.sin(angle), np.cos(angle)])
     half = length // 2
@@ -70,7 +70,7 @@ def make_line_element(length: int, angle: float) -> Mask:
     return element
 
 
-def apply_closing(images: Values, valid: Mask, element: Mask, *, origins: tuple[int, int] = (0, 0)) -> Values:
+def apply_closing(images: Array, valid: BoolArray, element: BoolArray, *, origins: tuple[int, int] = (0, 0)) -> Array:
     """Return the closing of images that hold -inf where not valid, by an element, over valid pixels alone.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -13,9 +13,8 @@ from hseval.core.options import option
 from hseval.extractors.spectral_windows import compute_window_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
-    Float64Array = NDArray[np.float64]
 
 SIZE_BOUNDS = (8, 128)  # with fewer cells cubes look alike; more are no low resolution
 MIN_COVERAGE = 0.25  # a cell counts if at least this share of its area is valid
@@ -43,8 +42,8 @@ class LowresMaps:
             raise ValueError(f"{message}, expected size {SIZE_BOUNDS[0]} to {SIZE_BOUNDS[1]} and windows 1 or more")
 
     def __call__(
-        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> dict[str, NDArray[np.float32]]:
+        self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]
+    ) -> dict[str, Float32Array]:
         """Return the maps of a batch of cubes ``(n, band, y, x)``.
 
         Returns:
@@ -61,7 +60,7 @@ class LowresMaps:
         return {"": maps, "pixels": pixels}
 
 
-def average_over_grid(images: Float64Array, field: NDArray[np.bool_], size: int) -> Float64Array:
+def average_over_grid(images: Float64Array, field: BoolArray, size: int) -> Float64Array:
     """Average images over the cells of a ``size x size`` grid laid over the whole frame.
 
     A pixel cut by a cell's border counts with its share inside, so the result hardly depends on the frame's size in
@@ -93,7 +92,7 @@ def normalize_gain(maps: Float64Array) -> Float64Array:
     return np.asarray((maps - means[:, None, None]) / gain)
 
 
-def _apply_windows(cube: NDArray[np.float32], windows: Float64Array, field: NDArray[np.bool_]) -> Float64Array:
+def _apply_windows(cube: Float32Array, windows: Float64Array, field: BoolArray) -> Float64Array:
     """Return the cube averaged under each window, ``(C, y, x)``, with 0 outside the field."""
     averages: Float64Array = np.zeros((len(windows), *field.shape))
     averages[:, field] = windows @ cube[:, field].astype(np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from hseval.core.cubes import FOV
 from hseval.data.field_of_view import erode_fov, find_valid_pixels
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
 HALF_NORMAL_MEDIAN = 0.6744897501960817  # of the absolute value of a standard normal variable
 KERNEL_NORM = 6.0  # the root of the sum of squares of the mask's weights
@@ -25,16 +25,14 @@ class NoiseLevel:
     summary: ClassVar[str] = "standard deviation of each band's noise, from a high-pass residual"
     reads_structures: ClassVar[bool] = False
 
-    def __call__(
-        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> NDArray[np.float32]:
+    def __call__(self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]) -> Float32Array:
         """Return float32 ``(n, band)`` by :func:`estimate_noise_level`, in the cubes' units."""
         fields = find_valid_pixels(cubes, masks[FOV])
         levels = [estimate_noise_level(cube, valid) for cube, valid in zip(cubes, fields, strict=True)]
         return np.stack(levels) if levels else np.empty(cubes.shape[:2], np.float32)
 
 
-def estimate_noise_level(cube: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+def estimate_noise_level(cube: Float32Array, valid: BoolArray) -> Float32Array:
     """Return each band's noise, float32 ``(band,)``, in the cube's units.
 
     The median absolute residual of the mask ``[1 -2 1; -2 4 -2; 1 -2 1]`` over 0.6745 x 6 (Immerkaer, Fast noise
@@ -58,7 +56,7 @@ def estimate_noise_level(cube: NDArray[np.float32], valid: NDArray[np.bool_]) ->
     return np.full(len(cube), np.nan, dtype=np.float32)
 
 
-def _erode_along_axis(field: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+def _erode_along_axis(field: BoolArray, axis: int) -> BoolArray:
     """Return where three pixels in a row along an axis are all True; two shorter than ``field``."""
     size = max(field.shape[axis] - 2, 0)
     first, second, third = (np.take(field, np.arange(size) + step, axis=axis) for step in range(3))

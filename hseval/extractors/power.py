@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -12,9 +12,8 @@ from hseval.data.field_of_view import erode_fov, find_valid_pixels
 from hseval.extractors.radial import MIN_PERIODS, compute_bin_centers, compute_field_taper, compute_radial_power
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
-    Float64Array = NDArray[np.float64]
 
 DENSITY_FLOOR = 1e-10  # of the cube's mean square, added to the density: -100 dB, far below any camera's noise
 
@@ -28,8 +27,8 @@ class RadialPower:
     reads_structures: ClassVar[bool] = False
 
     def __call__(
-        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> dict[str, NDArray[np.float32]]:
+        self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]
+    ) -> dict[str, Float32Array]:
         """Return the spectra of a batch of cubes ``(n, band, y, x)``.
 
         Returns:
@@ -47,9 +46,7 @@ class RadialPower:
         }
 
 
-def _compute_power_spectrum(
-    cube: NDArray[np.float32], valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _compute_power_spectrum(cube: Float32Array, valid: BoolArray) -> tuple[Float32Array, Float32Array]:
     bins = len(compute_bin_centers())
     if not valid.any():
         return np.full((len(cube), bins), np.nan, np.float32), np.zeros(bins, np.float32)
@@ -63,9 +60,7 @@ def _compute_power_spectrum(
     return _fill_from_nearest(db, share > 0).astype(np.float32), modes.astype(np.float32)
 
 
-def fill_small_holes(
-    cube: NDArray[np.float32], valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+def fill_small_holes(cube: Float32Array, valid: BoolArray) -> tuple[BoolArray, Float32Array]:
     """Return the field with its smallest holes closed, and the cube with these filled smoothly.
 
     A taper around every dead pixel would leave nothing of the field; filling one changes next to nothing. Holes wider
@@ -89,7 +84,7 @@ def fill_small_holes(
     return closed, filled[0, :, : valid.shape[0], : valid.shape[1]].numpy()
 
 
-def _fill_from_nearest(db: Float64Array, known: NDArray[np.bool_]) -> Float64Array:
+def _fill_from_nearest(db: Float64Array, known: BoolArray) -> Float64Array:
     """Return ``db`` ``(band, bin)`` with unknown bins replaced by the nearest known one."""
     if not known.any():
         return db

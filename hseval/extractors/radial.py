@@ -7,14 +7,15 @@ surround nor the edge of the frame counts as an edge of the image. Plain functio
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Float64Array = NDArray[np.float64]
+    from hseval.utils.arrays import Array, BoolArray, Float64Array, IntArray
+
 
 BINS_PER_OCTAVE, OCTAVES = 3, 8  # bins below the Nyquist frequency: thirds of an octave, from 1/512 to 1/2 cycle/px
 MIN_PERIODS = 3.0  # periods across the field (the root of its area) below which the taper hides a frequency
@@ -37,7 +38,7 @@ def compute_bin_centers() -> Float64Array:
     return np.concatenate([inner / half, inner[-1:] * half])
 
 
-def compute_field_taper(valid: NDArray[np.bool_]) -> Float64Array:
+def compute_field_taper(valid: BoolArray) -> Float64Array:
     """Return a smooth window ``(y, x)``: 0 outside ``valid``, rising as a squared sine to 1 in its middle.
 
     It is a function of the distance to the nearest pixel outside (everything beyond the image is outside), over the
@@ -51,7 +52,7 @@ def compute_field_taper(valid: NDArray[np.bool_]) -> Float64Array:
     return np.minimum(window, 1.0)
 
 
-def compute_radial_power(images: NDArray[Any], window: Float64Array) -> tuple[Float64Array, Float64Array]:
+def compute_radial_power(images: Array, window: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return the mean power spectral density of images in radial bins.
 
     The squared Fourier transform of the images, centered under the window and multiplied by it, over its sum of
@@ -94,7 +95,7 @@ def _compute_fft(images: Float64Array, shape: tuple[int, int]) -> NDArray[np.com
 
 
 @functools.lru_cache(maxsize=32)
-def _assign_frequency_bins(shape: tuple[int, int]) -> tuple[NDArray[np.int64], Float64Array]:
+def _assign_frequency_bins(shape: tuple[int, int]) -> tuple[IntArray, Float64Array]:
     """Return, for each frequency of ``rfft2``, its bin + 1 (0: the constant) and how often it counts."""
     height, width = shape
     down, right = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]

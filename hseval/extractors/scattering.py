@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -34,9 +34,9 @@ from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
     from hseval.extractors.wavelets import WaveletScale
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
 MAX_BATCH_ELEMENTS = 2**19
 
@@ -70,9 +70,7 @@ class Scattering:
         self.options = options or ScatteringOptions()
         self.device = "cpu"  # the core may set another torch device
 
-    def __call__(
-        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> NDArray[np.float32]:
+    def __call__(self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]) -> Float32Array:
         """Return float32 features ``(n, feature)``; cubes and masks as in :class:`hseval.core.protocols.Extractor`.
 
         The features of cube i depend on its valid pixels alone; they are NaN if it has none.
@@ -82,9 +80,7 @@ class Scattering:
         compute = functools.partial(self._compute_features, wavelengths)
         return compute_by_bounding_box(compute, cubes, find_valid_pixels(cubes, masks["fov"]))
 
-    def _compute_features(
-        self, wavelengths: NDArray[Any], cubes: NDArray[np.float32], valid: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
+    def _compute_features(self, wavelengths: Array, cubes: Float32Array, valid: BoolArray) -> Float32Array:
         """Return the features of cubes (n, band, y, x) with one bounding box, batch by batch."""
         import torch
 
@@ -99,11 +95,11 @@ class Scattering:
 
     def _compute_batch_features(
         self,
-        cubes: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        wavelengths: NDArray[Any],
+        cubes: Float32Array,
+        valid: BoolArray,
+        wavelengths: Array,
         canvas: tuple[int, int],
-    ) -> NDArray[np.float32]:
+    ) -> Float32Array:
         import torch
 
         options, count, shape = self.options, len(cubes), cubes.shape[-2:]

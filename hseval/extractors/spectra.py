@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from hseval.core.options import option
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float32Array = NDArray[np.float32]
+    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 
 class StructureSpectra:
@@ -35,7 +33,7 @@ class StructureSpectra:
             raise ValueError(f"levels is {self.options.levels}, expected 16 to 4096")
 
     def __call__(
-        self, cubes: Float32Array, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+        self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]
     ) -> dict[str, Float32Array]:
         """Return the spectra of a batch of cubes ``(n, band, y, x)``; structures in the order of their sorted names.
 
@@ -79,7 +77,7 @@ def compute_order_statistics(pixels: Float32Array, count: int) -> Float32Array:
     return np.sort(pixels, axis=1)[:, ranks]
 
 
-def compute_mean_and_covariance(pixels: Float32Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def compute_mean_and_covariance(pixels: Float32Array) -> tuple[Float64Array, Float64Array]:
     """Return mean and covariance (divisor n) over pixels, computed in float64.
 
     Args:

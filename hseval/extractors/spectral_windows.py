@@ -7,19 +7,19 @@ measuring a band twice changes next to nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, Float64Array
 
 QUADRATURE_POINTS = 2048  # quadrature points over the range of the wavelengths
 
 
 def compute_window_weights(
-    wavelengths: NDArray[Any], count: int, *, shape: Literal["hat", "cosine"] = "cosine"
-) -> NDArray[np.float64]:
+    wavelengths: Array, count: int, *, shape: Literal["hat", "cosine"] = "cosine"
+) -> Float64Array:
     """Return the weights of ``min(count, band)`` windows that partition the wavelengths' range.
 
     Args:
@@ -41,7 +41,7 @@ def compute_window_weights(
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def compute_interpolation_weights(wavelengths: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+def compute_interpolation_weights(wavelengths: Array, targets: Array) -> Float64Array:
     """Return ``(target, band)`` weights of linear interpolation between bands, constant beyond the ends."""
     bands = np.asarray(wavelengths, dtype=np.float64)
     if bands.size == 1:
@@ -56,7 +56,7 @@ def compute_interpolation_weights(wavelengths: NDArray[Any], targets: NDArray[An
     return weights
 
 
-def _compute_profiles(nm: NDArray[Any], low: float, high: float, count: int, shape: str) -> NDArray[np.float64]:
+def _compute_profiles(nm: Array, low: float, high: float, count: int, shape: str) -> Float64Array:
     """Return each window's height at ``nm``: (window, len(nm))."""
     if count == 1:
         return np.ones((1, nm.size))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from hseval.extractors.spectral_windows import compute_window_weights
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,7 @@ class Statistics:
     def __init__(self, options: StatisticsOptions | None = None) -> None:
         self.options = options or StatisticsOptions()
 
-    def __call__(
-        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> NDArray[np.float32]:
+    def __call__(self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]) -> Float32Array:
         """Return means, then standard deviations, by node, float32 ``(n, 2 * node)``; NaN without a valid pixel."""
         weights = compute_window_weights(wavelengths, self.options.nodes, shape="hat")
         fields = find_valid_pixels(cubes, masks["fov"])
@@ -55,7 +53,7 @@ class Statistics:
         )
 
 
-def compute_mean_and_std(pixels: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+def compute_mean_and_std(pixels: Float32Array, weights: Float64Array) -> Float32Array:
     """Return means and standard deviations of pixels ``(band, pixel)`` at the nodes of ``weights`` ``(node, band)``."""
     if not pixels.shape[1]:
         return np.full(2 * len(weights), np.nan, dtype=np.float32)

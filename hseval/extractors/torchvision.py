@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -36,7 +36,8 @@ from hseval.utils.hashing import compute_sha256
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
+
+    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 EXTRACTOR_LABEL = "extractor 'torchvision'"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # by channel: torchvision's convention
@@ -94,9 +95,7 @@ class Torchvision:
             return f"{RANDOM_INIT_VERSION} {self.options.random}"
         return compute_sha256(self._resolve_weights_path())
 
-    def __call__(
-        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> NDArray[np.float32]:
+    def __call__(self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]) -> Float32Array:
         """Return float32 features ``(n, feature)``; NaN for a cube without a valid pixel.
 
         Raises:
@@ -108,15 +107,13 @@ class Torchvision:
         model = self._get_model()
         valid = find_valid_pixels(cubes, masks["fov"])
 
-        def compute(part: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+        def compute(part: Float32Array, inside: BoolArray) -> Float32Array:
             return np.asarray(model(self._prepare_inputs(part, inside, composite)).cpu().numpy())
 
         with torch.inference_mode():
             return compute_by_bounding_box(compute, cubes, valid, batch_size=BATCH_SIZE)
 
-    def _prepare_inputs(
-        self, cubes: NDArray[np.float32], valid: NDArray[np.bool_], composite: NDArray[np.float64]
-    ) -> torch.Tensor:
+    def _prepare_inputs(self, cubes: Float32Array, valid: BoolArray, composite: Float64Array) -> torch.Tensor:
         """Return the network's inputs (n, 3, size, size), normalized as ImageNet's images are."""
         import torch
         from torch.nn.functional import interpolate
@@ -157,7 +154,7 @@ class Torchvision:
         return self._model.to(self.device)
 
 
-def compute_composite_weights(wavelengths: NDArray[Any], composite: tuple[float, ...]) -> NDArray[np.float64]:
+def compute_composite_weights(wavelengths: Array, composite: tuple[float, ...]) -> Float64Array:
     """Return ``(3, band)`` weights that interpolate a composite's three wavelengths linearly between bands.
 
     Raises:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from hseval.core.cubes import FOV
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
-    Float32Array = NDArray[np.float32]
 
 PROBABILITIES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
 
@@ -26,7 +25,7 @@ class ValueRange:
     reads_structures: ClassVar[bool] = False
 
     def __call__(
-        self, cubes: Float32Array, *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+        self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]
     ) -> dict[str, Float32Array]:
         """Return the value ranges of a batch of cubes ``(n, band, y, x)``.
 

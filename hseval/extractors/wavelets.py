@@ -19,7 +19,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
+
+    from hseval.utils.arrays import Float64Array, IntArray
 
 CENTER_FREQUENCY = 0.75 * math.pi  # rad/px, center frequency of the finest scale
 ENVELOPE_STD = 0.8  # px, standard deviation of the finest scale's Gaussian envelope
@@ -130,7 +131,7 @@ def _compute_signed_indices(size: int, device: torch.device) -> torch.Tensor:
 
 def _build_wavelet(
     canvas: tuple[int, int], shape: tuple[int, int], j: int, angle: float, orientations: int
-) -> tuple[int, int, NDArray[np.float64]]:
+) -> tuple[int, int, Float64Array]:
     """Return one wavelet: the first row and column of its passband, and its transfer function there (y, x)."""
     center = CENTER_FREQUENCY / 2**j
     peak = center * math.sin(angle), center * math.cos(angle)
@@ -146,7 +147,7 @@ def _build_wavelet(
     return *first, response * _compute_passband_taper(v - peak[0], edge) * _compute_passband_taper(u - peak[1], edge)
 
 
-def _select_frequencies(size: int, length: int, center: float) -> NDArray[np.int64]:
+def _select_frequencies(size: int, length: int, center: float) -> IntArray:
     """Return the ``length`` frequency indices nearest ``center`` (rad/px), in the order of a spectrum of that length.
 
     Frequency k of the canvas is frequency k mod length of the subsampled signal.
@@ -156,9 +157,7 @@ def _select_frequencies(size: int, length: int, center: float) -> NDArray[np.int
     return index[np.argsort(index % length)]
 
 
-def _morlet(
-    along: NDArray[np.float64], across: NDArray[np.float64], center: float, sigma: float, orientations: int
-) -> NDArray[np.float64]:
+def _morlet(along: Float64Array, across: Float64Array, center: float, sigma: float, orientations: int) -> Float64Array:
     """Return a Morlet wavelet's transfer function: a Gaussian at ``center`` less one at 0, so that its mean is 0.
 
     The envelope is longer across the oscillation when there are more than four orientations.
@@ -170,13 +169,13 @@ def _morlet(
     return np.asarray(shifted - math.exp(-0.5 * (sigma * center) ** 2) * base)
 
 
-def _compute_passband_taper(offset: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
+def _compute_passband_taper(offset: Float64Array, edge: float) -> Float64Array:
     """Return 1 in the middle of the passband, falling to 0 at its edge as a squared cosine."""
     position = np.clip((np.abs(offset) / edge - TAPER_START) / (1 - TAPER_START), 0.0, 1.0)
     return np.asarray(np.cos(0.5 * np.pi * position) ** 2)
 
 
-def _compute_path_envelope(canvas: tuple[int, int], shape: tuple[int, int], j: int) -> NDArray[np.float64]:
+def _compute_path_envelope(canvas: tuple[int, int], shape: tuple[int, int], j: int) -> Float64Array:
     """Return the transfer function (y, x) of the Gaussian that bounds every path ending at scale j.
 
     Variances add along a path: 4^j + 4^(j-1) + ... < 4/3 * 4^j.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.utils.random_streams import create_rng
+from hseval.utils.random_streams import create_rng, fork_torch_rng
 
 if TYPE_CHECKING:
     import torch
@@ -110,10 +110,7 @@ def train(
 
 def build_seeded_network(build: Callable[[], torch.nn.Module], *, seed: int, name: str) -> torch.nn.Module:
     """Return a network whose initial weights depend on seed and name alone; torch's global state is preserved."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(create_rng(seed, f"{name} weights").integers(2**62)))
+    with fork_torch_rng(int(create_rng(seed, f"{name} weights").integers(2**62))):
         return build()
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.core.cubes import CubeSet
 from hseval.data.wavelengths import BANDS_SORTED_NOTE
 from hseval.inspection.cube_stats import CubeStats
+from hseval.utils.arrays import Array, BoolArray
 from hseval.utils.plural import format_count
 
 MAX_LISTED_BANDS = 6  # bands listed one by one in a finding; more are listed as runs
@@ -51,7 +51,7 @@ def _check_bands(cubes: CubeSet, cube_stats: Sequence[CubeStats]) -> Iterator[st
     yield from _report_bands(cubes, nonzero, f"{{}} is constant{suffix}", f"{{}} constant bands{suffix}")
 
 
-def _report_bands(cubes: CubeSet, flagged: NDArray[np.bool_], singular: str, plural: str) -> Iterator[str]:
+def _report_bands(cubes: CubeSet, flagged: BoolArray, singular: str, plural: str) -> Iterator[str]:
     """Yield one line for all flagged bands; ``flagged`` is bool ``(cube, band)``."""
     bands, indices = np.flatnonzero(flagged.any(axis=0)), np.flatnonzero(flagged.any(axis=1))
     if len(bands) == 1:
@@ -103,7 +103,7 @@ def _format_band(cubes: CubeSet, band: Any) -> str:
     return f"band {band}{nm}"
 
 
-def _format_bands(cubes: CubeSet, bands: NDArray[Any]) -> str:
+def _format_bands(cubes: CubeSet, bands: Array) -> str:
     """List a few bands by wavelength or by index; more of them as runs, ``450 to 905 nm``."""
     known = cubes.info.wavelengths_known
     names = [f"{cubes.wavelengths[band]:g}" if known else str(band) for band in range(len(cubes.wavelengths))]
@@ -115,7 +115,7 @@ def _format_bands(cubes: CubeSet, bands: NDArray[Any]) -> str:
     return ("" if known else "indices ") + ", ".join(listed[:MAX_LISTED_BANDS]) + (" nm" if known else "") + more
 
 
-def _format_cubes(cubes: CubeSet, indices: Sequence[int] | NDArray[Any]) -> str:
+def _format_cubes(cubes: CubeSet, indices: Sequence[int] | Array) -> str:
     names = ", ".join(cubes.ids[index] for index in indices[:MAX_NAMED_CUBES]) + (
         ", ..." if len(indices) > MAX_NAMED_CUBES else ""
     )

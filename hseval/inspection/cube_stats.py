@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.core.cubes import FOV, Cube
+from hseval.utils.arrays import BoolArray, Float32Array
 from hseval.utils.random_streams import create_rng
 
 MIN_SURROUND_SHARE = 0.01  # share of all-zero pixels from which a black surround is reported
@@ -42,10 +42,10 @@ class CubeStats:
     negative_share: float
     min_value: float
     max_value: float
-    sampled_values: NDArray[np.float32]
-    constant_bands: NDArray[np.bool_]
-    first_values: NDArray[np.float32]
-    invalid_bands: NDArray[np.bool_]
+    sampled_values: Float32Array
+    constant_bands: BoolArray
+    first_values: Float32Array
+    invalid_bands: BoolArray
     mask_shares: Mapping[str, float]
     has_surround: bool
 
@@ -76,12 +76,12 @@ def compute_cube_stats(cube: Cube, index: int, max_samples: int) -> CubeStats:
     )
 
 
-def _draw_sample(values: NDArray[np.float32], index: int, max_samples: int) -> NDArray[np.float32]:
+def _draw_sample(values: Float32Array, index: int, max_samples: int) -> Float32Array:
     if values.size <= max_samples:
         return values.copy()
     return values[create_rng(0, "inspect", index).integers(0, values.size, max_samples)]
 
 
-def _has_black_surround(data: NDArray[np.float32]) -> bool:
+def _has_black_surround(data: Float32Array) -> bool:
     corners = data[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     return not corners.any() and float((~data.any(axis=0)).mean()) >= MIN_SURROUND_SHARE

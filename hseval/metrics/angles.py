@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
+    from hseval.utils.arrays import Array, Float64Array
 
 
-def normalize_spectra(spectra: NDArray[Any]) -> Float64Array:
+def normalize_spectra(spectra: Array) -> Float64Array:
     """Return spectra ``(..., band)`` divided by their norms; NaN where the norm is 0, which has no direction."""
     wide = np.asarray(spectra, dtype=np.float64)
     norms = np.linalg.norm(wide, axis=-1, keepdims=True)
@@ -21,7 +19,7 @@ def normalize_spectra(spectra: NDArray[Any]) -> Float64Array:
     return directions
 
 
-def spectral_angle(a: NDArray[Any], b: NDArray[Any]) -> Float64Array:
+def spectral_angle(a: Array, b: Array) -> Float64Array:
     """Return the angle between spectra ``(..., band)`` in degrees, 0 to 180; NaN where a norm is 0.
 
     The spectral angle of Kruse et al., The spectral image processing system (SIPS), Remote Sensing of Environment
@@ -34,7 +32,7 @@ def spectral_angle(a: NDArray[Any], b: NDArray[Any]) -> Float64Array:
     return np.asarray(np.degrees(2 * np.arctan2(difference, total)))
 
 
-def orthogonal_variance(means: NDArray[Any], covs: NDArray[Any]) -> Float64Array:
+def orthogonal_variance(means: Array, covs: Array) -> Float64Array:
     """Return the variance orthogonal to each mean spectrum: ``tr C - u^T C u``, u the mean's direction.
 
     Divided by the mean's norm, its root is the root mean square tangent of the pixels' angles to their mean.

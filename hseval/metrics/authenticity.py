@@ -42,10 +42,9 @@ from hseval.utils.plural import format_count
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable, RelatedTables
     from hseval.metrics.copy_search import NearestMatches, Placement
+    from hseval.utils.arrays import Array, Float32Array, Float64Array
     from hseval.utils.random_streams import Rng
 
 LOWRES_MAPS, MAP_EXTENTS = "maps", "maps/pixels"
@@ -156,9 +155,7 @@ class Authenticity:
         }
         return ScoreParts(compute_copy_share(distances, threshold), details)
 
-    def shown_values(
-        self, *, real: FeatureTable, generated: FeatureTable
-    ) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    def shown_values(self, *, real: FeatureTable, generated: FeatureTable) -> dict[str, tuple[Array, Array]]:
         """Return each cube's distance to its nearest training cube, held-out cubes and samples, for a histogram."""
         return {"distance to the nearest training cube": (real[DISTANCE], generated[DISTANCE])}
 
@@ -170,7 +167,7 @@ class Authenticity:
         size: int,
         draws: int,
         rngs: tuple[np.random.Generator, np.random.Generator],
-    ) -> NDArray[np.float64]:
+    ) -> Float64Array:
         """Return draws of the expected share and its floor, which depend on the nearest held-out cubes."""
         return draw_expected_shares(
             real=GroupedValues(real[DISTANCE], real.groups),
@@ -183,9 +180,7 @@ class Authenticity:
         )
 
 
-def _compute_nn_distances(
-    maps: NDArray[np.float32], base: NearestNeighbors, placements: Sequence[Placement]
-) -> NDArray[np.float64]:
+def _compute_nn_distances(maps: Float32Array, base: NearestNeighbors, placements: Sequence[Placement]) -> Float64Array:
     """Return each training cube's distance to the nearest other one; NaN if there is only one."""
     if len(maps) == 1:
         return np.full(1, np.nan)
@@ -193,8 +188,8 @@ def _compute_nn_distances(
 
 
 def _calibrate_distances(
-    maps: NDArray[np.float32], matches: NearestMatches, base: NearestNeighbors, placements: Sequence[Placement]
-) -> NDArray[np.float64]:
+    maps: Float32Array, matches: NearestMatches, base: NearestNeighbors, placements: Sequence[Placement]
+) -> Float64Array:
     """Return each distance divided by the mean distance to the nearest training cubes, at the best placement.
 
     Carlini et al., Extracting training data from diffusion models, USENIX Security 2023, section 4.2, without their

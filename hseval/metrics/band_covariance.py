@@ -32,12 +32,10 @@ from hseval.metrics.structure_selection import (
 from hseval.utils.errors import NotComputable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable, RelatedTables
+    from hseval.utils.arrays import Array, Float64Array
     from hseval.utils.random_streams import Rng
 
-    Float64Array = NDArray[np.float64]
 
 FISHER_Z = "band-covariance/z"
 MIN_PIXELS = 8  # pixels of a structure below which a cube's correlations are noise
@@ -118,7 +116,7 @@ def _compute_rms(difference: Float64Array) -> float:
     return float(np.sqrt(np.square(difference).mean()))
 
 
-def _score_structure(real: Float64Array, generated: Float64Array, wavelengths: NDArray[Any]) -> dict[str, Any]:
+def _score_structure(real: Float64Array, generated: Float64Array, wavelengths: Array) -> dict[str, Any]:
     difference, n_bands = generated - real, len(wavelengths)
     first, second = band_pair_indices(n_bands)
     top_pair = int(np.abs(difference).argmax())

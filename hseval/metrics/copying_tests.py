@@ -17,12 +17,10 @@ from hseval.utils.plural import format_count
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable
     from hseval.metrics.copy_search import Placement
+    from hseval.utils.arrays import Array, Float64Array, IntArray
 
-    Float64Array = NDArray[np.float64]
 
 PROFILE_PROBABILITIES = np.linspace(0.05, 0.95, 7)
 MAX_CELLS = 5
@@ -31,7 +29,7 @@ MAX_KMEANS_ITERATIONS = 50
 MAX_REPORTED_PAIRS = 10  # nearest pairs in the details
 
 
-def compute_profiles(maps: NDArray[Any]) -> Float64Array:
+def compute_profiles(maps: Array) -> Float64Array:
     """Return seven quantiles of each channel ``(n, C * 7)`` of maps ``(n, C, G, G)``; NaN marks invalid cells."""
     values = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
     is_valid = np.isfinite(values)
@@ -65,7 +63,7 @@ def fit_cell_centers(profiles: Float64Array) -> Float64Array:
     return centers
 
 
-def assign_cells(profiles: Float64Array, centers: Float64Array) -> NDArray[np.int64]:
+def assign_cells(profiles: Float64Array, centers: Float64Array) -> IntArray:
     """Return the index ``(n,)`` of each row's nearest center."""
     return np.asarray(((profiles[:, None] - centers) ** 2).sum(axis=-1).argmin(axis=1))
 
@@ -92,7 +90,7 @@ class CopyingTestResult(NamedTuple):
     worst_p: float
 
 
-def compute_copy_threshold(holdout: NDArray[Any]) -> float:
+def compute_copy_threshold(holdout: Array) -> float:
     """Return the copy threshold: the :func:`compute_copy_rank`-th smallest of the held-out cubes' distances."""
     rank = compute_copy_rank(len(holdout))
     return float(np.partition(holdout, rank - 1)[rank - 1])
@@ -107,12 +105,12 @@ def compute_copy_rank(n_holdout: int) -> int:
     return max(1, math.floor(round(FALSE_ALARM_RATE * (n_holdout + 1), 9)))
 
 
-def compute_copy_share(distances: NDArray[Any], threshold: float) -> float:
+def compute_copy_share(distances: Array, threshold: float) -> float:
     """Return the share of distances strictly below the threshold, or 0 up to rounding."""
     return float(np.mean((distances < threshold) | (distances <= MAX_IDENTICAL_DISTANCE)))
 
 
-def compute_authentic_share(distances: NDArray[Any], nn_distances: NDArray[Any]) -> float:
+def compute_authentic_share(distances: Array, nn_distances: Array) -> float:
     """Return the share of samples farther from their nearest training cube than that cube is from the others.
 
     Alaa et al., How Faithful is your Synthetic Data, ICML 2022, section 4.3. NaN if the training set has a single cube,
@@ -121,7 +119,7 @@ def compute_authentic_share(distances: NDArray[Any], nn_distances: NDArray[Any])
     return float(np.mean(distances > nn_distances)) if np.isfinite(nn_distances).all() else float("nan")
 
 
-def mann_whitney_z(*, holdout: NDArray[Any], generated: NDArray[Any]) -> float:
+def mann_whitney_z(*, holdout: Array, generated: Array) -> float:
     """Return the z-score of the Mann-Whitney statistic: below 0, samples are nearer than held-out cubes.
 
     Meehan, Chaudhuri and Dasgupta, A non-parametric test to detect data-copying in generative models, AISTATS 2020,
@@ -144,7 +142,7 @@ def lower_tail_p_value(z: float) -> float:
 
 
 def copying_test(
-    *, holdout: NDArray[Any], generated: NDArray[Any], holdout_cells: NDArray[Any], generated_cells: NDArray[Any]
+    *, holdout: Array, generated: Array, holdout_cells: Array, generated_cells: Array
 ) -> CopyingTestResult:
     """Test all distances together, and cell by cell (C_T: Meehan et al. 2020, section 3.2).
 
@@ -172,7 +170,7 @@ def copying_test(
     return CopyingTestResult(z, lower_tail_p_value(z), c_t, len(cells), cells[worst][0], float(scores[worst]), float(p))
 
 
-def precedence_test(*, holdout: NDArray[Any], generated: NDArray[Any]) -> tuple[int, float]:
+def precedence_test(*, holdout: Array, generated: Array) -> tuple[int, float]:
     """Return how many of ``generated`` lie strictly below all of ``holdout``, and the p-value of that number.
 
     The precedence test (Balakrishnan and Ng, 2006) is exact and distribution-free: among m + n values in random order
@@ -195,7 +193,7 @@ def check_sides(real: FeatureTable, generated: FeatureTable) -> None:
 
 
 def list_nearest_pairs(
-    ids: Mapping[str, NDArray[Any]], distances: NDArray[Any], placements: Sequence[Placement]
+    ids: Mapping[str, Array], distances: Array, placements: Sequence[Placement]
 ) -> list[dict[str, Any]]:
     """Return the nearest pairs: both ids by role, the distance, and how one was rotated and shifted to fit."""
     return [
@@ -208,7 +206,7 @@ def list_nearest_pairs(
     ]
 
 
-def select_one_per_group(*, hashes: NDArray[Any], groups: NDArray[Any]) -> NDArray[np.int64]:
+def select_one_per_group(*, hashes: Array, groups: Array) -> IntArray:
     """Return the index ``(g,)`` of the first cube of each group by content: tests assume independent cubes."""
     by_content = np.argsort(hashes, kind="stable")
     _, first = np.unique(groups[by_content], return_index=True)

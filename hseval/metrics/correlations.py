@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, Float64Array, IntArray
 
-    Float64Array = NDArray[np.float64]
 
 # Correlations are shrunk by this share: near 1 only noise differs, and it would dominate Fisher's z.
 CORRELATION_SHRINKAGE = 0.02
@@ -17,13 +16,13 @@ CORRELATION_SHRINKAGE = 0.02
 MIN_VARIANCE_RATIO = 1e-10
 
 
-def band_pair_indices(bands: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def band_pair_indices(bands: int) -> tuple[IntArray, IntArray]:
     """Return the indices of all pairs of two different bands, row by row."""
     down, right = np.triu_indices(bands, k=1)
     return down.astype(np.int64), right.astype(np.int64)
 
 
-def compute_correlations(means: NDArray[Any], covs: NDArray[Any]) -> Float64Array:
+def compute_correlations(means: Array, covs: Array) -> Float64Array:
     """Return the correlation of every pair of bands.
 
     Args:
@@ -43,7 +42,7 @@ def compute_correlations(means: NDArray[Any], covs: NDArray[Any]) -> Float64Arra
     return np.clip(wide[..., down != right] * scale[..., first] * scale[..., second], -1.0, 1.0)
 
 
-def fisher_z(correlation: NDArray[Any]) -> Float64Array:
+def fisher_z(correlation: Array) -> Float64Array:
     """Return Fisher's z of correlations shrunk by ``CORRELATION_SHRINKAGE``; its variance does not depend on them.
 
     Fisher, On the probable error of a coefficient of correlation deduced from a small sample, Metron 1921.
@@ -51,12 +50,12 @@ def fisher_z(correlation: NDArray[Any]) -> Float64Array:
     return np.arctanh((1 - CORRELATION_SHRINKAGE) * np.asarray(correlation, dtype=np.float64))
 
 
-def inverse_fisher_z(z: NDArray[Any]) -> Float64Array:
+def inverse_fisher_z(z: Array) -> Float64Array:
     """Return the correlations whose :func:`fisher_z` is ``z``."""
     return np.asarray(np.tanh(z) / (1 - CORRELATION_SHRINKAGE))
 
 
-def compute_rms_by_band(pairs: NDArray[Any], bands: int) -> Float64Array:
+def compute_rms_by_band(pairs: Array, bands: int) -> Float64Array:
     """Return the root mean square ``(band,)`` over the pairs of each band, of ``pairs`` ``(band (band - 1) / 2,)``."""
     squares = np.zeros((bands, bands))
     squares[band_pair_indices(bands)] = np.square(pairs)

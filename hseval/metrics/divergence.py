@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
+    from hseval.utils.arrays import Array, Float64Array, IntArray
 
 
-def quantile_edges(atoms: NDArray[Any], bins: int) -> NDArray[Any]:
+def quantile_edges(atoms: Array, bins: int) -> Array:
     """Return the ``bins - 1`` interior edges that divide equally weighted atoms into ``bins`` equal parts.
 
     Edge j is the smallest atom that at least a share ``j / bins`` of the atoms does not exceed. Discrete data
@@ -30,7 +28,7 @@ def quantile_edges(atoms: NDArray[Any], bins: int) -> NDArray[Any]:
     return np.sort(atoms, axis=-1)[..., ranks]
 
 
-def count_per_bin(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
+def count_per_bin(values: Array, edges: Array) -> IntArray:
     """Count each row's values in the bins ``(-inf, e_1], (e_1, e_2], ..., (e_last, inf)``.
 
     The end bins are open, so no value is dropped. A value equal to an edge counts below it: of the bins between

@@ -8,9 +8,10 @@ from hseval.core.feature_table import FeatureTable
 from hseval.core.protocols import ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.frechet import frechet_terms
-from hseval.metrics.standardized_features import ExtractorOptions, FeatureMetric, Float64Array
+from hseval.metrics.standardized_features import ExtractorOptions, FeatureMetric
 
 if TYPE_CHECKING:
+    from hseval.utils.arrays import Float64Array
     from hseval.utils.random_streams import Rng
 
 

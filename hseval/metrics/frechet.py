@@ -12,15 +12,13 @@ same sum several times faster; its rounding error is bounded, and its result is 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
-
-Float64Array = NDArray[np.float64]
 
 TOLERANCE = 1e-8  # largest error of the eigenproblem, relative to the mean trace of the two covariances
 
@@ -37,7 +35,7 @@ class FrechetTerms(NamedTuple):
         return self.mean + self.covariance
 
 
-def frechet_distance(*, real: NDArray[Any], generated: NDArray[Any]) -> float:
+def frechet_distance(*, real: Array, generated: Array) -> float:
     """Return the squared Frechet distance of Gaussians fitted to two sets of features.
 
     Args:
@@ -50,7 +48,7 @@ def frechet_distance(*, real: NDArray[Any], generated: NDArray[Any]) -> float:
     return frechet_terms(real=real, generated=generated).distance
 
 
-def frechet_terms(*, real: NDArray[Any], generated: NDArray[Any]) -> FrechetTerms:
+def frechet_terms(*, real: Array, generated: Array) -> FrechetTerms:
     """Return the mean and covariance terms of :func:`frechet_distance`; same arguments and errors."""
     mean_a, a = _fit_gaussian(real, "real")
     mean_b, b = _fit_gaussian(generated, "generated")
@@ -106,7 +104,7 @@ def _compute_triangular_factor(factor: Float64Array) -> Float64Array:
     return np.asarray(np.linalg.qr(factor, mode="r"))
 
 
-def _fit_gaussian(features: NDArray[Any], name: str) -> tuple[Float64Array, Float64Array]:
+def _fit_gaussian(features: Array, name: str) -> tuple[Float64Array, Float64Array]:
     """Return the mean ``(d,)``, and the centered features over sqrt(n - 1): ``F^T F`` is their covariance.
 
     Features are centered in float64 before any product: float32 features far from the origin would cancel otherwise.

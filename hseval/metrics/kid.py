@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.core.feature_table import FeatureTable
 from hseval.core.options import option
@@ -14,6 +13,7 @@ from hseval.core.protocols import ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.polynomial_mmd import polynomial_mmd
 from hseval.metrics.standardized_features import ExtractorOptions, FeatureMetric
+from hseval.utils.arrays import Array, IntArray
 
 if TYPE_CHECKING:
     from hseval.utils.random_streams import Rng
@@ -78,7 +78,7 @@ class Kid(FeatureMetric):
         return ScoreParts(float(np.mean([subset.squared_mmd for subset in terms])), details)
 
 
-def _split_into_subsets(hashes: NDArray[Any], n_subsets: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+def _split_into_subsets(hashes: Array, n_subsets: int, rng: np.random.Generator) -> list[IntArray]:
     """Return random disjoint subsets of nearly equal size, as indices; they depend on content, not on order."""
     by_content = np.argsort(hashes, kind="stable")
     shuffled = by_content if n_subsets == 1 else rng.permutation(by_content)

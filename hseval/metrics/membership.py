@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,14 +37,13 @@ from hseval.utils.plural import format_count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable, RelatedTables
     from hseval.metrics.copy_search import Placement
+    from hseval.utils.arrays import Array, Float32Array, Float64Array
     from hseval.utils.random_streams import Rng
 
 
-def attack_auc(*, members: NDArray[Any], nonmembers: NDArray[Any]) -> float:
+def attack_auc(*, members: Array, nonmembers: Array) -> float:
     """Return the probability that a member's distance is below a non-member's, equal ones counted half.
 
     This is the area under the ROC curve of an attack that classifies near cubes as members: 0.5 is chance, 1 means
@@ -56,7 +55,7 @@ def attack_auc(*, members: NDArray[Any], nonmembers: NDArray[Any]) -> float:
     return float(1 - u_statistic / (len(members) * len(nonmembers)))
 
 
-def tpr_at_low_fpr(*, members: NDArray[Any], nonmembers: NDArray[Any]) -> float:
+def tpr_at_low_fpr(*, members: Array, nonmembers: Array) -> float:
     """Return the true-positive rate of the attack at a false-positive rate of at most 1 %.
 
     Carlini et al., Membership inference attacks from first principles, IEEE S&P 2022: an attack that is certain about
@@ -170,7 +169,7 @@ class Membership:
 
 
 def _prepare_table(
-    table: FeatureTable, residual_details: NDArray[np.float32], step: tuple[float, float], *, is_generated: bool
+    table: FeatureTable, residual_details: Float32Array, step: tuple[float, float], *, is_generated: bool
 ) -> FeatureTable:
     """Return the table with the columns that the searches need instead of the maps."""
     columns = {
@@ -184,9 +183,9 @@ def _prepare_table(
 
 def _build_neighbor_lists(
     queries: FeatureTable, *, real: FeatureTable, generated: FeatureTable, size: int, include_own_group: bool
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, Array]:
     """Return the columns of the samples, and of the real cubes, that are nearest to each query."""
-    columns: dict[str, NDArray[Any]] = {}
+    columns: dict[str, Array] = {}
     for name, base, exclude_group in (
         (NEAREST_GENERATED, generated, False),
         (NEAREST_REAL, real, not include_own_group),
@@ -232,7 +231,7 @@ def _get_placements(table: FeatureTable) -> Sequence[Placement]:
 
 
 def _compute_p_values(
-    train: FeatureTable, real: FeatureTable, members: NDArray[np.float64], nonmembers: NDArray[np.float64]
+    train: FeatureTable, real: FeatureTable, members: Float64Array, nonmembers: Float64Array
 ) -> dict[str, float | int]:
     """Return the p-values of training cubes being nearer than held-out ones, on one cube of each group."""
     members = members[select_one_per_group(hashes=train.hashes, groups=train.groups)]

@@ -6,7 +6,6 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.core.feature_table import FeatureTable, RelatedTables
 from hseval.core.options import option
@@ -14,9 +13,8 @@ from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import Direction
 from hseval.metrics.ssim.fields import MAX_SCALES, WINDOW_SIZE, count_scales
 from hseval.metrics.ssim.ssim import SsimTerms, compute_block_terms
+from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.errors import NotComputable
-
-Float64Array = NDArray[np.float64]
 
 LOW_QUANTILE_INDEX, HIGH_QUANTILE_INDEX = 1, 5  # indices of p = 0.001 and 0.999 in the column ``values/quantiles``
 CUBE_QUANTILE = 0.9  # this share of reference cubes lies below the top of the data range, and above its bottom
@@ -70,9 +68,7 @@ class MsSsim:
         """Quantiles of the reference for the data range, and pairs of cubes."""
         return Needs(features=("values",), pairs=self.options.pairs)
 
-    def describe_block(
-        self, cubes: NDArray[Any], *, field: NDArray[Any], reference: FeatureTable
-    ) -> dict[str, Float64Array]:
+    def describe_block(self, cubes: Array, *, field: Array, reference: FeatureTable) -> dict[str, Float64Array]:
         """Return one row: the mean similarity of all pairs of a block, for every number of scales.
 
         Args:
@@ -152,7 +148,7 @@ class MsSsim:
         return ScoreParts(abs(difference), details, signed=difference)
 
 
-def compute_data_range(quantiles: NDArray[Any]) -> Float64Array:
+def compute_data_range(quantiles: Array) -> Float64Array:
     """Return the data range ``(band,)`` of the similarities, from the reference alone.
 
     Per band from the 10th percentile over cubes of their quantile at 0.001 to the 90th percentile of their

@@ -25,12 +25,10 @@ from hseval.utils.errors import NotComputable
 from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable, RelatedTables
+    from hseval.utils.arrays import Float64Array, IntArray
     from hseval.utils.random_streams import Rng
 
-    Float64Array = NDArray[np.float64]
 
 VALUE_QUANTILES, NOISE_LEVEL = "values/quantiles", "noise-level"
 QUANTILE_PROBABILITIES = np.array([0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0])  # of ``values/quantiles``
@@ -147,7 +145,7 @@ def _select_measurable(table: FeatureTable) -> FeatureTable:
     return table if len(measurable) == len(table) else table.select(measurable)
 
 
-def _merge_probabilities(n_quantiles: int) -> tuple[Float64Array, NDArray[np.int64]]:
+def _merge_probabilities(n_quantiles: int) -> tuple[Float64Array, IntArray]:
     """Return the probabilities of the columns' merged quantiles, ascending, and the order that sorts them."""
     probabilities = np.concatenate([QUANTILE_PROBABILITIES, (np.arange(n_quantiles) + 0.5) / n_quantiles])
     order = np.argsort(probabilities, kind="stable")

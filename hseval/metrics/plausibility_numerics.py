@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
+    from hseval.utils.arrays import Array, Float64Array
 
 
-def share_below(values: NDArray[Any], probabilities: Float64Array, threshold: NDArray[Any]) -> Float64Array:
+def share_below(values: Array, probabilities: Float64Array, threshold: Array) -> Float64Array:
     """Return the share of each row's pixels below a threshold, read from quantiles by linear interpolation.
 
     Args:
@@ -33,12 +31,12 @@ def share_below(values: NDArray[Any], probabilities: Float64Array, threshold: ND
     return np.where(n_below == 0, 0.0, np.where(n_below == values.shape[-1], 1.0, interpolated))
 
 
-def share_above(values: NDArray[Any], probabilities: Float64Array, threshold: NDArray[Any]) -> Float64Array:
+def share_above(values: Array, probabilities: Float64Array, threshold: Array) -> Float64Array:
     """Return the share of each row's pixels above a threshold, as :func:`share_below`."""
     return share_below(-values[..., ::-1], 1.0 - probabilities[::-1], -np.asarray(threshold))
 
 
-def compute_energy_moments(means: NDArray[Any], covs: NDArray[Any]) -> tuple[Float64Array, Float64Array]:
+def compute_energy_moments(means: Array, covs: Array) -> tuple[Float64Array, Float64Array]:
     """Return each cube's second moments about 0 divided by their trace, and its mean square.
 
     Args:
@@ -73,14 +71,14 @@ def compute_residual_projector(moment: Float64Array, energy: float) -> tuple[Flo
     return complement @ complement.T, rank
 
 
-def compute_residual_energy(moments: NDArray[Any], projector: Float64Array) -> Float64Array:
+def compute_residual_energy(moments: Array, projector: Float64Array) -> Float64Array:
     """Return the share of energy ``(n,)`` that a projector preserves of moments ``(n, band (band + 1) / 2)``."""
     down, right = np.triu_indices(len(projector))
     weights = projector[down, right] * np.where(down == right, 1.0, 2.0)
     return np.maximum(moments @ weights, 0.0)
 
 
-def unpack_symmetric(triangle: NDArray[Any], bands: int) -> Float64Array:
+def unpack_symmetric(triangle: Array, bands: int) -> Float64Array:
     """Return the symmetric matrix ``(band, band)`` of an upper triangle, row by row."""
     matrix = np.zeros((bands, bands))
     matrix[np.triu_indices(bands)] = triangle

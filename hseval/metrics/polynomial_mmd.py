@@ -8,14 +8,12 @@ two-sample test, JMLR 2012, equation 3; as a score of generators: Binkowski et a
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.errors import HsevalError
-
-Float64Array = NDArray[np.float64]
 
 DEGREE, OFFSET = 3, 1.0
 BLOCK_ROWS = 1024  # rows of a kernel block
@@ -34,7 +32,7 @@ class MmdTerms(NamedTuple):
         return self.real + self.generated - 2 * self.across
 
 
-def polynomial_mmd(*, real: NDArray[Any], generated: NDArray[Any]) -> MmdTerms:
+def polynomial_mmd(*, real: Array, generated: Array) -> MmdTerms:
     """Return the terms of the unbiased squared discrepancy of features ``(n, d)`` and ``(m, d)``, n and m >= 2.
 
     Raises:
@@ -63,7 +61,7 @@ def _sum_kernel(a: Float64Array, b: Float64Array) -> float:
     return sum(float(((product / a.shape[1] + OFFSET) ** DEGREE).sum()) for product in blocks)
 
 
-def _check_features(features: NDArray[Any], name: str) -> Float64Array:
+def _check_features(features: Array, name: str) -> Float64Array:
     matrix = np.asarray(features, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[1] == 0 or len(matrix) < 2:
         raise HsevalError(f"{name}: features of shape {matrix.shape}, expected (cubes, features) of at least 2 cubes")

@@ -11,12 +11,10 @@ from hseval.core.report import Direction
 from hseval.utils.errors import NotComputable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable, RelatedTables
+    from hseval.utils.arrays import BoolArray, Float64Array
     from hseval.utils.random_streams import Rng
 
-    Float64Array = NDArray[np.float64]
 
 POWER_DB, MODE_COUNTS = "power/db", "power/modes"
 COMPARED_BINS = "power-spectrum/used"
@@ -73,8 +71,8 @@ class PowerSpectrum:
         )
 
 
-def _select_compared_bins(real: FeatureTable, generated: FeatureTable) -> NDArray[np.bool_]:
-    compared: NDArray[np.bool_] = np.logical_and(real[COMPARED_BINS].any(axis=0), generated[COMPARED_BINS].any(axis=0))
+def _select_compared_bins(real: FeatureTable, generated: FeatureTable) -> BoolArray:
+    compared: BoolArray = np.logical_and(real[COMPARED_BINS].any(axis=0), generated[COMPARED_BINS].any(axis=0))
     if not compared.any():
         raise NotComputable("no spatial frequency is resolved on both sides")
     return compared

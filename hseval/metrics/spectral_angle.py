@@ -21,9 +21,8 @@ from hseval.metrics.structure_selection import (
 from hseval.utils.errors import NotComputable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable, RelatedTables
+    from hseval.utils.arrays import Float64Array
 
 ORTHOGONAL_VARIANCE = "spectral-angle/across"
 
@@ -87,7 +86,7 @@ class SpectralAngle(StructureMetric):
         return {"shown": shown, "zero_norm": zero_norms}
 
 
-def _compute_mean_spectrum(table: FeatureTable, name: str) -> NDArray[np.float64]:
+def _compute_mean_spectrum(table: FeatureTable, name: str) -> Float64Array:
     """Return the mean ``(band,)`` of the cubes' mean spectra, every cube of equal weight."""
     return np.asarray(select_cubes_with(table, name, MEAN_SPECTRA).astype(np.float64).mean(axis=0))
 

@@ -31,9 +31,8 @@ from hseval.metrics.structure_selection import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable, RelatedTables
+    from hseval.utils.arrays import Array, Float32Array, Float64Array
 
 HISTOGRAM = "spectral-kl/histogram"
 VISIBLE_LABELS = {
@@ -117,7 +116,7 @@ class SpectralKL(StructureMetric):
         return {"shown": shown, "shrinkage": COVARIANCE_SHRINKAGE}
 
 
-def compute_shared_edges(real: FeatureTable, bins: int) -> dict[str, NDArray[Any]]:
+def compute_shared_edges(real: FeatureTable, bins: int) -> dict[str, Array]:
     """Return the interior edges ``(band, bins - 1)`` of each structure that some reference cube has.
 
     They are the quantiles of the mixture of all cubes at equal weight: each cube contributes the same number of
@@ -132,7 +131,7 @@ def compute_shared_edges(real: FeatureTable, bins: int) -> dict[str, NDArray[Any
     return edges
 
 
-def compute_relative_histograms(table: FeatureTable, edges: dict[str, NDArray[Any]], bins: int) -> NDArray[np.float32]:
+def compute_relative_histograms(table: FeatureTable, edges: dict[str, Array], bins: int) -> Float32Array:
     """Return each cube's relative histograms, float32 ``(n, S, band, bins)``; see :meth:`SpectralKL.relate`."""
     quantiles, pixels = table[SPECTRUM_QUANTILES], table[PIXEL_COUNTS]
     histograms = np.full((*quantiles.shape[:3], bins), np.nan, dtype=np.float32)
@@ -147,9 +146,7 @@ def compute_relative_histograms(table: FeatureTable, edges: dict[str, NDArray[An
     return histograms
 
 
-def _compute_probabilities(
-    real: FeatureTable, generated: FeatureTable, name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _compute_probabilities(real: FeatureTable, generated: FeatureTable, name: str) -> tuple[Float64Array, Float64Array]:
     """Return both sides' probabilities ``(band, bins)``: the mean histogram, every cube of equal weight, smoothed."""
     total = _count_smaller_side(real, generated, name)
     means = (select_cubes_with(table, name, HISTOGRAM).mean(axis=0, dtype=np.float64) for table in (real, generated))
@@ -162,6 +159,6 @@ def _count_smaller_side(real: FeatureTable, generated: FeatureTable, name: str) 
     return min(float(select_cubes_with(table, name, PIXEL_COUNTS).sum(dtype=np.float64)) for table in (real, generated))
 
 
-def _compute_stds(cov: NDArray[np.float64]) -> list[float]:
+def _compute_stds(cov: Float64Array) -> list[float]:
     stds: list[float] = np.sqrt(np.maximum(np.diag(cov), 0.0)).tolist()
     return stds

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.core.feature_table import FeatureTable, RelatedTables
 from hseval.core.options import option
 from hseval.core.protocols import Needs
+from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.errors import NotComputable
 from hseval.utils.plural import format_count
-
-Float64Array = NDArray[np.float64]
 
 MIN_STD_RATIO = 0.03  # least standard deviation of a feature, relative to the median feature's
 
@@ -116,7 +114,7 @@ def get_features(table: FeatureTable, extractor: str) -> Float64Array:
     return features
 
 
-def fit_scale(features: NDArray[Any]) -> FeatureScale:
+def fit_scale(features: Array) -> FeatureScale:
     """Return the scale that standardizes real features ``(n, d)``, n >= 2.
 
     Standard deviations below :data:`MIN_STD_RATIO` times their median are raised to that: a feature that hardly varies
@@ -135,6 +133,6 @@ def fit_scale(features: NDArray[Any]) -> FeatureScale:
     return FeatureScale(features.mean(axis=0), np.maximum(std, min_std))
 
 
-def standardize(features: NDArray[Any], scale: FeatureScale) -> Float64Array:
+def standardize(features: Array, scale: FeatureScale) -> Float64Array:
     """Return features ``(n, d)`` minus the scale's mean, divided by its standard deviation."""
     return (features - scale.mean) / scale.std

@@ -13,10 +13,9 @@ from hseval.core.protocols import Needs, ScoreParts
 from hseval.utils.errors import NotComputable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable, RelatedTables
     from hseval.core.report import Direction
+    from hseval.utils.arrays import Array
     from hseval.utils.random_streams import Rng
 
 SPECTRUM_QUANTILES, PIXEL_COUNTS = "spectra/quantiles", "spectra/pixels"
@@ -92,7 +91,7 @@ def mark_scored_structures(
     return mark(real), mark(generated)
 
 
-def select_cubes_with(table: FeatureTable, name: str, column: str) -> NDArray[Any]:
+def select_cubes_with(table: FeatureTable, name: str, column: str) -> Array:
     """Return a column's values ``(k, ...)`` of one structure, of the cubes that have a pixel of it."""
     index = table.structures.index(name)
     return np.asarray(table[column][table[PIXEL_COUNTS][:, index] > 0, index])

@@ -14,7 +14,6 @@ from hseval.core.report import Direction
 from hseval.metrics.standardized_features import (
     ExtractorOptions,
     FeatureMetric,
-    Float64Array,
     check_min_cubes,
     name_standardized_column,
 )
@@ -22,6 +21,7 @@ from hseval.metrics.vendi_score import compute_rms_distance, cosine_similarity, 
 from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
+    from hseval.utils.arrays import Float64Array
     from hseval.utils.random_streams import Rng
 
 LENGTH_SCALE = "vendi/length-scale"

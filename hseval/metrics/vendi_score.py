@@ -6,17 +6,13 @@ matrix of n vectors, the score is the exponential of the entropy of the eigenval
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.errors import HsevalError
 
-Float64Array = NDArray[np.float64]
 
-
-def vendi_score(similarity: NDArray[Any]) -> float:
+def vendi_score(similarity: Array) -> float:
     """Return the effective number of different vectors, 1 to n, of a similarity matrix ``(n, n)``.
 
     Raises:
@@ -32,7 +28,7 @@ def vendi_score(similarity: NDArray[Any]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def gaussian_kernel(features: NDArray[Any], length_scale: float) -> Float64Array:
+def gaussian_kernel(features: Array, length_scale: float) -> Float64Array:
     """Return similarities ``exp(-|x - y|^2 / length_scale^2)`` of rows ``(n, d)``."""
     centered = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0, dtype=np.float64)
     products = centered @ centered.T
@@ -42,7 +38,7 @@ def gaussian_kernel(features: NDArray[Any], length_scale: float) -> Float64Array
     return np.asarray(np.exp(-squared / length_scale**2))
 
 
-def cosine_similarity(features: NDArray[Any]) -> Float64Array:
+def cosine_similarity(features: Array) -> Float64Array:
     """Return cosines of rows ``(n, d)``; a row of zeros is similar to itself alone.
 
     Friedman and Dieng use the cosine for image features.
@@ -55,6 +51,6 @@ def cosine_similarity(features: NDArray[Any]) -> Float64Array:
     return similarity
 
 
-def compute_rms_distance(features: NDArray[Any]) -> float:
+def compute_rms_distance(features: Array) -> float:
     """Return the root mean squared distance of two different rows of ``(n, d)``, n >= 2."""
     return float(np.sqrt(2 * np.var(features, axis=0, ddof=1, dtype=np.float64).sum()))

@@ -17,7 +17,7 @@ from hseval.utils.feature_cache import FeatureCache
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import IntArray
 
 DegradedArms = Mapping[bool, AlignedSet]  # by arm; False: the whole half, True: the part that serves as samples
 
@@ -36,8 +36,8 @@ class Degrader:
     """
 
     other_half: AlignedSet
-    sample_indices: NDArray[np.int64]
-    train_indices: NDArray[np.int64]
+    sample_indices: IntArray
+    train_indices: IntArray
     plan: ExtractionPlan
     seed: int
     batch_size: int

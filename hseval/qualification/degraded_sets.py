@@ -18,13 +18,10 @@ from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.feature_table import FeatureTable
     from hseval.degradations.base import Degradation
     from hseval.pipeline.extract import ExtractedSet
-
-    Indices = NDArray[np.int64]
+    from hseval.utils.arrays import BoolArray, IntArray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +39,11 @@ class AlignedSet:
     def __len__(self) -> int:
         return len(self.extracted.features)
 
-    def select(self, indices: Indices) -> AlignedSet:
+    def select(self, indices: IntArray) -> AlignedSet:
         """Return some of the cubes."""
         return AlignedSet(self.cubes.subset(indices.tolist()), _select_extracted(self.extracted, indices))
 
-    def select_as(self, indices: Indices, template: AlignedSet) -> AlignedSet:
+    def select_as(self, indices: IntArray, template: AlignedSet) -> AlignedSet:
         """Return the cubes at ``indices`` (repeats allowed) with the ids and groups of ``template``."""
         selected = _select_extracted(self.extracted, indices)
         features = dataclasses.replace(selected.features, ids=template.features.ids, groups=template.features.groups)
@@ -89,7 +86,7 @@ def align_to_cubes(cubes: CubeSet, extracted: ExtractedSet, *, label: str) -> Al
     return AlignedSet(cubes, _select_extracted(extracted, np.argsort(extracted.index)))
 
 
-def _select_extracted(extracted: ExtractedSet, indices: Indices) -> ExtractedSet:
+def _select_extracted(extracted: ExtractedSet, indices: IntArray) -> ExtractedSet:
     return dataclasses.replace(extracted.select(indices), index=np.arange(len(indices), dtype=np.int64))
 
 
@@ -111,7 +108,7 @@ class CachedSet(DerivedSet):
             self._cached_cubes[index] = cube
         return cube
 
-    def read_masks(self, index: int) -> Mapping[str, NDArray[np.bool_]]:
+    def read_masks(self, index: int) -> Mapping[str, BoolArray]:
         return self._cached_cubes[index].masks if index in self._cached_cubes else self.base.read_masks(index)
 
     def __getstate__(self) -> dict[str, Any]:

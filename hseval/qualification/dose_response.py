@@ -17,9 +17,8 @@ from hseval.stats.variance import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Float64Array
 
-    Float64Array = NDArray[np.float64]
 
 ROUNDING_TOLERANCE = 1e-9  # relative to the values: a smaller excess counts as 0
 

@@ -167,7 +167,7 @@ def _collect_warnings(
 
 
 def _get_options(report: Report, metric: str) -> Mapping[str, Any]:
-    return report.provenance.get("metrics", {}).get(metric, {}).get("options") or {}
+    return report.provenance.get("metrics", {}).get(metric, {}).get("options", {})
 
 
 def _get_extractor_identity(report: Report | QualifyReport, column: MetricColumn) -> Any:

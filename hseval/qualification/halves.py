@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,16 +13,15 @@ from hseval.utils.plural import format_count
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, IntArray
 
-    Indices = NDArray[np.int64]
 
 MIN_CUBES, MIN_GROUPS = 16, 8
 
 
 def draw_halves(
-    groups: NDArray[Any], hashes: NDArray[Any], *, seed: int, max_cubes: int | None = None, location: str
-) -> tuple[Indices, Indices]:
+    groups: Array, hashes: Array, *, seed: int, max_cubes: int | None = None, location: str
+) -> tuple[IntArray, IntArray]:
     """Return the indices of the clean half and of the half that is to be degraded, each in order of content.
 
     Args:
@@ -56,7 +55,7 @@ def draw_halves(
     return sampled[clean], sampled[other]
 
 
-def draw_train_split(groups: NDArray[Any], *, seed: int) -> tuple[Indices, Indices]:
+def draw_train_split(groups: Array, *, seed: int) -> tuple[IntArray, IntArray]:
     """Return the indices of the half to be degraded that serve as samples, and those that serve as the training set."""
     samples, train = draw_jackknife_blocks(groups, 2, create_rng(seed, "qualify train"))
     return samples, train

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from hseval.pipeline.context import ExtractedInputs, RunContext
 from hseval.pipeline.inputs import InputSets
@@ -22,11 +20,10 @@ from hseval.utils.errors import HsevalError, NotComputable, format_error
 from hseval.utils.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.core.protocols import Metric
     from hseval.qualification.report import MetricColumn
     from hseval.stats.jackknife import JackknifeReplicates
+    from hseval.utils.arrays import Array, IntArray
     from hseval.utils.parallel import JobSpec
 
 BLOCKS = 10  # jackknife blocks of each set
@@ -67,8 +64,8 @@ class QualifyJob:
     columns: Sequence[MetricColumn]
     clean_half: AlignedSet
     other_half: AlignedSet
-    sample_indices: NDArray[np.int64]
-    train_indices: NDArray[np.int64]
+    sample_indices: IntArray
+    train_indices: IntArray
     plan: ExtractionPlan
     seed: int
     batch_size: int
@@ -134,12 +131,12 @@ class InMemoryCache(FeatureCache):
 
     def __init__(self) -> None:
         super().__init__(None)
-        self._entries: dict[str, Mapping[str, NDArray[Any]]] = {}
+        self._entries: dict[str, Mapping[str, Array]] = {}
 
-    def load_features(self, keys: Sequence[str]) -> dict[str, Mapping[str, NDArray[Any]]]:
+    def load_features(self, keys: Sequence[str]) -> dict[str, Mapping[str, Array]]:
         """Return the stored features, by key."""
         return {key: self._entries[key] for key in keys if key in self._entries}
 
-    def store_features(self, features: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+    def store_features(self, features: Mapping[str, Mapping[str, Array]]) -> None:
         """Store features by key."""
         self._entries.update(features)

@@ -14,10 +14,9 @@ from hseval.utils.errors import NotComputable
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.pipeline.metric_inputs import MetricEvaluator
     from hseval.stats.jackknife import Float64Array, Indices
+    from hseval.utils.arrays import IntArray
 
 
 class MemoizedLeaveOutStatistic:
@@ -85,7 +84,7 @@ def compute_replicates(evaluator: MetricEvaluator, *, count: int, pairs: int, se
 
 
 def _equalize_finite_replicates(
-    value: Float64Array, leave_out_values: Float64Array, left_out_blocks: Sequence[NDArray[np.int64]]
+    value: Float64Array, leave_out_values: Float64Array, left_out_blocks: Sequence[IntArray]
 ) -> Float64Array:
     """Return the replicates that blocks of equal size would give; NaN for blocks that leave no value."""
     is_finite = np.isfinite(leave_out_values).all(axis=1)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.readers.header import Header, check_cube, check_length
+from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.errors import HsevalError
 
 NAME = "ENVI"
@@ -45,7 +45,7 @@ def read_header(path: Path) -> Header:
     )
 
 
-def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> Array:
     """Return a view ``(band, y, x)`` into the memory map, whatever the interleave."""
     view = _open_image(path).open_memmap(interleave="bsq")
     if view is None:
@@ -69,7 +69,7 @@ def _open_image(path: Path) -> Any:
     return image
 
 
-def _parse_wavelengths(metadata: dict[str, Any], path: Path) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+def _parse_wavelengths(metadata: dict[str, Any], path: Path) -> tuple[Float64Array | None, tuple[str, ...]]:
     if "wavelength" not in metadata:
         return None, ()
     try:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.core.cubes import Cube, CubeSet, SetInfo
 from hseval.data.axis_order import Layout, check_layout, choose_layout, move_bands_first, to_byx_shape
@@ -18,6 +17,7 @@ from hseval.readers.formats import get_format
 from hseval.readers.header import Format, Header, wrap_errors
 from hseval.readers.mask_arrays import add_mask_arrays
 from hseval.readers.sidecar_files import SidecarFiles, read_mask_image
+from hseval.utils.arrays import Array, BoolArray, Float32Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
@@ -55,7 +55,7 @@ class FileSet(CubeSet):
         format_name: str,
         *,
         layout: str | None = None,
-        wavelengths: NDArray[Any] | None = None,
+        wavelengths: Array | None = None,
         sidecars: SidecarFiles | None = None,
     ) -> None:
         self._format_name = format_name
@@ -78,7 +78,7 @@ class FileSet(CubeSet):
         group = self.groups[index] if self.groups is not None else None
         return Cube(data, self.read_masks(index), self.ids[index], group)
 
-    def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
+    def read_masks(self, index: int) -> Mapping[str, Array]:
         """Return the masks of one cube, from its file and from mask images."""
         path, position = self._members[index]
         header, (_, *size) = self._get_plan(path).header, self.shape(index)
@@ -167,7 +167,7 @@ class FileSet(CubeSet):
         with wrap_errors(path, f"can't be read as {self._format_name}"):
             return self._format.read_header(path)
 
-    def _choose_wavelengths(self, header: Header) -> tuple[NDArray[Any] | None, list[str]]:
+    def _choose_wavelengths(self, header: Header) -> tuple[Array | None, list[str]]:
         """Return the band centers in stored order: the user's, else the file's own, else ``wavelengths.txt``."""
         stored, sidecar = header.wavelengths, self._sidecars.wavelengths
         if self._wavelengths is not None:
@@ -214,7 +214,7 @@ class FileSet(CubeSet):
         return {name: images[stem] for name, images in self._sidecars.masks.items() if stem in images}
 
 
-def decode_cube(stored: NDArray[Any], plan: ReadPlan) -> NDArray[np.float32]:
+def decode_cube(stored: Array, plan: ReadPlan) -> Float32Array:
     """Return a stored cube as float32 ``(band, y, x)`` in memory, missing values NaN, scaled."""
     header = plan.header
     view = move_bands_first(stored, plan.layout)
@@ -227,7 +227,7 @@ def decode_cube(stored: NDArray[Any], plan: ReadPlan) -> NDArray[np.float32]:
     return cube if header.scale_factor == 1 else cube / np.float32(header.scale_factor)
 
 
-def decode_mask(stored: NDArray[Any], image_shape: Sequence[int], *, location: str) -> NDArray[np.bool_]:
+def decode_mask(stored: Array, image_shape: Sequence[int], *, location: str) -> BoolArray:
     """Return a stored mask as bool ``(y, x)``.
 
     Raises:

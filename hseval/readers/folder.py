@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar
-
-from numpy.typing import NDArray
+from typing import ClassVar
 
 from hseval.core.cubes import CubeSet
 from hseval.readers.fileset import FileSet
 from hseval.readers.formats import SUFFIXES, find_envi_header, find_format
 from hseval.readers.header import Format
 from hseval.readers.sidecar_files import load_sidecar_files
+from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 
 
@@ -26,7 +25,7 @@ class FolderReader:
         """Return whether ``path`` is a folder, or a file with the suffix of a known format."""
         return path.is_dir() or find_format(path) is not None or find_envi_header(path) is not None
 
-    def open(self, path: Path, *, layout: str | None = None, wavelengths: NDArray[Any] | None = None) -> CubeSet:
+    def open(self, path: Path, *, layout: str | None = None, wavelengths: Array | None = None) -> CubeSet:
         """Open a folder, or a single file, whose sidecar files are ignored.
 
         Raises:
@@ -42,7 +41,7 @@ class FolderReader:
         return FileSet(path, [path], file_format.NAME, layout=layout, wavelengths=wavelengths)
 
 
-def _open_folder(folder: Path, layout: str | None, wavelengths: NDArray[Any] | None) -> CubeSet:
+def _open_folder(folder: Path, layout: str | None, wavelengths: Array | None) -> CubeSet:
     try:
         present = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:

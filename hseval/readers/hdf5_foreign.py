@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.readers.header import Header
 from hseval.readers.mask_arrays import build_container_header
+from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def read_header(path: Path) -> Header:
         return build_container_header(path, arrays, lambda name: datasets[name][()])
 
 
-def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> Array:
     """Return one cube."""
     with open_file(path) as file:
         return np.asarray(file[header.array_name][index] if len(header.shape) == 4 else file[header.array_name][()])
 
 
-def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+def read_mask(path: Path, header: Header, structure: str, index: int) -> Array:
     """Return one mask."""
     with open_file(path) as file:
         stored = file[header.masks[structure]]

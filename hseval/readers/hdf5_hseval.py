@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.core.cubes import Cube, CubeSet, SetInfo
 from hseval.data.axis_order import Layout, check_layout
@@ -18,6 +17,7 @@ from hseval.data.wavelengths import has_same_wavelengths, order_bands
 from hseval.readers import hdf5_foreign as h5
 from hseval.readers.fileset import FileSet
 from hseval.readers.header import check_cube, format_group_notes, wrap_errors
+from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
@@ -36,7 +36,7 @@ class Hdf5Reader:
         suffix = path.suffix.lower()
         return path.is_file() and suffix != ".mat" and (suffix in h5.SUFFIXES or h5.has_signature(path))
 
-    def open(self, path: Path, *, layout: str | None = None, wavelengths: NDArray[Any] | None = None) -> CubeSet:
+    def open(self, path: Path, *, layout: str | None = None, wavelengths: Array | None = None) -> CubeSet:
         """Open a file from its headers.
 
         Raises:
@@ -52,7 +52,7 @@ class Hdf5Reader:
 class HsevalHdf5Set(CubeSet):
     """A file in hseval's HDF5 format. Each process opens it separately, at the first read."""
 
-    def __init__(self, path: Path, *, layout: Layout | None = None, wavelengths: NDArray[Any] | None = None) -> None:
+    def __init__(self, path: Path, *, layout: Layout | None = None, wavelengths: Array | None = None) -> None:
         self._path = path
         self._file: tuple[int, h5py.File] | None = None
         with wrap_errors(path, "can't be read"), h5.open_file(path) as file:
@@ -93,7 +93,7 @@ class HsevalHdf5Set(CubeSet):
         group = self.groups[index] if self.groups is not None else None
         return Cube(data, self.read_masks(index), self.ids[index], group)
 
-    def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
+    def read_masks(self, index: int) -> Mapping[str, Array]:
         """Return the masks of one cube, without reading its pixels."""
         with wrap_errors(self._path, f"masks of cube {index} can't be read, the file may be truncated"):
             return {name: self._get_file()[f"masks/{name}"][index] > 0 for name in self._masks}
@@ -149,9 +149,7 @@ def _check_mask(dataset: h5py.Dataset, name: str, shape: tuple[int, ...], path: 
         raise HsevalError(f"{path}: {name} of type {dataset.dtype}; uint8 or bool expected")
 
 
-def _format_notes(
-    layout: Layout | None, stored: NDArray[Any] | None, requested: NDArray[Any] | None
-) -> tuple[str, ...]:
+def _format_notes(layout: Layout | None, stored: Array | None, requested: Array | None) -> tuple[str, ...]:
     notes = []
     if layout == "yxb":
         notes.append(f"layout yxb not applied: {CUBES_FORMAT} states (n, band, y, x)")

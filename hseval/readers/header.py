@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from hseval.data.axis_order import Layout
+from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.errors import HsevalError, format_error
 from hseval.utils.plural import format_count
 
@@ -57,7 +58,7 @@ class Header:
     shape: tuple[int, ...]
     array_name: str = ""
     declared_layout: Layout | None = None
-    wavelengths: NDArray[np.float64] | None = None
+    wavelengths: Float64Array | None = None
     masks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mask_candidates: tuple[MaskCandidate, ...] = ()
     units: str | None = None
@@ -85,10 +86,10 @@ class Format(Protocol):
     def read_header(self, path: Path) -> Header:
         """Return the header, after checking that the file has the length that it states."""
 
-    def read_pixels(self, path: Path, header: Header, index: int) -> NDArray[Any]:
+    def read_pixels(self, path: Path, header: Header, index: int) -> Array:
         """Return cube ``index`` with its axes as stored."""
 
-    def read_mask(self, path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+    def read_mask(self, path: Path, header: Header, structure: str, index: int) -> Array:
         """Return one mask of cube ``index``, ``(y, x)``; only where headers list masks."""
 
 

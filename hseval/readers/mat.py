@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.readers import hdf5_foreign as h5
 from hseval.readers.header import Header
 from hseval.readers.mask_arrays import build_container_header
+from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 
 NAME = "MATLAB"
@@ -41,12 +41,12 @@ def read_header(path: Path) -> Header:
     return header
 
 
-def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> Array:
     """Return the cube."""
     return np.asarray(_load(path, header.array_name))
 
 
-def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+def read_mask(path: Path, header: Header, structure: str, index: int) -> Array:
     """Return one mask: a variable, or a field of the struct ``masks``."""
     name = header.masks[structure]
     return np.asarray(_load(path, "masks")[structure] if name == f"masks.{structure}" else _load(path, name))

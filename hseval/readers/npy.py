@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.readers.header import Header, check_cube, check_length
+from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 
 NAME = "npy"
@@ -26,9 +26,9 @@ def read_header(path: Path) -> Header:
     return Header((path,), shape)
 
 
-def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> Array:
     """Return a view into the memory map: only what is copied is read."""
-    stored: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    stored: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     return stored[index] if stored.ndim == 4 else stored
 
 

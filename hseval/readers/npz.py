@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.readers.header import Header
 from hseval.readers.mask_arrays import build_container_header
 from hseval.readers.npy import read_array_header
+from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 
 NAME = "npz"
@@ -23,13 +23,13 @@ def read_header(path: Path) -> Header:
     return build_container_header(path, _read_member_headers(path), lambda name: _load(path, name))
 
 
-def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> Array:
     """Return the cube; a member of an archive can only be read as a whole."""
     stored = _load(path, header.array_name)
     return stored[index] if stored.ndim == 4 else stored
 
 
-def read_mask(path: Path, header: Header, structure: str, index: int) -> NDArray[Any]:
+def read_mask(path: Path, header: Header, structure: str, index: int) -> Array:
     """Return one mask."""
     stored = _load(path, header.masks[structure])
     return stored[index] if len(header.shape) == 4 else stored
@@ -49,6 +49,6 @@ def _read_member_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtyp
     return headers
 
 
-def _load(path: Path, name: str) -> NDArray[Any]:
+def _load(path: Path, name: str) -> Array:
     with np.load(path, allow_pickle=False) as archive:
         return np.asarray(archive[name])

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.data.wavelengths import read_wavelengths
 from hseval.readers.header import format_group_notes
+from hseval.utils.arrays import BoolArray, Float64Array
 from hseval.utils.errors import HsevalError, format_reason
 from hseval.utils.plural import format_count
 
@@ -40,7 +40,7 @@ class SidecarFiles:
     """
 
     files: tuple[Path, ...] = ()
-    wavelengths: NDArray[np.float64] | None = None
+    wavelengths: Float64Array | None = None
     masks: Mapping[str, Mapping[str, Path]] = dataclasses.field(default_factory=dict)
     groups: tuple[str, ...] | None = None
     labels: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
@@ -66,7 +66,7 @@ def load_sidecar_files(folder: Path, stems: Sequence[str]) -> SidecarFiles:
     )
 
 
-def read_mask_image(path: Path) -> NDArray[np.bool_]:
+def read_mask_image(path: Path) -> BoolArray:
     """Return an image as a mask: True wherever it is not black.
 
     Raises:

@@ -6,13 +6,13 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.data.axis_order import Layout
 from hseval.readers.header import Header, check_cube, check_length
+from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def read_header(path: Path) -> Header:
         return Header((path,), shape, declared_layout=layout, nodata=nodata, notes=_format_notes(nodata))
 
 
-def read_pixels(path: Path, header: Header, index: int) -> NDArray[Any]:
+def read_pixels(path: Path, header: Header, index: int) -> Array:
     """Return all pages of the cube."""
     with _open_file(path) as file:
         return np.asarray(_find_series(file, path).asarray(maxworkers=1))

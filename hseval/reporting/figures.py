@@ -230,16 +230,15 @@ def _iter_nearest_pairs(
         "training": ("train", {id: i for i, id in enumerate(inputs.sets.train.ids)}),
     }
     for pair in _get_nearest_pairs(scores)[:MAX_PAIRS]:
-        if not all(pair.get(side) in ids for side, (_, ids) in index_by_id.items()):
+        if not all(pair[side] in ids for side, (_, ids) in index_by_id.items()):
             continue
         cubes = {side: _read_cube(inputs, role, ids[pair[side]]) for side, (role, ids) in index_by_id.items()}
-        placement = str(pair.get("placement", ""))
+        placement = pair["placement"]
         sample, training = (
             _render_cube(renderer, cubes["sample"], placement),
             _render_cube(renderer, cubes["training"], ""),
         )
-        distance = pair.get("distance")
-        yield NearestPair(sample, training, distance if isinstance(distance, float) else None, placement)
+        yield NearestPair(sample, training, pair["distance"], placement)
 
 
 def _render_cube(renderer: CubeRenderer, cube: tuple[str, NDArray[Any]], placement: str) -> RenderedCube:
@@ -248,9 +247,5 @@ def _render_cube(renderer: CubeRenderer, cube: tuple[str, NDArray[Any]], placeme
 
 
 def _get_nearest_pairs(scores: Sequence[Score]) -> list[Mapping[str, Any]]:
-    """Return the first score's pairs that name a sample and a training cube."""
-    for score in scores:
-        pairs = [pair for pair in score.details.get("nearest_pairs") or [] if {"sample", "training"} <= pair.keys()]
-        if pairs:
-            return pairs
-    return []
+    """Return the pairs of the first score that has some."""
+    return next((pairs for score in scores if (pairs := score.details.get("nearest_pairs"))), [])

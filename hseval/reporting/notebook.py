@@ -96,7 +96,7 @@ def _render_images(cubes: CubeSet) -> tuple[list[tuple[str, str]], str]:
     """Return ``(id, PNG in base64)`` of the first cubes, with one scale, and a note on their colors."""
     from hseval.core.cubes import FOV
     from hseval.data.field_of_view import find_valid_pixels
-    from hseval.reporting.preview.render import CubeRenderer, compute_finite_mask, downsample, mask_invalid
+    from hseval.reporting.preview.render import CubeRenderer, downsample, mask_invalid
 
     shapes = [cubes.shape(i) for i in range(min(MAX_IMAGES, len(cubes)))]
     if not shapes or max(bands * height * width for bands, height, width in shapes) > MAX_CUBE_VALUES:
@@ -117,7 +117,7 @@ def _render_images(cubes: CubeSet) -> tuple[list[tuple[str, str]], str]:
         for cube in downsampled
     ]
     caption = style.color_note if style.color_label is not None else f"{style.color_note} Shown is {style.composite}."
-    valid = [compute_finite_mask(cube) for cube in downsampled]
+    valid = [find_valid_pixels(cube) for cube in downsampled]
     return [
         (cube.id, _encode_png(*image_and_mask))
         for cube, *image_and_mask in zip(first_cubes, images, valid, strict=True)

@@ -89,7 +89,7 @@ def _summarize_own_masks(score: Score) -> Iterator[str]:
 
 def _collect_caveats(score: Score) -> Iterator[str]:
     """Yield what was left out, and the metric's own caveat."""
-    left_out = score.details.get("left_out") or {}
+    left_out = score.details.get("left_out", {})
     for reason in sorted(set(left_out.values())):
         yield f"left out, {reason}: {', '.join(sorted(name for name in left_out if left_out[name] == reason))}"
     if score.details.get("caveat"):

@@ -10,6 +10,7 @@ import numpy as np
 
 from hseval.core.capabilities import get_options, get_plugin_version
 from hseval.core.report import Score, to_jsonable
+from hseval.core.report_file import ShownDetails
 from hseval.core.score_records import Resamples, SplitStatistics, StoredReplicates
 from hseval.data.content_hash import compute_key
 from hseval.pipeline.context import ExtractedInputs, RunContext
@@ -83,9 +84,12 @@ def _compute_score(
     evaluator: MetricEvaluator, inputs: ExtractedInputs, context: RunContext, *, with_interval: bool
 ) -> Score:
     """Return the score at equal size with its floor, and the value and details at full size."""
+    import msgspec
+
     metric, metric_inputs = evaluator.metric, evaluator.inputs
     full = evaluator.compute_parts(metric_inputs.real, metric_inputs.generated, metric_inputs.train)
     details = to_jsonable(full.details)
+    msgspec.convert(details, ShownDetails)  # with other types, the report could not be read again
     splits = draw_splits(
         real_groups=metric_inputs.real.groups,
         generated_groups=metric_inputs.generated.groups,

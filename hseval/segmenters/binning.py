@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array
 
 
-def bin_features(features: NDArray[Any], levels: int) -> NDArray[Any]:
+def bin_features(features: Array, levels: int) -> Array:
     """Return features ``(pixel, feature)`` rounded to the nearest of at most ``levels`` quantiles of each feature.
 
     scikit-learn's histogram trees split midway between values if a feature has no more of them than there are bins, so
@@ -21,7 +21,7 @@ def bin_features(features: NDArray[Any], levels: int) -> NDArray[Any]:
     return np.stack([_bin_column(np.ascontiguousarray(column), levels) for column in columns], axis=1)
 
 
-def _bin_column(column: NDArray[Any], levels: int) -> NDArray[Any]:
+def _bin_column(column: Array, levels: int) -> Array:
     indices = np.linspace(0, len(column) - 1, levels).round().astype(np.int64)
     quantiles = np.unique(np.sort(column)[indices])
     middles = (quantiles[1:].astype(np.float64) + quantiles[:-1]) / 2

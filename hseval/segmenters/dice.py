@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
 PROBABILITY_BINS = 512  # of a probability: thresholds have a resolution of 0.2 %
 
@@ -19,14 +19,14 @@ class ProbabilityHistogram:
         self.inside = np.zeros((structures, PROBABILITY_BINS), dtype=np.int64)
         self.outside = np.zeros((structures, PROBABILITY_BINS), dtype=np.int64)
 
-    def add_cube(self, probabilities: NDArray[Any], labels: NDArray[np.bool_]) -> None:
+    def add_cube(self, probabilities: Array, labels: BoolArray) -> None:
         """Count one cube: probabilities ``(structure, pixel)`` in 0 to 1 and true labels, bool of that shape."""
         bins = np.clip((probabilities * PROBABILITY_BINS).astype(np.int64), 0, PROBABILITY_BINS - 1)
         for structure, (structure_bins, is_inside) in enumerate(zip(bins, labels, strict=True)):
             self.inside[structure] += np.bincount(structure_bins[is_inside], minlength=PROBABILITY_BINS)
             self.outside[structure] += np.bincount(structure_bins[~is_inside], minlength=PROBABILITY_BINS)
 
-    def find_best_thresholds(self) -> NDArray[np.float32]:
+    def find_best_thresholds(self) -> Float32Array:
         """Return ``(structure,)``: the lowest probability of a mask's pixels that maximizes Dice over all pixels.
 
         Dice = 2 |A and B| / (|A| + |B|) (Dice 1945). The middle one of equally good thresholds; 1/2 where a structure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +12,8 @@ from hseval.core.cubes import FOV, Cube
 from hseval.data.field_of_view import find_valid_pixels
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
-    Float32Array = NDArray[np.float32]
-    Bools = NDArray[np.bool_]
 
 MAX_WINDOWS = 16  # spectral windows at most: 200 bands add little information, and take more than ten times as long
 MIN_POSITIVE_SHARE = 0.999  # share of values above 0 from which spectra are reflectance or radiance: use the logarithm
@@ -29,7 +27,7 @@ def average_windows(cube: Float32Array) -> Float32Array:
     return np.stack([bands.mean(axis=0) for bands in np.array_split(cube, MAX_WINDOWS)])
 
 
-def get_labels(cube: Cube, structures: Sequence[str]) -> Bools:
+def get_labels(cube: Cube, structures: Sequence[str]) -> BoolArray:
     """Return bool ``(structure, y, x)``; a cube without a mask has none of that structure."""
     nowhere = np.zeros(cube.data.shape[1:], dtype=bool)
     return np.stack([np.asarray(cube.masks.get(name, nowhere), dtype=bool) for name in structures])
@@ -84,7 +82,7 @@ class SpectralScaler:
         absolute, relative = (np.where(valid, spectra, 0).astype(np.float32) for spectra in (scaled, scaled - median))
         return absolute, relative
 
-    def to_state(self) -> dict[str, NDArray[Any]]:
+    def to_state(self) -> dict[str, Array]:
         """Return the fitted numbers as arrays."""
         return {
             "scale.mean": self.mean,
@@ -94,7 +92,7 @@ class SpectralScaler:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> SpectralScaler:
+    def from_state(cls, state: Mapping[str, Array]) -> SpectralScaler:
         """Return the scaler whose arrays :meth:`to_state` returned."""
         settings = bool(state["scale.logarithmic"][0]), float(state["scale.dark"][0])
         return cls(*settings, state["scale.mean"], state["scale.deviation"])

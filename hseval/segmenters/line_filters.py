@@ -10,9 +10,9 @@ from hseval.data.field_of_view import compute_canvas_shape, fill_outside
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
-    Float32Array = NDArray[np.float32]
+    from hseval.utils.arrays import BoolArray, Float32Array
+
 
 MARGIN_SIGMAS = 3.0  # of the widest Gaussian: margin on the periodic canvas between opposite edges
 
@@ -26,7 +26,7 @@ class FourierImage:
         max_sigma: the largest sigma of later calls, px.
     """
 
-    def __init__(self, channels: Float32Array, valid: NDArray[np.bool_], *, max_sigma: float) -> None:
+    def __init__(self, channels: Float32Array, valid: BoolArray, *, max_sigma: float) -> None:
         import torch
 
         self.shape = valid.shape

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from hseval.training.loop import train_stage
 from hseval.training.stage import NetworkStage
-from hseval.utils.random_streams import create_rng
+from hseval.utils.random_streams import create_rng, fork_torch_rng
 
 DEPTH = 3  # halvings
 WIDTHS = (16, 32, 64, 96)
@@ -205,8 +205,7 @@ def restore_network(weights: Mapping[str, NDArray[np.float32]], device: str) -> 
 
 def build_seeded_network(channels: int, structures: int) -> UNet:
     """Return a new network whose weights depend on its shape alone; torch's global generator is not advanced."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with fork_torch_rng(0):
         return UNet(channels, structures)
 
 

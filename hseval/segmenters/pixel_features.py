@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +13,8 @@ from hseval.segmenters.inputs import SpectralScaler
 from hseval.segmenters.line_filters import FourierImage
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
-    Float32Array = NDArray[np.float32]
 
 MAX_DIRECTIONS = 6  # directions in spectral space whose spatial surroundings are features too
 SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)  # px
@@ -48,7 +47,7 @@ class PixelFeatures:
         return np.concatenate([channel_map[:, valid] for channel_map in maps]).T
 
 
-def compute_directions(spectra: Float32Array, labels: NDArray[np.bool_]) -> Float32Array:
+def compute_directions(spectra: Float32Array, labels: BoolArray) -> Float32Array:
     """Return up to ``MAX_DIRECTIONS`` directions in which structures differ most, then those of largest variance.
 
     Linear discriminants (Fisher 1936): principal axes of the structures' means, every structure with equal weight,
@@ -79,7 +78,7 @@ def compute_directions(spectra: Float32Array, labels: NDArray[np.bool_]) -> Floa
     return np.asarray(directions / np.maximum(std, 1e-12)[:, None], dtype=np.float32)
 
 
-def _center_classes(spectra: NDArray[Any], classes: Sequence[NDArray[np.bool_]]) -> NDArray[Any]:
+def _center_classes(spectra: Array, classes: Sequence[BoolArray]) -> Array:
     """Return the spectra minus the mean of their class (the last one, where classes overlap)."""
     centered = spectra.copy()
     for members in classes:

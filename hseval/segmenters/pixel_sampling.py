@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array, IntArray
 
 BOUNDARY_WIDTH = 2  # px around structures, which decide where a mask ends
 MAX_WEIGHT = 50.0  # the weight of one drawn pixel, at most
 
 
 def draw_pixels(
-    labels: NDArray[np.bool_], valid: NDArray[np.bool_], quota: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    labels: BoolArray, valid: BoolArray, quota: int, rng: np.random.Generator
+) -> tuple[IntArray, Float32Array]:
     """Return indices into the valid pixels, ascending, and their weights: how many pixels each represents.
 
     Up to ``quota`` pixels are drawn of every combination of structures (as many of small ones as of large ones), and
@@ -39,7 +39,7 @@ def draw_pixels(
     return np.concatenate(indices)[order], np.concatenate(weights)[order]
 
 
-def _compute_strata(labels: NDArray[np.bool_]) -> NDArray[Any]:
+def _compute_strata(labels: BoolArray) -> Array:
     """Return int ``(y, x)``: the combination of structures, -1 near one, 0 elsewhere."""
     from scipy import ndimage
 

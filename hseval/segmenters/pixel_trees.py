@@ -22,10 +22,8 @@ from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
-    Float32Array = NDArray[np.float32]
-    Bools = NDArray[np.bool_]
 
 SPECTRA_PER_STRATUM = 400  # pixels a stratum and cube from which scale and directions are found
 MAX_BINS = 127  # of a feature, between which trees split
@@ -75,7 +73,7 @@ class PixelTreeSegmenter:
         ]
         self.thresholds = self._find_thresholds(data)
 
-    def segment(self, cubes: NDArray[Any], *, wavelengths: NDArray[Any]) -> Mapping[str, Bools]:
+    def segment(self, cubes: Array, *, wavelengths: Array) -> Mapping[str, BoolArray]:
         """Return bool ``(n, y, x)`` by structure; False where a cube is not valid."""
         if not self.structures:
             raise HsevalError("segmenter 'pixels' has not been fitted: call fit with cubes that have masks")
@@ -85,7 +83,7 @@ class PixelTreeSegmenter:
                 masks[:, i, find_valid_pixels(cube)] = self._predict_probabilities(cube) >= self.thresholds[:, None]
         return dict(zip(self.structures, masks, strict=True))
 
-    def _draw_training_pixels(self, data: CubeSet) -> tuple[Float32Array, Bools, Float32Array]:
+    def _draw_training_pixels(self, data: CubeSet) -> tuple[Float32Array, BoolArray, Float32Array]:
         """Return features ``(pixel, feature)``, labels ``(structure, pixel)`` and weights of the sampled pixels."""
         strata = 3 + len(self.structures)
         quota = max(self.options.pixels // (strata * len(data)), 4)
@@ -151,7 +149,7 @@ def _fit_features(data: CubeSet, structures: Sequence[str]) -> PixelFeatures:
     return PixelFeatures(scaler, compute_directions(relative, np.concatenate(labels, axis=1)))
 
 
-def _fit_trees(features: Float32Array, labels: Bools, weights: Float32Array, *, rounds: int) -> Any:
+def _fit_trees(features: Float32Array, labels: BoolArray, weights: Float32Array, *, rounds: int) -> Any:
     """Return boosted trees for one structure against everything else; None where no pixel, or every pixel, is in it."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 

@@ -16,12 +16,9 @@ from hseval.segmenters.inputs import SpectralScaler, average_windows, get_labels
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.segmenters.network import TrainingExample
+    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
-    Float32Array = NDArray[np.float32]
-    Bools = NDArray[np.bool_]
 
 SPECTRA_PER_CUBE = 2000  # pixels of a cube from which the scale is found
 THRESHOLD_CUBES = 12  # cubes on which thresholds are chosen
@@ -74,7 +71,7 @@ class UNetSegmenter:
             histogram.add_cube(self._predict_probabilities(cube)[:, valid], examples[i].labels[:, valid])
         self.thresholds = histogram.find_best_thresholds()
 
-    def segment(self, cubes: NDArray[Any], *, wavelengths: NDArray[Any]) -> Mapping[str, Bools]:
+    def segment(self, cubes: Array, *, wavelengths: Array) -> Mapping[str, BoolArray]:
         """Return bool ``(n, y, x)`` by structure; False where a cube is not valid."""
         if not self.structures:
             raise HsevalError("segmenter 'unet' has not been fitted: call fit with cubes that have masks")
@@ -86,12 +83,12 @@ class UNetSegmenter:
             name: np.stack([cube_masks[index] for cube_masks in masks]) for index, name in enumerate(self.structures)
         }
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, Array]:
         """Return the fitted state as arrays."""
         weights = {f"weights.{name}": array for name, array in self.weights.items()}
         return {**weights, **self.scaler.to_state(), "thresholds": self.thresholds}
 
-    def restore(self, state: Mapping[str, NDArray[Any]], structures: tuple[str, ...]) -> None:
+    def restore(self, state: Mapping[str, Array], structures: tuple[str, ...]) -> None:
         """Restore the fitted state that :meth:`state` returned."""
         self.structures, self._network = structures, None
         self.scaler, self.thresholds = SpectralScaler.from_state(state), state["thresholds"]
@@ -100,7 +97,7 @@ class UNetSegmenter:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_network": None}  # a worker process builds its own
 
-    def _make_example(self, cube: Float32Array, labels: Bools) -> TrainingExample:
+    def _make_example(self, cube: Float32Array, labels: BoolArray) -> TrainingExample:
         from hseval.segmenters.network import TrainingExample
 
         absolute, relative = self.scaler(cube)
@@ -121,7 +118,7 @@ class UNetSegmenter:
         return network.predict_probabilities(self._network, images, self.device)
 
 
-def _compute_median_spectrum(absolute: Float32Array, relative: Float32Array, valid: Bools) -> Float32Array:
+def _compute_median_spectrum(absolute: Float32Array, relative: Float32Array, valid: BoolArray) -> Float32Array:
     """Return ``(window,)``: a cube's scaled median spectrum, by which the two differ in every valid pixel."""
     if not valid.any():
         return np.zeros(len(absolute), dtype=np.float32)

@@ -14,7 +14,7 @@ from hseval.scoring.score import score
 from hseval.sweep.plan import SweepPlan
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from hseval.utils.arrays import Array
 
 
 class SingleStructureSet(DerivedSet):
@@ -29,7 +29,7 @@ class SingleStructureSet(DerivedSet):
         cube = self.base.read(index)
         return dataclasses.replace(cube, masks=self._select_masks(cube.masks))
 
-    def read_masks(self, index: int) -> Mapping[str, NDArray[Any]]:
+    def read_masks(self, index: int) -> Mapping[str, Array]:
         """Read the masks of the structure and of the field of view."""
         return self._select_masks(self.base.read_masks(index))
 

@@ -14,6 +14,7 @@ from hseval.core.feature_table import FeatureTable
 from hseval.core.plugin_manager import get_plugins
 from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import to_jsonable
+from hseval.core.report_file import ShownDetails
 from hseval.pipeline.extract import ExtractedSet, extract_features
 from hseval.pipeline.pairs import extract_pair_features
 from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
@@ -22,6 +23,7 @@ from hseval.testing.examples import make_example_set
 from hseval.utils.errors import HsevalError, NotComputable
 from hseval.utils.feature_cache import FeatureCache
 from hseval.utils.random_streams import create_rng
+from hseval.utils.structured_files import convert_record
 
 
 def check_metric(
@@ -137,8 +139,8 @@ def _check_value(contract: Contract, metric: _ReadOnlyMetric) -> None:
         "argument, never from numpy's or torch's global state",
     )
     if isinstance(first, ScoreParts):
-        with contract.explain_errors("its details do not fit into JSON ({error})", TypeError, ValueError):
-            json.dumps(to_jsonable(first.details))
+        with contract.explain_errors("its details do not fit into JSON ({error})", TypeError, ValueError, HsevalError):
+            convert_record(json.loads(json.dumps(to_jsonable(first.details))), ShownDetails, "details")
     else:
         contract.skip("details in JSON", "compare returns a float")
     _check_bounds(contract, metric.metric, value)

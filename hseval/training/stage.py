@@ -80,10 +80,20 @@ class StepIntervals:
 class NetworkStage:
     """A :class:`Stage` of one network, one optimizer and one loss; stages that do more override its methods.
 
-    Attributes:
-        model: the network.
-        optimizer: of its parameters.
-        ema: the average of its weights, or None.
+    Args:
+        name: of its folder, log lines and previews.
+        model: the network, on its device; parameters and buffers must be finite.
+        optimizer: of its parameters; its state must be tensors by parameter, as Adam's is.
+        compute_loss: returns the scalar loss of a step, counted from 0; its draws must depend on that number alone.
+        steps: total optimizer steps.
+        batch_size: cubes per step, over all ranks.
+        epoch_steps: optimizer steps per epoch.
+        learning_rate: returns the learning rate of a step; None: the optimizer's.
+        max_gradient_norm: to which gradients are clipped; None: they are not.
+        ema: average of the weights that the steps update; None: no average.
+        loss_name: of the loss in messages and log lines.
+        loss_option: the option or options to lower when the loss is not finite.
+        memory_option: the option to lower when memory runs out.
     """
 
     def __init__(
@@ -103,24 +113,6 @@ class NetworkStage:
         loss_option: str = "the learning rate",
         memory_option: str = "the batch size",
     ) -> None:
-        """Prepare the stage.
-
-        Args:
-            name: of its folder, log lines and previews.
-            model: the network, on its device; parameters and buffers must be finite.
-            optimizer: of its parameters; its state must be tensors by parameter, as Adam's is.
-            compute_loss: returns the scalar loss of a step, counted from 0; its random draws must depend on that number
-                alone.
-            steps: total optimizer steps.
-            batch_size: cubes per step, over all ranks.
-            epoch_steps: optimizer steps per epoch.
-            learning_rate: returns the learning rate of a step; None: the optimizer's.
-            max_gradient_norm: to which gradients are clipped; None: they are not.
-            ema: average of the weights that the steps update; None: no average.
-            loss_name: of the loss in messages and log lines.
-            loss_option: the option or options to lower when the loss is not finite.
-            memory_option: the option to lower when memory runs out.
-        """
         self.name, self.model, self.optimizer, self.compute_loss = name, model, optimizer, compute_loss
         self.steps, self.batch_size, self.epoch_steps = steps, batch_size, epoch_steps
         self.learning_rate, self.max_gradient_norm = learning_rate, max_gradient_norm

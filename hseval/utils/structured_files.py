@@ -45,7 +45,7 @@ def read_json(
     """
     data = load_json(path, subject)
     if not isinstance(data, dict) or data.get("format") != format:
-        raise HsevalError(f'{path}: is not {subject} of hseval (expected "format": "{format}")')
+        raise HsevalError(f'{path}: is not {subject} (expected "format": "{format}")')
     if data.get("version") != version:
         raise HsevalError(f"{path}: is {subject} of version {data.get('version')!r:.40}, expected {version}; {hint}")
     return data

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hseval.generator_kit import Ranks, run_on_all_ranks, run_on_main_rank
-from hseval.plugin import HsevalError, Moments, write_atomically, write_text
+from hseval.plugin import HsevalError, Moments, compute_sha256, write_atomically, write_text
 
 LATENTS_FORMAT = "hseval-ldm-latents-1"
 ITEMS_PER_BLOCK = 64  # items encoded together
@@ -172,8 +172,7 @@ def _is_complete(path: Path, expected: Mapping[str, Any]) -> bool:
         record = json.loads(_get_record_path(path).read_text(encoding="utf-8"))
         if {name: record[name] for name in expected} != dict(expected):
             return False
-        with path.open("rb") as handle:
-            return bool(hashlib.file_digest(handle, "sha256").hexdigest() == record["sha256"])
+        return bool(compute_sha256(path) == record["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -17,7 +17,7 @@ from hseval.generator_kit import (
     unpack_state,
     update_parameters,
 )
-from hseval.plugin import HsevalError, create_rng
+from hseval.plugin import HsevalError, create_rng, fork_torch_rng
 from hseval_ldm.data.batches import BatchLoader, load_whole_cubes
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.normalization import Batch
@@ -263,8 +263,7 @@ class AutoencoderStage:
 
 
 def _build_discriminator(options: LdmOptions, bands: int, *, seed: int) -> Discriminator:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(create_rng(seed, "ldm discriminator weights").integers(2**63)))
+    with fork_torch_rng(int(create_rng(seed, "ldm discriminator weights").integers(2**63))):
         return Discriminator(bands, options.disc_width)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hseval.generator_kit import Ema, NetworkStage, Ranks, explain_out_of_memory
-from hseval.plugin import create_rng
+from hseval.plugin import create_rng, fork_torch_rng
 from hseval_ldm.data.augmentation import apply_flips
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.epoch_order import draw_batch_indices
@@ -96,9 +96,8 @@ class DiffusionStage(NetworkStage):
         if not self.options.dropout:
             yield
             return
-        device = self.ranks.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(create_rng(self.seed, "dropout", step, self.ranks.rank).integers(2**63)))
+        seed = int(create_rng(self.seed, "dropout", step, self.ranks.rank).integers(2**63))
+        with fork_torch_rng(seed, self.ranks.device):
             yield
 
     def _load_latents(self, step: int) -> Tensor:

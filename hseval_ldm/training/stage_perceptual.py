@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hseval.generator_kit import NetworkStage, Ranks
-from hseval.plugin import create_rng
+from hseval.plugin import create_rng, fork_torch_rng
 from hseval_ldm.data.batches import BatchLoader, load_whole_cubes
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.normalization import Batch
@@ -24,9 +24,7 @@ MAX_HELD_OUT_CUBES = 64  # held-out cubes in an evaluation, at most
 
 def build_perceptual_encoder(options: LdmOptions, bands: int, *, seed: int) -> PerceptualEncoder:
     """Return the encoder with weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the generators of all GPUs as well.
-        torch.default_generator.manual_seed(int(create_rng(seed, "ldm features weights").integers(2**63)))
+    with fork_torch_rng(int(create_rng(seed, "ldm features weights").integers(2**63))):
         return PerceptualEncoder(bands, options.features_width)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import hseval
 from hseval.core.report import Score, to_jsonable
@@ -16,7 +15,8 @@ from hseval.qualification.report import Curve, DegradationRow, MetricColumn, Qua
 from hseval.sweep.plan import PlotConfig
 from hseval.sweep.results import RunResult, SweepResults, Timing
 from tests.helpers.commands import Outcome
-from tests.helpers.mutations import ATTACK, Rng, mutate_json, mutate_toml
+from tests.helpers.full_report import FULL
+from tests.helpers.mutations import Rng, mutate_json, mutate_toml
 from tests.helpers.sets import make_texture_set, save_set
 
 CONFIG = """
@@ -75,6 +75,7 @@ sampler = "ddim"
 precision = "float32"
 held_out = 0.25
 """
+FULL_SCORE = dataclasses.asdict(FULL)
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "report": (
         "show {bad}", "show {bad} --details", "show {bad} --html {out}.html",
@@ -84,13 +85,15 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     ),
     "qualify": (
         "qualify --load {bad}", "qualify --load {bad} --json {out}.json", "qualify --load {bad} --report {report}",
-        "show {report} --html {out}.html --qualify {bad}", "qualify --load {bad} --json -",
+        "show {small} --html {out}.html --qualify {bad}", "qualify --load {bad} --json -",
     ),
     "results": (
         "pareto {bad}", "pareto {bad} --json", "pareto {bad} --x seconds --y fid", "pareto {bad} --out {out}.svg",
-        "show {report} --html {out}.html --sweep {bad}",
+        "show {small} --html {out}.html --sweep {bad}",
     ),
-    "config": ("score {real} --ref {train} --config {bad} --metrics fid --quick -q", "qualify {real} --config {bad} -n 4"),
+    "config": (
+        "score {real} --ref {train} --config {bad} --metrics fid --quick -q", "qualify {real} --config {bad} -n 4",
+    ),
     "plan": ("sweep {bad} --list --out {out}.sweep",),
     "preset": ("train-ldm nowhere.h5 --preset {bad} --out {out}.run",),
 }  # fmt: skip
@@ -101,16 +104,17 @@ def write_valid_files(folder: Path) -> dict[str, Path]:
     paths = {name: save_set(folder / f"{name}.h5", make_texture_set(12, size=16, bands=4, seed=seed))
              for seed, name in enumerate(("samples", "real", "train"))}  # fmt: skip
     arguments = {"ref": str(paths["real"]), "train": str(paths["train"]), "metrics": ["all"], "cache": False}
-    options = {"pixels": {"trees": 2, "pixels": 500}}
-    report = hseval.score(str(paths["samples"]), segmenter="pixels", options=options, quick=True, **arguments)
+    report = hseval.score(str(paths["samples"]), segmenter="none", quick=True, **arguments)
     record = json.loads(report.to_json())
-    record["scores"][0] |= {"margin": 0.5, "equivalent": "about 3 px of blur"}
+    record["scores"][0] |= {name: FULL_SCORE[name] for name in ("margin", "equivalent", "segmentation")}
     worse = json.loads(json.dumps(record))
     for score in worse["scores"]:
         score["value"] = None if score["value"] is None else 1.1 * score["value"]
+    small = dataclasses.replace(report, scores=tuple(report[name] for name in ("fid", "kid", "vendi")))
     texts = {
-        "report": json.dumps(record), "worse": json.dumps(worse), "qualify": make_qualify_report(report).to_json(),
-        "results": json.dumps(make_sweep_record(report)), "config": CONFIG, "plan": PLAN, "preset": PRESET,
+        "report": json.dumps(record), "worse": json.dumps(worse), "small": small.to_json(),
+        "qualify": make_qualify_report(small).to_json(), "results": json.dumps(make_sweep_record(small)),
+        "config": CONFIG, "plan": PLAN, "preset": PRESET,
     }  # fmt: skip
     for name, text in texts.items():
         paths[name] = folder / f"{name}.{'toml' if name in ('config', 'plan', 'preset') else 'json'}"
@@ -123,7 +127,7 @@ def make_qualify_report(report: hseval.Report) -> QualifyReport:
     metrics = report.provenance["metrics"]
     columns = tuple(
         MetricColumn(score.name, score.name, options.get("extractor"), options, score.better)
-        for score in report.scores[:3]
+        for score in report.scores
         for options in [metrics[score.name]["options"]]
     )
     rows = tuple(DegradationRow(name, "smoothed", "spatial", "px (std)", (1.0, 2.0, 4.0)) for name in ("blur", "shift"))
@@ -131,7 +135,9 @@ def make_qualify_report(report: hseval.Report) -> QualifyReport:
         SeverityPoint(x, 1 + x, (x, 2 + x), x, (0.9 * x, 1.1 * x), 0.1, is_significant=True) for x in (1.0, 2.0, 4.0)
     )
     curves = tuple(
-        Curve(column.label, row.name, 1.0, (0.9, 1.1), 0.1, (6, 6), points, 1.0, 2.0) for column in columns for row in rows
+        Curve(column.label, row.name, 1.0, (0.9, 1.1), 0.1, (6, 6), points, 1.0, 2.0)
+        for column in columns
+        for row in rows
     )
     notes = ("6 clean cubes against 6",)
     return QualifyReport(columns, rows, curves, {"vessels": "no masks"}, notes, dict(report.provenance))
@@ -140,7 +146,7 @@ def make_qualify_report(report: hseval.Report) -> QualifyReport:
 def make_sweep_record(report: hseval.Report) -> dict[str, Any]:
     """Return the content of a sweep's ``results.json``."""
     scores: dict[str, Score] = {
-        score.name: dataclasses.replace(score, details={}, statistics=None) for score in report.scores[:3]
+        score.name: dataclasses.replace(score, details={}, statistics=None) for score in report.scores
     }
     rows = tuple(
         RunResult(f"size={size}", "eyes", "phantom", {"size": size}, f"runs/{size}", Timing(x, 0.9 * x, 1.1 * x, "cpu"),
@@ -164,9 +170,11 @@ def find_problem(
     bad.write_bytes(mutate_toml(text, rng) if bad.suffix == ".toml" else mutate_json(json.loads(text), rng))
     template = COMMANDS[kind][int(rng.integers(len(COMMANDS[kind])))]
     command = [word.format(**{**paths, "bad": bad, "out": folder / "out"}) for word in template.split()]
-    outcome = run(*command)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        outcome = run(*command)
     left = sorted(path.name for path in folder.rglob("*"))
-    problems = []
+    problems = [f"warning: {warning.message}" for warning in caught if warning.category is RuntimeWarning]
     if outcome.status not in (0, 2):
         problems.append(f"status {outcome.status}")
     if outcome.status == 2 and (len(outcome.err.splitlines()) != 1 or outcome.out or left):
@@ -181,6 +189,3 @@ def find_problem(
     if page.exists() and "<script>alert" in page.read_text(encoding="utf-8").split("</main>")[0]:
         problems.append("a script in the page")
     return " ".join(command), "; ".join(problems)
-
-
-__all__ = ["ATTACK", "COMMANDS", "find_problem", "np", "write_valid_files"]

@@ -13,7 +13,7 @@ import numpy as np
 Rng = np.random.Generator
 
 DEPTH = 100_000  # of nested lists and tables
-ATTACK = "\x1b[31m\x07\x00\x9b2J [bold red]x[/bold red] [/] </script><script>alert(1)</script> {{ 7 * 7 }} \n | & % \u202e"
+ATTACK = "\x1b[31m\x07\x00\x9b2J [bold]x[/bold] [/] </script><script>alert(1)</script> {{ 7 * 7 }} \n | & % \u202e"
 VALUES = (
     None, True, False, 0, -1, 2, 10**30, -(10**30), 1e308, -1e308, 1e-320, 0.5, "", "NaN", "nan", "1", "lower", ATTACK,
     "x" * 3000, [], {}, [[]], [None], [1.0, 2.0], [2.0, 1.0], ["a", ATTACK], {"": None}, {"a": {"a": 1}},
@@ -21,7 +21,8 @@ VALUES = (
 )  # fmt: skip
 RAW_JSON = (
     "NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, '"\\ud800"', '{"a": 1, "a": 2}', "[" * 40 + "]" * 40,
-    '{"a":' * 300 + "1" + "}" * 300, "[" * 900 + "]" * 900, "[" * DEPTH + "]" * DEPTH, '{"a":' * DEPTH + "1" + "}" * DEPTH,
+    '{"a":' * 300 + "1" + "}" * 300, "[" * 900 + "]" * 900, "[" * DEPTH + "]" * DEPTH,
+    '{"a":' * DEPTH + "1" + "}" * DEPTH,
 )  # fmt: skip
 TOML_VALUES = (
     "true", "0", "-1", "9" * 30, "1e308", "nan", "inf", "-inf", "1979-05-27", "07:32:00", '""', '"NaN"', "[]", "{}",

@@ -241,6 +241,25 @@ def test_other_wavelengths_are_refused_or_resampled(sets: dict[str, ArraySet]) -
     assert report["fid"].value is not None
 
 
+def test_a_histogram_that_fails_does_not_cost_the_score(
+    sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hseval.metrics.ms_ssim import MsSsim
+
+    def raise_error(self: MsSsim, **_: Any) -> dict[str, Any]:
+        raise ZeroDivisionError("by zero")
+
+    arguments: dict[str, Any] = {"metrics": ["ms-ssim"], "options": {"ms-ssim": {"pairs": 60}}, "exhibits": True}
+    report = hseval.score(sets["samples"], ref=sets["ref"], **arguments)
+    assert report.exhibits is not None
+    assert [values.metric for values in report.exhibits.metric_values] == ["ms-ssim"]
+    monkeypatch.setattr(MsSsim, "shown_values", raise_error)
+    without = hseval.score(sets["samples"], ref=sets["ref"], **arguments)
+    assert without.exhibits is not None
+    assert without.exhibits.metric_values == ()
+    assert without["ms-ssim"] == report["ms-ssim"]
+
+
 def test_a_broken_metric_does_not_affect_the_others(sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch) -> None:
     from hseval.metrics.fid import Fid
 

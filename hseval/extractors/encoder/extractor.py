@@ -30,10 +30,10 @@ from hseval.utils.plural import format_count
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
     from hseval.core.cubes import CubeSet
     from hseval.extractors.encoder.network import Network
+    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 MIN_CUBES, MIN_BANDS = 8, 4  # a fit on fewer memorizes the cubes
 BATCH_SIZE = 16  # cubes a forward pass
@@ -95,15 +95,13 @@ class Encoder:
     def __init__(self, options: EncoderOptions | None = None) -> None:
         self.options = options or EncoderOptions()
         self.device = "cpu"  # the core may set another torch device
-        self._cached_network: tuple[Network, NDArray[np.float64]] | None = None
+        self._cached_network: tuple[Network, Float64Array] | None = None
 
     def fingerprint(self) -> str:
         """Return the sha256 of the weights file."""
         return compute_sha256(self._resolve_weights_path())
 
-    def __call__(
-        self, cubes: NDArray[np.float32], *, wavelengths: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> NDArray[np.float32]:
+    def __call__(self, cubes: Float32Array, *, wavelengths: Array, masks: Mapping[str, BoolArray]) -> Float32Array:
         """Return float32 features ``(n, feature)``; NaN for a cube without a valid pixel.
 
         Raises:
@@ -120,8 +118,8 @@ class Encoder:
             return compute_by_bounding_box(compute, cubes, valid, batch_size=BATCH_SIZE)
 
     def _compute_features(
-        self, network: Network, weights: NDArray[np.float64], cubes: NDArray[np.float32], valid: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
+        self, network: Network, weights: Float64Array, cubes: Float32Array, valid: BoolArray
+    ) -> Float32Array:
         """Return the features of cubes ``(n, band, y, x)`` with one bounding box."""
         import torch
 
@@ -140,7 +138,7 @@ class Encoder:
             raise HsevalError(f"{path}: no such weights file for {EXTRACTOR_LABEL}; {FIT_HINT}")
         return Path(path)
 
-    def _get_network(self) -> tuple[Network, NDArray[np.float64]]:
+    def _get_network(self) -> tuple[Network, Float64Array]:
         if self._cached_network is None:
             path = self._resolve_weights_path()
             weights = read_checkpoint(path, format=FILE_FORMAT, hint=FIT_HINT)

@@ -7,7 +7,7 @@ from the network, which was fitted with hidden nodes; bands beyond the nodes are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
+
+    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 EXTRACTOR_LABEL = "extractor 'encoder'"
 QUADRATURE_POINTS = 64  # quadrature points under a hat
@@ -31,12 +32,12 @@ class EncoderInput(NamedTuple):
     field: torch.Tensor
 
 
-def compute_node_wavelengths(wavelengths: NDArray[Any], count: int) -> NDArray[np.float64]:
+def compute_node_wavelengths(wavelengths: Array, count: int) -> Float64Array:
     """Return ``min(count, band)`` centers in nm, evenly from the first band to the last."""
     return np.linspace(float(wavelengths[0]), float(wavelengths[-1]), min(count, len(wavelengths)))
 
 
-def compute_node_weights(wavelengths: NDArray[Any], nodes: NDArray[np.float64]) -> NDArray[np.float64]:
+def compute_node_weights(wavelengths: Array, nodes: Float64Array) -> Float64Array:
     """Return the weights ``(node, band)`` that average a spectrum under hats around ``nodes``.
 
     A node's weights sum to 1; they are 0 if the bands do not reach half-way from the node to its neighbors.
@@ -60,14 +61,12 @@ def compute_node_weights(wavelengths: NDArray[Any], nodes: NDArray[np.float64]) 
     nm = np.clip(nodes[:, None] + offsets, low, high)
     height = np.where(nm == nodes[:, None] + offsets, 1 - np.abs(offsets) / gap, 0)
     weights = compute_interpolation_weights(bands, nm.ravel()).reshape(*nm.shape, len(bands))
-    averaging: NDArray[np.float64] = np.einsum("ns,nsb->nb", height / height.sum(axis=1, keepdims=True), weights)
+    averaging: Float64Array = np.einsum("ns,nsb->nb", height / height.sum(axis=1, keepdims=True), weights)
     averaging[~covered] = 0
     return averaging
 
 
-def resample_to_nodes(
-    cubes: NDArray[np.float32], valid: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> torch.Tensor:
+def resample_to_nodes(cubes: Float32Array, valid: BoolArray, weights: Float64Array) -> torch.Tensor:
     """Return the images at the nodes, float32 ``(n, node, y, x)``, 0 where not ``valid`` (n, y, x); on the CPU."""
     import torch
 
@@ -77,7 +76,7 @@ def resample_to_nodes(
 
 
 def standardize_and_fill(
-    images: torch.Tensor, valid: NDArray[np.bool_], center: torch.Tensor, scale: torch.Tensor, *, margin: int = 0
+    images: torch.Tensor, valid: BoolArray, center: torch.Tensor, scale: torch.Tensor, *, margin: int = 0
 ) -> EncoderInput:
     """Return node images, standardized and filled where they are not valid.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hseval.core.cubes import FOV, CubeSet
-from hseval.data.field_of_view import compute_bounding_box
+from hseval.data.field_of_view import compute_bounding_box, find_valid_pixels
 from hseval.extractors.encoder.network import (
     LATTICES,
     PHASES,
@@ -66,7 +66,7 @@ class TrainingPatches:
         boxes_per_cube = max(1, MAX_PATCHES // len(indices))
         for done, index in enumerate(indices, start=1):
             cube = data[int(index)]
-            valid = cube.masks.get(FOV, np.ones(cube.data.shape[1:], bool)) & np.isfinite(cube.data).all(axis=0)
+            valid = find_valid_pixels(cube.data, cube.masks.get(FOV))
             digest = hashlib.sha256(np.ascontiguousarray(cube.data[:, valid], dtype="<f4").tobytes()).hexdigest()
             for number, box in enumerate(
                 draw_patch_boxes(valid, boxes_per_cube, create_rng(seed, f"encoder pieces {digest}"))

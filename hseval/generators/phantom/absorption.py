@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from hseval.generators.phantom.arrays import FloatArray
+from hseval.utils.arrays import FloatArray
 from hseval.utils.errors import HsevalError
 
 Substance = Literal["hbo2", "hb", "melanin", "water"]

@@ -8,11 +8,11 @@ import numpy as np
 
 from hseval.generators.phantom import camera
 from hseval.generators.phantom.anatomy import Eye
-from hseval.generators.phantom.arrays import BoolArray, FloatArray
 from hseval.generators.phantom.layers import TissueSpectra
 from hseval.generators.phantom.optics import vessel_transmittance
 from hseval.generators.phantom.raster import compute_path_lengths
 from hseval.generators.phantom.vessels import VesselTree
+from hseval.utils.arrays import BoolArray, FloatArray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from hseval.generators.phantom.anatomy import MM_PER_DEGREE, Eye
-from hseval.generators.phantom.arrays import BoolArray, FloatArray
+from hseval.utils.arrays import BoolArray, FloatArray
 
 FIELD_RADIUS_FRACTION = 0.485  # of the round field of view, as a share of the image's side
 STOP_RADIUS_FRACTION = 0.035  # of the instrument's central stop, in the same unit

@@ -8,8 +8,8 @@ import numpy as np
 
 from hseval.generators.phantom import absorption as absorbs
 from hseval.generators.phantom.anatomy import Eye
-from hseval.generators.phantom.arrays import FloatArray
 from hseval.generators.phantom.optics import reduced_scattering, slab_reflectance
+from hseval.utils.arrays import FloatArray
 
 CHOROID_SATURATION = 0.92  # blood leaves the choroid almost as saturated as it enters
 SMALL_VESSEL_LAYER_MM = 0.08  # choriocapillaris and Sattler's layer: its blood hides what is deeper below 600 nm

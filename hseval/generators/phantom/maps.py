@@ -9,8 +9,8 @@ import numpy as np
 
 from hseval.generators.phantom import camera
 from hseval.generators.phantom.anatomy import Eye
-from hseval.generators.phantom.arrays import BoolArray, FloatArray
 from hseval.generators.phantom.texture import draw_choroidal_vessels, draw_mottling
+from hseval.utils.arrays import BoolArray, FloatArray
 
 CHOROID_SAMPLES_PER_MM = 20.0  # enough for bands of 0.15 mm
 RIM_WIDTH_MM = 0.05  # of the soft edge of the disc

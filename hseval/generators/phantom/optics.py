@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hseval.generators.phantom.arrays import FloatArray
+from hseval.utils.arrays import FloatArray
 
 
 def vessel_transmittance(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hseval.core.cubes import FOV
 from hseval.core.options import option
@@ -22,6 +21,7 @@ from hseval.generators.phantom.layers import compute_tissue_spectra
 from hseval.generators.phantom.render import compute_reflectance
 from hseval.generators.phantom.sensor import add_sensor_noise
 from hseval.generators.phantom.vessels import VesselTree
+from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
 
@@ -56,7 +56,7 @@ class Phantom:
 
     def __init__(self, options: PhantomOptions | None = None) -> None:
         self.options = options or PhantomOptions()
-        self.wavelengths: NDArray[Any] = _parse_band_centers(self.options.wavelengths)
+        self.wavelengths: Array = _parse_band_centers(self.options.wavelengths)
         _check_options(self.options)
         check_wavelength_range(self.wavelengths)
 
@@ -127,7 +127,7 @@ def _check_options(options: PhantomOptions) -> None:
             raise HsevalError(f"phantom.{name}: {getattr(options, name)} is out of range, expected {low} to {high}")
 
 
-def _parse_band_centers(spec: str) -> NDArray[Any]:
+def _parse_band_centers(spec: str) -> Array:
     """Return the band centers of a list with commas, or of a range or file as in other commands."""
     try:
         centers = np.array([float(word) for word in spec.split(",")]) if ":" not in spec else parse_wavelengths(spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hseval.generators.phantom.arrays import FloatArray
+from hseval.utils.arrays import FloatArray
 
 MIN_RADIUS_SAMPLES = 0.75  # a thinner vessel could fall between samples
 PATCH_SIZE_STEP = 4  # patches are grouped by size in steps of this many samples

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hseval.generators.phantom.arrays import FloatArray
 from hseval.generators.phantom.layers import TissueSpectra
 from hseval.generators.phantom.maps import TissueMaps
+from hseval.utils.arrays import FloatArray
 
 
 def compute_reflectance(spectra: TissueSpectra, maps: TissueMaps, retinal_transmittance: FloatArray) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hseval.generators.phantom.arrays import FloatArray
+from hseval.utils.arrays import FloatArray
 
 FULL_WELL_ELECTRONS = 12000.0  # per pixel, at the brightest percent of a band: each band is exposed on its own
 READ_NOISE_ELECTRONS = 12.0

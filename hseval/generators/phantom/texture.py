@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from hseval.generators.phantom.arrays import FloatArray
+from hseval.utils.arrays import FloatArray
 
 LATTICE_SIZE = 64  # cells after which the lattice of random numbers repeats: more than an image spans
 

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from hseval.generators.phantom.arrays import FloatArray, IntArray
+from hseval.utils.arrays import FloatArray, IntArray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,17 +142,12 @@ def _choose_start_band(figure_data: FigureData, axis: plots.WavelengthAxis) -> i
 
 def _find_pair_score(report: Report) -> Score | None:
     """Return the first score that names the nearest pairs of samples and training cubes."""
-    return next((score for score in report.scores if _has_pairs(score)), None)
-
-
-def _has_pairs(score: Score) -> bool:
-    pairs = score.details.get("nearest_pairs", [])
-    return bool(pairs) and all({"sample", "training"} <= pair.keys() for pair in pairs)
+    return next((score for score in report.scores if score.details.get("nearest_pairs")), None)
 
 
 def _list_versions(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     versions = [("hseval", provenance.get("hseval")), ("Python", provenance.get("python"))]
-    versions += list((provenance.get("libraries") or {}).items())
+    versions += list(provenance.get("libraries", {}).items())
     versions += [("platform", provenance.get("platform")), ("time", provenance.get("time"))]
     return [(name, str(value)) for name, value in versions if value]
 

@@ -14,7 +14,7 @@ from hseval.data.color import format_band_name
 from hseval.data.field_of_view import find_valid_pixels
 from hseval.pipeline.extract import extract_features
 from hseval.pipeline.worker import ExtractionPlan
-from hseval.reporting.preview.render import CubeRenderer, compute_finite_mask, downsample, mask_invalid
+from hseval.reporting.preview.render import CubeRenderer, downsample, mask_invalid
 from hseval.utils.errors import HsevalError, format_suggestion
 from hseval.utils.feature_cache import FeatureCache
 from hseval.utils.plural import format_count
@@ -130,7 +130,7 @@ def build_preview(
     return Preview(
         title=f"{info.location}: {len(selected)} of {format_count(len(cubes), 'cube')}",
         ids=tuple(cube.id for cube in selected),
-        valid=tuple(compute_finite_mask(cube) for cube in downsampled),
+        valid=tuple(find_valid_pixels(cube) for cube in downsampled),
         rows=tuple(rows),
         frames=tuple(_build_frames(renderer, downsampled)),
         style=style,
@@ -173,7 +173,7 @@ def _paint_masks(
     colors = {name: np.array(STRUCTURE_COLORS.get(name) or next(palette)) for name in structures}
     for cube, masked in zip(cubes, data, strict=True):
         painted = np.repeat(MASK_BACKGROUND_LEVEL * background.render_gray(masked)[0][..., None], 3, axis=-1)
-        masks = {name: cube.masks[name] & compute_finite_mask(masked) for name in structures if name in cube.masks}
+        masks = {name: cube.masks[name] & find_valid_pixels(masked) for name in structures if name in cube.masks}
         for name in sorted(masks, key=lambda name: -int(masks[name].sum())):
             painted[masks[name]] += MASK_OPACITY * (colors[name] - painted[masks[name]])
         reduced = downsample(np.moveaxis(painted, -1, 0), renderer.factor)

@@ -23,6 +23,7 @@ from hseval.data.color import (
     is_radiance,
     xyz_to_srgb,
 )
+from hseval.data.field_of_view import find_valid_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,7 +132,7 @@ class CubeRenderer:
             self.render_color(downsampled),
             self.render_composite(downsampled),
             self.render_gray(downsampled),
-            compute_finite_mask(downsampled),
+            find_valid_pixels(downsampled),
             spectrum,
         )
 
@@ -162,11 +163,6 @@ class CubeRenderer:
 def mask_invalid(data: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
     """Return a cube ``(band, y, x)`` with its invalid pixels NaN."""
     return np.where(valid, data, np.float32(np.nan))
-
-
-def compute_finite_mask(data: FloatArray) -> NDArray[np.bool_]:
-    """Return bool ``(y, x)``, True where a cube is finite in every band."""
-    return np.asarray(np.isfinite(data).all(axis=0))
 
 
 def downsample(data: FloatArray, factor: int) -> FloatArray:
@@ -207,7 +203,7 @@ def _compute_reduced_area(height: int, width: int, factor: int) -> int:
 
 
 def _select_valid_pixels(data: FloatArray) -> FloatArray:
-    return data[:, compute_finite_mask(data)]
+    return data[:, find_valid_pixels(data)]
 
 
 def _to_bytes(values: FloatArray) -> Bytes:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hseval.generators.phantom.anatomy import Eye, draw_eye
-from hseval.generators.phantom.arrays import FloatArray
+from hseval.utils.arrays import FloatArray
 from hseval.generators.phantom.growth import has_intersection
 from hseval.generators.phantom.plugin import grow_trees
 from hseval.generators.phantom.raster import compute_path_lengths

@@ -1,4 +1,4 @@
-"""The schema of a report: values of another type are refused with their place."""
+"""Reading a report: values of another type are refused with their place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from hseval import HsevalError, load_report
 from hseval.utils.structured_files import MAX_DEPTH, read_toml
-from tests.core.test_report import REPORT
+from tests.helpers.full_report import REPORT
 
 SET = {"location": "a.h5", "cubes": 3, "content": "abc", "wavelengths": [500.0], "wavelengths_known": True,
        "structures": ["fov"], "units": None}  # fmt: skip

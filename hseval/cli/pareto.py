@@ -38,15 +38,15 @@ def pareto(results: Path, out: tuple[Path, ...], as_json: bool, color_alias: str
         params["y"] = tuple(params["y"])
     plot = dataclasses.replace(sweep_results.plot, **{key: value for key, value in params.items() if value is not None})
     rows = build_table(sweep_results, plot.x, plot.y)
+    if out:  # before anything is printed, as a plot may be refused
+        from hseval.sweep.pareto.plot import plot_pareto, save_figure
+
+        figure = plot_pareto(sweep_results, plot)
+        for path in out:
+            save_figure(figure, path)
     if as_json:
         click.echo(json.dumps(to_jsonable({"x": plot.x, "y": plot.y, "rows": rows}), indent=1))
     else:
         for y in plot.y:
             runs = [row["run"] for row in rows if y in row["front"]]
             click.echo(f"front of {plot.x} and {y}: {'; '.join(runs) or 'no run has both'}")
-    if out:
-        from hseval.sweep.pareto.plot import plot_pareto, save_figure
-
-        figure = plot_pareto(sweep_results, plot)
-        for path in out:
-            save_figure(figure, path)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
+
+CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any] | click.Command)
+
+
+class Decorator(Protocol):
+    """What adds an option to a command's function."""
+
+    def __call__(self, function: CommandFunction, /) -> CommandFunction:
+        """Return the function with the option."""
+
 
 layout_option = click.option(
     "--layout", type=click.Choice(["byx", "yxb"]), metavar="byx|yxb", help="Axis order, where files do not state it."
@@ -23,17 +33,17 @@ config_option = click.option("--config", metavar="F", type=click.Path(), help="T
 no_cache_option = click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache.")
 
 
-def set_option(help: str) -> Any:
+def set_option(help: str) -> Decorator:
     """Return the option ``--set key=value``, which may be repeated."""
     return click.option("--set", "assignments", multiple=True, metavar="K=V", help=help)
 
 
-def seed_option(help: str) -> Any:
+def seed_option(help: str) -> Decorator:
     """Return the option ``--seed``."""
     return click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help=help)
 
 
-def names_option(*flags: str, help: str, metavar: str = "A,B", kind: str | None = None) -> Any:
+def names_option(*flags: str, help: str, metavar: str = "A,B", kind: str | None = None) -> Decorator:
     """Return an option that takes names, separated by commas or repeated; its value is a list, None if not given."""
     complete = None if kind is None else complete_names(kind)
     return click.option(
@@ -41,7 +51,7 @@ def names_option(*flags: str, help: str, metavar: str = "A,B", kind: str | None 
     )
 
 
-def quiet_option(help: str = "Print no progress.", *, expose_value: bool = False) -> Any:
+def quiet_option(help: str = "Print no progress.", *, expose_value: bool = False) -> Decorator:
     """Return the option ``-q``, which silences all progress of the command."""
     return click.option("-q", "--quiet", is_flag=True, expose_value=expose_value, callback=_silence, help=help)
 

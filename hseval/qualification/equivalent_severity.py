@@ -167,7 +167,8 @@ def _collect_warnings(
 
 
 def _get_options(report: Report, metric: str) -> Mapping[str, Any]:
-    return report.provenance.get("metrics", {}).get(metric, {}).get("options", {})
+    options: Mapping[str, Any] = report.provenance.get("metrics", {}).get(metric, {}).get("options", {})
+    return options
 
 
 def _get_extractor_identity(report: Report | QualifyReport, column: MetricColumn) -> Any:

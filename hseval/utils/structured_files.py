@@ -89,7 +89,7 @@ def _parse(path: str | os.PathLike[str], parse: Callable[[str], Any], subject: s
 
 
 def _check_depth(data: Any) -> None:
-    level = [[data]]
+    level: list[Any] = [[data]]
     for _ in range(MAX_DEPTH):
         containers = [value.values() if isinstance(value, dict) else value for value in level]
         level = [item for items in containers for item in items if isinstance(item, dict | list)]

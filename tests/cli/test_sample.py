@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,10 +18,8 @@ from hseval.core.plugin_manager import get_plugins
 from hseval.generator_kit import choose_device
 from hseval.testing import make_example_set
 from hseval.training.checkpoint_file import read_record
-from tests.helpers.commands import Outcome, run_hseval_process
+from tests.helpers.commands import Command, assert_refused, run_hseval_process
 from tests.helpers.sets import save_set
-
-Command = Callable[..., Outcome]
 
 
 class Dice:
@@ -109,15 +107,6 @@ def data(tmp_path: Path) -> Path:
 def run(tmp_path: Path, data: Path, hseval: Command) -> Path:
     assert hseval("train", "pca", data, "--out", tmp_path / "run").status == 0
     return tmp_path / "run"
-
-
-def assert_refused(outcome: Outcome, *words: str) -> None:
-    """Check for exit status 2 and one line on stderr that contains ``words``."""
-    assert outcome.status == 2
-    assert outcome.err.startswith("hseval: ")
-    assert len(outcome.err.splitlines()) == 1
-    for word in words:
-        assert word in outcome.err
 
 
 def test_train_then_sample_makes_a_set_that_opens(tmp_path: Path, run: Path, hseval: Command) -> None:

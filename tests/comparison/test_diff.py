@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ from hseval.comparison.protocol import Entry, load_entries
 from hseval.core.score_records import SplitStatistics
 from hseval.stats.multiple_testing import adjust_holm
 from hseval.stats.paired import compare_paired
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command
 from tests.helpers.reports import get_report, make_reference, make_report
-
-Command = Callable[..., Outcome]
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,8 @@ from hseval.comparison.leaderboard import Leaderboard, LeaderboardCell, _build_c
 from hseval.comparison.pairwise_tests import PairwiseTest
 from hseval.comparison.protocol import Entry
 from hseval.core.report import Score
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command
 from tests.helpers.reports import NOISE, get_report
-
-Command = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,7 @@ import pytest
 
 from hseval import __version__
 from hseval.core.plugin_manager import HOOK_NAMES, get_plugins
-from tests.helpers.commands import Outcome, run_hseval_process, run_on_terminal
-
-Command = Callable[..., Outcome]
+from tests.helpers.commands import Command, run_hseval_process, run_on_terminal
 
 METRIC = """
 from hseval import Needs, hookimpl

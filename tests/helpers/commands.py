@@ -1,17 +1,19 @@
-"""Runs the command line in a separate process, piped or on a terminal."""
+"""Runs the command line in a separate process, piped or on a terminal, and checks its refusals."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import os
 import pty
 import re
+import resource
 import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -22,6 +24,29 @@ class Outcome:
     status: int
     out: str
     err: str
+
+
+Command = Callable[..., Outcome]  # the fixture ``hseval``
+
+
+def assert_refused(outcome: Outcome, *words: str) -> None:
+    """Check for exit status 2 and one line on stderr that contains ``words``."""
+    assert outcome.status == 2
+    assert outcome.err.startswith("hseval: ")
+    assert len(outcome.err.splitlines()) == 1
+    for word in words:
+        assert word in outcome.err
+
+
+@contextlib.contextmanager
+def limit_file_size(size: int) -> Iterator[None]:
+    """Limit the size of files that this process writes, to simulate a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def run_hseval_process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -80,6 +80,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "report": (
         "show {bad}", "show {bad} --details", "show {bad} --html {out}.html",
         "show {bad} --html {out}.html --qualify {qualify}", "qualify --load {qualify} --report {bad}",
+        "qualify {real} --report {bad} -n 4",
         "diff {report} {bad}", "diff {bad} {report} --format markdown", "diff {report} {bad} --format latex",
         "diff {bad} {report} --format json", "diff {bad} {worse} --json {out}.json", "diff {bad} {report} {worse}",
     ),

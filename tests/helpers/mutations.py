@@ -60,7 +60,8 @@ def _pick(values: Sequence[Any], rng: Rng) -> Any:
 
 def _mutate_tree(root: dict[str, Any], rng: Rng, raw: list[str]) -> None:
     parent, key = _choose_place(root, rng)
-    mutate = _pick((_delete, _replace, _replace, _replace, _replace_raw, _resize, _repeat, _rename, _scale), rng)
+    kinds = (_delete, _replace, _replace, _replace_raw, _resize, _repeat, _rename, _scale, _scramble, _scramble)
+    mutate = _pick(kinds, rng)
     mutate(parent, key, rng, raw)
 
 
@@ -118,6 +119,24 @@ def _scale(parent: Any, key: Any, rng: Rng, raw: list[str]) -> None:
         parent[key] = _pick((-value, 0, value * 10**9, float(value) * 1e-300, value + 1, str(value)), rng)
     else:
         parent[key] = copy.deepcopy(_pick(VALUES, rng))
+
+
+def _scramble(parent: Any, key: Any, rng: Rng, raw: list[str]) -> None:
+    """Replace leaves of one kind by others of their type, which a schema may accept."""
+    value = parent.get(key) if isinstance(parent, dict) else parent[key]
+    replaced = _pick((float, int, str, list), rng)
+    parent[key] = _scramble_leaves(value, replaced, _pick((0, -1, 1, 1e300, 1e-300, 10**15), rng), rng.random())
+
+
+def _scramble_leaves(value: Any, replaced: type, number: float, part: float) -> Any:
+    if isinstance(value, dict):
+        return {name: _scramble_leaves(item, replaced, number, part) for name, item in value.items()}
+    if isinstance(value, list):
+        items = [_scramble_leaves(item, replaced, number, part) for item in value]
+        return items[: int(part * len(items))] if replaced is list else items
+    if type(value) is not replaced:
+        return value
+    return ATTACK if replaced is str else replaced(number)
 
 
 def _mutate_line(lines: list[str], rng: Rng) -> None:

@@ -42,3 +42,12 @@ def save_set(path: Path, base: ArraySet, /, **changes: Any) -> Path:
     arguments |= changes
     write_set(path, arguments.pop("cubes", base.cubes), **arguments)
     return path
+
+
+def replace_parts(base: ArraySet, **changes: Any) -> ArraySet:
+    """Return the set with some of its arguments replaced."""
+    parts = {
+        "cubes": base.cubes, "wavelengths": base.wavelengths, "masks": base.masks, "ids": base.ids,
+        "groups": base.groups,
+    }  # fmt: skip
+    return ArraySet(**{**parts, **changes})

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,10 @@ import pytest
 from hseval import open_set
 from hseval.training.metrics_log import read_metrics_log
 from hseval_ldm.training.checkpoints import get_checkpoints
-from tests.helpers.commands import Outcome, run_hseval_process
+from tests.helpers.commands import Command, Outcome, limit_file_size, run_hseval_process
 from tests.helpers.ldm_processes import run_hseval_forked
 from tests.helpers.sets import make_texture_set, save_set
 
-Command = Callable[..., Outcome]
 STAGES = ("features", "autoencoder", "diffusion")
 
 
@@ -46,17 +43,6 @@ def assert_refused_at_once(outcome: Outcome, *words: str) -> None:
 
 def read_contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@contextlib.contextmanager
-def limit_file_size(size: int) -> Iterator[None]:
-    """Limit the size of files that this process writes, to simulate a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @dataclasses.dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ from hseval.testing import check_generator
 from hseval.utils.plural import format_count
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command
 from tests.helpers.ldm_processes import run_hseval_forked
 from tests.helpers.sets import make_texture_set
 
-Command = Callable[..., Outcome]
 RELATIVE = 1e-5
 
 

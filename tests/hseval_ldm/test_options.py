@@ -127,7 +127,7 @@ def test_options_are_frozen_and_compared_by_value() -> None:
             {"preset": "smok"},
             "preset 'smok': neither a preset that ships with hseval nor a .toml file .did you mean 'smoke'",
         ),
-        ({"preset": "gone.toml"}, "preset gone.toml: can't be read: .*No such file"),
+        ({"preset": "gone.toml"}, "gone.toml: can't be read as TOML: no such file"),
     ],
 )
 def test_invalid_values_are_refused_with_the_valid_ones(values: dict[str, Any], message: str) -> None:
@@ -159,9 +159,9 @@ def test_bounds_are_inclusive(name: str) -> None:
         ("multipliers = ['x']", "multipliers: 'x' is not of type int"),
         ("model = 'vqgam'", "model: 'vqgam' is not a valid value .did you mean 'vqgan'"),
         ("width = 3", "width is 3, expected 4 to 4096"),
-        ("width = ", r"mine\.toml: is not valid TOML"),
-        ("width = 8\nwidth = 9", "is not valid TOML"),
-        ("\x00", "is not valid TOML"),
+        ("width = ", r"mine\.toml: can't be read as TOML"),
+        ("width = 8\nwidth = 9", "can't be read as TOML"),
+        ("\x00", "can't be read as TOML"),
     ],
 )
 def test_an_invalid_preset_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,9 @@ from hseval import open_set
 from hseval_ldm.models.unet import count_parameters
 from hseval_ldm.options import PRESETS, LdmOptions
 from hseval_ldm.training.run import build_denoiser
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command
 from tests.helpers.sets import make_texture_set, save_set
 
-Command = Callable[..., Outcome]
 SIDES = {"smoke": 32, "demo": 64, "retina-224": 224, "retina-672": 672}
 LATENTS = {"smoke": 8, "demo": 16, "retina-224": 28, "retina-672": 42}
 

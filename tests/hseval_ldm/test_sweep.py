@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from hseval.training.metrics_log import read_metrics_log
 from hseval_ldm.training.checkpoints import get_checkpoints
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command
 from tests.helpers.sets import make_texture_set, save_set
-
-Command = Callable[..., Outcome]
 
 
 def test_autoencoders_are_shared_by_widths_and_unets_by_step_counts(

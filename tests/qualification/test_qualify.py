@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,10 +15,9 @@ import hseval
 from hseval.core.cubes import ArraySet, Cube, CubeSet
 from hseval.core.plugin_manager import get_plugins
 from hseval.data.content_hash import compute_content_hash
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command
 from tests.helpers.sets import make_texture_set, save_set
 
-Command = Callable[..., Outcome]
 FEW, SEVERITIES = (2.0, 8.0), (1.0, 2.0, 4.0, 8.0)
 QUICK = {"metrics": ["fid", "spectral-kl"], "options": {"scattering": {"scales": 2}}}
 

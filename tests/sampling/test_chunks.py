@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,9 +26,8 @@ from hseval.sampling.chunks import open_chunks
 from hseval.sampling.manifest import list_differences
 from hseval.utils.random_streams import create_rng
 from hseval.utils.signals import defer_signals
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command, Outcome, assert_refused, limit_file_size
 
-Command = Callable[..., Outcome]
 METADATA: dict[str, Any] = {
     "wavelengths": np.array([500.0, 600.0]),
     "units": None,
@@ -140,13 +137,6 @@ def read_contents(path: Path) -> dict[str, Any]:
 
 def list_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def assert_refused(outcome: Outcome, *words: str) -> None:
-    assert outcome.status == 2
-    assert len(outcome.err.splitlines()) == 1
-    for word in words:
-        assert word in outcome.err
 
 
 def test_after_ctrl_c_the_same_command_resumes(run: SampleCommand) -> None:
@@ -383,17 +373,6 @@ def test_cubes_that_come_in_batches_do_not_wait_for_the_next_batch(
         chunks.write_samples(sample_in_bursts(), lambda _: None)
     assert max(pending) <= 60 / 25 and chunks.count == 20
     assert len(chunks.manifest.chunks) < 20
-
-
-@contextlib.contextmanager
-def limit_file_size(size: int) -> Iterator[None]:
-    """Limit the size of files that this process writes, to simulate a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 LARGE = np.zeros((2, 256, 256), np.float32)  # 512 KiB

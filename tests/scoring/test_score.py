@@ -14,7 +14,7 @@ import pytest
 import hseval
 from hseval.core.cubes import ArraySet
 from hseval.scoring.metric_choice import DEFAULT_METRICS
-from tests.helpers.sets import make_texture_set, save_set
+from tests.helpers.sets import make_texture_set, replace_parts, save_set
 
 
 def get_values(report: hseval.Report) -> dict[str, tuple[float, float]]:
@@ -28,14 +28,6 @@ def get_full_value(score: hseval.Score) -> float:
 
 def remove_provenance(report: hseval.Report) -> str:
     return json.dumps({**json.loads(report.to_json()), "provenance": None})
-
-
-def replace_parts(base: ArraySet, **changes: Any) -> ArraySet:
-    parts = {
-        "cubes": base.cubes, "wavelengths": base.wavelengths, "masks": base.masks, "ids": base.ids,
-        "groups": base.groups,
-    }  # fmt: skip
-    return ArraySet(**{**parts, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -20,25 +20,11 @@ import pytest
 from hseval.sweep.config import read_plan
 from hseval.sweep.queue import RunQueue
 from hseval.sweep.sweep import run_sweep
-from tests.helpers.commands import Outcome, run_hseval_process
+from tests.helpers.commands import Command, run_hseval_process
 from tests.helpers.sets import make_texture_set, save_set
-from tests.helpers.sweeps import StagedGenerator, format_grid, register_plugin, save_sets, write_plan
+from tests.helpers.sweeps import StagedGenerator, format_grid, write_plan
 
-Command = Callable[..., Outcome]
 FOUR = format_grid("pca", variance=[0.5, 0.7, 0.9, 0.99])
-
-
-@pytest.fixture(autouse=True)
-def register_staged_generator(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Register the third party's generator in this process; other processes use ``pca``."""
-    with register_plugin(monkeypatch):
-        yield
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    save_sets(tmp_path)
-    return tmp_path
 
 
 def load_scores(out: Path) -> dict[str, Any]:
@@ -92,6 +78,21 @@ def test_a_sweep_resumes_with_a_partial_line_in_its_journal(folder: Path, hseval
     journal.unlink()
     StagedGenerator.calls.clear()
     assert hseval("sweep", file).status == 0 and StagedGenerator.calls == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"scores_key": 3, "seconds": -1}', "[" * 100_000, "\xff"])
+def test_damaged_records_are_listed_as_waiting_and_made_again(folder: Path, hseval: Command, text: str) -> None:
+    file, out = write_plan(folder, format_grid(c=[0.1])), folder / "s.sweep"
+    assert hseval("sweep", file).status == 0
+    for name in ("done.json", "timing.json"):
+        (record,) = out.glob(f"runs/*/{name}")
+        record.write_text(text, encoding="latin-1")
+    (out / "data.json").write_text(text, encoding="latin-1")
+    listed = hseval("sweep", file, "--list")
+    assert listed.status == 0 and "0 of 1 runs done, 0 failed, 1 waiting" in listed.out
+    StagedGenerator.calls.clear()
+    assert "1 of 1 runs done" in hseval("sweep", file).out
+    assert [call[0] for call in StagedGenerator.calls] == ["sample"] * len(StagedGenerator.calls)
 
 
 def test_a_full_disk_ends_the_sweep_and_is_not_recorded_as_a_failure(folder: Path, hseval: Command) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,9 @@ import pytest
 from hseval import load_report, open_set
 from hseval import score as evaluate
 from hseval.reporting.summary import list_structures
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command
 from tests.helpers.sets import make_texture_set, save_set
-from tests.helpers.sweeps import CHEAP, StagedGenerator, format_grid, register_plugin, save_sets, write_plan
-
-Command = Callable[..., Outcome]
-
-
-@pytest.fixture(autouse=True)
-def register_staged_generator(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Register the third party's generator."""
-    with register_plugin(monkeypatch):
-        yield
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    save_sets(tmp_path)
-    return tmp_path
+from tests.helpers.sweeps import CHEAP, StagedGenerator, format_grid, write_plan
 
 
 def load_results(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,9 @@ from hseval.extractors.encoder.training import (
 from hseval.training import checkpoint_file
 from hseval.training.checkpoint_file import read_checkpoint
 from hseval.utils.errors import HsevalError
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command, assert_refused
 from tests.helpers.sets import make_texture_set, save_set
 
-Command = Callable[..., Outcome]
 SHORT = FitOptions(steps=6, width=4, nodes=6, batch=4, crop=16)
 TYPED = ("--set", "steps=4", "--set", "width=4", "--set", "batch=4", "--set", "crop=16", "--device", "cpu")
 
@@ -168,14 +166,6 @@ def data(tmp_path: Path) -> Path:
 
 def list_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def assert_refused(outcome: Outcome, *words: str) -> None:
-    assert outcome.status == 2
-    assert outcome.err.startswith("hseval: ")
-    assert len(outcome.err.splitlines()) == 1
-    for word in words:
-        assert word in outcome.err
 
 
 def test_a_fit_from_the_command_line_prints_how_to_use_its_weights(tmp_path: Path, data: Path, hseval: Command) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from hseval.generators.phantom.anatomy import Eye, draw_eye
-from hseval.utils.arrays import FloatArray
 from hseval.generators.phantom.growth import has_intersection
 from hseval.generators.phantom.plugin import grow_trees
 from hseval.generators.phantom.raster import compute_path_lengths
 from hseval.generators.phantom.vessels import VesselTree, branching_angle, sibling_radius
+from hseval.utils.arrays import FloatArray
 from hseval.utils.random_streams import create_rng
 
 EYES = range(5)

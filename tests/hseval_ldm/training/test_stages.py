@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.run import train
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command
 from tests.helpers.sets import make_texture_set
 
-Command = Callable[..., Outcome]
 BASE = make_texture_set(12, size=16, bands=3)
 ONE_STEP = {"features_steps": 1, "ae_steps": 1, "ldm_steps": 1}
 

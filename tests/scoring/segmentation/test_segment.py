@@ -27,18 +27,10 @@ from hseval.scoring.segmentation.jobs import FitJob, SegmenterSpec, SegmentJob
 from hseval.scoring.segmentation.segmented_set import SegmentedSet, pack_masks, unpack_masks
 from hseval.utils.errors import HsevalError
 from hseval.utils.feature_cache import FeatureCache
-from tests.helpers.sets import make_texture_set, save_set
+from tests.helpers.sets import make_texture_set, replace_parts, save_set
 
 FAST = {"pixels": {"trees": 8, "pixels": 3000}}
 KL = "spectral-kl"
-
-
-def replace_parts(base: ArraySet, **changes: Any) -> ArraySet:
-    parts = {
-        "cubes": base.cubes, "wavelengths": base.wavelengths, "masks": base.masks, "ids": base.ids,
-        "groups": base.groups,
-    }  # fmt: skip
-    return ArraySet(**{**parts, **changes})
 
 
 def remove_masks(base: ArraySet, *keep: str) -> ArraySet:

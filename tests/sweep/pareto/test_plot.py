@@ -17,9 +17,8 @@ from hseval.sweep.pareto.front import Quantity, build_points, build_table, get_q
 from hseval.sweep.pareto.plot import plot_pareto, save_figure
 from hseval.sweep.plan import PlotConfig
 from hseval.sweep.results import RunResult, SweepResults, Timing, load_results
-from tests.helpers.commands import Outcome
+from tests.helpers.commands import Command
 
-Command = Callable[..., Outcome]
 SCORES = ("fid", "ms-ssim", "spectral-kl:vein", "spectral-kl:artery", "spectral-kl:onh")
 
 

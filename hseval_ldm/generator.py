@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hseval.plugin import CubeSet, HsevalError, Sample, options_to_dict
-from hseval_ldm.options import COMMAND_OPTIONS, SAMPLING_OPTIONS, STAGE_OPTIONS, LdmOptions, enable_resume
+from hseval_ldm.options import COMMAND_OPTIONS, SAMPLING_OPTIONS, STAGE_OPTIONS, LdmOptions
 
 if TYPE_CHECKING:
     from hseval_ldm.sampling.pipeline import Pipeline
@@ -60,7 +60,8 @@ class Ldm:
         from hseval_ldm.training.run import train
         from hseval_ldm.training.warm_start import reuse_stages
 
-        options = enable_resume(self.options) if resume or start is not None else self.options
+        explicit = {name: getattr(self.options, name) for name in self.options.explicit_names}
+        options = LdmOptions(**(explicit | {"resume": True})) if resume or start is not None else self.options
         if start is not None:
             reuse_stages(Path(start), options, data, Path(out), seed=seed)
         self.options = train(options, data, Path(out), seed=seed, device=device, until=until)
@@ -80,12 +81,12 @@ class Ldm:
         from hseval.generator_kit import BEST, choose_device, unpack_state
         from hseval_ldm.data.latent_cache import LatentScaler
         from hseval_ldm.data.normalization import Normalization
-        from hseval_ldm.models.unet import select_memory_format
+        from hseval_ldm.models.unet import build_denoiser, select_memory_format
         from hseval_ldm.sampling.pipeline import Pipeline
         from hseval_ldm.sampling.schedule import NoiseSchedule
         from hseval_ldm.training import lineage
         from hseval_ldm.training.checkpoints import get_checkpoints
-        from hseval_ldm.training.run import build_denoiser, load_autoencoder
+        from hseval_ldm.training.run import load_autoencoder
         from hseval_ldm.training.run_config import read_config
         from hseval_ldm.utils.precision import build_autocast
 
@@ -104,7 +105,7 @@ class Ldm:
             (denoiser, select_memory_format(self.device)),
         ):
             network.to(self.device).to(memory_format=memory_format).eval().requires_grad_(False)
-        schedule = NoiseSchedule("cosine", self.options.timesteps)
+        schedule = NoiseSchedule(self.options.timesteps)
         scaler = LatentScaler(*(tensors[f"scale.{name}"] for name in ("mean", "deviation")))
         precision = self.options.precision
         if precision == "auto" and self.device.type == "cpu":

@@ -133,11 +133,6 @@ STAGE_OPTIONS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def enable_resume(options: LdmOptions) -> LdmOptions:
-    """Return the same options with ``resume`` set."""
-    return LdmOptions(**({name: getattr(options, name) for name in options.explicit_names} | {"resume": True}))
-
-
 def load_preset(preset: str) -> Mapping[str, Any]:
     """Return the values of a preset that ships with hseval_ldm, or of a TOML file.
 
@@ -146,6 +141,7 @@ def load_preset(preset: str) -> Mapping[str, Any]:
     """
     import tomllib
     from importlib import resources
+    from typing import get_type_hints
 
     from hseval.plugin import convert_value, read_toml
 
@@ -156,19 +152,12 @@ def load_preset(preset: str) -> Mapping[str, Any]:
         raise HsevalError(message + format_suggestion(preset, PRESETS))
     else:
         table = read_toml(preset)
-    hints = _get_type_hints()
+    hints = get_type_hints(LdmOptions)
     for name in table:
         if name not in hints or name == "preset":
-            raise HsevalError(
-                f"preset {preset}: has no option {name!r}{format_suggestion(name, set(hints) - {'preset'})}"
-            )
+            suggestion = format_suggestion(name, set(hints) - {"preset"})
+            raise HsevalError(f"preset {preset}: has no option {name!r}{suggestion}")
     return {name: convert_value(value, hints[name], owner=f"preset {preset}: {name}") for name, value in table.items()}
-
-
-def _get_type_hints() -> Mapping[str, Any]:
-    import typing
-
-    return typing.get_type_hints(LdmOptions)
 
 
 OPTION_BOUNDS: Mapping[str, tuple[float, float]] = {

@@ -46,10 +46,9 @@ from hseval.utils.distributed import Ranks
 from hseval_ldm.data.latent_cache import LatentCache
 from hseval_ldm.models.autoencoder import Decoder
 from hseval_ldm.models.codebook import Codebook
-from hseval_ldm.models.unet import Denoiser, count_parameters
+from hseval_ldm.models.unet import Denoiser, build_denoiser
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.pipeline import Pipeline
-from hseval_ldm.training.run import build_denoiser
 from hseval_ldm.training.stage_diffusion import DiffusionStage
 
 T = TypeVar("T")
@@ -120,7 +119,7 @@ def _measure_speed(env: Environment, options: LdmOptions) -> dict[str, Any]:
     training_memory = get_peak_memory(env.device)
     stage.prefetcher.close()
     decoding = count_decoder_flops(stage.autoencoder.decoder, shape)
-    parameters, pipeline = count_parameters(stage.model), build_sampling_pipeline(stage)
+    parameters, pipeline = sum(weight.numel() for weight in stage.model.parameters()), build_sampling_pipeline(stage)
     del stage  # frees the optimizer's state
     free_memory(env.device)
     samples, batches = measure_sampling_rate(env, pipeline)

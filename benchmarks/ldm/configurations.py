@@ -14,10 +14,9 @@ from benchmarks.ldm.stages import SEED
 from hseval.core.cubes import ArraySet
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.normalization import Normalization
-from hseval_ldm.models.unet import Denoiser
+from hseval_ldm.models.unet import Denoiser, build_denoiser
 from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.run import build_denoiser
 
 STRUCTURES = ("artery", "fov", "onh", "vein")  # as phantom eyes have them
 BANDS = 16

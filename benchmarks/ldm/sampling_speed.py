@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> None:
     threads = set_threads(arguments.threads)
     run = TrainedRun.read(arguments.checkpoint)
     data = open_set(str(arguments.data or read_config(arguments.checkpoint).location))
-    schedule = NoiseSchedule("cosine", run.options.timesteps)
+    schedule = NoiseSchedule(run.options.timesteps)
     recipe = Recipe(run.autoencoder, run.build_denoiser(), run.scale, schedule, device=CPU, noise=run.options.noise)
     ours = load_generators(arguments.checkpoint, arguments.steps)
     sampling = time_sampling(

@@ -19,12 +19,12 @@ from hseval.utils.distributed import Ranks
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.latent_cache import LatentCache, LatentScaler
 from hseval_ldm.data.normalization import Normalization
-from hseval_ldm.models.unet import Denoiser
+from hseval_ldm.models.unet import Denoiser, build_denoiser
 from hseval_ldm.models.vqgan import Autoencoder
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.evaluation import HeldOutEvaluator
-from hseval_ldm.training.run import build_denoiser, load_autoencoder
+from hseval_ldm.training.run import load_autoencoder
 from hseval_ldm.training.run_config import read_config
 from hseval_ldm.training.stage_diffusion import DiffusionStage, encode_cubes
 

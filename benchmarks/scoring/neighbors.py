@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.helpers.machine import format_ratio, measure, record, set_threads
-from hseval.utils.nearest_neighbors import find_nearest_neighbors
+from hseval.utils.nearest_neighbors import NearestNeighbors
 
 VECTORS, WIDTH, THREADS, BAR = 8000, 512, 2, 1.3
 
@@ -23,23 +23,23 @@ def main() -> None:
 
     rng = np.random.default_rng(0)
     queries, base = (rng.standard_normal((VECTORS, WIDTH), dtype=np.float32) for _ in range(2))
-    from sklearn.neighbors import NearestNeighbors
+    from sklearn import neighbors
 
     set_threads(THREADS)
     faiss.omp_set_num_threads(THREADS)
 
     def search_with_scikit_learn() -> Any:
-        return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(base).kneighbors(queries)
+        return neighbors.NearestNeighbors(n_neighbors=1, algorithm="brute").fit(base).kneighbors(queries)
 
     def search_flat_index() -> Any:
         index = faiss.IndexFlatL2(WIDTH)
         index.add(base)
         return index.search(queries, 1)
 
-    difference = check_equal(find_nearest_neighbors(queries=queries, base=base), search_with_scikit_learn())
+    difference = check_equal(NearestNeighbors(base).find_nearest(queries), search_with_scikit_learn())
     seconds = measure(
         {
-            "hseval, exact in float64": lambda: find_nearest_neighbors(queries=queries, base=base),
+            "hseval, exact in float64": lambda: NearestNeighbors(base).find_nearest(queries),
             "scikit-learn, brute force": search_with_scikit_learn,
             "bare FAISS flat index, float32": search_flat_index,
             "bare matrix product, float32": lambda: queries @ base.T,

@@ -11,6 +11,7 @@ import sys
 import click
 
 from hseval.core.plugin_manager import get_plugins
+from hseval.utils.console import replace_unprintable
 from hseval.utils.errors import HsevalError
 from hseval.utils.version import __version__
 
@@ -78,5 +79,5 @@ def _discard_stdout() -> None:
 
 
 def _exit_with_error(message: str, status: int) -> None:
-    click.echo(f"hseval: {message}", err=True)
+    click.echo(f"hseval: {replace_unprintable(message)}", err=True)
     sys.exit(status)

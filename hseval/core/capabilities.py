@@ -1,7 +1,7 @@
 """What a plugin's class may have besides what its kind requires, and what holds for a class without it.
 
-Each capability is a Protocol, so that no other code looks for a member by its name: a class that has ``bounds`` is a
-:class:`HasBounds`. A function reads each attribute that has a default.
+No other code looks for a member by its name: methods are Protocols (a class that has ``headline`` is a
+:class:`SupportsHeadline`), and a function reads each attribute that has a default, of the type that it returns.
 """
 
 from __future__ import annotations
@@ -22,24 +22,6 @@ UNBOUNDED = (-math.inf, math.inf)
 
 
 # Of several kinds.
-
-
-@runtime_checkable
-class HasOptionsClass(Protocol):
-    """A class that declares options."""
-
-    @property
-    def Options(self) -> type[Any]:  # noqa: N802 - a class
-        """A frozen dataclass of :func:`~hseval.core.options.option` fields; ``__init__`` gets an instance."""
-
-
-@runtime_checkable
-class HasOptions(Protocol):
-    """An instance that stores its options."""
-
-    @property
-    def options(self) -> Any:
-        """The options that it was built with, or those of its checkpoint; part of provenance and of cache keys."""
 
 
 @runtime_checkable
@@ -68,8 +50,11 @@ class AcceptsDevice(Protocol):
 
 
 def get_options(plugin: object) -> Any:
-    """Return the options that an instance stores, or None."""
-    return plugin.options if isinstance(plugin, HasOptions) else None
+    """Return an instance's ``options``, part of provenance and of cache keys, or None.
+
+    They are those that it was built with, or those of its checkpoint.
+    """
+    return getattr(plugin, "options", None)
 
 
 def get_plugin_version(plugin: object) -> str | None:
@@ -89,24 +74,6 @@ def set_device(plugin: object, device: str) -> None:
 
 
 # Of extractors.
-
-
-@runtime_checkable
-class HasReadsStructures(Protocol):
-    """An extractor that declares whether it reads masks."""
-
-    @property
-    def reads_structures(self) -> bool:
-        """False: the features depend on no mask but ``fov``, and are cached for whatever masks. Default: True."""
-
-
-@runtime_checkable
-class HasNeedsNm(Protocol):
-    """An extractor that declares whether it needs wavelengths in nm."""
-
-    @property
-    def needs_nm(self) -> bool:
-        """True: it is not run where wavelengths are unknown. Default: False."""
 
 
 class Fitter(Protocol):
@@ -129,13 +96,16 @@ class HasFitter(Protocol):
 
 
 def reads_structures(extractor: object) -> bool:
-    """Return whether an extractor's features depend on masks besides ``fov``."""
-    return extractor.reads_structures if isinstance(extractor, HasReadsStructures) else True
+    """Return an extractor's ``reads_structures``; default: True.
+
+    False: the features depend on no mask but ``fov``, and are cached for whatever masks.
+    """
+    return getattr(extractor, "reads_structures", True)
 
 
 def needs_nm(extractor: object) -> bool:
-    """Return whether an extractor (its class, or an instance) needs wavelengths in nm."""
-    return extractor.needs_nm if isinstance(extractor, HasNeedsNm) else False
+    """Return ``needs_nm`` of an extractor or its class: it is not run where wavelengths are unknown; default: False."""
+    return getattr(extractor, "needs_nm", False)
 
 
 # Of metrics.
@@ -164,25 +134,10 @@ class SupportsRelate(Protocol):
     def relate(
         self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None
     ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-        """Return the full tables with added columns; called once, before they are split."""
+        """Return the full tables with added columns; called once, before they are split.
 
-
-class SupportsRelateCubes(Protocol):
-    """The same, of a metric with ``Needs(cubes=True)``."""
-
-    def relate(
-        self, *, real: FeatureTable, generated: FeatureTable, train: FeatureTable | None, cubes: SetsByRole
-    ) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-        """Return the full tables with added columns; ``cubes`` are the sets, to be read again."""
-
-
-@runtime_checkable
-class HasRelatesAnew(Protocol):
-    """A metric that declares whether ``relate`` depends on which reference cubes there are."""
-
-    @property
-    def relates_anew(self) -> bool:
-        """True: it does, as a scale does, and runs again when some are left out. Default: False."""
+        With ``Needs(cubes=True)`` it gets the sets as well, to be read again: ``cubes``, a :class:`SetsByRole`.
+        """
 
 
 @runtime_checkable
@@ -238,23 +193,20 @@ class SupportsShownValues(Protocol):
         """Return label -> (real values, sample values), of the tables that ``relate`` returned."""
 
 
-@runtime_checkable
-class HasBounds(Protocol):
-    """A metric that states which values are possible."""
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest one; ``(0, inf)`` marks a distance, with intervals on the log scale."""
-
-
 def get_bounds(metric: object) -> tuple[float, float]:
-    """Return a metric's smallest and largest possible value."""
-    return metric.bounds if isinstance(metric, HasBounds) else UNBOUNDED
+    """Return a metric's ``bounds``, its smallest and largest possible value; default: none.
+
+    ``(0, inf)`` marks a distance, with intervals on the log scale.
+    """
+    return getattr(metric, "bounds", UNBOUNDED)
 
 
 def relates_anew(metric: object) -> bool:
-    """Return whether a metric's ``relate`` depends on which reference cubes there are."""
-    return metric.relates_anew if isinstance(metric, HasRelatesAnew) else False
+    """Return a metric's ``relates_anew``; default: False.
+
+    True: ``relate`` depends on which reference cubes there are, as a scale does, and runs again when some are left out.
+    """
+    return getattr(metric, "relates_anew", False)
 
 
 # Of segmenters.
@@ -288,57 +240,30 @@ class SupportsFit(Protocol):
         """
 
 
-@runtime_checkable
-class HasDevice(Protocol):
-    """A generator that samples on the device that ``load`` got."""
-
-    @property
-    def device(self) -> Any:
-        """That device, after ``load``: a str, or torch's. Default: None, and ``--device`` is refused."""
-
-
-@runtime_checkable
-class HasUnits(Protocol):
-    """A generator that knows the units of its cubes."""
-
-    @property
-    def units(self) -> str | None:
-        """Such as ``"reflectance"``, after ``load``. Default: None, unknown."""
-
-
-@runtime_checkable
-class HasSampling(Protocol):
-    """A generator with options that only ``sample`` depends on."""
-
-    @property
-    def sampling(self) -> tuple[str, ...]:
-        """Their names: in a sweep they vary without another fit. Default: none."""
-
-
-@runtime_checkable
-class HasStages(Protocol):
-    """A generator whose configurations may share stages of a fit."""
-
-    @property
-    def stages(self) -> Mapping[str, tuple[str, ...]]:
-        """Stage -> names of the options that decide it together with those of earlier stages. Default: no stages."""
-
-
 def get_device(plugin: object) -> Any:
-    """Return the device that a plugin computes on, or None."""
-    return plugin.device if isinstance(plugin, HasDevice) else None
+    """Return a plugin's ``device`` (of a generator: after ``load``; a str, or torch's).
+
+    Default: None, and ``--device`` is refused.
+    """
+    return getattr(plugin, "device", None)
 
 
 def get_units(generator: object) -> str | None:
-    """Return the units of a generator's cubes, where they are known."""
-    return generator.units if isinstance(generator, HasUnits) else None
+    """Return ``units`` of a generator's cubes, such as ``"reflectance"``, after ``load``; default: None, unknown."""
+    return getattr(generator, "units", None)
 
 
 def get_sampling(generator: object) -> tuple[str, ...]:
-    """Return the names of the options that only sampling depends on, of a generator or its class."""
-    return generator.sampling if isinstance(generator, HasSampling) else ()
+    """Return ``sampling`` of a generator or its class: the names of the options that only ``sample`` depends on.
+
+    In a sweep they vary without another fit; default: none.
+    """
+    return getattr(generator, "sampling", ())
 
 
 def get_stages(generator: object) -> Mapping[str, tuple[str, ...]]:
-    """Return the stages of a fit and the options that decide each, of a generator or its class."""
-    return generator.stages if isinstance(generator, HasStages) else {}
+    """Return ``stages`` of a generator or its class: those of a fit that configurations may share; default: none.
+
+    Stage -> names of the options that decide it together with those of earlier stages.
+    """
+    return getattr(generator, "stages", {})

@@ -60,10 +60,8 @@ class FeatureTable:
 
     def select_extractors(self, extractors: Collection[str]) -> FeatureTable:
         """Return the same rows with only the columns of some extractors, so that splits copy no others."""
-        columns = {
-            name: column for name, column in self.columns.items() if name.split("/", maxsplit=1)[0] in extractors
-        }
-        return dataclasses.replace(self, columns=columns)
+        names = [name for name in self.columns if name.split("/", maxsplit=1)[0] in extractors]
+        return dataclasses.replace(self, columns={name: self.columns[name] for name in names})
 
 
 RelatedTables = tuple[FeatureTable, FeatureTable, FeatureTable | None]  # of a metric's relate: real, generated, train

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Union
 
-from hseval.core.capabilities import HasOptionsClass, get_options
+from hseval.core.capabilities import get_options
 from hseval.utils.errors import HsevalError, format_suggestion
 
 
@@ -36,9 +36,9 @@ class OptionInfo:
     help: str
 
 
-def get_options_class(plugin: type) -> type:
+def get_options_class(plugin: type) -> type[Any]:
     """Return the dataclass that declares a plugin's options (its ``Options``), or :class:`NoOptions`."""
-    return plugin.Options if isinstance(plugin, HasOptionsClass) else NoOptions
+    return getattr(plugin, "Options", NoOptions)
 
 
 def describe_options(plugin: type) -> Iterator[OptionInfo]:
@@ -97,9 +97,8 @@ def convert_value(value: Any, declared_type: Any, *, owner: str) -> Any:
     if origin is Literal:
         if value in arguments:
             return value
-        raise HsevalError(
-            f"{owner}: {value!r} is not a valid value{format_suggestion(str(value), map(str, arguments))}"
-        )
+        suggestion = format_suggestion(str(value), map(str, arguments))
+        raise HsevalError(f"{owner}: {value!r} is not a valid value{suggestion}")
     if origin is tuple:
         if not isinstance(value, str | list | tuple):
             raise HsevalError(f"{owner}: {value!r} is not of type {format_type(declared_type)}")
@@ -120,24 +119,13 @@ def format_type(declared_type: Any) -> str:
     return getattr(declared_type, "__name__", str(declared_type))
 
 
-_BOOLEAN_WORDS = {
-    "true": True,
-    "yes": True,
-    "1": True,
-    "on": True,
-    "false": False,
-    "no": False,
-    "0": False,
-    "off": False,
-}
+_BOOLEAN_WORDS = dict.fromkeys(("true", "yes", "1", "on"), True) | dict.fromkeys(("false", "no", "0", "off"), False)
 
 
 def _convert_scalar(value: Any, declared_type: Any, *, owner: str) -> Any:
     if declared_type is bool and isinstance(value, str) and value.lower() in _BOOLEAN_WORDS:
         return _BOOLEAN_WORDS[value.lower()]
-    mismatch = isinstance(value, bool) != (declared_type is bool) or (
-        declared_type is bool and not isinstance(value, bool)
-    )
+    mismatch = isinstance(value, bool) != (declared_type is bool)
     if declared_type in (int, float) and not mismatch:
         try:
             number = declared_type(value)

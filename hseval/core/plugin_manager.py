@@ -15,8 +15,7 @@ from typing import Any
 import pluggy
 
 from hseval.core import hookspecs
-from hseval.core.capabilities import HasOptionsClass
-from hseval.core.options import build_options
+from hseval.core.options import NoOptions, build_options, get_options_class
 from hseval.core.plugin_api import check_plugin_api
 from hseval.utils.atomic_files import WRITE_ERRNOS
 from hseval.utils.errors import HsevalError, format_error, format_suggestion
@@ -73,7 +72,7 @@ class PluginManager:
         except Exception as error:  # noqa: BLE001 - third-party errors are listed, never fatal
             if self.manager.get_plugin(name) is plugin:
                 self.manager.unregister(name=name)
-            self._record_broken(name, distribution, _format_hook_error(error))
+            self.record_broken(name, distribution, _format_hook_error(error))
             return
         self.distributions[name] = distribution
         self._registrations.clear()
@@ -84,7 +83,7 @@ class PluginManager:
             try:
                 module = importlib.import_module(entry.value)
             except (Exception, SystemExit) as error:  # noqa: BLE001
-                self._record_broken(entry.name, distribution, format_error(error))
+                self.record_broken(entry.name, distribution, format_error(error))
                 continue
             self.register(module, name=f"{distribution}:{entry.name}", distribution=distribution)
 
@@ -132,9 +131,8 @@ class PluginManager:
             if isinstance(error, OSError) and error.errno in WRITE_ERRNOS:
                 raise
             providers = " and ".join(entry.distribution for entry in self.get_registrations(kind).get(name, []))
-            raise HsevalError(
-                f"{kind} {name!r} of {providers or 'an unregistered plugin'}: {format_error(error)}"
-            ) from error
+            origin = providers or "an unregistered plugin"
+            raise HsevalError(f"{kind} {name!r} of {origin}: {format_error(error)}") from error
 
     def build(self, kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """Return an instance of the class of that name, with its options.
@@ -145,7 +143,7 @@ class PluginManager:
         factory = self.find(kind, name)
         with self.wrap_errors(kind, name):
             resolved = build_options(factory, options or {}, owner=f"{kind} {name!r}")
-            arguments = (resolved,) if isinstance(factory, HasOptionsClass) else ()
+            arguments = () if get_options_class(factory) is NoOptions else (resolved,)
             try:
                 return factory(*arguments)
             except ValueError as error:  # a value of the right type that makes no sense
@@ -159,22 +157,16 @@ class PluginManager:
     def _collect(self, kind: str) -> dict[str, list[Registration]]:
         collected: dict[str, list[Registration]] = {}
         for implementation in getattr(self.manager.hook, HOOK_NAMES[kind]).get_hookimpls():
-            distribution = self.distributions[implementation.plugin_name]
+            plugin, hook = implementation.plugin_name, implementation.function
+            distribution = self.distributions[plugin]
             try:
-                named_factories = (
-                    _collect_commands(implementation.function)
-                    if kind == "command"
-                    else _collect_classes(implementation.function)
-                )
-                registrations = [
-                    Registration(kind, name, distribution, factory, implementation.plugin_name)
-                    for name, factory in named_factories
-                ]
+                named_factories = _collect_commands(hook) if kind == "command" else _collect_classes(hook)
             except (Exception, SystemExit) as error:  # noqa: BLE001
-                self._record_broken_hook(implementation, error)
+                self.record_broken(plugin, distribution, f"{hook.__name__}: {format_error(error)}")
                 continue
-            for entry in registrations:
-                collected.setdefault(entry.name, []).append(entry)
+            for name, factory in named_factories:
+                entry = Registration(kind, name, distribution, factory, plugin)
+                collected.setdefault(name, []).append(entry)
         return {name: self._resolve_conflict(registrations) for name, registrations in collected.items()}
 
     def _resolve_conflict(self, registrations: list[Registration]) -> list[Registration]:
@@ -188,15 +180,11 @@ class PluginManager:
         for entry in registrations:
             if entry not in built_in:
                 message = f"{entry.kind} {entry.name!r} is provided by {providers}: {outcome}"
-                self._record_broken(entry.plugin, entry.distribution, message)
+                self.record_broken(entry.plugin, entry.distribution, message)
         return built_in[:1] or registrations
 
-    def _record_broken_hook(self, implementation: Any, error: BaseException) -> None:
-        name = implementation.plugin_name
-        message = f"{implementation.function.__name__}: {format_error(error)}"
-        self._record_broken(name, self.distributions[name], message)
-
-    def _record_broken(self, plugin: str, distribution: str, error: str) -> None:
+    def record_broken(self, plugin: str, distribution: str, error: str) -> None:
+        """Add a plugin to the broken ones, unless it is there with this error."""
         entry = BrokenPlugin(plugin.rsplit(":", maxsplit=1)[-1], distribution, error)
         if entry not in self.broken_plugins:
             self.broken_plugins.append(entry)
@@ -206,11 +194,8 @@ class PluginManager:
 def get_plugins() -> PluginManager:
     """Return the built-in and installed plugins, loaded on the first call."""
     plugins = PluginManager()
-    plugins.register(
-        importlib.import_module(BUILTIN_MODULE),
-        name=f"{BUILTIN_DISTRIBUTION}:built-in",
-        distribution=BUILTIN_DISTRIBUTION,
-    )
+    built_in = importlib.import_module(BUILTIN_MODULE)
+    plugins.register(built_in, name=f"{BUILTIN_DISTRIBUTION}:built-in", distribution=BUILTIN_DISTRIBUTION)
     plugins.load_entry_points()
     return plugins
 

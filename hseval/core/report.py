@@ -109,14 +109,15 @@ class Report:
 
     def to_json(self) -> str:
         """Return the report as JSON text (format ``hseval-report``, version 2); NaN and Inf become null."""
-        scores = [dataclasses.asdict(score) for score in self.scores]
         content = {
-            "scores": scores,
+            "format": REPORT_FORMAT,
+            "version": REPORT_VERSION,
+            "scores": [dataclasses.asdict(score) for score in self.scores],
             "notes": self.notes,
             "differences": self.differences,
             "provenance": self.provenance,
         }
-        return json.dumps(to_jsonable({"format": REPORT_FORMAT, "version": REPORT_VERSION, **content}), indent=1) + "\n"
+        return json.dumps(to_jsonable(content), indent=1) + "\n"
 
     def save(self, path: str | Path) -> None:
         """Write the report as JSON, atomically."""

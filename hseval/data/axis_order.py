@@ -57,21 +57,16 @@ def choose_layout(
             f"{location}: {_format_axes(shape)} are not a cube: three axes (band, y, x) or (y, x, band) expected"
         )
     if declared is not None:
-        note = (
-            None
-            if requested in (None, declared)
-            else f"layout {requested} not applied: the file itself states {declared}"
-        )
+        ignored = f"layout {requested} not applied: the file itself states {declared}"
+        note = None if requested in (None, declared) else ignored
         return _check_band_count(shape, declared, bands, location), note
     if requested is not None:
         return _check_band_count(shape, requested, bands, location), None
     if bands is not None:
         return _choose_by_band_count(shape, bands, location), None
     if shape[0] < min(shape[1:]):
-        return (
-            "byx",
-            f"axes {_format_axes(shape)} read as (band, y, x), as the first is the smallest (otherwise: --layout yxb)",
-        )
+        axes = _format_axes(shape)
+        return "byx", f"axes {axes} read as (band, y, x), as the first is the smallest (otherwise: --layout yxb)"
     raise HsevalError(f"{location}: {_format_ambiguity(shape)}; give --layout byx|yxb, or the wavelengths")
 
 
@@ -96,13 +91,11 @@ def _choose_by_band_count(shape: Sequence[int], bands: int, location: str) -> La
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise HsevalError(
-            f"{location}: {_format_ambiguity(shape)}, and {bands} wavelengths fit both; give --layout byx|yxb"
-        )
-    raise HsevalError(
-        f"{location}: {format_count(bands, 'wavelength')}, but axes {_format_axes(shape)}: "
-        "the first or last must have that length"
-    )
+        reason = f"{_format_ambiguity(shape)}, and {bands} wavelengths fit both; give --layout byx|yxb"
+    else:
+        axes = _format_axes(shape)
+        reason = f"{format_count(bands, 'wavelength')}, but axes {axes}: the first or last must have that length"
+    raise HsevalError(f"{location}: {reason}")
 
 
 def _check_band_count(shape: Sequence[int], layout: Layout, bands: int | None, location: str) -> Layout:

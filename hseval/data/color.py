@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import functools
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.plural import format_count
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, Float64Array
-
 
 OBSERVER_TABLE = "resources/cie1931_d65.csv"
 # CIE XYZ (D65 white, Y = 1) to linear sRGB: IEC 61966-2-1:1999.
@@ -146,9 +143,8 @@ def format_color_note(wavelengths: Array, *, wavelengths_known: bool, units: str
     light = "as radiance, without added light" if is_radiance(units) else "as reflectance under daylight (D65)"
     note = f"{coverage.name.capitalize()} by the CIE 1931 observer, {light}."
     if min(coverage.fractions) < 0.99:
-        note += (
-            f" The bands ({ends}) measure {x} of X, {y} of Y and {z} of Z; beyond them the outer bands are repeated."
-        )
+        measured = f"{x} of X, {y} of Y and {z} of Z"
+        note += f" The bands ({ends}) measure {measured}; beyond them the outer bands are repeated."
     if coverage.max_gap > MAX_GAP_NM:
         note += f" Gaps of up to {coverage.max_gap:.0f} nm between visible bands are interpolated."
     return note

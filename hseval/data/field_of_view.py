@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hseval.utils.arrays import Array, BoolArray, Float32Array
+
 if TYPE_CHECKING:
     import torch
 
-    from hseval.utils.arrays import Array, BoolArray, Float32Array
-
-    Box = tuple[slice, slice]
-
+Box = tuple[slice, slice]
 CANVAS_MULTIPLE = 32  # px; canvas sizes are multiples of it, so that five levels of the fill's pyramid halve exactly
 MIN_ERODED_FRACTION = 0.25  # a field that erosion would shrink below this fraction is not eroded
 # Share of a filter's envelope inside the field at which the weight of a position starts to rise, and reaches 1.

@@ -6,17 +6,15 @@ The black surround can't affect any score, because extractors never get it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from hseval.core.cubes import FOV, Cube, CubeSet
 from hseval.data.field_of_view import compute_bounding_box, find_valid_pixels
+from hseval.utils.arrays import BoolArray, Float32Array, IntArray
 from hseval.utils.errors import HsevalError
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import BoolArray, Float32Array, IntArray
 
 MIN_CONSENSUS_FRACTION = 0.5  # share of the reference's fields that contain a pixel of the consensus field
 
@@ -76,7 +74,10 @@ def compute_consensus_fov(cubes: CubeSet) -> BoolArray | None:
     """
     total: IntArray | None = None
     count = 0
-    for field in _iterate_fovs(cubes):
+    for index in range(len(cubes)):
+        field = cubes.read_masks(index).get(FOV)
+        if field is None:
+            continue
         if total is None:
             total = np.zeros(field.shape, dtype=np.int64)
         if field.shape != total.shape:
@@ -87,8 +88,3 @@ def compute_consensus_fov(cubes: CubeSet) -> BoolArray | None:
         total += field
         count += 1
     return None if total is None else total >= MIN_CONSENSUS_FRACTION * count
-
-
-def _iterate_fovs(cubes: CubeSet) -> Iterable[BoolArray]:
-    masks = (cubes.read_masks(index) for index in range(len(cubes)))
-    return (cube_masks[FOV] for cube_masks in masks if FOV in cube_masks)

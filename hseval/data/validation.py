@@ -13,20 +13,14 @@ from hseval.utils.plural import format_count
 
 
 def check_sample(
-    cube: Array,
-    masks: Mapping[str, Array],
-    structures: Sequence[str],
-    wavelengths: Array | None,
-    *,
-    location: str,
+    cube: Array, masks: Mapping[str, Array], structures: Sequence[str], wavelengths: Array | None, *, location: str
 ) -> None:
     """Raise HsevalError unless a cube and its masks fit a set of these structures and wavelengths."""
     if cube.ndim != 3 or cube.dtype != np.float32 or 0 in cube.shape:
         raise HsevalError(f"{location}: shape {cube.shape} of {cube.dtype}; float32 (band, y, x) expected")
     if wavelengths is not None and len(wavelengths) != cube.shape[0]:
-        raise HsevalError(
-            f"{location}: {format_count(cube.shape[0], 'band')}, but {format_count(len(wavelengths), 'wavelength')}"
-        )
+        bands = format_count(cube.shape[0], "band")
+        raise HsevalError(f"{location}: {bands}, but {format_count(len(wavelengths), 'wavelength')}")
     if set(masks) != set(structures):
         raise HsevalError(f"{location}: masks {sorted(masks)}; {sorted(structures)} expected")
     for name, mask in masks.items():

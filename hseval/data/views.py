@@ -50,9 +50,8 @@ class _View:
         inner_class = get_plugins().find("extractor", self.options.extractor)
         if isinstance(inner_class, type) and issubclass(inner_class, _View):
             raise ValueError(f"extractor is {self.options.extractor!r}, expected one that is not a view itself")
-        self.inner: Extractor = get_plugins().build(
-            "extractor", self.options.extractor, _parse_settings(self.options.settings)
-        )
+        settings = _parse_settings(self.options.settings)
+        self.inner: Extractor = get_plugins().build("extractor", self.options.extractor, settings)
 
     @property
     def device(self) -> str:

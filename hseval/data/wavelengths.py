@@ -19,6 +19,7 @@ BANDS_SORTED_NOTE = "wavelengths out of order: bands sorted by wavelength"
 _ROUNDING_TOLERANCE = 1e-9  # so that a difference of exactly the tolerance passes despite binary rounding
 
 MAX_BANDS = 10_000
+RANGE_HINT = "expected FIRST:LAST:COUNT such as 450:905:16"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +52,11 @@ def parse_wavelengths(text: str) -> Float64Array:
     try:
         centers = np.linspace(float(first), float(last), min(int(count), MAX_BANDS + 1))
     except ValueError:
-        raise HsevalError(
-            f"wavelengths: {text!r} is not a range; expected FIRST:LAST:COUNT such as 450:905:16"
-        ) from None
+        raise HsevalError(f"wavelengths: {text!r} is not a range; {RANGE_HINT}") from None
     if len(centers) > MAX_BANDS:
         raise HsevalError(f"wavelengths: {text!r} names {count} bands; expected at most {MAX_BANDS}")
     if len(centers) == 0 or not np.isfinite(centers).all():
-        raise HsevalError(f"wavelengths: {text!r} names no band; expected FIRST:LAST:COUNT such as 450:905:16")
+        raise HsevalError(f"wavelengths: {text!r} names no band; {RANGE_HINT}")
     return centers
 
 
@@ -100,15 +99,12 @@ def order_bands(wavelengths: Array | None, count: int, *, location: str) -> Band
         return BandAxis(np.arange(count, dtype=np.float64), False, None, (note,))
     centers = np.asarray(wavelengths, dtype=np.float64).ravel()
     if len(centers) != count:
-        raise HsevalError(
-            f"{location}: {format_count(len(centers), 'wavelength')}, but {format_count(count, 'band')}; "
-            "one wavelength a band expected"
-        )
+        counts = f"{format_count(len(centers), 'wavelength')}, but {format_count(count, 'band')}"
+        raise HsevalError(f"{location}: {counts}; one wavelength a band expected")
     if not np.isfinite(centers).all():
         band = int(np.flatnonzero(~np.isfinite(centers))[0])
-        raise HsevalError(
-            f"{location}: the wavelength of band {band} is {centers[band]}: a finite number in nm expected"
-        )
+        value = f"the wavelength of band {band} is {centers[band]}"
+        raise HsevalError(f"{location}: {value}: a finite number in nm expected")
     order = np.argsort(centers, kind="stable")
     is_ascending = bool((order == np.arange(count)).all())
     return BandAxis(centers[order], True, None if is_ascending else order, _format_band_notes(centers, is_ascending))
@@ -117,9 +113,8 @@ def order_bands(wavelengths: Array | None, count: int, *, location: str) -> Band
 def has_same_wavelengths(a: Array, b: Array) -> bool:
     """Return whether two lists of band centers agree within 0.1 nm, band by band."""
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return first.shape == second.shape and bool(
-        np.all(np.abs(first - second) <= WAVELENGTH_TOLERANCE_NM + _ROUNDING_TOLERANCE)
-    )
+    tolerance = WAVELENGTH_TOLERANCE_NM + _ROUNDING_TOLERANCE
+    return first.shape == second.shape and bool(np.all(np.abs(first - second) <= tolerance))
 
 
 def interpolate_bands(cube: Array, *, source: Array, target: Array) -> Float32Array:
@@ -130,9 +125,8 @@ def interpolate_bands(cube: Array, *, source: Array, target: Array) -> Float32Ar
         source: ``(band,)``, ascending.
         target: ``(new band,)``, within the range of ``source`` (beyond it the outermost band is repeated).
     """
-    lower, upper, weight = _compute_interpolation_weights(
-        np.asarray(source, np.float64), np.asarray(target, np.float64)
-    )
+    centers, targets = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    lower, upper, weight = _compute_interpolation_weights(centers, targets)
     weights = weight[:, None, None].astype(np.float32)
     # At an exact match use that band alone: 0 x NaN of its neighbor would be NaN.
     lower, upper = np.where(weight == 1, upper, lower), np.where(weight == 0, lower, upper)
@@ -204,10 +198,8 @@ def _check_range(base: CubeSet, target: Float64Array) -> None:
         raise HsevalError(f"{location}: can't be resampled: its wavelengths are unknown (--wavelengths)")
     tolerance = WAVELENGTH_TOLERANCE_NM + _ROUNDING_TOLERANCE
     if target.min() < stored.min() - tolerance or target.max() > stored.max() + tolerance:
-        raise HsevalError(
-            f"{location}: has {_format_range(stored)}, which does not cover {_format_range(target)}: "
-            "--resample only interpolates"
-        )
+        ranges = f"has {_format_range(stored)}, which does not cover {_format_range(target)}"
+        raise HsevalError(f"{location}: {ranges}: --resample only interpolates")
 
 
 def _format_range(wavelengths: Array) -> str:

@@ -96,7 +96,9 @@ class SetWriter:
         with self._wrap_errors():
             self._reserve_space(cube.nbytes + len(masks) * cube[0].size)
             if not number:
-                self._create_datasets(cube.shape)
+                self._create_dataset("cubes", cube.shape, "float32")
+                for structure in self.structures or ():
+                    self._create_dataset(f"masks/{structure}", cube.shape[1:], "uint8")
             self._append("cubes", number, cube)
             for structure in self.structures or ():
                 self._append(f"masks/{structure}", number, np.asarray(masks[structure], dtype=np.uint8))
@@ -105,12 +107,7 @@ class SetWriter:
         self._labels.append(dict(labels or {}))
 
     def _check(
-        self,
-        cube: Array,
-        masks: Mapping[str, Array],
-        name: str,
-        group: str | None,
-        labels: Mapping[str, Any],
+        self, cube: Array, masks: Mapping[str, Array], name: str, group: str | None, labels: Mapping[str, Any]
     ) -> None:
         location = f"{self.path}: cube {name!r}"
         if self.structures is None:
@@ -123,11 +120,6 @@ class SetWriter:
             raise HsevalError(f"{location}: a group for every cube or for none expected")
         if self.ids and set(labels) != set(self._labels[0]):
             raise HsevalError(f"{location}: labels {sorted(labels)}, but the first cube has {sorted(self._labels[0])}")
-
-    def _create_datasets(self, shape: tuple[int, ...]) -> None:
-        self._create_dataset("cubes", shape, "float32")
-        for name in self.structures or ():
-            self._create_dataset(f"masks/{name}", shape[1:], "uint8")
 
     def _create_dataset(self, name: str, item_shape: tuple[int, ...], dtype: str) -> None:
         limits = {"maxshape": (None, *item_shape), "chunks": (1, *item_shape)}
@@ -155,9 +147,8 @@ class SetWriter:
             write_column(file, f"labels/{name}", [labels[name] for labels in self._labels])
         if self.units is not None:
             write_strings(file, "units", self.units)
-        file.attrs.update(
-            format=CUBES_FORMAT, version=CUBES_VERSION, provenance=json.dumps(self.provenance, default=str)
-        )
+        provenance = json.dumps(self.provenance, default=str)
+        file.attrs.update(format=CUBES_FORMAT, version=CUBES_VERSION, provenance=provenance)
         file.flush()
         used_bytes = file.id.get_filesize()
         self._close()
@@ -239,9 +230,8 @@ def write_set(
     columns = {"ids": ids, "groups": groups, **{f"labels/{k}": v for k, v in labels.items()}}
     for name, values in (*columns.items(), *((f"masks/{k}", v) for k, v in masks.items())):
         if values is not None and len(values) != len(cubes):
-            raise HsevalError(
-                f"{path}: {len(values)} {name}, but {format_count(len(cubes), 'cube')}: expected one per cube"
-            )
+            counts = f"{len(values)} {name}, but {format_count(len(cubes), 'cube')}"
+            raise HsevalError(f"{path}: {counts}: expected one per cube")
     with SetWriter(
         path, wavelengths=wavelengths, structures=tuple(masks), units=units, provenance=provenance,
         compression=compression,

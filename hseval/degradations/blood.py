@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hseval.data.absorption import HEMOGLOBIN_GRAMS_PER_MOLE, load_absorption_table
 from hseval.degradations.base import CubeDegradation
 from hseval.degradations.inside import replace_valid_pixels, split_valid_pixels
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 SATURATION_SIGNS = {"vein": +1.0, "artery": -1.0}  # the direction with room to move; the vein is preferred
 HEMOGLOBIN_GRAMS_PER_LITER = 150.0  # hemoglobin in whole blood
-HEMOGLOBIN_GRAMS_PER_MOLE = 64500.0
 PATH_LENGTH_MM = 0.1  # of light through the vessel: about the mean chord of a vein of 0.12 mm
 
 
@@ -41,7 +39,7 @@ class OxygenSaturation(CubeDegradation):
             return f"needs a mask {' or '.join(map(repr, SATURATION_SIGNS))}"
         if not data.info.wavelengths_known:
             return "needs wavelengths in nm (--wavelengths)"
-        low, high = load_hemoglobin_extinction()[0][[0, -1]]
+        low, high = load_absorption_table()["nm"][[0, -1]]
         first, last = data.wavelengths[0], data.wavelengths[-1]
         if first < low or last > high:
             return f"needs bands within {low:g} to {high:g} nm (hemoglobin's table), found {first:g} to {last:g} nm"
@@ -62,19 +60,10 @@ def transmittance_ratio(wavelengths: Array, saturation_change: float) -> Array:
 
     ``exp(-ln(10) c (eps_HbO2 - eps_Hb) L change)`` with c = 150 g/L and a path L of 0.1 mm for all pixels.
     """
-    nm, oxygenated, deoxygenated = load_hemoglobin_extinction()
-    difference = np.interp(wavelengths, nm, oxygenated - deoxygenated)
+    table = load_absorption_table()
+    difference = np.interp(wavelengths, table["nm"], table["hbo2"] - table["hb"])
     molar = HEMOGLOBIN_GRAMS_PER_LITER / HEMOGLOBIN_GRAMS_PER_MOLE
     return np.asarray(np.exp(-math.log(10) * molar * difference * PATH_LENGTH_MM / 10 * saturation_change))
-
-
-@functools.cache
-def load_hemoglobin_extinction() -> tuple[Array, Array, Array]:
-    """Return nm and the molar extinction, 1/(cm M) base 10, of oxy- and deoxyhemoglobin (S. Prahl's table)."""
-    text = resources.files("hseval").joinpath("resources/absorption.csv").read_text(encoding="utf-8")
-    header, *rows = (line.split(",") for line in text.splitlines() if not line.startswith("#"))
-    table = dict(zip(header, np.asarray(rows, dtype=np.float64).T, strict=True))
-    return table["nm"], table["hbo2"], table["hb"]
 
 
 def find_blood_structure(structures: Iterable[str]) -> str | None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from hseval.core.cubes import FOV
 from hseval.core.options import option
 from hseval.extractors.spectral_windows import compute_window_weights
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
-
+from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 SIZE_BOUNDS = (8, 128)  # with fewer cells cubes look alike; more are no low resolution
 MIN_COVERAGE = 0.25  # a cell counts if at least this share of its area is valid

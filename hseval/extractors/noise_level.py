@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from hseval.core.cubes import FOV
 from hseval.data.field_of_view import erode_fov, find_valid_pixels
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array
+from hseval.utils.arrays import Array, BoolArray, Float32Array
 
 HALF_NORMAL_MEDIAN = 0.6744897501960817  # of the absolute value of a standard normal variable
 KERNEL_NORM = 6.0  # the root of the sum of squares of the mask's weights

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from hseval.core.cubes import FOV
 from hseval.data.field_of_view import erode_fov, find_valid_pixels
 from hseval.extractors.radial import MIN_PERIODS, compute_bin_centers, compute_field_taper, compute_radial_power
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
-
+from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 DENSITY_FLOOR = 1e-10  # of the cube's mean square, added to the density: -100 dB, far below any camera's noise
 

@@ -7,15 +7,10 @@ surround nor the edge of the frame counts as an edge of the image. Plain functio
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from hseval.utils.arrays import Array, BoolArray, Float64Array, IntArray
-
+from hseval.utils.arrays import Array, BoolArray, Float64Array, IntArray
 
 BINS_PER_OCTAVE, OCTAVES = 3, 8  # bins below the Nyquist frequency: thirds of an octave, from 1/512 to 1/2 cycle/px
 MIN_PERIODS = 3.0  # periods across the field (the root of its area) below which the taper hides a frequency
@@ -67,6 +62,8 @@ def compute_radial_power(images: Array, window: Float64Array) -> tuple[Float64Ar
         density ``(c, 25)`` in squared units of the images, 0 in bins without a frequency; and ``(25,)``, each bin's
         share of all frequencies, the constant included, so that shares add up to a little less than 1.
     """
+    from scipy.fft import rfft2
+
     energy, total = float(np.square(window).sum()), float(window.sum())
     shape = _compute_fft_shape(images.shape[-2], images.shape[-1])
     bins, weight = _assign_frequency_bins(shape)
@@ -75,7 +72,7 @@ def compute_radial_power(images: Array, window: Float64Array) -> tuple[Float64Ar
         return np.zeros((len(images), len(count))), np.zeros_like(count)
     values = np.where(window > 0, images, 0.0).astype(np.float64)
     mean = (values * window).sum(axis=(1, 2)) / total
-    spectra = _compute_fft((values - mean[:, None, None]) * window, shape)
+    spectra = rfft2((values - mean[:, None, None]) * window, s=shape, axes=(-2, -1))
     power = (spectra.real**2 + spectra.imag**2).reshape(len(images), -1) / energy
     sums = np.stack([np.bincount(bins, weights=weight * band, minlength=len(count) + 1)[1:] for band in power])
     return sums / np.maximum(count, 1.0), count / (shape[0] * shape[1])
@@ -86,12 +83,6 @@ def _compute_fft_shape(height: int, width: int) -> tuple[int, int]:
     from scipy.fft import next_fast_len
 
     return int(next_fast_len(height)), int(next_fast_len(width, real=True))
-
-
-def _compute_fft(images: Float64Array, shape: tuple[int, int]) -> NDArray[np.complex128]:
-    from scipy.fft import rfft2
-
-    return np.asarray(rfft2(images, s=shape, axes=(-2, -1)))
 
 
 @functools.lru_cache(maxsize=32)

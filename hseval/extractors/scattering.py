@@ -30,13 +30,13 @@ from hseval.extractors.spectral_shape import (
 )
 from hseval.extractors.spectral_windows import compute_window_weights
 from hseval.extractors.wavelets import apply_wavelets, build_filter_bank, compute_coverage, modulus
+from hseval.utils.arrays import Array, BoolArray, Float32Array
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import torch
 
     from hseval.extractors.wavelets import WaveletScale
-    from hseval.utils.arrays import Array, BoolArray, Float32Array
 
 MAX_BATCH_ELEMENTS = 2**19
 
@@ -94,11 +94,7 @@ class Scattering:
             )
 
     def _compute_batch_features(
-        self,
-        cubes: Float32Array,
-        valid: BoolArray,
-        wavelengths: Array,
-        canvas: tuple[int, int],
+        self, cubes: Float32Array, valid: BoolArray, wavelengths: Array, canvas: tuple[int, int]
     ) -> Float32Array:
         import torch
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from hseval.core.options import option
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
+from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 
 class StructureSpectra:

@@ -7,12 +7,11 @@ measuring a band twice changes next to nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, Float64Array
+from hseval.utils.arrays import Array, Float64Array
 
 QUADRATURE_POINTS = 2048  # quadrature points over the range of the wavelengths
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from hseval.core.options import option
 from hseval.data.field_of_view import find_valid_pixels
 from hseval.extractors.spectral_windows import compute_window_weights
+from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 from hseval.utils.errors import HsevalError
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +46,8 @@ class Statistics:
         """Return means, then standard deviations, by node, float32 ``(n, 2 * node)``; NaN without a valid pixel."""
         weights = compute_window_weights(wavelengths, self.options.nodes, shape="hat")
         fields = find_valid_pixels(cubes, masks["fov"])
-        return np.stack(
-            [compute_mean_and_std(cube[:, valid], weights) for cube, valid in zip(cubes, fields, strict=True)]
-        )
+        pixels = [cube[:, valid] for cube, valid in zip(cubes, fields, strict=True)]
+        return np.stack([compute_mean_and_std(cube_pixels, weights) for cube_pixels in pixels])
 
 
 def compute_mean_and_std(pixels: Float32Array, weights: Float64Array) -> Float32Array:

@@ -31,13 +31,12 @@ from hseval.extractors.backbones import (
     read_state_dict,
 )
 from hseval.extractors.spectral_windows import compute_interpolation_weights
+from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_sha256
 
 if TYPE_CHECKING:
     import torch
-
-    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 EXTRACTOR_LABEL = "extractor 'torchvision'"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # by channel: torchvision's convention
@@ -59,15 +58,13 @@ class TorchvisionOptions:
     def __post_init__(self) -> None:
         """Refuse options that define no composite."""
         if self.weights is not None and self.random is not None:
-            raise HsevalError(
-                f"{EXTRACTOR_LABEL}: weights={self.weights} and random={self.random}: expected one of the two"
-            )
+            both = f"weights={self.weights} and random={self.random}"
+            raise HsevalError(f"{EXTRACTOR_LABEL}: {both}: expected one of the two")
         if self.random is not None and self.random < 0:
             raise HsevalError(f"{EXTRACTOR_LABEL}: random = {self.random}, expected a seed of 0 or more")
         if len(self.composite) != 3:
-            raise HsevalError(
-                f"{EXTRACTOR_LABEL}: composite has {len(self.composite)} wavelengths, expected 3, such as 640,550,460"
-            )
+            composite = f"composite has {len(self.composite)} wavelengths"
+            raise HsevalError(f"{EXTRACTOR_LABEL}: {composite}, expected 3, such as 640,550,460")
         if not self.high > self.low:
             raise HsevalError(f"{EXTRACTOR_LABEL}: high = {self.high:g} is not above low = {self.low:g}")
         if self.size is not None and self.size < 32:
@@ -126,10 +123,9 @@ class Torchvision:
         size = options.size or INPUT_SIZES[options.backbone]
         scaled = ((filled - options.low) / (options.high - options.low)).clamp(0, 1)
         resized = interpolate(scaled, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-        mean, std = (
-            torch.tensor(values, device=self.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
-        )
-        return (resized - mean) / std
+        mean, std = torch.tensor((IMAGENET_MEAN, IMAGENET_STD), device=self.device)[..., None, None]
+        normalized: torch.Tensor = (resized - mean) / std
+        return normalized
 
     def _resolve_weights_path(self) -> Path:
         path = self.options.weights

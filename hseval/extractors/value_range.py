@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from hseval.core.cubes import FOV
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array
-
+from hseval.utils.arrays import Array, BoolArray, Float32Array
 
 PROBABILITIES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
 

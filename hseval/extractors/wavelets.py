@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hseval.utils.arrays import Float64Array, IntArray
+
 if TYPE_CHECKING:
     import torch
-
-    from hseval.utils.arrays import Float64Array, IntArray
 
 CENTER_FREQUENCY = 0.75 * math.pi  # rad/px, center frequency of the finest scale
 ENVELOPE_STD = 0.8  # px, standard deviation of the finest scale's Gaussian envelope

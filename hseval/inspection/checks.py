@@ -68,7 +68,7 @@ def _check_shapes_and_duplicates(cubes: CubeSet, cube_stats: Sequence[CubeStats]
         yield "mixed shapes: " + ", ".join(
             f"{count} of {' x '.join(map(str, shape))}" for shape, count in shapes.most_common()
         )
-    indices_by_digest: dict[bytes, list[int]] = defaultdict(list)
+    indices_by_digest: dict[str, list[int]] = defaultdict(list)
     for index, stats in enumerate(cube_stats):
         indices_by_digest[stats.digest].append(index)
     copies = [indices for indices in indices_by_digest.values() if len(indices) > 1]

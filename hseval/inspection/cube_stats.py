@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from hseval.core.cubes import FOV, Cube
+from hseval.data.content_hash import compute_content_hash
 from hseval.utils.arrays import BoolArray, Float32Array
 from hseval.utils.random_streams import create_rng
 
@@ -36,7 +36,7 @@ class CubeStats:
     """
 
     shape: tuple[int, int, int]
-    digest: bytes
+    digest: str
     field_pixel_count: int
     valid_pixel_count: int
     negative_share: float
@@ -61,7 +61,7 @@ def compute_cube_stats(cube: Cube, index: int, max_samples: int) -> CubeStats:
     level = values[:, 0] if values.size else np.full(len(data), np.nan, np.float32)
     return CubeStats(
         shape=(data.shape[0], data.shape[1], data.shape[2]),
-        digest=hashlib.sha256(repr(data.shape).encode() + data.tobytes()).digest(),
+        digest=compute_content_hash(data),
         field_pixel_count=int(field.sum()),
         valid_pixel_count=int(valid.sum()),
         negative_share=float((values < 0).mean()) if values.size else 0.0,

@@ -51,7 +51,8 @@ def validate_names(kind: str, name: str, registry: PluginManager) -> PluginNames
     """
     if kind not in TEMPLATE_KINDS:
         expected = f"{', '.join(TEMPLATE_KINDS[:-1])} or {TEMPLATE_KINDS[-1]}"
-        hint = _format_kind_hint(kind, TEMPLATE_KINDS)
+        suggestion = format_suggestion(kind, TEMPLATE_KINDS)
+        hint = suggestion if "did you mean" in suggestion else ""
         raise HsevalError(f"there is no template for plugins of kind {kind!r}; expected {expected}{hint}")
     if not NAME_PATTERN.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         expected = f"expected lower case letters and digits with single dashes, at most {MAX_NAME_LENGTH} characters"
@@ -88,14 +89,6 @@ def _find_conflict(names: PluginNames, registry: PluginManager) -> str:
 
 
 def _format_suggestion(name: str, kind: str, registry: PluginManager) -> str:
-    is_free = (
-        NAME_PATTERN.fullmatch(name)
-        and len(name) <= MAX_NAME_LENGTH
-        and not _find_conflict(PluginNames(kind, name), registry)
-    )
+    is_valid = NAME_PATTERN.fullmatch(name) and len(name) <= MAX_NAME_LENGTH
+    is_free = is_valid and not _find_conflict(PluginNames(kind, name), registry)
     return f" (did you mean {name!r}?)" if is_free else ""
-
-
-def _format_kind_hint(kind: str, kinds: tuple[str, ...]) -> str:
-    hint = format_suggestion(kind, kinds)
-    return hint if "did you mean" in hint else ""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
 from hseval.newplugin.naming import PluginNames
-from hseval.utils.atomic_files import check_writable
+from hseval.utils.atomic_files import check_writable, get_umask
 from hseval.utils.errors import HsevalError
 
 TEMPLATE_SUFFIX = "-tpl"  # keeps linters, compilers and test runners away from templates
@@ -32,8 +30,10 @@ def render_templates(names: PluginNames) -> dict[str, str]:
     renamed_files = {"module.py": f"{names.module}.py", "test.py": f"tests/test_{names.module}.py"}
     texts: dict[str, str] = {}
     for folder in ("common", names.kind):
-        for template in _list_templates(templates / folder):
+        for template in sorted((templates / folder).iterdir(), key=lambda file: file.name):
             name = template.name.removesuffix(TEMPLATE_SUFFIX)
+            if name == template.name:  # a cache of the interpreter's
+                continue
             texts[renamed_files.get(name, name)] = Template(template.read_text(encoding="utf-8")).substitute(values)
     return texts
 
@@ -53,22 +53,10 @@ def write_plugin(names: PluginNames, out: Path) -> list[Path]:
         for path, text in texts.items():
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
             (temporary / path).write_text(text, encoding="utf-8")
-        temporary.chmod(0o777 & ~_read_umask())
+        temporary.chmod(0o777 & ~get_umask())
         temporary.rename(out)
     except OSError as error:
         raise HsevalError(f"{out}: could not be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [out / path for path in sorted(texts)]
-
-
-def _list_templates(folder: Traversable) -> list[Traversable]:
-    return sorted(
-        (file for file in folder.iterdir() if file.name.endswith(TEMPLATE_SUFFIX)), key=lambda file: file.name
-    )
-
-
-def _read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hseval.core.cubes import CubeSet
 from hseval.core.feature_table import UNGROUPED_PREFIX, FeatureTable
@@ -20,9 +21,6 @@ from hseval.utils.distributed import Ranks
 from hseval.utils.errors import HsevalError
 from hseval.utils.feature_cache import FeatureCache
 from hseval.utils.parallel import run_chunks
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_CHUNK_CUBES = 8
 MAX_CHUNK_BYTES = 64 * 2**20
@@ -99,23 +97,15 @@ def extract_features(
             done.extend(processed)
             if progress is not None:
                 progress(len(done), len(indices))
-    return _assemble_set(cubes, plan, _gather_cubes(done, ranks), len(pending))
+    if ranks.size > 1:
+        done = [cube for arrays in ranks.gather_arrays(_pack_arrays(done)) for cube in _unpack_arrays(arrays)]
+    return _assemble_set(cubes, plan, done, len(pending))
 
 
 def _compute_chunk_size(cubes: CubeSet, batch_size: int) -> int:
     """Return how many cubes are read, looked up and stored together: few enough to keep memory flat."""
     bands, height, width = cubes.shape(0)
     return max(batch_size, min(MAX_CHUNK_CUBES, MAX_CHUNK_BYTES // (4 * bands * height * width)), 1)
-
-
-def _gather_cubes(processed: Sequence[ExtractedCube], ranks: Ranks) -> list[ExtractedCube]:
-    """Return every rank's cubes."""
-    if ranks.size == 1:
-        return list(processed)
-    cubes: list[ExtractedCube] = []
-    for arrays in ranks.gather_arrays(_pack_arrays(processed)):
-        cubes.extend(_unpack_arrays(arrays))
-    return cubes
 
 
 def _pack_arrays(processed: Sequence[ExtractedCube]) -> dict[str, NDArray[Any]]:
@@ -159,8 +149,13 @@ def _assemble_set(
     valid.sort(key=lambda cube: (cube.visible_hash, cube.hashes[1], ids[cube.index]))
     index = np.array([cube.index for cube in valid], dtype=np.int64)
     groups = [group or UNGROUPED_PREFIX + ids[i] for i, group in enumerate(cubes.groups or [None] * len(ids))]
+    columns: dict[str, NDArray[Any]] = {}
+    for extractor, fields in valid[0].columns.items():
+        for field in fields:
+            name = f"{extractor}/{field}" if field else extractor
+            columns[name] = np.stack([cube.columns[extractor][field] for cube in valid])
     features = FeatureTable(
-        columns=_stack_columns(valid),
+        columns=columns,
         ids=np.array([ids[i] for i in index]),
         hashes=np.array([cube.visible_hash for cube in valid]),
         groups=np.array([groups[i] for i in index]),
@@ -170,13 +165,3 @@ def _assemble_set(
     )
     contents, masks, _ = zip(*(cube.hashes for cube in valid), strict=True)
     return ExtractedSet(features, index, contents, masks, invalid, computed_count)
-
-
-def _stack_columns(valid_cubes: Sequence[ExtractedCube]) -> dict[str, NDArray[Any]]:
-    return {
-        f"{extractor}/{field}" if field else extractor: np.stack(
-            [cube.columns[extractor][field] for cube in valid_cubes]
-        )
-        for extractor, fields in valid_cubes[0].columns.items()
-        for field in fields
-    }

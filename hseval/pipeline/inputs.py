@@ -5,22 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hseval.core.cubes import FOV, CubeSet
 from hseval.data.field_of_view import find_valid_pixels
 from hseval.data.preprocessing import compute_consensus_fov
 from hseval.data.wavelengths import ResampledSet, has_same_wavelengths
+from hseval.pipeline.extract import ExtractedSet
 from hseval.pipeline.open import open_set
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from hseval.pipeline.extract import ExtractedSet
 
 PROBE_CUBES = 8  # cubes of each set that are read to check its scale before the work starts
 MAX_SCALE_RATIO = 30.0  # a median this many times the other's means another unit (percent, counts), not a bad generator
@@ -61,12 +58,8 @@ def open_sets(
     Raises:
         HsevalError: a set can't be read, is empty, or has other bands or another scale than the reference.
     """
-    sources = {"samples": samples, "reference": reference, "train": train}
-    opened = {
-        role: open_set(source, layout=layout, wavelengths=wavelengths)
-        for role, source in sources.items()
-        if source is not None
-    }
+    sources = {"samples": samples, "reference": reference} | ({} if train is None else {"train": train})
+    opened = {role: open_set(source, layout=layout, wavelengths=wavelengths) for role, source in sources.items()}
     sets = InputSets(**{role: _match_bands(cubes, opened["reference"], resample) for role, cubes in opened.items()})
     for role, cubes in sets.items():
         if role != "reference":
@@ -83,13 +76,12 @@ def _match_bands(cubes: CubeSet, reference: CubeSet, resample: bool) -> CubeSet:
         info.wavelengths, reference_info.wavelengths
     ):
         return cubes
-    bands, reference_bands = _format_bands(cubes), _format_bands(reference)
-    if resample and info.wavelengths_known and reference_info.wavelengths_known:
+    are_known = info.wavelengths_known and reference_info.wavelengths_known
+    if resample and are_known:
         return ResampledSet(cubes, reference_info.wavelengths)
-    hint = "; --resample interpolates" if info.wavelengths_known and reference_info.wavelengths_known else ""
-    raise HsevalError(
-        f"{info.location}: has {bands}, but the reference {reference_info.location} has {reference_bands}{hint}"
-    )
+    expected = f"the reference {reference_info.location} has {_format_bands(reference)}"
+    hint = "; --resample interpolates" if are_known else ""
+    raise HsevalError(f"{info.location}: has {_format_bands(cubes)}, but {expected}{hint}")
 
 
 def _format_bands(cubes: CubeSet) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.core.cubes import ArraySet, CubeSet
-from hseval.core.plugin_manager import BUILTIN_DISTRIBUTION, BrokenPlugin, Registration, get_plugins
+from hseval.core.plugin_manager import BUILTIN_DISTRIBUTION, Registration, get_plugins
 from hseval.data.axis_order import check_layout
 from hseval.data.wavelengths import order_bands, parse_wavelengths
 from hseval.utils.errors import HsevalError, format_error
@@ -42,8 +42,7 @@ def open_set(
     path = Path(source).expanduser()
     if not path.exists():
         raise HsevalError(f"{path}: no such file or folder")
-    registration = _find_reader(path)
-    return _open_with_reader(registration, path, layout, centers)
+    return _open_with_reader(_find_reader(path), path, layout, centers)
 
 
 def _open_array(cubes: NDArray[Any], layout: str | None, wavelengths: NDArray[np.float64] | None) -> CubeSet:
@@ -62,11 +61,8 @@ def _find_reader(path: Path) -> Registration:
     Raises:
         HsevalError: no reader claims it, or those of two third parties do.
     """
-    registrations = [
-        registration
-        for name in get_plugins().get_names("reader")
-        for registration in get_plugins().get_registrations("reader")[name]
-    ]
+    by_name = get_plugins().get_registrations("reader")
+    registrations = [by_name[name][0] for name in get_plugins().get_names("reader")]  # one each: no conflict
     claiming = [registration for registration in registrations if _is_claimed(registration, path)]
     foreign = [registration for registration in claiming if registration.distribution != BUILTIN_DISTRIBUTION]
     if len(foreign) > 1:
@@ -76,34 +72,29 @@ def _find_reader(path: Path) -> Registration:
         return (foreign or sorted(claiming, key=lambda registration: registration.name == "folder"))[0]
     from hseval.readers.formats import SUFFIXES
 
-    raise HsevalError(
-        f"{path}: no reader for this kind of file; expected a folder or a name ending in {', '.join(SUFFIXES)}"
-    )
+    expected = f"a folder or a name ending in {', '.join(SUFFIXES)}"
+    raise HsevalError(f"{path}: no reader for this kind of file; expected {expected}")
 
 
 def _is_claimed(registration: Registration, path: Path) -> bool:
     try:
         return bool(registration.factory().claims(path))
     except Exception as error:  # noqa: BLE001 - a third party's broken reader is listed, the others still work
-        broken = BrokenPlugin(
-            registration.name, registration.distribution, f"reader {registration.name!r}: claims: {format_error(error)}"
-        )
-        if broken not in get_plugins().broken_plugins:
-            get_plugins().broken_plugins.append(broken)
+        message = f"reader {registration.name!r}: claims: {format_error(error)}"
+        get_plugins().record_broken(registration.name, registration.distribution, message)
         return False
 
 
 def _open_with_reader(
     registration: Registration, path: Path, layout: str | None, wavelengths: NDArray[np.float64] | None
 ) -> CubeSet:
+    reader = f"{path}: reader {registration.name!r} of {registration.distribution}"
     try:
         opened = get_plugins().build("reader", registration.name).open(path, layout=layout, wavelengths=wavelengths)
     except HsevalError:
         raise
     except Exception as error:
-        raise HsevalError(
-            f"{path}: reader {registration.name!r} of {registration.distribution}: {format_error(error)}"
-        ) from error
+        raise HsevalError(f"{reader}: {format_error(error)}") from error
     if not isinstance(opened, CubeSet):
-        raise HsevalError(f"{path}: reader {registration.name!r} of {registration.distribution} returned no CubeSet")
+        raise HsevalError(f"{reader} returned no CubeSet")
     return opened

@@ -15,6 +15,7 @@ import numpy as np
 
 from hseval.core.capabilities import get_options, get_plugin_version
 from hseval.core.cubes import FOV, CubeSet
+from hseval.core.evaluation import BLOCK_SIZE_COLUMN
 from hseval.core.feature_table import FeatureTable
 from hseval.core.options import get_option_values
 from hseval.core.plugin_manager import get_plugins
@@ -23,14 +24,13 @@ from hseval.data.field_of_view import compute_bounding_box, find_valid_pixels
 from hseval.data.preprocessing import get_fov_mask, preprocess_cube
 from hseval.pipeline.cached_columns import CachedColumns, Columns, raise_on_all_ranks
 from hseval.pipeline.extract import ExtractedSet
-from hseval.pipeline.pair_blocks import PairBlock, draw_pair_blocks
+from hseval.pipeline.pair_blocks import draw_pair_blocks
 from hseval.pipeline.worker import ExtractionPlan
 from hseval.utils.distributed import Ranks
 from hseval.utils.errors import NotComputable
 from hseval.utils.feature_cache import FeatureCache
 from hseval.utils.parallel import JobSpec
 
-BLOCK_SIZE_COLUMN = "pairs/cubes"  # column: number of cubes in a block
 CHUNK_BLOCKS = 1  # blocks handed to a worker at a time
 
 
@@ -100,18 +100,25 @@ def extract_pair_features(
     if not blocks:
         raise NotComputable(f"{cubes.info.location}: no two cubes of different groups and equal shape to compare")
     key_parts = _collect_key_parts(metric, plan, reference)
-    keys = [
-        compute_key(
-            "pairs-2", key_parts, [(extracted.content_hashes[i], extracted.mask_hashes[i]) for i in b.cube_indices]
-        )
-        for b in blocks
-    ]
+    identities = list(zip(extracted.content_hashes, extracted.mask_hashes, strict=True))
+    keys = [compute_key("pairs-2", key_parts, [identities[i] for i in block.cube_indices]) for block in blocks]
     block_indices = tuple(tuple(int(extracted.index[member]) for member in block.cube_indices) for block in blocks)
     job = PairBlockJob(metric, cubes, block_indices, plan, reference)
-    columns = CachedColumns(dict(enumerate(keys)), cache, ranks)
+    cached = CachedColumns(dict(enumerate(keys)), cache, ranks)
     with raise_on_all_ranks(ranks):
-        columns.compute(job, chunk_size=CHUNK_BLOCKS, workers=workers, progress=progress)
-    return _build_feature_table(columns.gather(), blocks, keys, features)
+        cached.compute(job, chunk_size=CHUNK_BLOCKS, workers=workers, progress=progress)
+    block_columns = cached.gather()
+    columns = {name: np.concatenate([row[name] for row in block_columns]) for name in block_columns[0]}
+    columns[BLOCK_SIZE_COLUMN] = np.array([len(block.cube_indices) for block in blocks])
+    return FeatureTable(
+        columns=columns,
+        ids=np.array([f"block-{i}" for i in range(len(block_columns))]),
+        hashes=np.array(keys),
+        groups=np.array([f"bin-{block.group_bin}" for block in blocks]),
+        wavelengths=features.wavelengths,
+        wavelengths_known=features.wavelengths_known,
+        structures=features.structures,
+    )
 
 
 def _collect_key_parts(metric: Any, plan: ExtractionPlan, reference: FeatureTable) -> Any:
@@ -126,22 +133,3 @@ def _collect_key_parts(metric: Any, plan: ExtractionPlan, reference: FeatureTabl
 
 def _build_pair_job(name: str, options: dict[str, Any], *rest: Any) -> PairBlockJob:
     return PairBlockJob(get_plugins().build("metric", name, options), *rest)
-
-
-def _build_feature_table(
-    block_columns: Sequence[Columns],
-    pair_blocks: Sequence[PairBlock],
-    keys: Sequence[str],
-    features: FeatureTable,
-) -> FeatureTable:
-    columns = {name: np.concatenate([row[name] for row in block_columns]) for name in block_columns[0]}
-    columns[BLOCK_SIZE_COLUMN] = np.array([len(block.cube_indices) for block in pair_blocks])
-    return FeatureTable(
-        columns=columns,
-        ids=np.array([f"block-{i}" for i in range(len(block_columns))]),
-        hashes=np.array(keys),
-        groups=np.array([f"bin-{block.group_bin}" for block in pair_blocks]),
-        wavelengths=features.wavelengths,
-        wavelengths_known=features.wavelengths_known,
-        structures=features.structures,
-    )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hseval.core.capabilities import compute_fingerprint, needs_nm, reads_structures, set_device
 from hseval.core.cubes import FOV, Cube, CubeSet
 from hseval.core.options import get_option_values
 from hseval.core.plugin_manager import get_plugins
+from hseval.core.protocols import Extractor
 from hseval.data.content_hash import compute_content_hash, compute_file_stamp, compute_key, compute_masks_hash
 from hseval.data.preprocessing import PreprocessedCube, preprocess_cube
 from hseval.pipeline.cached_columns import Columns
@@ -19,13 +22,6 @@ from hseval.utils.errors import HsevalError, format_error
 from hseval.utils.feature_cache import CubeHashes, FeatureCache
 from hseval.utils.parallel import JobSpec
 from hseval.utils.plural import format_count
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from hseval.core.protocols import Extractor
 
 KeyedCube = tuple[str, PreprocessedCube]
 PREPROCESSING_VERSION = "prepare-1"  # raised whenever preprocessing returns something else for the same cube

@@ -7,9 +7,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hseval.core.evaluation import MetricEvaluator
 from hseval.pipeline.context import ExtractedInputs, RunContext
 from hseval.pipeline.inputs import InputSets
-from hseval.pipeline.metric_inputs import MetricEvaluator, build_evaluator
+from hseval.pipeline.metric_inputs import build_evaluator
 from hseval.pipeline.worker import ExtractionPlan
 from hseval.qualification.degrade import Degrader
 from hseval.qualification.degraded_sets import AlignedSet

@@ -143,7 +143,7 @@ def _fill_default_pairs(settings: Settings) -> dict[str, dict[str, Any]]:
     registry = get_plugins()
     filled = {name: dict(values) for name, values in settings.items()}
     for name in registry.get_names("metric"):
-        if "pairs" in get_options_class(registry.find("metric", name)).__dataclass_fields__:  # type: ignore[attr-defined]
+        if "pairs" in get_options_class(registry.find("metric", name)).__dataclass_fields__:
             filled.setdefault(name, {}).setdefault("pairs", DEFAULT_PAIRS)
     return filled
 

@@ -14,9 +14,9 @@ from hseval.utils.errors import NotComputable
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
-    from hseval.pipeline.metric_inputs import MetricEvaluator
-    from hseval.stats.jackknife import Float64Array, Indices
-    from hseval.utils.arrays import IntArray
+    from hseval.core.evaluation import MetricEvaluator
+    from hseval.stats.jackknife import Indices
+    from hseval.utils.arrays import Float64Array, IntArray
 
 
 class MemoizedLeaveOutStatistic:

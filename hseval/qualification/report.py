@@ -138,7 +138,7 @@ class QualifyReport:
     def __post_init__(self) -> None:
         """Refuse a table with cells missing, or curves beside it."""
         cells = {(column.label, row.name) for column in self.columns for row in self.rows}
-        if cells != {(curve.metric, curve.degradation) for curve in self.curves}:
+        if not cells or cells != {(curve.metric, curve.degradation) for curve in self.curves}:
             raise ValueError("expected a curve for each metric and degradation, and no other")
 
     def get_curve(self, metric: str, degradation: str) -> Curve:

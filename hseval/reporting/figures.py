@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hseval.core.report import Score
     from hseval.pipeline.context import ExtractedInputs
     from hseval.pipeline.extract import ExtractedSet
-    from hseval.pipeline.metric_inputs import HistogramValues
+    from hseval.core.evaluation import HistogramValues
 
 MEAN_COLUMN, PIXEL_COUNT_COLUMN = "spectra/mean", "spectra/pixels"
 LOW_PERCENTILE, HIGH_PERCENTILE = 10.0, 90.0  # percentiles over cubes: the range of mean spectra

@@ -32,9 +32,8 @@ def build_metrics(
     registry = get_plugins()
     requested = names if names is not None else DEFAULT_METRICS
     aliases = {ALL_METRICS: registry.get_names("metric")}
-    unique_names = list(
-        dict.fromkeys(name for name_or_alias in requested for name in aliases.get(name_or_alias, (name_or_alias,)))
-    )
+    expanded = [name for name_or_alias in requested for name in aliases.get(name_or_alias, (name_or_alias,))]
+    unique_names = list(dict.fromkeys(expanded))
     if not unique_names:
         raise HsevalError(f"no metric was requested{format_suggestion('', registry.get_names('metric'))}")
     if extractor is not None:
@@ -42,7 +41,7 @@ def build_metrics(
     _check_settings(settings)
     built = []
     for name in unique_names:
-        fields = get_options_class(registry.find("metric", name)).__dataclass_fields__  # type: ignore[attr-defined]
+        fields = get_options_class(registry.find("metric", name)).__dataclass_fields__
         metric_options = dict(settings.get(name, {}))
         if extractor is not None and "extractor" in fields:
             metric_options.setdefault("extractor", extractor)
@@ -84,9 +83,8 @@ def _check_metric_needs(metric: Metric) -> None:
         raise
     except Exception as error:  # a third party's property may raise anything
         origin = get_plugins().get_origin("metric", metric.name)
-        raise HsevalError(
-            f"metric {metric.name!r} ({origin}): its needs can't be read: {format_error(error)}"
-        ) from error
+        message = f"metric {metric.name!r} ({origin}): its needs can't be read: {format_error(error)}"
+        raise HsevalError(message) from error
 
 
 def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -95,7 +93,6 @@ def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:
     kinds = {name: kind for kind in ("segmenter", "extractor", "metric") for name in registry.get_names(kind)}
     for name, values in settings.items():
         if name not in kinds:
-            raise HsevalError(
-                f"--set {name}: no metric, extractor or segmenter has that name{format_suggestion(name, kinds)}"
-            )
+            suggestion = format_suggestion(name, kinds)
+            raise HsevalError(f"--set {name}: no metric, extractor or segmenter has that name{suggestion}")
         build_options(registry.find(kinds[name], name), values, owner=f"{kinds[name]} {name!r}")

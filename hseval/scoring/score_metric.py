@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hseval.core.capabilities import get_options, get_plugin_version
+from hseval.core.evaluation import HistogramValues, MetricEvaluator, MetricInputs, count_cubes
+from hseval.core.protocols import Metric, ScoreParts
 from hseval.core.report import Score, to_jsonable
 from hseval.core.report_file import ShownDetails
 from hseval.core.score_records import Resamples, SplitStatistics, StoredReplicates
 from hseval.data.content_hash import compute_key
 from hseval.pipeline.context import ExtractedInputs, RunContext
-from hseval.pipeline.metric_inputs import HistogramValues, MetricEvaluator, MetricInputs, build_evaluator
+from hseval.pipeline.metric_inputs import build_evaluator
 from hseval.stats.intervals import Uncertainty, compute_mean_excess, compute_uncertainty
 from hseval.stats.resampling import SplitScore
 from hseval.stats.splits import (
@@ -28,9 +29,6 @@ from hseval.stats.splits import (
 )
 from hseval.utils.errors import HsevalError, NotComputable, format_error
 from hseval.utils.random_streams import create_rng
-
-if TYPE_CHECKING:
-    from hseval.core.protocols import Metric, ScoreParts
 
 SPLITS, QUICK_SPLITS = 16, 6
 
@@ -71,13 +69,10 @@ def _check_needs(metric: Metric, inputs: ExtractedInputs) -> None:
         raise NotComputable("needs --train")
     if metric.needs.train and not inputs.has_holdout:
         raise NotComputable("every reference cube is a training cube, so none is held out")
-    extractors = {column.split("/", maxsplit=1)[0] for column in inputs.reference.features.columns}
-    if (metric.needs.nm or not extractors.issuperset(metric.needs.features)) and not _has_wavelengths(inputs):
+    features = inputs.reference.features
+    extractors = {column.split("/", maxsplit=1)[0] for column in features.columns}
+    if (metric.needs.nm or not extractors.issuperset(metric.needs.features)) and not features.wavelengths_known:
         raise NotComputable("needs wavelengths in nm (--wavelengths FILE|450:905:16)")
-
-
-def _has_wavelengths(inputs: ExtractedInputs) -> bool:
-    return inputs.reference.features.wavelengths_known
 
 
 def _compute_score(
@@ -114,7 +109,7 @@ def _compute_score(
             statistics=statistics,
         )
     uncertainty = compute_uncertainty(evaluator, split_scores) if with_interval else Uncertainty()
-    size = metric_inputs.count_reference_cubes(splits[0].real)
+    size = count_cubes(metric_inputs.real.select(splits[0].real))
     values, floors = [part.value for part in split_scores], [part.floor for part in split_scores]
     return Score(
         name=metric.name,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hseval.core.feature_table import UNGROUPED_PREFIX
 from hseval.data.wavelengths import ResampledSet
+from hseval.pipeline.extract import ExtractedSet
 from hseval.pipeline.inputs import InputSets, find_shared_cubes
 from hseval.utils.plural import format_count
-
-if TYPE_CHECKING:
-    from hseval.pipeline.extract import ExtractedSet
 
 MIN_RELIABLE_CUBES = 32  # cubes: scores of smaller sets vary too much
 MAX_LISTED_IDS = 3  # ids listed before "and n more"

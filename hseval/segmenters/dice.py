@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array
+from hseval.utils.arrays import Array, BoolArray, Float32Array
 
 PROBABILITY_BINS = 512  # of a probability: thresholds have a resolution of 0.2 %
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hseval.core.cubes import FOV, Cube
 from hseval.data.field_of_view import find_valid_pixels
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array
-
+from hseval.utils.arrays import Array, BoolArray, Float32Array
 
 MAX_WINDOWS = 16  # spectral windows at most: 200 bands add little information, and take more than ten times as long
 MIN_POSITIVE_SHARE = 0.999  # share of values above 0 from which spectra are reflectance or radiance: use the logarithm

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hseval.data.field_of_view import compute_canvas_shape, fill_outside
+from hseval.utils.arrays import BoolArray, Float32Array
 
 if TYPE_CHECKING:
     import torch
-
-    from hseval.utils.arrays import BoolArray, Float32Array
-
 
 MARGIN_SIGMAS = 3.0  # of the widest Gaussian: margin on the periodic canvas between opposite edges
 

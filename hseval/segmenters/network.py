@@ -83,11 +83,8 @@ class UNet(nn.Module):
 def _make_conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before in (in_channels, out_channels):
-        layers += [
-            nn.Conv2d(before, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        ]
+        convolution = nn.Conv2d(before, out_channels, 3, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 

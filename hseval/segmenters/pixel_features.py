@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hseval.data.field_of_view import find_valid_pixels
 from hseval.segmenters.inputs import SpectralScaler
 from hseval.segmenters.line_filters import FourierImage
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array
-
+from hseval.utils.arrays import Array, BoolArray, Float32Array
 
 MAX_DIRECTIONS = 6  # directions in spectral space whose spatial surroundings are features too
 SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)  # px
@@ -64,16 +60,15 @@ def compute_directions(spectra: Float32Array, labels: BoolArray) -> Float32Array
     background = ~labels.any(axis=0)
     classes = [background, *labels] if background.any() else list(labels)
     means = np.stack([spectra64[:, members].mean(axis=1) for members in classes if members.any()])
-    within = np.cov(_center_classes(spectra64, classes))
-    within = np.atleast_2d(within) + COVARIANCE_SHRINKAGE * np.trace(np.atleast_2d(within)) / len(spectra64) * np.eye(
-        len(spectra64)
-    )
+    within = np.atleast_2d(np.cov(_center_classes(spectra64, classes)))
+    windows = len(within)
+    within = within + COVARIANCE_SHRINKAGE * np.trace(within) / windows * np.eye(windows)
     values, vectors = np.linalg.eigh(within)
     whitening = vectors / np.sqrt(values)  # (window, window): columns make the covariance the identity
     centered_means = (means - means.mean(axis=0)) @ whitening
     _, strengths, axes = np.linalg.svd(centered_means, full_matrices=False)
     discriminants = axes[strengths > 1e-6 * max(strengths.max(), 1e-300)]
-    directions = np.concatenate([discriminants @ whitening.T, vectors.T[::-1]])[: min(MAX_DIRECTIONS, len(spectra64))]
+    directions = np.concatenate([discriminants @ whitening.T, vectors.T[::-1]])[: min(MAX_DIRECTIONS, windows)]
     std = (directions @ spectra64).std(axis=1)
     return np.asarray(directions / np.maximum(std, 1e-12)[:, None], dtype=np.float32)
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array, IntArray
+from hseval.utils.arrays import Array, BoolArray, Float32Array, IntArray
 
 BOUNDARY_WIDTH = 2  # px around structures, which decide where a mask ends
 MAX_WEIGHT = 50.0  # the weight of one drawn pixel, at most

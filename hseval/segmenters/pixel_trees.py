@@ -6,24 +6,20 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from hseval.core.cubes import CubeSet
 from hseval.core.options import option
 from hseval.data.field_of_view import find_valid_pixels
-from hseval.segmenters.binning import bin_features
 from hseval.segmenters.dice import ProbabilityHistogram
 from hseval.segmenters.inputs import SpectralScaler, average_windows, get_labels, select_structures
 from hseval.segmenters.pixel_features import PixelFeatures, compute_directions
 from hseval.segmenters.pixel_sampling import draw_pixels
+from hseval.utils.arrays import Array, BoolArray, Float32Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
-
-if TYPE_CHECKING:
-    from hseval.utils.arrays import Array, BoolArray, Float32Array
-
 
 SPECTRA_PER_STRATUM = 400  # pixels a stratum and cube from which scale and directions are found
 MAX_BINS = 127  # of a feature, between which trees split
@@ -160,3 +156,21 @@ def _fit_trees(features: Float32Array, labels: BoolArray, weights: Float32Array,
         early_stopping=False, random_state=0,
     )  # fmt: skip
     return model.fit(features, labels, sample_weight=weights)
+
+
+def bin_features(features: Array, levels: int) -> Array:
+    """Return features ``(pixel, feature)`` rounded to the nearest of at most ``levels`` quantiles of each feature.
+
+    scikit-learn's histogram trees split midway between values if a feature has no more of them than there are bins, so
+    that trees grown on the result classify the original features in the same way. Its own binning by weighted
+    quantiles sorts once a bin, a feature and a model, which takes ten times as long as growing the trees.
+    """
+    columns = np.asarray(features).T
+    return np.stack([_bin_column(np.ascontiguousarray(column), levels) for column in columns], axis=1)
+
+
+def _bin_column(column: Array, levels: int) -> Array:
+    indices = np.linspace(0, len(column) - 1, levels).round().astype(np.int64)
+    quantiles = np.unique(np.sort(column)[indices])
+    middles = (quantiles[1:].astype(np.float64) + quantiles[:-1]) / 2
+    return np.asarray(quantiles[np.searchsorted(middles, column, side="left")])

@@ -13,12 +13,11 @@ from hseval.core.options import option
 from hseval.data.field_of_view import find_valid_pixels
 from hseval.segmenters.dice import ProbabilityHistogram
 from hseval.segmenters.inputs import SpectralScaler, average_windows, get_labels, select_structures
+from hseval.utils.arrays import Array, BoolArray, Float32Array
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     from hseval.segmenters.network import TrainingExample
-    from hseval.utils.arrays import Array, BoolArray, Float32Array
-
 
 SPECTRA_PER_CUBE = 2000  # pixels of a cube from which the scale is found
 THRESHOLD_CUBES = 12  # cubes on which thresholds are chosen
@@ -58,12 +57,9 @@ class UNetSegmenter:
         self.structures = select_structures(data.structures)
         self.scaler = _fit_scaler(data)
         examples = [self._make_example(cube.data, get_labels(cube, self.structures)) for cube in data]
-        self._network = network.build_seeded_network(2 * len(self.scaler.mean) + 1, len(self.structures)).to(
-            self.device
-        )
-        network.train(
-            self._network, network.CropSampler.from_examples(examples), steps=self.options.steps, device=self.device
-        )
+        channels, crops = 2 * len(self.scaler.mean) + 1, network.CropSampler.from_examples(examples)
+        self._network = network.build_seeded_network(channels, len(self.structures)).to(self.device)
+        network.train(self._network, crops, steps=self.options.steps, device=self.device)
         self.weights = network.get_weights(self._network)
         histogram = ProbabilityHistogram(len(self.structures))
         for i in np.unique(np.linspace(0, len(examples) - 1, THRESHOLD_CUBES).astype(int)):
@@ -75,13 +71,11 @@ class UNetSegmenter:
         """Return bool ``(n, y, x)`` by structure; False where a cube is not valid."""
         if not self.structures:
             raise HsevalError("segmenter 'unet' has not been fitted: call fit with cubes that have masks")
-        masks = [
-            (self._predict_probabilities(cube) >= self.thresholds[:, None, None]) & find_valid_pixels(cube)
-            for cube in cubes
-        ]
-        return {
-            name: np.stack([cube_masks[index] for cube_masks in masks]) for index, name in enumerate(self.structures)
-        }
+        masks = np.zeros((len(self.structures), len(cubes), *cubes.shape[2:]), dtype=bool)
+        for i, cube in enumerate(cubes):
+            is_inside = self._predict_probabilities(cube) >= self.thresholds[:, None, None]
+            masks[:, i] = is_inside & find_valid_pixels(cube)
+        return dict(zip(self.structures, masks, strict=True))
 
     def state(self) -> dict[str, Array]:
         """Return the fitted state as arrays."""

@@ -9,16 +9,11 @@ its chi-squared distribution. |D| is biased upward where delta is small, so the 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hseval.stats.variance import compute_degrees_of_freedom
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
+from hseval.stats.variance import CONFIDENCE_LEVEL, compute_degrees_of_freedom
+from hseval.utils.arrays import Float64Array
 
 PIVOTAL_DRAWS = 20_000
 # Variances subtracted from a squared draw: E D^2 = delta^2 + 1 variance; one more gives the best coverage near 0.
@@ -51,21 +46,21 @@ def folded_normal_mean(mean: Float64Array, std: Float64Array) -> Float64Array:
 
 
 def compute_folded_intervals(
-    difference: float, *, real: SideVariance, generated: SideVariance, rng: np.random.Generator, level: float = 0.95
+    difference: float, *, real: SideVariance, generated: SideVariance, rng: np.random.Generator
 ) -> Float64Array:
     """Return the intervals ``(2, 2)`` of the expected value at one split, and of its excess over the floor."""
     variance = real.variance + generated.variance
     sides = [(np.array([side.variance]), side.block_count - 1) for side in (real, generated)]
-    draws = abs(difference) - np.sqrt(variance) * rng.standard_t(
-        compute_degrees_of_freedom(np.array([variance]), sides), PIVOTAL_DRAWS
-    )
+    degrees_of_freedom = compute_degrees_of_freedom(np.array([variance]), sides)
+    draws = abs(difference) - np.sqrt(variance) * rng.standard_t(degrees_of_freedom, PIVOTAL_DRAWS)
     mean_draws = _shrink_draws(draws, variance)
     real_draws, generated_draws = (
-        side.variance * _draw_variance_factors(side.block_count, rng) for side in (real, generated)
+        side.variance * ((side.block_count - 1) / rng.chisquare(side.block_count - 1, PIVOTAL_DRAWS))
+        for side in (real, generated)
     )
     value = folded_normal_mean(mean_draws, np.sqrt(real_draws / real.share + generated_draws / generated.share))
     floor = folded_normal_mean(np.zeros(PIVOTAL_DRAWS), np.sqrt(2 * real_draws / real.share))
-    tails = (0.5 - level / 2, 0.5 + level / 2)
+    tails = (0.5 - CONFIDENCE_LEVEL / 2, 0.5 + CONFIDENCE_LEVEL / 2)
     return np.stack([np.quantile(value, tails), np.quantile(value - floor, tails)])
 
 
@@ -129,15 +124,9 @@ def _draw_expected_absolute(
     generated_variance = generated.variance * (generated.block_count - 1) / chi2.ppf(uniform, generated.block_count - 1)
     draws = abs(signed_difference.difference) - real_shift - np.sqrt(generated_variance) * normal
     variance = float(np.square(_center_replicates(signed_difference.real_replicates)).sum()) + generated.variance
-    return folded_normal_mean(
-        _shrink_draws(draws, variance),
-        np.sqrt(real_variance / signed_difference.share + generated_variance / generated.share),
-    )
+    std = np.sqrt(real_variance / signed_difference.share + generated_variance / generated.share)
+    return folded_normal_mean(_shrink_draws(draws, variance), std)
 
 
 def _shrink_draws(draws: Float64Array, variance: float) -> Float64Array:
     return np.asarray(np.sqrt(np.maximum(draws**2 - SHRINKAGE_VARIANCES * variance, 0.0)) * (draws > 0))
-
-
-def _draw_variance_factors(block_count: int, rng: np.random.Generator) -> Float64Array:
-    return (block_count - 1) / rng.chisquare(block_count - 1, PIVOTAL_DRAWS)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hseval.core.capabilities import SupportsExpected, get_bounds
-from hseval.core.evaluation import Evaluator
+from hseval.core.evaluation import MetricEvaluator, count_cubes
 from hseval.core.score_records import DetectableDifference, Figures, Interval, StoredReplicates
 from hseval.stats import folded_normal as folded
 from hseval.stats.posterior_draws import compute_posterior_intervals
@@ -23,18 +22,15 @@ from hseval.stats.variance import (
     CONFIDENCE_LEVEL,
     MIN_DIFFERENCE_DEGREES_OF_FREEDOM,
     MIN_VARIANCE_RATIO,
+    compute_block_variance,
     compute_degrees_of_freedom,
     compute_detectable_difference,
     compute_t_quantile,
 )
+from hseval.utils.arrays import Float64Array
 from hseval.utils.errors import HsevalError, NotComputable, format_error
 from hseval.utils.plural import format_count
 from hseval.utils.random_streams import create_rng
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
 
 MIN_GROUPS = 4  # groups per side: fewer leave the variance too uncertain
 
@@ -60,7 +56,7 @@ class Uncertainty:
     no_interval: str | None = None
 
 
-def compute_uncertainty(evaluator: Evaluator, split_scores: Sequence[SplitScore]) -> Uncertainty:
+def compute_uncertainty(evaluator: MetricEvaluator, split_scores: Sequence[SplitScore]) -> Uncertainty:
     """Return a score's intervals, p-value and smallest detectable differences.
 
     Args:
@@ -93,19 +89,20 @@ def compute_mean_excess(split_scores: Sequence[SplitScore]) -> float:
 
 
 def _compute_jackknife_uncertainty(
-    evaluator: Evaluator, split_scores: Sequence[SplitScore], replicates: ScoreReplicates, excess: float
+    evaluator: MetricEvaluator, split_scores: Sequence[SplitScore], replicates: ScoreReplicates, excess: float
 ) -> Uncertainty:
     signed = split_scores[0].value.signed is not None
     bounds = get_bounds(evaluator.metric)
     positive = bounds == (0.0, math.inf)
     sides = _build_side_variances(evaluator, split_scores, replicates) if signed else None
-    intervals = (
-        _compute_folded_intervals(evaluator, replicates, sides)
-        if sides
-        else _compute_t_intervals(replicates, is_positive=positive)
-    )
+    if sides:
+        difference = float(replicates.split_values[:, 0].mean())
+        rng = create_rng(evaluator.seed, f"{evaluator.metric.name} interval")
+        intervals = folded.compute_folded_intervals(difference, real=sides[0], generated=sides[1], rng=rng)
+    else:
+        intervals = _compute_t_intervals(replicates, is_positive=positive)
     interval, excess_interval = _clip_intervals(intervals, split_scores, excess, bounds)
-    samples = evaluator.inputs.count_cubes(evaluator.inputs.generated)
+    samples = count_cubes(evaluator.inputs.generated)
     return Uncertainty(
         interval,
         excess_interval,
@@ -116,7 +113,7 @@ def _compute_jackknife_uncertainty(
 
 
 def _compute_posterior_uncertainty(
-    evaluator: Evaluator, split_scores: Sequence[SplitScore], excess: float
+    evaluator: MetricEvaluator, split_scores: Sequence[SplitScore], excess: float
 ) -> Uncertainty:
     """Return the uncertainty of a metric that draws its expected value itself (``Metric.expected``)."""
     mean = float(np.mean([split_score.value.value for split_score in split_scores]))
@@ -166,7 +163,7 @@ def _to_figures(rows: Float64Array) -> tuple[Figures, ...]:
     return tuple((value, floor, excess) for value, floor, excess in rows.tolist())
 
 
-def _explain_too_few_groups(evaluator: Evaluator, split_scores: Sequence[SplitScore]) -> str:
+def _explain_too_few_groups(evaluator: MetricEvaluator, split_scores: Sequence[SplitScore]) -> str:
     """Return why there is no interval, or ``""``."""
     for label, features in (("real cubes", evaluator.inputs.real), ("samples", evaluator.inputs.generated)):
         groups = len(np.unique(features.groups))
@@ -181,9 +178,8 @@ def _compute_t_intervals(score_replicates: ScoreReplicates, *, is_positive: bool
     Small distances vary less than large ones, so a score that can't be negative gets its interval on the logarithmic
     scale. The excess, which can, gets Student's: it excludes 0 where the p-value is below 5 %.
     """
-    half_widths = compute_t_quantile(CONFIDENCE_LEVEL, score_replicates.compute_degrees_of_freedom()) * np.sqrt(
-        score_replicates.compute_variance()
-    )
+    quantiles = compute_t_quantile(CONFIDENCE_LEVEL, score_replicates.compute_degrees_of_freedom())
+    half_widths = quantiles * np.sqrt(score_replicates.compute_variance())
     means = score_replicates.split_values.mean(axis=0)
     intervals: Float64Array = np.stack([means - half_widths, means + half_widths], axis=1)[[0, 2]]
     if is_positive and means[0] > 0:
@@ -192,40 +188,15 @@ def _compute_t_intervals(score_replicates: ScoreReplicates, *, is_positive: bool
     return intervals
 
 
-def _compute_folded_intervals(
-    evaluator: Evaluator,
-    score_replicates: ScoreReplicates,
-    sides: tuple[folded.SideVariance, folded.SideVariance],
-) -> Float64Array:
-    rng = create_rng(evaluator.seed, f"{evaluator.metric.name} interval")
-    return folded.compute_folded_intervals(
-        float(score_replicates.split_values[:, 0].mean()),
-        real=sides[0],
-        generated=sides[1],
-        rng=rng,
-        level=CONFIDENCE_LEVEL,
-    )
-
-
 def _build_side_variances(
-    evaluator: Evaluator, split_scores: Sequence[SplitScore], score_replicates: ScoreReplicates
+    evaluator: MetricEvaluator, split_scores: Sequence[SplitScore], score_replicates: ScoreReplicates
 ) -> tuple[folded.SideVariance, folded.SideVariance]:
     """Return the variances that the two sides add to a signed difference."""
     size = len(split_scores[0].split.real)
+    inputs, replicates = evaluator.inputs, score_replicates.jackknife_replicates
     real, generated = (
-        folded.SideVariance(float(variance[0]), count, min(1.0, size / len(features)))
-        for variance, count, features in (
-            (
-                score_replicates.jackknife_replicates.compute_real_variance(),
-                len(score_replicates.jackknife_replicates.real),
-                evaluator.inputs.real,
-            ),
-            (
-                score_replicates.jackknife_replicates.compute_generated_variance(),
-                len(score_replicates.jackknife_replicates.generated),
-                evaluator.inputs.generated,
-            ),
-        )
+        folded.SideVariance(float(compute_block_variance(blocks)[0]), len(blocks), min(1.0, size / len(features)))
+        for blocks, features in ((replicates.real, inputs.real), (replicates.generated, inputs.generated))
     )
     return real, generated
 
@@ -251,13 +222,10 @@ def _compute_detectable_difference(
     The samples' part of the variance falls with their number, and its second-order part with the square of that.
     """
     replicates = score_replicates.jackknife_replicates
-    generated_variance, real_variance = (
-        float(replicates.compute_generated_variance()[0]),
-        float(replicates.compute_real_variance()[0]),
-    )
-    second_order = min(
-        float(replicates.compute_second_order_variances()[1][0]), generated_variance * (1 - MIN_VARIANCE_RATIO)
-    )
+    generated_variance = float(replicates.compute_generated_variance()[0])
+    real_variance = float(replicates.compute_real_variance()[0])
+    within_generated = float(replicates.compute_second_order_variances()[1][0])
+    second_order = min(within_generated, generated_variance * (1 - MIN_VARIANCE_RATIO))
     total = generated_variance - second_order
     pairs = 0 if replicates.generated_pairs is None else len(replicates.generated_pairs)
     sides = [(np.array([generated_variance]), len(replicates.generated) - 1)]

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hseval.stats.variance import (
     CONFIDENCE_LEVEL,
@@ -24,13 +25,9 @@ from hseval.stats.variance import (
     compute_t_quantile,
     equalize_block_sizes,
 )
+from hseval.utils.arrays import Float64Array
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
-    Indices = NDArray[np.int64]
-
+Indices = NDArray[np.int64]
 Statistic = Callable[["Indices", "Indices"], "Float64Array"]
 NO_INDICES = np.empty(0, dtype=np.int64)
 MIN_PAIRED_BLOCKS = 8  # fewest blocks of a side at which pairs of them are left out
@@ -96,9 +93,10 @@ class JackknifeReplicates:
         estimates = zip(self.compute_second_order_variances(), pair_effects, strict=True)
         return [(variance, len(effects)) for variance, effects in estimates if effects is not None]
 
-    def compute_interval(self, level: float = CONFIDENCE_LEVEL) -> Float64Array:
+    def compute_interval(self) -> Float64Array:
         """Return the intervals ``(k, 2)`` by Student's t."""
-        half_widths = compute_t_quantile(level, self.compute_degrees_of_freedom()) * np.sqrt(self.compute_variance())
+        quantiles = compute_t_quantile(CONFIDENCE_LEVEL, self.compute_degrees_of_freedom())
+        half_widths = quantiles * np.sqrt(self.compute_variance())
         return np.stack([self.value - half_widths, self.value + half_widths], axis=1)
 
 
@@ -146,19 +144,20 @@ def run_jackknife(
         value,
         without_real,
         _draw_block_pairs(g, pair_count, rng),
-        lambda i, j: statistic(_join_blocks(real, i, j), NO_INDICES),
+        lambda i, j: statistic(np.concatenate([real[i], real[j]]), NO_INDICES),
     )
     generated_effects = _compute_pair_effects(
         value,
         without_generated,
         _draw_block_pairs(h, pair_count, rng),
-        lambda i, j: statistic(NO_INDICES, _join_blocks(generated, i, j)),
+        lambda i, j: statistic(NO_INDICES, np.concatenate([generated[i], generated[j]])),
     )
     # A block is 1 / g of its side; the factor removes what leaving it out adds to all other pairs.
     scale = np.sqrt((1 - 1 / g) * (1 - 1 / h)) if both else 0.0
+    cross_pairs = [divmod(int(index), h) for index in rng.permutation(g * h)[:pair_count]] if both else []
     cross_effects = [
         scale * (value - without_real[i] - without_generated[j] + statistic(real[i], generated[j]))
-        for i, j in (_draw_cross_pairs(g, h, pair_count, rng) if both else ())
+        for i, j in cross_pairs
     ]
     sizes = [np.array([len(block) for block in side], dtype=np.float64) for side in (real, generated)]
     level_real, level_generated = (
@@ -196,14 +195,6 @@ def _draw_block_pairs(count: int, max_pairs: int, rng: np.random.Generator) -> l
     first, second = np.triu_indices(count, 1)
     sampled = rng.permutation(len(first))[:max_pairs]
     return [(int(first[index]), int(second[index])) for index in sampled]
-
-
-def _draw_cross_pairs(g: int, h: int, max_pairs: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    return [divmod(int(index), h) for index in rng.permutation(g * h)[:max_pairs]]
-
-
-def _join_blocks(block_indices: Sequence[Indices], i: int, j: int) -> Indices:
-    return np.concatenate([block_indices[i], block_indices[j]])
 
 
 def _stack_replicates(replicates: Sequence[Any], width: int) -> Float64Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,13 +25,9 @@ from hseval.stats.variance import (
     compute_pair_variance,
     compute_t_quantile,
 )
+from hseval.utils.arrays import Float64Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
 
 VALUE_COLUMN, FLOOR_COLUMN, EXCESS_COLUMN = 0, 1, 2
 
@@ -66,9 +62,9 @@ def compute_standard_error(terms: Sequence[Term]) -> tuple[float, float]:
     subtracted.append((compute_finite_split_variance(splits, terms[0].replicates.used_splits), len(splits) // 2 - 1))
     plain = sum(variance for variance, _ in added)
     total = np.maximum(plain - sum(variance for variance, _ in subtracted), MIN_VARIANCE_RATIO * plain)
-    return math.sqrt(total[0]), float(
-        compute_degrees_of_freedom(total, added, subtracted, min_degrees=MIN_DIFFERENCE_DEGREES_OF_FREEDOM)[0]
-    )
+    minimum = MIN_DIFFERENCE_DEGREES_OF_FREEDOM
+    degrees = compute_degrees_of_freedom(total, added, subtracted, min_degrees=minimum)
+    return math.sqrt(total[0]), float(degrees[0])
 
 
 def _sum_columns(columns: Sequence[Float64Array]) -> Float64Array:
@@ -108,7 +104,9 @@ def compare_paired(a: Score, b: Score) -> PairedComparison:
         HsevalError: one has no interval, or they were not computed on the same reference, size, settings and seed.
     """
     resamples = _get_matching_resamples(a, b)
-    difference = _get_value(a) - _get_value(b)
+    assert a.value is not None  # they have resamples
+    assert b.value is not None
+    difference = a.value - b.value
     if resamples[0].draws is not None and resamples[1].draws is not None:
         return _compare_draws(a, np.array(resamples[0].draws) - np.array(resamples[1].draws), difference)
     first, second = (side.replicates for side in resamples)
@@ -138,16 +136,11 @@ def _get_matching_resamples(a: Score, b: Score) -> tuple[Resamples, Resamples]:
         if values[0] != values[1]:
             shown = f"{values[0]!s:.60} and {values[1]!s:.60}"
             raise HsevalError(f"{a.name}: the two scores have different {label} ({shown}): score both sets alike")
-    if (
-        _summarize_shape(first) != _summarize_shape(second)
-        or a.floor is None
-        or b.floor is None
-        or not np.isclose(a.floor, b.floor, rtol=FLOOR_TOLERANCE, atol=1e-12)
-    ):
-        raise HsevalError(
-            f"{a.name}: the floors differ ({_format_floor(a.floor)} and {_format_floor(b.floor)}): other structures or "
-            "fields of view were compared"
-        )
+    floors = [math.nan if score.floor is None else score.floor for score in (a, b)]
+    is_close = np.isclose(floors[0], floors[1], rtol=FLOOR_TOLERANCE, atol=1e-12)
+    if _summarize_shape(first) != _summarize_shape(second) or not is_close:
+        shown = " and ".join("none" if math.isnan(floor) else f"{floor:.4g}" for floor in floors)
+        raise HsevalError(f"{a.name}: the floors differ ({shown}): other structures or fields of view were compared")
     return first, second
 
 
@@ -167,38 +160,23 @@ def _summarize_shape(resamples: Resamples) -> tuple[bool, int]:
     return stored.shares is not None, len(stored.real)
 
 
-def _format_floor(floor: float | None) -> str:
-    return "none" if floor is None else f"{floor:.4g}"
-
-
-def _get_value(score: Score) -> float:
-    assert score.value is not None  # it has resamples
-    return score.value
-
-
 def _compare_by_t(difference: float, error: float, degrees: float, *, lower_is_better: bool) -> PairedComparison:
     from scipy.stats import t
 
     half_width = float(compute_t_quantile(CONFIDENCE_LEVEL, np.array(degrees))) * error
-    below = float(t.cdf(-difference / error, degrees)) if error > 0 else _compute_step_probability(-difference)
-    return PairedComparison(
-        difference, (difference - half_width, difference + half_width), below if lower_is_better else 1 - below
-    )
-
-
-def _compute_step_probability(value: float) -> float:
-    return 0.5 if value == 0 else float(value > 0)
+    below = float(t.cdf(-difference / error, degrees)) if error > 0 else float(np.heaviside(-difference, 0.5))
+    interval = (difference - half_width, difference + half_width)
+    return PairedComparison(difference, interval, below if lower_is_better else 1 - below)
 
 
 def _build_signed_difference(stored: StoredReplicates) -> folded.SignedDifference:
     """Return the difference that a score is the absolute value of."""
     assert stored.shares is not None
+    variance = stored.generated_variance[VALUE_COLUMN]
     return folded.SignedDifference(
         difference=float(np.mean(stored.splits, axis=0)[VALUE_COLUMN]),
         real_replicates=np.array(stored.real)[:, VALUE_COLUMN],
-        generated=folded.SideVariance(
-            stored.generated_variance[VALUE_COLUMN], stored.generated_blocks, stored.shares[1]
-        ),
+        generated=folded.SideVariance(variance, stored.generated_blocks, stored.shares[1]),
         share=stored.shares[0],
     )
 
@@ -220,9 +198,8 @@ def _compare_draws(a: Score, draws: Float64Array, difference: float) -> PairedCo
     estimate; the interval covers these, the draws themselves, and the estimate.
     """
     shifted = draws + (difference - draws.mean()) / 2
-    low, high = np.quantile(
-        np.stack([draws, shifted]), (0.5 - CONFIDENCE_LEVEL / 2, 0.5 + CONFIDENCE_LEVEL / 2), axis=1
-    )
+    tails = (0.5 - CONFIDENCE_LEVEL / 2, 0.5 + CONFIDENCE_LEVEL / 2)
+    low, high = np.quantile(np.stack([draws, shifted]), tails, axis=1)
     below = float(np.mean(shifted < 0) + np.mean(shifted == 0) / 2)
     interval = (min(float(low.min()), difference), max(float(high.max()), difference))
     return PairedComparison(difference, interval, below if a.better == "lower" else 1 - below)

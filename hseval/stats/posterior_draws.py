@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hseval.core.capabilities import SupportsExpected
-from hseval.core.evaluation import Evaluator
+from hseval.core.evaluation import MetricEvaluator
 from hseval.core.score_records import DetectableDifference
 from hseval.data.content_hash import compute_key
 from hseval.stats.variance import CONFIDENCE_LEVEL, compute_detectable_difference
+from hseval.utils.arrays import Float64Array
 from hseval.utils.random_streams import create_rng
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
 
 POSTERIOR_DRAWS = 2000
 CRITICAL_VALUE = 1.959964  # normal quantile at 97.5 %
@@ -41,7 +36,7 @@ class PosteriorIntervals:
     draws: tuple[float, ...]
 
 
-def compute_posterior_intervals(evaluator: Evaluator, *, size: int, value: float) -> PosteriorIntervals:
+def compute_posterior_intervals(evaluator: MetricEvaluator, *, size: int, value: float) -> PosteriorIntervals:
     """Return the intervals of a metric that has ``expected``.
 
     Args:
@@ -75,12 +70,11 @@ def compute_posterior_intervals(evaluator: Evaluator, *, size: int, value: float
     )
 
 
-def _draw_expected(evaluator: Evaluator, size: int, samples_label: str) -> Float64Array:
+def _draw_expected(evaluator: MetricEvaluator, size: int, samples_label: str) -> Float64Array:
     """Return draws ``(POSTERIOR_DRAWS, 2)`` of expected value and floor; the label names the samples' stream."""
     inputs, metric = evaluator.inputs, evaluator.metric
     assert isinstance(metric, SupportsExpected)
-    rngs = (
-        create_rng(evaluator.seed, f"{metric.name} reference"),
-        create_rng(evaluator.seed, f"{metric.name} {samples_label}"),
+    first, second = (create_rng(evaluator.seed, f"{metric.name} {label}") for label in ("reference", samples_label))
+    return metric.expected(
+        real=inputs.real, generated=inputs.generated, size=size, draws=POSTERIOR_DRAWS, rngs=(first, second)
     )
-    return metric.expected(real=inputs.real, generated=inputs.generated, size=size, draws=POSTERIOR_DRAWS, rngs=rngs)

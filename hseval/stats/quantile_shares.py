@@ -10,15 +10,14 @@ whatever the distribution), and samples get Dirichlet weights, with half a group
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
+from hseval.utils.arrays import Float64Array
 
 PRIOR_GROUPS = 0.5  # groups of samples added below, and above, all others
 MIN_TAIL_VALUES = 20  # of ``size`` values the lowest that matter, plus two a rank: the chance beyond them is about 1e-9
@@ -58,56 +57,38 @@ def draw_expected_shares(
         always_below: values up to this count as below, whatever the quantile.
     """
     chunks = [min(DRAWS_PER_CHUNK, draws - start) for start in range(0, draws, DRAWS_PER_CHUNK)]
-    return np.concatenate(
-        [
-            _draw_shares_chunk(real, generated, size=size, rank=rank, draws=count, rngs=rngs, always_below=always_below)
-            for count in chunks
-        ]
-    )
+    settings = {"size": size, "rank": rank, "rngs": rngs, "min_cut": np.nextafter(always_below, np.inf)}
+    draw_chunk = functools.partial(_draw_shares_chunk, real, generated, **settings)
+    return np.concatenate([draw_chunk(draws=count) for count in chunks])
 
 
 def _draw_shares_chunk(
     real: GroupedValues,
     generated: GroupedValues,
     *,
+    draws: int,
     size: int,
     rank: int,
-    draws: int,
     rngs: tuple[np.random.Generator, np.random.Generator],
-    always_below: float,
+    min_cut: float,
 ) -> Float64Array:
     group_index, group_count = _index_groups(real.groups)
     weights, remainder = rngs[0].standard_gamma(1.0, (draws, group_count)), rngs[0].standard_gamma(1.0, (draws, 1))
-    min_cut = np.nextafter(always_below, np.inf)
     raised = np.maximum(real.values, min_cut)
     cuts, cdf = _compute_quantile_cdf(raised, group_index, weights, remainder, size=size, rank=rank)
     probabilities = np.diff(cdf, axis=1, prepend=0.0)
     probability_above = 1 - cdf[:, -1]
     sizes = np.bincount(group_index)
-    real_distributions = _accumulate_weights(
-        real.values, weights[:, group_index], weights @ sizes[:, None] + remainder * sizes.mean()
-    )
-    generated_distributions = _draw_generated_distributions(generated, draws, rngs[1])
+    total = weights @ sizes[:, None] + remainder * sizes.mean()
+    real_draws = _accumulate_weights(real.values, weights[:, group_index], total)
+    generated_draws = _draw_generated_distributions(generated, draws, rngs[1])
     first_cut = np.array([min_cut])
-    return np.stack(
-        [
-            _average_between_cuts(
-                np.concatenate(
-                    [generated_distributions.share_below(first_cut), generated_distributions.share_below(cuts)], axis=1
-                ),
-                probabilities,
-                probability_above,
-            ),
-            _average_between_cuts(
-                np.concatenate(
-                    [real_distributions.share_below(first_cut), real_distributions.share_up_to(cuts)], axis=1
-                ),
-                probabilities,
-                probability_above,
-            ),
-        ],
-        axis=1,
-    )
+    shares = [
+        (generated_draws.share_below(first_cut), generated_draws.share_below(cuts)),
+        (real_draws.share_below(first_cut), real_draws.share_up_to(cuts)),
+    ]
+    sides = [np.concatenate(side, axis=1) for side in shares]
+    return np.stack([_average_between_cuts(side, probabilities, probability_above) for side in sides], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +129,8 @@ def _compute_quantile_cdf(
         return lowest[order][:count], 1 - (1 - cumulative[:, :count]) ** group_draws
     order = np.argsort(values, kind="stable")
     value_weights = weights[:, group_index[order]]
-    cumulative = np.cumsum(value_weights, axis=1) / (
-        value_weights.sum(axis=1, keepdims=True) + remainder * len(values) / weights.shape[1]
-    )
+    total = value_weights.sum(axis=1, keepdims=True) + remainder * len(values) / weights.shape[1]
+    cumulative = np.cumsum(value_weights, axis=1) / total
     return values[order][:count], np.asarray(betainc(rank, size + 1 - rank, cumulative[:, :count]))
 
 
@@ -160,9 +140,8 @@ def _draw_generated_distributions(generated: GroupedValues, draws: int, rng: np.
     sizes = np.bincount(group_index)
     total = weights @ sizes[:, None] + prior_weights.sum(axis=1, keepdims=True) * sizes.mean()
     distributions = _accumulate_weights(generated.values, weights[:, group_index], total)
-    return DistributionDraws(
-        distributions.values, distributions.cumulative_weights + prior_weights[:, :1] * sizes.mean() / total
-    )
+    prior_share = prior_weights[:, :1] * sizes.mean() / total
+    return DistributionDraws(distributions.values, distributions.cumulative_weights + prior_share)
 
 
 def _accumulate_weights(values: NDArray[Any], weights: Float64Array, total_weight: Float64Array) -> DistributionDraws:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hseval.core.evaluation import Evaluator
+from hseval.core.evaluation import MetricEvaluator
+from hseval.core.protocols import ScoreParts
 from hseval.stats.jackknife import JackknifeReplicates, draw_jackknife_blocks, run_jackknife
 from hseval.stats.splits import Split
 from hseval.stats.variance import (
@@ -17,16 +19,11 @@ from hseval.stats.variance import (
     MIN_VARIANCE_RATIO,
     compute_degrees_of_freedom,
 )
+from hseval.utils.arrays import Float64Array
 from hseval.utils.errors import NotComputable
 from hseval.utils.random_streams import create_rng
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from hseval.core.protocols import ScoreParts
-
-    Float64Array = NDArray[np.float64]
-    Indices = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,26 +77,23 @@ class ScoreReplicates:
 
     def compute_variance(self) -> Float64Array:
         """Return the variances ``(3,)`` over draws of both sets."""
-        plain = (
-            self.jackknife_replicates.compute_real_variance() + self.jackknife_replicates.compute_generated_variance()
-        )
-        return np.maximum(
-            self.jackknife_replicates.compute_variance()
-            - compute_finite_split_variance(self.split_values, self.used_splits),
-            MIN_VARIANCE_RATIO * plain,
-        )
+        jack = self.jackknife_replicates
+        plain = jack.compute_real_variance() + jack.compute_generated_variance()
+        finite_splits = compute_finite_split_variance(self.split_values, self.used_splits)
+        return np.maximum(jack.compute_variance() - finite_splits, MIN_VARIANCE_RATIO * plain)
 
     def compute_degrees_of_freedom(self) -> Float64Array:
         """Return their degrees of freedom ``(3,)``."""
-        finite_splits = (
-            compute_finite_split_variance(self.split_values, self.used_splits),
-            len(self.split_values) // 2 - 1,
-        )
+        finite_splits = compute_finite_split_variance(self.split_values, self.used_splits)
+        subtracted = [
+            *self.jackknife_replicates.list_subtracted_variances(),
+            (finite_splits, len(self.split_values) // 2 - 1),
+        ]
         min_degrees = np.array([MIN_DEGREES_OF_FREEDOM, MIN_DEGREES_OF_FREEDOM, MIN_DIFFERENCE_DEGREES_OF_FREEDOM])
         return compute_degrees_of_freedom(
             self.compute_variance(),
             self.jackknife_replicates.list_added_variances(),
-            [*self.jackknife_replicates.list_subtracted_variances(), finite_splits],
+            subtracted,
             min_degrees=min_degrees,
         )
 
@@ -124,29 +118,26 @@ def compute_finite_split_variance(split_values: Float64Array, used_splits: int) 
 class LeaveOutStatistic:
     """Value, floor and excess, the means over some splits, with rows left out of every split that they are in."""
 
-    def __init__(self, evaluator: Evaluator, split_scores: Sequence[SplitScore]) -> None:
+    def __init__(self, evaluator: MetricEvaluator, split_scores: Sequence[SplitScore]) -> None:
         self.evaluator, self.split_scores = evaluator, split_scores
 
     def __call__(self, excluded_real: Indices, excluded_generated: Indices) -> Float64Array:
         """Return ``(3,)`` without some rows of either side."""
         self.inputs, self.index_map = self.evaluator.leave_out_reference(excluded_real)
-        keep_masks = (
-            _make_keep_mask(len(self.evaluator.inputs.real), excluded_real),
-            _make_keep_mask(len(self.evaluator.inputs.generated), excluded_generated),
-        )
-        figures: Float64Array = np.mean(
-            [self._evaluate_split(split_score, *keep_masks) for split_score in self.split_scores], axis=0
-        )
-        return figures
+        keep_masks = []
+        for features, excluded in (
+            (self.evaluator.inputs.real, excluded_real),
+            (self.evaluator.inputs.generated, excluded_generated),
+        ):
+            keep_masks.append(np.ones(len(features), dtype=bool))
+            keep_masks[-1][excluded] = False
+        figures = [self._evaluate_split(split_score, *keep_masks) for split_score in self.split_scores]
+        return np.asarray(np.mean(figures, axis=0))
 
     def _evaluate_split(self, split_score: SplitScore, keep_real: Any, keep_generated: Any) -> Float64Array:
         split, is_reference_whole = split_score.split, self.inputs is self.evaluator.inputs
-        real, holdout, generated = (
-            split.real[keep_real[split.real]],
-            split.holdout[keep_real[split.holdout]],
-            split.generated,
-        )
-        generated = generated[keep_generated[generated]]
+        real, holdout = (indices[keep_real[indices]] for indices in (split.real, split.holdout))
+        generated = split.generated[keep_generated[split.generated]]
         if not min(len(real), len(holdout), len(generated)):
             raise NotComputable("no cube of a side is left")
         is_real_whole = is_reference_whole and len(real) == len(split.real)
@@ -161,7 +152,7 @@ class LeaveOutStatistic:
         return self.evaluator.compute_headline(self.inputs.real.select(self.index_map[real]), other, self.inputs.train)
 
 
-def compute_replicates(evaluator: Evaluator, split_scores: Sequence[SplitScore]) -> ScoreReplicates:
+def compute_replicates(evaluator: MetricEvaluator, split_scores: Sequence[SplitScore]) -> ScoreReplicates:
     """Return the replicates of a score; the reference's blocks depend only on its cubes and the seed."""
     plan = ResamplingPlan.for_size(len(split_scores[0].split.real))
     used = split_scores[: 2 * plan.split_pairs]
@@ -180,9 +171,3 @@ def compute_replicates(evaluator: Evaluator, split_scores: Sequence[SplitScore])
 
 def _stack_figures(value: float, floor: float) -> Float64Array:
     return np.array([value, floor, value - floor])
-
-
-def _make_keep_mask(count: int, excluded: Indices) -> NDArray[np.bool_]:
-    mask = np.ones(count, dtype=bool)
-    mask[excluded] = False
-    return mask

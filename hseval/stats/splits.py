@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hseval.core.report import Direction
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MIN_SPLIT_SIZE = 2  # cubes per side: one cube has no variance
 MIN_JOINT_STDS = 2.0  # of value and floor: a smaller excess is not significant
@@ -37,10 +35,8 @@ def draw_splits(
     With groups of unequal size, m is what whole groups allow. Empty where the reference can't be halved.
     """
     real_rng, generated_rng = rng.spawn(2)
-    real_sampler, generated_sampler = (
-        BalancedGroupSampler(real_groups, real_rng),
-        BalancedGroupSampler(generated_groups, generated_rng),
-    )
+    real_sampler = BalancedGroupSampler(real_groups, real_rng)
+    generated_sampler = BalancedGroupSampler(generated_groups, generated_rng)
     size = min(len(real_groups) // 2, len(generated_groups))
     triples = []
     for _ in range(-(-repeats // 2)):

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
+from hseval.utils.arrays import Float64Array
 
 VarianceEstimate = tuple["Float64Array", int]  # a variance ``(k,)`` and its degrees of freedom
 CONFIDENCE_LEVEL = 0.95

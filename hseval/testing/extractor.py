@@ -186,5 +186,4 @@ def _format_column_name(name: str) -> str:
 
 
 def _describe_type(column: Any) -> str:
-    """Return the type of a column that is no float array."""
     return f"an array of {column.dtype}" if isinstance(column, np.ndarray) else f"a {type(column).__name__}"

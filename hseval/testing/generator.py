@@ -211,17 +211,13 @@ def _check_truncated_file(contract: Contract, checkpoint: Path, copy: Path, file
     )
     with contract.explain_errors(message):
         try:
-            actual, expected = (
-                list(_load_new_instance(contract, path).sample(1, seed=SEED)) for path in (copy, checkpoint)
-            )
-            is_harmless = _is_equal(actual, expected)
-            contract.require(
-                is_harmless, f"loads a checkpoint whose {file} is truncated to half, and yields other cubes"
-            )
+            generators = (_load_new_instance(contract, path) for path in (copy, checkpoint))
+            is_harmless = _is_equal(*(list(generator.sample(1, seed=SEED)) for generator in generators))
+            message = f"loads a checkpoint whose {file} is truncated to half, and yields other cubes"
+            contract.require(is_harmless, message)
         except HsevalError as error:
-            contract.require(
-                "\n" not in str(error), f"{file} truncated to half: its error has several lines; expected one"
-            )
+            is_one_line = "\n" not in str(error)
+            contract.require(is_one_line, f"{file} truncated to half: its error has several lines; expected one")
     shutil.rmtree(copy)
 
 
@@ -232,7 +228,6 @@ def _load_new_instance(contract: Contract, checkpoint: Path | None) -> Any:
 
 
 def _is_equal(actual: list[Sample], expected: list[Sample]) -> bool:
-    """Return whether two lists of samples have the same ids, cubes and masks."""
     return len(actual) == len(expected) and all(
         a.id == b.id
         and is_close(a.cube, b.cube)

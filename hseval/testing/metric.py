@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from hseval.core.capabilities import HasBounds, SupportsHeadline, SupportsRelate
+from hseval.core.capabilities import UNBOUNDED, SupportsHeadline, get_bounds
 from hseval.core.cubes import FOV, CubeSet
+from hseval.core.evaluation import MetricInputs, relate_inputs
 from hseval.core.feature_table import FeatureTable
 from hseval.core.plugin_manager import get_plugins
 from hseval.core.protocols import Needs, ScoreParts
 from hseval.core.report import to_jsonable
 from hseval.core.report_file import ShownDetails
-from hseval.pipeline.extract import ExtractedSet, extract_features
+from hseval.pipeline.extract import extract_features
+from hseval.pipeline.inputs import InputSets
 from hseval.pipeline.pairs import extract_pair_features
 from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
 from hseval.testing.contract import CheckRecord, Contract, is_close
@@ -41,16 +43,19 @@ def check_metric(
         ContractError: what was found, and what the contract requires.
     """
     contract = Contract("metric", metric)
-    _check_declarations(contract)
+    contract.check_attributes()
+    contract.check_options()
+    better = contract.get_member("better")
+    contract.require(
+        better in ("lower", "higher", "floor"),
+        f"its class attribute better is {better!r}; expected 'lower', 'higher' or 'floor' (best is nearest the floor)",
+    )
     built = contract.build()
     compare = contract.get_method(built, "compare", "compare(self, *, real, generated, train=None, rng)")
     contract.check_keyword_only(compare, ("real", "generated", "train", "rng"))
     _check_needs(contract, built)
-    sets = (
-        real or make_example_set(12, seed=1),
-        generated or make_example_set(12, seed=2),
-        train or make_example_set(12, seed=3),
-    )
+    given = enumerate((real, generated, train), start=1)
+    sets = [cubes or make_example_set(12, seed=seed) for seed, cubes in given]
     read_only = _ReadOnlyMetric(built, contract, *_extract_features(built, *sets))
     _check_value(contract, read_only)
     _check_order(contract, read_only)
@@ -86,16 +91,6 @@ class _ReadOnlyMetric:
             raise
 
 
-def _check_declarations(contract: Contract) -> None:
-    contract.check_attributes()
-    contract.check_options()
-    better = contract.get_member("better")
-    contract.require(
-        better in ("lower", "higher", "floor"),
-        f"its class attribute better is {better!r}; expected 'lower', 'higher' or 'floor' (best is nearest the floor)",
-    )
-
-
 def _check_needs(contract: Contract, metric: Any) -> None:
     needs = getattr(metric, "needs", None)
     contract.require(
@@ -112,7 +107,6 @@ def _check_needs(contract: Contract, metric: Any) -> None:
 
 
 def _check_needed_features(contract: Contract, features: Any) -> None:
-    """Check that ``needs.features`` names known extractors."""
     contract.require(
         isinstance(features, tuple) and all(isinstance(name, str) for name in features),
         f"its needs.features is {features!r}; it has to be a tuple of names; a single name needs a comma, as in "
@@ -143,19 +137,12 @@ def _check_value(contract: Contract, metric: _ReadOnlyMetric) -> None:
             convert_record(json.loads(json.dumps(to_jsonable(first.details))), ShownDetails, "details")
     else:
         contract.skip("details in JSON", "compare returns a float")
-    _check_bounds(contract, metric.metric, value)
-    _check_headline(contract, metric, first.signed_value if isinstance(first, ScoreParts) else value)
-
-
-def _check_bounds(contract: Contract, metric: Any, value: float) -> None:
-    if isinstance(metric, HasBounds):
-        low, high = metric.bounds
-        contract.require(
-            low <= value <= high,
-            f"compare returns {value}, outside of bounds = {metric.bounds}, where intervals are cut",
-        )
-    else:
+    if (bounds := get_bounds(metric.metric)) == UNBOUNDED:
         contract.skip("bounds", "it has none")
+    else:
+        is_possible = bounds[0] <= value <= bounds[1]
+        contract.require(is_possible, f"compare returns {value}, outside of bounds = {bounds}, where intervals are cut")
+    _check_headline(contract, metric, first.signed_value if isinstance(first, ScoreParts) else value)
 
 
 def _check_headline(contract: Contract, metric: _ReadOnlyMetric, value: float) -> None:
@@ -208,35 +195,15 @@ def _extract_features(
     plan = ExtractionPlan(extractors, tuple(sorted({FOV, *real.structures, *generated.structures})), real.wavelengths)
     with FeatureCache(None) as cache:
         extracted = [extract_features(cubes, plan, cache=cache) for cubes in (real, generated, train)]
-        features = [result.features for result in extracted]
+        tables = [result.features for result in extracted]
         if metric.needs.pairs:
-            features[1] = _extract_pair_features(metric, generated, extracted[1], reference=features[0], plan=plan)
-            features[0] = _extract_pair_features(metric, real, extracted[0], reference=features[0], plan=plan)
-    train_features = features[2] if metric.needs.train else None
-    return _apply_relate(metric, (real, generated, train), features[0], features[1], train_features)
-
-
-def _extract_pair_features(
-    metric: Any, cubes: CubeSet, extraction: ExtractedSet, *, reference: FeatureTable, plan: ExtractionPlan
-) -> FeatureTable:
-    with FeatureCache(None) as cache:
-        rng = create_rng(0, "check pairs")
-        return extract_pair_features(metric, cubes, extraction, plan=plan, reference=reference, rng=rng, cache=cache)
-
-
-def _apply_relate(
-    metric: Any,
-    sets: tuple[CubeSet, CubeSet, CubeSet],
-    real: FeatureTable,
-    generated: FeatureTable,
-    train: FeatureTable | None,
-) -> tuple[FeatureTable, FeatureTable, FeatureTable | None]:
-    from hseval.pipeline.inputs import InputSets
-
-    extra = {"cubes": InputSets(samples=sets[1], reference=sets[0], train=sets[2])} if metric.needs.cubes else {}
-    if not isinstance(metric, SupportsRelate):
-        return real, generated, train
-    return metric.relate(real=real, generated=generated, train=train, **extra)
+            settings: dict[str, Any] = {"plan": plan, "reference": tables[0], "cache": cache}
+            for i, cubes in enumerate((real, generated)):
+                rng = create_rng(0, "check pairs")
+                tables[i] = extract_pair_features(metric, cubes, extracted[i], rng=rng, **settings)
+    raw_inputs = MetricInputs(tables[0], tables[1], tables[2] if metric.needs.train else None)
+    related = relate_inputs(metric, raw_inputs, InputSets(samples=generated, reference=real, train=train))
+    return related.real, related.generated, related.train
 
 
 def _make_read_only(features: FeatureTable) -> FeatureTable:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.cubes import FOV, Cube, CubeSet
+from hseval.core.cubes import FOV, Cube, CubeSet, DerivedSet
 from hseval.scoring.segmentation.segmented_set import PreparedSet, count_agreement, dice
 from hseval.testing.contract import CheckRecord, Contract
 from hseval.testing.examples import make_example_set
@@ -37,7 +37,8 @@ def check_segmenter(segmenter: Any, *, data: CubeSet | None = None) -> CheckReco
     contract.check_keyword_only(contract.build().segment, ("wavelengths",))
     cubes = data or make_example_set(12)
     half = len(cubes) // 2
-    training_set, holdout = (_prepare_set(cubes.subset(part)) for part in (range(half), range(half, len(cubes))))
+    parts = (cubes.subset(part) for part in (range(half), range(half, len(cubes))))
+    training_set, holdout = (PreparedSet(part, part.structures, None) for part in parts)
     trial = _SegmenterTrial(contract, training_set, holdout)
     unfitted, first = contract.build_new(), holdout[0].data[None]
     contract.check_refuses(lambda: unfitted.segment(first, wavelengths=cubes.wavelengths), "segment before fit")
@@ -51,11 +52,7 @@ def check_segmenter(segmenter: Any, *, data: CubeSet | None = None) -> CheckReco
     return contract.get_record()
 
 
-def _prepare_set(data: CubeSet) -> CubeSet:
-    return PreparedSet(data, data.structures, None)
-
-
-class _ReadOnlySet(CubeSet):
+class _ReadOnlySet(DerivedSet):
     """A set whose cubes can't be written to."""
 
     def __init__(self, base: CubeSet) -> None:
@@ -67,10 +64,6 @@ class _ReadOnlySet(CubeSet):
         for array in (cube.data, *cube.masks.values()):
             array.flags.writeable = False
         return cube
-
-    def shape(self, index: int) -> tuple[int, int, int]:
-        """Return ``(band, y, x)``."""
-        return self.base.shape(index)
 
 
 class _SegmenterTrial:

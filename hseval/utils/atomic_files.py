@@ -26,12 +26,12 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path).resolve()  # follow links
     check_writable(target)
     _remove_stale_parts(target)
-    temporary = target.with_name(f".{target.name}.{_get_process_tag()}-{secrets.token_hex(4)}.part")
+    temporary = target.with_name(f".{target.name}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
-        temporary.chmod(0o666 & ~_get_umask())  # some libraries make files readable by the owner only
+        temporary.chmod(0o666 & ~get_umask())  # some libraries make files readable by the owner only
         temporary.replace(target)
     except OSError as error:
         if error.errno not in WRITE_ERRNOS:  # an error of reading, raised inside the block: the caller reports it
@@ -63,10 +63,6 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     _check_by_writing(folder, target)
 
 
-def _get_process_tag() -> str:
-    return f"{platform.node()}-{os.getpid()}"
-
-
 def _remove_stale_parts(target: Path) -> None:
     """Remove temporary files for ``target`` of processes on this machine that no longer run."""
     for partial in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(platform.node())}-*.part"):
@@ -86,7 +82,8 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _get_umask() -> int:
+def get_umask() -> int:
+    """Return the permissions that new files do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -31,19 +31,17 @@ def create_table() -> Table:
 def print_item(console: Console, text: str, bullet: str = "· ", **style: Any) -> None:
     """Print a sentence as an item of a list, indented where it is wrapped."""
     indent = " " * len(bullet)
-    lines = textwrap.wrap(
-        text,
-        console.width,
-        initial_indent=bullet,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    console.print("\n".join(escape_text(line) for line in lines), **style)
+    wrapper = textwrap.TextWrapper(console.width, bullet, indent, break_long_words=False, break_on_hyphens=False)
+    console.print("\n".join(map(escape_text, wrapper.wrap(text))), **style)
 
 
 def escape_text(text: str) -> str:
     """Return text from a file as markup that prints it, without characters that control the terminal."""
     from rich.markup import escape
 
-    return escape("".join(character if character.isprintable() else " " for character in text))
+    return escape(replace_unprintable(text))
+
+
+def replace_unprintable(text: str) -> str:
+    """Return text on one line, with spaces for characters that control the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

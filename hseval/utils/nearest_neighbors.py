@@ -13,18 +13,15 @@ No array of size queries x base is ever allocated: FAISS and the steps above wor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hseval.utils.arrays import Float64Array
 from hseval.utils.errors import HsevalError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float64Array = NDArray[np.float64]
-    Indices = NDArray[np.int64]
-
+Indices = NDArray[np.int64]
 MIN_IVF_ROWS = 20_000  # with fewer base rows "ivf" searches exactly: too few to train its lists
 EXTRA_CANDIDATES = 1  # candidates beyond k that are compared in float64
 CANDIDATE_GROWTH = 8  # factor on the number of candidates where a query stays undecided
@@ -94,9 +91,8 @@ class NearestNeighbors:
             return self.find_nearest(queries, k=k, exclude=exclude)[0][:, -1]
         squared, undecided = np.empty(len(queries)), np.zeros(len(queries), dtype=bool)
         for rows in _split_blocks(len(queries), self.base.shape[1] * 64):
-            squared[rows], undecided[rows] = self._find_kth_block(
-                queries[rows], k, n_candidates, _index_optional(exclude, rows)
-            )
+            excluded = _index_optional(exclude, rows)
+            squared[rows], undecided[rows] = self._find_kth_block(queries[rows], k, n_candidates, excluded)
         again = np.flatnonzero(undecided)
         if len(again):
             distances, _ = self.find_nearest(queries[again], k=k, exclude=_index_optional(exclude, again))
@@ -185,35 +181,6 @@ class NearestNeighbors:
         for block in _split_blocks(len(rows), rows.shape[1] * 8):
             np.subtract(rows[block], self.center, out=centered[block], dtype=np.float64, casting="unsafe")
         return centered
-
-
-def find_nearest_neighbors(
-    *,
-    queries: NDArray[Any],
-    base: NDArray[Any],
-    k: int = 1,
-    exclude_self: bool = False,
-    index: Literal["exact", "ivf"] = "exact",
-) -> tuple[Float64Array, Indices]:
-    """Find the ``k`` nearest rows of ``base`` for each row of ``queries``; see :class:`NearestNeighbors`.
-
-    Args:
-        queries: real ``(n, d)``.
-        base: real ``(m, d)``.
-        k: number of neighbors to return.
-        exclude_self: ignore row i of the base for query i (queries and base are the same set).
-        index: ``"exact"`` or ``"ivf"``.
-
-    Returns:
-        Euclidean distances, float64 ``(n, k)``, and row indices ``(n, k)``.
-
-    Raises:
-        HsevalError: shapes that don't fit, NaN or Inf, or fewer than ``k`` rows to choose from.
-    """
-    if exclude_self and len(queries) != len(base):
-        raise HsevalError(f"nearest neighbors: exclude_self, but {len(queries)} queries and a base of {len(base)} rows")
-    own_indices = np.arange(len(queries)) if exclude_self else None
-    return NearestNeighbors(base, index=index).find_nearest(queries, k=k, exclude=own_indices)
 
 
 def _index_optional(exclude: NDArray[Any] | None, index: Any) -> NDArray[Any] | None:

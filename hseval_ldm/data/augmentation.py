@@ -14,40 +14,23 @@ from hseval_ldm.data.normalization import Batch
 
 Flip = Literal["none", "horizontal", "both"]
 IntegerArray = NDArray[np.integer[Any]]
-FlipFunction = Callable[[torch.Tensor], torch.Tensor]
 
 MIN_FIELD_SHARE = 0.5  # share of a crop inside the field from which a candidate is accepted
-_FLIP_AXES: dict[Flip, tuple[tuple[int, ...], ...]] = {
+FLIP_AXES: dict[Flip, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
     "horizontal": ((), (-1,)),
     "both": ((), (-1,), (-2,), (-2, -1)),
 }
 
 
-def build_flips(flip: Flip) -> tuple[FlipFunction, ...]:
-    """Return the flips ``(..., y, x) -> (..., y, x)`` that ``flip`` allows, in fixed order, the identity first."""
-
-    def build_flip(axes: tuple[int, ...]) -> FlipFunction:
-        return lambda images: images.flip(axes) if axes else images
-
-    return tuple(build_flip(axes) for axes in _FLIP_AXES[flip])
-
-
 def draw_flips(flip: Flip, *, seed: int, step: int, count: int) -> IntegerArray:
-    """Draw one of :func:`build_flips` for each cube of the global batch, ``(count,)``."""
-    return create_rng(seed, "flip", step).integers(len(_FLIP_AXES[flip]), size=count)
+    """Draw the number of one of ``FLIP_AXES[flip]`` for each cube of the global batch, ``(count,)``."""
+    return create_rng(seed, "flip", step).integers(len(FLIP_AXES[flip]), size=count)
 
 
 def apply_flips(batch: Batch, flip: Flip, choices: IntegerArray) -> Batch:
-    """Return the batch with flip ``choices[i]`` of :func:`build_flips` applied to cube i."""
-    flips = build_flips(flip)
-
-    def flip_images(images: torch.Tensor) -> torch.Tensor:
-        return torch.stack([flips[choice](image) for choice, image in zip(choices, images, strict=True)])
-
-    return batch._replace(
-        cubes=flip_images(batch.cubes), masks=flip_images(batch.masks), field=flip_images(batch.field)
-    )
+    """Return the batch with cube i flipped along the axes ``FLIP_AXES[flip][choices[i]]``."""
+    return _map_images(batch, lambda index, image: image.flip(FLIP_AXES[flip][choices[index]]))
 
 
 def draw_crop_candidates(
@@ -55,13 +38,8 @@ def draw_crop_candidates(
 ) -> IntegerArray:
     """Draw candidate top left corners ``(count, tries, 2)`` of crops for each cube of the global batch.
 
-    Args:
-        cube_size: ``(y, x)`` of the cubes.
-        size: of a crop's sides; a shorter side of the cube is not cropped.
-        seed: the user's.
-        step: of training.
-        count: cubes in the global batch.
-        tries: candidates per cube, of which :func:`choose_crop_offsets` chooses one.
+    ``cube_size`` is ``(y, x)``; a side shorter than ``size`` is not cropped. :func:`choose_crop_offsets` chooses one of
+    the ``tries`` candidates.
     """
     room = np.maximum(np.array(cube_size) - size, 0)
     return create_rng(seed, "crop", step).integers(room + 1, size=(count, tries, 2))
@@ -80,22 +58,22 @@ def choose_crop_offsets(
         candidates: ``(n, tries, 2)``, from :func:`draw_crop_candidates`.
         min_share: share of a crop's pixels that is enough.
     """
-    return np.array(
-        [_choose_offset(*pair, size, min_share) for pair in zip(field[:, 0], candidates, strict=True)]
-    ).reshape(-1, 2)
+    pairs = zip(field[:, 0], candidates, strict=True)
+    return np.array([_choose_offset(*pair, size, min_share) for pair in pairs]).reshape(-1, 2)
 
 
 def crop_batch(batch: Batch, size: int, offsets: IntegerArray) -> Batch:
     """Return the crops at ``offsets`` ``(n, 2)``, with sides of ``size`` or the cube's side if that is shorter."""
+    return _map_images(batch, lambda index, image: _extract_window(image, offsets[index], size))
 
-    def crop_images(images: torch.Tensor) -> torch.Tensor:
-        return torch.stack(
-            [_extract_window(image, corner, size) for image, corner in zip(images, offsets, strict=True)]
-        )
 
-    return batch._replace(
-        cubes=crop_images(batch.cubes), masks=crop_images(batch.masks), field=crop_images(batch.field)
-    )
+def _map_images(batch: Batch, transform: Callable[[int, torch.Tensor], torch.Tensor]) -> Batch:
+    """Return the batch with cubes, masks and field of cube i replaced by ``transform(i, image)``."""
+
+    def map_cubes(images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([transform(index, image) for index, image in enumerate(images)])
+
+    return batch._replace(cubes=map_cubes(batch.cubes), masks=map_cubes(batch.masks), field=map_cubes(batch.field))
 
 
 def _extract_window(image: torch.Tensor, corner: IntegerArray, size: int) -> torch.Tensor:

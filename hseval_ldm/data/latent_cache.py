@@ -7,8 +7,6 @@ and the mean and standard deviation of each channel. The latter is written last,
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +22,7 @@ from hseval.plugin import HsevalError, Moments, compute_sha256, write_atomically
 
 LATENTS_FORMAT = "hseval-ldm-latents-1"
 ITEMS_PER_BLOCK = 64  # items encoded together
+DTYPE = "<f4"
 
 EncodeFunction = Callable[[NDArray[np.int64], int], Tensor]
 
@@ -37,15 +36,16 @@ class LatentScaler:
 
     def normalize(self, latents: Tensor) -> Tensor:
         """Return ``(n, channel, y, x)`` with mean 0 and standard deviation 1 per channel."""
-        return (latents - self._expand_channels(self.mean, latents)) / self._expand_channels(self.std, latents)
+        mean, std = self._expand_channels(latents)
+        return (latents - mean) / std
 
     def denormalize(self, latents: Tensor) -> Tensor:
         """Undo :meth:`normalize`."""
-        return latents * self._expand_channels(self.std, latents) + self._expand_channels(self.mean, latents)
+        mean, std = self._expand_channels(latents)
+        return latents * std + mean
 
-    @staticmethod
-    def _expand_channels(values: Tensor, like: Tensor) -> Tensor:
-        return values.to(like.device).view(-1, 1, 1)
+    def _expand_channels(self, latents: Tensor) -> list[Tensor]:
+        return [values.to(latents.device).view(-1, 1, 1) for values in (self.mean, self.std)]
 
 
 class LatentCache:
@@ -65,7 +65,7 @@ class LatentCache:
 
     def load_batch(self, rows: NDArray[np.int64]) -> Tensor:
         """Return the normalized latents of the given rows, float32 ``(n, channel, y, x)`` on the CPU."""
-        return self.scaler.normalize(torch.from_numpy(self._rows[rows].astype(np.float32)))
+        return self.scaler.normalize(torch.from_numpy(self._rows[rows]))
 
     @classmethod
     def build(
@@ -76,8 +76,7 @@ class LatentCache:
         count: int,
         fingerprint: Mapping[str, Any],
         ranks: Ranks,
-        variants: int = 1,
-        half: bool = False,
+        variants: int,
     ) -> LatentCache:
         """Return the cache at ``path``; write it first unless it exists, is complete and has the same fingerprint.
 
@@ -88,7 +87,6 @@ class LatentCache:
             fingerprint: the inputs of the latents (weights, ids, augmentation), as values that JSON can store.
             ranks: the processes of the run; the others wait for the main rank.
             variants: augmented versions of each item, 0 being the item itself.
-            half: store float16, half the size at 3 significant digits.
 
         Raises:
             HsevalError: an encoded value is not finite, latents differ in shape, or the file can't be written.
@@ -98,7 +96,7 @@ class LatentCache:
             "fingerprint": json.loads(json.dumps(dict(fingerprint))),
             "count": count,
             "variants": variants,
-            "type": "<f2" if half else "<f4",
+            "type": DTYPE,
         }
 
         def write_if_outdated() -> None:
@@ -122,21 +120,23 @@ class LatentCache:
 
 def _write_latents(path: Path, encode: EncodeFunction, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Write all rows and return their record."""
-    digest, moments = hashlib.sha256(), Moments(0)
+    moments, count = Moments(0), expected["variants"] * expected["count"]
     # Written in order, not through a memory map: a full disk then raises an error instead of killing the process.
-    with write_atomically(path) as temporary, temporary.open("wb") as handle:
-        for number, block in enumerate(_encode_blocks(path, encode, expected)):
-            channels, head = block.shape[1], b""
-            if number == 0:
-                moments, head = Moments(channels), _build_npy_header(expected, block.shape[1:])
-            for content in (head, block.tobytes()):
-                handle.write(content)
-                digest.update(content)
-            moments.add(block.swapaxes(0, 1).reshape(channels, -1).astype(np.float64))
+    with write_atomically(path) as temporary:
+        with temporary.open("wb") as handle:
+            for number, block in enumerate(_encode_blocks(path, encode, expected)):
+                channels = block.shape[1]
+                if number == 0:
+                    moments, shape = Moments(channels), (count, *block.shape[1:])
+                    header = {"descr": DTYPE, "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(handle, header)
+                handle.write(block.tobytes())
+                moments.add(block.swapaxes(0, 1).reshape(channels, -1))
+        digest = compute_sha256(temporary)
     std = moments.compute_std()
     std[std == 0] = 1  # a constant channel becomes 0
     scale = {"mean": moments.mean.tolist(), "deviation": std.tolist()}
-    return {**expected, "sha256": digest.hexdigest(), **scale}
+    return {**expected, "sha256": digest, **scale}
 
 
 def _encode_blocks(path: Path, encode: EncodeFunction, expected: Mapping[str, Any]) -> Iterator[NDArray[Any]]:
@@ -144,35 +144,25 @@ def _encode_blocks(path: Path, encode: EncodeFunction, expected: Mapping[str, An
     for variant in range(expected["variants"]):
         for start in range(0, expected["count"], ITEMS_PER_BLOCK):
             items = np.arange(start, min(start + ITEMS_PER_BLOCK, expected["count"]))
-            with torch.no_grad(), np.errstate(over="ignore"):  # overflow of float16 is detected below
-                block = encode(items, variant).float().cpu().numpy().astype(expected["type"])
+            with torch.no_grad():
+                block = encode(items, variant).float().cpu().numpy().astype(DTYPE)
             first = first or block.shape[1:]
             if block.shape != (len(items), *first):
                 mismatch = f"latents of cubes {items[0]} to {items[-1]} have shape {block.shape}"
                 raise HsevalError(f"{path}: {mismatch}, expected {(len(items), *first)}; all cubes need the same shape")
             finite = np.isfinite(block).all(axis=(1, 2, 3))
             if not finite.all():
-                reason = (
-                    f"the encoder returned values that are not finite (as {block.dtype}) for cube {items[~finite][0]}"
-                )
+                reason = f"the encoder returned values that are not finite for cube {items[~finite][0]}"
                 raise HsevalError(f"{path}: {reason}; use an earlier checkpoint of the autoencoder")
             yield block
-
-
-def _build_npy_header(expected: Mapping[str, Any], shape: tuple[int, ...]) -> bytes:
-    head, rows = io.BytesIO(), expected["variants"] * expected["count"]
-    header = {"descr": expected["type"], "fortran_order": False, "shape": (rows, *shape)}
-    np.lib.format.write_array_header_1_0(head, header)
-    return head.getvalue()
 
 
 def _is_complete(path: Path, expected: Mapping[str, Any]) -> bool:
     """Return whether both files exist, have the expected inputs and match their hash."""
     try:
         record = json.loads(_get_record_path(path).read_text(encoding="utf-8"))
-        if {name: record[name] for name in expected} != dict(expected):
-            return False
-        return bool(compute_sha256(path) == record["sha256"])
+        has_same_inputs = {name: record[name] for name in expected} == dict(expected)
+        return bool(has_same_inputs and compute_sha256(path) == record["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -54,10 +54,12 @@ class Batch(NamedTuple):
     def to_network_input(self) -> torch.Tensor:
         """Return the autoencoder's input ``(n, band + structure, y, x)``: cubes, and masks as -1 and 1.
 
-        A mask that the cube lacks is 0. Outside the field every mask is -1.
+        A mask that the cube lacks is 0. Outside the field every mask is -1. In memory channels are last, where
+        convolutions are fastest.
         """
         inside = torch.where(self.has_mask[:, :, None, None], self.masks * 2 - 1, 0.0)
-        return torch.cat([self.cubes, torch.where(self.field, inside, -1.0)], dim=1)
+        joined = torch.cat([self.cubes, torch.where(self.field, inside, -1.0)], dim=1)
+        return joined.contiguous(memory_format=torch.channels_last)
 
 
 def pad_batch(batch: Batch, multiple: int) -> Batch:

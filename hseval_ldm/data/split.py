@@ -29,11 +29,9 @@ def split_held_out(data: CubeSet, *, share: float, seed: int, min_cubes: int = 2
         min_cubes: number of cubes that each part needs.
 
     Raises:
-        HsevalError: ``share`` is out of range, or the set has too few cubes or groups for two parts.
+        HsevalError: the set has too few cubes or groups for two parts.
     """
     location, count = data.info.location, len(data)
-    if not 0 <= share < 1:
-        raise HsevalError(f"the share of cubes to hold out is {share:g}, expected 0 or more and less than 1")
     groups = _group_cubes(data)
     min_count, min_groups = (2 * min_cubes, 2) if share else (min_cubes, 1)
     if count < min_count or len(groups) < min_groups:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from hseval.generator_kit import Ranks
 from hseval.plugin import create_rng
-from hseval_ldm.models.kmeans import KMeansResult
-from hseval_ldm.models.nearest import find_nearest_centers
+from hseval_ldm.models.kmeans import KMeansResult, find_nearest_centers
 
 SMOOTHING = 1e-5  # Laplace smoothing: a vector without tokens stays finite
 UNUSED_COUNT_SHARE = 0.01  # count, as a share of the mean, of a center to which k-means assigned no row

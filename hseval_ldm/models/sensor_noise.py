@@ -43,17 +43,11 @@ class SensorNoise:
         return cls(np.zeros(bands), np.zeros(bands))
 
     @classmethod
-    def measure(cls, cubes: Tensor, target: Tensor, field: Tensor) -> SensorNoise:
-        """Measure the residual noise of reconstructions ``cubes`` of ``target``, both physical ``(n, band, y, x)``.
-
-        Only detail finer than a pixel's neighborhood counts, and variances are trimmed, so that a vessel missing from
-        the reconstruction is not taken for noise. ``field`` is bool ``(n, 1, y, x)``.
-        """
-        return cls.fit([extract_noise_pixels(cubes, target, field)])
-
-    @classmethod
     def fit(cls, batches: Sequence[NoisePixels]) -> SensorNoise:
-        """Fit the noise to the pixels that :func:`extract_noise_pixels` returned for one or more batches."""
+        """Fit the noise to the pixels that :func:`extract_noise_pixels` returned for one or more batches.
+
+        Variances are trimmed, so that a vessel missing from the reconstruction is not taken for noise.
+        """
         bright, fine = (torch.cat(part, dim=1).double().cpu().numpy() for part in zip(*batches, strict=True))
         lines = [_fit_noise_line(*band) for band in zip(bright, fine, strict=True)]
         offset, slope = np.array(lines, dtype=np.float64).T

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hseval.plugin import HsevalError, create_rng, fork_torch_rng, format_count
+from hseval.plugin import create_rng, fork_torch_rng
+from hseval_ldm.options import LdmOptions
 
 MAX_NORM_GROUPS = 32  # groups of the group norms, or the largest smaller number that divides the channels
+MAX_HEAD_CHANNELS = 64  # of an attention head, or the largest smaller number that divides the channels of every level
 
 
 class Denoiser(nn.Module):
@@ -39,62 +40,35 @@ class Denoiser(nn.Module):
         return torch.as_tensor(predicted[..., above : above + height, left : left + width].float())
 
 
-def build_unet(
-    *,
-    channels: int,
-    base: int,
-    multipliers: Sequence[int] = (1, 2, 4),
-    blocks: int = 2,
-    attention: Sequence[bool] | None = None,
-    head: int = 64,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> Denoiser:
-    """Build the network with random weights; under ``torch.device("meta")`` without any.
+def build_denoiser(options: LdmOptions, channels: int, *, seed: int = 0) -> Denoiser:
+    """Build the network for latents of ``channels`` channels, with random weights; on the ``meta`` device without any.
 
-    Args:
-        channels: latent channels of input and output.
-        base: channels of the first level.
-        multipliers: channels of each level in units of ``base``; each level after the first halves both sides.
-        blocks: residual blocks per level on the way down (one more on the way up).
-        attention: for each level, whether its blocks have attention. By default only the lowest level (and always
-            the middle block) has: its cost is quadratic in the tokens, and with three levels latents of 28 x 28 and
-            56 x 56 have 49 and 196 tokens there, but 784 and 3136 on the first level.
-        head: channels of an attention head, or the largest smaller number that divides the channels of every level.
-        dropout: share of features dropped in the residual blocks when training.
-        seed: of the initial weights; torch's own generator is neither used nor changed.
-
-    Raises:
-        HsevalError: a number is out of range, or ``attention`` and ``multipliers`` differ in length.
+    All levels but the first have attention: at most 196 tokens of 28 x 28 latents. A fixed rule lets weights transfer
+    between sizes. The weights depend on the seed alone; torch's own generator is neither used nor changed.
     """
     import diffusers
 
-    if attention is None:
-        attention = [level == len(multipliers) - 1 for level in range(len(multipliers))]
-    _check_arguments(
-        channels=channels, base=base, blocks=blocks, head=head, multipliers=multipliers, attention=attention
-    )
-    widths = tuple(base * multiplier for multiplier in multipliers)
-    groups = math.gcd(MAX_NORM_GROUPS, base)
+    widths = tuple(options.base * multiplier for multiplier in options.multipliers)
+    coarser = len(widths) - 1
+    groups = math.gcd(MAX_NORM_GROUPS, options.base)
     model: Any = diffusers.UNet2DModel
     with fork_torch_rng(int(create_rng(seed, "ldm unet weights").integers(2**63))):
         unet = model(
             in_channels=channels,
             out_channels=channels,
             block_out_channels=widths,
-            layers_per_block=blocks,
-            down_block_types=tuple("AttnDownBlock2D" if attends else "DownBlock2D" for attends in attention),
-            up_block_types=tuple("AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)),
-            attention_head_dim=math.gcd(head, *widths),
+            layers_per_block=options.unet_blocks,
+            down_block_types=("DownBlock2D",) + ("AttnDownBlock2D",) * coarser,
+            up_block_types=("AttnUpBlock2D",) * coarser + ("UpBlock2D",),
+            attention_head_dim=math.gcd(MAX_HEAD_CHANNELS, *widths),
             norm_num_groups=groups,
             attn_norm_num_groups=groups,
             resnet_time_scale_shift="scale_shift",
-            dropout=dropout,
+            dropout=options.dropout,
         )
+    # The first prediction is 0, as in Ho et al.: the loss starts at the velocity's variance.
     for parameter in unet.conv_out.parameters():
-        nn.init.zeros_(
-            parameter
-        )  # the first prediction is 0, as in Ho et al.: the loss starts at the velocity's variance
+        nn.init.zeros_(parameter)
     return Denoiser(unet, levels=len(widths))
 
 
@@ -103,24 +77,6 @@ def select_memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
-def count_parameters(module: nn.Module) -> int:
-    """Return the number of trainable parameters of a module."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
 def _compute_margins(side: int, multiple: int) -> tuple[int, int]:
     missing = -side % multiple
     return missing // 2, missing - missing // 2
-
-
-def _check_arguments(*, multipliers: Sequence[int], attention: Sequence[bool], **counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise HsevalError(f"unet: {name} is {count}, expected 1 or more")
-    if not multipliers or min(multipliers) < 1:
-        raise HsevalError(
-            f"unet: multipliers is {list(multipliers)}, expected whole numbers of 1 or more, one per level"
-        )
-    if len(attention) != len(multipliers):
-        mismatch = f"attention has length {len(attention)} for {format_count(len(multipliers), 'level')}"
-        raise HsevalError(f"unet: {mismatch}; expected true or false per level")

@@ -30,7 +30,7 @@ def build_scheduler(sampler: str, *, training_schedule: NoiseSchedule, steps: in
     sigma 0.
 
     Raises:
-        HsevalError: unknown sampler, or ``steps`` out of range.
+        HsevalError: unknown sampler.
     """
     import diffusers
 
@@ -67,22 +67,17 @@ def compute_sampling_times(sampler: str, training_schedule: NoiseSchedule, steps
     exact level of its input.
 
     Raises:
-        HsevalError: unknown sampler, or ``steps`` out of range.
+        HsevalError: unknown sampler.
     """
     if sampler not in SAMPLERS:
         raise HsevalError(f"sampler: no sampler {sampler!r}{format_suggestion(sampler, SAMPLERS)}")
-    if not 1 <= steps <= training_schedule.steps:
-        raise HsevalError(
-            f"sampler: {steps} steps, expected 1 to {training_schedule.steps}, the noise levels of the training"
-        )
+    count = training_schedule.steps
     if sampler != "dpm-solver":
-        return _round_to_distinct(
-            np.arange(1, steps + 1) * training_schedule.steps / steps - 1, training_schedule.steps
-        )
+        return _round_to_distinct(np.arange(1, steps + 1) * count / steps - 1, count)
     ratio = np.log(training_schedule.alpha_bar / (1 - training_schedule.alpha_bar)) / 2
     levels = np.linspace(ratio[0], max(ratio[-1], MIN_LOG_RATIO), steps - 1)
-    times = np.interp(-levels, -ratio, np.arange(training_schedule.steps))
-    return _round_to_distinct(np.append(times, training_schedule.steps - 1), training_schedule.steps)
+    times = np.interp(-levels, -ratio, np.arange(count))
+    return _round_to_distinct(np.append(times, count - 1), count)
 
 
 def sample_latents(
@@ -113,15 +108,13 @@ def sample_latents(
         seed: the user's.
         training_schedule: the schedule that the network was trained with.
         sampler: one of ``SAMPLERS``.
-        steps: evaluations of the network per cube.
+        steps: evaluations of the network per cube, 1 to the noise levels of the training.
         batch_size: cubes per batch.
         device: where ``denoise`` runs.
 
     Raises:
-        HsevalError: as :func:`build_scheduler`, or a batch below 1.
+        HsevalError: unknown sampler.
     """
-    if batch_size < 1:
-        raise HsevalError(f"sampler: batch_size is {batch_size}, expected 1 or more")
     times = torch.from_numpy(compute_sampling_times(sampler, training_schedule, steps)).to(device)
     times = times[:, None].expand(-1, batch_size).contiguous()
     for start in range(0, len(indices), batch_size):

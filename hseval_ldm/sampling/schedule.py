@@ -12,29 +12,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hseval.plugin import HsevalError, create_rng, format_suggestion
+from hseval.plugin import HsevalError, create_rng
 
-SCHEDULES = ("cosine", "linear")
-MIN_STEPS = 32  # with fewer steps, the last beta of the scaled linear schedule (20 / steps) approaches 1
+MIN_STEPS = 32
 MAX_BETA = 0.999  # upper bound of beta (Nichol and Dhariwal 2021), so that alpha never becomes zero
 
 
 class NoiseSchedule:
-    """The noise levels at ``steps`` times.
+    """The noise levels at ``steps`` times, by the cosine schedule (Nichol and Dhariwal 2021).
 
     Attributes:
-        name: ``"cosine"`` (Nichol and Dhariwal 2021) or ``"linear"``: Ho et al.'s betas, 1e-4 to 0.02 at 1000 steps and
-            scaled by ``1000 / steps`` elsewhere, rescaled to end without signal (Lin et al. 2024, algorithm 1).
         alpha_bar: ``alpha_t^2``, float64 ``(steps,)``, descending.
     """
 
-    def __init__(self, name: str = "cosine", steps: int = 1000) -> None:
-        if name not in SCHEDULES:
-            raise HsevalError(f"diffusion: no schedule {name!r}{format_suggestion(name, SCHEDULES)}")
+    def __init__(self, steps: int = 1000) -> None:
         if steps < MIN_STEPS:
             raise HsevalError(f"diffusion: {steps} steps, expected {MIN_STEPS} or more (1000 is usual)")
-        self.name, self.steps = name, steps
-        self.alpha_bar = _compute_cosine_alpha_bar(steps) if name == "cosine" else _compute_linear_alpha_bar(steps)
+        self.steps = steps
+        signal = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
+        self.alpha_bar = np.cumprod(1 - np.minimum(1 - signal[1:] / signal[:-1], MAX_BETA))
         self._level_tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @property
@@ -64,20 +60,20 @@ class NoiseSchedule:
         alpha, sigma = self.get_levels(t)
         return alpha * latents + sigma * noise, alpha * noise - sigma * latents
 
-    def compute_loss_weights(self, t: Tensor, gamma: float | None) -> Tensor:
-        """Return the loss weights ``min(snr, gamma) / (snr + 1)``, float32 ``(n,)``; 1 for ``gamma`` None.
+    def compute_loss_weights(self, t: Tensor, gamma: float) -> Tensor:
+        """Return the loss weights ``min(snr, gamma) / (snr + 1)``, float32 ``(n,)``; 1 for ``gamma`` 0.
 
         An error of the velocity is ``snr + 1`` times one of ``x_0`` (Hang et al. 2023, section 3.4), where the signal
         to noise ratio is ``snr = alpha^2 / sigma^2``; hence ``min(alpha^2, gamma sigma^2)`` without a division.
         """
         alpha, sigma = self.get_levels(t)
-        if gamma is None:
+        if not gamma:
             return torch.ones_like(alpha).flatten()
         return torch.minimum(alpha.square(), gamma * sigma.square()).flatten()
 
 
 def velocity_loss(
-    schedule: NoiseSchedule, prediction: Tensor, velocity: Tensor, t: Tensor, *, gamma: float | None = 5.0
+    schedule: NoiseSchedule, prediction: Tensor, velocity: Tensor, t: Tensor, *, gamma: float = 5.0
 ) -> Tensor:
     """Return each cube's weighted mean squared error of the velocity, float32 ``(n,)``.
 
@@ -110,17 +106,3 @@ def draw_times_and_noise(
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
     noise = torch.randn((batch_size, *shape), generator=generator, device=device)
     return torch.from_numpy(times).to(device), noise
-
-
-def _compute_cosine_alpha_bar(steps: int) -> NDArray[np.float64]:
-    signal = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.cumprod(1 - np.minimum(1 - signal[1:] / signal[:-1], MAX_BETA))
-
-
-def _compute_linear_alpha_bar(steps: int) -> NDArray[np.float64]:
-    betas = np.linspace(1e-4, 0.02, steps) * 1000 / steps
-    alpha = np.sqrt(np.cumprod(1 - betas))
-    alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
-    alpha_bar: NDArray[np.float64] = np.square(alpha)
-    alpha_bar[-1] = (1 - MAX_BETA) * alpha_bar[-2]
-    return alpha_bar

@@ -116,7 +116,7 @@ def evaluate_reconstruction(
     for batch in evaluator.load_batches(options):
         tokens = find_valid_tokens(batch.field, options.compression)
         with autocast():
-            reconstruction = model(batch.to_network_input().contiguous(memory_format=torch.channels_last))
+            reconstruction = model(batch.to_network_input())
         counts += model.codebook.count_codes(reconstruction.quantized.indices, tokens)
         batch_metrics.append(_compute_metrics(model, batch, reconstruction.cubes))
         weights.append(len(batch.cubes))

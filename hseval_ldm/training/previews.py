@@ -30,7 +30,7 @@ def save_reconstruction_preview(
         return
     batch = load_whole_cubes(evaluator.held_out, np.arange(count), options, evaluator.ranks.device)
     with autocast():
-        reconstruction = model(batch.to_network_input().contiguous(memory_format=torch.channels_last))
+        reconstruction = model(batch.to_network_input())
     height, width = evaluator.normalization.size
     cubes, logits = (images[..., :height, :width] for images in (reconstruction.cubes, reconstruction.masks))
     decoded = model.postprocess(cubes, logits)

@@ -27,7 +27,7 @@ from hseval_ldm.data.latent_cache import LatentCache
 from hseval_ldm.data.normalization import Normalization
 from hseval_ldm.data.split import split_held_out
 from hseval_ldm.models.perceptual import PerceptualEncoder
-from hseval_ldm.models.unet import Denoiser, build_unet
+from hseval_ldm.models.unet import Denoiser, build_denoiser
 from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training import lineage
@@ -228,19 +228,6 @@ def load_autoencoder(run: Path, options: LdmOptions, normalization: Normalizatio
     return model.to(memory_format=torch.channels_last), f"step {record['step']}, {lineage.hash_weights(model)}"
 
 
-def build_denoiser(options: LdmOptions, channels: int, *, seed: int = 0) -> Denoiser:
-    """Return the U-Net that the options describe."""
-    return build_unet(
-        channels=channels,
-        base=options.base,
-        multipliers=options.multipliers,
-        blocks=options.unet_blocks,
-        attention=_select_attention_levels(len(options.multipliers)),
-        dropout=options.dropout,
-        seed=seed,
-    )
-
-
 def initialize_from_run(denoiser: Denoiser, run: Path) -> None:
     """Initialize a U-Net with the averaged weights of another run, which may be of another resolution.
 
@@ -250,11 +237,6 @@ def initialize_from_run(denoiser: Denoiser, run: Path) -> None:
     checkpoints = get_checkpoints(run / "diffusion")
     tensors, _ = checkpoints.load(which=BEST)
     _load_weights(denoiser, unpack_state("ema", tensors), checkpoints.get_path(BEST))
-
-
-def _select_attention_levels(levels: int) -> tuple[bool, ...]:
-    # All levels but the first: at most 196 tokens of 28 x 28 latents; a fixed rule lets weights transfer between sizes.
-    return tuple(level > 0 for level in range(levels))
 
 
 def _load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -113,7 +113,7 @@ class AutoencoderStage:
         """Return the latents inside the field of some cubes, ``(token, latent channel)``."""
         batch = load_whole_cubes(self.data, indices, self.options, self.ranks.device)
         with self.autocast():
-            latents: Tensor = self.model.encoder(_to_channels_last(batch.to_network_input()))
+            latents: Tensor = self.model.encoder(batch.to_network_input())
         inside = find_valid_tokens(batch.field, self.options.compression)[:, 0]
         return latents.movedim(1, -1)[inside].float()
 
@@ -125,9 +125,11 @@ class AutoencoderStage:
         batch = cpu_batch.to(self.ranks.device, non_blocking=True)
         weight = cpu_weight.to(self.ranks.device, non_blocking=True)
         tokens = find_valid_tokens(batch.field, self.options.compression)
-        network_input = _to_channels_last(batch.to_network_input())
-        if not step:
-            self._initialize_codebook(network_input, tokens)
+        network_input = batch.to_network_input()
+        if not step:  # k-means may be off
+            with torch.no_grad(), self.autocast():
+                latents = self.model.encoder(network_input)
+            self.model.codebook.initialize(latents, tokens, ranks=self.ranks, step=0, seed=self.seed)
         with self.autocast():
             reconstruction = self.network(network_input)
         is_adversarial = self.discriminator is not None and step >= self.discriminator_start_step
@@ -145,27 +147,19 @@ class AutoencoderStage:
             terms["discriminator"] = self._train_discriminator(batch.cubes, generated.detach(), batch.field)
         return {name: term.detach() for name, term in terms.items()}
 
-    def _initialize_codebook(self, network_input: Tensor, tokens: Tensor) -> None:
-        """Initialize the codebook if k-means does not."""
-        with torch.no_grad(), self.autocast():
-            latents = self.model.encoder(network_input)
-        self.model.codebook.initialize(latents, tokens, ranks=self.ranks, step=0, seed=self.seed)
-
     def _compute_reconstruction_terms(
         self, reconstruction: Reconstruction, batch: Batch, weight: Tensor
     ) -> dict[str, Tensor]:
         physical = self.model.normalization.to_physical
         pixels, fine = losses.pixel_losses(reconstruction.cubes, batch.cubes, weight, batch.field)
         angle = losses.spectral_angle(physical(reconstruction.cubes), physical(batch.cubes))
-        commitment = reconstruction.quantized.commitment / self.options.latent_channels
+        mask_weight = torch.where(batch.field, weight, 1.0)
         terms = {
             "l1": pixels,
             "fine": fine,
             "angle": losses.compute_field_mean(angle, batch.field),
-            "masks": losses.mask_loss(
-                reconstruction.masks, batch.masks, batch.has_mask, torch.where(batch.field, weight, 1.0)
-            ),
-            "commitment": commitment,
+            "masks": losses.mask_loss(reconstruction.masks, batch.masks, batch.has_mask, mask_weight),
+            "commitment": reconstruction.quantized.commitment / self.options.latent_channels,
         }
         if self.perceptual_encoder is not None:
             with self.autocast():
@@ -229,7 +223,7 @@ class AutoencoderStage:
             indices = np.arange(start, min(start + 16, len(self.data), count))
             batch = load_whole_cubes(self.data, indices, self.options, self.ranks.device)
             with torch.no_grad(), self.autocast():
-                reconstruction = self.model(_to_channels_last(batch.to_network_input()))
+                reconstruction = self.model(batch.to_network_input())
             if not bool(reconstruction.cubes.isfinite().all()):
                 raise HsevalError("a reconstruction is not finite")
             yield batch, reconstruction
@@ -265,8 +259,3 @@ class AutoencoderStage:
 def _build_discriminator(options: LdmOptions, bands: int, *, seed: int) -> Discriminator:
     with fork_torch_rng(int(create_rng(seed, "ldm discriminator weights").integers(2**63))):
         return Discriminator(bands, options.disc_width)
-
-
-def _to_channels_last(network_input: Tensor) -> Tensor:
-    """Return the tensor with channels last in memory, where convolutions are fastest."""
-    return network_input.contiguous(memory_format=torch.channels_last)

@@ -70,7 +70,7 @@ class DiffusionStage(NetworkStage):
             loss_option="ldm_lr",
             memory_option="ldm_batch",
         )
-        self.schedule = NoiseSchedule("cosine", options.timesteps)
+        self.schedule = NoiseSchedule(options.timesteps)
         self.autocast = build_autocast(options.precision, ranks.device)
         self.autoencoder = autoencoder.to(ranks.device).eval().requires_grad_(False)
         self.local_slice = ranks.get_local_slice(options.ldm_batch)
@@ -87,7 +87,7 @@ class DiffusionStage(NetworkStage):
         noisy, velocity = self.schedule.add_noise(latents, noise, times)
         with self._seed_dropout(step), self.autocast():
             predicted = self.network(noisy.contiguous(memory_format=self.memory_format), times)
-        return velocity_loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean()
+        return velocity_loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma).mean()
 
     @contextlib.contextmanager
     def _seed_dropout(self, step: int) -> Iterator[None]:
@@ -151,9 +151,8 @@ class DiffusionStage(NetworkStage):
             noisy, velocity = self.schedule.add_noise(clean, noise, times)
             with self.autocast():
                 predicted = self.model(noisy.contiguous(memory_format=self.memory_format), times)
-            total += float(
-                velocity_loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma or None).mean()
-            )
+            losses = velocity_loss(self.schedule, predicted, velocity, times, gamma=self.options.snr_gamma)
+            total += float(losses.mean())
         return total / EVALUATION_NOISE_LEVELS
 
     def _generate_samples(self, count: int) -> list[CubeBatch]:
@@ -188,8 +187,6 @@ def encode_cubes(
         batch = apply_flips(data.load_batch(batch_indices), options.flip, choices)
         batch = pad_batch(batch, options.compression).to(device)
         with torch.no_grad(), explain_out_of_memory("diffusion, latents of whole cubes", "width"):
-            latents: Tensor = autoencoder.encoder(
-                batch.to_network_input().contiguous(memory_format=torch.channels_last)
-            )
+            latents: Tensor = autoencoder.encoder(batch.to_network_input())
         batches.append(latents.float().cpu())
     return torch.cat(batches)

@@ -9,10 +9,10 @@ from benchmarks.ldm.reference_recipe import Recipe, build_ddpm_scheduler, copy_c
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.latent_cache import LatentScaler
 from hseval_ldm.data.normalization import Normalization
+from hseval_ldm.models.unet import build_denoiser
 from hseval_ldm.models.vqgan import build_autoencoder
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.schedule import NoiseSchedule
-from hseval_ldm.training.run import build_denoiser
 from hseval_ldm.training.stage_diffusion import encode_cubes
 from tests.helpers.sets import make_texture_set
 
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def test_300_ancestral_steps_give_a_gaussian() -> None:
     """The exact velocity of Gaussian latents is known; the samples must have their moments."""
-    schedule, scheduler = NoiseSchedule("cosine", 1000), build_ddpm_scheduler(NoiseSchedule("cosine", 1000))
+    schedule, scheduler = NoiseSchedule(1000), build_ddpm_scheduler(NoiseSchedule(1000))
     scheduler.set_timesteps(300)
     mean, std = torch.tensor([0.0, 1.0, -2.0]).view(3, 1, 1), torch.tensor([1.0, 0.3, 2.0]).view(3, 1, 1)
 
@@ -39,7 +39,7 @@ def test_300_ancestral_steps_give_a_gaussian() -> None:
 
 
 def test_its_noise_and_velocity_are_those_of_the_training() -> None:
-    schedule = NoiseSchedule("cosine", 1000)
+    schedule = NoiseSchedule(1000)
     generator = torch.Generator().manual_seed(0)
     latents, noise = (torch.randn(6, 3, 4, 4, generator=generator) for _ in range(2))
     times = torch.tensor([0, 1, 10, 500, 990, 999])
@@ -57,7 +57,7 @@ def make_recipe() -> tuple[Recipe, CubeDataset, LdmOptions]:
     with torch.no_grad():
         autoencoder.codebook.vectors.normal_(generator=torch.Generator().manual_seed(0))
     scale = LatentScaler(torch.full((4,), 0.5), torch.full((4,), 2.0))
-    schedule = NoiseSchedule("cosine", options.timesteps)
+    schedule = NoiseSchedule(options.timesteps)
     recipe = Recipe(autoencoder, build_denoiser(options, 4), scale, schedule, device=CPU)
     return recipe, CubeDataset.open(data, range(4), normalization, memory_gib=1), options
 

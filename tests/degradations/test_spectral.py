@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from hseval.core.cubes import ArraySet, Cube
+from hseval.data.absorption import load_absorption_table
 from hseval.degradations import find_degradation
-from hseval.degradations.blood import PATH_LENGTH_MM, load_hemoglobin_extinction, transmittance_ratio
+from hseval.degradations.blood import PATH_LENGTH_MM, transmittance_ratio
 from hseval.degradations.spectra import FWHM_PER_STD, compute_spline_nodes
 from tests.helpers.degraded import degrade_cube
 
@@ -124,8 +125,8 @@ def test_saturation_changes_one_structure_alone_by_beer_lambert(structures: str,
         mask[2 * row] = True
     ratio = degrade_cube("saturation", Cube(data, masks), severity, nm=nm).data / data
     np.testing.assert_array_equal(ratio[:, ~masks[changed]], 1)
-    table, oxygenated, deoxygenated = load_hemoglobin_extinction()
-    absorbed = np.log(10) * 150 / 64500 * np.interp(nm, table, oxygenated - deoxygenated) / 10  # 1/mm
+    table = load_absorption_table()
+    absorbed = np.log(10) * 150 / 64500 * np.interp(nm, table["nm"], table["hbo2"] - table["hb"]) / 10  # 1/mm
     expected = np.exp(-absorbed * PATH_LENGTH_MM * sign * severity / 100)
     np.testing.assert_allclose(ratio[:, masks[changed]], np.broadcast_to(expected[:, None], (16, 9)), rtol=1e-5)
 

@@ -21,12 +21,28 @@ from hseval.core import capabilities, hookspecs, protocols
 from hseval.plugin import create_rng
 from hseval.testing import make_example_set
 from tests.helpers.commands import run_hseval_process
-from tests.helpers.plugin_contract import OPTIONAL, REQUIRED, find_own_protocols, list_own_members
+from tests.helpers.plugin_contract import (
+    ATTRIBUTES,
+    COMMON,
+    OPTIONAL,
+    REQUIRED,
+    find_own_protocols,
+    format_attribute_type,
+    list_own_members,
+)
 from tests.helpers.sets import save_set
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
 HOOKS = [name for name in vars(hookspecs) if name.startswith("hseval_")]
-GENERAL = {"Plugin": "Hooks", "HasOptionsClass": "Options", "HasOptions": "Options"}  # sections on members of all kinds
+GENERAL = {"Plugin": "Hooks"}  # sections on members of all kinds
+ATTRIBUTE_TYPES = [
+    *(("Options", name, format_attribute_type(accessor)) for name, accessor in COMMON.items()),
+    *(
+        (f"{kind.capitalize()}s", name, format_attribute_type(accessor))
+        for kind, accessors in ATTRIBUTES.items()
+        for name, accessor in accessors.items()
+    ),
+]
 MEMBERS = sorted(
     {
         (GENERAL.get(protocol.__name__, f"{kind.capitalize()}s"), protocol.__name__, name)
@@ -83,6 +99,11 @@ def test_every_hook_is_in_the_page_with_its_signature(name: str) -> None:
 @pytest.mark.parametrize(("section", "protocol", "name"), MEMBERS)
 def test_every_member_is_in_its_section_with_its_type(section: str, protocol: str, name: str) -> None:
     assert f" {format_member(protocol, name)} " in get_section(section)
+
+
+@pytest.mark.parametrize(("section", "name", "declared_type"), ATTRIBUTE_TYPES)
+def test_every_attribute_is_in_its_section_with_its_type(section: str, name: str, declared_type: str) -> None:
+    assert f" {name}: {declared_type} " in get_section(section)
 
 
 @pytest.mark.parametrize("name", [name for name in testing.__all__ if name.startswith("check_")])

@@ -3,52 +3,49 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from hseval import plugin
+from hseval.core.options import get_options_class
 from hseval.plugin import capabilities
 
-COMMON = (capabilities.HasOptionsClass, capabilities.HasOptions)
 REQUIRED: dict[str, type] = {
     kind: vars(plugin)[kind.capitalize()]
     for kind in ("reader", "extractor", "metric", "segmenter", "generator", "renderer")
 }
 OPTIONAL: dict[str, tuple[type, ...]] = {
-    "reader": COMMON,
-    "extractor": (
-        *COMMON,
-        capabilities.SupportsFingerprint,
-        capabilities.AcceptsDevice,
-        capabilities.HasReadsStructures,
-        capabilities.HasNeedsNm,
-        capabilities.HasFitter,
-    ),
+    "reader": (),
+    "extractor": (capabilities.SupportsFingerprint, capabilities.AcceptsDevice, capabilities.HasFitter),
     "metric": (
-        *COMMON,
         capabilities.HasVersion,
-        capabilities.HasBounds,
         capabilities.SupportsRelate,
-        capabilities.HasRelatesAnew,
         capabilities.SupportsDescribeBlock,
         capabilities.SupportsHeadline,
         capabilities.SupportsExpected,
         capabilities.SupportsShownValues,
     ),
-    "segmenter": (
-        *COMMON,
-        capabilities.SupportsFingerprint,
-        capabilities.AcceptsDevice,
-        capabilities.SupportsState,
-    ),
-    "generator": (
-        *COMMON,
-        capabilities.SupportsFit,
-        capabilities.HasDevice,
-        capabilities.HasUnits,
-        capabilities.HasSampling,
-        capabilities.HasStages,
-    ),
-    "renderer": COMMON,
+    "segmenter": (capabilities.SupportsFingerprint, capabilities.AcceptsDevice, capabilities.SupportsState),
+    "generator": (capabilities.SupportsFit,),
+    "renderer": (),
 }
+# Attribute with a default -> the function that reads it, of the attribute's type.
+COMMON: dict[str, Callable[..., Any]] = {"Options": get_options_class, "options": capabilities.get_options}
+ATTRIBUTES: dict[str, dict[str, Callable[..., Any]]] = {
+    "extractor": {"reads_structures": capabilities.reads_structures, "needs_nm": capabilities.needs_nm},
+    "metric": {"bounds": capabilities.get_bounds, "relates_anew": capabilities.relates_anew},
+    "generator": {
+        "device": capabilities.get_device,
+        "units": capabilities.get_units,
+        "sampling": capabilities.get_sampling,
+        "stages": capabilities.get_stages,
+    },
+}
+
+
+def format_attribute_type(accessor: Callable[..., Any]) -> str:
+    """Return the type of an attribute, as its accessor states it."""
+    return str(inspect.get_annotations(accessor)["return"])
 
 
 def list_members(protocol: type) -> set[str]:

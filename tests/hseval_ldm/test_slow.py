@@ -14,12 +14,12 @@ from hseval.utils.distributed import Ranks
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.latent_cache import LatentScaler
 from hseval_ldm.data.normalization import Normalization
+from hseval_ldm.models.unet import build_denoiser
 from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder, find_valid_tokens
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.pipeline import Pipeline
 from hseval_ldm.sampling.schedule import NoiseSchedule, draw_times_and_noise, velocity_loss
 from hseval_ldm.training.evaluation import HeldOutEvaluator
-from hseval_ldm.training.run import build_denoiser
 from hseval_ldm.training.stage_autoencoder import AutoencoderStage
 from hseval_ldm.training.stage_perceptual import build_perceptual_encoder
 
@@ -75,7 +75,7 @@ def test_combinations_train_and_sample_at_224(compression: int, channels: int, b
     assert have_all_gradients(autoencoder)
 
     denoiser = build_denoiser(options, channels)
-    schedule = NoiseSchedule("cosine", options.timesteps)
+    schedule = NoiseSchedule(options.timesteps)
     scaler = LatentScaler(latents.mean((0, 2, 3)), latents.std((0, 2, 3)).clamp_min(1e-6))
     clean = scaler.normalize(latents)
     times, noise = draw_times_and_noise(

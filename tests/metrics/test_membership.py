@@ -193,8 +193,8 @@ def test_without_a_training_set_or_a_side_there_is_no_value() -> None:
 
 def test_feature_metrics_and_membership_on_the_command_line(hseval: Callable[..., Outcome], tmp_path: Path) -> None:
     sets = [save_set(tmp_path / f"{name}.h5", make_texture_set(16, size=24, seed=i)) for i, name in enumerate("srt")]
-    options = ("--metrics", "kid,prdc,vendi,membership", "--extractor", "statistics", "--json", tmp_path / "r.json")
-    outcome = hseval("score", sets[0], "--ref", sets[1], "--train", sets[2], *options)
+    options = ("--metrics", "kid,prdc,vendi,membership", "--extractor", "statistics", "--details", "--json")
+    outcome = hseval("score", sets[0], "--ref", sets[1], "--train", sets[2], *options, tmp_path / "r.json")
     assert outcome.status == 0, outcome.err
     for word in ("kid", "prdc", "coverage", "vendi", "membership", "Mann-Whitney test p", "nearest: training"):
         assert word in outcome.out

@@ -39,7 +39,7 @@ LDM_LAYERS = (
     ("__init__",),
 )
 FAMILIES = ("readers", "extractors", "metrics", "segmenters", "generators", "renderers", "degradations")
-# Statistics take arrays, callables and Protocols; what they need of sets and metrics is `core.evaluation`.
+# Statistics take arrays and callables; what they need of sets and metrics is `core.evaluation`.
 STATS_IMPORTS = {"utils", "core", "data"}
 # Modules of a family that others may name: a table of suffixes; degradations, whose registry no plugin extends.
 OPEN_MODULES = {

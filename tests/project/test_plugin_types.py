@@ -15,7 +15,7 @@ from hseval.core.plugin_manager import get_plugins
 from hseval.newplugin.naming import TEMPLATE_KINDS, PluginNames
 from hseval.newplugin.writing import write_plugin
 from hseval.plugin import capabilities
-from tests.helpers.plugin_contract import OPTIONAL, REQUIRED, list_members
+from tests.helpers.plugin_contract import ATTRIBUTES, COMMON, OPTIONAL, REQUIRED, format_attribute_type, list_members
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = {"hseval", "hseval-pca", "hseval-diffusers", "hseval-monai", "hseval-ndi"}
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,12 @@ from hseval.plugin import (
     CubeSet, Direction, Extractor, FeatureTable, Generator, Metric, Needs, Reader, Renderer, Sample, ScoreParts,
     Segmenter, capabilities,
 )
+"""
+for name, accessor in (COMMON | {name: each for kind in ATTRIBUTES.values() for name, each in kind.items()}).items():
+    HEADER += f"""
+class Has_{name}(Protocol):
+    @property
+    def {name}(self) -> {format_attribute_type(accessor)}: ...
 """
 # Each line that is wrong ends with a comment, and each error has to stand on such a line.
 WRONG = "  # wrong"
@@ -99,7 +105,7 @@ class NumberedVersion:
 a: type[Metric] = Complete
 b: type[Metric] = Positional  # wrong
 c: Metric = BetterIsText()  # wrong
-d: capabilities.HasBounds = ThreeBounds()  # wrong
+d: Has_bounds = ThreeBounds()  # wrong
 e: capabilities.SupportsHeadline = HeadlineIsText()  # wrong
 f: Callable[[], Reader] = Unnamed  # wrong
 g: type[Segmenter] = ListOfMasks  # wrong
@@ -128,6 +134,9 @@ def state_types(number: int, kind: str, plugin_class: type) -> Iterator[str]:
         if all(hasattr(instance, member) for member in list_members(capability)):
             result = f"capabilities.{capability.__name__}"
             yield f"def get_{number}_{capability.__name__}(instance: {alias}) -> {result}: return instance"
+    for name in COMMON | ATTRIBUTES.get(kind, {}):
+        if hasattr(instance, name):
+            yield f"def get_{number}_{name}(instance: {alias}) -> Has_{name}: return instance"
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +184,6 @@ def test_no_bundled_plugin_and_no_capability_is_left_out() -> None:
     assert {kind for kind, _ in list_classes()} == set(REQUIRED)
     assert {plugin_class.__name__ for _, plugin_class in list_classes()} >= {"Fid", "Ldm", "Pca", "Monai", "Ndi"}
     listed = {capability for kind in OPTIONAL.values() for capability in kind}
-    others = {capabilities.Fitter, capabilities.SetsByRole, capabilities.SupportsRelateCubes}
+    others = {capabilities.Fitter, capabilities.SetsByRole}
     protocols = {each for each in vars(capabilities).values() if getattr(each, "_is_protocol", False)}
     assert protocols - {capabilities.Protocol} == listed | others

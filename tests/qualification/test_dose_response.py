@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
+from hseval.core.evaluation import MetricEvaluator, MetricInputs
 from hseval.core.feature_table import FeatureTable
 from hseval.core.protocols import Needs
-from hseval.pipeline.metric_inputs import MetricEvaluator, MetricInputs
 from hseval.qualification.dose_response import (
     ExcessStd,
     compute_excess_std,

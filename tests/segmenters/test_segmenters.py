@@ -9,13 +9,12 @@ from sklearn.metrics import f1_score
 
 from hseval.core.cubes import FOV, ArraySet
 from hseval.scoring.segmentation.segmented_set import PreparedSet, count_agreement, dice
-from hseval.segmenters.binning import bin_features
 from hseval.segmenters.dice import PROBABILITY_BINS, ProbabilityHistogram
 from hseval.segmenters.inputs import MAX_WINDOWS, SpectralScaler, average_windows
 from hseval.segmenters.line_filters import FourierImage
 from hseval.segmenters.pixel_features import compute_directions
 from hseval.segmenters.pixel_sampling import MAX_WEIGHT, draw_pixels
-from hseval.segmenters.pixel_trees import PixelTreeSegmenter, _fit_trees
+from hseval.segmenters.pixel_trees import PixelTreeSegmenter, _fit_trees, bin_features
 from hseval.segmenters.unet import UNetSegmenter
 from hseval.testing import check_segmenter, make_example_set
 from hseval.utils.errors import HsevalError

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hseval.utils.errors import HsevalError
-from hseval.utils.nearest_neighbors import MIN_IVF_ROWS, NearestNeighbors, find_nearest_neighbors
+from hseval.utils.nearest_neighbors import MIN_IVF_ROWS, NearestNeighbors
 
 Array = NDArray[Any]
 
@@ -21,7 +21,8 @@ def search_brute_force(queries: Array, base: Array, k: int = 1, *, exclude_self:
 
 
 def assert_equal_to_brute_force(queries: Array, base: Array, k: int = 1, *, exclude_self: bool = False) -> None:
-    distances, rows = find_nearest_neighbors(queries=queries, base=base, k=k, exclude_self=exclude_self)
+    exclude = np.arange(len(queries)) if exclude_self else None
+    distances, rows = NearestNeighbors(base).find_nearest(queries, k=k, exclude=exclude)
     expected, expected_rows = search_brute_force(queries, base, k, exclude_self=exclude_self)
     assert np.array_equal(rows, expected_rows)
     assert np.allclose(distances, expected, rtol=1e-12, atol=0)
@@ -53,7 +54,7 @@ def test_near_duplicates_that_float32_cannot_distinguish_are_ranked_in_float64()
 def test_the_first_of_many_equal_rows_is_found() -> None:
     rows = np.random.default_rng(3).normal(size=(20, 8))
     base = np.tile(rows, (30, 1))
-    distances, neighbors = find_nearest_neighbors(queries=rows, base=base)
+    distances, neighbors = NearestNeighbors(base).find_nearest(rows)
     assert neighbors.ravel().tolist() == list(range(20))
     assert (distances == 0).all()
 
@@ -65,7 +66,7 @@ def test_with_exclude_self_the_nearest_other_row_is_found() -> None:
 def test_exclude_self_still_finds_duplicates() -> None:
     rows = np.random.default_rng(5).normal(size=(30, 4))
     rows[17] = rows[3]
-    distances, neighbors = find_nearest_neighbors(queries=rows, base=rows, exclude_self=True)
+    distances, neighbors = NearestNeighbors(rows).find_nearest(rows, exclude=np.arange(30))
     assert (neighbors[3, 0], neighbors[17, 0]) == (17, 3)
     assert distances[3, 0] == distances[17, 0] == 0
 
@@ -84,8 +85,8 @@ def test_the_order_of_queries_changes_nothing() -> None:
     rng = np.random.default_rng(7)
     queries, base = rng.normal(size=(90, 16)), rng.normal(size=(70, 16))
     order = rng.permutation(90)
-    distances, rows = find_nearest_neighbors(queries=queries, base=base)
-    shuffled, shuffled_rows = find_nearest_neighbors(queries=queries[order], base=base)
+    distances, rows = NearestNeighbors(base).find_nearest(queries)
+    shuffled, shuffled_rows = NearestNeighbors(base).find_nearest(queries[order])
     assert np.array_equal(shuffled, distances[order])
     assert np.array_equal(shuffled_rows, rows[order])
 
@@ -104,8 +105,8 @@ def test_the_inverted_file_is_used_only_above_the_stated_size_and_finds_most_nei
     base, queries = rng.normal(size=(MIN_IVF_ROWS, 4)), rng.normal(size=(300, 4))
     assert NearestNeighbors(base, index="ivf").approximate
     assert not NearestNeighbors(base[:-1], index="ivf").approximate
-    exact, exact_rows = find_nearest_neighbors(queries=queries, base=base)
-    distances, rows = find_nearest_neighbors(queries=queries, base=base, index="ivf")
+    exact, exact_rows = NearestNeighbors(base).find_nearest(queries)
+    distances, rows = NearestNeighbors(base, index="ivf").find_nearest(queries)
     correct = rows == exact_rows
     assert correct.mean() >= 0.95
     assert np.array_equal(distances[correct], exact[correct])
@@ -125,17 +126,12 @@ def test_the_inverted_file_is_used_only_above_the_stated_size_and_finds_most_nei
 )
 def test_rows_that_cannot_be_searched_are_refused(queries: Array, base: Array, k: int, message: str) -> None:
     with pytest.raises(HsevalError, match=message):
-        find_nearest_neighbors(queries=queries, base=base, k=k)
-
-
-def test_exclude_self_needs_queries_and_base_of_equal_size() -> None:
-    with pytest.raises(HsevalError, match="exclude_self"):
-        find_nearest_neighbors(queries=np.zeros((2, 2)), base=np.zeros((3, 2)), exclude_self=True)
+        NearestNeighbors(base).find_nearest(queries, k=k)
 
 
 def test_a_base_of_equal_rows_is_searched_by_comparing_all() -> None:
     base = np.ones((3000, 3))
     base[2999] = 1.5
-    distances, rows = find_nearest_neighbors(queries=np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]), base=base, k=2)
+    distances, rows = NearestNeighbors(base).find_nearest(np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]), k=2)
     assert rows.tolist() == [[0, 1], [2999, 0]]
     assert distances == pytest.approx(np.sqrt([[0, 0], [0.75, 3]]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from hseval.core.cubes import CubeSet
 from hseval.core.options import options_to_dict
 from hseval.data.field_of_view import compute_by_bounding_box, find_valid_pixels
 from hseval.extractors.encoder.options import EncoderOptions, FitOptions
@@ -24,6 +25,7 @@ from hseval.extractors.encoder.preprocessing import (
     standardize_and_fill,
 )
 from hseval.training.checkpoint_file import read_checkpoint, write_checkpoint
+from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_sha256
 from hseval.utils.plural import format_count
@@ -31,9 +33,7 @@ from hseval.utils.plural import format_count
 if TYPE_CHECKING:
     import torch
 
-    from hseval.core.cubes import CubeSet
     from hseval.extractors.encoder.network import Network
-    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 MIN_CUBES, MIN_BANDS = 8, 4  # a fit on fewer memorizes the cubes
 BATCH_SIZE = 16  # cubes a forward pass
@@ -169,11 +169,9 @@ def _check_data(data: CubeSet) -> None:
     if not info.wavelengths_known:
         raise HsevalError(f"{location}: the encoder needs wavelengths in nm (--wavelengths FILE|450:905:16)")
     if len(data) < MIN_CUBES:
-        raise HsevalError(
-            f"{location}: has {format_count(len(data), 'cube')}, expected at least {MIN_CUBES} to fit an encoder"
-        )
+        cubes = format_count(len(data), "cube")
+        raise HsevalError(f"{location}: has {cubes}, expected at least {MIN_CUBES} to fit an encoder")
     if len(np.unique(info.wavelengths)) < MIN_BANDS:
         bands = format_count(len(info.wavelengths), "band")
-        raise HsevalError(
-            f"{location}: has {bands}, expected at least {MIN_BANDS} of different wavelengths to fit an encoder"
-        )
+        expected = f"at least {MIN_BANDS} of different wavelengths to fit an encoder"
+        raise HsevalError(f"{location}: has {bands}, expected {expected}")

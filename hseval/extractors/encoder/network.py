@@ -99,8 +99,7 @@ def initialize_weights(network: Network, seed: int) -> None:
             if tensor.ndim == 1:
                 tensor.zero_()
             else:
-                values = create_rng(seed, f"encoder weights {name}").standard_normal(
-                    tuple(tensor.shape), dtype="float32"
-                )
+                rng = create_rng(seed, f"encoder weights {name}")
+                values = rng.standard_normal(tuple(tensor.shape), dtype="float32")
                 gain = 0.1 if name.startswith("heads.") or ".outer." in name else 2.0
                 tensor.copy_(torch.from_numpy(values) * (gain / tensor[0].numel()) ** 0.5)

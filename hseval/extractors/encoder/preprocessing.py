@@ -13,12 +13,11 @@ import numpy as np
 
 from hseval.data.field_of_view import compute_canvas_shape, erode_fov, fill_outside
 from hseval.extractors.spectral_windows import compute_interpolation_weights
+from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import torch
-
-    from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 
 EXTRACTOR_LABEL = "extractor 'encoder'"
 QUADRATURE_POINTS = 64  # quadrature points under a hat

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hseval.core.cubes import FOV, CubeSet
@@ -29,8 +30,6 @@ from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from hseval.extractors.encoder.options import FitOptions
 
 PATCH_SIZE = 64  # px, at most
@@ -68,9 +67,8 @@ class TrainingPatches:
             cube = data[int(index)]
             valid = find_valid_pixels(cube.data, cube.masks.get(FOV))
             digest = hashlib.sha256(np.ascontiguousarray(cube.data[:, valid], dtype="<f4").tobytes()).hexdigest()
-            for number, box in enumerate(
-                draw_patch_boxes(valid, boxes_per_cube, create_rng(seed, f"encoder pieces {digest}"))
-            ):
+            boxes = draw_patch_boxes(valid, boxes_per_cube, create_rng(seed, f"encoder pieces {digest}"))
+            for number, box in enumerate(boxes):
                 part = resample_to_nodes(cube.data[None, :, *box], valid[None][:, *box], weights)[0]
                 images.append((f"{digest} {number:04d}", part, valid[box]))
             on_progress("reading", done, len(indices))
@@ -79,9 +77,8 @@ class TrainingPatches:
         images.sort(key=lambda patch: patch[0])  # so that order and names of the files don't matter
         self.cube_count = len({name.split()[0] for name, *_ in images})
         self.content_hash = hashlib.sha256("".join(name for name, *_ in images).encode()).hexdigest()
-        self.center, self.scale = compute_node_mean_and_std(
-            [(part, valid) for _, part, valid in images], data.info.location
-        )
+        parts = [(part, valid) for _, part, valid in images]
+        self.center, self.scale = compute_node_mean_and_std(parts, data.info.location)
         self.patches = [self._standardize(part, valid) for _, part, valid in images]
 
     def __len__(self) -> int:
@@ -113,22 +110,18 @@ def draw_patch_boxes(valid: NDArray[np.bool_], max_count: int, rng: np.random.Ge
     """Return boxes of at most ``PATCH_SIZE`` px that cover a field about once: each the fullest of several."""
     if not valid.any():
         return []
-    rows, columns = compute_bounding_box(valid)
-    sizes = [rows.stop - rows.start, columns.stop - columns.start]
+    field_box = compute_bounding_box(valid)
+    sizes = [box.stop - box.start for box in field_box]
     count = min(max_count, math.prod(math.ceil(size / PATCH_SIZE) for size in sizes))
     if count == 1 and max(sizes) <= PATCH_SIZE:
-        return [(rows, columns)]
+        return [field_box]
     boxes = []
     for _ in range(count):
-        candidates = [
-            tuple(
-                slice(box.start + offset, box.start + offset + min(size, PATCH_SIZE))
-                for box, size, offset in zip(
-                    (rows, columns), sizes, (int(rng.integers(max(0, s - PATCH_SIZE) + 1)) for s in sizes), strict=True
-                )
-            )
-            for _ in range(PLACEMENT_TRIES)
-        ]
+        candidates = []
+        for _ in range(PLACEMENT_TRIES):
+            starts = [box.start + int(rng.integers(max(0, box.stop - box.start - PATCH_SIZE) + 1)) for box in field_box]
+            box = tuple(slice(start, start + min(size, PATCH_SIZE)) for start, size in zip(starts, sizes, strict=True))
+            candidates.append(box)
         boxes.append(max(candidates, key=lambda box: int(valid[box].sum())))
     return [box for box in boxes if valid[box].any()]
 
@@ -253,9 +246,8 @@ def measure_residual_rms(
             for _ in range(-(-min(MAX_EVALUATION_PATCHES, len(patches)) // options.batch)):
                 images, field = (tensor.to(device) for tensor in patches.draw_batch(options.batch, options.crop, rng))
                 for phase in range(PHASES):
-                    hidden = build_hidden_mask(
-                        lattice, phase, patches.node_count, (images.shape[2], images.shape[3])
-                    ).to(device)
+                    shape = (images.shape[2], images.shape[3])
+                    hidden = build_hidden_mask(lattice, phase, patches.node_count, shape).to(device)
                     target = (hidden & field[:, None]).expand_as(images)
                     prediction = network(images, (~hidden).float().expand_as(images))
                     square += torch.where(target, (prediction - images).square(), 0).sum(dim=(0, 2, 3))

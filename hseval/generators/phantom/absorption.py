@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import functools
 import math
-from importlib import resources
 from typing import Literal
 
 import numpy as np
 
+from hseval.data.absorption import HEMOGLOBIN_GRAMS_PER_MOLE, load_absorption_table
 from hseval.utils.arrays import FloatArray
 from hseval.utils.errors import HsevalError
 
 Substance = Literal["hbo2", "hb", "melanin", "water"]
 
-HEMOGLOBIN_GRAMS_PER_MOLE = 64500.0
 MACULAR_PIGMENT_PEAK_NM = 460.0
 MM_PER_CM = 10.0
-
-
-@functools.cache
-def load_absorption_table() -> dict[str, FloatArray]:
-    """Return the shipped table by column: ``nm``; ``hbo2``, ``hb`` in 1/(cm M); ``melanin``, ``water`` in 1/cm."""
-    text = resources.files("hseval").joinpath("resources/absorption.csv").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    header, *rows = csv.reader(lines)
-    return dict(zip(header, np.asarray(rows, dtype=np.float64).T, strict=True))
 
 
 def check_wavelength_range(wavelengths: FloatArray) -> None:

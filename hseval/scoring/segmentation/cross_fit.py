@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hseval.core.capabilities import SupportsState
 from hseval.core.cubes import FOV, CubeSet
 from hseval.core.feature_table import UNGROUPED_PREFIX
+from hseval.core.protocols import Segmenter
 from hseval.data.content_hash import compute_key
 from hseval.pipeline.cached_columns import CachedColumns, Columns, raise_on_all_ranks
 from hseval.pipeline.context import RunContext
@@ -22,11 +23,6 @@ from hseval.scoring.segmentation.folds import FOLD_COUNT, assign_folds, select_f
 from hseval.scoring.segmentation.jobs import FitJob, SegmenterSpec, SegmentJob
 from hseval.utils.errors import HsevalError
 from hseval.utils.parallel import run_chunks
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from hseval.core.protocols import Segmenter
 
 MAX_FIT_CUBES = 64  # cubes that one model is fitted on
 MIN_PARALLEL_PIXELS = 100_000  # of a fold: for fewer, starting two processes takes longer than fitting in turn
@@ -77,9 +73,8 @@ def build_folds(spec: SegmenterSpec, cubes: CubeSet, extracted: ExtractedSet, pl
     annotated_rows = np.flatnonzero(annotated)
     hashes, groups = features.hashes[annotated_rows].tolist(), features.groups[annotated_rows].tolist()
     folds = assign_folds(contents=hashes, groups=groups, presence=presence[annotated_rows])
-    is_in_both = np.logical_and.reduce(
-        [presence[annotated_rows][folds == fold].any(axis=0) for fold in range(FOLD_COUNT)]
-    )
+    is_in_fold = [presence[annotated_rows][folds == fold].any(axis=0) for fold in range(FOLD_COUNT)]
+    is_in_both = np.logical_and.reduce(is_in_fold)
     structures = tuple(name for name, is_usable in zip(names, is_in_both, strict=True) if is_usable)
     if not structures:
         raise SegmentationError(
@@ -91,20 +86,15 @@ def build_folds(spec: SegmenterSpec, cubes: CubeSet, extracted: ExtractedSet, pl
         members = annotated_rows[folds == fold]
         fit_rows.append([int(members[i]) for i in select_fit_cubes(presence[members][:, is_in_both], MAX_FIT_CUBES)])
     recipe = (spec.compute_recipe_key(), structures, plan.wavelengths.tolist(), plan.compute_field_hash())
+    identities = list(zip(features.hashes, extracted.mask_hashes, strict=True))
+    fold_by_group = dict(zip(groups, folds.tolist(), strict=True))
     return Folds(
         structures,
         {name: "in fewer than two groups of the reference" for name in names if name not in structures},
         tuple(tuple(int(extracted.index[i]) for i in members) for members in fit_rows),
-        tuple(
-            compute_key(recipe, [(features.hashes[i], extracted.mask_hashes[i]) for i in members])
-            for members in fit_rows
-        ),
+        tuple(compute_key(recipe, [identities[i] for i in members]) for members in fit_rows),
         dict(zip(hashes, folds.tolist(), strict=True)),
-        {
-            group: fold
-            for group, fold in zip(groups, folds.tolist(), strict=True)
-            if not group.startswith(UNGROUPED_PREFIX)
-        },
+        {group: fold for group, fold in fold_by_group.items() if not group.startswith(UNGROUPED_PREFIX)},
         annotated,
     )
 
@@ -123,15 +113,7 @@ def _find_annotations(
 
 
 class CrossFitSegmenter:
-    """Two models, fitted when they are needed; masks and models are stored in the cache.
-
-    Args:
-        spec: which segmenter.
-        cubes: the reference.
-        folds: which cubes each model is fitted on.
-        plan: which field of view.
-        context: of the run.
-    """
+    """Two models of a reference, ``cubes``, fitted when they are needed; masks and models are stored in the cache."""
 
     def __init__(
         self, spec: SegmenterSpec, cubes: CubeSet, folds: Folds, plan: ExtractionPlan, context: RunContext
@@ -191,7 +173,6 @@ class CrossFitSegmenter:
         return FOLD_COUNT if is_faster else 0
 
     def _restore_model(self, fold: int) -> Segmenter | None:
-        """Return the model whose state is in the cache, or None."""
         segmenter: Segmenter = self.spec.build()
         key = self._compute_state_key(fold)
         state = self.context.cache.load_features([key]).get(key)

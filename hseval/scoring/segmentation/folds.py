@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hseval.pipeline.inputs import label_connected_groups
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FOLD_COUNT = 2
 
@@ -32,9 +29,9 @@ def assign_folds(*, contents: Sequence[str], groups: Sequence[str], presence: ND
     unit_counts = unit_presence.sum(axis=0)
     folds = np.zeros(len(contents), dtype=np.int64)
     fold_counts, sizes = np.zeros((FOLD_COUNT, presence.shape[1]), dtype=np.int64), [0] * FOLD_COUNT
-    for index in sorted(
-        range(len(units)), key=lambda i: (_compute_rarity(unit_counts, unit_presence[i]), -len(units[i]), i)
-    ):
+    most = int(unit_counts.max(initial=0)) + 1
+    rarities = [int(unit_counts[present].min(initial=most)) for present in unit_presence]
+    for index in sorted(range(len(units)), key=lambda i: (rarities[i], -len(units[i]), i)):
         present = np.flatnonzero(unit_presence[index])
         rarest = present[np.argmin(unit_counts[present])] if len(present) else None
         rarest_counts = [0 if rarest is None else int(fold_counts[fold, rarest]) for fold in range(FOLD_COUNT)]
@@ -52,10 +49,6 @@ def find_linked_cubes(contents: Sequence[str], groups: Sequence[str]) -> list[li
     for i in sorted(range(len(contents)), key=lambda index: (contents[index], index)):
         members.setdefault(int(labels[i]), []).append(i)
     return list(members.values())
-
-
-def _compute_rarity(cube_counts: NDArray[Any], presence: NDArray[np.bool_]) -> int:
-    return int(cube_counts[presence].min()) if presence.any() else int(cube_counts.max(initial=0)) + 1
 
 
 def select_fit_cubes(presence: NDArray[np.bool_], max_count: int) -> list[int]:

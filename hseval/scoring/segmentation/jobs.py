@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hseval.core.cubes import FOV, CubeSet
 from hseval.core.plugin_manager import get_plugins
+from hseval.core.protocols import Segmenter
 from hseval.data.content_hash import compute_key
 from hseval.data.preprocessing import preprocess_cube
 from hseval.pipeline.cached_columns import Columns
@@ -17,11 +19,6 @@ from hseval.pipeline.worker import PluginSpec
 from hseval.scoring.segmentation.segmented_set import PreparedSet, count_agreement, pack_masks
 from hseval.utils.errors import HsevalError
 from hseval.utils.parallel import JobSpec
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from hseval.core.protocols import Segmenter
 
 FIT_VERSION = "fit-1"  # raised whenever `fit` or `segment` get something else for the same cubes
 MASKS, AGREEMENT = "masks", "agreement"
@@ -113,14 +110,10 @@ class SegmentJob:
         cube = self.cubes[index]
         visible = preprocess_cube(cube, (*self.structures, FOV), fov=self.field)
         assert visible is not None
+        field, model = visible.masks[FOV], self.models[self.model_by_index[index]]
         with get_plugins().wrap_errors("segmenter", self.segmenter_name):
-            predicted = self.models[self.model_by_index[index]].segment(
-                visible.data[None], wavelengths=self.wavelengths
-            )
-            masks = (
-                _check_masks(predicted, self.structures, visible.data.shape[1:], self.segmenter_name)
-                & visible.masks[FOV]
-            )
+            predicted = model.segment(visible.data[None], wavelengths=self.wavelengths)
+            masks = _check_masks(predicted, self.structures, field.shape, self.segmenter_name) & field
         own = np.stack([visible.masks[name] for name in self.structures])
         return {MASKS: pack_masks(masks), AGREEMENT: count_agreement(masks, own)}
 

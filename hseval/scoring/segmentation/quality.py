@@ -72,11 +72,8 @@ class SegmentationQuality:
     def iter_notes(self) -> Iterator[str]:
         """Yield the notes on the masks."""
         name, fitted = self.spec.name, sum(map(len, self.folds.fit_indices))
-        reason = (
-            "as requested"
-            if self.spec.is_requested
-            else f"as the samples lack masks of: {', '.join(self.spec.missing_structures)}"
-        )
+        missing = f"as the samples lack masks of: {', '.join(self.spec.missing_structures)}"
+        reason = "as requested" if self.spec.is_requested else missing
         yield (
             f"structures of all sets are found by the segmenter {name!r}, {reason}; fitted on "
             f"{format_count(fitted, 'reference cube')} in two folds, so that no cube is segmented by a model that was "
@@ -84,20 +81,16 @@ class SegmentationQuality:
         )
         yield f"{name}: held-out Dice on the reference: {self.format_dice_list()}"
         if left_out := self.get_exclusion_reasons():
-            yield "structures left out: " + "; ".join(
-                f"{structure} ({reason})" for structure, reason in left_out.items()
-            )
+            reasons = "; ".join(f"{structure} ({reason})" for structure, reason in left_out.items())
+            yield f"structures left out: {reasons}"
         if self.sample_counts is not None:
-            yield (
-                f"{name}: Dice of its masks and the samples' own: {_format_dice_list(self.compute_sample_agreement())}"
-            )
+            agreement = _format_dice_list(self.compute_sample_agreement())
+            yield f"{name}: Dice of its masks and the samples' own: {agreement}"
 
 
 def _compute_dice_by_structure(folds: Folds, counts: Any) -> dict[str, float | None]:
-    values = dice(counts.sum(axis=0))
-    return {
-        name: None if np.isnan(value) else float(value) for name, value in zip(folds.structures, values, strict=True)
-    }
+    values = zip(folds.structures, dice(counts.sum(axis=0)), strict=True)
+    return {name: None if np.isnan(value) else float(value) for name, value in values}
 
 
 def _format_dice_list(dice_by_structure: Mapping[str, float | None]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hseval.core.cubes import FOV, CubeSet
 from hseval.core.plugin_manager import get_plugins
+from hseval.core.protocols import Metric
 from hseval.core.report import Score
 from hseval.core.score_records import OwnMaskScore
 from hseval.pipeline.context import ExtractedInputs, RunContext
@@ -24,11 +25,12 @@ from hseval.scoring.segmentation.quality import MIN_DICE, SegmentationQuality
 from hseval.scoring.segmentation.segmented_set import SegmentedSet
 from hseval.utils.errors import HsevalError
 
-if TYPE_CHECKING:
-    from hseval.core.protocols import Metric
-
 DEFAULT_SEGMENTER = "pixels"
 NO_SEGMENTER = "none"
+OWN_MASKS_NOTE = (
+    "using the masks in the files; masks supplied by the generator may bias the score (--segmenter "
+    f"{DEFAULT_SEGMENTER} finds structures in all sets in the same way, and shows both scores)"
+)
 
 PlansByRole = Mapping[str, ExtractionPlan]
 ExtractedByRole = Mapping[str, ExtractedSet]
@@ -57,9 +59,8 @@ def choose_segmenter(
             raise HsevalError(f"--segmenter {name}: none of the requested metrics uses structures")
         return None
     if not structures and name is not None:
-        raise HsevalError(
-            f"--segmenter {name}: the reference {sets.reference.info.location} has no masks that it could be fitted on"
-        )
+        location = sets.reference.info.location
+        raise HsevalError(f"--segmenter {name}: the reference {location} has no masks that it could be fitted on")
     return spec if structures and (name is not None or missing) else None
 
 
@@ -106,7 +107,7 @@ def segment_sets(
     """
     supplied = _find_supplied_structures(sets)
     structure_plans = _select_extractors(plans, read_structures=True)
-    notes = _collect_own_mask_notes(supplied) if structure_plans else []
+    notes = [OWN_MASKS_NOTE] if structure_plans and supplied else []
     if spec is None:
         return Segmentation(extracted, notes)
     try:
@@ -145,11 +146,10 @@ def add_segmentation_records(
         if not set(metric.needs.features) & set(quality.structure_extractors):
             recorded.append(score)
             continue
-        own_masks = None
+        record = quality.build_record()
         if quality.supplied_structures:
             own_score = score_metric(metric, file_inputs, context, with_interval=False).score
-            own_masks = _build_own_mask_score(own_score)
-        record = dataclasses.replace(quality.build_record(), own_masks=own_masks)
+            record = dataclasses.replace(record, own_masks=_build_own_mask_score(own_score))
         recorded.append(dataclasses.replace(score, segmentation=record))
     return recorded
 
@@ -167,15 +167,6 @@ def _select_extractors(plans: PlansByRole, *, read_structures: bool) -> dict[str
         if specs or not read_structures:
             selected[role] = dataclasses.replace(plan, extractors=specs)
     return selected
-
-
-def _collect_own_mask_notes(supplied_structures: Sequence[str]) -> list[str]:
-    if not supplied_structures:
-        return []
-    return [
-        "using the masks in the files; masks supplied by the generator may bias the score (--segmenter "
-        f"{DEFAULT_SEGMENTER} finds structures in all sets in the same way, and shows both scores)"
-    ]
 
 
 def _explain_no_segmenter(spec: SegmenterSpec, folds: Folds, supplied_structures: Sequence[str]) -> str:

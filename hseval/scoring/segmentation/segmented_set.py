@@ -6,19 +6,17 @@ import dataclasses
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hseval.core.cubes import FOV, Cube, CubeSet, DerivedSet
 from hseval.data.field_of_view import compute_bounding_box, find_valid_pixels
 from hseval.data.preprocessing import get_fov_mask, preprocess_cube
 from hseval.utils.errors import HsevalError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Bools = NDArray[np.bool_]
+Bools = NDArray[np.bool_]
 
 
 def pack_masks(masks: Bools) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from hseval import open_set
 from hseval.core.cubes import ArraySet
 from hseval_ldm.data.dataset import CubeDataset, compute_detail_weight
 from hseval_ldm.data.normalization import Batch, Normalization
-from hseval_ldm.data.prefetch import prefetch_items
+from hseval_ldm.data.prefetch import Prefetcher
 from tests.helpers.sets import make_texture_set, save_set
 
 PART = (5, 1, 2, 6)
@@ -49,8 +49,8 @@ def test_batches_from_memory_and_disk_are_bit_identical(data: ArraySet, tmp_path
 def test_batches_read_by_several_threads_equal_those_read_by_one(data: ArraySet, tmp_path: Path) -> None:
     stored = open_set(save_set(tmp_path / "set.h5", data))
     on_disk = CubeDataset.open(stored, PART, Normalization.measure(data, PART), memory_gib=0.0)
-    batches = prefetch_items(lambda step: on_disk.load_batch(np.array([step % 4])), 0, 24, workers=3)
-    assert all(are_equal(batch, on_disk.load_batch(np.array([step % 4]))) for step, batch in enumerate(batches))
+    batches = Prefetcher(lambda step: on_disk.load_batch(np.array([step % 4])), 24, workers=3)
+    assert all(are_equal(batches.get(step), on_disk.load_batch(np.array([step % 4]))) for step in range(24))
 
 
 def test_cubes_are_loaded_into_memory_only_if_they_fit(data: ArraySet) -> None:

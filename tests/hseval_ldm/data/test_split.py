@@ -82,7 +82,6 @@ def test_a_share_of_0_holds_no_cube_out() -> None:
         (["p"] * 3, 0.2, "3 cubes in 1 group; hseval_ldm needs 4 cubes in 2 groups or more (or held_out=0)"),
         (["p"], 0.0, "1 cube in 1 group; hseval_ldm needs 2 cubes in 1 group or more"),
         (["p"] * 9 + ["q"], 0.2, "the largest of 2 groups holds 9 of 10 cubes"),
-        (["p"] * 9, 1.0, "the share of cubes to hold out is 1, expected 0 or more and less than 1"),
     ],
 )
 def test_a_set_that_cannot_be_split_is_refused_with_the_requirements(

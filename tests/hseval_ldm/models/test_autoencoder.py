@@ -11,7 +11,7 @@ import torch
 
 from hseval_ldm.data.normalization import Normalization
 from hseval_ldm.models.autoencoder import Decoder, Encoder, compute_level_widths
-from hseval_ldm.models.unet import build_unet
+from hseval_ldm.models.unet import build_denoiser
 from hseval_ldm.models.vqgan import Autoencoder
 from hseval_ldm.options import LdmOptions
 from tests.helpers.random_weights import draw_normal, randomize_weights
@@ -83,7 +83,7 @@ def test_all_combinations_build_with_the_expected_shapes(compression: int, chann
         latents = model.encoder(torch.empty(2, 20, 224, 224))
         indices = torch.zeros((2, *latents.shape[-2:]), dtype=torch.long)
         decoded = model.decoder(model.codebook.lookup(indices))
-        unet = build_unet(channels=channels, base=base, multipliers=options.multipliers, blocks=options.unet_blocks)
+        unet = build_denoiser(options, channels)
         predicted = unet(latents, torch.zeros(2, dtype=torch.long))
     assert model.latent_shape == (channels, side, side)
     assert latents.shape == predicted.shape == (2, channels, side, side)

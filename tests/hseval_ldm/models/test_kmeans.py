@@ -15,8 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from hseval.utils.distributed import Ranks
 from hseval.utils.errors import HsevalError
-from hseval_ldm.models.kmeans import KMeansResult, kmeans
-from hseval_ldm.models.nearest import find_nearest_centers
+from hseval_ldm.models.kmeans import KMeansResult, find_nearest_centers, kmeans
 from tests.helpers.two_ranks import run_on_two_ranks
 
 

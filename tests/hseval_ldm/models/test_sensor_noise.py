@@ -29,6 +29,10 @@ def make_clean_cubes() -> Tensor:
     return (0.5 + 0.4 * maps).expand(COUNT, 3, SIDE, SIDE)
 
 
+def measure_noise(cubes: Tensor, target: Tensor, field: Tensor) -> SensorNoise:
+    return SensorNoise.fit([extract_noise_pixels(cubes, target, field)])
+
+
 def add_noise(cubes: Tensor, seed: int = 1) -> Tensor:
     return cubes + TRUE_NOISE.compute_std(cubes) * draw_normal(*cubes.shape, seed=seed)
 
@@ -44,7 +48,7 @@ def test_the_trimmed_variance_is_that_of_a_normal_distribution() -> None:
 
 def test_slope_and_offset_are_recovered() -> None:
     cubes = make_clean_cubes()
-    measured = SensorNoise.measure(cubes, add_noise(cubes), FIELD)
+    measured = measure_noise(cubes, add_noise(cubes), FIELD)
     assert compute_error(measured) < 0.03
     assert measured.slope[:2] == pytest.approx(SLOPE[:2], rel=0.1)
     assert measured.offset == pytest.approx(OFFSET, abs=2e-4)
@@ -56,7 +60,7 @@ def test_only_the_field_is_measured() -> None:
     field[:, :, :20] = field[:, :, :, 40:] = False
     target = torch.where(field, add_noise(cubes), 50 * draw_normal(*cubes.shape, seed=3))
     target[:, :, 0, 0] = math.nan
-    assert compute_error(SensorNoise.measure(cubes, target, field)) < 0.05
+    assert compute_error(measure_noise(cubes, target, field)) < 0.05
 
 
 def draw_lines(share: float, seed: int = 0) -> Tensor:
@@ -80,7 +84,7 @@ def test_vessels_missing_from_the_reconstruction_are_not_measured_as_noise(contr
     """Contrasts are from 1 to 10 standard deviations of the noise, which is 0.03 to 0.06 here."""
     cubes, missed = make_clean_cubes(), contrast * draw_lines(0.1)
     assert 0.1 < missed.count_nonzero() / missed.numel() < 0.12
-    assert compute_error(SensorNoise.measure(cubes, add_noise(cubes) - missed, FIELD)) < 0.15
+    assert compute_error(measure_noise(cubes, add_noise(cubes) - missed, FIELD)) < 0.15
 
 
 @pytest.mark.parametrize("axis", [-1, -2])
@@ -94,7 +98,7 @@ def test_slopes_curvature_and_straight_lines_are_removed(axis: int) -> None:
     _, fine = extract_noise_pixels(torch.zeros_like(bent), bent, torch.ones(1, 1, SIDE, SIDE, dtype=torch.bool))
     assert float(fine.abs().max()) < 1e-12
     cubes = make_clean_cubes().double()
-    assert compute_error(SensorNoise.measure(cubes, add_noise(cubes) + 0.02 * bent, FIELD)) < 0.03
+    assert compute_error(measure_noise(cubes, add_noise(cubes) + 0.02 * bent, FIELD)) < 0.03
 
 
 def test_white_noise_has_unit_gain() -> None:
@@ -104,7 +108,7 @@ def test_white_noise_has_unit_gain() -> None:
 
 def test_without_a_residual_there_is_no_noise() -> None:
     cubes = make_clean_cubes()
-    measured = SensorNoise.measure(cubes, cubes, FIELD)
+    measured = measure_noise(cubes, cubes, FIELD)
     assert not measured.offset.any() and not measured.slope.any()
     assert not SensorNoise.zeros(3).compute_std(cubes).any()
 
@@ -112,7 +116,7 @@ def test_without_a_residual_there_is_no_noise() -> None:
 def test_with_too_few_pixels_there_is_no_noise() -> None:
     cubes, field = make_clean_cubes(), torch.zeros_like(FIELD)
     for small_field in (field, field.index_fill(2, torch.tensor([0, 1, 2]), value=False)):
-        measured = SensorNoise.measure(cubes, add_noise(cubes), small_field)
+        measured = measure_noise(cubes, add_noise(cubes), small_field)
         assert not measured.offset.any() and not measured.slope.any()
 
 
@@ -128,7 +132,7 @@ def test_a_subset_of_the_pixels_covers_all_cubes() -> None:
 def test_batches_give_the_result_of_the_whole() -> None:
     cubes, target = make_clean_cubes(), add_noise(make_clean_cubes())
     parts = [extract_noise_pixels(cubes[part], target[part], FIELD[part]) for part in (slice(0, 5), slice(5, None))]
-    joined, whole = SensorNoise.fit(parts), SensorNoise.measure(cubes, target, FIELD)
+    joined, whole = SensorNoise.fit(parts), measure_noise(cubes, target, FIELD)
     assert (joined.offset == whole.offset).all() and (joined.slope == whole.slope).all()
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from hseval.utils.errors import HsevalError
 from hseval.utils.random_streams import create_rng
-from hseval_ldm.models.unet import Denoiser, build_unet
+from hseval_ldm.models.unet import Denoiser
+from hseval_ldm.models.unet import build_denoiser as build_unet
+from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.samplers import SAMPLERS, build_scheduler, compute_sampling_times, sample_latents
 from hseval_ldm.sampling.schedule import NoiseSchedule
 
@@ -68,11 +70,10 @@ def test_dpm_solver_samples_gaussians_of_any_scale_in_few_steps(steps: int, tole
     assert float(offset.abs().max()) < 0.01
 
 
-@pytest.mark.parametrize(("name", "steps"), [("linear", 1000), ("linear", 300), ("cosine", 300)])
-def test_dpm_solver_works_with_the_other_schedules(name: str, steps: int) -> None:
+def test_dpm_solver_works_with_a_short_schedule() -> None:
     # The first level of a short schedule exceeds the smallest standard deviation, 0.05, so the last step is large.
-    gain, offset = measure_gain_and_offset("dpm-solver", NoiseSchedule(name, steps), 20)
-    assert float(gain.log().abs().max()) < (0.03 if steps == 1000 else 0.15)
+    gain, offset = measure_gain_and_offset("dpm-solver", NoiseSchedule(300), 20)
+    assert float(gain.log().abs().max()) < 0.15
     assert float(offset.abs().max()) < 0.03
 
 
@@ -82,9 +83,9 @@ def test_ddim_converges_with_the_number_of_steps() -> None:
     assert errors[0] > 3 * errors[1] > 9 * errors[2] and errors[2] < 0.02
 
 
-@pytest.mark.parametrize(("name", "steps"), [("cosine", 1000), ("cosine", 300), ("linear", 300)])
-def test_ddpm_has_mean_and_standard_deviation_within_sampling_error(name: str, steps: int) -> None:
-    schedule = NoiseSchedule(name, steps)
+@pytest.mark.parametrize("steps", [1000, 300])
+def test_ddpm_has_mean_and_standard_deviation_within_sampling_error(steps: int) -> None:
+    schedule = NoiseSchedule(steps)
     latents = sample(build_gaussian_denoiser(schedule), schedule, sampler="ddpm", steps=steps, shape=(8, 24, 24))
     scaled = latents.transpose(0, 1).flatten(1) / STDS[:, None]
     error = 1 / np.sqrt(scaled.shape[1])
@@ -131,9 +132,9 @@ def test_ddim_samples_equal_those_of_diffusers() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize(("schedule", "training"), [("cosine", 1000), ("linear", 300), ("linear", 32)])
-def test_times_descend_from_the_last_and_levels_are_those_of_training(name: str, schedule: str, training: int) -> None:
-    levels = NoiseSchedule(schedule, training)
+@pytest.mark.parametrize("training", [1000, 300, 32])
+def test_times_descend_from_the_last_and_levels_are_those_of_training(name: str, training: int) -> None:
+    levels = NoiseSchedule(training)
     for steps in (1, 2, 3, 7, 20, 31, training // 2, training - 1, training):
         times = compute_sampling_times(name, levels, steps)
         assert len(times) == steps and times[0] == training - 1 and times[-1] >= 0
@@ -146,7 +147,7 @@ def test_times_descend_from_the_last_and_levels_are_those_of_training(name: str,
 
 @pytest.fixture(scope="module")
 def network() -> Denoiser:
-    unet = build_unet(channels=4, base=16, blocks=1, head=16).eval()
+    unet = build_unet(LdmOptions(base=16, unet_blocks=1), 4).eval()
     last: Any = unet.unet.conv_out
     last.weight.data = 0.1 * torch.randn(last.weight.shape, generator=torch.Generator().manual_seed(0))
     return unet
@@ -216,8 +217,3 @@ def test_sampling_emits_no_warning_and_tracks_no_gradient(network: Denoiser) -> 
 def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(HsevalError, match=r"no sampler 'dpm_solver' \(did you mean 'dpm-solver'\?\)"):
         build_scheduler("dpm_solver", training_schedule=NoiseSchedule(), steps=20)
-    for steps in (0, 301):
-        with pytest.raises(HsevalError, match=f"{steps} steps, expected 1 to 300"):
-            build_scheduler("ddpm", training_schedule=NoiseSchedule(steps=300), steps=steps)
-    with pytest.raises(HsevalError, match="batch_size is 0, expected 1 or more"):
-        sample(lambda x, _: x, NoiseSchedule(), batch_size=0)

@@ -9,17 +9,15 @@ import torch
 from hseval.utils.errors import HsevalError
 from hseval_ldm.sampling.schedule import NoiseSchedule, draw_times_and_noise, velocity_loss
 
-SCHEDULES = [("cosine", 1000), ("cosine", 300), ("linear", 1000), ("linear", 300), ("linear", 32)]
+STEPS = [1000, 300, 32]
 
 
-@pytest.mark.parametrize(("name", "steps"), SCHEDULES)
-def test_it_agrees_with_diffusers(name: str, steps: int) -> None:
+@pytest.mark.parametrize("steps", STEPS)
+def test_it_agrees_with_diffusers(steps: int) -> None:
     from diffusers import DDPMScheduler
 
-    schedule = NoiseSchedule(name, steps)
-    scaled = {"beta_start": 0.1 / steps, "beta_end": 20 / steps, "rescale_betas_zero_snr": True}
-    arguments = scaled if name == "linear" else {"beta_schedule": "squaredcos_cap_v2"}
-    theirs = DDPMScheduler(steps, prediction_type="v_prediction", **arguments)
+    schedule = NoiseSchedule(steps)
+    theirs = DDPMScheduler(steps, prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2")
     np.testing.assert_allclose(theirs.alphas_cumprod[:-1], schedule.alpha_bar[:-1], rtol=2e-3, atol=1e-6)
     generator = torch.Generator().manual_seed(1)
     latents, noise = torch.randn((2, 8, 3, 5, 4), generator=generator)
@@ -30,9 +28,9 @@ def test_it_agrees_with_diffusers(name: str, steps: int) -> None:
     assert torch.allclose(velocity, theirs.get_velocity(latents, noise, t), atol=2e-3)
 
 
-@pytest.mark.parametrize(("name", "steps"), SCHEDULES)
-def test_levels_descend_from_almost_no_noise_to_almost_no_signal(name: str, steps: int) -> None:
-    schedule = NoiseSchedule(name, steps)
+@pytest.mark.parametrize("steps", STEPS)
+def test_levels_descend_from_almost_no_noise_to_almost_no_signal(steps: int) -> None:
+    schedule = NoiseSchedule(steps)
     assert len(schedule.alpha_bar) == steps and (np.diff(schedule.alpha_bar) < 0).all()
     assert schedule.alpha_bar[0] > 0.98 and 0 < schedule.alpha_bar[-1] < (2e-4 if steps >= 300 else 2e-3) ** 2
     assert ((schedule.betas > 0) & (schedule.betas < 1)).all()
@@ -45,7 +43,7 @@ def test_loss_weights_are_those_of_hang_et_al() -> None:
     np.testing.assert_allclose(
         schedule.compute_loss_weights(t, 5.0), np.minimum(snr, 5) / (snr + 1), rtol=1e-5, atol=1e-12
     )
-    assert torch.equal(schedule.compute_loss_weights(t, None), torch.ones(1000))
+    assert torch.equal(schedule.compute_loss_weights(t, 0.0), torch.ones(1000))
 
 
 def test_the_loss_is_the_weighted_mean_square_per_cube() -> None:
@@ -83,8 +81,6 @@ def test_draws_are_a_function_of_seed_and_step() -> None:
     assert abs(float(noise.mean())) < 5 / np.sqrt(noise.numel()) and abs(float(noise.std()) - 1) < 0.15
 
 
-def test_invalid_schedules_are_refused() -> None:
-    with pytest.raises(HsevalError, match=r"no schedule 'cosin' \(did you mean 'cosine'\?\)"):
-        NoiseSchedule("cosin")
+def test_too_few_steps_are_refused() -> None:
     with pytest.raises(HsevalError, match="31 steps, expected 32 or more"):
-        NoiseSchedule("linear", 31)
+        NoiseSchedule(31)

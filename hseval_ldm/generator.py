@@ -40,25 +40,20 @@ class Ldm:
         until: str | None = None,
         start: Path | None = None,
     ) -> None:
-        """Train on ``data`` into the folder ``out``, all stages or the one that ``options.stage`` names.
+        """Train on ``data``, cubes of one shape, into the folder ``out``: all stages, or that of ``options.stage``.
 
-        Args:
-            data: real cubes of one shape.
-            out: the run's folder; a run that it holds is resumed if ``options.resume`` is true.
-            seed: of all random draws.
-            device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None: a GPU if there is one.
-            resume: resume the run that ``out`` holds, if it holds one.
-            until: the last stage to train, of ``stages``; None: all.
-            start: a run whose stages of ``stages`` were trained with the same options on the same set: they are reused
-                (as hard links where the file system has them), and not trained again.
+        ``resume`` (or ``options.resume``) resumes the run that ``out`` holds, if it holds one. ``until`` is the last
+        stage to train, of ``stages``; None: all. ``start`` is a run whose stages of ``stages`` were trained with the
+        same options on the same set: they are reused (as hard links where the file system has them), and not trained
+        again.
 
         Raises:
             HsevalError: see :func:`hseval_ldm.training.run.train` and
-                :func:`hseval_ldm.training.warm_start.reuse_stages`.
+                :func:`hseval_ldm.training.lineage.reuse_stages`.
         """
-        from hseval_ldm.training.checkpoints import get_checkpoints
+        from hseval_ldm.training.lineage import reuse_stages
         from hseval_ldm.training.run import train
-        from hseval_ldm.training.warm_start import reuse_stages
+        from hseval_ldm.training.run_config import get_checkpoints
 
         explicit = {name: getattr(self.options, name) for name in self.options.explicit_names}
         options = LdmOptions(**(explicit | {"resume": True})) if resume or start is not None else self.options
@@ -85,9 +80,8 @@ class Ldm:
         from hseval_ldm.sampling.pipeline import Pipeline
         from hseval_ldm.sampling.schedule import NoiseSchedule
         from hseval_ldm.training import lineage
-        from hseval_ldm.training.checkpoints import get_checkpoints
         from hseval_ldm.training.run import load_autoencoder
-        from hseval_ldm.training.run_config import read_config
+        from hseval_ldm.training.run_config import get_checkpoints, read_config
         from hseval_ldm.utils.precision import build_autocast
 
         run = Path(path)

@@ -27,7 +27,7 @@ from benchmarks.ldm.configurations import Configuration, make_noise_dataset
 from benchmarks.ldm.stages import replace_options
 from hseval.utils.atomic_files import write_text
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoints import get_checkpoints
+from hseval_ldm.training.run_config import get_checkpoints
 
 HSEVAL = (sys.executable, "-m", "hseval")
 SECONDS_TO_STOP = 45.0  # for a run to write its checkpoint when the time is up

@@ -29,9 +29,9 @@ from hseval import open_set
 from hseval.core.cubes import CubeSet
 from hseval.core.options import options_to_dict
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.run import train
 from hseval_ldm.training.run_config import CONFIG_FILE as CONFIG
+from hseval_ldm.training.run_config import get_checkpoints
 
 MODELS, KMEANS = ("vqgan", "vqvae"), ("every", "first", "off")
 FEATURES = "features"

@@ -116,7 +116,7 @@ def make_noise_set(count: int, size: int) -> ArraySet:
 
 def make_noise_dataset(count: int, size: int) -> CubeDataset:
     """Return :func:`make_noise_set` as a data set for training stages, in memory."""
-    return CubeDataset.open(make_noise_set(count, size), range(count), build_normalization(size), memory_gib=1e6)
+    return CubeDataset(make_noise_set(count, size), range(count), build_normalization(size), memory_gib=1e6)
 
 
 def build_random_autoencoder(options: LdmOptions, size: int, device: torch.device) -> Autoencoder:

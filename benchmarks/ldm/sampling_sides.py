@@ -19,8 +19,8 @@ from hseval import score
 from hseval.core.cubes import ArraySet
 from hseval.core.protocols import Sample
 from hseval_ldm.data.augmentation import apply_flips, draw_flips
+from hseval_ldm.data.batches import draw_batch_indices
 from hseval_ldm.data.dataset import CubeDataset
-from hseval_ldm.data.epoch_order import draw_batch_indices
 from hseval_ldm.data.normalization import Batch
 from hseval_ldm.generator import Ldm
 from hseval_ldm.models.autoencoder import Decoder

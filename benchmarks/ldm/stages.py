@@ -22,10 +22,9 @@ from hseval_ldm.data.normalization import Normalization
 from hseval_ldm.models.unet import Denoiser, build_denoiser
 from hseval_ldm.models.vqgan import Autoencoder
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.evaluation import HeldOutEvaluator
 from hseval_ldm.training.run import load_autoencoder
-from hseval_ldm.training.run_config import read_config
+from hseval_ldm.training.run_config import get_checkpoints, read_config
 from hseval_ldm.training.stage_diffusion import DiffusionStage, encode_cubes
 
 SEED = 0
@@ -66,7 +65,7 @@ class TrainedRun:
         """Return up to ``max_count`` first cubes of the training set, in memory if they fit."""
         self.normalization.check_compatible(data)
         indices = range(min(len(data), max_count))
-        return CubeDataset.open(data, indices, self.normalization, memory_gib=self.options.memory)
+        return CubeDataset(data, indices, self.normalization, memory_gib=self.options.memory)
 
     def build_latent_cache(self, data: CubeDataset, folder: Path) -> LatentCache:
         """Write the latents of all cubes and flips as a run does; return them memory-mapped."""

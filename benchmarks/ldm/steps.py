@@ -36,8 +36,7 @@ from hseval.training.checkpoints import BEST
 from hseval.utils.hashing import compute_sha256
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoints import get_checkpoints
-from hseval_ldm.training.run_config import read_config
+from hseval_ldm.training.run_config import get_checkpoints, read_config
 
 STEPS = (4, 6, 8, 12, 16, 20, 30, 50)
 CURVES: dict[str, tuple[int, ...]] = {"dpm-solver": STEPS, "ddim": STEPS, "ddpm": (50, 300)}

@@ -20,15 +20,10 @@ OptionsT = TypeVar("OptionsT")
 def save_checkpoint(
     folder: Path, stem: str, tensors: Mapping[str, NDArray[Any]], record: Mapping[str, Any], *, format: str
 ) -> None:
-    """Write ``STEM.safetensors``, which holds the record, too, atomically.
+    """Write ``STEM.safetensors``, which holds the record, too, atomically, to an existing folder.
 
-    Args:
-        folder: an existing folder.
-        stem: of the file's name.
-        tensors: by name, contiguous or not.
-        record: values that JSON can store.
-        format: name and version that :func:`load_checkpoint` requires; raise the version when older readers would
-            misread the checkpoint.
+    ``record`` holds values that JSON can store. ``format`` is the name and version that :func:`load_checkpoint`
+    requires; raise the version when older readers would misread the checkpoint.
 
     Raises:
         HsevalError: the disk is full, or the folder can't be written.
@@ -41,15 +36,11 @@ def load_checkpoint(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read what :func:`save_checkpoint` wrote: tensors and record; torch is not loaded.
 
-    Args:
-        folder: as for :func:`save_checkpoint`.
-        stem: the same.
-        format: the same.
-        required_keys: keys that the record must have.
-        hint: how to make a checkpoint, for error messages.
+    ``hint`` says in error messages how to make a checkpoint.
 
     Raises:
-        HsevalError: the file is missing, truncated or changed, of another format, or lacks an entry.
+        HsevalError: the file is missing, truncated or changed, of another format, or its record lacks one of
+            ``required_keys``.
     """
     if folder.is_file():
         raise HsevalError(f"{folder}: is a file, expected the folder of a checkpoint; {hint}")

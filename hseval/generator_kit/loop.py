@@ -22,16 +22,9 @@ WARMUP_STEPS = 100  # steps over which the learning rate rises
 class LoopConfig:
     """Settings of a training loop, except its loss.
 
-    Attributes:
-        name: names the random streams, the folder of the training's checkpoints and the lines of progress.
-        steps: total number of steps.
-        batch_size: cubes per step.
-        learning_rate: of AdamW, reached after ``WARMUP_STEPS``.
-        ema_decay: decay of the averaged weights (smaller at the start).
-        checkpoint_every: steps between two checkpoints of the training.
-        seed: of all random draws.
-        resume: resume from the checkpoint in the folder, if there is one.
-        run_settings: settings that must be equal for a training to resume (options, shape of the data).
+    ``name`` names the random streams, the folder of the training's checkpoints and the lines of progress;
+    ``learning_rate`` is that of AdamW, reached after ``WARMUP_STEPS``; ``ema_decay`` is smaller at the start;
+    ``run_settings`` (options, shape of the data) must be equal for a training to resume.
     """
 
     name: str

@@ -71,16 +71,9 @@ OptionsT = TypeVar("OptionsT", bound=NetworkOptions)
 
 @dataclasses.dataclass(frozen=True)
 class NetworkTraining(Generic[OptionsT]):
-    """What the networks of one generator are trained with.
+    """What the networks of one generator are trained with: cubes of one shape, as ``channels``, into folder ``out``.
 
-    Attributes:
-        options: of the generator.
-        data: real cubes of one shape.
-        channels: converts them.
-        out: folder of the run.
-        seed: of all random draws.
-        device: where to train.
-        mutable_options: names of the options that a resumed training may change.
+    ``mutable_options`` names the options that a resumed training may change.
     """
 
     options: OptionsT
@@ -109,13 +102,10 @@ class NetworkTraining(Generic[OptionsT]):
     ) -> torch.nn.Module:
         """Build a network, train it and return it with its averaged weights.
 
-        Args:
-            name: of the network; names its random streams, its training checkpoint and its lines of progress.
-            build: returns the network; it is called with a seed of its own.
-            compute_loss: takes the network, the indices of a step's cubes and a random stream; returns the mean loss.
-            steps: number of steps.
-            learning_rate: see :class:`~hseval.generator_kit.LoopConfig`.
-            mutable_options: further options that a resumed training may change: the network does not depend on them.
+        ``name`` names the network's random streams, checkpoint and lines of progress; ``build`` is called with its own
+        seed; ``compute_loss`` takes the network, the indices of a step's cubes and a random stream, and returns the
+        mean loss. For ``learning_rate`` see :class:`~hseval.generator_kit.LoopConfig`; ``mutable_options``
+        names further options that a resumed training may change: the network does not depend on them.
 
         Raises:
             HsevalError: see :func:`~hseval.generator_kit.train`.

@@ -33,14 +33,8 @@ def sample_in_batches(
     Every call gets ``batch_size`` inputs, the last one repeated where there are fewer: kernels choose their order of
     summation by the batch size, and a cube must not depend on how many are sampled with it.
 
-    Args:
-        generate: noise float32 ``(batch, *shape)`` to results ``(batch, ...)``; result i depends on noise i alone.
-        start: first index.
-        stop: past the last.
-        batch_size: number of samples per call.
-        seed: the user's.
-        name: of the generator.
-        shape: of one cube's noise.
+    ``generate`` maps noise float32 ``(batch_size, *shape)`` to results ``(batch_size, ...)``; result i depends on noise
+    i alone, and noise on the stream (seed, name, index).
     """
     for first in range(start, stop, batch_size):
         indices = range(first, min(first + batch_size, stop))

@@ -126,7 +126,7 @@ def _find_equivalent_severities(
     units = {row.name: row.unit for row in qualify_report.rows}
     for curve in curves:
         points = [point for point in curve.points if point.excess is not None]
-        if curve.detection_threshold is None or abs(curve.spearman or 0.0) < MIN_SPEARMAN:
+        if not points or curve.detection_threshold is None or abs(curve.spearman or 0.0) < MIN_SPEARMAN:
             continue
         excesses = [point.excess or 0.0 for point in points]
         if (excess > 0) != (excesses[-1] > 0):

@@ -107,12 +107,10 @@ class Curve:
     missing_reason: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse points in another order, and a threshold without a point."""
+        """Refuse points in another order."""
         severities = [point.severity for point in self.points]
         if severities != sorted(severities) or min(severities, default=1.0) <= 0:
             raise ValueError("expected points in order of severity, above 0")
-        if self.detection_threshold is not None and all(point.excess is None for point in self.points):
-            raise ValueError("a detection threshold without a point")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,12 +28,12 @@ from hseval.utils.random_streams import create_rng
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hseval.core.evaluation import HistogramValues
     from hseval.core.feature_table import FeatureTable
     from hseval.core.protocols import Metric
     from hseval.core.report import Score
     from hseval.pipeline.context import ExtractedInputs
     from hseval.pipeline.extract import ExtractedSet
-    from hseval.core.evaluation import HistogramValues
 
 MEAN_COLUMN, PIXEL_COUNT_COLUMN = "spectra/mean", "spectra/pixels"
 LOW_PERCENTILE, HIGH_PERCENTILE = 10.0, 90.0  # percentiles over cubes: the range of mean spectra

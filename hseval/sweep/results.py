@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "hseval-sweep", 3
 RESULTS_FILE = "results.json"
 
+OptionValue = bool | int | float | str | None
+
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
@@ -43,7 +45,7 @@ class RunResult:
     label: str
     table_label: str
     generator: str
-    varied_options: Mapping[str, Any]
+    varied_options: Mapping[str, OptionValue | list[OptionValue]]
     folder: str
     timing: Timing | None = None
     fit_seconds: float | None = None

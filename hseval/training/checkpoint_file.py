@@ -33,14 +33,10 @@ HASH_PLACEHOLDER = "0" * 64  # replaced by the hash once all tensors are written
 
 
 def write_checkpoint(path: Path, tensors: Tensors, record: Mapping[str, Any], *, format: str) -> None:
-    """Write tensors and a record atomically; equal inputs give equal bytes.
+    """Write tensors and a record, values that JSON can store, atomically; equal inputs give equal bytes.
 
-    Args:
-        path: the file.
-        tensors: torch tensors or numpy arrays by name, of any layout and device; they may share memory.
-        record: values that JSON can store.
-        format: name and version that :func:`read_checkpoint` requires; raise the version when older readers would
-            misread the file.
+    Tensors are torch tensors or numpy arrays, of any layout and device; they may share memory. ``format`` is the name
+    and version that :func:`read_checkpoint` requires; raise the version when older readers would misread the file.
 
     Raises:
         HsevalError: the disk is full, or the folder can't be written.
@@ -79,11 +75,8 @@ def read_checkpoint(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tensors, each in memory of its own, and the record.
 
-    Args:
-        path: the file.
-        format: as for :func:`write_checkpoint`.
-        device: of the torch tensors; None: numpy arrays, without loading torch.
-        hint: how to make such a file, for error messages.
+    The torch tensors are on ``device``; None: numpy arrays, without loading torch. ``hint`` says in error messages how
+    to make such a file.
 
     Raises:
         HsevalError: the file is missing, truncated, changed or of another format.

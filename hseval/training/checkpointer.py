@@ -19,12 +19,7 @@ from hseval.utils.errors import HsevalError, format_suggestion
 class Checkpointer:
     """Saves and restores a stage; all ranks call every method, the main rank writes.
 
-    Args:
-        stage: the stage.
-        checkpoints: where to save it; None: nowhere.
-        ranks: of the training.
-        best_by: metric that selects the best checkpoint, and its better direction; None: none is selected.
-        settings: values that JSON can store and that must be equal for a training to resume.
+    Arguments as for :func:`~hseval.training.loop.train_stage`; ``checkpoints`` None: nothing is saved.
 
     Attributes:
         saved_step: the step of the last checkpoint, None before the first.

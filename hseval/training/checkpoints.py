@@ -153,11 +153,8 @@ def unpack_state(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 def get_optimizer_state(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """Return an optimizer's moments and step counts as ``parameter's name.key`` -> tensor.
 
-    Learning rates are not included: the caller computes them from the step.
-
-    Args:
-        optimizer: Adam, AdamW or another whose state is tensors by parameter; fused and foreach alike.
-        model: the optimized module.
+    The optimizer is Adam, AdamW or another whose state is tensors by parameter; fused and foreach alike. Learning rates
+    are not included: the caller computes them from the step.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {

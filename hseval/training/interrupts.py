@@ -42,9 +42,7 @@ class InterruptHandler:
     def should_stop(self, step: int, *, force_sync: bool = False) -> bool:
         """Return, the same on all ranks, whether to stop after ``step``.
 
-        Args:
-            step: number of steps done; ranks synchronize only every ``SYNC_INTERVAL_STEPS``.
-            force_sync: synchronize at this step in any case.
+        Ranks synchronize only every ``SYNC_INTERVAL_STEPS``, or where ``force_sync`` is set.
         """
         if self.ranks.size == 1:
             return self._is_signaled

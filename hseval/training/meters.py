@@ -16,12 +16,8 @@ from hseval.utils.errors import HsevalError
 
 GIB = 2**30
 OUT_OF_MEMORY_MESSAGES = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "ALLOC_FAILED",
-    "bad allocation",
-)
+    "out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "bad allocation",
+)  # fmt: skip
 
 
 class MeanMeter:
@@ -80,13 +76,9 @@ class ThroughputMeter:
 
     def compute_and_reset(self) -> float | None:
         """Return the steps per second since the last call (None: no steps); called while paused."""
-        rate = (
-            self._interval_steps / self._interval_seconds
-            if self._interval_steps and self._interval_seconds > 0
-            else None
-        )
+        seconds, steps = self._interval_seconds, self._interval_steps
         self._interval_seconds, self._interval_steps = 0.0, 0
-        return rate
+        return steps / seconds if steps and seconds > 0 else None
 
     def estimate_seconds_left(self, steps: int) -> float | None:
         """Return the time that ``steps`` more take at the average rate so far; None before the first step."""

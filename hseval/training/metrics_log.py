@@ -23,11 +23,7 @@ class MetricsLog:
     Opening it at step k removes a truncated last line, and this stage's lines of steps k and later, which the stage
     will write again: there is one line per step however often a run is interrupted.
 
-    Args:
-        run: the run's folder.
-        stage: name of the stage.
-        step: the step that the stage resumes from; 0: all of its lines are removed.
-        tensorboard: also write ``RUN/tensorboard/STAGE``.
+    With ``tensorboard``, ``RUN/tensorboard/STAGE`` is written as well.
 
     Raises:
         HsevalError: the log can't be read or written, or ``tensorboard`` is set but not installed.

@@ -39,11 +39,7 @@ class NanGuard:
         self._first_nonfinite[names] = torch.where(is_new, step, first), torch.where(is_new, values, value)
 
     def check(self, ranks: Ranks, *, hint: str) -> None:
-        """Raise if a term has been non-finite at any step; all ranks call it at the same step.
-
-        Args:
-            ranks: all of them raise if one does.
-            hint: end of the message: the last good checkpoint, the option to lower.
+        """Raise on all ranks if a term has been non-finite at any step on one; all call it at the same step.
 
         Raises:
             HsevalError: names the first such step, its terms and their values.

@@ -80,20 +80,11 @@ class StepIntervals:
 class NetworkStage:
     """A :class:`Stage` of one network, one optimizer and one loss; stages that do more override its methods.
 
-    Args:
-        name: of its folder, log lines and previews.
-        model: the network, on its device; parameters and buffers must be finite.
-        optimizer: of its parameters; its state must be tensors by parameter, as Adam's is.
-        compute_loss: returns the scalar loss of a step, counted from 0; its draws must depend on that number alone.
-        steps: total optimizer steps.
-        batch_size: cubes per step, over all ranks.
-        epoch_steps: optimizer steps per epoch.
-        learning_rate: returns the learning rate of a step; None: the optimizer's.
-        max_gradient_norm: to which gradients are clipped; None: they are not.
-        ema: average of the weights that the steps update; None: no average.
-        loss_name: of the loss in messages and log lines.
-        loss_option: the option or options to lower when the loss is not finite.
-        memory_option: the option to lower when memory runs out.
+    ``model`` is on its device, its parameters and buffers finite; the state of ``optimizer`` is tensors by parameter,
+    as Adam's. ``compute_loss`` returns the scalar loss of a step, counted from 0; its draws depend on that number
+    alone. ``learning_rate`` returns the rate of a step (None: the optimizer's), ``max_gradient_norm`` is that to which
+    gradients are clipped (None: they are not), and ``ema`` is an average of the weights that the steps update.
+    ``loss_name`` is that of messages and log lines. The others are the attributes of :class:`Stage`.
     """
 
     def __init__(
@@ -164,14 +155,9 @@ def update_parameters(
     learning_rate: float | None = None,
     max_norm: float | None = MAX_GRADIENT_NORM,
 ) -> None:
-    """Do one optimizer step: backward, clip, update.
+    """Do one optimizer step: backward, clip to ``max_norm`` (None: not), update.
 
-    Args:
-        optimizer: of the parameters of ``model``.
-        loss: scalar.
-        model: whose gradients are clipped.
-        learning_rate: of this step; None: the optimizer's.
-        max_norm: to which the gradients are clipped; None: they are not.
+    ``loss`` is a scalar; the step uses ``learning_rate`` (None: the optimizer's).
     """
     if learning_rate is not None:
         for group in optimizer.param_groups:

@@ -52,11 +52,8 @@ def choose_crop_offsets(
 
     Where no candidate holds a valid pixel, the crop is centered on the middle one of the field's pixels.
 
-    Args:
-        field: bool ``(n, 1, y, x)``.
-        size: of a crop's sides.
-        candidates: ``(n, tries, 2)``, from :func:`draw_crop_candidates`.
-        min_share: share of a crop's pixels that is enough.
+    ``field`` is bool ``(n, 1, y, x)``, ``candidates`` ``(n, tries, 2)`` are those of :func:`draw_crop_candidates`, and
+    ``min_share`` is the share of a crop's pixels that is enough.
     """
     pairs = zip(field[:, 0], candidates, strict=True)
     return np.array([_choose_offset(*pair, size, min_share) for pair in pairs]).reshape(-1, 2)

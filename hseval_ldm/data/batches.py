@@ -1,17 +1,19 @@
-"""The batches of the two stages that train on cubes: their cubes, flips and crops, by step and rank."""
+"""The order of training items, and the batches of the two stages that train on cubes, by step and rank."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hseval.generator_kit import Ranks
+from hseval.plugin import create_rng
 from hseval_ldm.data.augmentation import apply_flips, choose_crop_offsets, crop_batch, draw_crop_candidates, draw_flips
 from hseval_ldm.data.dataset import CubeDataset, compute_detail_weight
-from hseval_ldm.data.epoch_order import draw_batch_indices
 from hseval_ldm.data.normalization import Batch, pad_batch
 from hseval_ldm.options import LdmOptions
 
@@ -49,3 +51,26 @@ class BatchLoader:
 def load_whole_cubes(data: CubeDataset, indices: NDArray[Any], options: LdmOptions, device: torch.device) -> Batch:
     """Return whole cubes, padded to a multiple of the compression, on ``device``."""
     return pad_batch(data.load_batch(indices), options.compression).to(device)
+
+
+def draw_batch_indices(step: int, *, batch_size: int, count: int, seed: int, name: str) -> NDArray[np.int64]:
+    """Return the items of the global batch of step ``step``, int64 ``(batch,)``, each from 0 to ``count - 1``.
+
+    Steps go through one random permutation of the items per epoch; a batch may begin in one epoch and end in the
+    next, so that no item is omitted or repeated in an epoch.
+    """
+    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    epochs, offsets = np.divmod(positions, count)
+    indices = np.empty(batch_size, dtype=np.int64)
+    for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+        in_epoch = epochs == epoch
+        indices[in_epoch] = draw_permutation(epoch, count=count, seed=seed, name=name)[offsets[in_epoch]]
+    return indices
+
+
+@functools.lru_cache(maxsize=4)  # the current epoch and the next one, in each of two stages
+def draw_permutation(epoch: int, *, count: int, seed: int, name: str) -> NDArray[np.int64]:
+    """Return an epoch's order of all items, int64 ``(count,)``, read-only."""
+    order: NDArray[np.int64] = create_rng(seed, name, epoch).permutation(count).astype(np.int64)
+    order.flags.writeable = False
+    return order

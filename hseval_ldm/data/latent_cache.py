@@ -80,13 +80,10 @@ class LatentCache:
     ) -> LatentCache:
         """Return the cache at ``path``; write it first unless it exists, is complete and has the same fingerprint.
 
-        Args:
-            path: of the ``.npy`` file; on several machines, in a folder that all of them share.
-            encode: ``(items int64 (n,), variant) -> latents (n, channel, y, x)``; only the main rank calls it.
-            count: number of items.
-            fingerprint: the inputs of the latents (weights, ids, augmentation), as values that JSON can store.
-            ranks: the processes of the run; the others wait for the main rank.
-            variants: augmented versions of each item, 0 being the item itself.
+        ``path`` is that of the ``.npy`` file; on several machines, in a folder that all of them share. Only the main
+        rank calls ``encode``, ``(items int64 (n,), variant) -> latents (n, channel, y, x)``, for ``count`` items and
+        ``variants`` augmented versions of each, 0 being the item itself. ``fingerprint`` are the inputs of the latents
+        (weights, ids, augmentation), as values that JSON can store.
 
         Raises:
             HsevalError: an encoded value is not finite, latents differ in shape, or the file can't be written.

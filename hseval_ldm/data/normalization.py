@@ -47,10 +47,6 @@ class Batch(NamedTuple):
         """Return the batch on ``device``."""
         return Batch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
 
-    def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory, from which copies to a GPU do not block."""
-        return Batch(*(tensor.pin_memory() for tensor in self))
-
     def to_network_input(self) -> torch.Tensor:
         """Return the autoencoder's input ``(n, band + structure, y, x)``: cubes, and masks as -1 and 1.
 
@@ -206,9 +202,8 @@ class Normalization:
         """
         extra = margin * (self.high - self.low)
         low = np.where(self.low >= 0, np.maximum(self.low - extra, 0), self.low - extra)
-        return torch.minimum(
-            torch.maximum(cubes, _broadcast_bands(cubes, low)), _broadcast_bands(cubes, self.high + extra)
-        )
+        clipped = torch.maximum(cubes, _broadcast_bands(cubes, low))
+        return torch.minimum(clipped, _broadcast_bands(cubes, self.high + extra))
 
 
 def _parse_vector(values: Any) -> Vector:

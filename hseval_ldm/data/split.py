@@ -20,13 +20,8 @@ def split_held_out(data: CubeSet, *, share: float, seed: int, min_cubes: int = 2
     """Hold out about ``share`` of the cubes, in whole groups, drawn from the stream (seed, "split").
 
     The split depends on ids, groups and the seed, not on the order of the cubes in the set. A cube whose group is
-    empty is a group of its own, as in reports.
-
-    Args:
-        data: the set; only its ids and groups are read.
-        share: of the cubes, from 0 (none is held out) to below 1.
-        seed: the user's.
-        min_cubes: number of cubes that each part needs.
+    empty is a group of its own, as in reports. ``share`` is 0 (none is held out) or more and below 1; each part has
+    ``min_cubes`` or more.
 
     Raises:
         HsevalError: the set has too few cubes or groups for two parts.

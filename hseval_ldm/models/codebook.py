@@ -45,13 +45,9 @@ class Codebook(nn.Module):
     ) -> None:
         """Create a codebook of zeros, which :meth:`set_clusters`, :meth:`initialize` or the first :meth:`update` fills.
 
-        Args:
-            codes: number k of vectors.
-            dimensions: d, the channels of a latent.
-            decay: of the moving averages, per step.
-            threshold: a vector is dead when its count falls below this share of the mean count; 0: never.
-            revive_every: steps between revivals. A revived vector starts at the mean count, and so has about
-                ``log(threshold) / log(decay)`` steps (229) to attract tokens.
+        A vector is dead when its count falls below the share ``threshold`` of the mean count (0: never). One revived,
+        every ``revive_every`` steps, starts at the mean count, and so has about ``log(threshold) / log(decay)`` steps
+        (229) to attract tokens.
         """
         super().__init__()
         self.decay, self.threshold, self.revive_every = decay, threshold, revive_every
@@ -75,9 +71,8 @@ class Codebook(nn.Module):
         The commitment loss is ``|z - sg(e)|^2``, summed over channels, averaged over the tokens of a cube that lie in
         the field, then over cubes (a cube without such tokens adds 0). The caller weights it.
 
-        Args:
-            latents: ``(n, d, h, w)`` of any float type.
-            field: valid tokens, bool ``(n, 1, h, w)``; None: all.
+        ``latents`` are ``(n, d, h, w)`` of any float type; ``field``, bool ``(n, 1, h, w)``, marks valid tokens (None:
+        all).
         """
         exact = latents.float()
         indices = self.find_nearest(latents)
@@ -98,13 +93,9 @@ class Codebook(nn.Module):
         An uninitialized codebook is filled from the batch instead. One latent that is not finite corrupts the
         averages permanently: check first that the losses are finite.
 
-        Args:
-            latents: this rank's part of the batch, ``(n, d, h, w)``; the parts follow each other in rank order.
-            indices: from :meth:`forward`, ``(n, h, w)``.
-            field: valid tokens, bool ``(n, 1, h, w)``; None: all.
-            ranks: that hold the other parts; all ranks end with the same codebook.
-            step: number of this step in the whole training; with ``seed``, it determines the random draws.
-            seed: of the training.
+        ``latents`` ``(n, d, h, w)`` are this rank's part of the batch, in rank order; ``indices`` ``(n, h, w)`` are
+        those of :meth:`forward`; ``field``, bool ``(n, 1, h, w)``, marks valid tokens (None: all). All ranks end with
+        the same codebook. Random draws depend on (seed, step).
         """
         tokens = _flatten_tokens(latents, field)
         if not bool(self.initialised):
@@ -132,11 +123,9 @@ class Codebook(nn.Module):
     def set_clusters(self, clusters: KMeansResult, *, tokens: float) -> None:
         """Take the centers of k-means, and reset the averages to their steady state for its clusters.
 
-        Args:
-            clusters: centers ``(k, d)`` and counts ``(k,)`` over the training set.
-            tokens: number of tokens of a global batch inside the field: the counts are scaled to it, because the
-                averages combine them with the counts of one batch. A center without rows gets a small count and is
-                dead at the next revival unless latents are assigned to it.
+        ``tokens`` is the number of tokens of a global batch inside the field: the counts are scaled to it, because the
+        averages combine them with the counts of one batch. A center without rows gets a small count and is dead at the
+        next revival unless latents are assigned to it.
         """
         counts = clusters.counts.to(self.counts)
         mean = tokens / len(counts)

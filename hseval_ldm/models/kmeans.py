@@ -31,13 +31,9 @@ def draw_centers(
 
     Of a few candidates per draw the one that reduces the distances most is taken, as scikit-learn does.
 
-    Args:
-        sample: centered rows ``(m, d)``.
-        closest_distances: squared distance of each row to the nearest center ``(m,)``; inf: there are no centers.
-        count: number of draws.
-        variance: mean variance of a column, of all rows.
-        seed: of the random stream.
-        draw_index: number of this call under the seed.
+    ``sample`` are centered rows ``(m, d)``; ``closest_distances`` ``(m,)`` is the squared distance of each to the
+    nearest center, inf if there are no centers; ``variance`` is the mean of the columns, of all rows. The random stream
+    is (seed, draw_index).
 
     Returns:
         Rows ``(count, d)``, and whether each is distinct from all centers and earlier draws ``(count,)``.
@@ -96,30 +92,24 @@ def kmeans(
     A center that loses all its rows is drawn again as in k-means++. If there are fewer distinct rows than codes,
     the spare centers stay finite, distinct and unused.
 
-    Args:
-        chunks: starts a pass over this rank's rows: float tensors ``(n, d)``, preferably of thousands of rows, on any
-            device.
-        codes: number k of centers.
-        initial_centers: ``(k, d)``; None: greedy k-means++ on a uniform sample of about 16 rows per code.
-        iterations: maximum number of passes; 0 only evaluates the initial centers.
-        ranks: that hold the other rows.
-        seed: of the sample and the draws from it.
-        tolerance: converged when the squared shifts sum to at most this share of the mean variance of a column.
+    ``chunks`` starts a pass over this rank's rows: float tensors ``(n, d)``, preferably of thousands of rows, on any
+    device. ``initial_centers`` are ``(k, d)``; None: greedy k-means++ on a uniform sample of about 16 rows per code.
+    With 0 ``iterations`` the initial centers are only evaluated. The centers have converged when the squared shifts sum
+    to at most the share ``tolerance`` of the mean variance of a column.
 
     Raises:
         HsevalError: there are no rows on any rank, or a value is not finite.
     """
     if initial_centers is not None and len(initial_centers) != codes:
         raise ValueError(f"initial_centers has {len(initial_centers)} rows, expected codes={codes}")
-    rows = _DistributedRows.measure(chunks, ranks)
-    sample = _Sample(rows, codes, seed)
-    centers = _initialize_centers(sample) if initial_centers is None else initial_centers.to(rows.mean) - rows.mean
+    rows = _DistributedRows.measure(chunks, ranks, codes=codes, seed=seed)
+    centers = _initialize_centers(rows) if initial_centers is None else initial_centers.to(rows.mean) - rows.mean
     for iteration in range(iterations):
         sums, counts, _ = rows.assign(centers)
         means = (sums / counts.clamp(min=1)[:, None]).float()
         updated = torch.where((counts > 0)[:, None], means, centers)
         if not bool((counts > 0).all()):
-            updated = _revive_centers(sample, updated, counts == 0, iteration)
+            updated = _revive_centers(rows, updated, counts == 0, iteration)
         shift = float((updated - centers).double().square().sum())
         centers = updated
         if shift <= tolerance * rows.variance:
@@ -128,35 +118,33 @@ def kmeans(
     return KMeansResult(centers + rows.mean, counts.long(), float(squares) / rows.total)
 
 
-def _initialize_centers(sample: _Sample) -> Tensor:
+def _initialize_centers(rows: _DistributedRows) -> Tensor:
     """Return centers drawn from the sample and refined by a few passes over it alone."""
-    no_centers = sample.values.new_full((len(sample.values),), torch.inf)
-    sampled, novel = draw_centers(
-        sample.values, no_centers, sample.codes, variance=sample.source.variance, seed=sample.seed, draw_index=0
-    )
-    jittered = jitter_centers(sampled, variance=sample.source.variance, seed=sample.seed)
+    sample, variance, seed = rows.sample, rows.variance, rows.seed
+    no_centers = sample.new_full((len(sample),), torch.inf)
+    sampled, novel = draw_centers(sample, no_centers, rows.codes, variance=variance, seed=seed, draw_index=0)
+    jittered = jitter_centers(sampled, variance=variance, seed=seed)
     result = kmeans(
-        lambda: [sample.values],
-        codes=sample.codes,
+        lambda: [sample],
+        codes=rows.codes,
         initial_centers=torch.where(novel[:, None], sampled, jittered),
         iterations=SAMPLE_ITERATIONS,
-        ranks=Ranks(device_name=sample.source.ranks.device_name),
-        seed=sample.seed,
+        ranks=Ranks(device_name=rows.ranks.device_name),
+        seed=seed,
     )
-    sample.source.ranks.broadcast_(result.centers)
+    rows.ranks.broadcast_(result.centers)
     return result.centers
 
 
-def _revive_centers(sample: _Sample, centers: Tensor, is_dead: Tensor, iteration: int) -> Tensor:
+def _revive_centers(rows: _DistributedRows, centers: Tensor, is_dead: Tensor, iteration: int) -> Tensor:
     """Return the centers with the dead ones redrawn from rows far from the others; unchanged where no row is far."""
-    closest = find_nearest_centers(sample.values, centers[~is_dead])[1]
-    variance = sample.source.variance
+    closest, count = find_nearest_centers(rows.sample, centers[~is_dead])[1], int(is_dead.sum())
     sampled, novel = draw_centers(
-        sample.values, closest, int(is_dead.sum()), variance=variance, seed=sample.seed, draw_index=iteration + 1
+        rows.sample, closest, count, variance=rows.variance, seed=rows.seed, draw_index=iteration + 1
     )
     centers = centers.clone()
     centers[is_dead] = torch.where(novel[:, None], sampled, centers[is_dead])
-    sample.source.ranks.broadcast_(centers)
+    rows.ranks.broadcast_(centers)
     return centers
 
 
@@ -170,9 +158,11 @@ class _DistributedRows:
     variance: float
     total: int
     first_index: int  # number of this rank's first row
+    codes: int
+    seed: int
 
     @classmethod
-    def measure(cls, chunks: ChunkSource, ranks: Ranks) -> _DistributedRows:
+    def measure(cls, chunks: ChunkSource, ranks: Ranks, *, codes: int, seed: int) -> _DistributedRows:
         count, moments = 0, torch.zeros(2, 0, dtype=torch.float64, device=ranks.device)
         for block in (block for chunk in chunks() for block in torch.split(chunk, SUM_BLOCK_ROWS)):
             exact = block.to(ranks.device, torch.float64)
@@ -190,7 +180,14 @@ class _DistributedRows:
             raise HsevalError("k-means: a latent is not finite")
         mean, mean_square = moments / total
         variance = float((mean_square - mean.square()).clamp(min=0).mean())
-        return cls(chunks, ranks, mean.float(), variance, total, sum(counts[: ranks.rank]))
+        return cls(chunks, ranks, mean.float(), variance, total, sum(counts[: ranks.rank]), codes, seed)
+
+    @functools.cached_property
+    def sample(self) -> Tensor:
+        """A uniform sample of all ranks' rows, about 16 per code, the same on every rank; read when first needed."""
+        size = min(self.total, max(2 * self.codes, min(16 * self.codes, 1 << 15)))
+        numbers = create_rng(self.seed, "ldm-kmeans-sample").choice(self.total, size, replace=False, shuffle=False)
+        return self.select(torch.from_numpy(np.sort(numbers)))
 
     def __iter__(self) -> Iterator[Tensor]:
         for chunk in self.chunks():
@@ -220,22 +217,6 @@ class _DistributedRows:
             first += len(chunk)
         self.ranks.sum_(selected)  # each row is on one rank, and zero on the others
         return selected
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sample:
-    """A uniform sample of all ranks' rows, about 16 per code, the same on every rank; read when first needed."""
-
-    source: _DistributedRows
-    codes: int
-    seed: int
-
-    @functools.cached_property
-    def values(self) -> Tensor:
-        total = self.source.total
-        size = min(total, max(2 * self.codes, min(16 * self.codes, 1 << 15)))
-        numbers = create_rng(self.seed, "ldm-kmeans-sample").choice(total, size, replace=False, shuffle=False)
-        return self.source.select(torch.from_numpy(np.sort(numbers)))
 
 
 @torch.no_grad()

@@ -40,13 +40,8 @@ def pixel_losses(cubes: Tensor, target: Tensor, weight: Tensor, field: Tensor) -
     """Return two weighted L1 terms: of the residual, and of the residual less its local mean.
 
     The second term measures detail finer than 5 pixels. A plain L1 is dominated by smooth regions; a missing vessel of
-    one or two pixels raises both terms.
-
-    Args:
-        cubes: reconstruction ``(n, band, y, x)``, normalized.
-        target: the same of the real cubes.
-        weight: ``(n, 1, y, x)`` of mean 1 over the field, 0 outside.
-        field: bool ``(n, 1, y, x)``.
+    one or two pixels raises both terms. ``cubes`` and ``target`` are normalized ``(n, band, y, x)``; ``weight`` ``(n,
+    1, y, x)`` has mean 1 over ``field`` (bool, the same shape) and is 0 outside.
     """
     residual = (cubes - target) * field
     fine = residual - compute_local_mean(residual, field)
@@ -71,11 +66,8 @@ def spectral_angle(cubes: Tensor, target: Tensor) -> Tensor:
 def mask_loss(logits: Tensor, masks: Tensor, has_mask: Tensor, weight: Tensor) -> Tensor:
     """Return the binary cross-entropy of masks plus one minus their soft Dice (Milletari et al. 2016).
 
-    Args:
-        logits: ``(n, structure, y, x)``.
-        masks: 0 or 1, the same shape.
-        has_mask: bool ``(n, structure)``; missing masks are excluded.
-        weight: ``(n, 1, y, x)``; pixels of weight 0 are excluded from both terms.
+    ``logits`` and ``masks`` (0 or 1) are ``(n, structure, y, x)``. Masks where ``has_mask``, bool ``(n, structure)``,
+    is False are excluded, and pixels where ``weight`` ``(n, 1, y, x)`` is 0.
     """
     if not masks.shape[1]:
         return logits.new_zeros(())

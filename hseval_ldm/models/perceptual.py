@@ -45,12 +45,8 @@ class PerceptualEncoder(nn.Module):
         """Return the InfoNCE loss of two views ``(n, band, y, x)`` of the same cubes, a mean of per-cube means.
 
         A position is contrasted with the others of its own cube, so that the loss does not depend on how a batch is
-        divided among ranks. A cube without positions counts as 0.
-
-        Args:
-            view_a: one view.
-            view_b: another view, pixel-aligned with the first.
-            positions: for each level, int64 ``(k,)`` positions in its flattened ``(n, y, x)`` grid.
+        divided among ranks. A cube without positions counts as 0. The views are pixel-aligned; ``positions`` are, for
+        each level, int64 ``(k,)`` positions in its flattened ``(n, y, x)`` grid.
         """
         terms = []
         for head, level_a, level_b, indices in zip(self.heads, self(view_a), self(view_b), positions, strict=True):

@@ -75,11 +75,9 @@ def extract_noise_pixels(
     The fine part is the residual's second difference along x and y, scaled to unit gain for white noise: it removes
     slopes, curvature and straight lines along an axis (the mask of Immerkaer 1996).
 
-    Args:
-        cubes: reconstruction, physical ``(n, band, y, x)``.
-        target: the same of the real cubes.
-        field: bool ``(n, 1, y, x)``; a pixel counts if its eight neighbors lie in the field as well.
-        max_per_cube: pixels to use per cube, on average and evenly spaced; None: all.
+    Reconstructions ``cubes`` and real cubes ``target`` are physical ``(n, band, y, x)``. A pixel of ``field``, bool
+    ``(n, 1, y, x)``, counts if its eight neighbors lie in it as well; at most ``max_per_cube`` per cube, on average and
+    evenly spaced, are used (None: all).
     """
     fine = _second_difference(_second_difference(target - cubes, -1), -2) / 6
     indices = (torch.nn.functional.max_pool2d((~field).float(), 3, 1)[:, 0] == 0).nonzero(as_tuple=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,10 +11,9 @@ from torch.nn import functional
 
 from hseval.plugin import FOV, create_rng, fork_torch_rng
 from hseval_ldm.data.normalization import Normalization
-from hseval_ldm.models.autoencoder import Decoder, Encoder
+from hseval_ldm.models.autoencoder import Decoder, Encoder, apply_tiled
 from hseval_ldm.models.codebook import Codebook, Quantized
 from hseval_ldm.models.sensor_noise import compute_noise_std
-from hseval_ldm.models.tiling import apply_tiled
 from hseval_ldm.options import LdmOptions
 
 
@@ -39,6 +39,11 @@ class CubeBatch(NamedTuple):
     cubes: Tensor
     masks: Tensor
     field: Tensor
+
+
+def join_cubes(batches: Sequence[CubeBatch]) -> CubeBatch:
+    """Return several batches as one."""
+    return CubeBatch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
 
 class Autoencoder(nn.Module):
@@ -105,10 +110,8 @@ class Autoencoder(nn.Module):
     def postprocess(self, cubes: Tensor, logits: Tensor, *, noise: Tensor | None = None) -> CubeBatch:
         """Convert the decoder's output to cubes like a sensor's: physical, noisy, 0 outside the field.
 
-        Args:
-            cubes: normalized ``(n, band, y, x)``.
-            logits: of the masks.
-            noise: standard normal of the cubes' shape, scaled by the option ``noise``; None: no noise.
+        ``cubes`` are normalized ``(n, band, y, x)``; ``noise`` is standard normal of their shape, scaled by the option
+        ``noise``; None: no noise.
         """
         masks = logits > self.thresholds[:, None, None]
         field = self._select_field(masks)

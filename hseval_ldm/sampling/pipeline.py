@@ -23,16 +23,10 @@ CPU_BATCH_SIZE = 4
 
 @dataclasses.dataclass
 class Pipeline:
-    """The networks and settings of sampling.
+    """The networks, in evaluation mode on ``device``, and the settings of sampling.
 
-    Attributes:
-        autoencoder: on ``device``, in evaluation mode; its decoder and codebook are used.
-        denoise: the U-Net, ``(x, t) -> velocity``.
-        scaler: the normalization of the latents.
-        schedule: with which the U-Net was trained.
-        options: sampler, steps, batch size, tile, noise.
-        device: where the networks run.
-        autocast: the precision they run in.
+    ``denoise`` is the U-Net, ``(x, t) -> velocity``, which was trained with ``schedule`` on latents that ``scaler``
+    normalized; ``autocast`` is the precision in which the networks run.
     """
 
     autoencoder: Autoencoder

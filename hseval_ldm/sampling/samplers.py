@@ -100,17 +100,9 @@ def sample_latents(
     and stops on a machine; with another ``batch_size`` it differs by rounding (measured in float32 on a CPU: up to 6e-6
     after 20 steps), which selects another code where two are equally near.
 
-    Args:
-        denoise: ``(x (batch, channel, y, x), t int64 (batch,)) -> velocity``. It always gets full batches: the last is
-            padded with copies of its last cube.
-        shape: of one cube's latents, ``(channel, y, x)``.
-        indices: of the cubes.
-        seed: the user's.
-        training_schedule: the schedule that the network was trained with.
-        sampler: one of ``SAMPLERS``.
-        steps: evaluations of the network per cube, 1 to the noise levels of the training.
-        batch_size: cubes per batch.
-        device: where ``denoise`` runs.
+    ``denoise``, ``(x (batch, channel, y, x), t int64 (batch,)) -> velocity``, runs on ``device``. It always gets full
+    batches: the last is padded with copies of its last cube. ``shape`` is that of one cube's latents, ``(channel, y,
+    x)``; ``steps`` are evaluations of the network per cube, 1 to the noise levels of the training.
 
     Raises:
         HsevalError: unknown sampler.

@@ -52,10 +52,8 @@ class NoiseSchedule:
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return noisy latents and their velocity ``alpha_t noise - sigma_t x_0`` (Salimans and Ho 2022, appendix D).
 
-        Args:
-            latents: ``x_0``, float32 ``(n, channel, y, x)``, normalized.
-            noise: standard normal of the same shape.
-            t: whole times ``(n,)``.
+        ``latents``, ``x_0``, are normalized float32 ``(n, channel, y, x)``, ``noise`` is standard normal of that shape,
+        and ``t`` are whole times ``(n,)``.
         """
         alpha, sigma = self.get_levels(t)
         return alpha * latents + sigma * noise, alpha * noise - sigma * latents

@@ -1,4 +1,4 @@
-"""Held-out evaluation during training: hseval's metrics, and the contrast that reconstructions retain."""
+"""Held-out evaluation during training: hseval's metrics, the contrast that reconstructions retain, and previews."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from hseval import score
-from hseval.generator_kit import Ranks
+from hseval.generator_kit import Ranks, save_contact_sheet
 from hseval.plugin import FOV, ArraySet, HsevalError, create_rng
 from hseval_ldm.data.batches import load_whole_cubes
 from hseval_ldm.data.dataset import CubeDataset
 from hseval_ldm.data.normalization import Batch, Normalization
 from hseval_ldm.models import losses
 from hseval_ldm.models.codebook import compute_usage
-from hseval_ldm.models.vqgan import Autoencoder, CubeBatch, find_valid_tokens
+from hseval_ldm.models.vqgan import Autoencoder, CubeBatch, find_valid_tokens, join_cubes
 from hseval_ldm.options import LdmOptions
 
 Autocast = Callable[[], AbstractContextManager[object]]
-DEFAULT_METRICS = ("fid", "spectral-kl", "ms-ssim")
+METRICS = ("fid", "spectral-kl", "ms-ssim")
 MAX_HELD_OUT_CUBES = 256  # held-out cubes in an evaluation, at most
 EVALUATION_BATCH_SIZE = 16
+MAX_PREVIEW_PAIRS = 4
+PREVIEW_SAMPLES = 8
 RING_PX = 3  # width of the ring around a structure, with which it is compared
 
 
@@ -48,25 +51,20 @@ class HeldOutEvaluator:
 
     def load_batches(self, options: LdmOptions) -> list[Batch]:
         """Return the held-out cubes in batches, on the rank's device."""
-        batches = (
-            np.arange(start, min(start + EVALUATION_BATCH_SIZE, self.count))
-            for start in range(0, self.count, EVALUATION_BATCH_SIZE)
-        )
+        batches = np.split(np.arange(self.count), range(EVALUATION_BATCH_SIZE, self.count, EVALUATION_BATCH_SIZE))
         return [load_whole_cubes(self.held_out, indices, options, self.ranks.device) for indices in batches]
 
-    def compute_scores(
-        self, generated: Sequence[CubeBatch], *, metrics: Sequence[str] = DEFAULT_METRICS
-    ) -> dict[str, float]:
+    def compute_scores(self, generated: Sequence[CubeBatch]) -> dict[str, float]:
         """Return hseval's scores of finished cubes against the held-out ones; NaN where one can't be computed.
 
         The main rank computes them for all ranks.
         """
-        scores = [math.nan] * len(metrics)
+        scores = [math.nan] * len(METRICS)
         if self.ranks.is_main and self.count >= 4:
-            scores = self._score(generated, metrics)
+            scores = self._score(generated)
         shared = torch.tensor(scores, dtype=torch.float64, device=self.ranks.device)
         self.ranks.broadcast_(shared)
-        return dict(zip(metrics, shared.tolist(), strict=True))
+        return dict(zip(METRICS, shared.tolist(), strict=True))
 
     def get_real_set(self) -> ArraySet:
         """Return the held-out cubes as a set of hseval, physical and 0 outside the field."""
@@ -76,25 +74,20 @@ class HeldOutEvaluator:
             self._real_set = self._to_array_set(CubeBatch(cubes, batch.masks > 0, batch.field))
         return self._real_set
 
-    def _score(self, generated: Sequence[CubeBatch], metrics: Sequence[str]) -> list[float]:
-        joined = CubeBatch(
-            *(torch.cat([getattr(batch, name) for batch in generated]).cpu() for name in CubeBatch._fields)
-        )
-        samples = self._to_array_set(joined)
+    def _score(self, generated: Sequence[CubeBatch]) -> list[float]:
+        samples, real = self._to_array_set(join_cubes(generated)), self.get_real_set()
         try:
-            report = score(
-                samples, ref=self.get_real_set(), metrics=list(metrics), seed=self.seed, device="cpu", cache=False
-            )
+            report = score(samples, ref=real, metrics=list(METRICS), seed=self.seed, device="cpu", cache=False)
         except HsevalError:  # samples of an early network may be impossible to score; training continues
-            return [math.nan] * len(metrics)
-        return [math.nan if (value := report[name].value) is None else float(value) for name in metrics]
+            return [math.nan] * len(METRICS)
+        return [math.nan if (value := report[name].value) is None else float(value) for name in METRICS]
 
     def _to_array_set(self, batch: CubeBatch) -> ArraySet:
         names = self.normalization.structures
-        masks: dict[str, Any] = {name: batch.masks[:, number].numpy() for number, name in enumerate(names)}
+        masks: dict[str, Any] = {name: batch.masks[:, number].cpu().numpy() for number, name in enumerate(names)}
         if FOV not in masks and not bool(batch.field.all()):
-            masks[FOV] = batch.field[:, 0].numpy()
-        return ArraySet(batch.cubes.float().numpy(), wavelengths=self.normalization.wavelengths, masks=masks)
+            masks[FOV] = batch.field[:, 0].cpu().numpy()
+        return ArraySet(batch.cubes.float().cpu().numpy(), wavelengths=self.normalization.wavelengths, masks=masks)
 
 
 @torch.no_grad()
@@ -161,13 +154,8 @@ def compute_contrast_retention(cubes: Tensor, real: Tensor, mask: Tensor, field:
     """Return the share of a structure's contrast that reconstructions retain: 1 is all of it, 0 nothing.
 
     The contrast is the structure's mean spectrum minus that of the ring around it; the reconstruction's is projected
-    onto the real one's, summed over cubes.
-
-    Args:
-        cubes: reconstructions, physical ``(n, band, y, x)``.
-        real: the real cubes, of the same shape.
-        mask: the structure, 0 or 1 ``(n, 1, y, x)``.
-        field: bool ``(n, 1, y, x)``.
+    onto the real one's, summed over cubes. Both are physical ``(n, band, y, x)``; ``mask`` (0 or 1) and ``field``
+    (bool) are ``(n, 1, y, x)``.
     """
     near = functional.max_pool2d(mask, 2 * RING_PX + 1, 1, RING_PX)
     ring = (near > 0) & (mask == 0) & field
@@ -181,3 +169,37 @@ def compute_contrast_retention(cubes: Tensor, real: Tensor, mask: Tensor, field:
 
 def _compute_masked_mean(cubes: Tensor, mask: Tensor) -> Tensor:
     return (cubes * mask).sum(dim=(2, 3)) / mask.sum(dim=(2, 3)).clamp_min(1)
+
+
+@torch.no_grad()
+def save_reconstruction_preview(
+    model: Autoencoder, evaluator: HeldOutEvaluator, options: LdmOptions, autocast: Autocast, out: Path
+) -> None:
+    """Save a contact sheet of pairs of a held-out cube and its reconstruction."""
+    count = min(MAX_PREVIEW_PAIRS, evaluator.count)
+    if not count:
+        return
+    batch = load_whole_cubes(evaluator.held_out, np.arange(count), options, evaluator.ranks.device)
+    with autocast():
+        reconstruction = model(batch.to_network_input())
+    height, width = evaluator.normalization.size
+    cubes, logits = (images[..., :height, :width] for images in (reconstruction.cubes, reconstruction.masks))
+    decoded = model.postprocess(cubes, logits)
+    real = CubeBatch(evaluator.normalization.to_physical(batch.cubes), batch.masks > 0, batch.field)
+    cropped = (images[..., :height, :width] for images in real)
+    pairs = CubeBatch(*(torch.stack(pair, dim=1).flatten(0, 1) for pair in zip(cropped, decoded, strict=True)))
+    titles = [title for number in range(count) for title in (f"real {number}", f"decoded {number}")]
+    save_cube_preview(pairs, evaluator.normalization, titles, out)
+
+
+def save_cube_preview(batch: CubeBatch, normalization: Normalization, titles: Sequence[str], out: Path) -> None:
+    """Save a contact sheet of cubes."""
+    masks = {name: batch.masks[:, index].cpu().numpy() for index, name in enumerate(normalization.structures)}
+    cubes = ArraySet(
+        batch.cubes.float().cpu().numpy(),
+        wavelengths=normalization.wavelengths,
+        masks=masks | {FOV: batch.field[:, 0].cpu().numpy()},
+        ids=titles,
+        location=out.stem,
+    )
+    save_contact_sheet(cubes, out)

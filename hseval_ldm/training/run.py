@@ -31,9 +31,15 @@ from hseval_ldm.models.unet import Denoiser, build_denoiser
 from hseval_ldm.models.vqgan import Autoencoder, build_autoencoder
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.training import lineage
-from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.evaluation import HeldOutEvaluator
-from hseval_ldm.training.run_config import CONFIG_FILE, RunConfig, hash_ids, merge_resumed_options, read_config
+from hseval_ldm.training.run_config import (
+    CONFIG_FILE,
+    RunConfig,
+    get_checkpoints,
+    hash_ids,
+    merge_resumed_options,
+    read_config,
+)
 from hseval_ldm.training.stage_autoencoder import AutoencoderStage
 from hseval_ldm.training.stage_diffusion import MAX_HELD_OUT_LATENTS, DiffusionStage, encode_cubes
 from hseval_ldm.training.stage_perceptual import PerceptualStage, build_perceptual_encoder
@@ -103,11 +109,9 @@ class TrainingRun:
             config, normalization = _create_config(options, data, seed=seed)
         _check_size(config.options, normalization, data)
         held_out_ids, memory = set(config.held_out), config.options.memory
-        indices = (
-            [i for i, name in enumerate(data.ids) if (name in held_out_ids) == is_held_out]
-            for is_held_out in (False, True)
-        )
-        train_data, held_out = (CubeDataset.open(data, part, normalization, memory_gib=memory) for part in indices)
+        train_indices = [index for index, name in enumerate(data.ids) if name not in held_out_ids]
+        parts = (train_indices, sorted({*range(len(data))} - {*train_indices}))
+        train_data, held_out = (CubeDataset(data, part, normalization, memory_gib=memory) for part in parts)
         return cls(config, out, ranks, normalization, train_data, held_out)
 
     def run(self, name: str, progress: ProgressReporter) -> None:
@@ -137,9 +141,8 @@ class TrainingRun:
 
     def _build_perceptual_stage(self) -> Stage:
         bands = len(self.normalization.mean)
-        return PerceptualStage(
-            self.options, self.train_data, self.held_out, bands, ranks=self.ranks, seed=self.config.seed
-        )
+        ranks, seed = self.ranks, self.config.seed
+        return PerceptualStage(self.options, self.train_data, self.held_out, bands, ranks=ranks, seed=seed)
 
     def _build_autoencoder_stage(self) -> Stage:
         model = build_autoencoder(self.options, self.normalization, seed=self.config.seed)
@@ -154,31 +157,25 @@ class TrainingRun:
         )
 
     def _build_diffusion_stage(self) -> Stage:
-        options, device = self.options, self.ranks.device
-        autoencoder, digest = run_on_all_ranks(
-            self.ranks, lambda: load_autoencoder(self.out, options, self.normalization)
-        )
-        run_on_main_rank(self.ranks, lambda: lineage.record_autoencoder(self.out, digest))
+        options, ranks, seed, device = self.options, self.ranks, self.config.seed, self.ranks.device
+        autoencoder, digest = run_on_all_ranks(ranks, lambda: load_autoencoder(self.out, options, self.normalization))
+        run_on_main_rank(ranks, lambda: lineage.record_autoencoder(self.out, digest))
         autoencoder = autoencoder.to(device).eval().requires_grad_(False)
+        inputs = {"autoencoder": digest, "data": self.config.data_hash, "flip": options.flip}
         cache = LatentCache.build(
             self.out / "latents.npy",
             lambda items, variant: encode_cubes(autoencoder, self.train_data, items, options, device, variant=variant),
             count=len(self.train_data),
             variants={"none": 1, "horizontal": 2, "both": 4}[options.flip],
-            fingerprint={
-                "autoencoder": digest,
-                "data": self.config.data_hash,
-                "flip": options.flip,
-                "ids": self.train_data.ids,
-            },
-            ranks=self.ranks,
+            fingerprint=inputs | {"ids": self.train_data.ids},
+            ranks=ranks,
         )
         indices = np.arange(min(len(self.held_out), MAX_HELD_OUT_LATENTS))
         held_out: Tensor = torch.zeros(0, *cache.shape)
         if len(indices):
             held_out = cache.scaler.normalize(encode_cubes(autoencoder, self.held_out, indices, options, device))
-        denoiser = run_on_all_ranks(self.ranks, lambda: self._build_denoiser(cache.shape[0]))
-        evaluator, ranks, seed = self._build_evaluator(), self.ranks, self.config.seed
+        denoiser = run_on_all_ranks(ranks, lambda: self._build_denoiser(cache.shape[0]))
+        evaluator = self._build_evaluator()
         return DiffusionStage(
             options, cache, held_out, denoiser, autoencoder, evaluator=evaluator, ranks=ranks, seed=seed
         )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hseval import __version__
+from hseval.generator_kit import StageCheckpoints
 from hseval.plugin import CubeSet, HsevalError, build_options, options_to_dict, write_text
 from hseval_ldm.options import COMMAND_OPTIONS, LdmOptions
-from hseval_ldm.training.checkpoints import get_checkpoints
 
 RUN_FORMAT = "hseval-ldm-run-1"
 CONFIG_FILE = "config.json"
@@ -28,14 +28,16 @@ FIXED_OPTIONS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+def get_checkpoints(folder: Path) -> StageCheckpoints:
+    """Return the checkpoints in the folder of a stage."""
+    return StageCheckpoints(folder, "hseval-ldm-checkpoint-1", create_hint="create it with hseval train-ldm")
+
+
 # Attributes of RunConfig and their keys in the file, which stay so that earlier runs can be read.
 RECORD_KEYS: Mapping[str, str] = {
-    "seed": "seed",
-    "normalization": "normalisation",
-    "held_out": "held_out",
-    "data_hash": "data",
+    "seed": "seed", "normalization": "normalisation", "held_out": "held_out", "data_hash": "data",
     "location": "location",
-}
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,9 +30,8 @@ from hseval_ldm.models.sensor_noise import SensorNoise
 from hseval_ldm.models.vqgan import Autoencoder, Reconstruction, find_valid_tokens
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.calibration import calibrate, measure_noise
-from hseval_ldm.training.evaluation import HeldOutEvaluator, evaluate_reconstruction
+from hseval_ldm.training.evaluation import HeldOutEvaluator, evaluate_reconstruction, save_reconstruction_preview
 from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, wrap_network
-from hseval_ldm.training.previews import save_reconstruction_preview
 from hseval_ldm.utils.precision import build_autocast
 
 ENCODING_BATCH_SIZE = 32  # cubes encoded together for k-means
@@ -92,11 +91,9 @@ class AutoencoderStage:
     def _cluster_codebook(self, epoch: int) -> dict[str, float]:
         codebook = self.model.codebook
         indices = create_rng(self.seed, "kmeans cubes").permutation(len(self.data))[: self.options.kmeans_cubes]
-        local_indices = [indices[position] for position in self.ranks.get_local_range(len(indices))]
-        latents = [
-            self._encode_tokens(np.array(local_indices[start : start + ENCODING_BATCH_SIZE]))
-            for start in range(0, len(local_indices), ENCODING_BATCH_SIZE)
-        ]
+        part = self.ranks.get_local_range(len(indices))
+        local_indices, starts = indices[part.start : part.stop], range(0, len(part), ENCODING_BATCH_SIZE)
+        latents = [self._encode_tokens(local_indices[start : start + ENCODING_BATCH_SIZE]) for start in starts]
         result = kmeans(
             lambda: latents,
             codes=self.options.codes,

@@ -14,19 +14,18 @@ from torch import Tensor
 from hseval.generator_kit import Ema, NetworkStage, Ranks, explain_out_of_memory
 from hseval.plugin import create_rng, fork_torch_rng
 from hseval_ldm.data.augmentation import apply_flips
+from hseval_ldm.data.batches import draw_batch_indices
 from hseval_ldm.data.dataset import CubeDataset
-from hseval_ldm.data.epoch_order import draw_batch_indices
 from hseval_ldm.data.latent_cache import LatentCache
 from hseval_ldm.data.normalization import pad_batch
 from hseval_ldm.data.prefetch import Prefetcher
 from hseval_ldm.models.unet import Denoiser, select_memory_format
-from hseval_ldm.models.vqgan import Autoencoder, CubeBatch
+from hseval_ldm.models.vqgan import Autoencoder, CubeBatch, join_cubes
 from hseval_ldm.options import LdmOptions
 from hseval_ldm.sampling.pipeline import Pipeline
 from hseval_ldm.sampling.schedule import NoiseSchedule, draw_times_and_noise, velocity_loss
-from hseval_ldm.training.evaluation import HeldOutEvaluator
+from hseval_ldm.training.evaluation import PREVIEW_SAMPLES, HeldOutEvaluator, save_cube_preview
 from hseval_ldm.training.optimizer import build_adamw, compute_learning_rate, wrap_network
-from hseval_ldm.training.previews import PREVIEW_SAMPLES, save_cube_preview
 from hseval_ldm.utils.precision import build_autocast
 
 ENCODING_BATCH_SIZE = 16  # whole cubes encoded together
@@ -101,9 +100,8 @@ class DiffusionStage(NetworkStage):
             yield
 
     def _load_latents(self, step: int) -> Tensor:
-        indices = draw_batch_indices(
-            step, batch_size=self.batch_size, count=len(self.cache), seed=self.seed, name="diffusion"
-        )
+        count, size = len(self.cache), self.batch_size
+        indices = draw_batch_indices(step, batch_size=size, count=count, seed=self.seed, name=self.name)
         return self.cache.load_batch(indices[self.local_slice])
 
     # Evaluation.
@@ -131,8 +129,8 @@ class DiffusionStage(NetworkStage):
         self.model.eval()
         with self.ema.apply_averages(self.model):
             samples = self._generate_samples(PREVIEW_SAMPLES)
-        batch = CubeBatch(*(torch.cat([getattr(sample, name) for sample in samples]) for name in CubeBatch._fields))
-        save_cube_preview(batch, self.evaluator.normalization, [f"sample {i}" for i in range(PREVIEW_SAMPLES)], out)
+        titles = [f"sample {index}" for index in range(PREVIEW_SAMPLES)]
+        save_cube_preview(join_cubes(samples), self.evaluator.normalization, titles, out)
 
     def build_pipeline(self) -> Pipeline:
         """Return the sampling pipeline; the caller applies the averaged weights."""

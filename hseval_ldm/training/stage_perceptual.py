@@ -80,12 +80,8 @@ class PerceptualStage(NetworkStage):
         self.prefetcher.close()
 
     def _load_views(self, step: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-        return self._build_views(
-            self.batch_loader.load(step),
-            step=step,
-            first_index=self.batch_loader.local_slice.start or 0,
-            seed=self.seed,
-        )
+        batch, first_index = self.batch_loader.load(step), self.batch_loader.local_slice.start
+        return self._build_views(batch, step=step, first_index=first_index, seed=self.seed)
 
     def _build_views(
         self, batch: Batch, *, step: int, first_index: int, seed: int

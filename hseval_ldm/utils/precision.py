@@ -22,9 +22,8 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
     """
     if precision != "auto":
         if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise HsevalError(
-                f"precision=bf16: {torch.cuda.get_device_name(device)} does not support bf16; use float32"
-            )
+            name = torch.cuda.get_device_name(device)
+            raise HsevalError(f"precision=bf16: {name} does not support bf16; use float32")
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"

@@ -59,7 +59,7 @@ def make_recipe() -> tuple[Recipe, CubeDataset, LdmOptions]:
     scale = LatentScaler(torch.full((4,), 0.5), torch.full((4,), 2.0))
     schedule = NoiseSchedule(options.timesteps)
     recipe = Recipe(autoencoder, build_denoiser(options, 4), scale, schedule, device=CPU)
-    return recipe, CubeDataset.open(data, range(4), normalization, memory_gib=1), options
+    return recipe, CubeDataset(data, range(4), normalization, memory_gib=1), options
 
 
 def test_a_step_trains_only_the_denoiser_on_the_latents_of_the_cache() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,9 +45,7 @@ def test_the_files_are_valid_before_they_are_damaged(
     kind: str, valid_files: dict[str, Path], tmp_path: Path, hseval: Callable[..., Outcome]
 ) -> None:
     for number, command in enumerate(COMMANDS[kind]):
-        if kind == "config" and "qualify" in command:
-            continue  # minutes
         copy = shutil.copy(valid_files[kind], valid_files[kind].with_stem("copy"))
         paths = {**valid_files, "bad": copy, "out": tmp_path / str(number)}
         outcome = hseval(*(word.format(**paths) for word in command.split()))
-        assert outcome.status == 0 or "nowhere.h5: no such file" in outcome.err, outcome.err
+        assert outcome.status == 0 or re.search("nowhere.h5: no such file|at least 16", outcome.err), outcome.err

@@ -17,7 +17,7 @@ import pytest
 
 from hseval import open_set
 from hseval.training.metrics_log import read_metrics_log
-from hseval_ldm.training.checkpoints import get_checkpoints
+from hseval_ldm.training.run_config import get_checkpoints
 from tests.helpers.commands import Command, Outcome, limit_file_size, run_hseval_process
 from tests.helpers.ldm_processes import run_hseval_forked
 from tests.helpers.sets import make_texture_set, save_set

@@ -57,7 +57,7 @@ def test_combinations_train_and_sample_at_224(compression: int, channels: int, b
     options = LdmOptions(compression=compression, latent_channels=channels, base=base, **small)
     data = make_eyes(1, 224)
     normalization = Normalization.measure(data, [0])
-    batch = CubeDataset.open(data, [0], normalization, memory_gib=1).load_batch(np.array([0]))
+    batch = CubeDataset(data, [0], normalization, memory_gib=1).load_batch(np.array([0]))
     autoencoder = build_autoencoder(options, normalization)
     tokens = find_valid_tokens(batch.field, compression)
     with torch.no_grad():
@@ -98,9 +98,9 @@ def test_retina_672_takes_a_step_on_a_crop_and_decodes_a_whole_cube_in_tiles() -
     assert (options.crop, options.tile, options.compression) == (256, 16, 16)
     data, ranks = make_eyes(2, 672), Ranks()
     normalization = Normalization.measure(data, [0, 1])
-    train_data = CubeDataset.open(data, [0, 1], normalization, memory_gib=1)
+    train_data = CubeDataset(data, [0, 1], normalization, memory_gib=1)
     model = build_autoencoder(options, normalization)
-    evaluator = HeldOutEvaluator(CubeDataset.open(data, [], normalization, memory_gib=1), normalization, ranks, 0)
+    evaluator = HeldOutEvaluator(CubeDataset(data, [], normalization, memory_gib=1), normalization, ranks, 0)
     features = build_perceptual_encoder(options, 16, seed=0)
     stage = AutoencoderStage(
         options, train_data, model, perceptual_encoder=features, evaluator=evaluator, ranks=ranks, seed=0

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from hseval.training.metrics_log import read_metrics_log
-from hseval_ldm.training.checkpoints import get_checkpoints
+from hseval_ldm.training.run_config import get_checkpoints
 from tests.helpers.commands import Command
 from tests.helpers.sets import make_texture_set, save_set
 

@@ -55,7 +55,7 @@ class Complete:
         return 0.0
 
 class Positional(Complete):
-    def compare(self, real: FeatureTable, fake: FeatureTable) -> float:  # type: ignore[override]
+    def compare(self, real: FeatureTable, generated: FeatureTable) -> float:  # type: ignore[override]
         return 0.0
 
 class BetterIsText(Complete):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hseval.utils.progress import ProgressReporter, format_metrics
+from hseval.utils.progress import ProgressReporter, format_metrics, silence_progress
 
 
 @pytest.fixture
@@ -76,3 +76,12 @@ def test_metrics_are_formatted_as_one_line() -> None:
     )
     assert format_metrics({"n": 12345.6}, {"seconds_left": 7200.0, "cubes_per_s": None}) == "n 12346  2.0 h left"
     assert format_metrics({}, {"seconds_left": 12.4}) == "12 s left"
+
+
+def test_silenced_reporters_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with silence_progress(), ProgressReporter() as progress:
+        progress.update("fitting", 1, 2, "loss 1")
+        progress.print_line("a line")
+    assert capsys.readouterr().err == ""
+    ProgressReporter().print_line("a line")
+    assert capsys.readouterr().err == "a line\n"

@@ -22,7 +22,7 @@ COUNT = 6
 def data() -> CubeDataset:
     """Return cubes of 30 x 30, which is not a multiple of any compression."""
     cubes = make_texture_set(COUNT, size=30, bands=3)
-    return CubeDataset.open(cubes, range(COUNT), Normalization.measure(cubes, range(COUNT)), memory_gib=1)
+    return CubeDataset(cubes, range(COUNT), Normalization.measure(cubes, range(COUNT)), memory_gib=1)
 
 
 def make_loader(

@@ -27,7 +27,7 @@ def data() -> ArraySet:
 
 
 def open_dataset(data: ArraySet, memory: float) -> CubeDataset:
-    return CubeDataset.open(data, PART, Normalization.measure(data, PART), memory_gib=memory)
+    return CubeDataset(data, PART, Normalization.measure(data, PART), memory_gib=memory)
 
 
 def are_equal(one: Batch, other: Batch) -> bool:
@@ -37,7 +37,7 @@ def are_equal(one: Batch, other: Batch) -> bool:
 def test_batches_from_memory_and_disk_are_bit_identical(data: ArraySet, tmp_path: Path) -> None:
     stored = open_set(save_set(tmp_path / "set.h5", data))
     normalization = Normalization.measure(data, PART)
-    in_memory, on_disk = open_dataset(data, 1.0), CubeDataset.open(stored, PART, normalization, memory_gib=0.0)
+    in_memory, on_disk = open_dataset(data, 1.0), CubeDataset(stored, PART, normalization, memory_gib=0.0)
     assert (in_memory.in_memory, on_disk.in_memory) == (True, False)
     for indices in ([0], [3, 1], [2, 2, 0, 1]):
         first, second = in_memory.load_batch(np.array(indices)), on_disk.load_batch(np.array(indices))
@@ -48,7 +48,7 @@ def test_batches_from_memory_and_disk_are_bit_identical(data: ArraySet, tmp_path
 
 def test_batches_read_by_several_threads_equal_those_read_by_one(data: ArraySet, tmp_path: Path) -> None:
     stored = open_set(save_set(tmp_path / "set.h5", data))
-    on_disk = CubeDataset.open(stored, PART, Normalization.measure(data, PART), memory_gib=0.0)
+    on_disk = CubeDataset(stored, PART, Normalization.measure(data, PART), memory_gib=0.0)
     batches = Prefetcher(lambda step: on_disk.load_batch(np.array([step % 4])), 24, workers=3)
     assert all(are_equal(batches.get(step), on_disk.load_batch(np.array([step % 4]))) for step in range(24))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval_ldm.data.epoch_order import draw_batch_indices, draw_permutation
+from hseval_ldm.data.batches import draw_batch_indices, draw_permutation
 
 
 @pytest.mark.parametrize(("batch", "count"), [(4, 10), (3, 9), (16, 5), (1, 1), (7, 7)])

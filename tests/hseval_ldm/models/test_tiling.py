@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hseval_ldm.models.autoencoder import Decoder, Encoder
-from hseval_ldm.models.tiling import apply_tiled
+from hseval_ldm.models.autoencoder import Decoder, Encoder, apply_tiled
 from tests.helpers.random_weights import draw_normal, randomize_weights
 
 

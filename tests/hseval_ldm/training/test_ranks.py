@@ -12,8 +12,8 @@ from hseval.training.checkpoints import unpack_state
 from hseval.training.metrics_log import read_metrics_log
 from hseval.utils.distributed import Ranks
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.run import train
+from hseval_ldm.training.run_config import get_checkpoints
 from tests.helpers.two_ranks import run_on_two_ranks, run_torchrun
 
 RATES = {"steps_per_s", "cubes_per_s", "memory_gib", "seconds_left"}

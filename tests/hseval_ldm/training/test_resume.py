@@ -10,7 +10,7 @@ import pytest
 
 from hseval.training.checkpoints import BEST, LAST, unpack_state
 from hseval.training.metrics_log import read_metrics_log
-from hseval_ldm.training.checkpoints import get_checkpoints
+from hseval_ldm.training.run_config import get_checkpoints
 from tests.helpers.ldm_processes import run_hseval_forked
 from tests.helpers.sets import make_texture_set, save_set
 

@@ -17,8 +17,8 @@ from hseval.training.checkpoints import unpack_state
 from hseval.training.metrics_log import read_metrics_log
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import LdmOptions
-from hseval_ldm.training.checkpoints import get_checkpoints
 from hseval_ldm.training.run import train
+from hseval_ldm.training.run_config import get_checkpoints
 from tests.helpers.commands import Command
 from tests.helpers.sets import make_texture_set
 

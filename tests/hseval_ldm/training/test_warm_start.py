@@ -13,7 +13,7 @@ from hseval.training.checkpoints import PREVIOUS
 from hseval.training.metrics_log import read_metrics_log
 from hseval_ldm.generator import Ldm
 from hseval_ldm.options import COMMAND_OPTIONS, SAMPLING_OPTIONS, STAGE_OPTIONS, LdmOptions
-from hseval_ldm.training.checkpoints import get_checkpoints
+from hseval_ldm.training.run_config import get_checkpoints
 from tests.helpers.sets import make_texture_set
 
 DIFFUSION_OPTIONS = {

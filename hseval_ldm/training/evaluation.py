@@ -51,7 +51,8 @@ class HeldOutEvaluator:
 
     def load_batches(self, options: LdmOptions) -> list[Batch]:
         """Return the held-out cubes in batches, on the rank's device."""
-        batches = np.split(np.arange(self.count), range(EVALUATION_BATCH_SIZE, self.count, EVALUATION_BATCH_SIZE))
+        starts = range(0, self.count, EVALUATION_BATCH_SIZE)
+        batches = [np.arange(start, min(start + EVALUATION_BATCH_SIZE, self.count)) for start in starts]
         return [load_whole_cubes(self.held_out, indices, options, self.ranks.device) for indices in batches]
 
     def compute_scores(self, generated: Sequence[CubeBatch]) -> dict[str, float]:

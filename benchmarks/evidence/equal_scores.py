@@ -108,7 +108,7 @@ def _walk(value: Any, name: str = "") -> Iterator[tuple[str, float | bool]]:
 
 
 def compare(old: Path, new: Path) -> list[tuple[str, int, int]]:
-    """Return each file with how many numbers it holds and how many of them differ."""
+    """Return each file of the old checkout with how many numbers it holds and how many differ (-1: a file is gone)."""
     suffixes = {".json", ".jsonl", ".h5", ".safetensors"}
     names = sorted(
         str(path.relative_to(old))
@@ -117,7 +117,11 @@ def compare(old: Path, new: Path) -> list[tuple[str, int, int]]:
     )
     rows = []
     for name in names:
-        before, after = read_numbers(old / name), read_numbers(new / name)
+        before = read_numbers(old / name)
+        if not (new / name).exists():  # its content may lie in another file now
+            rows.append((name, len(before), -1))
+            continue
+        after = read_numbers(new / name)
         differ = sum(before.get(number) != after.get(number) for number in before.keys() | after.keys())
         rows.append((name, len(before), differ))
     return rows
@@ -135,8 +139,9 @@ def main() -> int:
         run(getattr(options, name).resolve(), out / name)
     rows = compare(out / "old", out / "new")
     for name, count, differ in rows:
-        print(f"{name:50} {count:7} numbers  {f'{differ} DIFFER' if differ else 'equal'}")
-    return int(any(differ for *_, differ in rows))
+        result = "gone" if differ < 0 else f"{differ} DIFFER" if differ else "equal"
+        print(f"{name:50} {count:7} numbers  {result}")
+    return int(any(differ > 0 for *_, differ in rows))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ def get_options(plugin: object) -> Any:
 
 def get_plugin_version(plugin: object) -> str | None:
     """Return a plugin's version, or None."""
-    return plugin.version if isinstance(plugin, HasVersion) else None
+    version = plugin.version if isinstance(plugin, HasVersion) else None
+    return None if version is None else str(version)
 
 
 def compute_fingerprint(plugin: object) -> str | None:

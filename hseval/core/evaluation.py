@@ -85,7 +85,11 @@ class MetricEvaluator:
         if not isinstance(self.metric, SupportsShownValues):
             return {}
         try:
-            return self.metric.shown_values(real=self.inputs.real, generated=self.inputs.generated)
+            values = self.metric.shown_values(real=self.inputs.real, generated=self.inputs.generated)
+            return {
+                str(label): (np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64))
+                for label, (real, generated) in values.items()
+            }
         except Exception:  # noqa: BLE001 - a histogram that fails must not cost the score
             return {}
 

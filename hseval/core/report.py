@@ -137,11 +137,16 @@ def _iter_scalars(score: Score) -> Iterator[tuple[str, float | None]]:
 def to_jsonable(value: Any) -> Any:
     """Return ``value`` with numpy scalars and arrays, tuples and paths converted to JSON types."""
     if isinstance(value, Mapping):
-        return {str(key): to_jsonable(item) for key, item in value.items()}
+        return {_to_text(key): to_jsonable(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
         return to_jsonable(value.tolist())
     if isinstance(value, (list, tuple)):
         return [to_jsonable(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int, bool)) else str(value)
+    return value if value is None or isinstance(value, (int, bool)) else _to_text(value)
+
+
+def _to_text(value: Any) -> str:
+    # A file name that is not UTF-8 has surrogates, which no JSON reader has to accept.
+    return str(value).encode(errors="replace").decode()

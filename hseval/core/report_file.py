@@ -14,7 +14,7 @@ from hseval.utils.structured_files import convert_record, read_json
 
 Number = float | None
 Curve = list[Number]
-Cell = float | int | str | None
+Cell = float | int | bool | str | None
 
 
 class StructureDetails(TypedDict, total=False):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from hseval.core.capabilities import get_bounds
 from hseval.core.options import build_options, get_options_class
 from hseval.core.plugin_manager import get_plugins
+from hseval.core.report import Direction
 from hseval.data.views import resolve_nested_options
 from hseval.pipeline.worker import ExtractorSpec
 from hseval.utils.errors import HsevalError, format_error, format_suggestion
@@ -48,7 +50,7 @@ def build_metrics(
         if quick and "pairs" in fields:
             metric_options.setdefault("pairs", QUICK_PAIRS)
         built.append(registry.build("metric", name, metric_options))
-        _check_metric_needs(built[-1])
+        _check_metric(built[-1])
     return built
 
 
@@ -76,15 +78,20 @@ def list_train_extractors(metrics: Sequence[Metric]) -> list[str]:
     return [name for metric in metrics if metric.needs.train for name in metric.needs.features]
 
 
-def _check_metric_needs(metric: Metric) -> None:
+def _check_metric(metric: Metric) -> None:
+    """Raise HsevalError where a third party's metric lacks what a report needs of it."""
+    subject = f"metric {metric.name!r} ({get_plugins().get_origin('metric', metric.name)})"
     try:
         _ = metric.needs.features
+        low, high = get_bounds(metric)
     except HsevalError:
         raise
-    except Exception as error:  # a third party's property may raise anything
-        origin = get_plugins().get_origin("metric", metric.name)
-        message = f"metric {metric.name!r} ({origin}): its needs can't be read: {format_error(error)}"
-        raise HsevalError(message) from error
+    except Exception as error:  # a property may raise anything
+        raise HsevalError(f"{subject}: its needs or bounds can't be read: {format_error(error)}") from error
+    if metric.better not in get_args(Direction):
+        raise HsevalError(f"{subject}: better is {metric.better!r}, expected one of {', '.join(get_args(Direction))}")
+    if not low < high:
+        raise HsevalError(f"{subject}: bounds are {low} and {high}, expected the smaller value first")
 
 
 def _check_settings(settings: Mapping[str, Mapping[str, Any]]) -> None:

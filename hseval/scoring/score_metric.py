@@ -29,6 +29,7 @@ from hseval.stats.splits import (
 )
 from hseval.utils.errors import HsevalError, NotComputable, format_error
 from hseval.utils.random_streams import create_rng
+from hseval.utils.structured_files import MAX_DEPTH, check_depth
 
 SPLITS, QUICK_SPLITS = 16, 6
 
@@ -84,7 +85,9 @@ def _compute_score(
     metric, metric_inputs = evaluator.metric, evaluator.inputs
     full = evaluator.compute_parts(metric_inputs.real, metric_inputs.generated, metric_inputs.train)
     details = to_jsonable(full.details)
-    msgspec.convert(details, ShownDetails)  # with other types, the report could not be read again
+    # With other types, or nested deeply, the report could not be read again.
+    check_depth(details, MAX_DEPTH // 2)
+    msgspec.convert(details, ShownDetails)
     splits = draw_splits(
         real_groups=metric_inputs.real.groups,
         generated_groups=metric_inputs.generated.groups,

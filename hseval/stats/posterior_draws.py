@@ -75,6 +75,9 @@ def _draw_expected(evaluator: MetricEvaluator, size: int, samples_label: str) ->
     inputs, metric = evaluator.inputs, evaluator.metric
     assert isinstance(metric, SupportsExpected)
     first, second = (create_rng(evaluator.seed, f"{metric.name} {label}") for label in ("reference", samples_label))
-    return metric.expected(
+    draws = metric.expected(
         real=inputs.real, generated=inputs.generated, size=size, draws=POSTERIOR_DRAWS, rngs=(first, second)
     )
+    if draws.shape != (POSTERIOR_DRAWS, 2) or not np.isfinite(draws).all():
+        raise ValueError(f"expected returned {draws.shape} values, not all ({POSTERIOR_DRAWS}, 2) of them finite")
+    return draws

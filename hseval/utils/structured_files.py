@@ -79,8 +79,8 @@ def _parse(path: str | os.PathLike[str], parse: Callable[[str], Any], subject: s
     import msgspec
 
     try:
-        data = parse(Path(path).read_text(encoding="utf-8"))
-        _check_depth(data)
+        data = parse(Path(path).read_text(encoding="utf-8-sig"))
+        check_depth(data)
     except RecursionError as error:
         raise HsevalError(f"{path}: can't be read as {subject}: it is nested too deeply") from error
     except (OSError, ValueError, msgspec.MsgspecError) as error:
@@ -88,10 +88,11 @@ def _parse(path: str | os.PathLike[str], parse: Callable[[str], Any], subject: s
     return data
 
 
-def _check_depth(data: Any) -> None:
+def check_depth(data: Any, limit: int = MAX_DEPTH) -> None:
+    """Raise RecursionError where JSON data is nested deeper than ``limit``."""
     level: list[Any] = [[data]]
-    for _ in range(MAX_DEPTH):
+    for _ in range(limit):
         containers = [value.values() if isinstance(value, dict) else value for value in level]
         level = [item for items in containers for item in items if isinstance(item, dict | list)]
     if level:
-        raise RecursionError
+        raise RecursionError(f"nested deeper than {limit}")

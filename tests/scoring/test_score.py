@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import hseval
 from hseval.core.cubes import ArraySet
+from hseval.plugin import HsevalError
 from hseval.scoring.metric_choice import DEFAULT_METRICS
 from tests.helpers.sets import make_texture_set, replace_parts, save_set
 
@@ -250,6 +253,70 @@ def test_a_histogram_that_fails_does_not_cost_the_score(
     assert without.exhibits is not None
     assert without.exhibits.metric_values == ()
     assert without["ms-ssim"] == report["ms-ssim"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("better", "smaller", "better is 'smaller', expected one of lower, higher, floor"),
+        ("bounds", (1.0, 0.0), "bounds are 1.0 and 0.0, expected the smaller value first"),
+        ("bounds", (0.0,), "its needs or bounds can't be read: ValueError"),
+    ],
+)
+def test_a_metric_that_no_report_can_show_is_refused_before_any_work(
+    sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch, attribute: str, value: Any, message: str
+) -> None:
+    from hseval.metrics.fid import Fid
+
+    monkeypatch.setattr(Fid, attribute, value, raising=False)
+    with pytest.raises(HsevalError, match=re.escape(message)) as error:
+        hseval.score(sets["samples"], ref=sets["ref"], metrics=["fid"])
+    assert "metric 'fid' (hseval " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "details", [{"a": "\udcff", "\udcff": 1}, {"shown": {"is it": True}}, {"set": {1}}, {"many": 1e400}]
+)
+def test_a_report_with_odd_details_can_be_read_again(
+    sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, details: dict[str, Any]
+) -> None:
+    from hseval.metrics.fid import Fid
+    from hseval.plugin import ScoreParts
+
+    monkeypatch.setattr(Fid, "compare", lambda self, **_: ScoreParts(1.0, details))
+    monkeypatch.setattr(Fid, "version", 3, raising=False)  # not a text
+    report = hseval.score(sets["samples"], ref=sets["ref"], metrics=["fid"])
+    report.save(tmp_path / "report.json")
+    assert report["fid"].value == 1.0
+    assert hseval.load_report(tmp_path / "report.json") == report
+
+
+def test_details_nested_deeper_than_a_reader_takes_cost_their_score_alone(
+    sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hseval.metrics.fid import Fid
+    from hseval.plugin import ScoreParts
+
+    deep: dict[str, Any] = {}
+    for _ in range(120):
+        deep = {"deeper": deep}
+    monkeypatch.setattr(Fid, "compare", lambda self, **_: ScoreParts(1.0, deep))
+    report = hseval.score(sets["samples"], ref=sets["ref"], metrics=["fid"])
+    assert report["fid"].verdict == "not computed: it raised RecursionError: nested deeper than 50"
+
+
+@pytest.mark.parametrize("draws", [np.zeros((2000, 3)), np.full((2000, 2), np.nan)])
+def test_expected_values_of_another_shape_or_not_finite_give_no_interval(
+    sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch, draws: NDArray[np.float64]
+) -> None:
+    from hseval.metrics.fid import Fid
+
+    monkeypatch.setattr(Fid, "expected", lambda self, **_: draws, raising=False)
+    score = hseval.score(sets["samples"], ref=sets["ref"], metrics=["fid"])["fid"]
+    assert score.interval is None
+    assert score.p_value is None
+    assert score.statistics is not None
+    assert "ValueError: expected returned" in str(score.statistics.no_interval)
 
 
 def test_a_broken_metric_does_not_affect_the_others(sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,22 @@ def get_option_values(plugin: object) -> dict[str, Any]:
     return options_to_dict(get_options(plugin))
 
 
+def check_ranges(options: Any, ranges: Mapping[str, tuple[float, float]], *, owner: str) -> None:
+    """Refuse numbers outside their range.
+
+    Args:
+        options: an options instance.
+        ranges: option -> the smallest and the largest allowed value.
+        owner: of the options, for the message.
+
+    Raises:
+        HsevalError: the first such option, with its value and range.
+    """
+    for name, (low, high) in ranges.items():
+        if not low <= getattr(options, name) <= high:  # NaN is out of range, too
+            raise HsevalError(f"{owner}: {name} = {getattr(options, name)}, expected {low} to {high}")
+
+
 def convert_value(value: Any, declared_type: Any, *, owner: str) -> Any:
     """Return ``value`` (typed, or a string from the command line) converted to the declared type.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hseval.core.options import option
+from hseval.core.options import check_ranges, option
 from hseval.data.field_of_view import (
     compute_by_bounding_box,
     compute_canvas_shape,
@@ -52,9 +52,8 @@ class ScatteringOptions:
 
     def __post_init__(self) -> None:
         """Refuse options that define no filter bank."""
-        for name, low, high in (("scales", 1, 5), ("orientations", 1, 16), ("windows", 1, 64), ("nodes", 1, 256)):
-            if not low <= getattr(self, name) <= high:
-                raise HsevalError(f"extractor 'scattering': {name} = {getattr(self, name)}, expected {low} to {high}")
+        ranges = {"scales": (1, 5), "orientations": (1, 16), "windows": (1, 64), "nodes": (1, 256)}
+        check_ranges(self, ranges, owner="extractor 'scattering'")
 
 
 class Scattering:

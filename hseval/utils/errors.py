@@ -20,7 +20,8 @@ class NotComputable(HsevalError):  # noqa: N818 - a result, not a fault
 def format_suggestion(word: str, choices: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest choice, else the list of choices."""
     options = sorted(set(choices))
-    close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    anagrams = [choice for choice in options if sorted(choice) == sorted(word)]  # two letters swapped
+    close = anagrams or difflib.get_close_matches(word, options, n=1, cutoff=0.5)
     if close:
         return f" (did you mean {close[0]!r}?)"
     return f" (choices: {', '.join(options)})" if options else ""

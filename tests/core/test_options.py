@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from hseval.core.options import build_options, describe_options, option
-from hseval.utils.errors import HsevalError
+from hseval.core.options import build_options, check_ranges, describe_options, option
+from hseval.utils.errors import HsevalError, format_suggestion
 
 
 class Plugin:
@@ -60,3 +60,21 @@ def test_help_and_defaults_come_from_the_declaration() -> None:
     assert by_name["size"].help == "pixels"
     assert by_name["mode"].type == "exact|ivf"
     assert by_name["limit"].type == "int or none"
+
+
+@pytest.mark.parametrize("size", [7, 4097, float("nan")])
+def test_a_number_outside_its_range_is_refused_with_the_range(size: float) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        size: float
+        width: int = 1
+
+    ranges = {"size": (8, 4096), "width": (1, 2)}
+    check_ranges(Options(8), ranges, owner="phantom")
+    check_ranges(Options(4096), ranges, owner="phantom")
+    with pytest.raises(HsevalError, match=f"phantom: size = {size}, expected 8 to 4096"):
+        check_ranges(Options(size), ranges, owner="phantom")
+
+
+def test_two_swapped_letters_are_the_nearest_choice() -> None:
+    assert format_suggestion("fdi", ["ndi", "fid", "kid"]) == " (did you mean 'fid'?)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from hseval.core.options import option
+from hseval.core.options import check_ranges, option
 from hseval.utils.errors import HsevalError
 
 
@@ -28,10 +28,8 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         """Refuse options that can't be fitted."""
-        bounds = {"steps": (1, 10**6), "batch": (1, 4096), "crop": (8, 64), "width": (1, 512), "nodes": (4, 256)}
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise HsevalError(f"fit-extractor: {name} = {getattr(self, name)}, expected {low} to {high}")
+        ranges = {"steps": (1, 10**6), "batch": (1, 4096), "crop": (8, 64), "width": (1, 512), "nodes": (4, 256)}
+        check_ranges(self, ranges, owner="fit-extractor")
         if self.crop % 8:
             raise HsevalError(f"fit-extractor: crop = {self.crop}, expected a multiple of 8")
         if not 0 < self.rate < 1:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from hseval.core.cubes import FOV
-from hseval.core.options import option
+from hseval.core.options import check_ranges, option
 from hseval.core.protocols import Sample
 from hseval.data.wavelengths import parse_wavelengths
 from hseval.generators.phantom import blood, camera, maps
@@ -57,7 +57,8 @@ class Phantom:
     def __init__(self, options: PhantomOptions | None = None) -> None:
         self.options = options or PhantomOptions()
         self.wavelengths: Array = _parse_band_centers(self.options.wavelengths)
-        _check_options(self.options)
+        ranges = {"size": (16, 4096), "oversampling": (1, 16), "noise": (0, 1000)}
+        check_ranges(self.options, ranges, owner="phantom")
         check_wavelength_range(self.wavelengths)
 
     def load(self, path: Path | None = None, device: str | None = None) -> None:
@@ -119,12 +120,6 @@ def grow_trees(eye: Eye, seed: int, index: int) -> tuple[VesselTree, VesselTree]
 
 def _shift_saturation(saturation: float, shift: float) -> float:
     return min(1.0, max(0.0, saturation + shift))
-
-
-def _check_options(options: PhantomOptions) -> None:
-    for name, low, high in (("size", 16, 4096), ("oversampling", 1, 16), ("noise", 0, 1000)):
-        if not low <= getattr(options, name) <= high:  # NaN is out of range
-            raise HsevalError(f"phantom.{name}: {getattr(options, name)} is out of range, expected {low} to {high}")
 
 
 def _parse_band_centers(spec: str) -> Array:

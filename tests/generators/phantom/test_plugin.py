@@ -245,10 +245,10 @@ def test_noise_is_unbiased_scales_with_its_option_and_changes_nothing_else(eyes:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 4}, "phantom.size: 4"),
-        ({"oversampling": 0}, "phantom.oversampling: 0"),
-        ({"noise": -1.0}, "phantom.noise: -1"),
-        ({"noise": float("nan")}, "phantom.noise: nan"),
+        ({"size": 4}, "phantom: size = 4"),
+        ({"oversampling": 0}, "phantom: oversampling = 0"),
+        ({"noise": -1.0}, "phantom: noise = -1"),
+        ({"noise": float("nan")}, "phantom: noise = nan"),
         ({"wavelengths": "nan"}, "nan nm"),
         ({"wavelengths": "300:900:4"}, "300 nm"),
         ({"wavelengths": "900,500"}, "ascending"),

@@ -23,7 +23,7 @@ def info() -> None:
     with FeatureCache(path) as features:
         count, size = features.get_size()
     entries = format_count(count, "entry", "entries")
-    click.echo(features.first_error or f"{path}: {entries}, {size / 1e6:.1f} MB")
+    print(features.note or f"{path}: {entries}, {size / 1e6:.1f} MB")
 
 
 @cache.command()
@@ -31,4 +31,4 @@ def clear() -> None:
     """Delete the cache: all of it can be recomputed."""
     from hseval.utils.feature_cache import clear_cache, get_cache_path
 
-    click.echo(f"freed {clear_cache(get_cache_path()) / 1e6:.1f} MB")
+    print(f"freed {clear_cache(get_cache_path()) / 1e6:.1f} MB")

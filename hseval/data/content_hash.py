@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hseval.core.cubes import CubeSet
+    from hseval.core.cubes import Cube, CubeSet
     from hseval.utils.arrays import Array
 
 RACY_SECONDS = 2.0  # a file changed this recently could change again without a change of its times
@@ -37,6 +37,14 @@ def compute_masks_hash(masks: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def compute_cube_hashes(cube: Cube) -> tuple[str, str, str]:
+    """Return the hashes of a cube's pixels, of all its masks, and of its field of view."""
+    from hseval.core.cubes import FOV
+
+    field = {name: mask for name, mask in cube.masks.items() if name == FOV}
+    return compute_content_hash(cube.data), compute_masks_hash(cube.masks), compute_masks_hash(field)
+
+
 def compute_key(*values: Any) -> str:
     """Return a key of several JSON-serializable values (40 hex digits of their sha256)."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:40]
@@ -46,7 +54,8 @@ def compute_file_stamp(cubes: CubeSet, index: int) -> str | None:
     """Return a key that identifies a cube's bytes without reading them, or None where there is none.
 
     It covers path, size, mtime and ctime in ns and inode of every source file, and the set's reading recipe. A file
-    that changed within the last two seconds has no stamp: its next change might not change its times.
+    that changed within the last two seconds has no stamp: its next change might not change its times. Neither has one
+    whose time lies in the future, by another machine's clock: when it changed is not known.
     """
     sources = cubes.sources(index)
     if not sources:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.core.cubes import CubeSet
+from hseval.core.cubes import Cube, CubeSet, DerivedSet
 from hseval.core.feature_table import UNGROUPED_PREFIX, FeatureTable
+from hseval.data.content_hash import compute_content_hash
 from hseval.pipeline.cached_columns import raise_on_all_ranks
 from hseval.pipeline.worker import ExtractedCube, ExtractionPlan, ExtractionWorker
 from hseval.utils.distributed import Ranks
@@ -55,6 +56,33 @@ class ExtractedSet:
             content_hashes=tuple(self.content_hashes[i] for i in rows),
             mask_hashes=tuple(self.mask_hashes[i] for i in rows),
         )
+
+
+class UnchangedSet(DerivedSet):
+    """A set whose cubes are read again after their features were extracted; a cube that has changed is refused.
+
+    What is computed from such a cube is stored under the content hash that it had before.
+    """
+
+    def __init__(self, base: CubeSet, extracted: ExtractedSet) -> None:
+        self.base, self.info = base, base.info
+        self.content_hashes = dict(zip(extracted.index.tolist(), extracted.content_hashes, strict=True))
+
+    def read(self, index: int) -> Cube:
+        """Read one cube.
+
+        Raises:
+            HsevalError: it is not the cube that features were extracted from.
+        """
+        cube = self.base.read(index)
+        if self.content_hashes.get(index) not in (None, compute_content_hash(cube.data)):
+            name = f"{self.info.location}: cube {self.ids[index]}"
+            raise HsevalError(f"{name} has changed since it was first read; run it again when nothing writes there")
+        return cube
+
+    def read_masks(self, index: int) -> Mapping[str, NDArray[np.bool_]]:
+        """Read the masks of one cube."""
+        return self.base.read_masks(index)
 
 
 def extract_features(

@@ -20,6 +20,7 @@ from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
 
 PROBE_CUBES = 8  # cubes of each set that are read to check its scale before the work starts
+MIN_TYPICAL_VALUE, MAX_TYPICAL_VALUE = 1e-15, 1e18  # median size: variances of others under- or overflow float32
 MAX_SCALE_RATIO = 30.0  # a median this many times the other's means another unit (percent, counts), not a bad generator
 
 Source = str | Path | CubeSet | Any
@@ -95,15 +96,20 @@ def _format_bands(cubes: CubeSet) -> str:
 
 
 def check_scale(cubes: CubeSet, reference: CubeSet) -> None:
-    """Check that the values of two sets have one unit.
+    """Check that the values of two sets have one unit, in which their squares are float32 numbers.
 
     Raises:
-        HsevalError: the median sizes of their values differ grossly; the message names both ranges.
+        HsevalError: the median sizes of their values differ grossly, or are extreme; the message names both ranges.
     """
     values, reference_values = (_sample_values(probed) for probed in (cubes, reference))
     if values is None or reference_values is None:
         return
     typical = [float(np.median(np.abs(sample))) for sample in (values, reference_values)]
+    if typical[1] > 0 and not MIN_TYPICAL_VALUE <= typical[1] <= MAX_TYPICAL_VALUE:
+        raise HsevalError(
+            f"{reference.info.location}: values of about {typical[1]:.4g}; expected {MIN_TYPICAL_VALUE:g} to "
+            f"{MAX_TYPICAL_VALUE:g}, as float32 has no squares of others. Bring all sets to another unit first"
+        )
     # A set of zeros alone comes from a bad generator and is scored; only a factor between two nonzero sets is a unit.
     if min(typical) > 0 and max(typical) / min(typical) > MAX_SCALE_RATIO:
         ranges = [f"{sample.min():.4g} to {sample.max():.4g}" for sample in (values, reference_values)]

@@ -14,6 +14,7 @@ from hseval.core.plugin_manager import BUILTIN_DISTRIBUTION, Registration, get_p
 from hseval.data.axis_order import check_layout
 from hseval.data.wavelengths import order_bands, parse_wavelengths
 from hseval.utils.errors import HsevalError, format_error
+from hseval.utils.input_files import check_regular_file
 
 CubeSetSource = CubeSet | NDArray[Any] | str | os.PathLike[str]
 
@@ -42,6 +43,8 @@ def open_set(
     path = Path(source).expanduser()
     if not path.exists():
         raise HsevalError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        check_regular_file(path)
     return _open_with_reader(_find_reader(path), path, layout, centers)
 
 

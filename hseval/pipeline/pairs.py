@@ -23,7 +23,7 @@ from hseval.data.content_hash import compute_key
 from hseval.data.field_of_view import compute_bounding_box, find_valid_pixels
 from hseval.data.preprocessing import get_fov_mask, preprocess_cube
 from hseval.pipeline.cached_columns import CachedColumns, Columns, raise_on_all_ranks
-from hseval.pipeline.extract import ExtractedSet
+from hseval.pipeline.extract import ExtractedSet, UnchangedSet
 from hseval.pipeline.pair_blocks import draw_pair_blocks
 from hseval.pipeline.worker import ExtractionPlan
 from hseval.utils.distributed import Ranks
@@ -103,7 +103,7 @@ def extract_pair_features(
     identities = list(zip(extracted.content_hashes, extracted.mask_hashes, strict=True))
     keys = [compute_key("pairs-2", key_parts, [identities[i] for i in block.cube_indices]) for block in blocks]
     block_indices = tuple(tuple(int(extracted.index[member]) for member in block.cube_indices) for block in blocks)
-    job = PairBlockJob(metric, cubes, block_indices, plan, reference)
+    job = PairBlockJob(metric, UnchangedSet(cubes, extracted), block_indices, plan, reference)
     cached = CachedColumns(dict(enumerate(keys)), cache, ranks)
     with raise_on_all_ranks(ranks):
         cached.compute(job, chunk_size=CHUNK_BLOCKS, workers=workers, progress=progress)

@@ -15,7 +15,13 @@ from hseval.core.cubes import FOV, Cube, CubeSet
 from hseval.core.options import get_option_values
 from hseval.core.plugin_manager import get_plugins
 from hseval.core.protocols import Extractor
-from hseval.data.content_hash import compute_content_hash, compute_file_stamp, compute_key, compute_masks_hash
+from hseval.data.content_hash import (
+    compute_content_hash,
+    compute_cube_hashes,
+    compute_file_stamp,
+    compute_key,
+    compute_masks_hash,
+)
 from hseval.data.preprocessing import PreprocessedCube, preprocess_cube
 from hseval.pipeline.cached_columns import Columns
 from hseval.utils.errors import HsevalError, format_error
@@ -153,6 +159,7 @@ class ExtractionWorker:
             for index in complete
         ]
 
+    @np.errstate(all="ignore")  # features that are not finite are found by the metrics that need them
     def run_chunk(self, chunk: list[int]) -> list[ExtractedCube]:
         """Read some cubes and extract the features that the cache lacks."""
         read = [self._prepare_cube(index) for index in chunk]
@@ -174,7 +181,7 @@ class ExtractionWorker:
 
     def get_spec(self) -> JobSpec:
         """Return how a worker process builds its own copy, with its own connection to the cache."""
-        return _build_worker, (self.cubes, self.plan, self.cache.path, self.batch_size)
+        return _build_worker, (self.cubes, self.plan, self.cache.usable_path, self.batch_size)
 
     def store_cubes(self, processed: Sequence[ExtractedCube]) -> None:
         """Store the features of cubes in the cache."""
@@ -189,9 +196,7 @@ class ExtractionWorker:
         before = compute_file_stamp(self.cubes, index)
         cube = self._read_cube(index)
         unchanged = before is not None and compute_file_stamp(self.cubes, index) == before
-        field = {name: mask for name, mask in cube.masks.items() if name == FOV}
-        hashes = compute_content_hash(cube.data), compute_masks_hash(cube.masks), compute_masks_hash(field)
-        identity = ExtractedCube(index, hashes, {}, before if unchanged else None)
+        identity = ExtractedCube(index, compute_cube_hashes(cube), {}, before if unchanged else None)
         return identity, preprocess_cube(cube, self.plan.structures, fov=self.plan.field)
 
     def _read_cube(self, index: int) -> Cube:

@@ -7,6 +7,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hseval.core.evaluation import MetricEvaluator
 from hseval.pipeline.context import ExtractedInputs, RunContext
 from hseval.pipeline.inputs import InputSets
@@ -98,6 +100,7 @@ class QualifyJob:
     def _degrader(self) -> Degrader:
         return Degrader(self.other_half, self.sample_indices, self.train_indices, self.plan, self.seed, self.batch_size)
 
+    @np.errstate(all="ignore")  # a value that is not finite becomes "its value is nan"
     def _compute_outcome(self, label: str, degraded: AlignedSet, *, uses_train: bool) -> Outcome:
         try:
             evaluator = self._build_evaluator(label, degraded, uses_train=uses_train)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,27 @@ class UnreadableSet(ArraySet):
         if index == 12:
             raise HsevalError("set.h5: cube 12 can't be read")
         return super().read(index)
+
+
+# Reads slowly, in two workers.
+READ_IN_WORKERS = """
+import time
+from hseval.core.cubes import ArraySet
+from hseval.pipeline.extract import extract_features
+from hseval.utils.feature_cache import FeatureCache
+from tests.helpers.sets import make_texture_set
+from tests.pipeline.test_workers import make_plan
+
+class SlowSet(ArraySet):
+    def read(self, index):
+        print("reading", flush=True)
+        time.sleep(60)
+
+if __name__ == "__main__":
+    base = make_texture_set(20, size=16)
+    cubes = SlowSet(base.cubes, wavelengths=base.wavelengths)
+    extract_features(cubes, make_plan(cubes), cache=FeatureCache(None), workers=2)
+"""
 
 
 def make_plan(cubes: ArraySet) -> ExtractionPlan:
@@ -75,3 +98,19 @@ def test_the_number_of_threads_is_restored_after_work_in_this_process() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_after_a_kill_the_workers_end_and_nothing_is_printed(tmp_path: Path) -> None:
+    script = tmp_path / "read_in_workers.py"
+    script.write_text(READ_IN_WORKERS)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with (tmp_path / "err").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, script], stdout=subprocess.PIPE, stderr=errors, env=environment, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "reading\n"  # by a worker
+        process.kill()
+        process.wait()
+        assert process.stdout.read() in ("", "reading\n")  # to its end: workers and resource tracker have gone, too
+    assert (tmp_path / "err").read_text() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hseval.core.cubes import FOV
+import hseval
+from hseval.core.cubes import FOV, Cube, CubeSet, DerivedSet
 from hseval.data.content_hash import compute_file_stamp
-from hseval.pipeline.extract import extract_features
+from hseval.pipeline.extract import UnchangedSet, extract_features
+from hseval.pipeline.inputs import PROBE_CUBES
 from hseval.pipeline.open import open_set
 from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
+from hseval.utils.errors import HsevalError
 from hseval.utils.feature_cache import FeatureCache, get_cache_path
 from tests.helpers.commands import Outcome
 from tests.helpers.sets import make_texture_set, save_set
@@ -117,27 +121,88 @@ def test_a_file_that_just_changed_has_no_stamp(tmp_path: Path) -> None:
     assert compute_file_stamp(open_set(path), 0) is not None
 
 
-def test_a_damaged_entry_is_computed_again(tmp_path: Path) -> None:
-    import sqlite3
+def test_a_file_from_the_future_has_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_set(tmp_path / "set.h5", make_texture_set(1))
+    wait_until_trusted(path)
+    now = time.time()
+    monkeypatch.setattr("hseval.data.content_hash.time.time", lambda: now - 3600)  # the file server is an hour ahead
+    assert compute_file_stamp(open_set(path), 0) is None
 
+
+@pytest.mark.parametrize("is_read_before", [False, True])
+def test_a_set_that_is_replaced_after_it_was_opened_gives_the_new_file_no_features(
+    tmp_path: Path, is_read_before: bool
+) -> None:
     cubes = make_texture_set(3)
-    database = tmp_path / "rows.sqlite"
-    with FeatureCache(database) as cache:
-        first = extract_features(cubes, make_plan(), cache=cache)
-    with sqlite3.connect(database) as connection:
-        connection.execute("update rows set columns = substr(columns, 1, length(columns) / 2)")
-    with FeatureCache(database) as cache:
-        again = extract_features(cubes, make_plan(), cache=cache)
-    assert (first.features["values/quantiles"] == again.features["values/quantiles"]).all()
-
-
-def test_a_cache_that_is_not_a_database_is_reported_and_does_not_stop_the_run(tmp_path: Path) -> None:
-    (tmp_path / "rows.sqlite").write_bytes(b"no database at all" * 100)
+    path, other = save_set(tmp_path / "set.h5", cubes), save_set(tmp_path / "b.h5", cubes, cubes=cubes.cubes * 2)
+    wait_until_trusted(other)
+    opened = open_set(path)
+    if is_read_before:
+        assert (opened[0].data == cubes.cubes[0]).all()  # its handle leads to the old file from now on
+    other.replace(path)
+    wait_until_trusted(path)
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
-        result = extract_features(make_texture_set(3), make_plan(), cache=cache)
-        assert cache.first_error is not None
-        assert "rows.sqlite" in cache.first_error
-    assert len(result.features) == 3
+        if is_read_before:
+            assert extract_features(opened, make_plan(), cache=cache).computed_count == 3
+        else:
+            with pytest.raises(HsevalError, match=r"set\.h5: has changed since it was opened"):
+                extract_features(opened, make_plan(), cache=cache)
+        result = extract_features(open_set(path), make_plan(), cache=cache)
+    with FeatureCache(None) as none:
+        expected = extract_features(open_set(path), make_plan(), cache=none)
+    assert (result.features["values/quantiles"] == expected.features["values/quantiles"]).all()
+
+
+def test_a_cube_that_changes_while_it_is_read_is_not_remembered_by_its_times(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for index, cube in enumerate(make_texture_set(2).cubes):
+        np.save(folder / f"{index}.npy", cube)
+    wait_until_trusted(folder / "1.npy")
+
+    class ReplacedSet(DerivedSet):
+        def __init__(self, base: CubeSet) -> None:
+            self.base, self.info = base, base.info
+
+        def read(self, index: int) -> Cube:
+            cube = self.base.read(index)
+            np.save(folder / f"{index}.npy", cube.data * 2)  # by another process, between the read and the stamp
+            return cube
+
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        extract_features(ReplacedSet(open_set(folder, layout="byx")), make_plan(), cache=cache)
+        wait_until_trusted(folder / "1.npy")
+        assert extract_features(open_set(folder, layout="byx"), make_plan(), cache=cache).computed_count == 2
+
+
+def test_cubes_read_again_must_not_have_changed() -> None:
+    cubes = make_texture_set(3)
+    with FeatureCache(None) as none:
+        extracted = extract_features(cubes, make_plan(), cache=none)
+    unchanged = UnchangedSet(cubes, extracted)
+    assert (unchanged[1].data == cubes.cubes[1]).all()
+    cubes.cubes[1, 0, 5, 5] += np.float32(1e-3)
+    assert (unchanged[2].data == cubes.cubes[2]).all()
+    with pytest.raises(HsevalError, match="cube cube-0-001 has changed since it was first read"):
+        unchanged[1]
+
+
+@pytest.mark.parametrize("metric", ["ms-ssim"])
+def test_pairs_of_cubes_that_changed_are_not_stored_under_the_old_content(tmp_path: Path, metric: str) -> None:
+    class ChangingSet(DerivedSet):
+        def __init__(self, base: CubeSet, reads: int) -> None:
+            self.base, self.info, self.reads = base, base.info, reads
+
+        def read(self, index: int) -> Cube:
+            cube = self.base.read(index)
+            self.reads -= 1
+            return cube if self.reads >= 0 else dataclasses.replace(cube, data=cube.data * np.float32(1.1))
+
+    samples, real = make_texture_set(8, seed=1), make_texture_set(8, seed=2)
+    undisturbed = hseval.score(samples, ref=real, metrics=[metric], cache=False)
+    with pytest.raises(HsevalError, match="has changed since it was first read"):
+        hseval.score(ChangingSet(samples, reads=8 + PROBE_CUBES), ref=real, metrics=[metric])
+    assert hseval.score(samples, ref=real, metrics=[metric]).scores == undisturbed.scores
 
 
 WRITER = """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,29 @@ class Cube:
     group: str | None = None
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class IndexIds(Sequence[str]):
+    """Ids ``"000000"``, ``"000001"`` ... of cubes without names, made when they are needed: there may be millions."""
+
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        positions = range(self.length)[index]
+        return f"{positions:06d}" if isinstance(positions, int) else tuple(f"{i:06d}" for i in positions)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(other) == len(self) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list's
+
+
 @dataclasses.dataclass(frozen=True)
 class SetInfo:
     """What is known about a set without reading a pixel.
@@ -55,7 +79,7 @@ class SetInfo:
     """
 
     location: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     wavelengths: FloatArray
     wavelengths_known: bool = True
     structures: tuple[str, ...] = ()
@@ -107,7 +131,7 @@ class CubeSet(ABC):
         return (self.read(index) for index in range(len(self)))
 
     @property
-    def ids(self) -> tuple[str, ...]:
+    def ids(self) -> Sequence[str]:
         """One id a cube."""
         return self.info.ids
 
@@ -213,7 +237,7 @@ class ArraySet(CubeSet):
         known = wavelengths is not None
         self.info = SetInfo(
             location=location,
-            ids=tuple(ids) if ids is not None else tuple(f"{i:06d}" for i in range(count)),
+            ids=tuple(ids) if ids is not None else IndexIds(count),
             wavelengths=np.asarray(wavelengths if known else np.arange(bands), dtype=np.float64),
             wavelengths_known=known,
             structures=tuple(sorted(self.masks)),

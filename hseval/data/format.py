@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from hseval.utils.errors import HsevalError
 
 if TYPE_CHECKING:
     import h5py
 
 CUBES_FORMAT = "hseval-cubes"
 CUBES_VERSION = 1
+
+
+def check_unique_ids(ids: Iterable[str], *, location: str) -> None:
+    """Raise HsevalError if an id occurs twice."""
+    known: set[str] = set()
+    for name in ids:
+        if name in known:
+            raise HsevalError(f"{location}: {name!r} occurs more than once; unique ids expected")
+        known.add(name)
 
 
 def write_strings(file: h5py.File, name: str, values: str | Sequence[str]) -> None:

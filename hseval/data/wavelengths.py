@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hseval.core.cubes import WAVELENGTH_TOLERANCE_NM, Cube, CubeSet, DerivedSet
+from hseval.data.limits import MAX_BANDS, check_count
 from hseval.utils.arrays import Array, Float32Array, Float64Array
-from hseval.utils.errors import HsevalError
+from hseval.utils.errors import HsevalError, format_reason
+from hseval.utils.input_files import read_text
 from hseval.utils.plural import format_count
 
 BANDS_SORTED_NOTE = "wavelengths out of order: bands sorted by wavelength"
 _ROUNDING_TOLERANCE = 1e-9  # so that a difference of exactly the tolerance passes despite binary rounding
 
-MAX_BANDS = 10_000
+MAX_WAVELENGTHS_BYTES = 2**20  # of a file of wavelengths: 100 bytes a band
 RANGE_HINT = "expected FIRST:LAST:COUNT such as 450:905:16"
 
 
@@ -50,7 +52,8 @@ def parse_wavelengths(text: str) -> Float64Array:
         return read_wavelengths(path)
     first, last, count = text.split(":")
     try:
-        centers = np.linspace(float(first), float(last), min(int(count), MAX_BANDS + 1))
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            centers = np.linspace(float(first), float(last), min(int(count), MAX_BANDS + 1))
     except ValueError:
         raise HsevalError(f"wavelengths: {text!r} is not a range; {RANGE_HINT}") from None
     if len(centers) > MAX_BANDS:
@@ -67,17 +70,17 @@ def read_wavelengths(path: Path) -> Float64Array:
         HsevalError: there is no such file, or it holds something else than numbers.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise HsevalError(f"{path}: wavelengths can't be read: {reason}; expected a file or 450:905:16") from None
+        lines = read_text(path, max_bytes=MAX_WAVELENGTHS_BYTES).splitlines()
+    except (OSError, ValueError) as error:
+        reason = f"{format_reason(error)}; expected a file or 450:905:16"
+        raise HsevalError(f"{path}: wavelengths can't be read: {reason}") from None
     numbers: list[float] = []
     for number, line in enumerate(lines, start=1):
         for word in line.split("#")[0].replace(",", " ").replace(";", " ").split():
             try:
                 numbers.append(float(word))
             except ValueError:
-                raise HsevalError(f"{path}: line {number}: {word!r} is not a wavelength in nm") from None
+                raise HsevalError(f"{path}: line {number}: {word!r:.40} is not a wavelength in nm") from None
     if not numbers:
         raise HsevalError(f"{path}: holds no wavelengths; expected one number in nm a band")
     return np.asarray(numbers)
@@ -92,8 +95,9 @@ def order_bands(wavelengths: Array | None, count: int, *, location: str) -> Band
         location: the path, for messages.
 
     Raises:
-        HsevalError: the number of wavelengths is not that of the bands, or one of them is not finite.
+        HsevalError: there are too many bands, another number of wavelengths, or one of them is not finite.
     """
+    check_count(count, MAX_BANDS, "bands", location=location)
     if wavelengths is None:
         note = "no wavelengths: using band indices; metrics that need nm can't be computed (--wavelengths)"
         return BandAxis(np.arange(count, dtype=np.float64), False, None, (note,))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from hseval.data.format import CUBES_FORMAT, CUBES_VERSION, write_column, write_strings
+from hseval.data.format import CUBES_FORMAT, CUBES_VERSION, check_unique_ids, write_column, write_strings
 from hseval.data.validation import check_sample
 from hseval.utils.arrays import Array
 from hseval.utils.atomic_files import write_atomically
@@ -133,9 +133,7 @@ class SetWriter:
     def _finish(self) -> None:
         if not self.ids:
             raise HsevalError(f"{self.path}: no cube was added, so no file is written")
-        if len(set(self.ids)) != len(self.ids):
-            repeated = next(name for name in self.ids if self.ids.count(name) > 1)
-            raise HsevalError(f"{self.path}: id {repeated!r} occurs more than once; unique ids expected")
+        check_unique_ids(self.ids, location=f"{self.path}: ids")
         file = self._get_file()
         self._reserve_space(64 * len(self.ids) + len(json.dumps([self.ids, self._groups, self._labels], default=str)))
         if self.wavelengths is not None:

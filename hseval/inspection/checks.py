@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from hseval.core.cubes import CubeSet
 from hseval.data.wavelengths import BANDS_SORTED_NOTE
 from hseval.inspection.cube_stats import CubeStats
+from hseval.inspection.duplicates import describe_duplicates
 from hseval.utils.arrays import Array, BoolArray
 from hseval.utils.plural import format_count
 
@@ -68,14 +69,8 @@ def _check_shapes_and_duplicates(cubes: CubeSet, cube_stats: Sequence[CubeStats]
         yield "mixed shapes: " + ", ".join(
             f"{count} of {' x '.join(map(str, shape))}" for shape, count in shapes.most_common()
         )
-    indices_by_digest: dict[str, list[int]] = defaultdict(list)
-    for index, stats in enumerate(cube_stats):
-        indices_by_digest[stats.digest].append(index)
-    copies = [indices for indices in indices_by_digest.values() if len(indices) > 1]
-    if copies:
-        count = sum(len(indices) - 1 for indices in copies)
-        example = " = ".join(cubes.ids[i] for i in copies[0][:MAX_NAMED_CUBES])
-        yield f"{format_count(count, 'exact duplicate')}, for example {example}"
+    if duplicates := describe_duplicates((stats.digest for stats in cube_stats), cubes.ids):
+        yield duplicates
 
 
 def _check_masks(cubes: CubeSet, cube_stats: Sequence[CubeStats]) -> Iterator[str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hseval.readers.header import Header, check_cube, check_length
+from hseval.data.limits import MAX_HEADER_BYTES, MAX_HEADER_LINES, check_count
+from hseval.readers.header import Header, check_cube, check_length, mute_logger
 from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.errors import HsevalError
 
@@ -24,12 +25,15 @@ _NM_PER_UNIT: dict[str, float] = {
 
 def read_header(path: Path) -> Header:
     """Return the text header, after checking the raw file's length against it."""
+    _check_header_size(path)
     image = _open_image(path)
     shape = (int(image.nbands), int(image.nrows), int(image.ncols))
     raw = Path(image.filename)
     check_cube(shape, image.dtype, location=str(path))
     check_length(raw, int(image.offset) + math.prod(shape) * np.dtype(image.dtype).itemsize)
     text = image.metadata
+    if str(text.get("file compression", "0")).strip() not in ("0", ""):
+        raise HsevalError(f"{path}: its raw file is compressed ('file compression'); an uncompressed one expected")
     wavelengths, wavelength_notes = _parse_wavelengths(text, path)
     nodata = _parse_number(text, "data ignore value", path)
     scale = _parse_number(text, "reflectance scale factor", path) or 1.0
@@ -53,10 +57,16 @@ def read_pixels(path: Path, header: Header, index: int) -> Array:
     return np.asarray(view)
 
 
+def _check_header_size(path: Path) -> None:
+    check_count(path.stat().st_size, MAX_HEADER_BYTES, "bytes of header", location=str(path))
+    # spectral's time grows with the square of the lines.
+    check_count(len(path.read_bytes().splitlines()), MAX_HEADER_LINES, "lines of header", location=str(path))
+
+
 def _open_image(path: Path) -> Any:
     from spectral.io import envi
 
-    with warnings.catch_warnings():
+    with mute_logger("spectral"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on upper-case names in a header
         try:
             image = envi.open(str(path.absolute()))
@@ -73,7 +83,8 @@ def _parse_wavelengths(metadata: dict[str, Any], path: Path) -> tuple[Float64Arr
     if "wavelength" not in metadata:
         return None, ()
     try:
-        stored = np.asarray([float(word) for word in metadata["wavelength"]])
+        words = metadata["wavelength"]
+        stored = np.asarray([float(word) for word in ([words] if isinstance(words, str) else words)])
     except (TypeError, ValueError):
         raise HsevalError(f"{path}: its field 'wavelength' holds something that is not a number") from None
     units = str(metadata.get("wavelength units", "")).strip()

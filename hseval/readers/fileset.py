@@ -10,27 +10,35 @@ from typing import Any
 
 import numpy as np
 
-from hseval.core.cubes import Cube, CubeSet, SetInfo
+from hseval.core.cubes import Cube, CubeSet, IndexIds, SetInfo
 from hseval.data.axis_order import Layout, check_layout, choose_layout, move_bands_first, to_byx_shape
 from hseval.data.wavelengths import BandAxis, has_same_wavelengths, order_bands
 from hseval.readers.formats import get_format
-from hseval.readers.header import Format, Header, wrap_errors
+from hseval.readers.header import Format, Header, check_real, wrap_errors
 from hseval.readers.mask_arrays import add_mask_arrays
-from hseval.readers.sidecar_files import SidecarFiles, read_mask_image
+from hseval.readers.sidecar_files import SidecarFiles, check_mask_shape, read_mask_image
 from hseval.utils.arrays import Array, BoolArray, Float32Array
 from hseval.utils.errors import HsevalError
+from hseval.utils.input_files import check_regular_file, check_unchanged, identify_file
 from hseval.utils.plural import format_count
 
+MIN_SCALE_FACTOR = 1e-30  # as divisor of float32 values; beyond it all would be zero or infinite
 MAX_EAGER_HEADERS = 256  # read at opening, evenly spaced; other headers are read with their cube
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadPlan:
-    """How the cubes of one file are read: its header, axis order and band order."""
+    """How the cubes of one file are read: its header, axis order and band order, and the state of all its files."""
 
     header: Header
     layout: Layout
     bands: BandAxis
+    identities: tuple[tuple[int, ...] | None, ...]
+
+    def check_unchanged(self) -> None:
+        """Raise HsevalError if a file was written to since the header was read: its pixels may be a mixture."""
+        for path, identity in zip(self.header.files, self.identities, strict=True):
+            check_unchanged(path, identity, identify_file(path))
 
 
 class FileSet(CubeSet):
@@ -63,47 +71,48 @@ class FileSet(CubeSet):
         self._plans: dict[Path, ReadPlan] = {}
         self._first_path = files[0]
         self._first_plan, notes = self._make_first_plan(check_layout(layout))
-        count = self._first_plan.header.count
-        self._members = [(path, 0) for path in files] if len(files) > 1 else [(files[0], i) for i in range(count)]
+        self._files = tuple(files)
         self._structures = self._collect_structures(self._first_plan)
         self.info = self._build_info(location, notes)
         self._check_others(files[1:])
 
     def read(self, index: int) -> Cube:
         """Return one cube: float32, bands first, in ascending order of wavelength."""
-        path, position = self._members[index]
+        path, position = self._locate(index)
         plan = self._get_plan(path)
         with wrap_errors(path, f"cube {index} ({self.ids[index]}) can't be read"):
             data = decode_cube(self._format.read_pixels(path, plan.header, position), plan)
+        plan.check_unchanged()
         group = self.groups[index] if self.groups is not None else None
         return Cube(data, self.read_masks(index), self.ids[index], group)
 
     def read_masks(self, index: int) -> Mapping[str, Array]:
         """Return the masks of one cube, from its file and from mask images."""
-        path, position = self._members[index]
-        header, (_, *size) = self._get_plan(path).header, self.shape(index)
-        masks = {}
-        for name in header.masks:
-            with wrap_errors(path, f"mask {name!r} of cube {index} can't be read"):
-                stored = self._format.read_mask(path, header, name, position)
-            masks[name] = decode_mask(stored, size, location=f"{path}: mask {name!r}")
+        path, position = self._locate(index)
+        plan, (_, *size) = self._get_plan(path), self.shape(index)
+        stored: Mapping[str, Array] = {}
+        if plan.header.masks:
+            with wrap_errors(path, f"masks of cube {index} can't be read"):
+                stored = self._format.read_masks(path, plan.header, position)
+            plan.check_unchanged()
+        masks = {name: decode_mask(mask, size, location=f"{path}: mask {name!r}") for name, mask in stored.items()}
         for name, image_path in self._get_mask_images(index).items():
-            masks[name] = decode_mask(read_mask_image(image_path), size, location=str(image_path))
+            masks[name] = read_mask_image(image_path, size)
         return masks
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Return ``(band, y, x)`` from the file's header."""
-        plan = self._get_plan(self._members[index][0])
+        plan = self._get_plan(self._locate(index)[0])
         return to_byx_shape(plan.header.cube_shape, plan.layout)
 
     def sources(self, index: int) -> tuple[Path, ...]:
         """Return the cube's files, its mask images and the folder's sidecar files."""
-        header = self._get_plan(self._members[index][0]).header
+        header = self._get_plan(self._locate(index)[0]).header
         return (*header.files, *self._get_mask_images(index).values(), *self._sidecars.files)
 
     def recipe(self, index: int) -> str:
         """Return position, array, axis order, band order, missing value, scale and masks."""
-        path, position = self._members[index]
+        path, position = self._locate(index)
         plan = self._get_plan(path)
         header, order = plan.header, plan.bands.order
         bands = "as stored" if order is None else ",".join(map(str, order))
@@ -122,7 +131,7 @@ class FileSet(CubeSet):
         return get_format(self._format_name)
 
     def _make_first_plan(self, requested: Layout | None) -> tuple[ReadPlan, list[str]]:
-        header = self._read_header(self._first_path)
+        header, identities = self._read_header(self._first_path)
         wavelengths, notes = self._choose_wavelengths(header)
         location = str(self._first_path)
         count = None if wavelengths is None else len(wavelengths)
@@ -132,7 +141,7 @@ class FileSet(CubeSet):
         count, *size = to_byx_shape(header.cube_shape, layout)
         bands = order_bands(wavelengths, count, location=location)
         header = add_mask_arrays(header, size)
-        plan = ReadPlan(header, layout, bands)
+        plan = ReadPlan(header, layout, bands, identities)
         self._plans[self._first_path] = plan
         return plan, [*([layout_note] if layout_note else []), *notes, *header.notes, *bands.notes]
 
@@ -145,7 +154,7 @@ class FileSet(CubeSet):
         """Return the plan of a file, which must have the bands and wavelengths of the first one."""
         if path == self._first_path:  # the plans were not pickled
             return self._first_plan
-        header, first = self._read_header(path), self._first_plan
+        (header, identities), first = self._read_header(path), self._first_plan
         if header.count > 1:
             raise HsevalError(f"{path}: holds {header.count} cubes; in a folder, expected one cube per file")
         layout = header.declared_layout or first.layout
@@ -161,11 +170,18 @@ class FileSet(CubeSet):
             raise HsevalError(
                 f"{path}: its wavelengths differ from those of {self._first_path.name} by more than 0.1 nm"
             )
-        return ReadPlan(add_mask_arrays(header, size), layout, bands)
+        return ReadPlan(add_mask_arrays(header, size), layout, bands, identities)
 
-    def _read_header(self, path: Path) -> Header:
+    def _read_header(self, path: Path) -> tuple[Header, tuple[tuple[int, ...] | None, ...]]:
+        """Return a header, and the state of its files when it was read."""
+        check_regular_file(path)
+        identity = identify_file(path)
         with wrap_errors(path, f"can't be read as {self._format_name}"):
-            return self._format.read_header(path)
+            header = self._format.read_header(path)
+        if not MIN_SCALE_FACTOR <= abs(header.scale_factor) <= 1 / MIN_SCALE_FACTOR:
+            expected = f"a number from {MIN_SCALE_FACTOR:g} to {1 / MIN_SCALE_FACTOR:g} expected"
+            raise HsevalError(f"{path}: a scale factor of {header.scale_factor}; {expected}")
+        return header, tuple(identity if file == path else identify_file(file) for file in header.files)
 
     def _choose_wavelengths(self, header: Header) -> tuple[Array | None, list[str]]:
         """Return the band centers in stored order: the user's, else the file's own, else ``wavelengths.txt``."""
@@ -186,7 +202,7 @@ class FileSet(CubeSet):
         bands = self._first_plan.bands
         return SetInfo(
             location=str(location),
-            ids=_make_unique_ids(self._members),
+            ids=self._make_ids(),
             wavelengths=bands.wavelengths,
             wavelengths_known=bands.wavelengths_known,
             structures=tuple(sorted(self._structures)),
@@ -195,6 +211,16 @@ class FileSet(CubeSet):
             units=self._first_plan.header.units,
             notes=(*notes, *self._sidecars.notes),
         )
+
+    def _locate(self, index: int) -> tuple[Path, int]:
+        """Return the file of a cube and its position there; a single file may hold millions."""
+        return (self._files[index], 0) if len(self._files) > 1 else (self._first_path, index)
+
+    def _make_ids(self) -> Sequence[str]:
+        if self._first_plan.header.count > 1:
+            return IndexIds(self._first_plan.header.count)
+        stems = tuple(path.stem for path in self._files)
+        return stems if len(set(stems)) == len(stems) else tuple(path.name for path in self._files)
 
     def _check_others(self, files: Sequence[Path]) -> None:
         """Read more headers, so that most mixed sets are refused before any work starts."""
@@ -207,16 +233,17 @@ class FileSet(CubeSet):
         self.info = dataclasses.replace(self.info, structures=structures, notes=tuple(notes))
 
     def _get_mask_names(self, index: int) -> set[str]:
-        return {*self._get_plan(self._members[index][0]).header.masks, *self._get_mask_images(index)}
+        return {*self._get_plan(self._locate(index)[0]).header.masks, *self._get_mask_images(index)}
 
     def _get_mask_images(self, index: int) -> dict[str, Path]:
-        stem = self._members[index][0].stem
+        stem = self._locate(index)[0].stem
         return {name: images[stem] for name, images in self._sidecars.masks.items() if stem in images}
 
 
 def decode_cube(stored: Array, plan: ReadPlan) -> Float32Array:
     """Return a stored cube as float32 ``(band, y, x)`` in memory, missing values NaN, scaled."""
     header = plan.header
+    check_real(stored.dtype, location=str(header.files[0]))  # of MATLAB's arrays only now is it known
     view = move_bands_first(stored, plan.layout)
     if plan.bands.order is not None:
         view = view[plan.bands.order]
@@ -233,14 +260,6 @@ def decode_mask(stored: Array, image_shape: Sequence[int], *, location: str) -> 
     Raises:
         HsevalError: its shape is not that of the cube.
     """
-    if tuple(stored.shape) != tuple(image_shape):
-        shape, expected = (" x ".join(map(str, axes)) for axes in (stored.shape, image_shape))
-        raise HsevalError(f"{location}: a mask of {shape} pixels, but the cube has {expected}")
+    check_mask_shape(stored.shape, image_shape, location=location)
+    check_real(stored.dtype, location=location)
     return np.asarray(stored > 0)
-
-
-def _make_unique_ids(members: Sequence[tuple[Path, int]]) -> tuple[str, ...]:
-    if len(members) > 1 and members[0][0] == members[1][0]:
-        return tuple(f"{position:06d}" for _, position in members)
-    stems = tuple(path.stem for path, _ in members)
-    return stems if len(set(stems)) == len(stems) else tuple(path.name for path, _ in members)

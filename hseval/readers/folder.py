@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar
@@ -10,9 +11,11 @@ from hseval.core.cubes import CubeSet
 from hseval.readers.fileset import FileSet
 from hseval.readers.formats import SUFFIXES, find_envi_header, find_format
 from hseval.readers.header import Format
-from hseval.readers.sidecar_files import load_sidecar_files
+from hseval.readers.sidecar_files import format_faults, load_sidecar_files
 from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
+from hseval.utils.input_files import find_file_fault
+from hseval.utils.plural import format_count
 
 
 class FolderReader:
@@ -50,10 +53,27 @@ def _open_folder(folder: Path, layout: str | None, wavelengths: Array | None) ->
     for path, file_format in cubes:
         if path.is_dir():
             raise HsevalError(f"{path}: a folder with the suffix of {file_format.NAME} files; a file expected")
+    faults = _find_faults([path for path, _ in cubes], present)
+    if faults and len(faults) == len(cubes):
+        raise HsevalError(f"{folder}: none of its cubes can be opened: {format_faults(faults)}")
+    cubes = [(path, file_format) for path, file_format in cubes if path.name not in faults]
     file_format = _find_single_format([file_format for _, file_format in cubes], folder, present)
     files = [path for path, _ in cubes]
     sidecars = load_sidecar_files(folder, [path.stem for path in files])
+    if faults:
+        note = f"{format_count(len(faults), 'cube')} left out: {format_faults(faults)}"
+        sidecars = dataclasses.replace(sidecars, notes=(note, *sidecars.notes))
     return FileSet(folder, files, file_format.NAME, layout=layout, wavelengths=wavelengths, sidecars=sidecars)
+
+
+def _find_faults(cubes: list[Path], present: list[Path]) -> dict[str, str]:
+    """Return by name the cubes that can't be opened, and why; an ENVI header is one if its raw file is."""
+    faults = {path: fault for path in present if not path.is_dir() and (fault := find_file_fault(path))}
+    cube_faults = {path.name: faults[path] for path in cubes if path in faults}
+    for header in (path for path in cubes if path.suffix.lower() == ".hdr"):
+        for raw_file in (path for path in faults if header.stem in (path.stem, path.name)):
+            cube_faults.setdefault(header.name, f"{raw_file.name}: {faults[raw_file]}")
+    return cube_faults
 
 
 def _find_single_format(formats: list[Format], folder: Path, paths: list[Path]) -> Format:

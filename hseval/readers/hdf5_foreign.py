@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hseval.data.limits import (
+    MAX_ARRAYS,
+    MAX_DEFLATE_RATIO,
+    MIN_EXPANDED_BYTES,
+    check_count,
+    check_expansion,
+    check_inflated,
+)
 from hseval.readers.header import Header
 from hseval.readers.mask_arrays import build_container_header
 from hseval.utils.arrays import Array
@@ -20,28 +29,92 @@ if TYPE_CHECKING:
 NAME = "HDF5"
 SUFFIXES: tuple[str, ...] = (".h5", ".hdf5", ".he5")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_PIECE = 2**16
+_GZIP, _SZIP, _LZF = 1, 4, 32000  # numbers of HDF5's filters
+_COMPRESSION_FILTERS = (_GZIP, _SZIP, _LZF)
 
 
 def read_header(path: Path) -> Header:
     """Return shapes and wavelengths."""
     with open_file(path) as file:
         datasets = _drop_aliases(find_datasets(file, location=str(path)))
-        numeric = {name: dataset for name, dataset in datasets.items() if dataset.dtype.kind in "fiub"}
-        arrays = {name: (dataset.shape, dataset.dtype) for name, dataset in numeric.items()}
-        return build_container_header(path, arrays, lambda name: datasets[name][()])
+        arrays = {name: (dataset.shape, dataset.dtype) for name, dataset in datasets.items()}
+        header = build_container_header(path, arrays, lambda names: read_arrays(datasets, names, path))
+        check_all_stored(datasets[header.array_name], location=f"{path}: {header.array_name}")
+        return header
 
 
 def read_pixels(path: Path, header: Header, index: int) -> Array:
     """Return one cube."""
     with open_file(path) as file:
-        return np.asarray(file[header.array_name][index] if len(header.shape) == 4 else file[header.array_name][()])
+        return read_item(file[header.array_name], index if len(header.shape) == 4 else None, location=str(path))
 
 
-def read_mask(path: Path, header: Header, structure: str, index: int) -> Array:
-    """Return one mask."""
+def read_masks(path: Path, header: Header, index: int) -> Mapping[str, Array]:
+    """Return the masks of one cube."""
+    position = index if len(header.shape) == 4 else None
     with open_file(path) as file:
-        stored = file[header.masks[structure]]
-        return np.asarray(stored[index] if len(header.shape) == 4 else stored[()])
+        return {
+            structure: read_item(file[name], position, location=f"{path}: {name}")
+            for structure, name in header.masks.items()
+        }
+
+
+def read_arrays(datasets: Mapping[str, h5py.Dataset], names: Sequence[str], path: Path) -> Iterator[tuple[str, Array]]:
+    """Yield datasets with their names, read as a whole."""
+    for name in names:
+        yield name, read_item(datasets[name], None, location=f"{path}: {name}")
+
+
+def read_item(dataset: h5py.Dataset, index: int | None, *, location: str) -> Array:
+    """Return item ``index`` of the first axis, or all of a dataset.
+
+    Raises:
+        HsevalError: its chunks expand to far more than they store, or than they declare.
+    """
+    if dataset.chunks is not None and (filters := _get_filters(dataset)):
+        _check_chunks(dataset, index, filters, location)
+    return np.asarray(dataset[() if index is None else index])
+
+
+def _get_filters(dataset: h5py.Dataset) -> list[int]:
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(position)[0] for position in range(plist.get_nfilters())]
+
+
+def _check_chunks(dataset: h5py.Dataset, index: int | None, filters: list[int], location: str) -> None:
+    """Check the chunks of an item: HDF5 allocates what one declares, and expands gzip to the end of its data."""
+    if sum(code in _COMPRESSION_FILTERS for code in filters) > 1:
+        raise HsevalError(f"{location}: compressed twice; expected one compression filter")
+    chunk_bytes, stored = math.prod(dataset.chunks) * dataset.dtype.itemsize, 0
+    limit = max(MIN_EXPANDED_BYTES, 2 * chunk_bytes)
+    selection = (slice(None) if index is None else slice(index, index + 1), *[slice(None)] * (dataset.ndim - 1))
+    for parts in dataset.iter_chunks(selection):
+        start = tuple(part.start // length * length for part, length in zip(parts, dataset.chunks, strict=True))
+        info = dataset.id.get_chunk_info_by_coord(start)
+        check_expansion(info.size, chunk_bytes, location=f"{location}: a chunk")
+        stored += info.size
+        is_deflated = _GZIP in filters and not info.filter_mask >> filters.index(_GZIP) & 1
+        if is_deflated and info.size * MAX_DEFLATE_RATIO > limit:
+            data = dataset.id.read_direct_chunk(start)[1]
+            pieces = (data[first : first + _PIECE] for first in range(0, len(data), _PIECE))
+            check_inflated(pieces, limit, location=f"{location}: a chunk")
+    count = dataset.size if index is None else dataset.size // dataset.shape[0]
+    check_expansion(stored, count * dataset.dtype.itemsize, location=location)
+
+
+def check_all_stored(dataset: h5py.Dataset, *, location: str) -> None:
+    """Raise HsevalError if a part of the cubes was never written, which HDF5 would read as zeros.
+
+    A program that was killed leaves such a file. A mask may lack chunks: some programs write those of structures only.
+    """
+    if dataset.chunks is None:
+        stored, expected, unit = dataset.id.get_storage_size(), dataset.nbytes, "bytes"
+    else:
+        expected = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+        stored, unit = dataset.id.get_num_chunks(), "chunks"
+    if stored < expected:
+        raise HsevalError(f"{location}: {stored} of {expected} {unit} are stored; the file was not written to its end")
 
 
 def has_signature(path: Path) -> bool:
@@ -84,17 +157,19 @@ def find_datasets(file: h5py.File, *, location: str) -> dict[str, h5py.Dataset]:
         target = file.get(name)
         if _is_dataset(target):
             datasets[name] = target
-    return datasets
+    return {name: dataset for name, dataset in datasets.items() if dataset.shape is not None}
 
 
 def _walk(file: h5py.File, location: str) -> tuple[dict[str, h5py.Dataset], list[str]]:
     """Return the datasets by their shortest path, and the names of soft links, which are not followed."""
     datasets: dict[str, h5py.Dataset] = {}
     soft_links: list[str] = []
-    visited = {_get_address(file["/"])}
+    visited, link_count = {_get_address(file["/"])}, 0
     queue = deque([("", file["/"])])
     while queue:
         prefix, group = queue.popleft()
+        link_count += len(group)
+        check_count(link_count, MAX_ARRAYS, "datasets and groups", location=location)
         for key in group:
             name = f"{prefix}{key}"
             kind = _classify_link(group, key, f"{location}: {name!r}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from hseval.data.axis_order import Layout
+from hseval.data.limits import MAX_CUBES, check_count
 from hseval.utils.arrays import Array, Float64Array
 from hseval.utils.errors import HsevalError, format_error
 from hseval.utils.plural import format_count
@@ -89,8 +91,8 @@ class Format(Protocol):
     def read_pixels(self, path: Path, header: Header, index: int) -> Array:
         """Return cube ``index`` with its axes as stored."""
 
-    def read_mask(self, path: Path, header: Header, structure: str, index: int) -> Array:
-        """Return one mask of cube ``index``, ``(y, x)``; only where headers list masks."""
+    def read_masks(self, path: Path, header: Header, index: int) -> Mapping[str, Array]:
+        """Return the masks ``(y, x)`` of cube ``index`` by structure; only where headers list masks."""
 
 
 @contextlib.contextmanager
@@ -102,6 +104,22 @@ def wrap_errors(path: Path, message: str) -> Iterator[None]:
         raise
     except Exception as error:  # on a damaged file libraries raise struct, zlib, index errors ...
         raise HsevalError(f"{path}: {message}: {' '.join(format_error(error).split())}") from error
+
+
+@contextlib.contextmanager
+def mute_logger(name: str) -> Iterator[None]:
+    """Drop what a format's library logs: a damaged file is reported by one HsevalError."""
+
+    def drop(record: logging.LogRecord) -> bool:
+        return False
+
+    # A filter, not the logger's level: it is safe with other threads, and the user's settings stay.
+    logger = logging.getLogger(name)
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
 
 
 def pick_array(arrays: Mapping[str, tuple[int, ...]], *, location: str) -> str:
@@ -140,12 +158,19 @@ def check_cube(shape: Sequence[int], dtype: DTypeLike, *, location: str) -> None
         raise HsevalError(
             f"{location}: holds pickled Python objects, which are never loaded; save a plain numeric array"
         )
-    if array_type.kind not in "fiub":
-        raise HsevalError(f"{location}: values of type {array_type}; real numbers expected")
+    check_real(array_type, location=location)
     if len(shape) == 2:
         raise HsevalError(f"{location}: a 2D image of {shape[0]} x {shape[1]}; a cube with axes (band, y, x) expected")
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) not in (3, 4) or min(shape) < 1:
         raise HsevalError(f"{location}: an array of shape {tuple(shape)}; (band, y, x) or (n, band, y, x) expected")
+    if len(shape) == 4:
+        check_count(shape[0], MAX_CUBES, "cubes", location=location)
+
+
+def check_real(dtype: np.dtype[Any], *, location: str) -> None:
+    """Raise HsevalError unless values are real numbers or bool."""
+    if dtype.kind not in "fiub":
+        raise HsevalError(f"{location}: values of type {dtype}; real numbers expected")
 
 
 def format_group_notes(groups: Sequence[str], *, location: str) -> tuple[str, ...]:

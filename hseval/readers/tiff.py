@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hseval.data.axis_order import Layout
-from hseval.readers.header import Header, check_cube, check_length
+from hseval.data.limits import MAX_PAGES, MAX_STRIPS, check_count, check_expansion
+from hseval.readers.header import Header, check_cube, check_length, mute_logger
 from hseval.utils.arrays import Array
 from hseval.utils.errors import HsevalError
 
@@ -22,6 +22,7 @@ NAME = "TIFF"
 SUFFIXES: tuple[str, ...] = (".tif", ".tiff")
 # Samples and channels are bands by definition. Plain pages may not be: a cube (y, x, band) saved as it is has y pages.
 BYTE_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
+_COMPRESSIONS = ("NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
 _LAYOUT_BY_AXES: dict[str, Layout] = {"SYX": "byx", "CYX": "byx", "YXS": "yxb", "YXC": "yxb"}
 
 
@@ -33,6 +34,7 @@ def read_header(path: Path) -> Header:
         series = _find_series(file, path)
         shape = tuple(int(length) for length in series.shape)
         check_cube(shape, series.dtype, location=str(path))
+        _check_series(series, path)
         if len(shape) == 4:
             raise HsevalError(
                 f"{path}: axes {series.axes} of shape {shape}; expected three: a TIFF is read as one cube"
@@ -57,21 +59,51 @@ def _find_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries
 
 
 def _check_complete(file: tifffile.TiffFile, path: Path) -> None:
-    """Raise HsevalError if a page lies beyond the file's end: tifffile skips it, and a cube could become a 2D image."""
+    """Raise HsevalError if a page lies beyond the file's end, or declares more than it stores.
+
+    tifffile skips pages beyond the end, and a cube could become a 2D image.
+    """
+    offsets, strip_count, stored_bytes, declared = set(), 0, 0, 0
     try:
-        pages = list(file.pages)
+        for number, page in enumerate(file.pages, start=1):
+            check_count(number, MAX_PAGES, "pages or more", location=str(path))
+            strip_count += len(page.dataoffsets)
+            check_count(strip_count, MAX_STRIPS, "strips or more", location=str(path))
+            _check_compression(page, path)
+            ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)]
+            check_length(path, max(ends, default=path.stat().st_size + 1))
+            offsets.add(page.offset)
+            stored_bytes, declared = stored_bytes + sum(page.databytecounts), declared + page.nbytes
+    except HsevalError:
+        raise
     except Exception as error:  # tifffile.TiffFileError, or struct's
         raise HsevalError(f"{path}: truncated, or its pages are damaged: {error}") from error
-    for page in pages:
-        ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)]
-        check_length(path, max(ends, default=path.stat().st_size + 1))
+    check_expansion(min(stored_bytes, path.stat().st_size), declared, location=str(path))
     # Directories form a chain, of which the last one has the offset 0 (TIFF 6.0, section 2).
     file.filehandle.seek(file.pages.next_page_offset or 0)
     stored = file.filehandle.read(file.tiff.offsetsize)
     next_offset = int.from_bytes(stored, BYTE_ORDERS[file.byteorder])
-    is_known = next_offset == 0 or next_offset in {page.offset for page in pages}
+    is_known = next_offset == 0 or next_offset in offsets
     if len(stored) < file.tiff.offsetsize or not is_known:
         raise HsevalError(f"{path}: truncated: a page lies beyond its end")
+
+
+def _check_series(series: tifffile.TiffPageSeries, path: Path) -> None:
+    """Raise HsevalError if metadata (of OME, ImageJ, tifffile) declare images that are missing: they would be zeros."""
+    if series.dataoffset is not None:
+        check_length(path, series.dataoffset + series.nbytes)
+        return
+    stored = sum(page.nbytes for page in series.pages if page is not None)
+    if stored < series.nbytes:
+        raise HsevalError(f"{path}: metadata declare {series.nbytes} bytes of pixels, its pages have {stored}")
+
+
+def _check_compression(page: tifffile.TiffPage | tifffile.TiffFrame, path: Path) -> None:
+    # These expand to what the tags declare. A picture format in a TIFF (JPEG, WebP ...) declares another size itself.
+    compression = page.keyframe.compression if page.keyframe else None
+    name = getattr(compression, "name", str(compression))
+    if name not in _COMPRESSIONS:
+        raise HsevalError(f"{path}: compressed by {name}; expected one of {', '.join(_COMPRESSIONS)}")
 
 
 def _check_imagej(file: tifffile.TiffFile, path: Path) -> None:
@@ -83,24 +115,15 @@ def _check_imagej(file: tifffile.TiffFile, path: Path) -> None:
 
 @contextlib.contextmanager
 def _open_file(path: Path) -> Iterator[tifffile.TiffFile]:
-    """Open a file, and mute tifffile's logger: a damaged file is reported by one HsevalError."""
     import tifffile
 
-    def drop(record: logging.LogRecord) -> bool:
-        return False
-
-    # A filter, not the logger's level: it is safe with other threads, and the user's settings stay.
-    logger = logging.getLogger("tifffile")
-    logger.addFilter(drop)
-    try:
+    with mute_logger("tifffile"):
         try:
-            file = tifffile.TiffFile(path)
+            file = tifffile.TiffFile(path, _multifile=False)  # OME's metadata can name other files
         except Exception as error:  # it raises struct's errors, too
             raise HsevalError(f"{path}: truncated, or not a TIFF file: {error}") from error
         with file:
             yield file
-    finally:
-        logger.removeFilter(drop)
 
 
 def _read_nodata(file: tifffile.TiffFile) -> float | None:

@@ -34,6 +34,12 @@ def test_a_file_of_numbers_may_use_several_separators_and_comments(tmp_path: Pat
     np.testing.assert_array_equal(parse_wavelengths(str(path)), [450, 500, 550, 600, 650])
 
 
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.txt"
+    path.write_text("450\n500\n", encoding="utf-8-sig")
+    np.testing.assert_array_equal(parse_wavelengths(str(path)), [450, 500])
+
+
 @pytest.mark.parametrize("text", ["a:b:c", "450:905:x", "450:905:0", "nan:905:3", "450:905:-2"])
 def test_a_malformed_range_is_refused_with_the_expected_form(text: str) -> None:
     with pytest.raises(HsevalError, match="expected FIRST:LAST:COUNT such as 450:905:16"):
@@ -41,7 +47,7 @@ def test_a_malformed_range_is_refused_with_the_expected_form(text: str) -> None:
 
 
 def test_a_missing_or_unreadable_wavelength_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HsevalError, match=r"none.txt: wavelengths can't be read: No such file.*450:905:16"):
+    with pytest.raises(HsevalError, match=r"none.txt: wavelengths can't be read: no such file.*450:905:16"):
         parse_wavelengths(str(tmp_path / "none.txt"))
     (tmp_path / "bad.txt").write_text("450\nred\n")
     with pytest.raises(HsevalError, match=r"bad.txt: line 2: 'red' is not a wavelength in nm"):

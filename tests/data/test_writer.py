@@ -101,7 +101,7 @@ def test_groups_and_labels_are_for_every_cube_or_for_none(tmp_path: Path) -> Non
 
 def test_repeated_ids_no_cubes_and_wrong_lengths_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.h5"
-    with pytest.raises(HsevalError, match="id 'a' occurs more than once"):
+    with pytest.raises(HsevalError, match="ids: 'a' occurs more than once"):
         write_set(path, CUBES[:2], wavelengths=NM, ids=["a", "a"])
     with pytest.raises(HsevalError, match="no cube was added"):
         write_set(path, CUBES[:0], wavelengths=NM)
@@ -129,12 +129,13 @@ def test_a_path_that_cannot_be_written_is_refused_before_any_cube(tmp_path: Path
 
 
 STREAM = """
-import sys, time, numpy as np
+import signal, sys, time, numpy as np
 from hseval.data.writer import SetWriter
 from hseval.utils.errors import HsevalError
 if sys.argv[2] == "limit":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
 cube = np.zeros((8, 64, 64), np.float32)
 try:
     with SetWriter(sys.argv[1], wavelengths=np.arange(8.0) + 450) as out:
@@ -164,5 +165,8 @@ def test_ctrl_c_leaves_no_file(tmp_path: Path) -> None:
         assert process.stdout.readline() == "streaming\n"
         assert len(list_names(tmp_path)) == 1  # the temporary file
         os.kill(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert "KeyboardInterrupt" in errors and list_names(tmp_path) == []

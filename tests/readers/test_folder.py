@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,9 @@ from hseval.core.plugin_manager import BUILTIN_DISTRIBUTION, PluginManager
 from hseval.inspection.inspect import inspect_set
 from hseval.pipeline.open import open_set
 from hseval.readers import fileset
+from hseval.readers.sidecar_files import read_mask_image
 from hseval.utils.errors import HsevalError
+from tests.helpers.damaged_folders import encode_png, find_folder_problem
 
 NM = np.array([450.0, 500, 550, 600, 650])
 CUBES = np.random.default_rng(3).random((3, 5, 12, 10), dtype=np.float32)
@@ -112,7 +115,7 @@ def test_a_mask_of_another_shape_or_an_unreadable_one_is_refused(folder: Path) -
     add_mask(folder, "artery", "b", np.ones((10, 12), np.uint8))
     assert_refused(folder, "b.png: a mask of 10 x 12 pixels, but the cube has 12 x 10")
     (folder / "masks" / "artery" / "b.png").write_bytes(b"no image")
-    assert_refused(folder, "b.png: can't be read as an image")
+    assert_refused(folder, "b.png: can't be read as a PNG image: UnidentifiedImageError")
 
 
 def test_a_table_provides_groups_and_labels(folder: Path) -> None:
@@ -313,3 +316,209 @@ def test_a_reader_that_fails_in_claims_is_listed_and_the_others_work(
     plugins = registry(FailingReader)
     assert len(open_set(folder)) == 3
     assert [entry.error for entry in plugins.broken_plugins] == ["reader 'failing': claims: RuntimeError: broken"]
+
+
+def test_links_to_cubes_and_masks_are_followed(folder: Path, tmp_path: Path) -> None:
+    add_mask(folder, "artery", "a", np.ones((12, 10), np.uint8))
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in ("a.npy", "b.npy", "masks", "wavelengths.txt"):
+        (links / name).symlink_to(folder / name)
+    opened = open_set(links)
+    assert (
+        opened.ids == ("a", "b") and opened.info.wavelengths_known and opened.info.notes[0].startswith("masks/artery")
+    )
+    np.testing.assert_array_equal(opened[1].data, CUBES[1])
+    assert opened[0].masks["artery"].all()
+
+
+def test_a_link_that_leads_nowhere_costs_its_cube_and_a_note(folder: Path) -> None:
+    for name in "def":
+        (folder / f"{name}.npy").symlink_to(folder / "none.npy")
+    (folder / "g.npy").symlink_to(folder / "g.npy")
+    opened = open_set(folder)
+    assert opened.ids == ("a", "b", "c")
+    nowhere = "a link that leads nowhere"
+    assert opened.info.notes == (
+        f"4 cubes left out: d.npy ({nowhere}), e.npy ({nowhere}), f.npy ({nowhere}) and 1 more",
+    )
+    for name in "abc":
+        (folder / f"{name}.npy").unlink()
+    assert_refused(folder, f"none of its cubes can be opened: d.npy ({nowhere})")
+
+
+def test_an_envi_header_whose_raw_file_is_a_link_that_leads_nowhere_costs_one_cube(tmp_path: Path) -> None:
+    import spectral
+
+    for name in ("a", "b"):
+        spectral.envi.save_image(str(tmp_path / f"{name}.hdr"), CUBES[0].transpose(1, 2, 0), ext="raw")
+    (tmp_path / "b.raw").unlink()
+    (tmp_path / "b.raw").symlink_to(tmp_path / "gone.raw")
+    opened = open_set(tmp_path)
+    assert opened.ids == ("a",)
+    assert opened.info.notes[-1] == "1 cube left out: b.hdr (b.raw: a link that leads nowhere)"
+
+
+def test_a_loop_of_folders_ends(folder: Path) -> None:
+    (folder / "again").symlink_to(folder)
+    (folder / "masks").mkdir()
+    (folder / "masks" / "all").symlink_to(folder)
+    assert len(open_set(folder)) == 3
+
+
+def test_mask_links_that_lead_nowhere_are_noted(folder: Path) -> None:
+    add_mask(folder, "artery", "a", np.ones((12, 10), np.uint8))
+    (folder / "masks" / "artery" / "b.png").symlink_to(folder / "none")
+    (folder / "masks" / "vein").symlink_to(folder / "none")
+    opened = open_set(folder)
+    nowhere = "a link that leads nowhere"
+    assert opened.info.notes == (
+        f"masks left out: masks/artery/b.png ({nowhere}), masks/vein ({nowhere})",
+        "masks/artery: 2 of 3 cubes without an image",
+    )
+    assert opened.structures == ("artery",) and opened[1].masks == {}
+
+
+@pytest.mark.parametrize("name", ["wavelengths.txt", "cubes.csv"])
+def test_a_link_to_a_missing_table_or_list_of_wavelengths_is_refused(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(folder / "none")
+    assert_refused(folder, "no such file")
+
+
+def test_a_mask_image_starts_no_program(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import EpsImagePlugin
+
+    programs, trace = tmp_path / "bin", tmp_path / "trace"
+    programs.mkdir()
+    (programs / "gs").write_text(f"#!/bin/sh\necho started >> {trace}\nexit 1\n")
+    (programs / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    path = folder / "masks" / "artery" / "a.png"
+    path.parent.mkdir(parents=True)
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 12\n%%EndComments\nshowpage\n%%EOF\n")
+    assert_refused(folder, "a.png: can't be read as a PNG image: UnidentifiedImageError")
+    assert not trace.exists()
+    with pytest.raises(CalledProcessError), Image.open(path) as image:  # the trap works
+        image.load()
+    assert trace.exists()
+
+
+@pytest.mark.parametrize("format_name", ["BMP", "GIF", "JPEG", "PPM", "TGA", "TIFF", "WEBP"])
+def test_a_mask_image_of_another_format_is_refused(folder: Path, format_name: str) -> None:
+    path = folder / "masks" / "artery" / "a.png"
+    path.parent.mkdir(parents=True)
+    Image.new("L", (10, 12), 255).save(path, format_name)
+    assert_refused(folder, "a.png: can't be read as a PNG image")
+
+
+def test_palettes_transparency_and_16_bits_of_gray_are_masks(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+    mask = CUBES[0, 0] > 0.5
+    indexed = Image.fromarray(np.where(mask, 2, 1).astype(np.uint8), "P")
+    indexed.putpalette([9, 9, 9, 0, 0, 0, 0, 0, 1])
+    (folder / "masks" / "artery").mkdir(parents=True)
+    path = folder / "masks" / "artery" / "a.png"
+    opaque = np.dstack([mask.astype(np.uint8), np.zeros((12, 10), np.uint8)])
+    for image, options in (
+        (indexed, {"transparency": bytes([0, 9, 0])}),
+        (Image.fromarray(opaque, "LA"), {}),  # transparent everywhere
+        (Image.fromarray(mask.astype(np.uint16)), {}),
+    ):
+        image.save(path, **options)
+        np.testing.assert_array_equal(open_set(folder)[0].masks["artery"], mask)
+    assert not recwarn.list
+
+
+def test_what_pillow_reads_in_part_is_refused(folder: Path) -> None:
+    frames = [Image.new("L", (10, 12), value) for value in (0, 255)]
+    (folder / "masks" / "artery").mkdir(parents=True)
+    path = folder / "masks" / "artery" / "a.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert_refused(folder, "a.png: an animation; a mask of one image expected")
+    path.write_bytes(encode_png(np.ones((12, 10), bool), bits=16, channels=3))
+    assert_refused(folder, "a.png: 16-bit colors or transparency; 8 bits, or 16 bits of gray expected")
+
+
+def test_a_huge_mask_image_is_refused_by_its_header(folder: Path) -> None:
+    (folder / "masks" / "artery").mkdir(parents=True)
+    path = folder / "masks" / "artery" / "a.png"
+    Image.new("1", (11_000, 12_000)).save(path)  # 132 million pixels in 16 kB
+    assert_refused(folder, "a.png: a mask of 12000 x 11000 pixels, but the cube has 12 x 10")
+
+
+def test_a_flipped_bit_of_a_mask_image_is_found(folder: Path) -> None:
+    mask = CUBES[0, 0] > 0.5
+    add_mask(folder, "artery", "a", mask.astype(np.uint8))
+    path = folder / "masks" / "artery" / "a.png"
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        try:
+            found = read_mask_image(path, (12, 10))
+        except HsevalError:
+            continue
+        np.testing.assert_array_equal(found, mask)
+
+
+@pytest.mark.parametrize("kind", ["table", "mask"])
+def test_a_damaged_table_or_mask_is_refused_or_read_as_another_program_reads_it(kind: str, tmp_path: Path) -> None:
+    for number in range(60):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        result, problem = find_folder_problem(kind, folder, np.random.default_rng([13, number]))
+        assert not problem, f"{kind} {number}: {result}: {problem}"
+
+
+def test_tables_that_declare_much_are_refused(folder: Path) -> None:
+    table = folder / "cubes.csv"
+    table.write_text(",".join(["id", *map(str, range(10**6))]) + "\n")
+    assert_refused(folder, "cubes.csv: has 1000001 columns; at most 1000 expected")
+    with table.open("wb") as handle:
+        handle.truncate(10**9)
+    assert_refused(folder, "cubes.csv: has 1000000000 bytes; at most 16777216 expected")
+    table.write_text("id,x\n" + "a," + "x" * 200_000)
+    assert_refused(folder, "cubes.csv: can't be read as a table: field larger than field limit")
+    table.write_text('id,x\na,1\nb,2\nc,"3\n')
+    assert_refused(folder, "cubes.csv: can't be read as a table: unexpected end of data")
+    table.write_text("id,x\na,1\nb,2\nc,3\n", encoding="utf-16")
+    assert_refused(folder, "cubes.csv: can't be read as a table: not UTF-8 text: it has null bytes")
+
+
+def test_lists_of_wavelengths_that_declare_much_are_refused(folder: Path) -> None:
+    path = folder / "wavelengths.txt"
+    path.write_text(" ".join(["500"] * 10**6))
+    assert_refused(folder, "wavelengths.txt: has 3999999 bytes; at most 1048576 expected")
+    path.write_text("9" * 10**6)
+    assert_refused(folder, "a.npy: 1 wavelength, but axes (5, 12, 10)")
+    path.write_text("450 " + "x" * 10**6)
+    assert_refused(folder, "wavelengths.txt: line 1: 'xxx")
+    path.write_text("450 500", encoding="utf-16-le")
+    assert_refused(folder, "wavelengths.txt: wavelengths can't be read: not UTF-8 text: it has null bytes")
+
+
+def test_scale_factors_that_float32_lacks_are_refused(tmp_path: Path) -> None:
+    import spectral
+
+    def save(factor: str) -> None:
+        metadata = {"reflectance scale factor": factor}
+        image = CUBES[0].transpose(1, 2, 0)
+        spectral.envi.save_image(str(tmp_path / "a.hdr"), image, ext="raw", force=True, metadata=metadata)
+
+    for factor in ("1e-320", "1e-40", "1e300", "-1e-320"):
+        save(factor)
+        assert_refused(tmp_path, f"a.hdr: a scale factor of {float(factor)}; a number from 1e-30 to 1e+30 expected")
+    for factor in ("1e-20", "-2", "0"):
+        save(factor)
+        expected = CUBES[0] / np.float32(float(factor) or 1)
+        np.testing.assert_array_equal(open_set(tmp_path)[0].data, expected)
+
+
+def test_a_file_that_is_written_to_after_its_header_was_read_is_refused(tmp_path: Path) -> None:
+    for index in range(3):
+        np.save(tmp_path / f"{index}.npy", np.full((4, 8, 8), index + 1.0, np.float32))
+    cubes = open_set(tmp_path)
+    np.save(tmp_path / "1.npy", np.full((4, 8, 8), 9.0, np.float32))
+    assert (cubes[0].data == 1).all() and (cubes[2].data == 3).all()
+    with pytest.raises(HsevalError, match=r"1\.npy: has changed since it was opened"):
+        cubes.read(1)

@@ -1,6 +1,7 @@
 """hseval's HDF5 format: content, refused files, and lazy reading."""
 
 import multiprocessing
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -249,12 +250,15 @@ def test_hdf5_is_recognized_by_its_first_bytes_under_any_name(hseval_file: Path)
 
 def test_opening_a_huge_set_reads_no_pixels(tmp_path: Path) -> None:
     path = tmp_path / "huge.h5"
-    with h5py.File(path, "w") as file:  # 0.3 TB of cubes of which not one is stored
-        file.create_dataset("cubes", (100_000, 16, 224, 224), "f4", chunks=(1, 16, 224, 224))
+    with h5py.File(path, "w") as file:  # 10 GB of cubes, each chunk of which is stored as no valid stream
+        cubes = file.create_dataset("cubes", (3000, 16, 224, 224), "f4", chunks=(1, 16, 224, 224), compression="gzip")
+        for index in range(3000):
+            cubes.id.write_direct_chunk((index, 0, 0, 0), b"not read")
         file.attrs.update(format="hseval-cubes", version=1)
     opened = open_set(path)
-    assert len(opened) == 100_000 and opened.shape(0) == (16, 224, 224)
-    assert not opened[99_999].data.any()
+    assert len(opened) == 3000 and opened.shape(0) == (16, 224, 224)
+    with pytest.raises(HsevalError, match=r"cube 2999 .* can't be read"):
+        opened[2999]
 
 
 def read_first_value(opened: HsevalHdf5Set, index: int) -> float:
@@ -284,3 +288,14 @@ def test_an_open_set_is_unaffected_by_a_replaced_file(hseval_file: Path, tmp_pat
     write_set(tmp_path / "new.h5", 2 * CUBES, wavelengths=NM)
     (tmp_path / "new.h5").replace(hseval_file)
     np.testing.assert_array_equal(opened[0].data, first)
+
+
+def test_a_file_that_is_cut_off_while_it_is_open_is_refused(hseval_file: Path) -> None:
+    """HDF5 itself reads zeros there."""
+    cubes = open_set(hseval_file)
+    assert (cubes[0].data == CUBES[0]).all()
+    os.truncate(hseval_file, hseval_file.stat().st_size // 2)
+    with pytest.raises(HsevalError, match=r"hseval\.h5: (has changed since it was opened|cube 3 .* can't be read)"):
+        cubes.read(3)
+    with pytest.raises(HsevalError, match=r"hseval\.h5: (has changed|masks of cube 3 can't be read)"):
+        cubes.read_masks(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def train_ldm(data: str, out: Path, **arguments: Any) -> None:
     with _prepare_run_folder(out):
         cubes = open_set(data, layout=arguments["layout"], wavelengths=arguments["wavelengths"])
         for note in cubes.info.notes if is_main else ():
-            click.echo(f"{data}: {note}", err=True)
+            print(f"{data}: {note}", file=sys.stderr)
         train(
             options,
             cubes,
@@ -56,7 +57,7 @@ def train_ldm(data: str, out: Path, **arguments: Any) -> None:
         )
     if is_main:
         command = f"hseval sample ldm --checkpoint {out} -n 64 --out SET"
-        click.echo(f"{out}: ldm trained on {data}; sample cubes with: {command}")
+        print(f"{out}: ldm trained on {data}; sample cubes with: {command}")
 
 
 def _collect_settings(arguments: dict[str, Any]) -> dict[str, Any]:

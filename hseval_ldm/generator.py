@@ -42,10 +42,10 @@ class Ldm:
     ) -> None:
         """Train on ``data``, cubes of one shape, into the folder ``out``: all stages, or that of ``options.stage``.
 
-        ``resume`` (or ``options.resume``) resumes the run that ``out`` holds, if it holds one. ``until`` is the last
-        stage to train, of ``stages``; None: all. ``start`` is a run whose stages of ``stages`` were trained with the
-        same options on the same set: they are reused (as hard links where the file system has them), and not trained
-        again.
+        ``resume`` resumes the run that ``out`` holds, if it holds one; ``options.resume`` requires one. ``until`` is
+        the last stage to train, of ``stages``; None: all. ``start`` is a run whose stages of ``stages`` were trained
+        with the same options on the same set: they are reused (as hard links where the file system has them), and not
+        trained again.
 
         Raises:
             HsevalError: see :func:`hseval_ldm.training.run.train` and
@@ -55,11 +55,12 @@ class Ldm:
         from hseval_ldm.training.run import train
         from hseval_ldm.training.run_config import get_checkpoints
 
-        explicit = {name: getattr(self.options, name) for name in self.options.explicit_names}
-        options = LdmOptions(**(explicit | {"resume": True})) if resume or start is not None else self.options
         if start is not None:
-            reuse_stages(Path(start), options, data, Path(out), seed=seed)
-        self.options = train(options, data, Path(out), seed=seed, device=device, until=until)
+            reuse_stages(Path(start), self.options, data, Path(out), seed=seed)
+        may_resume = resume or start is not None
+        self.options = train(
+            self.options, data, Path(out), seed=seed, device=device, until=until, may_resume=may_resume
+        )
         if get_checkpoints(Path(out) / "diffusion").exist():
             self.load(Path(out), device=device)
 
@@ -73,7 +74,7 @@ class Ldm:
             raise HsevalError("ldm must be trained first: hseval train-ldm DATA --out RUN, then --checkpoint RUN")
         import torch
 
-        from hseval.generator_kit import BEST, choose_device, unpack_state
+        from hseval.generator_kit import BEST, choose_device, load_weights, unpack_state
         from hseval_ldm.data.latent_cache import LatentScaler
         from hseval_ldm.data.normalization import Normalization
         from hseval_ldm.models.unet import build_denoiser, select_memory_format
@@ -90,17 +91,20 @@ class Ldm:
         self.device = choose_device(device)
         normalization = Normalization.from_record(config.normalization)
         autoencoder, digest = load_autoencoder(run, self.options, normalization)
-        tensors, _ = get_checkpoints(run / "diffusion").load(which=BEST)
+        checkpoints = get_checkpoints(run / "diffusion")
+        tensors, _ = checkpoints.load(which=BEST)
         lineage.check_autoencoder(run, digest)
         denoiser = build_denoiser(self.options, autoencoder.latent_shape[0])
-        denoiser.load_state_dict(unpack_state("ema", tensors))
+        load_weights(denoiser, unpack_state("ema", tensors), checkpoints.get_path(BEST))
+        scaler = LatentScaler.from_tensors(
+            unpack_state("scale", tensors), autoencoder.latent_shape[0], checkpoints.get_path(BEST)
+        )
         for network, memory_format in (
             (autoencoder, torch.channels_last),
             (denoiser, select_memory_format(self.device)),
         ):
             network.to(self.device).to(memory_format=memory_format).eval().requires_grad_(False)
         schedule = NoiseSchedule(self.options.timesteps)
-        scaler = LatentScaler(*(tensors[f"scale.{name}"] for name in ("mean", "deviation")))
         precision = self.options.precision
         if precision == "auto" and self.device.type == "cpu":
             precision = "float32"  # so that cubes agree to 1e-5 between CPUs

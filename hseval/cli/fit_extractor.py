@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,12 @@ def fit_extractor(real: str, out: Path, extractor: str, assignments: tuple[str, 
     _check_output(out, force=params["force"])
     data = open_set(real, layout=params["layout"], wavelengths=params["wavelengths"])
     for note in data.info.notes:
-        click.echo(f"{real}: {note}", err=True)
+        print(f"{real}: {note}", file=sys.stderr)
     with ProgressReporter() as progress, get_plugins().wrap_errors("extractor", extractor):
         arguments = {"seed": params["seed"], "device": resolve_device(params["device"]), "progress": progress.update}
         fitter.fit(data, out, **select_accepted_arguments(fitter.fit, **arguments))
     cubes = format_count(len(data), "cube")
-    click.echo(f"{out}: {extractor} fitted on {cubes} of {real}; use it with --set {extractor}.weights={out}")
+    print(f"{out}: {extractor} fitted on {cubes} of {real}; use it with --set {extractor}.weights={out}")
 
 
 def _build_fitter(name: str, settings: Any) -> Any:

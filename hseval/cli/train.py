@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,11 @@ def train(generator: str, data: str, out: Path, **params: Any) -> None:
     with _prepare_run_folder(out, force=params["force"]):
         cubes = open_set(data, layout=params["layout"], wavelengths=params["wavelengths"])
         for note in cubes.info.notes if _is_first_rank() else ():
-            click.echo(f"{data}: {note}", err=True)
+            print(f"{data}: {note}", file=sys.stderr)
         with get_plugins().wrap_errors("generator", generator):
             built.fit(cubes, out, **supported)
     if _is_first_rank():
-        click.echo(f"{out}: {generator} fitted on {format_count(len(cubes), 'cube')} of {data}")
+        print(f"{out}: {generator} fitted on {format_count(len(cubes), 'cube')} of {data}")
 
 
 def _check_ignored_options(generator: str, requested: Mapping[str, Any], supported: Mapping[str, Any]) -> None:
@@ -65,7 +66,7 @@ def _check_ignored_options(generator: str, requested: Mapping[str, Any], support
         )
     is_seed_typed = click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE
     if is_seed_typed and "seed" not in supported:
-        click.echo(f"--seed {requested['seed']}: generator {generator!r} takes no seed for training", err=True)
+        print(f"--seed {requested['seed']}: generator {generator!r} takes no seed for training", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,23 @@ from hseval.data.moments import Moments
 from hseval.data.validation import get_common_shape
 from hseval.utils.errors import HsevalError
 from hseval.utils.plural import format_count
+from hseval.utils.structured_files import convert_record
 
 Array = NDArray[Any]
 _RECORD_KEYS = {"std": "deviation"}  # attributes whose key in a checkpoint has another name
 # Smallest standard deviation of a band, relative to the median band's: keeps a dead band from being scaled up to noise.
 MIN_BAND_STD_RATIO = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class _ChannelRecord:
+    mean: list[float]
+    deviation: list[float]
+    structures: tuple[str, ...]
+    size: tuple[int, int]
+    multiple: int
+    wavelengths: list[float] | None
+    units: str | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -126,20 +138,28 @@ class ChannelCodec:
             HsevalError: the record lacks an entry.
         """
         fixed = {name.removeprefix("fixed."): mask.astype(bool) for name, mask in tensors.items() if "fixed." in name}
-        try:
-            wavelengths = record["wavelengths"]
-            return cls(
-                mean=np.array(record["mean"]),
-                std=np.array(record[_RECORD_KEYS["std"]]),
-                structures=tuple(record["structures"]),
-                fixed_masks=fixed,
-                size=(int(record["size"][0]), int(record["size"][1])),
-                multiple=int(record["multiple"]),
-                wavelengths=None if wavelengths is None else np.array(wavelengths),
-                units=record["units"],
-            )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise HsevalError(f"the checkpoint's record of its channels is damaged ({error!r}); train again") from error
+        subject = "the checkpoint's record of its channels"
+        values = convert_record(record, _ChannelRecord, subject)
+        bands, nm = len(values.mean), values.wavelengths
+        is_consistent = (
+            len(values.deviation) == bands > 0
+            and min(values.deviation) > 0
+            and (nm is None or len(nm) == bands)
+            and min(*values.size, values.multiple) > 0
+            and all(mask.shape == values.size for mask in fixed.values())
+        )
+        if not is_consistent:
+            raise HsevalError(f"{subject} is damaged: its bands, sizes and masks do not agree; train again")
+        return cls(
+            mean=np.array(values.mean),
+            std=np.array(values.deviation),
+            structures=values.structures,
+            fixed_masks=fixed,
+            size=values.size,
+            multiple=values.multiple,
+            wavelengths=None if nm is None else np.array(nm),
+            units=values.units,
+        )
 
 
 def _get_mask(cube: Cube, name: str) -> Array:

@@ -18,7 +18,15 @@ from hseval.generator_kit.channels import ChannelCodec
 from hseval.generator_kit.checkpoint import from_numpy, load_checkpoint, merge_options, save_checkpoint
 from hseval.generator_kit.loop import LoopConfig, build_seeded_network, choose_device, train
 from hseval.generator_kit.sampling import sample_in_batches
+from hseval.training.checkpoint_file import load_weights
+from hseval.training.run_folder import (
+    check_training_set,
+    get_training_set_path,
+    hold_run_folder,
+    sort_as_recorded,
+)
 from hseval.utils.errors import HsevalError
+from hseval.utils.structured_files import convert_record
 
 if TYPE_CHECKING:
     import torch
@@ -132,6 +140,12 @@ class NetworkTraining(Generic[OptionsT]):
         return network
 
 
+@dataclasses.dataclass(frozen=True)
+class _CheckpointRecord:
+    options: dict[str, Any]
+    channels: dict[str, Any]
+
+
 class NetworkGenerator(abc.ABC, Generic[OptionsT]):
     """A generator of networks that turn noise into channels; see the plugins ``diffusers`` and ``monai``.
 
@@ -191,10 +205,24 @@ class NetworkGenerator(abc.ABC, Generic[OptionsT]):
         """Train on ``data`` and write the checkpoint to the folder ``out``.
 
         Raises:
-            HsevalError: no cubes, cubes of several shapes, another training's checkpoint, or a loss that is not finite.
+            HsevalError: no cubes, cubes of several shapes, another training's checkpoint, a loss that is not finite, no
+                training to resume, or one of other cubes; or another process trains into the folder.
         """
         self.device = choose_device(device)
-        self.channels = ChannelCodec.from_set(data, multiple=self.side_multiple)
+        with hold_run_folder(out):
+            if self.options.resume:
+                self._check_resumable(out)
+                data = sort_as_recorded(out, self.name, data)
+            self.channels = ChannelCodec.from_set(data, multiple=self.side_multiple)
+            check_training_set(out, self.name, data, resume=self.options.resume)
+            self._train_and_save(data, out, seed)
+        self.load(out, device=device)
+
+    def _check_resumable(self, out: Path) -> None:
+        if not get_training_set_path(out, self.name).exists() and not any(out.glob(f"{self.name}*/*.safetensors")):
+            raise HsevalError(f"{out}: holds no training of {self.name} to resume; omit resume=true to start one there")
+
+    def _train_and_save(self, data: CubeSet, out: Path, seed: int) -> None:
         mutable = ("steps", "checkpoint_every", "resume", *self.sampling)
         networks = self.train_networks(
             NetworkTraining(self.options, data, self.channels, out, seed, self.device, mutable)
@@ -208,7 +236,6 @@ class NetworkGenerator(abc.ABC, Generic[OptionsT]):
             "channels": self.channels.as_record(),
         }
         save_checkpoint(out, self.name, tensors, record, format=self.checkpoint_format)
-        self.load(out, device=device)
 
     def load(self, path: Path | None, device: str | None = None) -> None:
         """Read what :meth:`fit` wrote to ``path``, for sampling.
@@ -226,16 +253,17 @@ class NetworkGenerator(abc.ABC, Generic[OptionsT]):
             required_keys=("options", "channels"),
             hint=f"create one by: {command}",
         )
-        trained = build_options(type(self), record["options"], owner=f"{path}: {self.name}")
+        types = convert_record(record, _CheckpointRecord, path / f"{self.name}.safetensors")
+        trained = build_options(type(self), types.options, owner=f"{path}: {self.name}")
         self.options = merge_options(self.options, trained, sampling_options=self.sampling, path=path)
         self.channels = ChannelCodec.from_record(record["channels"], tensors)
         self.wavelengths, self.units = self.channels.wavelengths, self.channels.units
         self.device = choose_device(device)
         networks = self.build_networks()
         for name, network in networks.items():
-            prefix = f"{name}."
+            prefix, file = f"{name}.", path / f"{self.name}.safetensors"
             weights = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            network.load_state_dict(from_numpy(weights))
+            load_weights(network, from_numpy(weights), file, f"create one by: {command}")
         self.networks = {name: network.to(self.device).eval() for name, network in networks.items()}
 
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:

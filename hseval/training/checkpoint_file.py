@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from hseval.utils.atomic_files import write_atomically
 from hseval.utils.errors import HsevalError
+from hseval.utils.input_files import check_regular_file
+from hseval.utils.structured_files import check_depth
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +103,27 @@ def read_record(path: Path, *, format: str) -> dict[str, Any]:
         return _parse_record(path, handle.metadata(), format)[0]
 
 
+def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path, hint: str = "") -> None:
+    """Load a module's weights and buffers from the tensors of the checkpoint at ``path``.
+
+    Raises:
+        HsevalError: names, shapes or types are not the module's, or a value is not finite.
+    """
+    expected = {name: (tuple(value.shape), value.dtype) for name, value in module.state_dict().items()}
+    found = {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        shown = [
+            "none" if pair is None else f"{pair[1]} {pair[0]}" for pair in (found.get(wrong[0]), expected.get(wrong[0]))
+        ]
+        reason = f"holds another network: {wrong[0]!r} is {shown[0]}, expected {shown[1]}"
+        raise HsevalError(f"{path}: {reason}{f'; {hint}' if hint else ''}".replace("torch.", ""))
+    nonfinite = sorted(name for name, value in tensors.items() if not bool(value.isfinite().all()))
+    if nonfinite:
+        raise HsevalError(f"{path}: {nonfinite[0]!r} has values that are not finite{f'; {hint}' if hint else ''}")
+    module.load_state_dict(dict(tensors))
+
+
 def _build_header(tensors: Tensors, record: str) -> bytes:
     """Return the header of the file format (github.com/huggingface/safetensors), a multiple of 8 bytes long."""
     entries: dict[str, Any] = {"__metadata__": {"sha256": HASH_PLACEHOLDER, "record": record}}
@@ -144,6 +167,7 @@ def _open_file(path: Path, framework: str, hint: str = "") -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular_file(path)
         with safe_open(path, framework=framework) as handle:
             yield handle
     except (HsevalError, OSError, SafetensorError) as error:
@@ -162,10 +186,11 @@ def _parse_record(path: Path, metadata: Mapping[str, str] | None, format: str) -
     text = (metadata or {}).get("record", "")
     try:
         record = json.loads(text)
-    except ValueError:
+        check_depth(record)
+    except (ValueError, RecursionError):
         record = None
     found = record.get("format") if isinstance(record, dict) else None
     if found != format:
-        stated = "no format that this version knows" if found is None else f"the format {found!r}"
+        stated = "no format that this version knows" if found is None else f"the format {found!r:.60}"
         raise HsevalError(f"{path}: has {stated}, expected {format!r}")
     return record, text

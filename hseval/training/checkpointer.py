@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,25 @@ from hseval.training.nan_guard import NanGuard
 from hseval.training.stage import BestCriterion, Stage
 from hseval.utils.distributed import Ranks, run_on_all_ranks, run_on_main_rank
 from hseval.utils.errors import HsevalError, format_suggestion
+from hseval.utils.structured_files import convert_record
+
+
+@dataclasses.dataclass(frozen=True)
+class _Best:
+    figure: str
+    value: float
+    step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _LoopRecord:
+    """What the record of a checkpoint holds besides stage and step."""
+
+    best: _Best | None
+    finished: bool
+    epoch: dict[str, float | int | bool | str | None]
+    interval: list[tuple[list[str], list[float], int]]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Checkpointer:
@@ -119,6 +140,9 @@ class Checkpointer:
     def _restore(self, checkpoints: StageCheckpoints) -> dict[str, Any]:
         tensors, record = checkpoints.load(self.ranks.device)
         path, epoch_steps = checkpoints.get_path(), record.get("epoch_steps")
+        loop_record = convert_record(record, _LoopRecord, path)
+        if any(len(names) != len(sums) for names, sums, _ in loop_record.interval):
+            raise HsevalError(f"{path}: its record is damaged (sums of losses without names)")
         if record["stage"] != self.stage.name:
             raise HsevalError(f"{path}: belongs to the stage {record['stage']!r}, expected {self.stage.name!r}")
         if epoch_steps != self.stage.epoch_steps:
@@ -128,12 +152,28 @@ class Checkpointer:
             if self.settings.get(key) != value:
                 mismatch = f"was started with {key}={_truncate(value)}, not {_truncate(self.settings.get(key))}"
                 raise HsevalError(f"{path}: {mismatch}; resume with the same value, or train into another folder")
-        self.stage.load_state(tensors)
+        self._check_tensors(path, tensors)
+        try:
+            self.stage.load_state(tensors)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            detail = " ".join(str(error).split())[:200]
+            raise HsevalError(f"{path}: does not fit the networks of {self.stage.name} ({detail})") from error
         self.saved_step = record["step"]
         # A best value of another metric is not comparable.
         best = record["best"]
         self.best = best if best and self.best_by and best["figure"] == self.best_by[0] else None
         return record
+
+    def _check_tensors(self, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Refuse tensors that a stage could load only by rounding them, or that no checkpoint is written with."""
+        for name, expected in self.stage.get_state().items():  # of an optimizer only once it has done a step
+            found = tensors.get(name)
+            if found is None or (found.shape, found.dtype) != (expected.shape, expected.dtype):
+                held = "missing" if found is None else f"{found.dtype} {tuple(found.shape)}"
+                raise HsevalError(f"{path}: {name!r} is {held}, expected {expected.dtype} {tuple(expected.shape)}")
+        nonfinite = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+        if nonfinite:
+            raise HsevalError(f"{path}: {nonfinite[0]!r} has values that are not finite")
 
 
 def _truncate(value: Any) -> str:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from hseval.training import checkpoint_file
 from hseval.utils.atomic_files import check_writable, write_atomically
 from hseval.utils.errors import HsevalError
+from hseval.utils.structured_files import convert_record
 
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 
@@ -87,13 +88,13 @@ class StageCheckpoints:
         """
         path = self._find(which)
         with self._advise_recovery(path):
-            return checkpoint_file.read_checkpoint(path, format=self.format, device=device)
+            return self._read(path, device)
 
     def read_record(self, *, which: str = LAST) -> dict[str, Any]:
         """Return a checkpoint's record from its header, without reading tensors; HsevalError as in :meth:`load`."""
         path = self._find(which)
         with self._advise_recovery(path):
-            return checkpoint_file.read_record(path, format=self.format)
+            return _check_record(path, checkpoint_file.read_record(path, format=self.format))
 
     def copy_to(self, folder: Path) -> None:
         """Copy ``last`` and ``best`` to the folder of another run's stage, as hard links where there are any."""
@@ -105,6 +106,10 @@ class StageCheckpoints:
         """Remove all checkpoints."""
         for which in (LAST, PREVIOUS, BEST):
             self.get_path(which).unlink(missing_ok=True)
+
+    def _read(self, path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, record = checkpoint_file.read_checkpoint(path, format=self.format, device=device)
+        return tensors, _check_record(path, record)
 
     def _find(self, which: str) -> Path:
         path, previous = self.get_path(which), self.get_path(PREVIOUS)
@@ -126,7 +131,7 @@ class StageCheckpoints:
             other = self.get_path(which)
             if other != path:
                 with contextlib.suppress(HsevalError):
-                    step = checkpoint_file.read_checkpoint(other, format=self.format)[1]["step"]
+                    step = self._read(other)[1]["step"]
                     target = BEST if path.stem == BEST else LAST
                     next_command = "" if target == BEST else f", then {self.resume_option}"
                     command = f"{verb} {other} {self.get_path(target)}{next_command}"
@@ -134,6 +139,19 @@ class StageCheckpoints:
         if not path.exists():
             return self.create_hint
         return f"no other checkpoint is intact: remove {self.folder} and train again"
+
+
+@dataclasses.dataclass(frozen=True)
+class _StageRecord:
+    stage: str
+    step: int
+
+
+def _check_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a stage's checkpoint; HsevalError unless it has a stage and a step."""
+    if convert_record(record, _StageRecord, path).step < 0:
+        raise HsevalError(f"{path}: its step is {record['step']}, expected 0 or more")
+    return record
 
 
 def pack_state(prefix: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -168,7 +186,7 @@ def load_optimizer_state(optimizer: Optimizer, model: nn.Module, tensors: Mappin
     """Restore a result of :func:`get_optimizer_state`; parameters without state in it have none afterwards.
 
     Raises:
-        HsevalError: an unknown parameter name, or moments of another shape.
+        HsevalError: an unknown parameter name, moments of another shape or type, or some that are missing.
     """
     parameters = dict(model.named_parameters())
     state: dict[str, dict[str, Tensor]] = {}
@@ -179,7 +197,14 @@ def load_optimizer_state(optimizer: Optimizer, model: nn.Module, tensors: Mappin
         if value.ndim and value.shape != parameters[name].shape:
             mismatch = f"{full_name!r} has shape {tuple(value.shape)}, the model's {tuple(parameters[name].shape)}"
             raise HsevalError(f"checkpoint: optimizer state {mismatch}")
+        if not value.is_floating_point():
+            raise HsevalError(f"checkpoint: optimizer state {full_name!r} has the type {value.dtype}, expected floats")
         state.setdefault(name, {})[key] = value.clone()  # the optimizer changes it in place
+    keys = set().union(*state.values())
+    incomplete = [name for name in state if state[name].keys() != keys]
+    if incomplete:
+        missing = min(keys - state[incomplete[0]].keys())
+        raise HsevalError(f"checkpoint: optimizer state '{incomplete[0]}.{missing}' is missing")
     names = {id(parameter): name for name, parameter in parameters.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     state_by_index = {index: state[name] for index, name in enumerate(order) if name in state}

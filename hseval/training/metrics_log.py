@@ -13,6 +13,7 @@ from typing import Any
 
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
+from hseval.utils.structured_files import check_depth
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -92,7 +93,8 @@ def read_metrics_log(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(text.split("\n")[:-1], start=1):
         try:
             record = json.loads(line)
-        except ValueError:
+            check_depth(record)
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
             raise HsevalError(f"{path}: line {number} is not a JSON object; remove that line, or move the file away")

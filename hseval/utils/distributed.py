@@ -6,7 +6,9 @@ Nothing is pickled: messages are bytes in uint8 tensors, arrays are safetensors.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import gc
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,10 +77,7 @@ class Ranks:
     def leave(self) -> None:
         """Leave the process group."""
         if self.size > 1:
-            from torch import distributed
-
-            if distributed.is_initialized():
-                distributed.destroy_process_group()
+            _leave_process_group()
 
     @property
     def device(self) -> torch.device:
@@ -177,6 +176,7 @@ class Ranks:
 
 def _join_process_group(rank: int, size: int, device_name: str, timeout_s: float) -> None:
     import torch
+    import torch.distributed.nn.functional  # Before there is a group: its functions' defaults would hold it for ever.
     from torch import distributed
 
     uses_gpu = device_name.startswith("cuda")
@@ -191,6 +191,19 @@ def _join_process_group(rank: int, size: int, device_name: str, timeout_s: float
     except (RuntimeError, ValueError, OSError) as error:
         reason = f"rank {rank} of {size} can't join the others ({format_error(error)})"
         raise HsevalError(f"{reason}; start all ranks with torchrun") from error
+    atexit.register(_leave_process_group)
+
+
+def _leave_process_group() -> None:
+    """Leave the process group and free what holds it, so that its threads end.
+
+    Threads of gloo that were left when the interpreter ended aborted 1 process in 10, after all its work.
+    """
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    gc.collect()  # networks of torch's DDP hold the group, often in cycles
 
 
 def _replace_by_collective(tensor: Tensor, collective: Callable[[Tensor], Any]) -> None:

@@ -7,6 +7,7 @@ and the mean and standard deviation of each channel. The latter is written last,
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 from hseval.generator_kit import Ranks, run_on_all_ranks, run_on_main_rank
 from hseval.plugin import HsevalError, Moments, compute_sha256, write_atomically, write_text
 
-LATENTS_FORMAT = "hseval-ldm-latents-1"
+LATENTS_FORMAT = "hseval-ldm-latents-2"
 ITEMS_PER_BLOCK = 64  # items encoded together
 DTYPE = "<f4"
 
@@ -33,6 +34,21 @@ class LatentScaler:
 
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], channels: int, path: Path) -> LatentScaler:
+        """Return the scaler stored as ``mean`` and ``deviation`` in the checkpoint at ``path``.
+
+        Raises:
+            HsevalError: one is missing, or not a finite number per channel; or a deviation is not positive.
+        """
+        scaler = cls(*(tensors.get(name, torch.empty(0)) for name in ("mean", "deviation")))
+        is_valid = all(
+            value.shape == (channels,) and bool(value.isfinite().all()) for value in (scaler.mean, scaler.std)
+        )
+        if not is_valid or not bool((scaler.std > 0).all()):
+            raise HsevalError(f"{path}: the scale of its latents is damaged; train again, or restore the file")
+        return scaler
 
     def normalize(self, latents: Tensor) -> Tensor:
         """Return ``(n, channel, y, x)`` with mean 0 and standard deviation 1 per channel."""
@@ -133,7 +149,11 @@ def _write_latents(path: Path, encode: EncodeFunction, expected: Mapping[str, An
     std = moments.compute_std()
     std[std == 0] = 1  # a constant channel becomes 0
     scale = {"mean": moments.mean.tolist(), "deviation": std.tolist()}
-    return {**expected, "sha256": digest, **scale}
+    return {**expected, "sha256": digest, **scale, "scale_sha256": _hash_scale(scale)}
+
+
+def _hash_scale(scale: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([scale["mean"], scale["deviation"]]).encode()).hexdigest()
 
 
 def _encode_blocks(path: Path, encode: EncodeFunction, expected: Mapping[str, Any]) -> Iterator[NDArray[Any]]:
@@ -159,8 +179,9 @@ def _is_complete(path: Path, expected: Mapping[str, Any]) -> bool:
     try:
         record = json.loads(_get_record_path(path).read_text(encoding="utf-8"))
         has_same_inputs = {name: record[name] for name in expected} == dict(expected)
-        return bool(has_same_inputs and compute_sha256(path) == record["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        is_intact = has_same_inputs and record["scale_sha256"] == _hash_scale(record)
+        return bool(is_intact and compute_sha256(path) == record["sha256"])
+    except (OSError, ValueError, KeyError, RecursionError, TypeError):
         return False
 
 

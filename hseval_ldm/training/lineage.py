@@ -14,10 +14,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hseval.generator_kit import BEST
+from hseval.generator_kit import BEST, check_training_set, read_text, sort_as_recorded
 from hseval.plugin import CubeSet, HsevalError, write_text
 from hseval_ldm.options import STAGE_OPTIONS, LdmOptions
-from hseval_ldm.training.run_config import CONFIG_FILE, RunConfig, get_checkpoints, hash_ids, read_config
+from hseval_ldm.training.run_config import (
+    CONFIG_FILE,
+    TRAINER_NAME,
+    RunConfig,
+    get_checkpoints,
+    hash_ids,
+    read_config,
+)
 
 LINEAGE_FILE = "autoencoder.json"
 FIRST_STAGE = next(iter(STAGE_OPTIONS))  # its options, trained or not, determine which cubes all stages hold out
@@ -34,14 +41,16 @@ def reuse_stages(source_run: Path, options: LdmOptions, data: CubeSet, out: Path
     is_main = int(os.environ.get("RANK", "0")) == 0  # the others wait for it when they join
     if (out / CONFIG_FILE).exists() or not is_main:
         return
-    config = read_config(source_run)
+    config, data = read_config(source_run), sort_as_recorded(source_run, TRAINER_NAME, data)
     finished = [stage for stage in STAGE_OPTIONS if _is_finished(source_run, stage)]
     _check_data_and_seed(config, options, hash_ids(data), seed, source_run)
     for stage in dict.fromkeys((FIRST_STAGE, *finished)):  # options of an untrained stage are free
         _check_options(config, options, STAGE_OPTIONS[stage], source_run)
+    check_training_set(source_run, TRAINER_NAME, data, resume=True)
     out.mkdir(exist_ok=True)
     for stage in finished:
         get_checkpoints(source_run / stage).copy_to(out / stage)
+    check_training_set(out, TRAINER_NAME, data, resume=False)
     # Written last: it makes the folder a run.
     dataclasses.replace(config, options=options, location=data.info.location).write(out)
 
@@ -65,7 +74,7 @@ def _is_finished(source_run: Path, stage: str) -> bool:
     checkpoints = get_checkpoints(source_run / stage)
     if not checkpoints.exist():
         return False
-    if not checkpoints.read_record()["finished"]:
+    if checkpoints.read_record().get("finished") is not True:
         raise HsevalError(f"{checkpoints.folder}: is not finished; finish it with hseval train-ldm --resume")
     return True
 
@@ -96,10 +105,10 @@ def check_autoencoder(run: Path, digest: str) -> None:
     """Raise HsevalError if a run's diffusion model was trained with another autoencoder than that of this digest."""
     path = run / "diffusion" / LINEAGE_FILE
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))["autoencoder"]
+        recorded = json.loads(read_text(path))["autoencoder"]
     except FileNotFoundError:
         return  # the run was copied without the file: nothing to compare
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, RecursionError, TypeError) as error:
         raise HsevalError(f"{path}: can't be read ({error!r}); restore it, or {_format_retrain_hint(run)}") from error
     if recorded != digest:
         current = get_checkpoints(run / "autoencoder").get_path(BEST)

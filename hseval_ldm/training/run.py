@@ -16,8 +16,12 @@ from hseval.generator_kit import (
     Ranks,
     Stage,
     StepIntervals,
+    check_training_set,
+    hold_run_folder,
+    load_weights,
     run_on_all_ranks,
     run_on_main_rank,
+    sort_as_recorded,
     train_stage,
     unpack_state,
 )
@@ -34,6 +38,7 @@ from hseval_ldm.training import lineage
 from hseval_ldm.training.evaluation import HeldOutEvaluator
 from hseval_ldm.training.run_config import (
     CONFIG_FILE,
+    TRAINER_NAME,
     RunConfig,
     get_checkpoints,
     hash_ids,
@@ -57,29 +62,46 @@ def train(
     seed: int = 0,
     device: str | None = None,
     until: str | None = None,
+    may_resume: bool = False,
 ) -> LdmOptions:
     """Train all stages, or the one that ``options.stage`` names, into the folder ``out``; return the options used.
 
-    Under torchrun every process calls this. ``until`` names the last stage to train.
+    Under torchrun every process calls this. ``until`` names the last stage to train; ``may_resume`` resumes the run
+    that ``out`` holds, if it holds one, while ``options.resume`` requires one.
 
     Raises:
-        HsevalError: an unknown stage, a set that is too small, options that contradict the resumed run, and the errors
-            of :func:`hseval.generator_kit.train_stage`.
+        HsevalError: an unknown stage, a set that is too small, no run to resume, options or cubes that contradict the
+            resumed run, another process that trains into the folder, and the errors of
+            :func:`hseval.generator_kit.train_stage`.
     """
     if until is not None and until not in STAGE_NAMES:
         raise HsevalError(f"ldm has no stage {until!r}{format_suggestion(until, STAGE_NAMES)}")
     requested = STAGE_NAMES[: STAGE_NAMES.index(until) + 1] if until else STAGE_NAMES
     ranks = Ranks.join(device)
     try:
-        run = run_on_all_ranks(ranks, lambda: TrainingRun.prepare(options, data, out, seed=seed, ranks=ranks))
-        run_on_main_rank(ranks, lambda: run.config.write(out))
-        with ProgressReporter(enabled=ranks.is_main) as progress:
-            for name in requested:
-                if run.options.stage in ("all", name) and (name != "features" or run.options.features_steps):
-                    run.run(name, progress)
-        return run.options
+        with hold_run_folder(out, ranks):
+            options = run_on_all_ranks(ranks, lambda: _resolve_resume(options, out, may_resume=may_resume))
+            run = run_on_all_ranks(ranks, lambda: TrainingRun.prepare(options, data, out, seed=seed, ranks=ranks))
+            check_training_set(out, TRAINER_NAME, run.data, ranks, resume=options.resume)
+            run_on_main_rank(ranks, lambda: run.config.write(out))
+            with ProgressReporter(enabled=ranks.is_main) as progress:
+                for name in requested:
+                    if run.options.stage in ("all", name) and (name != "features" or run.options.features_steps):
+                        run.run(name, progress)
+            return run.options
     finally:
         ranks.leave()
+
+
+def _resolve_resume(options: LdmOptions, out: Path, *, may_resume: bool) -> LdmOptions:
+    """Return the options, whose ``resume`` says whether the folder's run is resumed."""
+    has_run = (out / CONFIG_FILE).exists()
+    if options.resume and not has_run:
+        raise HsevalError(f"{out}: holds no run of ldm to resume (no {CONFIG_FILE}); omit --resume to start one there")
+    if not (has_run and may_resume):
+        return options
+    explicit = {name: getattr(options, name) for name in options.explicit_names}
+    return LdmOptions(**(explicit | {"resume": True}))
 
 
 @dataclasses.dataclass
@@ -90,6 +112,7 @@ class TrainingRun:
     out: Path
     ranks: Ranks
     normalization: Normalization
+    data: CubeSet
     train_data: CubeDataset
     held_out: CubeDataset
 
@@ -104,6 +127,7 @@ class TrainingRun:
         if (out / CONFIG_FILE).exists():
             if not options.resume:
                 raise HsevalError(f"{out}: already holds a run; use --resume to continue it, or another folder")
+            data = sort_as_recorded(out, TRAINER_NAME, data)
             config, normalization = _resume_config(options, data, out, seed=seed)
         else:
             config, normalization = _create_config(options, data, seed=seed)
@@ -112,7 +136,7 @@ class TrainingRun:
         train_indices = [index for index, name in enumerate(data.ids) if name not in held_out_ids]
         parts = (train_indices, sorted({*range(len(data))} - {*train_indices}))
         train_data, held_out = (CubeDataset(data, part, normalization, memory_gib=memory) for part in parts)
-        return cls(config, out, ranks, normalization, train_data, held_out)
+        return cls(config, out, ranks, normalization, data, train_data, held_out)
 
     def run(self, name: str, progress: ProgressReporter) -> None:
         """Train one stage to its last step."""
@@ -205,8 +229,8 @@ class TrainingRun:
 
         def load() -> PerceptualEncoder:
             model = build_perceptual_encoder(self.options, len(self.normalization.mean), seed=self.config.seed)
-            tensors, _ = get_checkpoints(self.out / "features").load(which=BEST)
-            model.load_state_dict(unpack_state("model", tensors))
+            checkpoints = get_checkpoints(self.out / "features")
+            load_weights(model, unpack_state("model", checkpoints.load(which=BEST)[0]), checkpoints.get_path(BEST))
             return model
 
         return run_on_all_ranks(self.ranks, load)
@@ -221,7 +245,7 @@ def load_autoencoder(run: Path, options: LdmOptions, normalization: Normalizatio
     checkpoints = get_checkpoints(run / "autoencoder")
     tensors, record = checkpoints.load(which=BEST)
     model = build_autoencoder(options, normalization)
-    _load_weights(model, unpack_state("model", tensors), checkpoints.get_path(BEST))
+    load_weights(model, unpack_state("model", tensors), checkpoints.get_path(BEST))
     return model.to(memory_format=torch.channels_last), f"step {record['step']}, {lineage.hash_weights(model)}"
 
 
@@ -233,15 +257,7 @@ def initialize_from_run(denoiser: Denoiser, run: Path) -> None:
     """
     checkpoints = get_checkpoints(run / "diffusion")
     tensors, _ = checkpoints.load(which=BEST)
-    _load_weights(denoiser, unpack_state("ema", tensors), checkpoints.get_path(BEST))
-
-
-def _load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:200]
-        raise HsevalError(f"{path}: belongs to a network of another shape ({detail})") from error
+    load_weights(denoiser, unpack_state("ema", tensors), checkpoints.get_path(BEST))
 
 
 def _resume_config(options: LdmOptions, data: CubeSet, out: Path, *, seed: int) -> tuple[RunConfig, Normalization]:

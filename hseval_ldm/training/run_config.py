@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hseval import __version__
-from hseval.generator_kit import StageCheckpoints
+from hseval.generator_kit import StageCheckpoints, convert_record, load_json
 from hseval.plugin import CubeSet, HsevalError, build_options, options_to_dict, write_text
 from hseval_ldm.options import COMMAND_OPTIONS, LdmOptions
 
-RUN_FORMAT = "hseval-ldm-run-1"
+RUN_FORMAT, RUN_FORMAT_WITHOUT_HASH = "hseval-ldm-run-2", "hseval-ldm-run-1"
 CONFIG_FILE = "config.json"
+TRAINER_NAME = "ldm"  # in the name of the file that records the training set
 
 # The options that determine a stage's networks or the order of its data: fixed once the stage has a checkpoint.
 FIXED_OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -65,7 +66,8 @@ class RunConfig:
         options = {name: value for name, value in options_to_dict(self.options).items() if name not in COMMAND_OPTIONS}
         record = {"format": RUN_FORMAT, "hseval": __version__, "options": options}
         record |= {key: getattr(self, name) for name, key in RECORD_KEYS.items()}
-        write_text(run / CONFIG_FILE, json.dumps(record, indent=1) + "\n")
+        record = json.loads(json.dumps(record))  # as it comes back from the file
+        write_text(run / CONFIG_FILE, json.dumps({**record, "sha256": _hash_record(record)}, indent=1) + "\n")
 
 
 def read_config(run: Path) -> RunConfig:
@@ -74,24 +76,35 @@ def read_config(run: Path) -> RunConfig:
     Raises:
         HsevalError: it is missing, damaged, or of another format.
     """
-    path = run / CONFIG_FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        message = f"{run}: holds no {CONFIG_FILE}, so it is not a run of ldm; create one with hseval train-ldm"
-        raise HsevalError(message) from error
-    except NotADirectoryError as error:
-        raise HsevalError(f"{run}: is a file; expected the folder of a run of hseval train-ldm") from error
-    except (OSError, ValueError) as error:
-        raise HsevalError(f"{path}: can't be read ({error}); train again, or restore the file") from error
-    if not isinstance(record, dict) or record.get("format") != RUN_FORMAT:
-        raise HsevalError(f"{path}: its format is not supported; expected {RUN_FORMAT}")
-    try:
-        fields = {name: record[key] for name, key in RECORD_KEYS.items()}
-        options = record["options"]
-    except KeyError as error:
-        raise HsevalError(f"{path}: {error.args[0]!r} is missing; train again, or restore the file") from error
-    return RunConfig(build_options(_OptionsOwner, options, owner=str(path)), **fields)
+    path, hint = run / CONFIG_FILE, "train again, or restore the file"
+    if run.is_file():
+        raise HsevalError(f"{run}: is a file; expected the folder of a run of hseval train-ldm")
+    if not path.exists():
+        raise HsevalError(f"{run}: holds no {CONFIG_FILE}, so it is not a run of ldm; create one with hseval train-ldm")
+    record = load_json(path, "the configuration of a run of ldm")
+    if not isinstance(record, dict) or record.get("format") not in (RUN_FORMAT, RUN_FORMAT_WITHOUT_HASH):
+        raise HsevalError(f"{path}: its format is not supported; expected {RUN_FORMAT}; {hint}")
+    if record["format"] == RUN_FORMAT and record.pop("sha256", None) != _hash_record(record):
+        raise HsevalError(f"{path}: changed since it was written (its sha256 differs); {hint}")
+    named = {name: record[key] for name, key in {**RECORD_KEYS, "options": "options"}.items() if key in record}
+    fields = dataclasses.asdict(convert_record(named, _ConfigRecord, path))
+    return RunConfig(build_options(_OptionsOwner, fields.pop("options"), owner=str(path)), **fields)
+
+
+def _hash_record(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class _ConfigRecord:
+    """The types of what :class:`RunConfig` gets from the file."""
+
+    options: dict[str, Any]
+    seed: int
+    normalization: dict[str, Any]
+    held_out: list[str]
+    data_hash: str
+    location: str
 
 
 class _OptionsOwner:
@@ -100,7 +113,7 @@ class _OptionsOwner:
 
 def hash_ids(data: CubeSet) -> str:
     """Return a hash that identifies a training set without reading pixels."""
-    return hashlib.sha256(json.dumps([data.ids, data.groups]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([list(data.ids), data.groups]).encode()).hexdigest()
 
 
 def merge_resumed_options(

@@ -127,3 +127,25 @@ def test_without_a_checkpoint_it_says_how_to_train(tmp_path: Path) -> None:
 def test_options_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         MixerOptions(**values)
+
+
+def test_a_training_is_resumed_with_the_same_cubes_only(tmp_path: Path) -> None:
+    data = make_example_set(6, size=17)
+    Mixer(dataclasses.replace(TINY, steps=2)).fit(data, tmp_path, device="cpu")
+    resumed = dataclasses.replace(TINY, resume=True)
+    changed = make_example_set(6, size=17)
+    changed.cubes[3] *= 1e4
+    with pytest.raises(HsevalError, match=rf"was trained on other pixels.*cube '{data.ids[3]}' changed"):
+        Mixer(resumed).fit(changed, tmp_path, device="cpu")
+    reordered = data.subset([4, 1, 5, 0, 2, 3])
+    Mixer(resumed).fit(reordered, tmp_path, device="cpu")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    Mixer(TINY).fit(data, whole, device="cpu")
+    assert (tmp_path / "mixer/last.safetensors").read_bytes() == (whole / "mixer/last.safetensors").read_bytes()
+
+
+def test_a_folder_without_a_training_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(HsevalError, match="holds no training of mixer to resume"):
+        Mixer(dataclasses.replace(TINY, resume=True)).fit(make_example_set(6, size=17), tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())

@@ -270,3 +270,9 @@ def test_the_distribution_declares_what_it_imports() -> None:
     source = "\n".join(path.read_text() for path in (folder / "hseval_pca").glob("*.py"))
     imported = set(re.findall(r"^\s*(?:from|import) (\w+)", source, re.MULTILINE)) - set(sys.stdlib_module_names)
     assert {re.split(r"\W", name)[0] for name in dependencies} == imported - {"hseval_pca"}
+
+
+def test_values_whose_squares_overflow_are_refused(data: ArraySet, tmp_path: Path) -> None:
+    huge = ArraySet(data.cubes * np.float32(1e30), wavelengths=data.wavelengths, masks=data.masks)
+    with pytest.raises(HsevalError, match=r"array: cube 000000 has values of \S+e\+\d+; at most 1e\+18 expected"):
+        fit_pca(huge, tmp_path / "run")

@@ -167,6 +167,60 @@ def test_a_run_cannot_be_resumed_with_another_set(
     assert read_contents(trained) == before
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_changed_cube_is_refused_in_every_stage(
+    trained: Path, data: Path, tmp_path: Path, hseval: Command, stage: str
+) -> None:
+    cubes = make_texture_set(16, size=16, bands=3)
+    cubes.cubes[5] *= 1e4
+    other = save_set(tmp_path / "other.h5", cubes, units="reflectance")
+    before = read_contents(trained)
+    done = hseval("train-ldm", other, "--out", trained, "--resume", "--stage", stage)
+    assert_refused_at_once(done, f"{trained}: was trained on other pixels", f"cube {cubes.ids[5]!r} changed")
+    assert read_contents(trained) == before
+
+
+def test_a_run_is_resumed_from_a_moved_set_in_another_order(
+    run: Path, data: Path, tmp_path: Path, hseval: Command
+) -> None:
+    more = ("--out", run, "--resume", "--set", "ldm_steps=7")
+    moved = shutil.copytree(run, tmp_path / "moved")
+    cubes = make_texture_set(16, size=16, bands=3)
+    cubes.cubes = cubes.cubes[::-1]
+    masks = {name: mask[::-1] for name, mask in cubes.masks.items()}
+    other = save_set(tmp_path / "other.h5", cubes, masks=masks, ids=cubes.ids[::-1], units="reflectance")
+    assert hseval("train-ldm", data, *more).status == 0
+    done = hseval("train-ldm", other, "--out", moved, *more[2:])
+    assert done.status == 0, done.err
+    last = Path("diffusion/last.safetensors")
+    assert (run / last).read_bytes() == (moved / last).read_bytes()
+
+
+@pytest.mark.parametrize("content", [None, "empty", "foreign"])
+def test_a_folder_without_a_run_is_not_resumed(start_run: StartRun, content: str | None) -> None:
+    if content is not None:
+        start_run.out.mkdir()
+    if content == "foreign":
+        (start_run.out / "notes.txt").write_text("x")
+    assert_refused_at_once(start_run("--resume"), f"{start_run.out}: holds no run of ldm to resume", "omit --resume")
+    assert start_run.out.exists() == (content is not None)
+    assert not start_run.out.exists() or [path.name for path in start_run.out.iterdir()] in ([], ["notes.txt"])
+
+
+def test_a_second_trainer_of_a_folder_is_refused(trained: Path, data: Path, hseval: Command) -> None:
+    code = (
+        "import sys; from pathlib import Path; from hseval.generator_kit import hold_run_folder\n"
+        "with hold_run_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(trained)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        done = hseval("train-ldm", data, "--out", trained, "--resume")
+        assert_refused_at_once(done, f"{trained}: another process is training into it")
+        holder.kill()
+    assert hseval("train-ldm", data, "--out", trained, "--resume").status == 0
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": "hseval-ldm-run-1"}'])
 def test_a_damaged_configuration_is_refused(run: Path, data: Path, hseval: Command, damage: str) -> None:
     (run / "config.json").write_text(damage)
@@ -305,9 +359,9 @@ def test_a_full_disk_at_the_first_checkpoint_is_reported(start_run: StartRun, hs
     assert hseval("train-ldm", start_run.data, "--out", start_run.out, "--resume", "--stage", "features").status == 0
 
 
-@pytest.mark.parametrize("kmeans", ["every", "first"])
+@pytest.mark.parametrize(("kmeans", "precision"), [("every", "float32"), ("first", "float32"), ("every", "bf16")])
 def test_a_loss_that_is_not_finite_is_reported_with_the_last_good_checkpoint(
-    start_run: StartRun, tmp_path: Path, kmeans: str, monkeypatch: pytest.MonkeyPatch
+    start_run: StartRun, tmp_path: Path, kmeans: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = make_texture_set(16, size=16, bands=3)
     cubes = base.cubes.copy()
@@ -318,10 +372,13 @@ def test_a_loss_that_is_not_finite_is_reported_with_the_last_good_checkpoint(
     cubes[3, :, 8, 8] = 1e20
     filled = save_set(tmp_path / "filled.h5", base, cubes=cubes)
     options = ("features_steps=0", "log_every=2", "checkpoint_every=2", "score_every=9", f"kmeans={kmeans}")
+    options += (f"precision={precision}",)
     done = start_run("--seed", 1, *(f"--set={option}" for option in options), data=filled)
     last = start_run.out / "autoencoder" / "last.safetensors"
-    message = "autoencoder, step 3: loss 'adaptive_weight' (nan) is not finite; the last good checkpoint is "
-    assert_refused(done, f"hseval: {message}{last} (step 2); lower ae_lr or adversarial, then --resume")
+    line = assert_refused(
+        done, "hseval: autoencoder, step 3: loss 'adaptive_weight' (nan)", "not finite; the last good"
+    )
+    assert line.endswith(f" checkpoint is {last} (step 2); lower ae_lr or adversarial, then --resume")
     assert get_checkpoints(last.parent).load()[1]["step"] == 2
 
 

@@ -73,5 +73,5 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, metadata: dict[str,
 
 
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(HsevalError, match="can't be read"):
+    with pytest.raises(HsevalError, match="is a folder; a regular file expected"):
         read_checkpoint(tmp_path, format="f-1")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hseval.core.cubes import CubeSet
-from hseval.core.options import options_to_dict
+from hseval.core.options import build_options, options_to_dict
 from hseval.data.field_of_view import compute_by_bounding_box, find_valid_pixels
 from hseval.extractors.encoder.options import EncoderOptions, FitOptions
 from hseval.extractors.encoder.preprocessing import (
@@ -24,7 +24,7 @@ from hseval.extractors.encoder.preprocessing import (
     resample_to_nodes,
     standardize_and_fill,
 )
-from hseval.training.checkpoint_file import read_checkpoint, write_checkpoint
+from hseval.training.checkpoint_file import load_weights, read_checkpoint, write_checkpoint
 from hseval.utils.arrays import Array, BoolArray, Float32Array, Float64Array
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_sha256
@@ -157,10 +157,13 @@ def restore_network(path: Path, tensors: Mapping[str, torch.Tensor], record: Map
 
     try:
         nodes = np.asarray(record["nodes"], dtype=np.float64)
-        network = create_network(len(nodes), int(record["options"]["width"]))
-        network.load_state_dict(dict(tensors))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        options = build_options(Fitter, record["options"], owner=f"{path}: its record")
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise HsevalError(f"{path}: its weights do not fit its record; {FIT_HINT}") from error
+    if nodes.ndim != 1 or len(nodes) < MIN_BANDS or not np.isfinite(nodes).all() or not (np.diff(nodes) > 0).all():
+        raise HsevalError(f"{path}: its nodes are not ascending wavelengths; {FIT_HINT}")
+    network = create_network(len(nodes), options.width)
+    load_weights(network, tensors, path, FIT_HINT)
     return network.eval().requires_grad_(False), nodes
 
 

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hseval.generator_kit import load_checkpoint, save_checkpoint
+from hseval.generator_kit import convert_record, load_checkpoint, save_checkpoint
 from hseval.plugin import CubeSet, HsevalError, Sample, build_options, create_rng, format_count, option
 from hseval_pca.gaussian import fit_gaussian
 from hseval_pca.layers import LayerLayout
 
 Array = NDArray[Any]
 FORMAT = "hseval-pca-2"
+MAX_VALUE = 1e18  # beyond it, squares are no float32 numbers
 RECORD_KEYS = ("options", "wavelengths", "units", "structures")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Record:
+    """The types of the checkpoint's record."""
+
+    options: dict[str, Any]
+    wavelengths: list[float] | None
+    units: str | None
+    structures: tuple[str, ...]
 
 
 class Pca:
@@ -75,13 +86,15 @@ class Pca:
             raise HsevalError("pca has to be fitted first: hseval train pca DATA --out RUN, then --checkpoint RUN")
         hint = "create one by: hseval train pca"
         tensors, record = load_checkpoint(path, self.name, format=FORMAT, required_keys=RECORD_KEYS, hint=hint)
-        fitted = build_options(type(self), record["options"], owner=f"{path}: pca.safetensors")
+        values = convert_record(record, _Record, path / "pca.safetensors")
+        fitted = build_options(type(self), values.options, owner=f"{path}: pca.safetensors")
         if self.options not in (self.Options(), fitted):
             raise HsevalError(f"{path}: was fitted with {fitted}; options are set when training, not when sampling")
-        self.options, self.units = fitted, record["units"]
-        self.wavelengths = None if record["wavelengths"] is None else np.array(record["wavelengths"])
-        structures = tuple(record["structures"])
-        self._layout = LayerLayout(len(tensors["mean"]) - len(structures), structures, tensors["seen"])
+        _check_tensors(path, tensors, values)
+        self.options, self.units = fitted, values.units
+        self.wavelengths = None if values.wavelengths is None else np.array(values.wavelengths)
+        bands = len(tensors["mean"]) - len(values.structures)
+        self._layout = LayerLayout(bands, values.structures, tensors["seen"])
         self._mean, self._axes, self._thresholds = tensors["mean"], tensors["axes"], tensors["thresholds"]
 
     def sample(self, n: int, *, seed: int, start: int = 0) -> Iterator[Sample]:
@@ -119,4 +132,27 @@ class Pca:
         stack = np.empty((len(indices), *shape), dtype=np.float32)
         for position, index in enumerate(indices):
             stack[position] = layers.flatten(data[int(index)])
+            largest = np.fmax.reduce(np.abs(stack[position]), axis=None)  # without the NaN of missing pixels
+            if largest > MAX_VALUE:
+                found = f"cube {data.ids[int(index)]} has values of {largest:.4g}"
+                raise HsevalError(f"{data.info.location}: {found}; at most {MAX_VALUE:g} expected")
         return stack
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Array], record: _Record) -> None:
+    """Raise HsevalError unless the tensors of a checkpoint fit each other and its record, and are finite."""
+    mean, axes, thresholds, seen = (tensors.get(name, np.empty(0)) for name in ("mean", "axes", "thresholds", "seen"))
+    bands = len(mean) - len(record.structures)
+    is_consistent = (
+        seen.dtype == np.dtype(bool)
+        and (seen.ndim, mean.ndim) == (2, 2)
+        and mean.shape[1] == seen.sum()
+        and axes.shape[1:] == mean.shape
+        and thresholds.shape == (len(record.structures),)
+        and bands > 0
+        and (record.wavelengths is None or len(record.wavelengths) == bands)
+        and bool((np.abs(mean) <= MAX_VALUE).all() and (np.abs(axes) <= MAX_VALUE).all())
+        and not np.isnan(thresholds).any()  # infinite for a structure that is everywhere or nowhere
+    )
+    if not is_consistent:
+        raise HsevalError(f"{path / 'pca.safetensors'}: its tensors and record do not agree; fit again")

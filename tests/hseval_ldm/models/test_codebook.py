@@ -67,6 +67,14 @@ def test_quantization_equals_loops() -> None:
     assert torch.equal(codebook.find_nearest(latents), quantized.indices)
 
 
+def test_an_empty_codebook_is_filled_with_tokens_that_share_their_number() -> None:
+    codebook, tokens = Codebook(CODES, D), torch.randn(3 * CODES, D, generator=torch.Generator().manual_seed(1))
+    codebook._fill(tokens, Ranks(), step=0, seed=5)
+    assert all(bool((tokens == vector).all(dim=1).any()) for vector in codebook.vectors)
+    assert codebook.counts.tolist() == [3.0] * CODES
+    assert torch.allclose(codebook.sums, 3 * codebook.vectors)
+
+
 def test_moving_averages_equal_loops() -> None:
     codebook = make_codebook(decay=0.9)
     counts, sums = codebook.counts.tolist(), codebook.sums.double().clone()

@@ -176,7 +176,7 @@ def test_a_unet_starts_from_that_of_another_run(trained: Path, tiny: Path, tmp_p
 def test_starting_from_a_unet_of_another_shape_is_refused(trained: Path, tiny: Path, tmp_path: Path) -> None:
     from hseval import HsevalError
 
-    with pytest.raises(HsevalError, match=r"diffusion/best.safetensors: belongs to a network of another shape \("):
+    with pytest.raises(HsevalError, match=r"diffusion/best.safetensors: holds another network: "):
         fit_ldm(BASE, tiny, tmp_path, start_from=str(trained), latent_channels=8, **ONE_STEP)
 
 

@@ -7,6 +7,7 @@ types, defaults and the line of help passed to :func:`option`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any, Literal, Union
 
 from hseval.core.capabilities import get_options
 from hseval.utils.errors import HsevalError, format_suggestion
+
+INTEGER_BITS = 64
 
 
 def option(default: Any, help: str) -> Any:
@@ -103,6 +106,8 @@ def convert_value(value: Any, declared_type: Any, *, owner: str) -> Any:
     Raises:
         HsevalError: it can't be converted.
     """
+    if isinstance(value, int):
+        _check_size(value, owner)
     origin, arguments = typing.get_origin(declared_type), typing.get_args(declared_type)
     if origin in (Union, types.UnionType):
         is_none = value is None or (isinstance(value, str) and value.lower() == "none")
@@ -148,7 +153,17 @@ def _convert_scalar(value: Any, declared_type: Any, *, owner: str) -> Any:
         except (TypeError, ValueError, OverflowError):
             number = None
         if number is not None and (declared_type is float or isinstance(value, str) or number == value):
+            _check_size(number, owner)
             return number
     elif isinstance(value, declared_type) and not mismatch:
         return value
-    raise HsevalError(f"{owner}: {value!r} is not of type {format_type(declared_type)}")
+    raise HsevalError(f"{owner}: {value!r:.80} is not of type {format_type(declared_type)}")
+
+
+def _check_size(number: float, owner: str) -> None:
+    """Refuse what JSON can't store, NaN and infinity, and integers that fit into no array (or error message)."""
+    if isinstance(number, int) and number.bit_length() >= INTEGER_BITS:
+        bits = number.bit_length() + 1
+        raise HsevalError(f"{owner}: an integer of {bits} bits, expected at most {INTEGER_BITS}")
+    if not math.isfinite(number):
+        raise HsevalError(f"{owner}: {number}, expected a finite number")

@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,21 @@ from hseval.utils.file_lock import hold_lock
 from hseval.utils.hashing import compute_sha256
 from hseval.utils.signals import defer_signals
 
+CubeLayout = tuple[tuple[int, ...], tuple[str, ...]]  # shape of a cube, names of its masks
 
-def read_ids(path: Path) -> list[str]:
-    """Return the ids of a chunk's cubes."""
+
+def read_ids(path: Path) -> tuple[list[str], CubeLayout]:
+    """Return the ids of a chunk's cubes, and their layout."""
     import h5py
 
     with h5py.File(path) as file:
-        return [str(name) for name in file["ids"].asstr()[()]]
+        datasets: list[str] = []  # names may contain slashes, which make groups
+        file.visititems(lambda name, item: datasets.append(name) if isinstance(item, h5py.Dataset) else None)
+        structures = sorted(name.removeprefix("masks/") for name in datasets if name.startswith("masks/"))
+        return list(file["ids"].asstr()[()]), (file["cubes"].shape[1:], tuple(structures))
 
 
-def read_samples(path: Path, structures: Sequence[str]) -> Iterator[Sample]:
+def read_samples(path: Path) -> Iterator[Sample]:
     """Yield cubes and masks (uint8, not converted to bool: the set gets what the generator returned).
 
     Raises:
@@ -52,7 +57,7 @@ def read_samples(path: Path, structures: Sequence[str]) -> Iterator[Sample]:
     import h5py
 
     try:
-        names = read_ids(path)
+        names, (_, structures) = read_ids(path)
         with h5py.File(path) as file:
             for index, name in enumerate(names):
                 masks = {structure: file[f"masks/{structure}"][index] for structure in structures}
@@ -83,6 +88,7 @@ class ChunkStore:
         self.manifest = Manifest(to_plain_json(inputs))
         self.is_complete = False
         self._ids: set[str] = set()
+        self._layout: CubeLayout | None = None  # of every cube; None before the first
 
     @property
     def count(self) -> int:
@@ -151,8 +157,7 @@ class ChunkStore:
             self._get_chunk_path(0).replace(self.out)
             self.is_complete = True
             return
-        structures = (self.manifest.cube_layout or [[], []])[1]
-        stored = itertools.chain.from_iterable(read_samples(path, structures) for path in self._list_chunk_paths())
+        stored = itertools.chain.from_iterable(map(read_samples, self._list_chunk_paths()))
         with SetWriter(self.out, **self.metadata) as writer:
             for sample in itertools.islice(stored, count):
                 writer.add(*sample)
@@ -173,10 +178,12 @@ class ChunkStore:
         self.manifest = dataclasses.replace(stored, chunks=())
         for number, chunk in enumerate(stored.chunks):
             path = self._get_chunk_path(number)
-            if not _is_intact(path, chunk):
+            ids, layout = read_ids(path) if _is_intact(path, chunk) else ([], None)
+            if not ids or len(ids) != chunk.n_cubes:
                 return f"{path}: damaged or missing; sampling again from there"
+            self._layout = layout
             self.manifest = dataclasses.replace(stored, chunks=stored.chunks[: number + 1])
-            self._ids.update(read_ids(path))
+            self._ids.update(ids)
         return None
 
     def _append_chunk(self, chunk: Chunk) -> None:
@@ -209,12 +216,11 @@ class ChunkStore:
     def _validate_sample(self, sample: Sample) -> Sample:
         """Raise at once what would be refused when the chunks are joined; number a sample without an id."""
         sample = sample._replace(id=f"{len(self._ids):06d}" if sample.id is None else str(sample.id))
-        layout = [list(sample.cube.shape), sorted(sample.masks)]
-        if self.manifest.cube_layout is None:
-            self.manifest = dataclasses.replace(self.manifest, cube_layout=layout)
+        layout = (tuple(sample.cube.shape), tuple(sorted(sample.masks)))
+        self._layout = self._layout or layout
         name = f"{self.out}: cube {sample.id!r}"
-        if layout != self.manifest.cube_layout:
-            raise HsevalError(f"{name}: shape and masks {layout}, but the first cube has {self.manifest.cube_layout}")
+        if layout != self._layout:
+            raise HsevalError(f"{name}: shape and masks {layout}, but the first cube has {self._layout}")
         if sample.id in self._ids:
             raise HsevalError(f"{name}: duplicate id; every cube needs an id of its own")
         self._ids.add(sample.id)

@@ -12,6 +12,7 @@ from hseval.core.capabilities import get_device, get_units
 from hseval.core.options import get_option_values
 from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
 from hseval.core.protocols import Sample
+from hseval.utils.disk_reserve import check_free_space
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_checkpoint_hashes
 from hseval.utils.version import __version__
@@ -72,6 +73,25 @@ def generate_samples(generator: Any, count: int, seed: int, **start: int) -> Ite
     with get_plugins().wrap_errors("generator", generator.name):
         for cube, masks, name in generator.sample(count, seed=seed, **start):
             yield Sample(np.asarray(cube), {key: np.asarray(mask) for key, mask in masks.items()}, name)
+
+
+def check_space_for_samples(samples: Iterator[Sample], out: Path, count: int, *, stored: int = 0) -> Iterator[Sample]:
+    """Yield samples, after a check that all of them fit on the disk, made with the first of them.
+
+    Args:
+        samples: those that follow the stored ones.
+        out: file of the set.
+        count: number of cubes of the whole set.
+        stored: number of cubes that are stored as chunks: these and the new ones are written to ``out`` once more.
+
+    Raises:
+        HsevalError: there is too little space; the message says how much is needed and how much is free.
+    """
+    for number, sample in enumerate(samples):
+        if not number:
+            size = 4 * sample.cube.size + sum(mask.size for mask in sample.masks.values())
+            check_free_space(out, size * (count - stored + (count if stored else 0)))
+        yield sample
 
 
 def _collect_provenance(generator: Any, seed: int) -> dict[str, Any]:

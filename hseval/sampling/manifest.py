@@ -6,13 +6,14 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from hseval.utils.atomic_files import write_text
-from hseval.utils.errors import HsevalError
+from hseval.utils.errors import HsevalError, format_reason
+from hseval.utils.input_files import read_text
 from hseval.utils.plural import format_count
+from hseval.utils.structured_files import check_depth, convert_record
 
-FORMAT = "hseval-parts-1"
 MANIFEST_NAME = "parts.json"
 
 
@@ -30,13 +31,26 @@ class Manifest:
 
     Attributes:
         inputs: all that determines the cubes.
-        cube_layout: shape and names of the masks of every cube; None before the first.
         chunks: in order.
     """
 
     inputs: Mapping[str, Any]
-    cube_layout: list[Any] | None = None
     chunks: tuple[Chunk, ...] = ()
+
+
+class ChunkRecord(TypedDict):
+    """A chunk, as stored."""
+
+    cubes: int
+    sha256: str
+
+
+class ManifestRecord(TypedDict):
+    """A manifest, as stored."""
+
+    format: Literal["hseval-parts-1"]
+    of: dict[str, Any]
+    parts: list[ChunkRecord]
 
 
 def to_plain_json(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,16 +69,15 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        chunks = tuple(Chunk(int(chunk["cubes"]), str(chunk["sha256"])) for chunk in record["parts"])
-        manifest = Manifest(dict(record["of"]), list(record["like"]), chunks)
-        if record["format"] != FORMAT:
-            raise ValueError(f"format {record['format']!r}, expected {FORMAT!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
+        data = json.loads(read_text(path))  # unlike msgspec, json reads the NaN of an option
+        check_depth(data)
+        record = convert_record(data, ManifestRecord, path)
+    except (HsevalError, OSError, ValueError, RecursionError) as error:
+        reason = format_reason(error).removeprefix(f"{path}: ")
         message = f"{path}: unreadable list of chunks ({reason}); --force removes the chunks and starts over"
         raise HsevalError(message) from error
-    return manifest
+    chunks = tuple(Chunk(chunk["cubes"], chunk["sha256"]) for chunk in record["parts"])
+    return Manifest(record["of"], chunks)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -77,7 +90,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
         return
     chunks = [{"cubes": chunk.n_cubes, "sha256": chunk.sha256} for chunk in manifest.chunks]
-    record = {"format": FORMAT, "of": manifest.inputs, "like": manifest.cube_layout, "parts": chunks}
+    record = {"format": "hseval-parts-1", "of": manifest.inputs, "parts": chunks}
     write_text(folder / MANIFEST_NAME, json.dumps(record, indent=1) + "\n")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
 from hseval.pipeline.open import open_set
 from hseval.sweep.failures import StepError, guard_step
-from hseval.sweep.keys import RunKeys, StepKey
+from hseval.sweep.keys import RunKeys, StepKey, check_sets_unchanged
 from hseval.sweep.plan import RunConfig, SweepPlan
 from hseval.sweep.store import (
     DONE_FILE,
@@ -101,6 +101,7 @@ def _fit_once(folder: Path, step_name: str, fit_call: _FitCall, on_message: Mess
         try:
             with guard_step(step_name, folder):
                 fit_call(folder / FILES_FOLDER)
+                check_sets_unchanged(fit_call.plan, {"train": fit_call.step_key.inputs["train"]})
         except StepError as error:
             write_record(folder / FAILED_FILE, {"step": step_name, "error": str(error), "of": fit_call.step_key.inputs})
             raise

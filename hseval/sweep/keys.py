@@ -27,6 +27,7 @@ from hseval.sweep.store import read_record
 from hseval.utils.atomic_files import write_text
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_sha256
+from hseval.utils.input_files import check_regular_file
 from hseval.utils.version import __version__
 
 CONTENT_CACHE_FILE = "data.json"
@@ -80,6 +81,7 @@ def _list_files(path: Path) -> list[Path]:
         return sorted(file for file in path.rglob("*") if file.is_file())
     if not path.exists():
         raise HsevalError(f"{path}: there is no such file or folder")
+    check_regular_file(path)
     return [path]
 
 
@@ -130,6 +132,13 @@ def hash_set_contents(plan: SweepPlan) -> dict[str, str | None]:
     """
     sets: dict[str, Path | None] = {"train": plan.data.train, "ref": plan.data.ref}
     return {role: None if path is None else hash_path_content(path, plan.out) for role, path in sets.items()}
+
+
+def check_sets_unchanged(plan: SweepPlan, content_hashes: Mapping[str, str | None]) -> None:
+    """Raise HsevalError if a set has other content than hashed by role: a result would be stored under an old key."""
+    for role, digest in hash_set_contents(plan).items():
+        if digest != content_hashes.get(role, digest):
+            raise HsevalError(f"{getattr(plan.data, role)}: has changed since the sweep started; run it again")
 
 
 def compute_run_keys(run: RunConfig, plan: SweepPlan, content_hashes: Mapping[str, str | None]) -> RunKeys:

@@ -71,12 +71,18 @@ class RunQueue:
 
     def mark_done(self, trial: Trial, seconds: float) -> None:
         """Record that a run is done, and how long it took."""
-        self._study.tell(trial, seconds)
+        self._study.tell(trial, seconds, skip_if_finished=True)
 
     def mark_failed(self, trial: Trial, reason: str) -> None:
         """Record that a run failed."""
-        trial.set_user_attr("error", reason)
-        self._study.tell(trial, state=self._trial_states.FAIL)
+        if not self._is_given_up(trial):
+            trial.set_user_attr("error", reason)
+        self._study.tell(trial, state=self._trial_states.FAIL, skip_if_finished=True)
+
+    def _is_given_up(self, trial: Trial) -> bool:
+        """Return whether another sweep has marked a trial as failed, between its start and the lock of its run."""
+        trials = self._study.get_trials(deepcopy=False)
+        return bool(trials[trial.number].state.is_finished())
 
 
 def _import_optuna() -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from hseval.core.report import Score
 from hseval.sweep.failures import StepError, guard_step
 from hseval.sweep.fit import MessageCallback, ensure_fit
-from hseval.sweep.keys import RunKeys
+from hseval.sweep.keys import RunKeys, check_sets_unchanged
 from hseval.sweep.plan import RunConfig, SweepPlan
 from hseval.sweep.sample import RunSampler
 from hseval.sweep.score import score_samples
@@ -122,6 +122,7 @@ def _execute_steps(
         on_message(f"{run.label}: scoring")
         with guard_step("scoring", folder):
             report, scores = score_samples(samples, plan, workers=None if with_timing else 0)
+            check_sets_unchanged(plan, keys.scores.inputs["sets"])
             report.save(folder / REPORT_FILE)
             write_record(folder / DONE_FILE, _build_record(run, keys, scores))
 

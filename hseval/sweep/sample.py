@@ -15,7 +15,7 @@ from hseval.core.plugin_manager import get_plugins, select_accepted_arguments
 from hseval.data.writer import SetWriter
 from hseval.sampling import generate as sampling
 from hseval.sampling.chunks import open_chunks
-from hseval.sampling.generate import generate_samples
+from hseval.sampling.generate import check_space_for_samples, generate_samples
 from hseval.sweep.plan import RunConfig, SweepPlan, TimingConfig
 from hseval.utils.plural import format_count
 
@@ -90,13 +90,15 @@ class RunSampler:
         metadata = sampling.collect_metadata(generator, seed)
         if not select_accepted_arguments(generator.sample, start=0):
             with SetWriter(out, **metadata) as writer:
-                for sample in generate_samples(generator, count, seed):
+                for sample in check_space_for_samples(generate_samples(generator, count, seed), out, count):
                     writer.add(*sample)
             return
         with open_chunks(out, sampling.collect_inputs(metadata, self._weight_hashes), metadata) as chunks:
             chunks.resume(force=True)
             if chunks.count < count:
-                chunks.write_samples(generate_samples(generator, count, seed, start=chunks.count), _ignore_progress)
+                samples = generate_samples(generator, count, seed, start=chunks.count)
+                samples = check_space_for_samples(samples, out, count, stored=chunks.count)
+                chunks.write_samples(samples, _ignore_progress)
             chunks.join(count, _ignore_progress)
 
     def measure_speed(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from hseval.sweep.plan import SweepPlan
 from hseval.sweep.queue import RunQueue
 from hseval.sweep.results import SweepResults, collect_results
 from hseval.sweep.run_steps import execute_run, get_run_folder, is_timed
-from hseval.sweep.store import FAILED_FILE
+from hseval.sweep.store import FAILED_FILE, is_in_use
 from hseval.sweep.workers import RunsByKey, compute_runs_by_key, enqueue_pending, launch_workers, run_worker
 from hseval.utils.atomic_files import check_writable
 from hseval.utils.errors import HsevalError, format_suggestion
@@ -56,6 +56,7 @@ def run_sweep(
             launch_workers(selected, jobs, slurm, on_message)
         if not with_timing:
             _time_runs(selected, runs, on_message)
+        _report_runs_in_use(selected, runs, on_message)
     except DiskFullError as error:
         raise HsevalError(f"{error}; free some space and run the same command again: it resumes") from error
     return collect_results(plan, compute_runs_by_key(plan))
@@ -92,6 +93,14 @@ def select_tables(plan: SweepPlan, table_labels: tuple[str, ...]) -> SweepPlan:
     return dataclasses.replace(
         plan, runs=tuple(run for run in plan.runs if not table_labels or run.table_label in table_labels)
     )
+
+
+def _report_runs_in_use(plan: SweepPlan, runs: RunsByKey, on_message: MessageCallback) -> None:
+    """Say which runs are left to another process, such as a second sweep in the same folder."""
+    labels = [run.label for run, keys in runs.values() if is_in_use(get_run_folder(plan, keys))]
+    if labels:
+        hint = "run the same command again when it has ended"
+        on_message(f"{plan.out}: another process still executes {', '.join(labels)}; {hint}")
 
 
 def _time_runs(plan: SweepPlan, runs: RunsByKey, on_message: MessageCallback) -> None:

@@ -21,7 +21,10 @@ class TomlTable:
         self._known_keys.add(key)
         if key not in self.values:
             return default
-        return convert_value(self.values[key], value_type, owner=f"{self.location}: {key}")
+        value = convert_value(self.values[key], value_type, owner=f"{self.location}: {key}")
+        if isinstance(value, str) and "\0" in value:  # no file name
+            raise HsevalError(f"{self.location}: {key} is {value!r:.80}, expected text without null characters")
+        return value
 
     def get_int(self, key: str, minimum: int, default: int) -> int:
         """Return an integer; HsevalError if it is less than ``minimum``."""

@@ -1,10 +1,13 @@
-"""Disk space reserved before it is needed."""
+"""Disk space: checked before long work starts, and reserved before it is needed."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
+
+from hseval.utils.errors import HsevalError
 
 MARGIN = 1 << 20  # for the metadata that HDF5 writes at the beginning and end of a file
 OVERHEAD = 1 << 14  # for the metadata of each addition (chunk indices)
@@ -47,3 +50,12 @@ class DiskReserve:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                     raise
         self.size += size
+
+
+def check_free_space(path: Path, size: int) -> None:
+    """Raise HsevalError unless ``size`` more bytes fit beside ``path``; called before long work starts."""
+    folder = path.resolve().parent
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        message = f"{path}: needs {size / 1e9:,.1f} GB, but {folder} has {free / 1e9:,.1f} GB free"
+        raise HsevalError(message) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # by which callers know it

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hseval.utils.errors import HsevalError, format_reason
+from hseval.utils.input_files import read_text
 
 if TYPE_CHECKING:
     import os
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RecordT = TypeVar("RecordT")
 
 MAX_DEPTH = 100  # of nested objects, arrays and tables: no file of hseval's is nearly as deep
+MAX_INTEGER_BITS = 64
 
 
 def load_json(path: str | os.PathLike[str], subject: str) -> Any:
@@ -71,7 +72,7 @@ def convert_record(data: Any, record_type: type[RecordT], path: str | os.PathLik
 
     try:
         return msgspec.convert(data, record_type)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter of half a surrogate pair
         raise HsevalError(f"{path}: {format_reason(error)}") from error
 
 
@@ -79,8 +80,9 @@ def _parse(path: str | os.PathLike[str], parse: Callable[[str], Any], subject: s
     import msgspec
 
     try:
-        data = parse(Path(path).read_text(encoding="utf-8-sig"))
+        data = parse(read_text(path))
         check_depth(data)
+        _check_integers(data)
     except RecursionError as error:
         raise HsevalError(f"{path}: can't be read as {subject}: it is nested too deeply") from error
     except (OSError, ValueError, msgspec.MsgspecError) as error:
@@ -96,3 +98,11 @@ def check_depth(data: Any, limit: int = MAX_DEPTH) -> None:
         level = [item for items in containers for item in items if isinstance(item, dict | list)]
     if level:
         raise RecursionError(f"nested deeper than {limit}")
+
+
+def _check_integers(data: Any) -> None:
+    """Raise ValueError for an integer of more bits than both formats guarantee: Python can't even print a long one."""
+    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        _check_integers(value)
+    if isinstance(data, int) and data.bit_length() > MAX_INTEGER_BITS:
+        raise ValueError(f"it has an integer of {data.bit_length()} bits; at most {MAX_INTEGER_BITS} expected")

@@ -47,6 +47,23 @@ def test_none_is_accepted_only_where_the_type_allows_it() -> None:
         ({"fast": "perhaps"}, "not of type bool"),
         ({"mode": "exakt"}, "did you mean 'exact'"),
         ({"bands": 3}, "plugin, option bands: 3 is not of type float"),
+        *[({"size": value}, "option size: inf is not of type int$") for value in (float("inf"), 1e400)],
+        ({"size": float("nan")}, "option size: nan is not of type int$"),
+        *[({"size": value}, f"option size: '{value}' is not of type int$") for value in ("inf", "nan", "1e400")],
+        *[
+            ({"size": value}, "option size: an integer of .* bits, expected at most 64$")
+            for value in (10**19, 10**5000, 1e308)
+        ],
+        ({"size": "1" * 5000}, "option size: '1{79} is not of type int$"),
+        *[({"gain": value}, "option gain: .*, expected a finite number$") for value in ("inf", "1e400", "nan")],
+        *[({"gain": value}, "expected a finite number$") for value in (float("inf"), -1e400, float("nan"))],
+        *[({name: 10**5000}, f"{name}: an integer of 16611 bits") for name in ("gain", "mode", "limit", "fast")],
+        ({"gain": [1.0]}, "not of type float"),
+        ({"bands": [640.0, float("nan")]}, "expected a finite number$"),
+        ({"limit": float("inf")}, "option limit: inf is not of type int$"),
+        ({"mode": float("nan")}, "option mode: nan is not a valid value"),
+        ({"mode": []}, "not a valid value"),
+        ({"fast": float("nan")}, "not of type bool"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_was_expected(values: dict[str, object], message: str) -> None:

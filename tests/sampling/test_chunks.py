@@ -147,7 +147,7 @@ def test_after_ctrl_c_the_same_command_resumes(run: SampleCommand) -> None:
     outcome = run.interrupt(5)
     assert outcome.err.splitlines()[0] == f"{run.out}: resuming after 4 cubes (in {run.chunk_folder})"
     outcome = run()
-    assert (outcome.status, StepsGenerator.sampled) == (0, [5])
+    assert (outcome.status, StepsGenerator.sampled) == (0, [5]), outcome
     assert outcome.err.startswith(f"{run.out}: resuming after 5 cubes")
     run.assert_complete()
 
@@ -304,6 +304,40 @@ def test_a_damaged_chunk_and_those_after_it_are_sampled_again(run: SampleCommand
     run.assert_complete()
 
 
+@pytest.mark.parametrize("count", [0, 2, 100])
+def test_a_chunk_with_another_number_of_cubes_than_listed_is_sampled_again(run: SampleCommand, count: int) -> None:
+    run.interrupt(4)
+    manifest = run.chunk_folder / "parts.json"
+    manifest.write_text(manifest.read_text().replace('"cubes": 1', f'"cubes": {count}'))
+    assert run().status == 0 and StepsGenerator.sampled == list(range(6))
+    run.assert_complete()
+
+
+@pytest.mark.parametrize("stored", [0, 3])
+def test_cubes_that_the_disk_has_no_space_for_are_refused_after_the_first(run: SampleCommand, stored: int) -> None:
+    if stored:
+        run.interrupt(stored)
+    outcome = run(n=10**15)
+    assert StepsGenerator.sampled == [stored]
+    assert outcome.status == 2
+    last_line = outcome.err.splitlines()[-1]
+    assert f"{run.out}: needs " in last_line and f" GB, but {run.out.parent} has " in last_line
+    assert run.chunk_folder.exists() == bool(stored)
+    assert run().status == 0 and StepsGenerator.sampled == list(range(stored, 6))
+    run.assert_complete()
+
+
+def test_space_is_needed_twice_where_chunks_are_to_be_joined(
+    run: SampleCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr("hseval.sampling.generate.check_free_space", lambda path, size: sizes.append(size))
+    run.interrupt(2)
+    run()
+    cube = sum(array.nbytes for array in (make_sample(0).cube, *make_sample(0).masks.values()))
+    assert sizes == [6 * cube, (4 + 6) * cube]
+
+
 def test_a_chunk_that_is_not_listed_is_ignored(run: SampleCommand) -> None:
     run.interrupt(3)
     (run.chunk_folder / "000003.h5").write_bytes((run.chunk_folder / "000001.h5").read_bytes())
@@ -314,7 +348,17 @@ def test_a_chunk_that_is_not_listed_is_ignored(run: SampleCommand) -> None:
     run.assert_complete()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"parts": 3}', '{"format": "x", "of": {}, "like": [], "parts": []}'])
+STORED = '{"format": "hseval-parts-1", "of": {}, "parts": %s}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "[" * 100_000, '{"parts": 3}', '{"format": "x", "of": {}, "parts": []}',
+        STORED % "3", STORED % '[{"cubes": "3", "sha256": "0"}]', STORED % '[{"cubes": NaN, "sha256": "0"}]',
+        STORED % '[{"cubes": 3}]', STORED.replace("{}", "2") % "[]",
+    ],
+)  # fmt: skip
 def test_an_unreadable_manifest_is_refused_and_force_starts_over(run: SampleCommand, text: str) -> None:
     run.interrupt(3)
     (run.chunk_folder / "parts.json").write_text(text)

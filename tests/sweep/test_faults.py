@@ -159,6 +159,62 @@ def test_a_run_in_use_by_another_process_is_not_queued(folder: Path) -> None:
     assert reopened.take() is None
 
 
+@pytest.mark.parametrize("method", ["fit", "sample"])
+def test_a_set_that_is_replaced_during_a_sweep_gives_no_result_of_the_old_one(
+    folder: Path, hseval: Command, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    call = getattr(StagedGenerator, method)
+
+    def replace_set(self: StagedGenerator, *arguments: Any, **options: Any) -> Any:
+        save_set(folder / "train.h5", make_texture_set(24, size=16, bands=3, seed=7))
+        return call(self, *arguments, **options)
+
+    monkeypatch.setattr(StagedGenerator, method, replace_set)
+    file = write_plan(folder, format_grid(c=[0.1]))
+    changed = hseval("sweep", file)
+    assert changed.status == 1 and "train.h5: has changed since the sweep started" in changed.err
+    assert not list(folder.glob("s.sweep/runs/*/done.json"))
+
+
+def test_a_run_that_another_sweep_gave_up_can_still_end(folder: Path) -> None:
+    queue = RunQueue(folder)
+    queue.put(["a", "b"], is_in_use=lambda key: False)
+    taken = [queue.take()[0] for _ in range(2)]  # type: ignore[index]
+    RunQueue(folder).put([], is_in_use=lambda key: False)  # before the runs' locks are held
+    queue.mark_done(taken[0], 1.0)
+    queue.mark_failed(taken[1], "no reason")
+    assert queue.take() is None
+
+
+def test_a_second_sweep_leaves_a_run_to_the_first_until_that_is_killed(folder: Path, hseval: Command) -> None:
+    file, out = write_plan(folder, FOUR), folder / "out"
+    command = [sys.executable, "-m", "hseval", "sweep", str(file), "--out", str(out)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert first.stderr is not None
+    label = next(line for line in first.stderr if ": scoring" in line).partition(":")[0]
+    first.send_signal(signal.SIGSTOP)
+    second = hseval("sweep", file, "--out", out)
+    assert f"{out}: another process still executes {label}; run the same command again" in second.err
+    assert second.status == 1 and "3 of 4 runs done" in second.out
+    first.kill()
+    first.communicate()
+    third = hseval("sweep", file, "--out", out)
+    assert third.status == 0 and "4 of 4 runs done" in third.out and "another process" not in third.err
+    assert hseval("sweep", file, "--out", folder / "whole").status == 0
+    assert load_scores(out) == load_scores(folder / "whole")
+
+
+def test_two_sweeps_at_once_give_the_same_scores_as_one(folder: Path, hseval: Command) -> None:
+    file, out = write_plan(folder, FOUR), folder / "out"
+    command = [sys.executable, "-m", "hseval", "sweep", str(file), "--out", str(out)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    output = [process.communicate(timeout=120)[0] for process in both]
+    assert all("Traceback" not in text for text in output), output
+    assert hseval("sweep", file, "--out", out).status == 0
+    assert hseval("sweep", file, "--out", folder / "whole").status == 0
+    assert load_scores(out) == load_scores(folder / "whole")
+
+
 def test_the_error_without_optuna_names_the_extra(folder: Path) -> None:
     blocked = folder / "blocked" / "optuna"
     blocked.mkdir(parents=True)

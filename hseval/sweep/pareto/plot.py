@@ -13,6 +13,7 @@ from hseval.sweep.plan import PlotConfig
 from hseval.sweep.results import SweepResults
 from hseval.utils.atomic_files import write_atomically
 from hseval.utils.errors import HsevalError
+from hseval.utils.text import escape_label, map_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ def plot_pareto(results: SweepResults, plot: PlotConfig | None = None) -> Figure
     """
     from matplotlib.figure import Figure
 
-    plot = plot or results.plot
+    results, plot = map_text(results, escape_label), map_text(plot or results.plot, escape_label)
     panels = {y: build_points(results, plot.x, y) for y in plot.y}
     if not any(panels.values()):
         raise HsevalError(f"{results.name}: no run has both {plot.x!r} and one of {', '.join(plot.y) or 'no score'}")

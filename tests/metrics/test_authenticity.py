@@ -238,6 +238,7 @@ def test_shifts_cover_two_pixels_at_any_size_with_as_many_placements() -> None:
 
 def test_only_strictly_nearer_samples_count() -> None:
     assert compute_copy_share(np.array([0.4, 0.5, 0.5, 0.6]), 0.5) == 0.25
+    assert compute_copy_share(np.array([1e-4, 1.01e-4]), 0.0) == 0.5  # up to 1e-4 is rounding
 
 
 def test_an_identical_sample_is_a_copy_even_where_held_out_cubes_are_copies_too() -> None:
@@ -281,7 +282,10 @@ def test_a_training_set_of_one_cube_works() -> None:
     parts = Authenticity().compare(real=make_table(HOLDOUT_MAPS[:5]), generated=generated, train=train, rng=RNG)
     assert parts.value >= 0.25
     assert np.isnan(parts.details["auth_pct"])
+    assert parts.details["resolution"] == pytest.approx(1 / 6)
     assert "minimum of 5 held-out distances" in parts.details["caveat"]
+    _, _, related = Authenticity().relate(real=make_table(HOLDOUT_MAPS[:5]), generated=generated, train=train)
+    assert np.isnan(related["authenticity/distance"]).tolist() == [True]  # there is no other training cube
 
 
 def test_without_a_training_set_there_is_no_value() -> None:

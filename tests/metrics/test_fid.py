@@ -64,6 +64,14 @@ def test_a_collapsed_generator_scores_worse_than_pooled_deviations_would_show() 
     assert parts.value > 0.5 * 12 * (6 - 1) ** 2
 
 
+def test_a_side_that_has_no_standardized_features_gets_them_with_the_other() -> None:
+    real, generated = make_table(make_features(40)), make_table(make_features(30, seed=1, mean=0.5))
+    related_real, related_generated, _ = Fid().relate(real=real, generated=generated, train=None)
+    plain = compare(real, generated).value
+    assert compare(related_real, generated).value == pytest.approx(plain)
+    assert compare(real, related_generated).value == pytest.approx(plain)
+
+
 def test_splits_share_the_scale_of_the_full_reference() -> None:
     real, generated = make_table(make_features(40)), make_table(make_features(40, seed=1))
     metric = Fid()

@@ -132,6 +132,9 @@ def test_the_eigenvalues_are_used_where_they_are_precise_and_not_where_they_are_
     skewed = precise * np.logspace(8, -8, 40)
     assert frechet._trace_sqrt_by_eigenvalues(skewed.T @ skewed, skewed.T @ skewed) is None
     assert trace_sqrt_product(skewed, skewed) == pytest.approx((skewed**2).sum(), rel=1e-9)
+    # Each of 100 eigenvalues of 0 may add half the root of the rounding error, 7e-9: in all 7e-8 of a trace of 1.
+    nearly_singular = np.diag([1.0] + [1e-20] * 100)
+    assert frechet._trace_sqrt_by_eigenvalues(nearly_singular, nearly_singular) is None
 
 
 @settings(max_examples=40, deadline=None)

@@ -89,6 +89,7 @@ def test_the_headline_is_the_difference_of_the_means_over_all_pairs() -> None:
         np.average(table["ms-ssim/2d"][:, 2], weights=pairs) for table, pairs in ((real, (6, 3)), (generated, (1, 6)))
     ]
     assert parts.value == pytest.approx(abs(means[0] - means[1]), rel=1e-12)
+    assert parts.signed == pytest.approx(means[1] - means[0], rel=1e-12)  # samples minus real
     assert parts.details["reference_2d"] == pytest.approx(means[0])
     assert parts.details["samples_2d"] == pytest.approx(means[1])
     assert parts.details["samples_pairs"] == 7
@@ -96,6 +97,12 @@ def test_the_headline_is_the_difference_of_the_means_over_all_pairs() -> None:
     gap = parts.details["samples_3d"] - parts.details["reference_3d"]
     assert parts.details["difference_3d"] == pytest.approx(abs(gap))
     assert len(parts.details["samples_2d_by_band"]) == BANDS
+
+
+def test_the_signed_difference_is_positive_for_samples_that_are_too_alike() -> None:
+    real, alike, scattered = (describe_blocks([make_cubes(5, seed=5, common=common)]) for common in (0.5, 0.9, 0.1))
+    signs = [np.sign(compare(real, generated).signed_value) for generated in (alike, real, scattered)]
+    assert signs == [1, 0, -1]
 
 
 def test_the_score_grows_with_collapse_and_with_scatter() -> None:

@@ -181,7 +181,7 @@ def test_black_samples_count_as_outliers() -> None:
     cubes = make_mixtures(8, seed=17).cubes.copy()
     cubes[:3] = 0
     parts = compare_sets(Plausibility(), real, replace_cubes(real, cubes))
-    assert parts.details["strange"] >= 3 / 8
+    assert parts.details["strange"] in (3 / 8, 4 / 8)  # of the samples: the black ones, and perhaps one more
     assert np.isfinite(parts.value)
 
 

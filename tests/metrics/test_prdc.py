@@ -16,7 +16,7 @@ from hseval.metrics.knn_coverage import Prdc, compute_knn_radii, compute_prdc
 from hseval.metrics.prdc import PrecisionRecall
 from hseval.testing import check_metric
 from hseval.utils.errors import HsevalError, NotComputable
-from hseval.utils.nearest_neighbors import NearestNeighbors
+from hseval.utils.nearest_neighbors import NearestNeighbors, compute_rounding_bound
 
 Array = NDArray[Any]
 
@@ -122,6 +122,13 @@ def test_radii_far_from_the_origin_are_those_of_float64() -> None:
     values = make_features(80).astype(np.float64) + 1e7
     distances = np.sort(np.sqrt(((values[:, None] - values) ** 2).sum(axis=-1)), axis=1)
     assert compute_knn_radii(values, 4) == pytest.approx(distances[:, 4], rel=1e-12)
+
+
+def test_the_slack_of_a_comparison_grows_with_the_farthest_row_on_the_other_side() -> None:
+    near, far = np.array([[0.0, 3.0]]), np.array([[0.0, 0.0], [0.0, 1000.0], [1.0, 0.0]])
+    left, other = (knn_coverage.build_left_factor(rows, np.zeros(2)) for rows in (near, far))
+    expected = 2 * compute_rounding_bound(np.array([3.0]), 1000.0, 4)
+    assert knn_coverage.compute_slack(left, other) == pytest.approx(expected)
 
 
 def test_the_same_set_covers_itself() -> None:

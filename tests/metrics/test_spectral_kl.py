@@ -88,6 +88,9 @@ def test_two_gaussians_meet_the_closed_form() -> None:
     parts = compare(real, generated)
     assert parts.value == pytest.approx(binned, rel=0.02)
     assert parts.value == pytest.approx(0.5**2 / 2, rel=0.05)  # slightly less with 64 bins
+    half = extract_table(pixels / 2, levels=4096)
+    deviations = compare(half, real).details["structures"]["fov"]["deviations"]
+    assert [*deviations["reference"], *deviations["samples"]] == pytest.approx([0.5, 1.0], rel=1e-3)
     # The ridge of 1e-3 of the variance is in both covariances.
     assert parts.details["structures"]["fov"]["gaussian"] == pytest.approx(0.125 / 1.001, rel=1e-3)
 
@@ -268,6 +271,9 @@ def test_the_source_of_the_masks_is_in_the_details() -> None:
     assert compare(table, table).details["masks_from"] == {"reference": "set", "samples": "set"}
 
 
-def test_one_bin_is_refused() -> None:
+@pytest.mark.parametrize("bins", [1, 1025])
+def test_two_to_1024_bins_are_allowed(bins: int) -> None:
+    for allowed in (2, 1024):
+        SpectralKL(SpectralKL.Options(bins=allowed))
     with pytest.raises(ValueError, match="expected 2 to 1024"):
-        SpectralKL(SpectralKL.Options(bins=1))
+        SpectralKL(SpectralKL.Options(bins=bins))

@@ -101,6 +101,11 @@ def test_narrower_samples_count_as_fewer_and_wider_as_more() -> None:
     assert values[2] == pytest.approx(compare(real, make_features(60, seed=2)).value, rel=0.1)
 
 
+def test_similarities_in_float32_are_computed_with_in_float64() -> None:
+    rounded = gaussian_kernel(np.random.default_rng(0).normal(size=(40, 3)), 2.0).astype(np.float32)
+    assert vendi_score(rounded) == pytest.approx(vendi_score(rounded.astype(np.float64)), rel=1e-12)
+
+
 def test_repeated_samples_count_once() -> None:
     real, few = make_features(60), make_features(6, seed=1)
     assert compare(real, np.tile(few, (10, 1))).value == pytest.approx(compare(real, few).value)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from scipy.stats import binom, t
+from scipy.stats import binom, chi2, norm, t
 
-from hseval.stats.folded_normal import SideVariance, SignedDifference, draw_differences, folded_normal_mean
+from hseval.stats.folded_normal import (
+    SideVariance,
+    SignedDifference,
+    compute_folded_intervals,
+    draw_differences,
+    folded_normal_mean,
+)
 from hseval.stats.paired import EXCESS_COLUMN, VALUE_COLUMN, Term, compare_paired, compute_standard_error
 from tests.helpers.simulated_features import Mean, Shift, draw_normal_table, score_tables
 
@@ -54,6 +62,30 @@ def test_at_zero_it_is_the_difference_of_the_expected_noise_at_one_split() -> No
     expected = [float(folded_normal_mean(np.zeros(1), np.array([item]))[0]) for item in stds]
     # Draws of the mean near 0 are shrunk to 0: most draws of both.
     assert np.median(draws) == pytest.approx(expected[0] - expected[1], rel=0.15)
+
+
+def test_draws_that_noise_explains_are_shrunk_to_zero_and_others_are_not() -> None:
+    """A draw counts as 0 up to the root of two variances: 92 % of the draws around 0."""
+    zero = make_difference(0.0, real=0.0, generated=0.0, blocks=10**6)
+    noise = draw(make_difference(0.0, real=0.0, generated=0.2, blocks=10**6), zero)
+    floor = float(folded_normal_mean(np.zeros(1), np.array([0.2 / np.sqrt(0.5)]))[0])
+    assert np.mean(np.isclose(noise, floor, rtol=1e-2)) == pytest.approx(norm.cdf(np.sqrt(2)), abs=0.015)
+    distinct = draw(make_difference(0.5, real=0.0, generated=0.01, blocks=10**6), zero)
+    assert distinct.mean() == pytest.approx(0.5, abs=0.005)
+
+
+def test_blocks_of_the_reference_that_only_one_of_the_two_has_are_left_out() -> None:
+    first, second = make_difference(0.3), make_difference(0.1, seed=1)
+    fewer = dataclasses.replace(second, real_replicates=second.real_replicates[:12])
+    assert draw(first, fewer).mean() == pytest.approx(draw(first, second).mean(), abs=0.05)
+
+
+def test_the_variances_of_an_interval_have_the_degrees_of_freedom_of_their_blocks() -> None:
+    """Far from 0, with the floor's variance dominant, the excess is the difference minus a scaled inverse chi."""
+    real, generated = SideVariance(1e-4, 4, 0.01), SideVariance(0.0, 4, 0.01)
+    _, excess = compute_folded_intervals(10.0, real=real, generated=generated, rng=np.random.default_rng(0))
+    floors = np.sqrt(2 / np.pi) * np.sqrt(2 * 1e-4 / 0.01 * 3 / chi2.ppf([0.025, 0.975], 3))
+    assert excess == pytest.approx(10.0 - floors, abs=0.04)
 
 
 def test_intervals_of_differences_of_absolute_differences_contain_the_truth() -> None:

@@ -214,6 +214,15 @@ def test_the_plan_depends_on_the_size_and_its_cost_is_bounded() -> None:
     assert costs[0] <= 1600 and costs[-1] >= 80
 
 
+def test_the_plan_by_size_is_that_of_the_docs() -> None:
+    """`docs/intervals.md`: 12 to 24 blocks per side, the first 2 to 8 splits (1 to 4 complementary pairs)."""
+    plans = {size: dataclasses.astuple(ResamplingPlan.for_size(size)) for size in (2, 50, 51, 100, 1000, 1001, 10**6)}
+    assert plans[2] == plans[50] == (4, 24, 48)
+    assert plans[51] == plans[100] == (4, 16, 36)
+    assert plans[1000] == (1, 16, 36)
+    assert plans[1001] == plans[10**6] == (1, 12, 18)
+
+
 def test_the_variance_of_fewer_splits_follows_from_pairs_of_splits() -> None:
     splits = np.array([[1.0], [3.0], [5.0], [7.0], [2.0], [2.0], [6.0], [6.0]])  # pairs: 2, 6, 2, 6
     assert compute_finite_split_variance(splits, 8) == pytest.approx(0.0)

@@ -96,6 +96,25 @@ def test_the_second_order_part_is_counted_once(sided: str) -> None:
     assert np.mean(corrected) == pytest.approx(expected, rel=0.25)
 
 
+def test_effects_across_the_sides_of_a_product_of_means_have_the_closed_form() -> None:
+    """Leaving out one of g numbers changes a mean by (mean - x) / (g - 1); the product's second difference is exact."""
+    real, generated = RNG.normal(size=5), RNG.normal(size=7)
+
+    def statistic(real_out: NDArray, generated_out: NDArray) -> NDArray:
+        return np.array([np.delete(real, real_out).mean() * np.delete(generated, generated_out).mean()])
+
+    replicates = run_jackknife(
+        statistic,
+        real=make_single_blocks(5),
+        generated=make_single_blocks(7),
+        rng=np.random.default_rng(1),
+        pairs=3 * 35,
+    )
+    changes = np.outer((real - real.mean()) / 4, (generated - generated.mean()) / 6)
+    assert replicates.cross_pairs is not None
+    assert np.sort(replicates.cross_pairs[:, 0]) == pytest.approx(np.sort(np.sqrt(4 / 5 * 6 / 7) * changes.ravel()))
+
+
 def test_far_from_zero_the_correction_is_negligible() -> None:
     real, generated = RNG.normal(size=24), 30 + RNG.normal(size=24)
     replicates = run_on_means(

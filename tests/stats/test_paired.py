@@ -14,9 +14,12 @@ import hseval
 from hseval.core.feature_table import FeatureTable
 from hseval.core.report import Report, Score
 from hseval.core.report_file import load_report
+from hseval.stats import paired
+from hseval.stats.folded_normal import draw_differences
 from hseval.stats.paired import compare_paired
 from hseval.stats.quantile_shares import GroupedValues, draw_expected_shares
 from hseval.utils.errors import HsevalError
+from hseval.utils.random_streams import create_rng
 from tests.helpers.simulated_features import Mean, MeanDistance, Shift, draw_normal_table, make_table, score_tables
 
 
@@ -66,6 +69,30 @@ def test_the_better_one_depends_on_the_metric_s_direction() -> None:
     assert compare_paired(a, b).probability > 0.999
     assert a.excess is not None and b.excess is not None
     assert compare_paired(a, b).difference == pytest.approx(abs(a.excess) - abs(b.excess))
+
+
+def test_signed_differences_are_compared_by_draws() -> None:
+    a, b = score_offsets(Shift, 0.2, -0.3)
+    stored = [score.statistics.resamples.replicates for score in (a, b)]  # type: ignore[union-attr]
+    draws = draw_differences(*map(paired._build_signed_difference, stored), rng=create_rng(0, "shift difference"))
+    assert a.value is not None and b.value is not None
+    assert compare_paired(a, b) == paired._compare_draws(a, draws, a.value - b.value)
+
+
+def test_pairs_of_blocks_are_left_out_unless_a_difference_is_signed() -> None:
+    (plain,), (signed,) = score_offsets(MeanDistance, 0.3), score_offsets(Shift, 0.3)
+    pairs = [
+        score.statistics.resamples.replicates.real_pairs  # type: ignore[union-attr]
+        for score in (plain, signed)
+    ]
+    assert len(pairs[0]) > 0 and len(pairs[1]) == 0
+
+
+def test_a_difference_without_an_error_is_certain() -> None:
+    probabilities = [
+        paired._compare_by_t(difference, 0.0, 5.0, lower_is_better=True).probability for difference in (-1.0, 0.0, 1.0)
+    ]
+    assert probabilities == [1.0, 0.5, 0.0]
 
 
 def test_errors_of_the_reference_cancel() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hseval.stats.splits import average_details, decide_verdict, draw_splits
+from hseval.stats.splits import average_details, compute_std, decide_verdict, draw_splits, is_separated
 from hseval.utils.random_streams import create_rng
+from tests.helpers.simulated_features import MeanDistance, draw_normal_table, score_tables
 
 
 def draw(real: list[str], generated: list[str], repeats: int = 8) -> list:
@@ -27,6 +28,26 @@ def test_no_group_is_on_both_sides() -> None:
     groups = [f"patient-{i // 3}" for i in range(30)] + ["big"] * 9
     for split in draw(groups, [f"f{i}" for i in range(50)], repeats=30):
         assert not {groups[i] for i in split.real} & {groups[i] for i in split.holdout}
+
+
+@pytest.mark.parametrize(("quick", "count"), [(False, 16), (True, 6)])
+def test_a_score_is_a_mean_over_sixteen_splits_and_a_quick_one_over_six(quick: bool, count: int) -> None:
+    score = score_tables(MeanDistance(), draw_normal_table(40, 1), draw_normal_table(20, 2), quick=quick)
+    assert score.statistics is not None and score.statistics.resamples is not None
+    replicates = score.statistics.resamples.replicates
+    assert replicates is not None
+    assert score.statistics.count == len(replicates.splits) == count
+    assert score.value == pytest.approx(np.mean([value for value, _, _ in replicates.splits]))
+
+
+def test_the_standard_deviation_over_splits_is_that_of_a_sample_and_0_for_one() -> None:
+    assert compute_std([1.0, 3.0]) == pytest.approx(np.sqrt(2))
+    assert compute_std([3.0]) == 0.0
+
+
+def test_values_are_separated_from_floors_only_if_none_lies_between_them() -> None:
+    assert is_separated([1.1, 1.2], [0.5, 1.0]) and is_separated([0.1, 0.4], [0.5, 1.0])
+    assert not is_separated([0.2, 0.9], [0.5, 1.0]) and not is_separated([0.7, 1.2], [0.5, 1.0])
 
 
 def test_one_group_can_not_be_halved() -> None:

@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 SIZE := 96
 
-.PHONY: install demo ldm-demo ldm-tables leaderboard sweep-demo qualify docs test test-browser test-slow lint bench evidence bench-gpu test-lowest equal-scores clean
+.PHONY: install demo ldm-demo ldm-tables leaderboard sweep-demo qualify docs test test-browser test-slow lint bench evidence bench-gpu test-lowest equal-scores reliability mutation clean
 
 install: $(INSTALLED)
 
@@ -95,6 +95,17 @@ evidence: $(INSTALLED)
 # For a machine with a GPU; goes on where it was cut off.
 bench-gpu: $(INSTALLED)
 	$(BIN)/python -m benchmarks.gpu.measure
+
+# 500 damaged inputs of every kind, and a hundred kills and faults: docs/reliability.md. An hour; as root it fills disks, too.
+reliability: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.reliability.inputs --record
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.reliability.faults --record
+	$(BIN)/python -m benchmarks.reliability.page
+
+# Do the tests see faults? 300 small ones, planted one at a time in a copy: benchmarks/results/reliability/mutation.json. It
+# resumes where it was interrupted.
+mutation: $(INSTALLED)
+	$(BIN)/python -m benchmarks.reliability.mutation
 
 # Are all numbers what they were at another commit? make equal-scores OLD=<checkout of that commit>
 equal-scores: $(INSTALLED)

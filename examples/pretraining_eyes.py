@@ -39,7 +39,7 @@ class Eyes:
     cubes: Array
     field: Array
     classes: Array
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     nm: Array
 
     @classmethod

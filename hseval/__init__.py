@@ -10,17 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hseval.core.display import register_display
-from hseval.core.hookspecs import hookimpl
-from hseval.core.options import option
-from hseval.core.plugin_api import PLUGIN_API, RENAMED_EXPORTS, OldPluginError
-from hseval.core.protocols import Needs, Sample, ScoreParts
-from hseval.utils.errors import HsevalError, NotComputable
 from hseval.utils.lazy_exports import build_getattr
 from hseval.utils.version import __version__
 
 if TYPE_CHECKING:
     from hseval.core.cubes import ArraySet, Cube, CubeSet
     from hseval.core.feature_table import FeatureTable
+    from hseval.core.hookspecs import hookimpl
+    from hseval.core.options import option
+    from hseval.core.plugin_api import PLUGIN_API
+    from hseval.core.protocols import Needs, Sample, ScoreParts
     from hseval.core.report import Report, Score
     from hseval.core.report_file import load_report
     from hseval.pipeline.open import open_set
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from hseval.qualification.report import QualifyReport, load_qualify
     from hseval.scoring.score import score
     from hseval.stats.paired import compare_paired
+    from hseval.utils.errors import HsevalError, NotComputable
 
 __all__ = [
     "PLUGIN_API", "ArraySet", "Cube", "CubeSet", "FeatureTable", "HsevalError", "Needs", "NotComputable",
@@ -40,6 +40,10 @@ _load_export = build_getattr(
     {
         "hseval.core.cubes": ("ArraySet", "Cube", "CubeSet"),
         "hseval.core.feature_table": ("FeatureTable",),
+        "hseval.core.hookspecs": ("hookimpl",),
+        "hseval.core.options": ("option",),
+        "hseval.core.plugin_api": ("PLUGIN_API",),
+        "hseval.core.protocols": ("Needs", "Sample", "ScoreParts"),
         "hseval.core.report": ("Report", "Score"),
         "hseval.core.report_file": ("load_report",),
         "hseval.pipeline.open": ("open_set",),
@@ -47,11 +51,14 @@ _load_export = build_getattr(
         "hseval.qualification.report": ("QualifyReport", "load_qualify"),
         "hseval.scoring.score": ("score",),
         "hseval.stats.paired": ("compare_paired",),
+        "hseval.utils.errors": ("HsevalError", "NotComputable"),
     },
 )
 
 
 def __getattr__(name: str) -> Any:
+    from hseval.core.plugin_api import RENAMED_EXPORTS, OldPluginError
+
     if name in RENAMED_EXPORTS:
         raise OldPluginError
     return _load_export(name)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hseval.cli import shared_options as shared
 from hseval.cli.output_files import check_output
 from hseval.utils.errors import HsevalError
-
-if TYPE_CHECKING:
-    from hseval.comparison.leaderboard import Leaderboard
 
 FORMAT_NAMES = ("terminal", "markdown", "latex", "json")
 
@@ -40,11 +37,15 @@ def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **
     Two are shown side by side, more as a leaderboard. Scores are compared in pairs, on resamples that both reports
     share; reports made with different settings are refused.
     """
-    from hseval.comparison.formats import format_json
+    from hseval.comparison.formats import FORMATTERS, format_json, print_leaderboard
     from hseval.comparison.leaderboard import compare
     from hseval.comparison.protocol import load_entries
     from hseval.utils.atomic_files import write_text
+    from hseval.utils.console import create_console
 
+    format_name = _choose_format(params["kind"], out)  # before any work
+    if out is not None and json_path is not None and out.resolve() == json_path.resolve():
+        raise HsevalError(f"--json {json_path}: is what --out writes; name another file")
     for option, path in (("--out", out), ("--json", json_path)):
         if path is not None:
             check_output(option, path, reports)
@@ -53,21 +54,18 @@ def diff(reports: tuple[Path, ...], out: Path | None, json_path: Path | None, **
     if json_path is not None:
         write_text(json_path, format_json(board))
     if out is not None:
-        write_text(out, _render_board(board, params["kind"], out))
+        write_text(out, FORMATTERS[format_name](board))
+    elif format_name == FORMAT_NAMES[0] and sys.stdout.isatty():
+        print_leaderboard(board, create_console(sys.stdout))
     else:
-        sys.stdout.write(_render_board(board, params["kind"], None))
+        sys.stdout.write(FORMATTERS[format_name](board))
     compared = {column.metric for column in board.columns}
     return int(any(name not in compared for name in requested or ()))
 
 
-def _render_board(board: Leaderboard, format_name: str | None, out: Path | None) -> str:
-    from hseval.comparison.formats import FORMAT_BY_SUFFIX, FORMATTERS, format_terminal
+def _choose_format(name: str | None, out: Path | None) -> str:
+    from hseval.comparison.formats import FORMAT_BY_SUFFIX
 
-    if format_name is None and out is not None and out.suffix not in FORMAT_BY_SUFFIX:
+    if name is None and out is not None and out.suffix not in FORMAT_BY_SUFFIX:
         raise HsevalError(f"{out}: unknown suffix, expected one of {', '.join(FORMAT_BY_SUFFIX)}; or give --format")
-    format_name = format_name or (FORMAT_BY_SUFFIX[out.suffix] if out is not None else FORMAT_NAMES[0])
-    if format_name == FORMAT_NAMES[0] and out is None and sys.stdout.isatty():
-        import shutil
-
-        return format_terminal(board, width=shutil.get_terminal_size().columns, color=True)
-    return FORMATTERS[format_name](board)
+    return name or (FORMAT_NAMES[0] if out is None else FORMAT_BY_SUFFIX[out.suffix])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -46,24 +47,26 @@ def _inspect(cubes: CubeSet) -> Inspection:
 def _print_json(inspection: Inspection) -> None:
     import json
 
-    click.echo(json.dumps(inspection.to_dict(), indent=2, default=str))
+    print(json.dumps(inspection.to_dict(), indent=2, default=str))
 
 
 def _print_text(inspection: Inspection) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:  # piped output is neither wrapped nor colored
-        for name, text in _iter_lines(inspection):
-            click.echo(f"{name:<12} {text}".rstrip())
+    from hseval.utils.console import create_console
+    from hseval.utils.text import escape_unprintable
+
+    lines = [(name, escape_unprintable(text)) for name, text in _iter_lines(inspection)]
+    if not sys.stdout.isatty():  # piped output is neither wrapped nor colored
+        for name, text in lines:
+            print(f"{name:<12} {text}".rstrip())
         return
     table = Table.grid(padding=(0, 2))
-    for name, text in _iter_lines(inspection):
+    for name, text in lines:
         style = "yellow" if name == "suspicious" and text != "nothing" else ""
         table.add_row(Text(name, style="bold"), Text(text, style=style))
-    console.print(table)
+    create_console(sys.stdout).print(table)
 
 
 def _iter_lines(inspection: Inspection) -> Iterator[tuple[str, str]]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import signal
 import sys
+import traceback
+import warnings
 
 import click
 
 from hseval.core.plugin_manager import get_plugins
-from hseval.utils.console import replace_unprintable
+from hseval.utils.console import escape_output
 from hseval.utils.errors import HsevalError
+from hseval.utils.text import escape_unprintable
 from hseval.utils.version import __version__
+
+INTERRUPTED = "interrupted: no partial file was left behind"
 
 
 @click.group(
@@ -28,35 +31,51 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; exit 2 with one line on unusable input, 130 on Ctrl-C."""
     _disable_hdf5_locking()
-    # A queue or a shell's `timeout` ends a job by SIGTERM: clean up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to stop
-    get_plugins().add_commands(cli)
-    try:
-        status = cli.main(prog_name="hseval", standalone_mode=False)
-        sys.stdout.flush()  # a full disk shows here, where it can be reported
-    except click.exceptions.Abort:
-        _exit_with_error("interrupted: no partial file was left behind", 130)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        _exit_with_error(f"{error.format_message()}{_format_help_hint(error)}", 2)
-    except HsevalError as error:
-        _exit_with_error(" ".join(str(error).split()), 2)
-    except KeyboardInterrupt:
-        _exit_with_error("interrupted: no partial file was left behind", 130)
-    except MemoryError as error:
-        _exit_with_error(f"out of memory: {error or 'none is left'}; try smaller numbers, --quick or --workers 0", 2)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) went away: end quietly, the interpreter's own flush at exit included.
-        _discard_stdout()
-        sys.exit(1)
-    except OSError as error:
-        _discard_stdout()
-        _exit_with_error(f"{error.filename or 'the output'}: {error.strerror or error}", 2)
-    sys.exit(status if isinstance(status, int) else 0)
+    _open_closed_streams()
+    # A name in letters that the font of plots lacks is drawn as boxes; there is nothing to do about it.
+    warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with escape_output():
+        get_plugins().add_commands(cli)
+        _raise_on_signals()
+        try:
+            status = cli.main(prog_name="hseval", standalone_mode=False)
+            sys.stdout.flush()  # a full disk shows here, where it can be reported
+        except Exception as error:  # noqa: BLE001 - reported here, so that the text of tracebacks is escaped, too
+            sys.exit(_report_error(error))
+        except KeyboardInterrupt:
+            sys.exit(_print_error(INTERRUPTED, 130))
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _report_error(error: Exception) -> int:
+    """Print an error in one line; return the exit status."""
+    message, status = "", 2
+    match error:
+        case _ if isinstance(error, click.exceptions.Abort) or _is_caused_by_interrupt(error):
+            message, status = INTERRUPTED, 130
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+        case click.ClickException():
+            message = f"{error.format_message()}{_format_help_hint(error)}"
+        case HsevalError():
+            message = " ".join(str(error).split())
+        case MemoryError():
+            message = f"out of memory: {error or 'none is left'}; try smaller numbers, --quick or --workers 0"
+        case BrokenPipeError():  # the reader of a pipe (head, less) went away: end quietly
+            status = 1
+        case OSError():
+            message = f"{error.filename or 'the output'}: {error.strerror or error}"
+        case _:
+            traceback.print_exception(error)
+            status = 1
+    return _print_error(message, status) if message else status
+
+
+def _is_caused_by_interrupt(error: BaseException | None) -> bool:
+    # Libraries that are just being imported turn a KeyboardInterrupt into an ImportError.
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _disable_hdf5_locking() -> None:
@@ -69,15 +88,29 @@ def _format_help_hint(error: click.ClickException) -> str:
     return f" (see {context.command_path} --help)" if context is not None else ""
 
 
+def _open_closed_streams() -> None:
+    """Open the null device in place of closed standard streams (``>&-``), so that no file gets their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
+
+
+def _raise_on_signals() -> None:
+    """Clean up after SIGTERM, by which a queue or a shell's ``timeout`` ends a job, as after Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise_keyboard_interrupt)
+
+
 def _raise_keyboard_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _discard_stdout() -> None:
-    with contextlib.suppress(io.UnsupportedOperation):  # not a file: captured
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _exit_with_error(message: str, status: int) -> None:
-    click.echo(f"hseval: {replace_unprintable(message)}", err=True)
-    sys.exit(status)
+def _print_error(message: str, status: int = 2) -> int:
+    """Print a message in one line; return the exit status."""
+    print(f"hseval: {escape_unprintable(message)}", file=sys.stderr)
+    return status

@@ -25,5 +25,5 @@ def new_plugin(kind: str, name: str, out: Path | None) -> None:
     names = validate_names(kind, name, get_plugins())
     folder = out or Path(names.distribution)
     for path in write_plugin(names, folder):
-        click.echo(path)
-    click.echo(f"next: cd {folder}; pip install -e '.[test]'; pytest; then adapt {names.module}.py")
+        print(path)
+    print(f"next: cd {folder}; pip install -e '.[test]'; pytest; then adapt {names.module}.py")

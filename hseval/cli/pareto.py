@@ -45,8 +45,8 @@ def pareto(results: Path, out: tuple[Path, ...], as_json: bool, color_alias: str
         for path in out:
             save_figure(figure, path)
     if as_json:
-        click.echo(json.dumps(to_jsonable({"x": plot.x, "y": plot.y, "rows": rows}), indent=1))
+        print(json.dumps(to_jsonable({"x": plot.x, "y": plot.y, "rows": rows}), indent=1))
     else:
         for y in plot.y:
             runs = [row["run"] for row in rows if y in row["front"]]
-            click.echo(f"front of {plot.x} and {y}: {'; '.join(runs) or 'no run has both'}")
+            print(f"front of {plot.x} and {y}: {'; '.join(runs) or 'no run has both'}")

@@ -47,7 +47,7 @@ def plugins_command(selection: str | None, as_json: bool) -> None:
     if selection is not None:
         listing = _select_entries(listing, selection)
     if as_json:
-        click.echo(json.dumps(to_jsonable(listing), indent=1))
+        print(json.dumps(to_jsonable(listing), indent=1))
     elif sys.stdout.isatty():
         _print_sections(listing, is_single=is_single)
     else:
@@ -111,11 +111,11 @@ def _get_summary(registration: Registration) -> str:
 
 def _print_lines(listing: PluginListing, *, is_single: bool) -> None:
     for entry in listing["plugins"]:
-        click.echo(f"{entry['kind']} {entry['name']} ({_format_source(entry)}): {entry['summary']}")
+        print(f"{entry['kind']} {entry['name']} ({_format_source(entry)}): {entry['summary']}")
         for option in entry["options"] if is_single else ():
-            click.echo(f"    {_format_assignment(option)} ({option['type']}): {option['help']}")
+            print(f"    {_format_assignment(option)} ({option['type']}): {option['help']}")
     for entry in listing["broken"]:
-        click.echo(f"broken: {entry['plugin']} ({_format_source(entry)}): {entry['error']}")
+        print(f"broken: {entry['plugin']} ({_format_source(entry)}): {entry['error']}")
 
 
 def _print_sections(listing: PluginListing, *, is_single: bool) -> None:
@@ -135,7 +135,7 @@ def _print_sections(listing: PluginListing, *, is_single: bool) -> None:
             formatter.write_dl(
                 [(f"{item['plugin']} ({_format_source(item)})", item["error"]) for item in listing["broken"]]
             )
-    click.echo(formatter.getvalue().strip("\n"))
+    print(formatter.getvalue().strip("\n"))
 
 
 def _format_summary(entry: dict[str, Any]) -> str:

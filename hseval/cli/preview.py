@@ -59,9 +59,9 @@ def preview(path: str, out: str, **params: Any) -> None:
         raise HsevalError(f"{path}: none of the selected cubes has a valid pixel")
     save = save_film if target.suffix.lower() == ".gif" else save_sheet
     save(preview, target, size=params["size"])
-    click.echo(f"{out}: {len(preview.ids)} of {format_count(len(cubes), 'cube')}: {', '.join(preview.ids)}")
+    print(f"{out}: {len(preview.ids)} of {format_count(len(cubes), 'cube')}: {', '.join(preview.ids)}")
     style = preview.style
-    click.echo(style.color_note if style.color_label else f"{style.color_note} Shown is {style.composite}.")
+    print(style.color_note if style.color_label else f"{style.color_note} Shown is {style.composite}.")
 
 
 def _draw_indices(cubes: CubeSet, params: dict[str, Any]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,22 +71,24 @@ def qualify(
         check_output("--json", json_path, (real, load_path, score_report_path))
     if plots is not None:
         _make_folder(plots)
+        check_output("--plots", Path(plots) / "sees.png", ())
     score_report = None if score_report_path is None else load_report(score_report_path)
     if load_path is not None:
         report = _load_report(load_path, {**settings, "config": config})
     else:
         settings |= {"options": merge_settings(assignments, config), "cache": not no_cache}
         report = _compute_report(real, settings, score_report)
-    if json_path is not None and json_path != "-":
-        report.save(Path(json_path))  # first: a closed pipe must not cost the file
-    if plots is not None:
-        from hseval.qualification.plots import save_plots
+    with contextlib.ExitStack() as outputs:  # the last one first, and one that fails costs no other
+        if json_path == "-":
+            outputs.callback(sys.stdout.write, report.to_json())
+        else:
+            outputs.callback(_print_tables, report, score_report)
+        if plots is not None:
+            from hseval.qualification.plots import save_plots
 
-        save_plots(report, Path(plots))
-    if json_path == "-":
-        sys.stdout.write(report.to_json())
-    else:
-        _print_tables(report, score_report)
+            outputs.callback(save_plots, report, Path(plots))
+        if json_path is not None and json_path != "-":
+            outputs.callback(report.save, Path(json_path))
     return _get_exit_status(report, is_explicit=settings["metrics"] is not None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,17 +50,18 @@ def sample(generator: str, count: int, out: Path, checkpoint: Path | None, **par
         _write_in_chunks(built, count, out, metadata, weights, force=params["force"])
     else:
         _write_at_once(built, count, out, metadata)
-    click.echo(f"{out}: {format_count(count, 'cube')} by {generator}, seed {params['seed']}")
+    print(f"{out}: {format_count(count, 'cube')} by {generator}, seed {params['seed']}")
 
 
 def _write_at_once(generator: Any, count: int, out: Path, metadata: Mapping[str, Any]) -> None:
     """Stream all cubes of a generator that can't start in the middle to the file, atomically."""
     from hseval.data.writer import SetWriter
-    from hseval.sampling.generate import generate_samples
+    from hseval.sampling.generate import check_space_for_samples, generate_samples
     from hseval.utils.progress import ProgressReporter
 
+    samples = generate_samples(generator, count, metadata["provenance"]["seed"])
     with ProgressReporter() as progress, SetWriter(out, **metadata) as writer:
-        for done, sample in enumerate(generate_samples(generator, count, metadata["provenance"]["seed"]), start=1):
+        for done, sample in enumerate(check_space_for_samples(samples, out, count), start=1):
             writer.add(*sample)
             progress.update("sampling", done, count)
 
@@ -75,20 +77,21 @@ def _write_in_chunks(
 ) -> None:
     """Stream the cubes to chunks, resume where an earlier process was interrupted, and join them."""
     from hseval.sampling.chunks import open_chunks
-    from hseval.sampling.generate import collect_inputs, generate_samples
+    from hseval.sampling.generate import check_space_for_samples, collect_inputs, generate_samples
     from hseval.utils.progress import ProgressReporter
 
     with open_chunks(out, collect_inputs(metadata, checkpoint_hashes), metadata) as chunks:
         check_new_file(out, force=force)  # again: a process that held the chunks may have finished the set
         discard_note = chunks.resume(force=force)
         if discard_note:
-            click.echo(discard_note, err=True)
+            print(discard_note, file=sys.stderr)
         with _report_resume_point(chunks), ProgressReporter() as progress:
             if chunks.count:
                 stored = format_count(min(chunks.count, count), "cube")
                 progress.print_line(f"{out}: resuming after {stored} (in {chunks.folder})")
             if chunks.count < count:
                 samples = generate_samples(generator, count, metadata["provenance"]["seed"], start=chunks.count)
+                samples = check_space_for_samples(samples, out, count, stored=chunks.count)
                 chunks.write_samples(samples, lambda done: progress.update("sampling", done, count))
             chunks.join(count, lambda done: progress.update("writing", done, count))
 
@@ -104,7 +107,7 @@ def _report_resume_point(chunks: ChunkStore) -> Iterator[None]:
         stored = f"{format_count(chunks.count, 'cube')}; the same command resumes from there"
         if isinstance(error, HsevalError):
             raise HsevalError(f"{error}; stored: {stored}") from error
-        click.echo(f"hseval: stopped after {stored}", err=True)
+        print(f"hseval: stopped after {stored}", file=sys.stderr)
         if isinstance(error, KeyboardInterrupt):
             raise click.exceptions.Exit(130) from None  # the usual status of Ctrl-C; its message is printed above
         raise

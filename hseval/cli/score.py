@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--details", is_flag=True, help="Also show values, intervals, floors and remarks.")
 @shared.quiet_option("Print the summary alone, and no progress.", expose_value=True)
+@click.option("--anonymous", is_flag=True, help="No ids, paths or images in the report.")
 @click.option("--json", "json_path", type=click.Path(), metavar="F", help="Write the report as JSON; -: print it.")
 @click.option("--html", "html_path", type=click.Path(), metavar="F", help="Write a page: scores, images, plots.")
 @qualify_option
@@ -76,6 +78,10 @@ def score(
     from hseval.utils.distributed import Ranks
     from hseval.utils.progress import ProgressReporter
 
+    if details and (quiet or json_path == "-"):
+        raise click.UsageError(f"--details has no effect with {'-q' if quiet else '--json -'}")
+    if settings["anonymous"] and (qualify_path is not None or sweep_path is not None):
+        raise click.UsageError("--anonymous: a page with --qualify or --sweep shows their paths; leave them out")
     inputs = (samples, settings["ref"], settings["train"], qualify_path)
     _check_outputs(json_path, html_path, inputs)
     check_page_inputs(html_path, qualify_path, sweep_path)
@@ -92,11 +98,12 @@ def score(
             exhibits=html_path is not None,
         )
     if is_first_rank:
-        if json_path is not None and json_path != "-":
-            report.save(json_path)  # first: a closed pipe must not cost the file
-        if html_path is not None:
-            save_html(report, html_path, qualify=qualify_path, sweep=sweep_path)
-        _print_report(report, as_json=json_path == "-", details=details, quiet=quiet)
+        with contextlib.ExitStack() as outputs:  # the last one first, and one that fails costs no other
+            outputs.callback(_print_report, report, as_json=json_path == "-", details=details, quiet=quiet)
+            if html_path is not None:
+                outputs.callback(save_html, report, html_path, qualify=qualify_path, sweep=sweep_path)
+            if json_path is not None and json_path != "-":
+                outputs.callback(report.save, json_path)
     return _get_exit_status(report, requested=settings["metrics"] or [])
 
 
@@ -117,7 +124,7 @@ def _print_report(report: Report, *, as_json: bool, details: bool, quiet: bool) 
     if as_json:
         get_plugins().build("renderer", "json").render(report, sys.stdout)
     elif quiet:
-        click.echo(summarize_verdicts(report))
+        print(summarize_verdicts(report))
     else:
         get_plugins().build("renderer", "terminal", {"details": details}).render(report, sys.stdout)
 

@@ -40,7 +40,7 @@ def set_option(help: str) -> Decorator:
 
 def seed_option(help: str) -> Decorator:
     """Return the option ``--seed``."""
-    return click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help=help)
+    return click.option("--seed", type=int, metavar="N", default=0, show_default=True, callback=_check_seed, help=help)
 
 
 def names_option(*flags: str, help: str, metavar: str = "A,B", kind: str | None = None) -> Decorator:
@@ -73,6 +73,12 @@ def complete_names(
 
 def _split_names(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> list[str] | None:
     return [name.strip() for text in texts for name in text.split(",") if name.strip()] if texts else None
+
+
+def _check_seed(context: click.Context, parameter: click.Parameter, value: int) -> int:
+    if not 0 <= value < 2**64:  # not an IntRange, whose long upper bound would be in the help text
+        raise click.BadParameter(f"{value}; 0 to 2^64 - 1 expected")
+    return value
 
 
 def _silence(context: click.Context, parameter: click.Parameter, is_quiet: bool) -> bool:

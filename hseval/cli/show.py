@@ -25,6 +25,8 @@ def show(report: str, details: bool, html_path: str | None, qualify_path: str | 
     from hseval.core.plugin_manager import get_plugins
     from hseval.core.report_file import load_report
 
+    if details and html_path is not None:
+        raise click.UsageError("--details has no effect with --html: a page has all details")
     check_page_inputs(html_path, qualify_path, sweep_path)
     if html_path is not None:
         check_output("--html", html_path, (report, qualify_path))

@@ -52,9 +52,9 @@ def sweep(file: Path, **params: Any) -> int:
     print_message = ProgressReporter().print_line
     results = run_sweep(plan, on_message=print_message, **options)
     results.save(plan.out)
+    plot_names = _save_plots(results, plan.out)  # before anything is printed: a closed pipe must not cost the files
     _show(results)
-    plot_names = _save_plots(results, plan.out)
-    click.echo(f"{plan.out}: results.json, results.csv{plot_names}")
+    print(f"{plan.out}: results.json, results.csv{plot_names}")
     requested = [row for row in results.rows if not params["only"] or row.table_label in params["only"]]
     return int(not all(row.scores for row in requested))
 

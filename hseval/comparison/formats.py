@@ -6,11 +6,15 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from hseval.comparison.leaderboard import Leaderboard
 from hseval.comparison.table import TextCell, TextTable, build_text_table
 from hseval.core.report import to_jsonable
-from hseval.utils.console import UNLIMITED_WIDTH, create_table
+from hseval.utils.console import create_console, create_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LATEX_ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -21,15 +25,11 @@ LATEX_ESCAPES = {
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
-def format_terminal(leaderboard: Leaderboard, *, width: int | None = None, color: bool = False) -> str:
-    """Return a table for the terminal; ``width`` None: without limit."""
-    from rich.console import Console
+def print_leaderboard(leaderboard: Leaderboard, console: Console) -> None:
+    """Print a table and the lines below it."""
     from rich.text import Text
 
-    text_table, stream = build_text_table(leaderboard), io.StringIO()
-    console = Console(file=stream, width=width or UNLIMITED_WIDTH, highlight=False, force_terminal=color,
-                      no_color=not color, soft_wrap=width is None)  # fmt: skip
-    table = create_table()
+    text_table, table = build_text_table(leaderboard), create_table()
     for i, header in enumerate(text_table.headers):
         table.add_column(Text(header), justify="left" if i == 0 else "right", overflow="fold")
     for row in text_table.rows:
@@ -37,6 +37,12 @@ def format_terminal(leaderboard: Leaderboard, *, width: int | None = None, color
     console.print(table)
     for line in text_table.footer_lines:
         console.print(Text(line))
+
+
+def format_terminal(leaderboard: Leaderboard) -> str:
+    """Return what :func:`print_leaderboard` prints, without colors and limit of width."""
+    stream = io.StringIO()
+    print_leaderboard(leaderboard, create_console(stream))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from hseval.core.report import Report, Score
 from hseval.core.report_file import load_report
 from hseval.sweep.results import SweepResults, load_results
-from hseval.utils.console import replace_unprintable
 from hseval.utils.errors import HsevalError, format_suggestion
 from hseval.utils.plural import format_count
+from hseval.utils.text import escape_unprintable
 
 MAX_VALUE_LENGTH = 60  # characters of a value in an error message
 HASH_LENGTH = 16  # characters of a sha256 that identify a set
@@ -47,7 +47,7 @@ def load_entries(paths: Sequence[Path], names: Sequence[str] | None = None) -> l
     unique_names = list(names) if names is not None else _derive_names(paths)
     if len(set(unique_names)) < len(unique_names):
         raise HsevalError(f"--names: {', '.join(unique_names)}: expected different names")
-    return [Entry(replace_unprintable(name), load_report(path)) for name, path in zip(unique_names, paths, strict=True)]
+    return [Entry(escape_unprintable(name), load_report(path)) for name, path in zip(unique_names, paths, strict=True)]
 
 
 def _load_sweep_entries(results: SweepResults, folder: Path) -> list[Entry]:

@@ -8,8 +8,8 @@ from hseval.comparison.leaderboard import Leaderboard, LeaderboardCell, ScoreCol
 from hseval.comparison.pairwise_tests import PairwiseTest
 from hseval.reporting.summary import DIRECTION_LABELS, format_interval, format_number
 from hseval.stats.multiple_testing import ALPHA
-from hseval.utils.console import replace_unprintable
 from hseval.utils.plural import format_count
+from hseval.utils.text import escape_unprintable, map_text
 
 SIGNIFICANCE_RULE = f"significant: Holm-adjusted p < {ALPHA:g} over all scores and pairs shown"
 
@@ -34,12 +34,7 @@ class TextTable:
 def build_text_table(leaderboard: Leaderboard) -> TextTable:
     """Return the comparison of two reports, or the leaderboard of more, with printable characters only."""
     build = _build_pair_table if len(leaderboard.names) == 2 else _build_leaderboard_table
-    table = build(leaderboard)
-    return TextTable(
-        tuple(map(replace_unprintable, table.headers)),
-        tuple(tuple(TextCell(replace_unprintable(cell.text), cell.is_best) for cell in row) for row in table.rows),
-        tuple(map(replace_unprintable, table.footer_lines)),
-    )
+    return map_text(build(leaderboard), escape_unprintable)
 
 
 def _build_pair_table(leaderboard: Leaderboard) -> TextTable:

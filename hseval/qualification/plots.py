@@ -10,6 +10,7 @@ import numpy as np
 
 from hseval.qualification.tables import INSENSITIVE, shorten_unit
 from hseval.utils.atomic_files import write_atomically
+from hseval.utils.text import escape_label, map_text
 
 if TYPE_CHECKING:
     from hseval.qualification.report import Curve, DegradationRow, MetricColumn, QualifyReport
@@ -29,6 +30,7 @@ def save_plots(report: QualifyReport, folder: Path) -> list[Path]:
     Raises:
         HsevalError: the folder can't be written.
     """
+    report = map_text(report, escape_label)
     pages = {f"curves-{_slugify(column.label)}.png": plot_curves(report, column) for column in report.columns}
     paths = []
     for name, figure in {**pages, "sees.png": plot_detection_map(report)}.items():

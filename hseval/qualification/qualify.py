@@ -10,7 +10,7 @@ import numpy as np
 
 from hseval.core.capabilities import get_bounds
 from hseval.core.cubes import FOV, CubeSet
-from hseval.pipeline.extract import ExtractedSet, extract_features
+from hseval.pipeline.extract import ExtractedSet, UnchangedSet, extract_features
 from hseval.pipeline.open import open_set
 from hseval.pipeline.worker import ExtractionPlan
 from hseval.qualification.curves import build_curve
@@ -95,7 +95,7 @@ def qualify(
             compute_outcomes(way_job, feature_cache, workers=workers, progress=scale_progress(progress, way, len(jobs)))
             for way, way_job in enumerate(jobs)
         ]
-        cache_errors = [feature_cache.first_error] if feature_cache.first_error else []
+        cache_note = feature_cache.note
     provenance = collect_provenance(
         sets={"real": (data, extracted)},
         settings={
@@ -119,7 +119,7 @@ def qualify(
         rows=tuple(_build_row(degradation, job) for degradation in applicable),
         curves=tuple(_build_curves(job, applicable, outcomes)),
         not_applied=not_applied,
-        notes=(*_collect_notes(data, extracted, job, both_ways=both_ways), *cache_errors),
+        notes=(*_collect_notes(data, extracted, job, both_ways=both_ways), *filter(None, [cache_note])),
         provenance=provenance,
     )
 
@@ -164,7 +164,7 @@ def _build_job(
         location=data.info.location,
     )
     plan = dataclasses.replace(hash_plan, extractors=tuple(extractors))
-    cubes = CachedSet(data.subset(extracted.index[np.concatenate(halves)].tolist()))
+    cubes = CachedSet(UnchangedSet(data, extracted).subset(extracted.index[np.concatenate(halves)].tolist()))
     both = align_to_cubes(
         cubes,
         compute_settings.extract_features(cubes, plan, "features of the real cubes", workers=compute_settings.workers),

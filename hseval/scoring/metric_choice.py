@@ -26,10 +26,18 @@ Settings = Mapping[str, Mapping[str, Any]]
 def build_metrics(
     names: Sequence[str] | None, *, extractor: str | None, settings: dict[str, dict[str, Any]], quick: bool = False
 ) -> list[Metric]:
-    """Return the requested metrics (``all``: every one), built with their options.
+    """Return the metrics of :func:`choose_metrics` without the notes."""
+    return choose_metrics(names, extractor=extractor, settings=settings, quick=quick)[0]
+
+
+def choose_metrics(
+    names: Sequence[str] | None, *, extractor: str | None, settings: dict[str, dict[str, Any]], quick: bool = False
+) -> tuple[list[Metric], list[str]]:
+    """Return the requested metrics, built with their options, and notes on those of ``all`` that can't be used.
 
     Raises:
-        HsevalError: an unknown metric, extractor or option, with the nearest name.
+        HsevalError: an unknown metric, extractor or option, with the nearest name; or a metric that was requested by
+            its name can't be used.
     """
     registry = get_plugins()
     requested = names if names is not None else DEFAULT_METRICS
@@ -41,7 +49,7 @@ def build_metrics(
     if extractor is not None:
         registry.find("extractor", extractor)
     _check_settings(settings)
-    built = []
+    built, notes = [], []
     for name in unique_names:
         fields = get_options_class(registry.find("metric", name)).__dataclass_fields__
         metric_options = dict(settings.get(name, {}))
@@ -49,9 +57,18 @@ def build_metrics(
             metric_options.setdefault("extractor", extractor)
         if quick and "pairs" in fields:
             metric_options.setdefault("pairs", QUICK_PAIRS)
-        built.append(registry.build("metric", name, metric_options))
-        _check_metric(built[-1])
-    return built
+        try:
+            metric = registry.build("metric", name, metric_options)
+            _check_metric(metric)
+        except HsevalError as error:
+            if name in requested:
+                raise
+            notes.append(f"left out: {error}")
+        else:
+            built.append(metric)
+    if not built:
+        raise HsevalError(notes[0])
+    return built, notes
 
 
 def build_extractors(

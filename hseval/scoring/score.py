@@ -11,8 +11,9 @@ from hseval.pipeline.context import ProgressCallback, RunContext
 from hseval.pipeline.inputs import Source, find_common_field, open_sets
 from hseval.reporting.diagnosis import diagnose_report
 from hseval.reporting.figures import build_figure_data, find_embedding_extractor
+from hseval.scoring.anonymous import anonymize_report, anonymize_sets
 from hseval.scoring.features import QUICK_CUBES, assemble_inputs, draw_quick_sets, extract_sets, plan_extraction
-from hseval.scoring.metric_choice import Settings, build_extractors, build_metrics, list_train_extractors
+from hseval.scoring.metric_choice import Settings, build_extractors, choose_metrics, list_train_extractors
 from hseval.scoring.provenance import collect_provenance
 from hseval.scoring.score_metric import score_metric
 from hseval.scoring.segmentation.segment import (
@@ -21,7 +22,7 @@ from hseval.scoring.segmentation.segment import (
     postpone_structures,
     segment_sets,
 )
-from hseval.scoring.warnings import iter_overlap_notes, iter_resampling_notes, iter_set_notes
+from hseval.scoring.warnings import iter_overlap_notes, iter_resampling_notes, iter_set_notes, iter_size_notes
 from hseval.stats.multiple_testing import adjust_verdicts
 from hseval.utils.device import resolve_device
 from hseval.utils.distributed import Ranks
@@ -50,6 +51,7 @@ def score(
     progress: ProgressCallback | None = None,
     ranks: bool = False,
     exhibits: bool = False,
+    anonymous: bool = False,
 ) -> Report:
     """Score generated cubes against real ones.
 
@@ -75,13 +77,14 @@ def score(
         progress: called with (task, done, total).
         ranks: share the work with the other processes that torchrun started with this one.
         exhibits: collect images, spectra and points for an HTML report; needs the training set's features, too.
+        anonymous: pseudonyms in place of ids and groups, and neither labels nor paths nor images (docs/anonymous.md).
 
     Raises:
         HsevalError: unusable or incompatible input or options; one line names the problem and a valid choice.
     """
     # Inputs.
     settings = {name: dict(values) for name, values in (options or {}).items()}
-    built_metrics = build_metrics(metrics, extractor=extractor, settings=settings, quick=quick)
+    built_metrics, metric_notes = choose_metrics(metrics, extractor=extractor, settings=settings, quick=quick)
     device = resolve_device(device)
     extractors = build_extractors(built_metrics, settings, device, extractor)
     sets = open_sets(samples, ref, train, layout=layout, wavelengths=wavelengths, resample=resample)
@@ -91,6 +94,7 @@ def score(
     embedding_extractor = find_embedding_extractor(built_metrics) if exhibits else None
     with FeatureCache(get_cache_path() if cache else None) as feature_cache:
         joined_ranks = Ranks.join("cpu") if ranks else Ranks()
+        opened_sets, sets = sets, anonymize_sets(sets, joined_ranks) if anonymous else sets
         context = RunContext(
             feature_cache, joined_ranks, seed, device, workers, batch_size, quick, verify, progress, exhibits
         )
@@ -116,11 +120,13 @@ def score(
     # Notes and provenance.
     full_sets = content_hashes or file_features
     notes = [
+        *metric_notes,
         *iter_set_notes(sets, file_features, full_sets, quick_count=QUICK_CUBES if quick else None),
         field_note,
+        *iter_size_notes(sets),
         *iter_overlap_notes(full_sets),
         *segmentation.notes,
-        feature_cache.first_error,
+        feature_cache.note,
         *iter_resampling_notes(sets),
     ]
     provenance = collect_provenance(
@@ -143,4 +149,5 @@ def score(
         segmenter=segmentation.quality.spec.build() if segmentation.quality is not None else None,
     )
     report = Report(tuple(scores), tuple(filter(None, notes)), provenance, figure_data)
-    return dataclasses.replace(report, differences=tuple(diagnose_report(report)))
+    report = dataclasses.replace(report, differences=tuple(diagnose_report(report)))
+    return anonymize_report(report, opened_sets) if anonymous else report

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +44,7 @@ class MetricResult:
     histogram_values: HistogramValues
 
 
+@np.errstate(all="ignore")  # a value that is not finite becomes "not computed: its value is nan"
 def score_metric(
     metric: Metric, inputs: ExtractedInputs, context: RunContext, *, with_interval: bool = True
 ) -> MetricResult:
@@ -84,6 +87,7 @@ def _compute_score(
 
     metric, metric_inputs = evaluator.metric, evaluator.inputs
     full = evaluator.compute_parts(metric_inputs.real, metric_inputs.generated, metric_inputs.train)
+    _check_types(full.details)
     details = to_jsonable(full.details)
     # With other types, or nested deeply, the report could not be read again.
     check_depth(details, MAX_DEPTH // 2)
@@ -130,6 +134,19 @@ def _compute_score(
             statistics, values, floors, uncertainty, _build_resamples(evaluator, inputs, size, uncertainty)
         ),
     )
+
+
+def _check_types(value: Any) -> None:
+    """Refuse details that a report would turn into text such as ``<function ...>``, sets among them.
+
+    Raises:
+        TypeError: the message names the type.
+    """
+    if isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            _check_types(item)
+    elif not (value is None or isinstance(value, (str, int, float, PurePath)) or hasattr(value, "tolist")):
+        raise TypeError(f"details hold a {type(value).__name__}; expected numbers, text, arrays, lists, mappings")
 
 
 def _add_split_statistics(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from hseval.core.cubes import CubeSet
 from hseval.core.feature_table import UNGROUPED_PREFIX
 from hseval.data.wavelengths import ResampledSet
+from hseval.inspection.duplicates import describe_duplicates
 from hseval.pipeline.extract import ExtractedSet
 from hseval.pipeline.inputs import InputSets, find_shared_cubes
 from hseval.utils.plural import format_count
 
 MIN_RELIABLE_CUBES = 32  # cubes: scores of smaller sets vary too much
 MAX_LISTED_IDS = 3  # ids listed before "and n more"
+MAX_SIZED_CUBES = 1000  # cubes of a set whose size is looked up, evenly spaced: each costs a header
 
 
 def iter_set_notes(
@@ -78,27 +82,50 @@ def _iter_feature_notes(extracted: ExtractedSet) -> Iterator[str]:
         yield f"{cubes_text} with NaN or infinite pixels in the field of view: these pixels are left out"
 
 
+def _list_shared_ids(extracted: ExtractedSet, other: ExtractedSet) -> tuple[str, ...]:
+    """Return the ids of the cubes that are in the other set too, pixel for pixel."""
+    return tuple(sorted(extracted.features.ids[find_shared_cubes(extracted, other)].tolist()))
+
+
+def iter_size_notes(sets: InputSets) -> Iterator[str]:
+    """Yield a note with the sizes of all sets where the images of some cubes differ in size."""
+    sizes = {role: _find_extreme_sizes(cubes) for role, cubes in sets.items()}
+    if len(set().union(*sizes.values())) > 1:
+        listed = [f"{role} {' to '.join(f'{y} x {x}' for y, x in found)}" for role, found in sizes.items()]
+        yield f"images differ in size, on which features of texture depend: {', '.join(listed)} pixels"
+
+
+def _find_extreme_sizes(cubes: CubeSet) -> list[tuple[int, int]]:
+    """Return the smallest and the largest ``(y, x)`` of a set, once if they are equal; of a large set, of a sample."""
+    step = math.ceil(len(cubes) / MAX_SIZED_CUBES)
+    found = sorted(
+        {cubes.shape(index)[1:] for index in range(0, len(cubes), step)}, key=lambda size: (math.prod(size), size)
+    )
+    return [found[0], found[-1]][: len(found)]
+
+
 def iter_overlap_notes(extracted_sets: Mapping[str, ExtractedSet]) -> Iterator[str]:
-    """Yield the counts of cubes that sets share, pixel for pixel, and of duplicates within the samples."""
+    """Yield the counts of cubes that sets share, pixel for pixel, and of duplicates within each set."""
     generated, real, train = extracted_sets["samples"], extracted_sets["reference"], extracted_sets.get("train")
-    duplicates = len(generated.features) - len(np.unique(generated.features.hashes))
-    if duplicates:
-        yield f"{format_count(duplicates, 'sample')} identical to another sample, pixel for pixel"
-    shared = int(find_shared_cubes(generated, real).sum())
-    if shared:
-        yield f"{format_count(shared, 'sample')} identical to a reference cube, pixel for pixel"
+    for role, extracted in extracted_sets.items():
+        order = np.argsort(extracted.index)
+        duplicates = describe_duplicates(extracted.features.hashes[order], extracted.features.ids[order])
+        if duplicates:
+            yield f"{role}: {duplicates}"
+    if copies := _list_shared_ids(generated, real):
+        copies_text = f"{format_count(len(copies), 'sample')} identical to a reference cube, pixel for pixel"
+        yield f"{copies_text}: {_format_ids(copies)}"
     if train is None:
         return
-    copies = int(find_shared_cubes(generated, train).sum())
-    if copies:
-        copies_text = format_count(copies, "sample")
-        yield f"{copies_text} identical to a training cube, pixel for pixel: not removed before scoring"
+    if copies := _list_shared_ids(generated, train):
+        copies_text = f"{format_count(len(copies), 'sample')} identical to a training cube, pixel for pixel"
+        yield f"{copies_text}, not removed before scoring: {_format_ids(copies)}"
     is_shared = find_shared_cubes(real, train)
     if is_shared.all():
         yield "every reference cube is in the training set: no cube is held out to test a generator with"
-    elif is_shared.any():
-        shared_text = format_count(int(is_shared.sum()), "reference cube")
-        yield f"{shared_text} also in the training set: removed from the reference"
+    elif copies := _list_shared_ids(real, train):
+        copies_text = f"{format_count(len(copies), 'reference cube')} also in the training set"
+        yield f"{copies_text}, removed from the reference: {_format_ids(copies)}"
     groups = set(real.features.groups[~is_shared].tolist()) & set(train.features.groups.tolist())
     if named := [group for group in groups if not group.startswith(UNGROUPED_PREFIX)]:
         groups_text = format_count(len(named), "group")

@@ -6,8 +6,10 @@ import collections
 import functools
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -84,7 +86,17 @@ def _run_while_short(
             return
 
 
+def _start_resource_tracker() -> None:
+    """Start the process that removes the semaphores of a killed run; it need not warn of what it removes."""
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # child processes inherit the list
+    try:
+        multiprocessing.resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
+
+
 def _run_in_pool(job: Job[Result_co], pending: collections.deque[list[int]], workers: int) -> Iterator[Result_co]:
+    _start_resource_tracker()
     pool = ProcessPoolExecutor(
         max_workers=min(workers, len(pending), max(2, os.cpu_count() or 1)),
         mp_context=multiprocessing.get_context("spawn"),

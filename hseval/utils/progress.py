@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hseval.utils.console import create_console
+
 MIN_REMAINING_SECONDS = 60.0  # from which on the remaining time is printed
 MIN_ELAPSED_SECONDS = 2.0  # after which it is estimated
 
@@ -128,7 +130,6 @@ def _format_duration(seconds: float) -> str:
 
 
 def _build_bar() -> Any:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
     from rich.text import Text
 
@@ -140,5 +141,10 @@ def _build_bar() -> Any:
             left = "" if task.time_remaining is None else f"  {_format_duration(task.time_remaining)} left"
             return Text(task.fields["message"] or f"{rate}{left}", style="dim")
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), MessageColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        MessageColumn(),
+    )
+    return Progress(*columns, console=create_console(sys.stderr), transient=True)

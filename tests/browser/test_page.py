@@ -5,6 +5,7 @@ Skipped where there is no Chromium; with HSEVAL_BROWSER set (``make test-browser
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import shutil
@@ -24,6 +25,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 DISABLED_FEATURES = ("background-networking", "component-update", "sync", "gpu")  # of Chromium
 EVIL = "<script>window.struck = true</script>"
 STRIKE = "<img src=x onerror='window.struck = true'>"
+UNITS = '\\" + (window.struck = true) + "\x1b\x07\n\u2028'  # would leave a text in an expression of Vega
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +56,11 @@ def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sets = []
     for seed in (1, 2, 3):
         base = make_texture_set(10, size=24, seed=seed)
-        ids = [f"{seed}-{i}{(EVIL, STRIKE)[i % 2]}" for i in range(10)]
-        masks = {"fov": base.masks["fov"], f"vein{STRIKE}": base.masks["bright"], "dark": base.masks["dark"]}
-        sets.append(ArraySet(base.cubes, wavelengths=base.wavelengths, masks=masks, ids=ids))
+        ids = [f"{seed}-{i}{(EVIL, STRIKE)[i % 2]}\x1b\u202e" for i in range(10)]
+        masks = {"fov": base.masks["fov"], f"vein{STRIKE}\0": base.masks["bright"], "dark": base.masks["dark"]}
+        cubes = ArraySet(base.cubes, wavelengths=base.wavelengths, masks=masks, ids=ids)
+        cubes.info = dataclasses.replace(cubes.info, units=UNITS)
+        sets.append(cubes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HSEVAL_CACHE", str(folder / "cache"))
         report = package.score(sets[0], ref=sets[1], train=sets[2], exhibits=True)
@@ -121,6 +125,19 @@ def test_text_from_files_stays_text(tab: Any) -> None:
     tooltip = tab.locator("#vg-tooltip-element").inner_text()
     assert EVIL in tooltip or STRIKE in tooltip
     assert tab.evaluate("() => window.struck") is None
+
+
+def test_charts_work_without_eval_and_a_click_on_the_legend_selects_a_set(tab: Any) -> None:
+    policy = tab.locator("meta[http-equiv]").get_attribute("content")
+    scripts = next(part for part in policy.split(";") if part.strip().startswith("script-src"))
+    assert "unsafe" not in scripts
+    assert all(source.startswith("'sha256-") for source in scripts.split()[1:])
+    opacity = """() => [...document.querySelectorAll('#features + .plot .points_marks path')]
+                       .map((mark) => mark.getAttribute('opacity'))"""
+    assert set(tab.evaluate(opacity)) == {"0.65"}
+    tab.locator("#features + .plot .role-legend-symbol path").first.click(force=True)
+    tab.wait_for_timeout(300)
+    assert set(tab.evaluate(opacity)) == {"0.65", "0.05"}
 
 
 def test_an_injected_script_does_not_run(browser: Any, page_path: Path, tmp_path: Path) -> None:

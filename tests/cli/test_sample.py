@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -140,6 +141,14 @@ def test_the_same_seed_writes_the_same_cubes_and_another_seed_others(
     a, b, c = (open_set(tmp_path / f"{name}.h5")[1].data for name in "abc")
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def test_a_billion_cubes_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    out = tmp_path / "eyes.h5"
+    done = run_hseval_process("sample", "phantom", "-n", 1_000_000_000, "--set", "size=64", "--out", out)
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    expected = rf"hseval: {out}: needs 278,528.0 GB, but {tmp_path} has [\d,.]+ GB free\n"
+    assert re.fullmatch(expected, done.stderr), done.stderr
 
 
 def test_a_generator_without_fit_samples_at_once(tmp_path: Path, hseval: Command) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from hseval import Score
+from hseval.utils.feature_cache import get_cache_path
 from tests.helpers.commands import Outcome, run_hseval_process, run_on_terminal, strip_styles
 from tests.helpers.sets import make_texture_set, save_set
 
@@ -176,7 +177,7 @@ def test_bad_input_is_status_2_and_one_line_that_helps(hseval: Run, folder: Path
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_ctrl_c_keeps_the_finished_features_and_leaves_no_partial_file(tmp_path: Path, isolated_cache: Path) -> None:
+def test_ctrl_c_keeps_the_finished_features_and_leaves_no_partial_file(tmp_path: Path) -> None:
     samples = save_set(tmp_path / "samples.h5", make_texture_set(400, size=64, bands=8, seed=1))
     ref = save_set(tmp_path / "ref.h5", make_texture_set(16, size=64, bands=8, seed=2))
     command = [sys.executable, "-m", "hseval", "score", samples, "--ref", ref, "--metrics", "fid", "--workers", "0",
@@ -184,7 +185,7 @@ def test_ctrl_c_keeps_the_finished_features_and_leaves_no_partial_file(tmp_path:
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
     )
-    database = isolated_cache / "rows-3.sqlite"
+    database = get_cache_path()
     deadline = time.monotonic() + 120
     while count_rows(database) < 24 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

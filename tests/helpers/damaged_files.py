@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ from hseval.core.report import Score, to_jsonable
 from hseval.qualification.report import Curve, DegradationRow, MetricColumn, QualifyReport, SeverityPoint
 from hseval.sweep.plan import PlotConfig
 from hseval.sweep.results import RunResult, SweepResults, Timing
-from tests.helpers.commands import Outcome
 from tests.helpers.full_report import FULL
-from tests.helpers.mutations import Rng, mutate_json, mutate_toml
 from tests.helpers.sets import make_texture_set, save_set
 
 CONFIG = """
@@ -93,7 +90,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         "show {small} --html {out}.html --sweep {bad}",
     ),
     "config": (
-        "score {real} --ref {train} --config {bad} --metrics fid --quick -q", "qualify {real} --config {bad} -n 4",
+        "score {real} --ref {train} --config {bad} --metrics fid --quick -q --json {out}.json",
+        "qualify {real} --config {bad} -n 4",
     ),
     "plan": ("sweep {bad} --list --out {out}.sweep",),
     "preset": ("train-ldm nowhere.h5 --preset {bad} --out {out}.run",),
@@ -157,36 +155,3 @@ def make_sweep_record(report: hseval.Report) -> dict[str, Any]:
     rows += (RunResult("size=48", "eyes", "phantom", {"size": 48}, "runs/48", error="fit: no"),)
     results = SweepResults("small", rows, PlotConfig("samples/s", tuple(scores), "size"))
     return {"format": "hseval-sweep", "version": 3, **to_jsonable(dataclasses.asdict(results))}
-
-
-def find_problem(
-    kind: str, paths: Mapping[str, Path], folder: Path, rng: Rng, run: Callable[..., Outcome]
-) -> tuple[str, str]:
-    """Damage a file, run a command that reads it in an empty folder, and return the command with its faults, or ``""``.
-
-    Expected: exit status 0, or 2 with one line on stderr, nothing on stdout and no file; no traceback, no script.
-    """
-    text = paths[kind].read_text()
-    bad = paths[kind].with_name(f"bad-{kind}{paths[kind].suffix}")
-    bad.write_bytes(mutate_toml(text, rng) if bad.suffix == ".toml" else mutate_json(json.loads(text), rng))
-    template = COMMANDS[kind][int(rng.integers(len(COMMANDS[kind])))]
-    command = [word.format(**{**paths, "bad": bad, "out": folder / "out"}) for word in template.split()]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", RuntimeWarning)
-        outcome = run(*command)
-    left = sorted(path.name for path in folder.rglob("*"))
-    problems = [f"warning: {warning.message}" for warning in caught if warning.category is RuntimeWarning]
-    if outcome.status not in ((0, 1, 2) if command[0] == "qualify" else (0, 2)):  # 1: it has no value of a metric
-        problems.append(f"status {outcome.status}")
-    if outcome.status == 2 and (len(outcome.err.splitlines()) != 1 or outcome.out or left):
-        problems.append(f"refused with {outcome.err!r:.300}, stdout {outcome.out!r:.100}, files {left}")
-    if outcome.status != 2 and outcome.err:
-        problems.append(f"accepted with {outcome.err!r:.300}")
-    if any(name.endswith(".part") for name in left):
-        problems.append(f"partial files {left}")
-    if any(character in outcome.out + outcome.err for character in "\x1b\x07\x00\x9b"):
-        problems.append("control characters on the terminal")
-    page = folder / "out.html"
-    if page.exists() and "<script>alert" in page.read_text(encoding="utf-8").split("</main>")[0]:
-        problems.append("a script in the page")
-    return " ".join(command), "; ".join(problems)

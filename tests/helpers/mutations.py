@@ -42,7 +42,7 @@ def mutate_json(content: Any, rng: Rng) -> bytes:
     for index, literal in enumerate(raw):
         text = text.replace(f'"@raw{index}@"', literal)
     data = text.encode("utf-8", "surrogatepass")
-    return _mutate_bytes(data, rng) if rng.random() < 0.15 else data
+    return mutate_bytes(data, rng) if rng.random() < 0.15 else data
 
 
 def mutate_toml(text: str, rng: Rng) -> bytes:
@@ -51,7 +51,7 @@ def mutate_toml(text: str, rng: Rng) -> bytes:
     for _ in range(rng.integers(1, 4)):
         _mutate_line(lines, rng)
     data = "\n".join(lines).encode()
-    return _mutate_bytes(data, rng) if rng.random() < 0.15 else data
+    return mutate_bytes(data, rng) if rng.random() < 0.15 else data
 
 
 def _pick(values: Sequence[Any], rng: Rng) -> Any:
@@ -144,6 +144,9 @@ def _mutate_line(lines: list[str], rng: Rng) -> None:
         return
     index = int(rng.integers(len(lines)))
     line, value = lines[index], _pick(TOML_VALUES, rng)
+    if rng.random() < 0.3:  # what may be another valid value
+        lines[index] = re.sub(r"\d", str(rng.integers(1, 10)), line, count=1)
+        return
     if "=" in line and rng.random() < 0.6:
         lines[index] = f"{line.partition('=')[0]}= {value}"
         return
@@ -157,7 +160,8 @@ def _mutate_line(lines: list[str], rng: Rng) -> None:
     _pick(edits, rng)()
 
 
-def _mutate_bytes(data: bytes, rng: Rng) -> bytes:
+def mutate_bytes(data: bytes, rng: Rng) -> bytes:
+    """Return data as a disk, an editor or an unfinished copy may leave it: cut off, with flipped bits, repeated ..."""
     place = int(rng.integers(len(data) + 1))
     end = min(len(data), place + int(rng.integers(1, 40)))
     flipped = bytearray(data)

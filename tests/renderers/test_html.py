@@ -122,7 +122,7 @@ def test_the_page_loads_nothing_and_runs_only_its_own_two_scripts(page: str) -> 
     parsed = Page(page)
     policy = next(str(meta["content"]) for meta in parsed.find_all("meta") if meta.get("http-equiv"))
     assert "default-src 'none'" in policy
-    assert "'unsafe-inline'" not in re.search(r"script-src[^;]*", policy)[0]  # type: ignore[index]
+    assert "unsafe" not in re.search(r"script-src[^;]*", policy)[0]  # type: ignore[index]
     assert policy.count("sha256-") == 2
     for tag, attributes in parsed.tags:
         for name in ("src", "href", "action", "data"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,9 @@ from tests.helpers.two_ranks import run_on_two_ranks
 METRICS = ["spectral-kl", "ms-ssim"]
 
 
-def score_as_rank(_: Ranks, samples: Path, real: Path) -> list[float | None]:
+def score_as_rank(_: Ranks, samples: Path, real: Path) -> list[Any]:
     report = score(samples, ref=real, metrics=METRICS, device="cpu", workers=0, cache=False, ranks=True)
-    return [result.value for result in report.scores]
+    return [*(result.value for result in report.scores), report.notes]
 
 
 def score_with_a_failing_rank(ranks: Ranks, samples: Path, real: Path) -> str:
@@ -37,9 +38,14 @@ def real(tmp_path: Path) -> Path:
 
 
 def test_two_ranks_have_the_scores_of_one(tmp_path: Path, real: Path) -> None:
-    samples = save_set(tmp_path / "samples.h5", make_texture_set(9, size=24, bands=4, seed=1))
+    base = make_texture_set(9, size=24, bands=4, seed=1)
+    base.cubes[8] = base.cubes[0]
+    for mask in base.masks.values():
+        mask[8] = mask[0]
+    samples = save_set(tmp_path / "samples.h5", base)
     single = score(samples, ref=real, metrics=METRICS, device="cpu", workers=0, cache=False)
-    expected = [pytest.approx(result.value, rel=1e-5) for result in single.scores]
+    expected = [*(pytest.approx(result.value, rel=1e-5) for result in single.scores), single.notes]
+    assert "samples: 1 exact duplicate, for example cube-1-000 = cube-1-008" in single.notes
     assert run_on_two_ranks(score_as_rank, samples, real) == [expected, expected]
 
 

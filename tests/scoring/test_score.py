@@ -174,7 +174,8 @@ def test_training_cubes_are_removed_from_the_reference_with_a_note(sets: dict[st
         ids=None,
     )
     report = hseval.score(sets["samples"], ref=mixed, train=train, metrics=["fid"])
-    assert "5 reference cubes also in the training set: removed from the reference" in report.notes
+    note = "5 reference cubes also in the training set, removed from the reference: 000024, 000025, 000026 and 2 more"
+    assert note in report.notes
     assert report["fid"] == hseval.score(sets["samples"], ref=ref, train=train, metrics=["fid"])["fid"]
 
 
@@ -199,8 +200,46 @@ def test_exact_copies_are_counted_and_scored(sets: dict[str, ArraySet]) -> None:
         replace_parts(samples, cubes=cubes, masks=masks), ref=sets["ref"], train=train, metrics=["fid"]
     )
     assert report.notes[0].startswith("24 samples against")
-    assert "1 sample identical to a training cube, pixel for pixel: not removed before scoring" in report.notes
-    assert "1 sample identical to another sample, pixel for pixel" in report.notes
+    copy = f"1 sample identical to a training cube, pixel for pixel, not removed before scoring: {samples.ids[-2]}"
+    assert copy in report.notes
+    assert f"samples: 1 exact duplicate, for example {samples.ids[0]} = {samples.ids[-1]}" in report.notes
+
+
+def test_duplicates_within_each_set_are_noted_with_their_ids(sets: dict[str, ArraySet]) -> None:
+    def repeat_first(base: ArraySet) -> ArraySet:
+        """Return the set with its cube 0 as cubes 4 and 7, too."""
+        order = [0 if index in (4, 7) else index for index in range(24)]
+        masks = {name: mask[order] for name, mask in base.masks.items()}
+        return replace_parts(base, cubes=base.cubes[order], masks=masks)
+
+    repeated = {role: repeat_first(cubes) for role, cubes in sets.items()}
+    expected = [
+        f"{role}: 2 exact duplicates, for example cube-{seed}-000 = cube-{seed}-004 = cube-{seed}-007"
+        for seed, role in ((1, "samples"), (2, "reference"), (3, "train"))
+    ]
+    for quick in (False, True):
+        report = hseval.score(**repeated, metrics=["fid"], extractor="statistics", quick=quick)
+        assert [note for note in report.notes if "duplicate" in note] == expected
+    clean = hseval.score(**sets, metrics=["fid"], extractor="statistics")
+    assert not any("duplicate" in note or "differ in size" in note for note in clean.notes)
+
+
+def test_sets_whose_images_differ_in_size_are_noted_with_the_sizes(tmp_path: Path) -> None:
+    for name, size in (("a", 24), ("b", 16), ("c", 32), ("d", 24)):
+        cube = make_texture_set(1, size=size, bands=3, seed=ord(name), field=False).cubes[0]
+        np.save(tmp_path / f"{name}.npy", cube)
+    ref = make_texture_set(8, size=24, bands=3, field=False)
+    ref = ArraySet(ref.cubes[:, :, :20])
+    report = hseval.score(tmp_path, ref=ref, metrics=["spectral-kl"])
+    note = "images differ in size, on which features of texture depend: samples 16 x 16 to 32 x 32, reference 20 x 24"
+    assert f"{note} pixels" in report.notes
+
+
+@pytest.mark.parametrize("factor", [1e30, 1e-25])
+def test_values_whose_squares_float32_lacks_are_refused(sets: dict[str, ArraySet], factor: float) -> None:
+    scaled = {role: replace_parts(cubes, cubes=cubes.cubes * np.float32(factor)) for role, cubes in sets.items()}
+    with pytest.raises(hseval.HsevalError, match=r"array: values of about .*; expected 1e-15 to 1e\+18"):
+        hseval.score(**scaled, metrics=["band-covariance"])
 
 
 def test_invalid_pixels_and_cubes_are_noted_and_left_out(sets: dict[str, ArraySet]) -> None:
@@ -274,9 +313,29 @@ def test_a_metric_that_no_report_can_show_is_refused_before_any_work(
     assert "metric 'fid' (hseval " in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "details", [{"a": "\udcff", "\udcff": 1}, {"shown": {"is it": True}}, {"set": {1}}, {"many": 1e400}]
-)
+def test_of_all_metrics_one_whose_needs_can_t_be_read_is_left_out_with_a_note(
+    sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hseval.core.plugin_manager import get_plugins
+    from hseval.metrics.fid import Fid
+
+    def raise_error(self: Fid) -> None:
+        raise ZeroDivisionError("by zero")
+
+    names = get_plugins().get_names
+    monkeypatch.setattr(
+        get_plugins(), "get_names", lambda kind: ("fid", "spectral-angle") if kind == "metric" else names(kind)
+    )
+    monkeypatch.setattr(Fid, "needs", property(raise_error))
+    report = hseval.score(sets["samples"], ref=sets["ref"], metrics=["all"])
+    assert [score.name for score in report.scores] == ["spectral-angle"]
+    fault = "its needs or bounds can't be read: ZeroDivisionError: by zero"
+    assert [note for note in report.notes if note.startswith("left out: metric 'fid'") and note.endswith(fault)]
+    with pytest.raises(HsevalError, match=fault):
+        hseval.score(sets["samples"], ref=sets["ref"], metrics=["all", "fid"])
+
+
+@pytest.mark.parametrize("details", [{"a": "\udcff", "\udcff": 1}, {"shown": {"is it": True}}, {"many": 1e400}])
 def test_a_report_with_odd_details_can_be_read_again(
     sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, details: dict[str, Any]
 ) -> None:
@@ -434,7 +493,7 @@ def test_quick_removes_shared_cubes_and_counts_failures_in_the_full_sets() -> No
     broken = make_texture_set(80, size=16, seed=3)
     broken.cubes[:10] = np.nan
     report = hseval.score(broken, ref=ref, train=train, metrics=["fid"], quick=True)
-    assert "80 reference cubes also in the training set: removed from the reference" in report.notes
+    assert any(note.startswith("80 reference cubes also in the training set, removed from") for note in report.notes)
     assert "10 samples without a valid pixel" in report.notes[0]
 
 
@@ -540,3 +599,21 @@ def test_a_metric_that_needs_cubes_gets_the_sets(sets: dict[str, ArraySet]) -> N
         registry._registrations.clear()
     tops = [np.mean([c.data[:, c.masks["fov"]].max() for c in sets[role]], dtype=float) for role in ("ref", "samples")]
     assert get_full_value(score) == pytest.approx(abs(tops[0] - tops[1]), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [{1, 2}, len, object()])
+def test_details_that_no_report_can_hold_name_the_type(
+    sets: dict[str, ArraySet], monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    from hseval.metrics.spectral_angle import SpectralAngle
+
+    compute = SpectralAngle.compare
+
+    def add_details(self: Any, **inputs: Any) -> Any:
+        parts = compute(self, **inputs)
+        return dataclasses.replace(parts, details={**parts.details, "odd": [{"x": value}]})
+
+    monkeypatch.setattr(SpectralAngle, "compare", add_details)
+    score = hseval.score(sets["samples"], ref=sets["ref"], metrics=["spectral-angle"])["spectral-angle"]
+    assert score.value is None
+    assert f"details hold a {type(value).__name__}" in score.verdict

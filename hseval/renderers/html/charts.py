@@ -1,7 +1,8 @@
 """Plots by Vega-Altair: rendered to SVG here, so that they need no scripts, and made interactive by the page.
 
 Colors are CSS variables of the page, so that a plot follows the light, dark and print styles. Text from files (names,
-ids) goes into the data only, never into an expression; titles are left to the page.
+ids, units) goes into data and titles of axes only, never into an expression: titles of tooltips are fixed, as
+Vega-Lite puts them into one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hseval.utils.text import map_text, shorten_text
+
 if TYPE_CHECKING:
     from hseval.core.figure_data import Embedding, MetricValues
 
@@ -23,6 +26,8 @@ SET_LABELS = {"train": "training set", "reference": "reference", "samples": "sam
 SMALL_SIZE, LARGE_SIZE = (340, 190), (680, 420)  # px; the page scales the width to its own
 CLIP_ID_PATTERN = r'\b(id="|url\(#)(clip\d+)(?=["\)])'
 BIN_LIMITS = (8, 40)  # of a histogram; between them the number of bins is by Rice's rule, 2 n^(1/3)
+MAX_TEXT_LENGTH = 200  # characters; the time to measure a text is quadratic in its length
+MAX_VALUE = 1e300  # of a histogram: the width of larger ones is infinite
 FRAME_EXTENSION = 0.5  # how far a frame reaches beyond the middle 80 % of all sets, relative to their width
 FRAME_MARGIN = 0.05  # margin of a frame, relative to its width
 VEGA_CONFIG: dict[str, Any] = {
@@ -115,7 +120,7 @@ def build_line_chart(
             tooltip=[
                 alt.Tooltip("set:N", title="set"),
                 alt.Tooltip("x:Q", title=x_title, format=".0f"),
-                alt.Tooltip("y:Q", title=y_title, format=".4g"),
+                alt.Tooltip("y:Q", title="value", format=".4g"),
             ],
         )
     )
@@ -129,7 +134,7 @@ def build_histogram_chart(values: MetricValues) -> Chart:
     """Return the histograms of both sides on common bins, in percent."""
     import altair as alt
 
-    pooled = np.concatenate([values.real, values.generated])
+    pooled = np.clip(np.concatenate([values.real, values.generated]), -MAX_VALUE, MAX_VALUE)
     low, high = np.percentile(pooled, (0.2, 99.8))
     if not high > low:
         low, high = float(pooled.min()) - 0.5, float(pooled.max()) + 0.5
@@ -274,6 +279,7 @@ def _finish_chart(chart: Any, size: tuple[int, int]) -> Chart:
 
     width, height = size
     spec: dict[str, Any] = chart.properties(width=width, height=height).configure(**VEGA_CONFIG).to_dict()
+    spec = map_text(spec, lambda text: shorten_text(text, MAX_TEXT_LENGTH))
     svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
     svg = _rename_clip_ids(svg)
     return Chart({**spec, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}, svg)

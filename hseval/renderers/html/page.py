@@ -20,6 +20,7 @@ from hseval.reporting.summary import (
     summarize_verdicts,
 )
 from hseval.utils.plural import format_count
+from hseval.utils.text import escape_unprintable, map_text, shorten_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hseval.core.report import Report, Score
 
 PACKAGE, TEMPLATE_FOLDER = "hseval.renderers.html", "templates"
+MAX_TEXT_LENGTH = 2000  # characters of a text from a file
 PEAK_SENSITIVITY_NM = 555.0  # peak of the eye's sensitivity in daylight
 SET_HEADINGS = {"samples": "samples (generated)", "reference": "reference (real)", "train": "training set (real)"}
 
@@ -35,7 +37,8 @@ def render_page(report: Report) -> str:
     """Return a report as one HTML page that loads nothing from the network.
 
     The template escapes all text, and plot specifications are JSON with ``<``, ``>``, ``&`` and ``'`` escaped. The
-    page's content security policy allows only the two scripts of hseval, by their hashes.
+    page's content security policy allows only the two scripts of hseval, by their hashes, and no eval. Control
+    characters in text from files, which would abort the process that draws the charts, are shown escaped.
     """
     import jinja2
     from markupsafe import Markup
@@ -50,7 +53,7 @@ def render_page(report: Report) -> str:
     environment.globals.update(
         number=text.format_number, interval=text.format_interval, format_count=format_count, images=images
     )
-    context = _build_context(report)
+    context = _build_context(map_text(report, _clean_text))
     scripts = [_read_template("page.js"), *([charts.load_vega_script()] if context["plotted"] else [])]
     for script in scripts:
         if "</script" in script.lower() or "<!--" in script:
@@ -61,6 +64,10 @@ def render_page(report: Report) -> str:
         scripts=[Markup(script) for script in reversed(scripts)],
         script_hashes=[_hash_script(script) for script in scripts],
     )
+
+
+def _clean_text(text: str) -> str:
+    return shorten_text(escape_unprintable(text), MAX_TEXT_LENGTH)
 
 
 def _build_context(report: Report) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hseval.core.protocols import Segmenter
 from hseval.data.content_hash import compute_key
 from hseval.pipeline.cached_columns import CachedColumns, Columns, raise_on_all_ranks
 from hseval.pipeline.context import RunContext
-from hseval.pipeline.extract import ExtractedSet
+from hseval.pipeline.extract import ExtractedSet, UnchangedSet
 from hseval.pipeline.worker import ExtractionPlan
 from hseval.scoring.segmentation.folds import FOLD_COUNT, assign_folds, select_fit_cubes
 from hseval.scoring.segmentation.jobs import FitJob, SegmenterSpec, SegmentJob
@@ -137,7 +137,7 @@ class CrossFitSegmenter:
             if columns.pending:
                 settings = (folds.structures, self.plan.field, self.plan.wavelengths)
                 columns.compute(
-                    SegmentJob(self.spec.name, cubes, models, self._models, *settings),
+                    SegmentJob(self.spec.name, UnchangedSet(cubes, extracted), models, self._models, *settings),
                     chunk_size=CHUNK_CUBES,
                     workers=context.device_workers,
                     progress=context.make_progress_callback(f"segmenting {label}"),

@@ -14,7 +14,7 @@ from hseval.core.protocols import Metric
 from hseval.core.report import Score
 from hseval.core.score_records import OwnMaskScore
 from hseval.pipeline.context import ExtractedInputs, RunContext
-from hseval.pipeline.extract import ExtractedSet
+from hseval.pipeline.extract import ExtractedSet, UnchangedSet
 from hseval.pipeline.inputs import InputSets
 from hseval.pipeline.worker import ExtractionPlan, ExtractorSpec
 from hseval.scoring.features import extract_set, list_structures
@@ -114,7 +114,8 @@ def segment_sets(
         folds = build_folds(spec, sets.reference, extracted["reference"], plans["reference"])
         reason = _explain_no_segmenter(spec, folds, supplied)
         if not reason:
-            cross_fit = CrossFitSegmenter(spec, sets.reference, folds, plans["reference"], context)
+            reference = UnchangedSet(sets.reference, extracted["reference"])
+            cross_fit = CrossFitSegmenter(spec, reference, folds, plans["reference"], context)
             return _segment_sets(cross_fit, sets, structure_plans, extracted, supplied)
     except SegmentationError as error:
         if spec.is_requested:

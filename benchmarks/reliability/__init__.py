@@ -1,0 +1,1 @@
+"""What breaks hseval: mutated inputs, kills and faults, exits of torchrun, and mutations of its code."""

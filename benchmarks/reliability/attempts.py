@@ -56,7 +56,7 @@ def call_in_process(function: Callable[..., ResultT], *arguments: Any) -> Result
         return function(*arguments)
 
 
-def judge(
+def assess(
     command: str, outcomes: Sequence[Outcome], folder: Path, wrong: str = "", *, status_1: bool = False
 ) -> Attempt:
     """Return what came of an input by the commands' output, the files that are left, and what is wrong with numbers.

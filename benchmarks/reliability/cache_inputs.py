@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.attempts import Attempt, judge, run_in_process
+from benchmarks.reliability.attempts import Attempt, assess, run_in_process
 from hseval.data.content_hash import RACY_SECONDS
 from tests.helpers.mutations import Rng, mutate_bytes, mutate_json
 from tests.helpers.sets import make_texture_set, save_set
@@ -105,7 +105,7 @@ def attempt_cache(work: StoredWork, folder: Path, rng: Rng) -> Attempt:
             wrong = "a damaged cache stopped the command;"
     outcomes = [dataclasses.replace(outcome, out="") for outcome in outcomes]
     shutil.rmtree(cache, ignore_errors=True)
-    return judge(f"{damage}: {' '.join(work.command)}", outcomes, folder, wrong)
+    return assess(f"{damage}: {' '.join(work.command)}", outcomes, folder, wrong)
 
 
 def damage_database(path: Path, rng: Rng) -> str:
@@ -251,7 +251,7 @@ def attempt_parts(work: StoredWork, folder: Path, rng: Rng) -> Attempt:
     out.unlink(missing_ok=True)
     shutil.rmtree(parts, ignore_errors=True)
     outcomes = [dataclasses.replace(outcomes[-1], out="", err=outcomes[-1].err if outcomes[-1].status else "")]
-    return judge(f"{chosen.name}: {' '.join(work.command)}", outcomes, folder, wrong)
+    return assess(f"{chosen.name}: {' '.join(work.command)}", outcomes, folder, wrong)
 
 
 def make_sweep(folder: Path) -> StoredWork:
@@ -281,7 +281,7 @@ def attempt_sweep(work: StoredWork, folder: Path, rng: Rng) -> Attempt:
     shutil.rmtree(out, ignore_errors=True)
     wrong = "" if is_right else "other scores than those of the undisturbed sweep;"
     outcome = dataclasses.replace(outcome, out="") if outcome.status == 0 else outcome
-    return judge(f"{path.relative_to(out)}: {' '.join(work.command)}", [outcome], folder, wrong)
+    return assess(f"{path.relative_to(out)}: {' '.join(work.command)}", [outcome], folder, wrong)
 
 
 def read_sweep(out: Path) -> Any:

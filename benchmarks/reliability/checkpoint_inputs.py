@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reliability.attempts import Attempt, call_in_process, judge, run_in_process
+from benchmarks.reliability.attempts import Attempt, assess, call_in_process, run_in_process
 from benchmarks.reliability.cache_inputs import read_result, read_set
 from benchmarks.reliability.jobs import LDM, read_weights
 from tests.helpers.commands import Outcome
@@ -126,7 +126,7 @@ def attempt(trained: Trained, folder: Path, rng: Rng) -> Attempt:
         source.unlink()
     name = path.relative_to(folder)
     # Status 1 of score: no metric has a value, as features are not finite.
-    return judge(f"{name} ({how}): {' '.join(command)}", [outcome], folder, wrong, status_1=command[0] == "score")
+    return assess(f"{name} ({how}): {' '.join(command)}", [outcome], folder, wrong, status_1=command[0] == "score")
 
 
 def _damage(path: Path, rng: Rng) -> tuple[str, bool]:

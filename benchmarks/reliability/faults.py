@@ -86,7 +86,7 @@ def try_fault(
         try:
             left = disturbance.disturb(scene)
             seconds = time.monotonic() - start
-            problems = [*_judge_disturbed(left, scene, result), *_describe_leftovers(place, left.outcome.status)]
+            problems = [*_assess_disturbed(left, scene, result), *_describe_leftovers(place, left.outcome.status)]
             problems += _rerun(scene, left, result)
         except (TimeoutError, AssertionError, OSError) as error:  # a hang, or what a disturbance itself looks at
             return FaultResult(disturbance.name, job_name, None, True, repr(error), time.monotonic() - start)
@@ -97,7 +97,7 @@ def try_fault(
     )
 
 
-def _judge_disturbed(left: Left, scene: Scene, right: Any) -> Iterator[str]:
+def _assess_disturbed(left: Left, scene: Scene, right: Any) -> Iterator[str]:
     outcome = left.outcome
     if "Traceback" in outcome.err + outcome.out:
         yield f"traceback: {outcome.err[-600:]!r}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reliability import cache_inputs, checkpoint_inputs, text_inputs
-from benchmarks.reliability.attempts import FAULTS, Attempt, call_in_process, judge, run_in_process
+from benchmarks.reliability.attempts import FAULTS, Attempt, assess, call_in_process, run_in_process
 from tests.helpers.damaged_containers import SUFFIXES, find_container_problem
 from tests.helpers.damaged_folders import find_folder_problem
 from tests.helpers.mutations import Rng
@@ -49,7 +49,7 @@ def _make_kind(title: str, find_problem: Callable[[str, Path, Rng], tuple[str, s
         result, problem = call_in_process(find_problem, name, given, rng)
         files = sorted(path for path in given.iterdir() if path.suffix == SUFFIXES.get(name))
         command = ["info", str(files[0] if files else given), "-q", "--json"]
-        shown = judge(" ".join(command), [run_in_process(*command)], folder / "none")
+        shown = assess(" ".join(command), [run_in_process(*command)], folder / "none")
         if problem:
             return Attempt(command[1], "untidy" if result == "refused" else "wrong number", problem)
         return shown if shown.result in FAULTS else Attempt(shown.command, result)

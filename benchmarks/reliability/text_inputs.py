@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.attempts import Attempt, judge, run_in_process
+from benchmarks.reliability.attempts import Attempt, assess, run_in_process
 from tests.helpers.commands import Outcome
 from tests.helpers.damaged_files import COMMANDS, write_valid_files
 from tests.helpers.mutations import Rng, mutate_bytes, mutate_json, mutate_toml
@@ -53,8 +53,8 @@ def attempt(kind: str, paths: Mapping[str, Path], folder: Path, rng: Rng) -> Att
     if page.exists() and "<script>alert" in page.read_text(encoding="utf-8").split("</main>")[0]:
         wrong += " a script in the page"
     # Status 1 of qualify: it has no value of a metric.
-    judged = judge(" ".join(command), [outcome], folder, wrong, status_1=command[0] == "qualify")
-    return dataclasses.replace(judged, result="read") if is_read and judged.result == "refused" else judged
+    attempt = assess(" ".join(command), [outcome], folder, wrong, status_1=command[0] == "qualify")
+    return dataclasses.replace(attempt, result="read") if is_read and attempt.result == "refused" else attempt
 
 
 def _find_wrong_number(kind: str, bad: Path, command: list[str], outcome: Outcome, folder: Path) -> str:
@@ -138,7 +138,7 @@ def attempt_wavelengths(path: Path, folder: Path, rng: Rng) -> Attempt:
         read = json.loads(outcome.out)["wavelengths"]
         expected = sorted(_parse_wavelengths(file.read_text(encoding="utf-8-sig")))
         wrong = "" if read == expected else f"wavelengths {read}, the file has {expected};"
-    return judge(" ".join(command), [outcome], folder, wrong)
+    return assess(" ".join(command), [outcome], folder, wrong)
 
 
 def _parse_wavelengths(text: str) -> list[float]:

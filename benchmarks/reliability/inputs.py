@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import multiprocessing
 import os
 import resource
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.helpers.machine import record
+from benchmarks.helpers import machine
 from benchmarks.reliability.attempts import FAULTS, RESULTS, Attempt
 from benchmarks.reliability.kinds import KINDS
 
@@ -164,7 +165,11 @@ def main() -> None:
             results[name] = run_kind(name, valid[name], seed=arguments.seed, numbers=numbers).to_record()
             _print_result(name, results[name])
     if arguments.record:
-        print(record("reliability/inputs", {"seed": arguments.seed, "kinds": results}))
+        earlier = json.loads((machine.RESULTS / "reliability" / "inputs.json").read_text())
+        if earlier["seed"] == arguments.seed:  # kinds that were not tried now keep what was recorded
+            results = {**earlier["kinds"], **results}
+        kinds = {name: results[name] for name in KINDS if name in results}
+        print(machine.record("reliability/inputs", {"seed": arguments.seed, "kinds": kinds}))
     sys.exit(any(result["faults"] for result in results.values()))
 
 

@@ -43,7 +43,20 @@ def format_faults(record: Mapping[str, Any]) -> str:
     return f"{first}\n\n{_format_table(head, rows)}"
 
 
-FORMATS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"inputs": format_inputs, "faults": format_faults}
+def format_mutation(record: Mapping[str, Any]) -> str:
+    """Return how many of the planted faults the tests found."""
+    outcomes, tried = record["outcomes"], record["tried"]
+    found, harmless = outcomes.get("found", 0), outcomes.get("harmless", 0)
+    return (
+        f"Of {record['mutants']:,} mutants {tried} were tried, seed {record['seed']}, {_format_date(record)}. The tests found "
+        f"{found} ({found / tried:.0%}). {harmless} of the others change no result, for the reasons in the record; "
+        f"{tried - found - harmless} are open."
+    )
+
+
+FORMATS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "inputs": format_inputs, "faults": format_faults, "mutation": format_mutation,
+}  # fmt: skip
 
 
 def fill_tables(page: str) -> str:

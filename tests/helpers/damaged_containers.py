@@ -171,7 +171,8 @@ def _read_mat73(path: Path, index: int) -> dict[str, NDArray[Any]]:
 
 def _read_tiff(path: Path, index: int) -> dict[str, NDArray[Any]]:
     with tifffile.TiffFile(path) as file:
-        return {str(number): series.asarray() for number, series in enumerate(file.series)}
+        # Another, smaller image in the file may be damaged.
+        return {str(number): image.asarray() for number, image in enumerate(file.series) if image.ndim >= 3}
 
 
 def _read_envi(path: Path, index: int) -> dict[str, NDArray[Any]]:

@@ -47,10 +47,10 @@ def format_mutation(record: Mapping[str, Any]) -> str:
     """Return how many of the planted faults the tests found."""
     outcomes, tried = record["outcomes"], record["tried"]
     found, harmless = outcomes.get("found", 0), outcomes.get("harmless", 0)
+    first = f"Of {record['mutants']:,} mutants {tried} were tried, seed {record['seed']}, {_format_date(record)}."
     return (
-        f"Of {record['mutants']:,} mutants {tried} were tried, seed {record['seed']}, {_format_date(record)}. The tests found "
-        f"{found} ({found / tried:.0%}). {harmless} of the others change no result, for the reasons in the record; "
-        f"{tried - found - harmless} are open."
+        f"{first} The tests found {found} ({found / tried:.0%}). {harmless} of the others change no result, for the "
+        f"reasons in the record; {tried - found - harmless} are open."
     )
 
 

@@ -140,8 +140,8 @@ class FeatureCache:
         """Return the values of the keys that have an undamaged entry."""
         values: dict[str, bytes] = {}
         for batch in _split_batches(keys):
-            query = f"select key, entry from {table} where key in ({','.join('?' * len(batch))})"
-            wanted = {key.encode(): key for key in batch}
+            wanted = {key.encode(): key for key in batch}  # equal cubes have one key
+            query = f"select key, entry from {table} where key in ({','.join('?' * len(wanted))})"
             for encoded_key, entry in self._select(query, list(wanted)):
                 key = wanted.get(encoded_key, "")  # a damaged index may lead to another entry
                 value = entry[CHECKSUM_BYTES:] if isinstance(entry, bytes) else b""

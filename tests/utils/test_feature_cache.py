@@ -266,3 +266,13 @@ def test_another_structure_is_another_entry_for_extractors_that_read_structures(
         extract_features(open_set(path), make_plan(extractors=extractors), cache=cache)
         other = make_plan(extractors=extractors, structures=("bright", FOV))
         assert extract_features(open_set(path), other, cache=cache).computed_count == computed
+
+
+def test_equal_cubes_share_one_entry(tmp_path: Path) -> None:
+    cubes = make_texture_set(3)
+    path = save_set(tmp_path / "set.h5", cubes, cubes=cubes.cubes[[0, 1, 1]])
+    with FeatureCache(tmp_path / "rows.sqlite") as cache:
+        first, again = (extract_features(open_set(path), make_plan(), cache=cache) for _ in range(2))
+        assert (cache.note, cache.get_size()[0]) == (None, 4)  # 2 contents by 2 extractors
+    assert again.computed_count == 0
+    assert (first.features["values/quantiles"] == again.features["values/quantiles"]).all()

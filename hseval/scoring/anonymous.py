@@ -21,11 +21,13 @@ from hseval.core.cubes import BoolArray, Cube, CubeSet, DerivedSet
 from hseval.core.report import Report
 from hseval.pipeline.inputs import InputSets
 from hseval.utils.distributed import Ranks
+from hseval.utils.feature_cache import get_cache_path
 from hseval.utils.text import map_text
 
 PLACEHOLDER = "[path]"
 PATH_PATTERN = re.compile(r"""(?<![\w.])(?:~|[A-Za-z]:|\.{1,2})?(?:[/\\][^\s/\\'",;:()]+){2,}[/\\]?""")
 REMOVED_PROVENANCE = ("command", "platform")  # the command line has paths, the platform may name a machine
+FORMAT_NAMES = {"masks", "cubes", "cubes.csv", "wavelengths", "wavelengths.txt"}  # of the files beside cubes
 KEY_BYTES, DIGEST_BYTES = 32, 6
 
 
@@ -44,7 +46,7 @@ class AnonymousSet(DerivedSet):
         groups = None if info.groups is None else tuple(_hash_name("group", group, key) for group in info.groups)
         names: dict[str, str] = {}
         if info.notes:
-            names = dict.fromkeys(_iter_file_names(base), PLACEHOLDER)
+            names = dict.fromkeys({*_iter_file_names(base)} - FORMAT_NAMES - {*info.structures}, PLACEHOLDER)
             names |= dict.fromkeys((str(value) for values in info.labels.values() for value in values), "[label]")
             names |= {} if groups is None else dict(zip(info.groups or (), groups, strict=True))
             names |= pseudonyms
@@ -86,6 +88,8 @@ def anonymize_report(report: Report, sets: InputSets) -> Report:
     provenance["time"] = str(provenance["time"])[: len("2026-01-31")]
     hidden = {name for _, cubes in sets.items() for name in _iter_file_names(cubes) if _is_distinctive(name)}
     hidden |= {text for text in _iter_texts(provenance["settings"]) if _is_path(text)}
+    cache = get_cache_path()  # a note may name it
+    hidden |= {str(path) for path in (cache, cache.parent, cache.absolute(), cache.absolute().parent)}
     figure_data = report.exhibits
     if figure_data is not None:
         figure_data = dataclasses.replace(figure_data, style=None, real=(), generated=(), nearest_pairs=())
@@ -135,7 +139,7 @@ def _iter_texts(value: Any) -> Iterator[str]:
 def _replace_names(text: str, names: Mapping[str, str]) -> str:
     """Return text with names replaced where they stand alone, in any case, the longest first; then all other paths."""
     folded = text.casefold()
-    for name in sorted((name for name in names if name.casefold() in folded), key=len, reverse=True):
+    for name in sorted((name for name in names if name and name.casefold() in folded), key=len, reverse=True):
         if not name.isdigit() or len(name) > 4:  # a count
             text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", names[name], text, flags=re.IGNORECASE)
     return PATH_PATTERN.sub(PLACEHOLDER, text)

@@ -132,3 +132,24 @@ def test_options_that_are_paths_are_hidden(tmp_path: Path) -> None:
 def test_a_page_with_files_that_name_paths_is_refused(hseval: Command, tmp_path: Path, option: str) -> None:
     done = hseval("score", "s.h5", "--ref", "r.h5", "--anonymous", "--html", tmp_path / "p.html", option, "q.json")
     assert_refused(done, "--anonymous", option)
+
+
+def test_an_empty_group_and_the_words_of_a_note_stay_readable(tmp_path: Path) -> None:
+    base = make_texture_set(8, size=16, bands=4)
+    sets = [save_set(tmp_path / f"Mueller_{seed}.h5", base, cubes=base.cubes * (1 + 0.1 * seed),
+                     groups=["", "Mueller", *(f"g{i}" for i in range(6))], labels={"diagnosis": [""] * 8}) for seed in (0, 1)]  # fmt: skip
+    report = package.score(str(sets[0]), ref=str(sets[1]), metrics=["spectral-kl"], anonymous=True, cache=False)
+    assert "samples: groups: 1 of 8 cubes without a group: each is its own group" in report.notes
+    assert not find_secrets(report.to_json())
+
+
+def test_the_path_of_a_cache_that_cannot_be_used_is_hidden(
+    paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "clinic x of Hans Mueller" / "quentin"
+    folder.mkdir(parents=True)
+    (folder / "cache").write_text("a file")
+    monkeypatch.setenv("HSEVAL_CACHE", str(folder / "cache"))
+    report = package.score(str(paths["s"]), ref=str(paths["t"]), metrics=["spectral-kl"], anonymous=True)
+    assert any("the cache can't be used" in note for note in report.notes)
+    assert not find_secrets(report.to_json())

@@ -271,6 +271,7 @@ def test_another_structure_is_another_entry_for_extractors_that_read_structures(
 def test_equal_cubes_share_one_entry(tmp_path: Path) -> None:
     cubes = make_texture_set(3)
     path = save_set(tmp_path / "set.h5", cubes, cubes=cubes.cubes[[0, 1, 1]])
+    wait_until_trusted(path)
     with FeatureCache(tmp_path / "rows.sqlite") as cache:
         first, again = (extract_features(open_set(path), make_plan(), cache=cache) for _ in range(2))
         assert (cache.note, cache.get_size()[0]) == (None, 4)  # 2 contents by 2 extractors

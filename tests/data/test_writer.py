@@ -170,3 +170,11 @@ def test_ctrl_c_leaves_no_file(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert "KeyboardInterrupt" in errors and list_names(tmp_path) == []
+
+
+@pytest.mark.parametrize("names", [["eye", "eye/disc"], [""], ["a//b"], ["."], ["x\0y"]])
+def test_masks_whose_names_hdf5_cannot_store_are_refused(tmp_path: Path, names: list[str]) -> None:
+    masks = {name: np.ones((1, 4, 4), bool) for name in names}
+    with pytest.raises(HsevalError, match="a name that fits into HDF5 expected"):
+        write_set(tmp_path / "s.h5", np.ones((1, 5, 4, 4), np.float32), wavelengths=NM, masks=masks)
+    assert list_names(tmp_path) == []

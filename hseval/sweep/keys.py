@@ -23,8 +23,7 @@ from hseval.data.content_hash import RACY_SECONDS, compute_key
 from hseval.scoring.metric_choice import build_metrics
 from hseval.sweep.grid import resolve_options
 from hseval.sweep.plan import RunConfig, SweepPlan
-from hseval.sweep.store import read_record
-from hseval.utils.atomic_files import write_text
+from hseval.sweep.store import read_record, write_record
 from hseval.utils.errors import HsevalError
 from hseval.utils.hashing import compute_sha256
 from hseval.utils.input_files import check_regular_file
@@ -62,7 +61,7 @@ def hash_path_content(path: Path, sweep_folder: Path) -> str:
             digest = _hash_file(file)
         entries[str(file.absolute())] = {"stamp": stamp, "sha256": digest}
     if any(cached.get(name) != entry for name, entry in entries.items()):
-        write_text(sweep_folder / CONTENT_CACHE_FILE, json.dumps(cached | entries, indent=1) + "\n")
+        write_record(sweep_folder / CONTENT_CACHE_FILE, cached | entries)
     if path.is_file():
         return entries[str(path.absolute())]["sha256"]
     digests = [(file.relative_to(path).as_posix(), entries[str(file.absolute())]["sha256"]) for file in files]

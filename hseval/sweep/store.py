@@ -8,6 +8,7 @@ A record is written atomically after the files that it describes: what a kill in
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -40,16 +41,24 @@ class FitRecord(TypedDict):
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record atomically."""
-    write_text(path, json.dumps(to_jsonable(record), indent=1) + "\n")
+    """Write a record atomically, with its checksum."""
+    content = to_jsonable(record)
+    write_text(path, json.dumps({"sha256": _compute_checksum(content), "record": content}, indent=1) + "\n")
 
 
 def read_record(path: Path, record_type: type[RecordT]) -> RecordT | None:
-    """Return a record; None if it is missing, unreadable or of another form, so that its step is repeated."""
+    """Return a record; None if it is missing, damaged or of another form, so that its step is repeated."""
     try:
-        return convert_record(load_json(path, "a record"), record_type, path)
+        stored = load_json(path, "a record")
+        if not isinstance(stored, dict) or stored.get("sha256") != _compute_checksum(stored.get("record")):
+            return None
+        return convert_record(stored["record"], record_type, path)
     except HsevalError:
         return None
+
+
+def _compute_checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
 
 from hseval.utils.errors import HsevalError
+from hseval.utils.signals import defer_signals
 
 MIN_POOL_SECONDS = 12.0  # starting workers costs a few seconds of imports each
 MAX_QUEUED_PER_WORKER = 3  # enough chunks to keep a worker busy, few enough to keep memory flat
@@ -107,7 +108,8 @@ def _run_in_pool(job: Job[Result_co], pending: collections.deque[list[int]], wor
     try:
         while pending or submitted:
             while pending and len(submitted) < MAX_QUEUED_PER_WORKER * workers:
-                submitted.append(pool.submit(_run_chunk, pending.popleft()))
+                with defer_signals():  # a worker whose start is interrupted would print a traceback
+                    submitted.append(pool.submit(_run_chunk, pending.popleft()))
             yield submitted.popleft().result()
     except BrokenProcessPool as error:
         raise HsevalError(

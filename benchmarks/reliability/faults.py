@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import re
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.helpers.machine import record
+from benchmarks.helpers.machine import RESULTS, record
 from benchmarks.reliability.disturbances import FAULTS, Disturbance, Left, Scene
 from benchmarks.reliability.jobs import JOBS, write_sets
 from benchmarks.reliability.processes import Workplace, can_mount
@@ -158,20 +159,27 @@ def main() -> None:
               if re.search(arguments.only, f"{job}: {disturbance.name}")]  # fmt: skip
     left_out = [f"{job}: {fault.name}" for _, fault, job in chosen if fault.needs_mount and not has_mounts]
     right = find_right_results(sorted({job for _, _, job in chosen}))
-    results = []
+    results = {}
     for number, disturbance, job in chosen:
         if disturbance.needs_mount and not has_mounts:
             continue
         rng = np.random.default_rng([arguments.seed, number, zlib.crc32(disturbance.name.encode())])
         result = try_fault(disturbance, job, right[job], rng)
-        results.append(result)
+        results[number] = result
         print(f"{job}: {disturbance.name}: status {result.status}, {result.seconds:.1f} + {result.rerun_seconds:.1f} s"
               f"{'' if result.hit else ' (missed)'} {result.problem or 'ok'}", flush=True)  # fmt: skip
-    problems = sum(bool(result.problem) for result in results)
+    problems = sum(bool(result.problem) for result in results.values())
     print(f"{len(results)} faults, {problems} problems; left out, because they need root: {left_out or 'none'}")
     if arguments.record:
-        rows = [dataclasses.asdict(result) for result in results]
-        print(record("reliability/faults", {"seed": arguments.seed, "left_out": left_out, "faults": rows}))
+        rows = {number: {"number": number, **dataclasses.asdict(result)} for number, result in results.items()}
+        earlier = json.loads((RESULTS / "reliability" / "faults.json").read_text())
+        if (
+            arguments.only and earlier["seed"] == arguments.seed
+        ):  # faults that were not tried now keep what was recorded
+            rows = {row["number"]: row for row in earlier["faults"]} | rows
+            left_out = earlier["left_out"]
+        faults = [rows[number] for number in sorted(rows)]
+        print(record("reliability/faults", {"seed": arguments.seed, "left_out": left_out, "faults": faults}))
     sys.exit(problems > 0)
 
 

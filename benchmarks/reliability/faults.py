@@ -175,7 +175,7 @@ def main() -> None:
         earlier = json.loads((RESULTS / "reliability" / "faults.json").read_text())
         if (
             arguments.only and earlier["seed"] == arguments.seed
-        ):  # faults that were not tried now keep what was recorded
+        ):  # faults not tried now keep what was recorded
             rows = {row["number"]: row for row in earlier["faults"]} | rows
             left_out = earlier["left_out"]
         faults = [rows[number] for number in sorted(rows)]

@@ -137,7 +137,9 @@ def kill_worker(scene: Scene) -> Left:
 
 def run_two(scene: Scene, *, number: signal.Signals | None) -> Left:
     """Run the command twice at once on one cache; kill one of them."""
-    other = Workplace(scene.place.folder / "second")
+    folder = scene.place.folder / "second"
+    folder.mkdir()
+    other = Workplace(folder)
     for path in scene.place.folder.glob("*.h5"):
         shutil.copy(path, other.folder / path.name)
     other.variables["HSEVAL_CACHE"] = scene.place.variables["HSEVAL_CACHE"]

@@ -153,3 +153,12 @@ def test_sets_without_an_angle_are_not_computable() -> None:
         compare_sets(SpectralAngle(), make_uniform_set([1, 1], [1, 2]), make_uniform_set([0, 0], [0, 0]))
     with pytest.raises(NotComputable, match="norm 0"):
         compare_sets(SpectralAngle(), make_uniform_set([1, 1], [1, 2]), make_uniform_set([1, -1], [-1, 1]))
+
+
+def test_the_ratio_of_scatters_is_the_samples_by_the_reference_s() -> None:
+    cubes = np.ones((3, 2, 4, 4))
+    cubes[:, 0, ::2], cubes[:, 1, ::2] = 1.1, 0.9
+    cubes[:, 0, 1::2], cubes[:, 1, 1::2] = 0.9, 1.1
+    real, wider = (ArraySet(1 + gain * (cubes - 1), wavelengths=np.arange(2.0)) for gain in (1, 3))
+    scores = compare_sets(SpectralAngle(), real, wider).details["structures"]["fov"]
+    assert scores["within_ratio"] == pytest.approx(math.atan(0.3) / math.atan(0.1), rel=1e-5)

@@ -522,3 +522,12 @@ def test_a_file_that_is_written_to_after_its_header_was_read_is_refused(tmp_path
     assert (cubes[0].data == 1).all() and (cubes[2].data == 3).all()
     with pytest.raises(HsevalError, match=r"1\.npy: has changed since it was opened"):
         cubes.read(1)
+
+
+def test_structures_of_later_files_are_structures_of_the_set(tmp_path: Path) -> None:
+    cube = np.ones((4, 8, 8), np.float32)
+    np.savez(tmp_path / "a.npz", cube=cube)
+    np.savez(tmp_path / "b.npz", cube=cube, mask_vein=np.eye(8, dtype=bool))
+    cubes = open_set(tmp_path)
+    assert cubes.structures == ("vein",)
+    assert "vein" not in cubes[0].masks and (cubes[1].masks["vein"] == np.eye(8, dtype=bool)).all()

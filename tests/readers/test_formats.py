@@ -190,6 +190,12 @@ def test_envi_is_also_opened_by_its_raw_file_and_states_its_axes(tmp_path: Path)
     assert opened.info.notes == ("layout yxb not applied: the file itself states byx",)
 
 
+@pytest.mark.parametrize("unit", ["micrometers", "Micrometer", "microns", "micron", "um", "µm"])
+def test_envi_micrometers_are_a_thousand_nanometers_however_they_are_spelled(tmp_path: Path, unit: str) -> None:
+    write_envi(tmp_path / "a.hdr", metadata={"wavelength": (NM / 1000).tolist(), "wavelength units": unit})
+    np.testing.assert_allclose(open_set(tmp_path / "a.hdr").wavelengths, NM, rtol=1e-9)
+
+
 def test_envi_micrometers_are_converted_to_nanometers_with_a_note(tmp_path: Path) -> None:
     micro = {"wavelength": (NM / 1000).tolist()}
     write_envi(tmp_path / "a.hdr", metadata=micro | {"wavelength units": "Micrometers"})

@@ -300,3 +300,13 @@ def test_remarks_give_excess_p_value_and_detectable_difference(report: hseval.Re
     excess, detectable, *_ = iterate_remarks(report["fid"])
     assert excess.startswith("excess over the floor: ") and "Holm-adjusted" in excess
     assert detectable.startswith("smallest detectable difference (80 % power): ")
+
+
+def test_p_is_0_05_where_the_interval_ends_at_0() -> None:
+    """Adding a constant to the samples moves the excess of their mean, and changes none of its errors."""
+    real, generated = draw_normal_table(48, 1), draw_normal_table(24, 3)
+    interval = score_tables(Mean(), real, generated).excess_interval
+    assert interval is not None
+    for end in interval:
+        moved = score_tables(Mean(), real, make_table(generated["x"] - end))
+        assert moved.p_value == pytest.approx(0.05, rel=1e-6)

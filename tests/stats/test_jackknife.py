@@ -191,3 +191,17 @@ def test_there_are_never_more_blocks_than_groups() -> None:
 def test_a_variance_of_zero_has_one_degree() -> None:
     assert compute_degrees_of_freedom(np.zeros(2), [(np.zeros(2), 5)]).tolist() == [1.0, 1.0]
     assert compute_t_quantile(0.95, np.array([1e9])) == pytest.approx(1.959964, abs=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[1.0, 3.0], [2.0, 5.0, 4.0]])
+def test_blocks_of_several_sizes_have_the_variance_of_the_paper(sizes: list[float]) -> None:
+    """Busing et al. 1999, equation 6."""
+    n, counts = sum(sizes), np.array(sizes)
+    value, replicates = np.array([0.7]), np.arange(1.0, len(sizes) + 1)[:, None] ** 2
+    h = n / counts
+    estimate = len(sizes) * value[0] - ((1 - counts / n) * replicates[:, 0]).sum()
+    pseudo = h * value[0] - (h - 1) * replicates[:, 0]
+    expected = ((pseudo - estimate) ** 2 / (h - 1)).mean()
+    spread = equalize_block_sizes(value, replicates, counts)[:, 0] - value[0]
+    g = len(sizes)
+    assert (g - 1) / g * (spread**2).sum() == pytest.approx(expected)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, t
 
 import hseval
 from hseval.core.feature_table import FeatureTable
@@ -212,3 +212,9 @@ def test_draws_of_shares_use_the_same_draws_of_a_shared_reference() -> None:
     assert comparison.interval[1] - comparison.interval[0] < 0.8 * (a.interval[1] - a.interval[0])
     assert compare_paired(a, a) == (0.0, (0.0, 0.0), 0.5)
     assert compare_paired(b, a).probability == pytest.approx(1 - comparison.probability)
+
+
+def test_a_difference_with_an_error_has_student_s_probability() -> None:
+    comparison = paired._compare_by_t(-1.0, 0.5, 5.0, lower_is_better=True)
+    assert comparison.probability == pytest.approx(t.cdf(2.0, 5))
+    assert comparison.interval == pytest.approx((-1 - 0.5 * t.ppf(0.975, 5), -1 + 0.5 * t.ppf(0.975, 5)))

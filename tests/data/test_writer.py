@@ -129,13 +129,12 @@ def test_a_path_that_cannot_be_written_is_refused_before_any_cube(tmp_path: Path
 
 
 STREAM = """
-import signal, sys, time, numpy as np
+import sys, time, numpy as np
 from hseval.data.writer import SetWriter
 from hseval.utils.errors import HsevalError
 if sys.argv[2] == "limit":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
 cube = np.zeros((8, 64, 64), np.float32)
 try:
     with SetWriter(sys.argv[1], wavelengths=np.arange(8.0) + 450) as out:

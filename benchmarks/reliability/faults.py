@@ -173,9 +173,7 @@ def main() -> None:
     if arguments.record:
         rows = {number: {"number": number, **dataclasses.asdict(result)} for number, result in results.items()}
         earlier = json.loads((RESULTS / "reliability" / "faults.json").read_text())
-        if (
-            arguments.only and earlier["seed"] == arguments.seed
-        ):  # faults not tried now keep what was recorded
+        if arguments.only and earlier["seed"] == arguments.seed:  # faults not tried now keep what was recorded
             rows = {row["number"]: row for row in earlier["faults"]} | rows
             left_out = earlier["left_out"]
         faults = [rows[number] for number in sorted(rows)]

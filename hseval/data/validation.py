@@ -27,9 +27,7 @@ def check_sample(
         # In HDF5 a slash makes a group, which can't be a mask as well.
         is_storable = "\0" not in name and not {"", ".", ".."} & set(name.split("/"))
         if not is_storable or any(other.startswith(f"{name}/") for other in masks):
-            raise HsevalError(
-                f"{location}: a mask called {name!r}; a name that fits into HDF5 expected"
-            )
+            raise HsevalError(f"{location}: a mask called {name!r}; a name that fits into HDF5 expected")
         if mask.shape != cube.shape[1:]:
             raise HsevalError(f"{location}: mask {name!r} of shape {mask.shape}, but the cube has {cube.shape[1:]}")
         if mask.dtype.kind not in "biu":

@@ -87,14 +87,11 @@ def _resolve_seed(seed: int | None, out: Path, *, resume: bool) -> int:
 @contextlib.contextmanager
 def _prepare_run_folder(out: Path) -> Iterator[None]:
     """Make the folder, check before the training that it is writable, and leave no empty folder behind."""
-    from hseval.plugin import HsevalError, check_writable
+    from hseval.plugin import HsevalError, check_writable, create_folder
 
     if out.exists() and not out.is_dir():
         raise HsevalError(f"{out}: is a file; --out takes the folder for the run")
-    is_new = not out.exists()
-    if is_new:
-        check_writable(out)
-        out.mkdir(exist_ok=True)
+    is_new = create_folder(out)
     try:
         check_writable(out / "config.json")
         yield

@@ -72,7 +72,7 @@ def _check_ignored_options(generator: str, requested: Mapping[str, Any], support
 @contextlib.contextmanager
 def _prepare_run_folder(out: Path, *, force: bool) -> Iterator[None]:
     """Create the folder, check before the work that it is writable, and leave no empty folder behind."""
-    from hseval.utils.atomic_files import check_writable
+    from hseval.utils.atomic_files import check_writable, create_folder
 
     check_parents(out)
     if out.exists() and not out.is_dir():
@@ -83,10 +83,7 @@ def _prepare_run_folder(out: Path, *, force: bool) -> Iterator[None]:
         return
     if out.is_dir() and not force and any(out.iterdir()):
         raise HsevalError(f"{out}: is not empty; name another folder, or write into this one with --force")
-    if not out.exists():
-        check_writable(out)
-    is_new = not out.exists()
-    out.mkdir(exist_ok=True)
+    is_new = create_folder(out)
     try:
         check_writable(out / "checkpoint")
         yield

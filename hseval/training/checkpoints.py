@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hseval.training import checkpoint_file
-from hseval.utils.atomic_files import check_writable, write_atomically
+from hseval.utils.atomic_files import create_folder, write_atomically
 from hseval.utils.errors import HsevalError
 from hseval.utils.structured_files import convert_record
 
@@ -60,9 +60,7 @@ class StageCheckpoints:
         Raises:
             HsevalError: it could not be written; the earlier checkpoints are unchanged.
         """
-        if not self.folder.is_dir():
-            check_writable(self.folder)
-            self.folder.mkdir(exist_ok=True)
+        create_folder(self.folder)
         last = self.get_path()
         try:
             with write_atomically(last) as temporary:

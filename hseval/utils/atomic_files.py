@@ -63,6 +63,22 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     _check_by_writing(folder, target)
 
 
+def create_folder(path: Path) -> bool:
+    """Create a folder unless another process has done so; return whether it is new.
+
+    Raises:
+        HsevalError: its parent is missing or not writable.
+    """
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    except OSError:
+        check_writable(path)  # says why not
+        raise
+    return True
+
+
 def _remove_stale_parts(target: Path) -> None:
     """Remove temporary files for ``target`` of processes on this machine that no longer run."""
     for partial in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(platform.node())}-*.part"):

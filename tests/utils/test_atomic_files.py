@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from hseval.utils.atomic_files import check_writable, write_atomically, write_text
+from hseval.utils.atomic_files import check_writable, create_folder, write_atomically, write_text
 from hseval.utils.errors import HsevalError
 
 
@@ -76,3 +77,12 @@ def test_files_that_a_library_made_private_become_readable_for_all(tmp_path: Pat
     with write_atomically(tmp_path / "weights") as temporary:
         temporary.touch(mode=0o600)
     assert (tmp_path / "weights").stat().st_mode & 0o777 == (tmp_path / "weights").stat().st_mode & 0o777 | 0o044
+
+
+def test_of_several_processes_one_creates_a_folder(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(50):
+            is_new = list(pool.map(lambda _, path=tmp_path / str(number): create_folder(path), range(8)))
+            assert sum(is_new) == 1
+    with pytest.raises(HsevalError, match="its folder .* does not exist"):
+        create_folder(tmp_path / "no" / "run")

@@ -66,8 +66,8 @@ __all__ = [
     "FOV", "PLUGIN_API", "WAVELENGTH_TOLERANCE_NM", "ArraySet", "Cube", "CubeSet", "Direction", "Extractor",
     "FeatureTable", "Generator", "HsevalError", "Metric", "Moments", "Needs", "NotComputable", "Reader", "Renderer",
     "Report", "ResampledSet", "Sample", "ScoreParts", "Segmenter", "SetInfo", "build_options", "capabilities",
-    "check_writable", "compute_sha256", "convert_value", "create_folder", "create_rng", "find_valid_pixels", "fork_torch_rng",
-    "format_count", "format_error", "format_suggestion", "get_common_shape", "has_same_wavelengths", "hookimpl",
-    "interpolate_bands", "open_set", "option", "options_to_dict", "parse_wavelengths", "read_toml", "write_atomically",
+    "check_writable", "compute_sha256", "convert_value", "create_folder", "create_rng", "find_valid_pixels",
+    "fork_torch_rng", "format_count", "format_error", "format_suggestion", "get_common_shape", "has_same_wavelengths",
+    "hookimpl", "interpolate_bands", "open_set", "option", "options_to_dict", "parse_wavelengths", "read_toml", "write_atomically",
     "write_text",
 ]  # fmt: skip

@@ -84,5 +84,5 @@ def test_of_several_processes_one_creates_a_folder(tmp_path: Path) -> None:
         for number in range(50):
             is_new = list(pool.map(lambda _, path=tmp_path / str(number): create_folder(path), range(8)))
             assert sum(is_new) == 1
-    with pytest.raises(HsevalError, match="its folder .* does not exist"):
+    with pytest.raises(HsevalError, match=r"its folder .* does not exist"):
         create_folder(tmp_path / "no" / "run")

@@ -68,6 +68,6 @@ __all__ = [
     "Report", "ResampledSet", "Sample", "ScoreParts", "Segmenter", "SetInfo", "build_options", "capabilities",
     "check_writable", "compute_sha256", "convert_value", "create_folder", "create_rng", "find_valid_pixels",
     "fork_torch_rng", "format_count", "format_error", "format_suggestion", "get_common_shape", "has_same_wavelengths",
-    "hookimpl", "interpolate_bands", "open_set", "option", "options_to_dict", "parse_wavelengths", "read_toml", "write_atomically",
-    "write_text",
+    "hookimpl", "interpolate_bands", "open_set", "option", "options_to_dict", "parse_wavelengths", "read_toml",
+    "write_atomically", "write_text",
 ]  # fmt: skip

@@ -113,17 +113,17 @@ def test_a_set_that_is_too_small_is_refused(start_run: StartRun, tmp_path: Path,
     assert not start_run.out.exists()
 
 
-def test_invalid_folders_are_refused(data: Path, tiny: Path, trained: Path, tmp_path: Path, hseval: Command) -> None:
+def test_invalid_folders_are_refused(data: Path, tiny: Path, run: Path, tmp_path: Path, hseval: Command) -> None:
     arguments = ("train-ldm", data, "--preset", tiny, "--out")
     assert_refused_at_once(hseval(*arguments, data), f"{data}: is a file; --out takes the folder for the run")
     assert_refused_at_once(hseval(*arguments, tmp_path / "no" / "run"), "does not exist")
-    before = read_contents(trained)
+    before = read_contents(run)
     assert_refused_at_once(
-        hseval(*arguments, trained), f"{trained}: already holds a run; use --resume to continue it, or another folder"
+        hseval(*arguments, run), f"{run}: already holds a run; use --resume to continue it, or another folder"
     )
-    assert read_contents(trained) == before
-    assert_refused_at_once(hseval("train-ldm", tmp_path / "none.h5", "--out", tmp_path / "run"), "none.h5")
-    assert not (tmp_path / "run").exists()
+    assert read_contents(run) == before
+    assert_refused_at_once(hseval("train-ldm", tmp_path / "none.h5", "--out", tmp_path / "new"), "none.h5")
+    assert not (tmp_path / "new").exists()
 
 
 # Runs that cannot be resumed.
@@ -142,11 +142,11 @@ def test_invalid_folders_are_refused(data: Path, tiny: Path, trained: Path, tmp_
     ],
 )
 def test_fixed_settings_of_a_run_cannot_change(
-    trained: Path, data: Path, hseval: Command, arguments: list[Any], words: list[str]
+    run: Path, data: Path, hseval: Command, arguments: list[Any], words: list[str]
 ) -> None:
-    before = read_contents(trained)
-    assert_refused_at_once(hseval("train-ldm", data, "--out", trained, "--resume", *arguments), f"{trained}: ", *words)
-    assert read_contents(trained) == before
+    before = read_contents(run)
+    assert_refused_at_once(hseval("train-ldm", data, "--out", run, "--resume", *arguments), f"{run}: ", *words)
+    assert read_contents(run) == before
 
 
 @pytest.mark.parametrize(
@@ -159,25 +159,25 @@ def test_fixed_settings_of_a_run_cannot_change(
     ],
 )
 def test_a_run_cannot_be_resumed_with_another_set(
-    trained: Path, tmp_path: Path, hseval: Command, change: dict[str, Any], words: list[str]
+    run: Path, tmp_path: Path, hseval: Command, change: dict[str, Any], words: list[str]
 ) -> None:
     other = save_set(tmp_path / "other.h5", make_texture_set(16, size=16, bands=3), **change)
-    before = read_contents(trained)
-    assert_refused_at_once(hseval("train-ldm", other, "--out", trained, "--resume"), *words)
-    assert read_contents(trained) == before
+    before = read_contents(run)
+    assert_refused_at_once(hseval("train-ldm", other, "--out", run, "--resume"), *words)
+    assert read_contents(run) == before
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_changed_cube_is_refused_in_every_stage(
-    trained: Path, data: Path, tmp_path: Path, hseval: Command, stage: str
+    run: Path, data: Path, tmp_path: Path, hseval: Command, stage: str
 ) -> None:
     cubes = make_texture_set(16, size=16, bands=3)
     cubes.cubes[5] *= 1e4
     other = save_set(tmp_path / "other.h5", cubes, units="reflectance")
-    before = read_contents(trained)
-    done = hseval("train-ldm", other, "--out", trained, "--resume", "--stage", stage)
-    assert_refused_at_once(done, f"{trained}: was trained on other pixels", f"cube {cubes.ids[5]!r} changed")
-    assert read_contents(trained) == before
+    before = read_contents(run)
+    done = hseval("train-ldm", other, "--out", run, "--resume", "--stage", stage)
+    assert_refused_at_once(done, f"{run}: was trained on other pixels", f"cube {cubes.ids[5]!r} changed")
+    assert read_contents(run) == before
 
 
 def test_a_run_is_resumed_from_a_moved_set_in_another_order(
@@ -207,18 +207,18 @@ def test_a_folder_without_a_run_is_not_resumed(start_run: StartRun, content: str
     assert not start_run.out.exists() or [path.name for path in start_run.out.iterdir()] in ([], ["notes.txt"])
 
 
-def test_a_second_trainer_of_a_folder_is_refused(trained: Path, data: Path, hseval: Command) -> None:
+def test_a_second_trainer_of_a_folder_is_refused(run: Path, data: Path, hseval: Command) -> None:
     code = (
         "import sys; from pathlib import Path; from hseval.generator_kit import hold_run_folder\n"
         "with hold_run_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
-    command = [sys.executable, "-c", code, str(trained)]
+    command = [sys.executable, "-c", code, str(run)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        done = hseval("train-ldm", data, "--out", trained, "--resume")
-        assert_refused_at_once(done, f"{trained}: another process is training into it")
+        done = hseval("train-ldm", data, "--out", run, "--resume")
+        assert_refused_at_once(done, f"{run}: another process is training into it")
         holder.kill()
-    assert hseval("train-ldm", data, "--out", trained, "--resume").status == 0
+    assert hseval("train-ldm", data, "--out", run, "--resume").status == 0
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": "hseval-ldm-run-1"}'])
